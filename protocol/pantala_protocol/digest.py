@@ -1,0 +1,37 @@
+"""Digests as users write them: ``sha256:<hex>`` or ``sha512:<hex>``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+import msgspec
+
+HEX_LENGTH: Final = {"sha256": 64, "sha512": 128}
+_DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """The expected or known digest of a whole file."""
+
+    algorithm: str
+    hex: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+def parse(text: str) -> Digest:
+    """Read ``algorithm:hex``. Raises :class:`ValueError` for any other algorithm, length or case."""
+    match = _DIGEST.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a sha256: or sha512: digest in lower-case hex: {text[:140]!r}")
+    return Digest(match[1] or match[3], match[2] or match[4])
+
+
+def new(algorithm: str) -> hashlib._Hash:
+    """A running hash. Raises :class:`ValueError` for an algorithm that is not negotiable."""
+    if algorithm not in HEX_LENGTH:
+        raise ValueError(f"{algorithm} is not accepted as integrity; use sha256 or sha512")
+    return hashlib.new(algorithm)

@@ -1,0 +1,54 @@
+"""Sets of pieces: a bit mask in memory, ``"0-3,7"`` on the wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+MAX_PIECE = (1 << 22) - 1
+"""The highest piece number that is read: 4 Mi pieces of 4 MiB are 16 TiB. It bounds what a hostile text can allocate."""
+
+_RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
+
+
+def parse(text: str) -> int:
+    """Read a set of pieces, e.g. ``"0-3,7"``; empty text is the empty set.
+
+    Raises :class:`ValueError` on anything that :func:`render` would not write, but for order and overlap.
+    """
+    mask = 0
+    if not text:
+        return mask
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            raise ValueError(f"not a range of pieces: {part[:40]!r}")
+        first = int(match[1])
+        last = int(match[2]) if match[2] is not None else first
+        if last < first or last > MAX_PIECE:
+            raise ValueError(f"not a range of pieces: {part!r}")
+        mask |= (1 << (last + 1)) - (1 << first)
+    return mask
+
+
+def render(mask: int) -> str:
+    """Write a set of pieces in its one canonical form: ascending, joined, without overlap."""
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs(mask))
+
+
+def runs(mask: int) -> Iterator[tuple[int, int]]:
+    """The maximal runs ``(first, last)`` of a set, ascending."""
+    offset = 0
+    while mask:
+        gap = (mask & -mask).bit_length() - 1
+        mask >>= gap
+        run = (~mask & (mask + 1)).bit_length() - 1
+        yield offset + gap, offset + gap + run - 1
+        mask >>= run
+        offset += gap + run
+
+
+def members(mask: int) -> Iterator[int]:
+    """The pieces of a set, ascending."""
+    for first, last in runs(mask):
+        yield from range(first, last + 1)

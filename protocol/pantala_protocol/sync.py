@@ -1,0 +1,131 @@
+"""What a peer and its supernode say to each other: ``POST /api/v1/sync``, repeated, held open while nothing is to be said.
+
+The peer has at most two exchanges under way: a held one, and a newer one that carries news; the newer one releases the
+held one with an empty answer. An exchange whose answer was lost is repeated with the same ``seq`` and gets the same
+answer. Everything stated is a state or an idempotent report, so that order and repetition do no harm.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a peer holds of one task."""
+
+    generation: str
+    pieces: str
+    """Verified pieces, as ranges."""
+
+
+class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece that was given and could not be had."""
+
+    task_id: str
+    piece: int
+    provider: str
+    """The peer's name; empty: the supernode."""
+    kind: str
+    """``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (its own disk)."""
+
+
+class DeliveryStatus(StrEnum):
+    """How far one delivery is on a node."""
+
+    PUBLISHED = "Published"
+    FAILED = "Failed"
+
+
+class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a delivery; ``reason`` is a :class:`pantala_protocol.reasons.Reason`."""
+
+    status: DeliveryStatus
+    reason: str = ""
+    message: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One Task resource wants the file at one path."""
+
+    uid: str
+    path: str
+    """Relative to the peer's root."""
+
+
+class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One task that the peer shall hold."""
+
+    task_id: str
+    generation: str
+    """Which content this is: pieces of another generation are dropped. Empty: not known yet, keep what is there."""
+    piece_size: int = 0
+    length: int | None = None
+    digest: str = ""
+    """``sha256:`` of the whole, once the supernode has it all; before that the file cannot be published."""
+    deliveries: tuple[Delivery, ...] = ()
+    priority: int = 0
+
+
+class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One peer speaks, for all of its tasks at once."""
+
+    peer: str
+    """The node's name."""
+    boot: str
+    """Chosen at random when the peer's process started."""
+    seq: int
+    supernode: str = ""
+    """Boot ID of the supernode whose answer came last; empty: none yet."""
+    revision: int = 0
+    """Of the assignments that the peer acts on; 0: none."""
+    port: int = 0
+    """Where it serves pieces; the address is that of the connection."""
+    zone: str = ""
+    version: str = ""
+    inventory: dict[str, Held] | None = None
+    """All it holds, by task ID; present in a process's first exchange and when asked for."""
+    done: dict[str, Held] = {}
+    """Pieces verified since the last exchange, by task ID."""
+    failures: tuple[PieceFailure, ...] = ()
+    deliveries: dict[str, DeliveryState | None] = {}
+    """What changed since the last exchange, by UID; ``None``: no longer there."""
+    uploads: int = 0
+    """Pieces that it is sending right now."""
+    cache_bytes: int = 0
+    downloads: int = 4
+    """Parallel downloads it runs."""
+    leaving: bool = False
+    """It is going down: give it nothing, offer nothing of it."""
+
+
+class Work(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One piece to fetch: which, what it must hash to, and where to get it."""
+
+    task_id: str
+    generation: str
+    piece: int
+    offset: int
+    size: int
+    sha256: str
+    host: str
+    port: int
+    ticket: str
+    provider: str = ""
+    """The provider's name, for the report of a failure; empty: the supernode."""
+
+
+class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The supernode's word."""
+
+    supernode: str
+    """Its boot ID."""
+    seq: int
+    key: str = ""
+    """Hex key with which the peer checks tickets of those who read from it."""
+    inventory_wanted: bool = False
+    revision: int = 0
+    assignments: tuple[Assignment, ...] | None = None
+    """All that the peer shall hold; what is not named is dropped. ``None``: as in ``revision``, unchanged."""
+    work: tuple[Work, ...] = ()
