@@ -1,0 +1,222 @@
+"""One task's pieces on a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from pantala_pieces import journal
+from pantala_pieces.errors import PieceMissingError, StoreFullError, from_os_error
+from pantala_pieces.journal import Record
+
+
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of the whole file. No URL and no credential: those are stated anew after a restart."""
+
+    task_id: str
+    generation: str
+    """Which content of the origin the pieces belong to."""
+    piece_size: int
+    length: int | None = None
+    etag: str = ""
+    last_modified: str = ""
+    digest: str = ""
+    """``sha256:`` of the whole; set once all of it was checked, and only then."""
+
+
+class Piece(NamedTuple):
+    """One piece to keep; whoever made it answers for the digest being that of the data."""
+
+    number: int
+    data: bytes | bytearray | memoryview
+    sha256: bytes
+
+
+class PieceFile:
+    """The pieces of one task: a data file, a journal and ``meta.json`` in one directory.
+
+    Promise: a piece is in :attr:`have` only after its bytes and then its record were written (and, if ``durable``,
+    synced), or after :meth:`verify` hashed its bytes to the journalled digest. Digests are never made from the disk.
+
+    The methods block; one thread at a time writes, any may read. They raise :class:`StoreError`.
+    """
+
+    def __init__(self, directory: Path, meta: Meta, *, durable: bool) -> None:
+        self.directory = directory
+        self.meta = meta
+        self.have = 0
+        """Verified pieces, as a bit mask."""
+        self._durable = durable
+        self._records: dict[int, Record] = {}
+        self._data_fd: int | None = None
+        self._journal_fd: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The data file: the raw file, in place."""
+        return self.directory / "data"
+
+    @property
+    def complete(self) -> bool:
+        """All pieces are there and the whole was checked."""
+        return bool(self.meta.digest)
+
+    def sha256(self, piece: int) -> bytes:
+        """The digest of a verified piece. Raises :class:`PieceMissingError`."""
+        if not self.have >> piece & 1:
+            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is not held")
+        return self._records[piece].sha256
+
+    def size(self, piece: int) -> int:
+        """The size in bytes of a verified piece. Raises :class:`PieceMissingError`."""
+        if not self.have >> piece & 1:
+            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is not held")
+        return self._records[piece].size
+
+    def holds(self, start: int, end: int) -> bool:
+        """Whether the bytes ``[start, end)`` lie inside verified pieces."""
+        if not 0 <= start < end:
+            return False
+        first, last = start // self.meta.piece_size, (end - 1) // self.meta.piece_size
+        wanted = (1 << (last + 1)) - (1 << first)
+        return self.have & wanted == wanted and end <= last * self.meta.piece_size + self._records[last].size
+
+    def reserve(self) -> None:
+        """Take the room for the whole file, if its length is known, so that a full disk is noticed at the start."""
+        if not self.meta.length:
+            return
+        what = f"reserve {self.meta.length} bytes for {self.path}"
+        try:
+            disk = os.fstatvfs(self._data())
+            missing = self.meta.length - os.fstat(self._data()).st_blocks * 512
+            if missing > disk.f_bavail * disk.f_frsize:  # asked first: a failing fallocate fills the disk up to its end
+                raise StoreFullError(f"{what}: {disk.f_bavail * disk.f_frsize} bytes are free")
+            os.posix_fallocate(self._data(), 0, self.meta.length)
+        except OSError as error:
+            raise from_os_error(error, what) from error
+
+    def put(self, pieces: Iterable[Piece]) -> None:
+        """Keep some pieces: all their bytes, then their records. They show in :attr:`have` together, at the end."""
+        records = []
+        try:
+            for piece in pieces:
+                self._write(piece.data, piece.number * self.meta.piece_size)
+                records.append(Record(piece.number, len(piece.data), piece.sha256))
+            if self._durable:
+                os.fdatasync(self._data())
+            self._append(records)
+        except OSError as error:
+            raise from_os_error(error, f"write pieces to {self.path}") from error
+        for record in records:
+            self._records[record.piece] = record
+            self.have |= 1 << record.piece
+
+    def read(self, piece: int) -> bytes:
+        """The bytes of a verified piece. Raises :class:`PieceMissingError`."""
+        size = self.size(piece)
+        try:
+            return os.pread(self._data(), size, piece * self.meta.piece_size)
+        except OSError as error:
+            raise from_os_error(error, f"read piece {piece} of {self.path}") from error
+
+    def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
+        """Hash what the journal names and take in :attr:`have` what is right; call ``on_piece`` for it, ascending.
+
+        Cuts a torn journal. Returns the new :attr:`have`. Reads every journalled piece once.
+        """
+        try:
+            self._records = {record.piece: record for record in self._read_journal()}
+            self.have = 0
+            for number in sorted(self._records):
+                record = self._records[number]
+                data = os.pread(self._data(), record.size, number * self.meta.piece_size)
+                if len(data) == record.size <= self.meta.piece_size and hashlib.sha256(data).digest() == record.sha256:
+                    self.have |= 1 << number
+                    if on_piece is not None:
+                        on_piece(number, data)
+        except OSError as error:
+            raise from_os_error(error, f"verify {self.path}") from error
+        return self.have
+
+    def forget(self, pieces: int) -> None:
+        """Take pieces (bit mask) out of :attr:`have`, e.g. because their bytes turned out wrong since."""
+        self.have &= ~pieces
+
+    def update(self, meta: Meta) -> None:
+        """Replace what is known of the whole file, atomically and durably."""
+        write_atomically(self.directory / "meta.json", msgspec.json.encode(meta))
+        self.meta = meta
+
+    def close(self) -> None:
+        """Give the file descriptors back; they are opened again on need."""
+        for fd in (self._data_fd, self._journal_fd):
+            if fd is not None:
+                os.close(fd)
+        self._data_fd = self._journal_fd = None
+
+    def _data(self) -> int:
+        if self._data_fd is None:
+            flags = os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT
+            self._data_fd = os.open(self.path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return self._data_fd
+
+    def _journal(self) -> int:
+        if self._journal_fd is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._journal_fd = os.open(self.directory / "journal", flags, 0o600)
+        return self._journal_fd
+
+    def _read_journal(self) -> Iterator[Record]:
+        fd = self._journal()
+        content = os.pread(fd, os.fstat(fd).st_size, 0)
+        records = list(journal.decode(content))
+        if len(records) * journal.RECORD_SIZE != len(content):
+            os.ftruncate(fd, len(records) * journal.RECORD_SIZE)
+        yield from records
+
+    def _write(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        view = memoryview(data)
+        while view:  # a write may be short, on a full disk above all
+            written = os.pwrite(self._data(), view, offset)
+            view, offset = view[written:], offset + written
+
+    def _append(self, records: list[Record]) -> None:
+        fd = self._journal()
+        view = memoryview(b"".join(map(journal.encode, records)))
+        begun_at = os.fstat(fd).st_size
+        try:
+            while view:
+                view = view[os.write(fd, view) :]
+            if self._durable:
+                os.fdatasync(fd)
+        except OSError:
+            os.ftruncate(fd, begun_at)  # half a record would hide those that a later try appends
+            raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``: after a crash it has the old or the new content, whole. Raises StoreError."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise from_os_error(error, f"write {path}") from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in ``directory`` durable. Raises :class:`OSError`."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

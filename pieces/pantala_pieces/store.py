@@ -1,0 +1,112 @@
+"""All tasks' pieces on one disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from pantala_pieces.errors import from_os_error
+from pantala_pieces.file import Meta, PieceFile, sync_directory, write_atomically
+from pantala_protocol import task_id
+
+_OURS = ("meta.json", ".meta.json.new", "journal", "data")
+
+
+class Usage(NamedTuple):
+    """The disk below a store, in bytes."""
+
+    free: int
+    total: int
+
+
+class PieceStore:
+    """The directory ``root``, with one :class:`PieceFile` per task in ``<first two hex digits>/<task ID>``.
+
+    Blocking; raises :class:`StoreError`. Names that are not a task's are not touched.
+    """
+
+    def __init__(self, root: Path, *, durable: bool) -> None:
+        self.root = root
+        self._durable = durable
+        self._files: dict[str, PieceFile] = {}
+
+    def open(self) -> list[PieceFile]:
+        """Make the root if it is missing and find the tasks in it; none of their pieces counts before ``verify``."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._files = {file.meta.task_id: file for file in self._load()}
+        except OSError as error:
+            raise from_os_error(error, f"open the store {self.root}") from error
+        return list(self._files.values())
+
+    def __iter__(self) -> Iterator[PieceFile]:
+        return iter(list(self._files.values()))
+
+    def get(self, name: str) -> PieceFile | None:
+        """The pieces of a task, if there are any."""
+        return self._files.get(name)
+
+    def create(self, meta: Meta) -> PieceFile:
+        """Begin a task's file anew; what was there of it is gone."""
+        self.delete(meta.task_id)
+        directory = self._directory(meta.task_id)
+        try:
+            directory.mkdir(mode=0o700, parents=True)
+            sync_directory(directory.parent)
+        except OSError as error:
+            raise from_os_error(error, f"create {directory}") from error
+        write_atomically(directory / "meta.json", msgspec.json.encode(meta))
+        file = self._files[meta.task_id] = PieceFile(directory, meta, durable=self._durable)
+        return file
+
+    def delete(self, name: str) -> None:
+        """Remove a task's pieces; those who have the data file open can go on reading."""
+        file = self._files.pop(name, None)
+        if file is not None:
+            file.have = 0
+            file.close()
+        directory = self._directory(task_id.parse(name))
+        try:
+            for part in _OURS:
+                with contextlib.suppress(FileNotFoundError):
+                    (directory / part).unlink()
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()
+        except OSError as error:
+            raise from_os_error(error, f"delete {directory}") from error
+
+    def usage(self) -> Usage:
+        """Room on the disk, as an unprivileged process may use it."""
+        try:
+            stat = os.statvfs(self.root)
+        except OSError as error:
+            raise from_os_error(error, f"look at the disk of {self.root}") from error
+        return Usage(stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)
+
+    def close(self) -> None:
+        """Give all file descriptors back."""
+        for file in self._files.values():
+            file.close()
+
+    def _directory(self, name: str) -> Path:
+        return self.root / name[:2] / name
+
+    def _load(self) -> Iterator[PieceFile]:
+        for directory in sorted(self.root.glob("[0-9a-f][0-9a-f]/*")):
+            try:
+                name = task_id.parse(directory.name)
+            except ValueError:
+                continue
+            try:
+                meta = msgspec.json.decode((directory / "meta.json").read_bytes(), type=Meta)
+            except (FileNotFoundError, msgspec.DecodeError):
+                meta = None
+            if meta is None or meta.task_id != name or meta.piece_size <= 0:
+                self.delete(name)  # a creation or a deletion that a crash cut short
+            else:
+                yield PieceFile(directory, meta, durable=self._durable)
