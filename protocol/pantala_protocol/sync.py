@@ -90,7 +90,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Pieces verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[str, DeliveryState | None] = {}
-    """What changed since the last exchange, by UID; ``None``: no longer there."""
+    """What changed since the last exchange, by UID; ``None``: no longer there. Beside an inventory: all there are."""
     uploads: int = 0
     """Pieces that it is sending right now."""
     cache_bytes: int = 0
