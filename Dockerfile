@@ -1,0 +1,66 @@
+# One image per process: docker build --target operator|supernode|peer .
+# BASE has python3 (3.11 or newer) with venv, and coreutils; where they are does not matter.
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS pip
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+RUN python3 -m venv /pip && python3 -m venv --without-pip /venv
+
+FROM pip AS wheel
+COPY requirements/build.txt requirements/
+RUN /pip/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY protocol protocol
+COPY pieces pieces
+COPY supernode supernode
+COPY peer peer
+COPY operator operator
+COPY cli cli
+RUN /pip/bin/hatchling build -t wheel -d /dist
+
+FROM pip AS operator-venv
+COPY requirements/operator.txt requirements/
+RUN /pip/bin/pip --python /venv/bin/python3 install --require-hashes --only-binary :all: -r requirements/operator.txt
+COPY --from=wheel /dist /dist
+RUN /pip/bin/pip --python /venv/bin/python3 install --no-index --no-deps /dist/*.whl
+
+FROM pip AS supernode-venv
+COPY requirements/supernode.txt requirements/
+RUN /pip/bin/pip --python /venv/bin/python3 install --require-hashes --only-binary :all: -r requirements/supernode.txt
+COPY --from=wheel /dist /dist
+RUN /pip/bin/pip --python /venv/bin/python3 install --no-index --no-deps /dist/*.whl
+
+FROM pip AS peer-venv
+COPY requirements/peer.txt requirements/
+RUN /pip/bin/pip --python /venv/bin/python3 install --require-hashes --only-binary :all: -r requirements/peer.txt
+COPY --from=wheel /dist /dist
+RUN /pip/bin/pip --python /venv/bin/python3 install --no-index --no-deps /dist/*.whl
+
+FROM ${BASE} AS runtime
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+LABEL org.opencontainers.image.vendor="The Pantala authors" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /
+# By number, so that Kubernetes can see that it is not root; no name is needed.
+USER 65532:65532
+
+FROM runtime AS operator
+LABEL org.opencontainers.image.title="pantala-operator" \
+      org.opencontainers.image.description="Turns Task resources into what the supernode is asked for, and writes their status"
+COPY --from=operator-venv /venv /venv
+ENTRYPOINT ["pantala-operator"]
+
+FROM runtime AS supernode
+LABEL org.opencontainers.image.title="pantala-supernode" \
+      org.opencontainers.image.description="Fetches each file once from its origin and tells peers where to get its pieces"
+COPY --from=supernode-venv /venv /venv
+EXPOSE 8001 8002
+ENTRYPOINT ["pantala-supernode"]
+
+FROM runtime AS peer
+LABEL org.opencontainers.image.title="pantala-peer" \
+      org.opencontainers.image.description="Downloads pieces on a node, serves them to other nodes, and publishes whole files"
+COPY --from=peer-venv /venv /venv
+EXPOSE 65002
+ENTRYPOINT ["pantala-peer"]

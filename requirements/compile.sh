@@ -1,0 +1,19 @@
+#!/bin/sh
+# Writes the hashed locks from pyproject.toml. dev.txt comes first: the others take its versions, so that what is tested
+# is what an image carries. Call it by `make locks`; `make locks UPGRADE=--upgrade` moves to the newest versions.
+set -eu
+cd "$(dirname "$0")/.."
+
+compile() {
+    lock=requirements/$1.txt
+    shift
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+        --custom-compile-command 'make locks' --output-file "$lock" "$@"
+}
+
+# shellcheck disable=SC2086 # UPGRADE may be empty or several words
+compile dev pyproject.toml --all-extras --group dev ${UPGRADE:-}
+for process in operator supernode peer; do
+    compile "$process" pyproject.toml --extra "$process" --constraints requirements/dev.txt
+done
+echo hatchling | compile build - --constraints requirements/dev.txt
