@@ -218,7 +218,7 @@ def _run(command: Sequence[str], folder: Path, text: str = "") -> str:
         heart.join()
     if result.returncode:
         tail = "\n".join(result.stderr.strip().splitlines()[-15:])
-        raise BuildError(f"{' '.join(command)} ended with {result.returncode}:\n{tail}\nThe next try goes on from here.")
+        raise BuildError(f"{' '.join(command)} ended with {result.returncode}:\n{tail}")
     return result.stdout
 
 

@@ -1,0 +1,183 @@
+"""A real etcd and kube-apiserver on loopback, for tests and the demo. No root, nothing left behind.
+
+    with ControlPlane() as control_plane:
+        control_plane.kubectl("apply", "-f", "crds/")
+
+What is not there, since no controller manager runs: deletion of namespaces never ends, owner references collect no
+garbage, Deployments make no pods, aggregated ClusterRoles stay empty. Nodes and pods are what the test makes by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from testbed.binaries import assets
+from testbed.pki import Authority
+from testbed.process import Process, free_ports
+
+ISSUER = "https://kubernetes.default.svc"
+"""The issuer of the service account tokens; their keys are at the server's ``/openid/v1/jwks``."""
+
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+
+
+class ControlPlaneError(RuntimeError):
+    """etcd or kube-apiserver did not come up; the message has the end of its log."""
+
+
+class ControlPlane:
+    """etcd and kube-apiserver. They die with the thread that starts them, so start them in one that lives on."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._programs: dict[str, Path] = {}
+        self._temporary = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="pantala-control-plane-"))
+        self._etcd: Process | None = None
+        self._apiserver: Process | None = None
+        self._etcd_port, self._peer_port, self.port = free_ports(3)
+        self._arguments: list[str] = []
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A kubeconfig of an administrator."""
+        return self.directory / "admin.kubeconfig"
+
+    @property
+    def certificate_authority(self) -> Path:
+        """What the server's certificate is verified by."""
+        return self.directory / "pki" / "ca.crt"
+
+    def start(self) -> None:
+        """Return when the API server is ready, about 3 s after. Raises :class:`ControlPlaneError`."""
+        self._programs = assets(["etcd", "kube-apiserver", "kubectl"])
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start_etcd()
+            self._prepare()
+            self.start_apiserver()
+            self._complete()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End both and remove the temporary directory."""
+        for process in (self._apiserver, self._etcd):
+            if process is not None:
+                process.stop()
+        self._apiserver = self._etcd = None
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start_apiserver(self) -> None:
+        """Return when the API server is ready; after :meth:`stop_apiserver` with the same port and objects."""
+        self._apiserver = Process(self._arguments, self.directory / "kube-apiserver.log")
+        self._wait_ready(self._apiserver)
+
+    def stop_apiserver(self) -> None:
+        """An outage: connections are cut and refused."""
+        if self._apiserver is not None:
+            self._apiserver.kill()
+            self._apiserver = None
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        """Run kubectl as the administrator, with ``text`` as its standard input; gives its standard output.
+
+        Raises :class:`subprocess.CalledProcessError` (with ``stderr``) unless ``check`` is false.
+        """
+        command = [str(self._programs["kubectl"]), "--kubeconfig", str(self.kubeconfig), *arguments]
+        result = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=180)
+        if check and result.returncode:
+            error = subprocess.CalledProcessError(result.returncode, command, result.stdout, result.stderr)
+            error.add_note(result.stderr.strip())
+            raise error
+        return result.stdout
+
+    def _start_etcd(self) -> None:
+        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
+        self._etcd = Process(
+            [
+                str(self._programs["etcd"]), f"--data-dir={self.directory / 'etcd'}", "--unsafe-no-fsync",
+                f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+                f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=default={peer}", "--log-level=warn",
+            ],
+            self.directory / "etcd.log",
+        )  # fmt: skip
+
+    def _prepare(self) -> None:
+        authority = Authority(self.directory / "pki")
+        names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "10.0.0.1"]
+        certificate, key = authority.issue("apiserver", "kube-apiserver", names=names)
+        authority.kubeconfig(self.kubeconfig, self.server, authority.issue("admin", "admin", "system:masters"))
+        tokens = authority.signing_key("service-account")
+        self._arguments = [
+            str(self._programs["kube-apiserver"]), f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=127.0.0.1", f"--secure-port={self.port}", "--advertise-address=127.0.0.1",
+            f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}",
+            f"--client-ca-file={authority.certificate_file}", f"--cert-dir={self.directory / 'pki'}",
+            f"--service-account-issuer={ISSUER}", f"--service-account-key-file={tokens}",
+            f"--service-account-signing-key-file={tokens}", "--service-cluster-ip-range=10.0.0.0/24",
+            "--authorization-mode=RBAC", "--endpoint-reconciler-type=none",
+        ]  # fmt: skip
+
+    def _wait_ready(self, process: Process) -> None:
+        context = ssl.create_default_context(cafile=str(self.certificate_authority))
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline:
+            if process.returncode is not None:
+                raise ControlPlaneError(f"kube-apiserver ended with {process.returncode}:\n{process.tail()}")
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
+            try:
+                connection.request("GET", "/readyz")
+                if connection.getresponse().status == 200:
+                    return
+            except (OSError, http.client.HTTPException):
+                pass
+            finally:
+                connection.close()
+            time.sleep(_POLL_SECONDS)
+        raise ControlPlaneError(f"kube-apiserver is not ready after {_READY_SECONDS:.0f} s:\n{process.tail()}")
+
+    def _complete(self) -> None:
+        """Make what a controller manager would have made, so that pods of the default namespace can be created."""
+        self.kubectl("create", "serviceaccount", "default")
+        self.kubectl("create", "configmap", "kube-root-ca.crt", f"--from-file=ca.crt={self.certificate_authority}")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+def main() -> int:
+    """Run a control plane until Ctrl-C or SIGTERM."""
+    argparse.ArgumentParser(prog="python -m testbed.apiserver", description=main.__doc__).parse_args()
+    signals = {signal.SIGINT, signal.SIGTERM}
+    with ControlPlane() as control_plane:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        print(f"export KUBECONFIG={control_plane.kubeconfig}", flush=True)
+        signal.sigwait(signals)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,88 @@
+"""Long-running child processes: started with a log file, stopped for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Process:
+    """A child that writes its output to a file and dies with the thread that started it.
+
+    It has a session of its own, so that a terminal's Ctrl-C reaches only the parent, which then stops its children in
+    order.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env) if env is not None else None,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The child's process ID."""
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; ``None`` while it runs."""
+        return self._child.poll()
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of its output."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, grace: float = 10.0) -> None:
+        """End it: SIGTERM, and SIGKILL after ``grace`` seconds. Nothing happens if it has ended."""
+        if self._child.poll() is None:
+            self._child.terminate()
+            try:
+                self._child.wait(grace)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+        self._child.wait()
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self._child.kill()
+        self._child.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listened on a moment ago."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for found in sockets:
+            found.bind(("127.0.0.1", 0))
+        return [int(found.getsockname()[1]) for found in sockets]
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os.kill(os.getpid(), signal.SIGKILL)
