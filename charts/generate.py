@@ -1,0 +1,145 @@
+"""Writes what follows from other files: the chart's CRDs from ``crds/``, and the reference pages from CRDs and values.
+
+``python charts/generate.py`` writes; with ``--check`` it names the files that differ and ends with status 1.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CRDS = ROOT / "crds"
+CHART = ROOT / "charts" / "pantala"
+REFERENCE = ROOT / "docs" / "reference"
+
+_METADATA = """\
+  labels:
+    {{- include "pantala.labels" . | nindent 4 }}
+  {{- if .Values.crds.keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+"""
+_GENERATED = "<!-- Written by charts/generate.py from {source}: edit that. -->\n\n"
+_CONSTRAINTS = ("enum", "default", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "format")
+
+
+def outputs() -> dict[Path, str]:
+    """All generated files with their content."""
+    files = {}
+    for source in sorted(CRDS.glob("*.yaml")):
+        text = source.read_text()
+        kind = yaml.safe_load(text)["spec"]["names"]["kind"].lower()
+        files[CHART / "templates" / "crds" / f"{kind}s.yaml"] = template(text)
+        files[REFERENCE / f"{kind}.md"] = _GENERATED.format(source=source.relative_to(ROOT)) + page(
+            yaml.safe_load(text)
+        )
+    values = CHART / "values.yaml"
+    files[REFERENCE / "values.md"] = _GENERATED.format(source=values.relative_to(ROOT)) + values_page(
+        values.read_text()
+    )
+    return files
+
+
+def template(crd: str) -> str:
+    """A CRD as a template that the chart's values turn off, or mark to be kept."""
+    head, spec = crd.split("\nspec:\n", 1)
+    return f"{{{{- if .Values.crds.enabled }}}}\n{head}\n{_METADATA}spec:\n{spec.rstrip()}\n{{{{- end }}}}\n"
+
+
+def page(crd: dict[str, Any]) -> str:
+    """A kind's reference: one table for each object in its spec and status."""
+    spec = crd["spec"]
+    version = spec["versions"][0]
+    names, schema = spec["names"], version["schema"]["openAPIV3Schema"]
+    text = (
+        f"# {names['kind']}\n\n`{spec['group']}/{version['name']}`, {spec['scope'].lower()}, "
+        f"short name `{names['shortNames'][0]}`, category `{names['categories'][0]}`.\n\n"
+        f"{_line(schema['description'])}\n"
+    )
+    for part in ("spec", "status"):
+        for path, node in _objects(part, schema["properties"][part]):
+            text += f"\n## {path}\n\n{_line(node['description'])}\n\n"
+            text += "".join(f"- {rule}\n" for rule in _rules(node)) + ("\n" if _rules(node) else "")
+            text += "| field | type | description |\n|---|---|---|\n"
+            required = node.get("required", [])
+            text += "".join(_row(name, field, name in required) for name, field in node["properties"].items())
+    return text
+
+
+def values_page(text: str) -> str:
+    """The chart's values with their defaults; each must have a ``# --`` comment above it."""
+    rows = [f"| `{path}` | `{default}` | {comment} |\n" for path, default, comment in _values(text)]
+    return "# Values of the chart\n\n| value | default | description |\n|---|---|---|\n" + "".join(rows)
+
+
+def _values(text: str) -> Iterator[tuple[str, str, str]]:
+    comment, path = "", []  # type: tuple[str, list[str]]
+    values = yaml.safe_load(text)
+    for line in text.splitlines():
+        if match := re.fullmatch(r" *# -- (.*)", line):
+            comment = match[1]
+        elif comment and (match := re.match(r"( *)([A-Za-z]+):", line)):
+            path = [*path[: len(match[1]) // 2], match[2]]
+            value = values
+            for name in path:
+                value = value[name]
+            yield ".".join(path), _flow(value), comment
+            comment = ""
+        elif match := re.match(r"( *)([A-Za-z]+):$", line):
+            path = [*path[: len(match[1]) // 2], match[2]]
+
+
+def _flow(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("\n...\n").strip()
+
+
+def _objects(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """An object and all objects in it, depth first; an array's item is named ``path[]``."""
+    if "properties" in node:
+        yield path, node
+        for name, field in node["properties"].items():
+            yield from _objects(f"{path}.{name}", field)
+    elif "items" in node:
+        yield from _objects(f"{path}[]", node["items"])
+
+
+def _row(name: str, field: dict[str, Any], required: bool) -> str:
+    kind = f"[]{field['items']['type']}" if field["type"] == "array" else field["type"]
+    if "additionalProperties" in field:
+        kind = f"map of {field['additionalProperties']['type']}"
+    notes = [f"{key}: `{_flow(field[key])}`" for key in _CONSTRAINTS if key in field]
+    if "properties" not in field:
+        notes += _rules(field) + _rules(field.get("items", {}))
+    text = _line(field["description"]) + (f" ({'; '.join(notes)})" if notes else "")
+    return f"| `{name}`{' (required)' if required else ''} | {kind} | {text.replace('|', chr(92) + '|')} |\n"
+
+
+def _rules(node: dict[str, Any]) -> list[str]:
+    return [rule["message"] for rule in node.get("x-kubernetes-validations", [])]
+
+
+def _line(text: str) -> str:
+    """One line that Markdown shows as it is: placeholders in angle brackets are no tags."""
+    return " ".join(text.split()).replace("<", r"\<")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files that differ, or only name them."""
+    stale = {path: text for path, text in outputs().items() if not path.exists() or path.read_text() != text}
+    for path, text in stale.items():
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+        if "--check" not in arguments:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+{{/* The chart's name, as a label's value. */}}
+{{- define "pantala.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/*
+The prefix of all names. 41 characters leave room for "-supernode" and for the 11 that a StatefulSet's controller adds in a
+label's value.
+*/}}
+{{- define "pantala.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}{{ $name = .Release.Name }}{{ else }}{{ $name = printf "%s-%s" .Release.Name $name }}{{ end }}
+{{- default $name .Values.fullnameOverride | replace "." "-" | trunc 41 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "pantala.labels" -}}
+{{ include "pantala.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: pantala
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* What never changes, since selectors cannot. */}}
+{{- define "pantala.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "pantala.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* The following take a list: the root context and a component's name. */}}
+
+{{- define "pantala.componentName" -}}
+{{ include "pantala.fullname" (first .) }}-{{ last . }}
+{{- end }}
+
+{{- define "pantala.componentLabels" -}}
+{{ include "pantala.labels" (first .) }}
+app.kubernetes.io/component: {{ last . }}
+{{- end }}
+
+{{- define "pantala.componentSelector" -}}
+{{ include "pantala.selectorLabels" (first .) }}
+app.kubernetes.io/component: {{ last . }}
+{{- end }}
+
+{{- define "pantala.serviceAccountName" -}}
+{{- $account := (get (first .).Values (last .)).serviceAccount }}
+{{- if or $account.create $account.name }}{{ default (include "pantala.componentName" .) $account.name }}
+{{- else }}{{ fail (printf "%s.serviceAccount.name is empty: name the account that is there, or set create" (last .)) }}{{ end }}
+{{- end }}
+
+{{- define "pantala.image" -}}
+{{- $values := (first .).Values }}
+{{- $image := (get $values (last .)).image }}
+{{- with default $values.image.registry $image.registry }}{{ . }}/{{ end }}
+{{- $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ coalesce $image.tag $values.image.tag (first .).Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "pantala.podMetadata" -}}
+{{- $component := get (first .).Values (last .) -}}
+labels:
+  {{- with $component.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- include "pantala.componentLabels" . | nindent 2 }}
+{{- with $component.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Service links are off: they put PANTALA_* variables for Services into pods, where they would be read as settings. */}}
+{{- define "pantala.podSpec" -}}
+{{- $root := first . }}
+{{- $component := get $root.Values (last .) -}}
+serviceAccountName: {{ include "pantala.serviceAccountName" . }}
+enableServiceLinks: false
+terminationGracePeriodSeconds: 30
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $component.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $component.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $component.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $component.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "pantala.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "pantala.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Takes the port's name. A pod is killed after a minute without an answer, on a node that is short of CPU too. */}}
+{{- define "pantala.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: {{ . }}}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 150
+livenessProbe:
+  httpGet: {path: /healthz, port: {{ . }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: {{ . }}}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 3
+{{- end }}
+
+{{/* The volume with the token that shows to the supernode who is speaking. */}}
+{{- define "pantala.tokenVolume" -}}
+name: token
+projected:
+  defaultMode: 0440
+  sources:
+    - serviceAccountToken:
+        audience: pantala
+        expirationSeconds: 600
+        path: token
+{{- end }}
+
+{{- define "pantala.supernodeURL" -}}
+http://{{ include "pantala.componentName" (list . "supernode") }}.{{ .Release.Namespace }}.svc:8002
+{{- end }}
+
+{{- define "pantala.subject" -}}
+system:serviceaccount:{{ (first .).Release.Namespace }}:{{ include "pantala.serviceAccountName" . }}
+{{- end }}
