@@ -1,0 +1,30 @@
+"""Short commands, run to their end."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+
+
+class CommandError(RuntimeError):
+    """A command failed; the message has what it said."""
+
+
+def run(*command: str, text: str | None = None, check: bool = True, timeout: float = 300.0,
+        env: Mapping[str, str] | None = None) -> str:  # fmt: skip
+    """Run ``command`` with ``text`` as its standard input and give its standard output.
+
+    Raises :class:`CommandError` if it fails, unless ``check`` is false, and if it takes more than ``timeout`` seconds.
+    """
+    try:
+        result = subprocess.run(
+            command, input=text, capture_output=True, text=True, check=False, timeout=timeout, env=env
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"{' '.join(command)}: not done after {timeout:.0f} s") from error
+    except FileNotFoundError as error:
+        raise CommandError(f"{command[0]} is not installed") from error
+    if check and result.returncode:
+        said = (result.stderr.strip() or result.stdout.strip())[-4000:]
+        raise CommandError(f"{' '.join(command)} ended with {result.returncode}: {said}")
+    return result.stdout

@@ -1,0 +1,125 @@
+"""The machine's own part: network, etcd, API server, controllers, scheduler, DNS, registry."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from testbed.cluster import layout
+from testbed.cluster.command import CommandError, run
+from testbed.cluster.daemons import Daemons
+from testbed.pki import Authority
+
+_ETCD = "http://127.0.0.1:24379"
+_ETCD_PEER = "http://127.0.0.1:24380"
+_READY_SECONDS = 90.0
+
+
+class ControlPlane:
+    """What runs once, on the machine itself."""
+
+    def __init__(self, programs: dict[str, Path], daemons: Daemons, authority: Authority) -> None:
+        self._programs = programs
+        self._daemons = daemons
+        self._authority = authority
+
+    def up(self) -> None:
+        """Start what does not run yet; returns when the API server is ready."""
+        self._network()
+        if not layout.KUBECONFIG.exists():
+            admin = self._authority.issue("admin", "admin", "system:masters")
+            self._authority.kubeconfig(layout.KUBECONFIG, layout.SERVER, admin)
+        self._start_etcd()
+        self.start_apiserver()
+        self._start_controllers()
+        self._start_registry()
+        self._start_dns()
+
+    def start_apiserver(self) -> None:
+        """Return when the API server is ready."""
+        certificate, key = self._apiserver_certificate()
+        tokens = self._authority.signing_key("service-account")
+        admin = layout.STATE / "pki" / "admin.crt"
+        self._start(
+            "kube-apiserver", f"--etcd-servers={_ETCD}", f"--bind-address={layout.HOST}",
+            f"--advertise-address={layout.HOST}", f"--secure-port={layout.API_PORT}",
+            f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}",
+            f"--client-ca-file={self._authority.certificate_file}", f"--cert-dir={layout.STATE / 'pki'}",
+            f"--service-account-key-file={tokens}", f"--service-account-signing-key-file={tokens}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-cluster-ip-range={layout.SERVICE_NETWORK}", "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+            f"--kubelet-client-certificate={admin}", f"--kubelet-client-key={admin.with_suffix('.key')}",
+            "--kubelet-preferred-address-types=InternalIP",
+        )  # fmt: skip
+        self._wait_ready()
+
+    def stop_apiserver(self) -> None:
+        """An outage: connections are cut and refused."""
+        self._daemons.stop("kube-apiserver", grace=0)
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
+        """Run kubectl as the administrator; gives its standard output."""
+        command = (str(self._programs["kubectl"]), "--kubeconfig", str(layout.KUBECONFIG), *arguments)
+        return run(*command, text=text, check=check, timeout=timeout)
+
+    def _network(self) -> None:
+        if run("ip", "link", "show", layout.BRIDGE, check=False):
+            return
+        run("ip", "link", "add", layout.BRIDGE, "type", "bridge")
+        run("ip", "address", "add", f"{layout.HOST}/24", "dev", layout.BRIDGE)
+        run("ip", "link", "set", layout.BRIDGE, "up")
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+    def _apiserver_certificate(self) -> tuple[Path, Path]:
+        names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+        return self._authority.issue(
+            "apiserver", "kube-apiserver", names=(*names, "localhost", layout.HOST, layout.API_SERVICE)
+        )
+
+    def _start_etcd(self) -> None:
+        self._start(
+            "etcd", f"--data-dir={layout.DATA / 'etcd'}", f"--listen-client-urls={_ETCD}",
+            f"--advertise-client-urls={_ETCD}", f"--listen-peer-urls={_ETCD_PEER}",
+            f"--initial-advertise-peer-urls={_ETCD_PEER}", f"--initial-cluster=default={_ETCD_PEER}",
+            "--unsafe-no-fsync", "--log-level=warn",
+        )  # fmt: skip
+
+    def _start_controllers(self) -> None:
+        kubeconfig = f"--kubeconfig={layout.KUBECONFIG}"
+        tokens = self._authority.signing_key("service-account")
+        self._start(
+            "kube-controller-manager", kubeconfig, "--leader-elect=false", "--secure-port=0",
+            f"--service-account-private-key-file={tokens}", f"--root-ca-file={self._authority.certificate_file}",
+            "--use-service-account-credentials",
+        )  # fmt: skip
+        self._start("kube-scheduler", kubeconfig, "--leader-elect=false", "--secure-port=0")
+
+    def _start_registry(self) -> None:
+        path = layout.STATE / "registry.yaml"
+        path.write_text(
+            "version: 0.1\nlog: {level: warn}\n"
+            f"storage: {{filesystem: {{rootdirectory: {layout.DATA / 'registry'}}}, delete: {{enabled: true}}}}\n"
+            f'http: {{addr: "{layout.REGISTRY}"}}\n'
+        )
+        self._daemons.start("registry", ["docker-registry", "serve", str(path)])
+
+    def _start_dns(self) -> None:
+        """Names of the cluster are answered; no other name exists."""
+        path = layout.STATE / "Corefile"
+        path.write_text(
+            f"cluster.local in-addr.arpa {{\n bind {layout.HOST}\n errors\n cache 5\n"
+            f" kubernetes cluster.local in-addr.arpa {{\n  kubeconfig {layout.KUBECONFIG}\n }}\n}}\n"
+            f". {{\n bind {layout.HOST}\n errors\n template ANY ANY {{\n  rcode NXDOMAIN\n }}\n}}\n"
+        )
+        self._start("coredns", "-conf", str(path))
+
+    def _start(self, program: str, *arguments: str) -> None:
+        self._daemons.start(program, [str(self._programs[program]), *arguments])
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while self.kubectl("get", "--raw", "/readyz", check=False) != "ok":
+            if self._daemons.pid("kube-apiserver") is None or time.monotonic() > deadline:
+                raise CommandError(f"kube-apiserver does not become ready:\n{self._daemons.tail('kube-apiserver')}")
+            time.sleep(0.2)

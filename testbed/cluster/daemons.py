@@ -1,0 +1,90 @@
+"""Processes that outlive the command that started them, known by a file with their process ID."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_POLL_SECONDS = 0.05
+
+
+class Daemons:
+    """The daemons whose process IDs and logs are below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def start(self, name: str, command: Sequence[str]) -> None:
+        """Start it, unless it runs already."""
+        if self.pid(name) is not None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self.log(name).open("ab") as output:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self._file(name).write_text(f"{child.pid} {_started(child.pid)}")
+
+    def pid(self, name: str) -> int | None:
+        """Its process ID; ``None`` if it does not run. A process that got the number later is not taken for it."""
+        try:
+            pid, started = self._file(name).read_text().split()
+        except (FileNotFoundError, ValueError):
+            return None
+        return int(pid) if started and _started(int(pid)) == started else None
+
+    def stop(self, name: str, grace: float = 5.0) -> None:
+        """End it: SIGTERM, and SIGKILL after ``grace`` seconds. Nothing happens if it does not run."""
+        pid = self.pid(name)
+        if pid is not None:
+            end(pid, signal.SIGTERM if grace > 0 else signal.SIGKILL)
+            deadline = time.monotonic() + grace
+            while self.pid(name) is not None and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+            if self.pid(name) is not None:
+                end(pid, signal.SIGKILL)
+        self._file(name).unlink(missing_ok=True)
+
+    def names(self) -> list[str]:
+        """All that were started and not stopped, running or not."""
+        return sorted(path.stem for path in self._folder.glob("*.pid"))
+
+    def log(self, name: str) -> Path:
+        """The file with its output."""
+        return self._folder / f"{name}.log"
+
+    def tail(self, name: str, lines: int = 15) -> str:
+        """The last lines of its output."""
+        return "\n".join(self.log(name).read_text(errors="replace").splitlines()[-lines:])
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.pid"
+
+
+def end(pid: int, how: signal.Signals) -> None:
+    """Send a signal to a process that may be gone, and collect it if it is a child of ours."""
+    try:
+        os.kill(pid, how)
+        if how is signal.SIGKILL:
+            time.sleep(_POLL_SECONDS)
+        os.waitpid(pid, os.WNOHANG)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def _started(pid: int) -> str:
+    """When the process was started, in the kernel's words; empty if it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    if fields[0] == "Z":
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        return ""
+    return fields[19]

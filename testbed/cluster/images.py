@@ -1,0 +1,94 @@
+"""Images without any registry to pull from: a base from Debian packages, ours from the Dockerfile, pause by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from testbed.binaries import cache
+from testbed.cluster import layout
+from testbed.cluster.command import run
+
+BASE = "localhost/pantala-python-base"
+"""Debian's python3: what the Dockerfile's ``BASE`` is set to."""
+
+_BUILDAH = ("buildah", "--storage-driver", "overlay")
+_CERTIFICATES = "/etc/ssl/certs"
+
+
+def base() -> None:
+    """Make the base image, once a machine."""
+    if run(*_BUILDAH, "images", "--quiet", BASE, check=False).strip():
+        return
+    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "bookworm")
+    archive = cache() / f"python-base-{suite}.tar"
+    if not archive.exists():
+        print(
+            f"making the base image from Debian packages ({suite}): once, about a minute", file=sys.stderr, flush=True
+        )
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        partial = archive.with_suffix(".partial.tar")
+        packages = "--include=python3,python3-venv,python3-pip,ca-certificates"
+        run("mmdebstrap", "--variant=minbase", packages, suite, str(partial), timeout=900)
+        partial.replace(archive)
+    container = run(*_BUILDAH, "from", "scratch").strip()
+    try:
+        run(*_BUILDAH, "add", "--quiet", container, str(archive), "/")
+        run(*_BUILDAH, "commit", "--quiet", container, BASE)
+    finally:
+        run(*_BUILDAH, "rm", container, check=False)
+
+
+def build(context: Path, target: str, image: str, arguments: Mapping[str, str] | None = None) -> None:
+    """Build one target of the Dockerfile in ``context`` as ``localhost/<image>``."""
+    base()
+    given = {"BASE": BASE, **(arguments or {})}
+    run(
+        *_BUILDAH, "build", "--layers", "--isolation=chroot", "--network=host",
+        f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro", *[f"--build-arg={key}={value}" for key, value in given.items()],
+        f"--target={target}", f"--tag=localhost/{image}", str(context), timeout=900,
+    )  # fmt: skip
+
+
+def exists(image: str) -> bool:
+    """Whether ``localhost/<image>`` has been built."""
+    return bool(run(*_BUILDAH, "images", "--quiet", f"localhost/{image}", check=False).strip())
+
+
+def push(image: str) -> str:
+    """Bring ``localhost/<image>`` to the cluster's registry; gives the name to pull it by."""
+    name = f"{layout.REGISTRY}/{image}"
+    run(*_BUILDAH, "push", "--quiet", "--tls-verify=false", f"localhost/{image}", f"docker://{name}")
+    return name
+
+
+def write_pause(program: Path, archive: Path) -> None:
+    """Write the image that holds a pod's namespaces: one program, one layer."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.add(program, arcname="pause")
+    config = json.dumps(
+        {
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "config": {"Entrypoint": ["/pause"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"]},
+        }
+    ).encode()
+    name = f"{hashlib.sha256(config).hexdigest()}.json"
+    manifest = [{"Config": name, "RepoTags": [layout.PAUSE_IMAGE], "Layers": ["layer.tar"]}]
+    with tarfile.open(archive, "w") as tar:
+        for path, content in (
+            (name, config),
+            ("layer.tar", layer.getvalue()),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,96 @@
+"""Where everything of the cluster is: folders, names, addresses. One cluster a machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+STATE: Final = Path("/run/pantala-testbed")
+"""Process IDs, keys, configuration, logs."""
+
+DATA: Final = Path("/var/lib/pantala-testbed")
+"""The nodes' disks, the volumes, etcd and the registry: large, so not below /run, which often is memory."""
+
+BRIDGE: Final = "pantbr0"
+HOST: Final = "10.78.0.1"
+"""The machine itself, as nodes and pods see it: API server, DNS, registry, and the tests' origins."""
+
+API_PORT: Final = 6444
+SERVER: Final = f"https://{HOST}:{API_PORT}"
+REGISTRY: Final = f"{HOST}:5078"
+POD_NETWORK: Final = "10.245.0.0/16"
+SERVICE_NETWORK: Final = "10.97.0.0/16"
+API_SERVICE: Final = "10.97.0.1"
+DNS_SERVICE: Final = "10.97.0.10"
+STORAGE_CLASS: Final = "local"
+PAUSE_IMAGE: Final = "localhost/pause:v1"
+KUBECONFIG: Final = STATE / "admin.kubeconfig"
+
+OWN: Final = (
+    "/run/netns",
+    "/run/containerd",
+    "/etc/containerd",
+    "/etc/cni",
+    "/var/lib/containerd",
+    "/var/lib/kubelet",
+    "/var/lib/cni",
+    "/var/log/pods",
+    "/var/log/containers",
+    "/var/lib/pantala",
+)
+"""What each node has to itself of the file system that all share."""
+
+
+@dataclass(frozen=True, order=True)
+class NodePlace:
+    """What follows from a node's number."""
+
+    number: int
+
+    @classmethod
+    def named(cls, name: str) -> NodePlace:
+        """The place of ``node<number>``. Raises :class:`ValueError`."""
+        number = name.removeprefix("node")
+        if number == name or not number.isdecimal() or not 1 <= int(number) <= 200:
+            raise ValueError(f"{name} is no node; they are named node1, node2, ...")
+        return cls(int(number))
+
+    @property
+    def name(self) -> str:
+        """Its name in Kubernetes."""
+        return f"node{self.number}"
+
+    @property
+    def network_namespace(self) -> str:
+        """Also the name of its cgroups."""
+        return f"pantala-{self.name}"
+
+    @property
+    def link(self) -> str:
+        """The machine's end of its link."""
+        return f"pant{self.number}"
+
+    @property
+    def address(self) -> str:
+        """Its IP address."""
+        return f"10.78.0.{10 + self.number}"
+
+    @property
+    def pods(self) -> str:
+        """The addresses of its pods."""
+        return f"10.245.{self.number}.0/24"
+
+    @property
+    def disk(self) -> Path:
+        """The folder that holds its own copies of :data:`OWN`."""
+        return DATA / "nodes" / self.name
+
+    @property
+    def settings(self) -> Path:
+        """The folder of its configuration files."""
+        return STATE / self.name
+
+    def path(self, path: str) -> Path:
+        """Where the machine sees one of the node's own paths, e.g. ``/var/lib/pantala/files``."""
+        return self.disk / path.lstrip("/")

@@ -1,0 +1,248 @@
+"""One node: a real kubelet, containerd and kube-proxy, in a network and a mount namespace of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from testbed.cluster import control_groups, layout
+from testbed.cluster.command import CommandError, run
+from testbed.cluster.daemons import Daemons, end
+from testbed.cluster.layout import NodePlace
+from testbed.pki import Authority
+
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+_ENTER = """\
+set -e
+disk=$1; shift
+for path in "$@"; do mount --bind "$disk$path" "$path"; done
+mount --make-rshared /
+echo 1 > /proc/sys/net/ipv4/ip_forward
+touch "$disk/ready"
+exec sleep infinity
+"""
+
+_CONTAINERD = f"""\
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{layout.PAUSE_IMAGE}"
+  # Without CAP_SYS_RESOURCE no process may lower its score, and every sandbox would fail.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    discard_unpacked_layers = false
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+"""
+
+_HOSTS = f"""\
+server = "http://{layout.REGISTRY}"
+[host."http://{layout.REGISTRY}"]
+  capabilities = ["pull", "resolve"]
+"""
+
+
+class Node:
+    """A node that may or may not be there."""
+
+    def __init__(self, place: NodePlace, programs: dict[str, Path], daemons: Daemons, authority: Authority) -> None:
+        self.place = place
+        self._programs = programs
+        self._daemons = daemons
+        self._authority = authority
+        self._names = [f"{part}-{place.name}" for part in ("kube-proxy", "kubelet", "containerd", "namespace")]
+
+    @property
+    def alive(self) -> bool:
+        """All of its processes run."""
+        return all(self._daemons.pid(name) is not None for name in self._names)
+
+    def up(self) -> None:
+        """Start it; it registers itself with the API server soon after."""
+        if self.alive:
+            return
+        self.down()
+        self._make_folders()
+        self._make_link()
+        self._write_settings()
+        control_groups.make(self.place.network_namespace)
+        self._enter_namespaces()
+        self._start_containerd()
+        self._start_kubernetes()
+
+    def down(self) -> None:
+        """End everything on it, pods included, and remove its link and control groups. Its disk stays."""
+        for name in self._names[:2]:
+            self._daemons.stop(name, grace=1.0)
+        for pid in self._processes():
+            end(pid, signal.SIGKILL)
+        control_groups.remove(self.place.network_namespace)
+        for name in self._names[2:]:
+            self._daemons.stop(name, grace=0.0)
+        run("ip", "link", "delete", self.place.link, check=False)
+        run("ip", "netns", "delete", self.place.network_namespace, check=False)
+
+    def run(self, *command: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
+        """Run a command on the node; gives its standard output."""
+        return run(*self.command(*command), text=text, check=check, timeout=timeout)
+
+    def command(self, *command: str) -> list[str]:
+        """The command line that runs ``command`` on the node. Raises :class:`CommandError` if the node is down."""
+        pid = self._daemons.pid(self._names[3])
+        if pid is None:
+            raise CommandError(f"{self.place.name} is not up")
+        return ["nsenter", f"--target={pid}", "--mount", "--net", *command]
+
+    def shape(self, rate: str) -> None:
+        """Limit its link both ways, e.g. ``200mbit``; empty: no limit."""
+        ends: list[tuple[Callable[..., str], str]] = [(run, self.place.link), (self.run, "eth0")]
+        for execute, device in ends:
+            if rate:
+                execute("tc", "qdisc", "replace", "dev", device, "root", "tbf",
+                        "rate", rate, "burst", "256kb", "latency", "50ms")  # fmt: skip
+            else:
+                execute("tc", "qdisc", "delete", "dev", device, "root", check=False)
+
+    def _make_folders(self) -> None:
+        for path in layout.OWN:
+            self.place.path(path).mkdir(parents=True, exist_ok=True)
+        self.place.settings.mkdir(parents=True, exist_ok=True)
+        (self.place.disk / "ready").unlink(missing_ok=True)
+
+    def _make_link(self) -> None:
+        place, namespace = self.place, self.place.network_namespace
+        run("ip", "netns", "add", namespace)
+        run("ip", "link", "add", place.link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        run("ip", "link", "set", place.link, "master", layout.BRIDGE, "up")
+        run("ip", "-n", namespace, "address", "add", f"{place.address}/24", "dev", "eth0")
+        run("ip", "-n", namespace, "link", "set", "eth0", "up")
+        run("ip", "-n", namespace, "link", "set", "lo", "up")
+        run("ip", "-n", namespace, "route", "add", "default", "via", layout.HOST)
+        run("ip", "route", "replace", place.pods, "via", place.address)
+
+    def _write_settings(self) -> None:
+        place = self.place
+        network = place.path("/etc/cni/net.d/10-bridge.conflist")
+        certificates = place.path(f"/etc/containerd/certs.d/{layout.REGISTRY}")
+        for folder in (network.parent, certificates):
+            folder.mkdir(parents=True, exist_ok=True)
+        network.write_text(json.dumps(_network(place)))
+        (certificates / "hosts.toml").write_text(_HOSTS)
+        place.path("/etc/containerd/config.toml").write_text(_CONTAINERD)
+        (place.settings / "resolv.conf").write_text(f"nameserver {layout.HOST}\n")
+        certificate, key = self._authority.issue(
+            place.name, f"system:node:{place.name}", "system:nodes", (place.name, place.address)
+        )
+        self._authority.kubeconfig(place.settings / "kubeconfig", layout.SERVER, (certificate, key))
+        kubelet = _kubelet(place, self._authority.certificate_file, certificate, key)
+        (place.settings / "kubelet.json").write_text(json.dumps(kubelet))
+        (place.settings / "kube-proxy.json").write_text(json.dumps(_proxy(place)))
+
+    def _enter_namespaces(self) -> None:
+        self._daemons.start(
+            self._names[3],
+            [
+                "nsenter", f"--net=/run/netns/{self.place.network_namespace}",
+                "unshare", "--mount", "--propagation", "private",
+                "sh", "-c", _ENTER, "node", str(self.place.disk), *layout.OWN,
+            ],
+        )  # fmt: skip
+        ready = self.place.disk / "ready"
+        self._wait(ready.exists, self._names[3])
+
+    def _start_containerd(self) -> None:
+        name = self._names[2]
+        self._daemons.start(name, self.command("containerd"))
+        self._wait(lambda: bool(self.run("ctr", "version", check=False)), name)
+        self.run("ctr", "--namespace=k8s.io", "images", "import", str(layout.STATE / "pause.tar"))
+
+    def _start_kubernetes(self) -> None:
+        settings = self.place.settings
+        self._daemons.start(
+            self._names[1],
+            self.command(
+                str(self._programs["kubelet"]), f"--config={settings / 'kubelet.json'}",
+                f"--kubeconfig={settings / 'kubeconfig'}", f"--hostname-override={self.place.name}",
+                f"--node-ip={self.place.address}",
+            ),
+        )  # fmt: skip
+        proxy = self.command(str(self._programs["kube-proxy"]), f"--config={settings / 'kube-proxy.json'}")
+        self._daemons.start(self._names[0], proxy)
+
+    def _wait(self, done: Callable[[], bool], name: str) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not done():
+            if self._daemons.pid(name) is None or time.monotonic() > deadline:
+                raise CommandError(f"{name} does not start:\n{self._daemons.tail(name)}")
+            time.sleep(_POLL_SECONDS)
+
+    def _processes(self) -> list[int]:
+        """Whatever runs in its network namespace, also when nobody knows its process ID any more."""
+        try:
+            namespace = Path("/run/netns", self.place.network_namespace).stat().st_ino
+        except FileNotFoundError:
+            return []
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "ns" / "net").stat().st_ino == namespace:
+                    found.append(int(process.name))
+        return found
+
+
+def _network(place: NodePlace) -> dict[str, object]:
+    addresses = {
+        "type": "host-local",
+        "ranges": [[{"subnet": place.pods}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
+    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "0.4.0", "name": place.name, "plugins": [bridge, ports]}
+
+
+def _kubelet(place: NodePlace, authority: Path, certificate: Path, key: Path) -> dict[str, object]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(authority)},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(certificate),
+        "tlsPrivateKeyFile": str(key),
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{place.network_namespace}",
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "failSwapOn": False,
+        "failCgroupV1": False,
+        "clusterDNS": [layout.DNS_SERVICE],
+        "clusterDomain": "cluster.local",
+        "resolvConf": str(place.settings / "resolv.conf"),
+        "nodeStatusUpdateFrequency": "4s",
+        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+    }
+
+
+def _proxy(place: NodePlace) -> dict[str, object]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(layout.KUBECONFIG)},
+        "mode": "iptables",
+        "clusterCIDR": layout.POD_NETWORK,
+        "hostnameOverride": place.name,
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    }
