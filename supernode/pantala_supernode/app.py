@@ -1,0 +1,145 @@
+"""Puts one supernode together from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from pantala_pieces.server import PieceServer
+from pantala_pieces.store import PieceStore
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.dfget_task import DfgetTaskManager
+from pantala_supernode.exchange import Endpoint, Exchange, Timing
+from pantala_supernode.http.access import Guard
+from pantala_supernode.http.api import API
+from pantala_supernode.identity import ClusterKeys, Verifier
+from pantala_supernode.peer import PeerManager
+from pantala_supernode.progress import ProgressManager
+from pantala_supernode.reports import Reports
+from pantala_supernode.scheduler import Policy, SchedulerManager
+from pantala_supernode.settings import Listen, Settings
+from pantala_supernode.supernode import Supernode
+from pantala_supernode.task import TaskManager
+from pantala_supernode.tickets import TicketOffice
+
+_log = structlog.get_logger(__name__)
+
+_GRACE = 25.0
+"""Seconds that requests under way may take after a signal to stop; less than a pod's 30."""
+
+
+class App:
+    """One supernode, ready to run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = PieceStore(settings.data / "tasks", durable=True)
+        self._key = secrets.token_bytes(32)
+        self.guard: Guard
+        self.supernode: Supernode
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[App]:
+        """Serve until the block ends; then let requests under way finish and stop."""
+        settings = self._settings
+        await asyncio.to_thread(self._store.open)
+        async with aiohttp.ClientSession(trust_env=False) as session:
+            self.supernode = self._supernode()
+            self.guard = Guard(
+                None if settings.no_auth else self._verifier(session),
+                operator=settings.trusted_operator,
+                peer=settings.trusted_peer,
+            )
+            running = asyncio.create_task(self.supernode.run())
+            try:
+                async with (
+                    _site(API(self.supernode).application(self.guard), settings.listen),
+                    _site(self._piece_application(), settings.piece_listen),
+                ):
+                    _log.info("supernode up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
+                    if settings.no_auth:
+                        _log.warning("--no-auth: everybody who reaches the ports may do everything")
+                    yield self
+                    await self.supernode.close()
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                await asyncio.to_thread(self._store.close)
+
+    def _supernode(self) -> Supernode:
+        settings, boot = self._settings, secrets.token_hex(8)
+        chance = random.SystemRandom()
+        tasks, dfget_tasks, peers = TaskManager(grace=settings.grace), DfgetTaskManager(), PeerManager()
+        progress = ProgressManager()
+        reports = Reports(boot, tasks=tasks, dfget_tasks=dfget_tasks, peers=peers, progress=progress)
+        cdn = CDNManager(
+            self._store,
+            HTTPSource(EgressGate(settings.deny_source)),
+            clock=time.monotonic,
+            rng=chance,
+            on_change=lambda task_id: supernode.copy_changed(task_id),
+        )
+        exchange = Exchange(
+            boot,
+            Endpoint(settings.advertise, settings.piece_listen.port, self._key),
+            tasks=tasks,
+            dfget_tasks=dfget_tasks,
+            peers=peers,
+            progress=progress,
+            scheduler=SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=peers.can_serve),
+            reports=reports,
+            tickets=TicketOffice(time.time),
+            sha256=cdn.piece_digest,
+            on_accused=lambda task_id, piece: supernode.accused(task_id, piece),
+            clock=time.monotonic,
+            timing=Timing(),
+        )
+        supernode = Supernode(
+            boot,
+            tasks=tasks,
+            progress=progress,
+            exchange=exchange,
+            reports=reports,
+            cdn=cdn,
+            store=self._store,
+            clock=time.monotonic,
+            grace=settings.grace,
+        )
+        return supernode
+
+    def _verifier(self, session: aiohttp.ClientSession) -> Verifier:
+        settings = self._settings
+        return ClusterKeys(session, settings.api_server, ca=settings.api_ca, token=settings.api_token)
+
+    def _piece_application(self) -> web.Application:
+        app = web.Application()
+        server = PieceServer(self._store.get, key=lambda: self._key, clock=time.time, slots=self._settings.piece_slots)
+        server.add_routes(app.router)
+        return app
+
+
+@contextlib.asynccontextmanager
+async def _site(app: web.Application, listen: Listen) -> AsyncIterator[None]:
+    # A peer whose connection is gone must not be held on: its exchange is cancelled, and it counts as quiet.
+    runner = web.AppRunner(
+        app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=75
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listen.host, listen.port, backlog=1024).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def build(settings: Settings) -> App:
+    """Put a supernode together; nothing runs yet."""
+    return App(settings)

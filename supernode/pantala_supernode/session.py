@@ -1,0 +1,45 @@
+"""One peer's conversation with the supernode: its boot, its exchanges, what it holds and what it was told."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from pantala_protocol.sync import Assignment, SyncAnswer
+
+_REMEMBERED = 4
+"""Answers kept for repetition; a peer has at most two exchanges under way."""
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything about one process of a peer but its progress."""
+
+    peer: str
+    boot: str
+    holdings: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """What it says to hold: task -> (generation, pieces). Kept, since the task may become known later."""
+    told: tuple[Assignment, ...] | None = None
+    """The assignments in force; ``None``: no statement yet, it keeps what it has."""
+    revision: int = 0
+    """Of ``told``."""
+    inventoried: bool = False
+    """It told its whole inventory since this supernode started."""
+    open_tasks: dict[str, None] = field(default_factory=dict)
+    """Tasks it still lacks pieces of, those that matter most first."""
+    paused: dict[str, float] = field(default_factory=dict)
+    """Tasks that its own disk failed, until when it gets no piece of them; monotonic seconds."""
+    under_way: int = 0
+    """Exchanges that are not answered."""
+    quiet_since: float = 0.0
+    """When the last exchange ended; monotonic seconds."""
+    moved_at: float = 0.0
+    """When it was last given a piece or reported one; monotonic seconds."""
+    answers: OrderedDict[int, SyncAnswer] = field(default_factory=OrderedDict)
+
+    def remember(self, answer: SyncAnswer) -> SyncAnswer:
+        """Keep an answer, in case it is lost on the way and asked for again."""
+        self.answers[answer.seq] = answer
+        while len(self.answers) > _REMEMBERED:
+            self.answers.popitem(last=False)
+        return answer

@@ -1,0 +1,152 @@
+"""All that can be set, with units and reasons; flags and environment are read here and nowhere else."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class Listen(NamedTuple):
+    """An address to listen at."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A supernode's settings."""
+
+    listen: Listen
+    """Where the API is served."""
+    piece_listen: Listen
+    """Where pieces are served: a port of its own, so that it can be limited and allowed apart from the API."""
+    data: Path
+    """The volume."""
+    advertise: str
+    """The host that peers are told to read our pieces from."""
+    no_auth: bool = False
+    """Everybody may do everything: for one machine, or for those who know."""
+    trusted_operator: str = "system:serviceaccount:pantala:pantala-operator"
+    """Whose token states what is wanted."""
+    trusted_peer: str = "system:serviceaccount:pantala:pantala-peer"
+    """Whose tokens take and give pieces."""
+    api_server: str = "https://kubernetes.default.svc"
+    """Whose keys tokens are checked with."""
+    api_ca: Path | None = None
+    """Who signs the API server's certificate; the pod's, if there is one."""
+    api_token: Path | None = None
+    """Shown to the API server to read its keys; the pod's, if there is one."""
+    deny_source: tuple[str, ...] = ()
+    """Further networks (CIDR) that no file is read from; link-local ones never are."""
+    piece_slots: int = 16
+    """Pieces sent at once. Twice what the scheduler books, since a peer may fetch again what it lost."""
+    grace: float = 5.0
+    """Seconds that a task no longer wanted is kept: a Task that is replaced costs no second read."""
+
+
+class _Flag(NamedTuple):
+    name: str
+    text: str
+    default: str | None
+
+
+_FLAGS = (
+    _Flag("listen", "HOST:PORT of the API", "127.0.0.1:8002"),
+    _Flag("piece-listen", "HOST:PORT of the pieces", "127.0.0.1:8001"),
+    _Flag("data", "directory of the volume", None),
+    _Flag("advertise", "host that peers read our pieces from (default: that of --piece-listen)", ""),
+    _Flag("trusted-operator", "service account that states what is wanted", Settings.trusted_operator),
+    _Flag("trusted-peer", "service account of the peers", Settings.trusted_peer),
+    _Flag("api-server", "URL of the API server whose tokens are trusted", ""),
+    _Flag("api-ca", "file with its certificate authority", ""),
+    _Flag("api-token-file", "file with the token to read its keys", ""),
+    _Flag("deny-source", "networks (CIDR, comma-separated) that no file is read from", ""),
+)
+_SWITCHES = (
+    _Flag("no-auth", "take everybody as everybody; only on loopback, or with --i-know", None),
+    _Flag("i-know", "I know that --no-auth lets everybody who reaches the ports in", None),
+)
+
+
+def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings from flags, else from ``PANTALA_`` variables, else defaults.
+
+    Exits with 2 and one line on an unknown flag; raises :class:`SettingsError` on a wrong value.
+    """
+    parser = argparse.ArgumentParser(
+        "pantala-supernode", description="Pantala's supernode: tracker, scheduler and CDN."
+    )
+    for flag in _FLAGS:
+        parser.add_argument(f"--{flag.name}", default=_variable(flag.name, environment) or flag.default, help=flag.text)
+    for flag in _SWITCHES:
+        default = _variable(flag.name, environment).lower() in {"1", "true", "yes"}
+        parser.add_argument(f"--{flag.name}", action="store_true", default=default, help=flag.text)
+    return _settings(parser.parse_args(argv))
+
+
+def _settings(values: argparse.Namespace) -> Settings:
+    if not values.data:
+        raise SettingsError("--data is missing: name the directory of the volume")
+    listen, piece_listen = _listen("--listen", values.listen), _listen("--piece-listen", values.piece_listen)
+    if values.no_auth and not values.i_know and not (listen.is_loopback and piece_listen.is_loopback):
+        raise SettingsError("--no-auth is for loopback addresses only; if everybody may do everything, add --i-know")
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    in_cluster = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return Settings(
+        listen=listen,
+        piece_listen=piece_listen,
+        data=Path(values.data),
+        advertise=values.advertise or piece_listen.host,
+        no_auth=values.no_auth,
+        trusted_operator=values.trusted_operator,
+        trusted_peer=values.trusted_peer,
+        api_server=values.api_server or (in_cluster if host else Settings.api_server),
+        api_ca=_file(values.api_ca, _SERVICE_ACCOUNT / "ca.crt"),
+        api_token=_file(values.api_token_file, _SERVICE_ACCOUNT / "token"),
+        deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),
+    )
+
+
+def _variable(flag: str, environment: Mapping[str, str]) -> str:
+    return environment.get("PANTALA_" + flag.upper().replace("-", "_"), "")
+
+
+def _listen(flag: str, text: str) -> Listen:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"{flag} {text!r}: give HOST:PORT")
+    return Listen(host.strip("[]"), int(port))
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise SettingsError(f"--deny-source {text!r}: {error}; give networks like 10.0.0.0/8") from error
+
+
+def _file(text: str, default: Path) -> Path | None:
+    if text:
+        return Path(text)
+    return default if default.exists() else None

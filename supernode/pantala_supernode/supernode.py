@@ -1,0 +1,183 @@
+"""The supernode's heart: takes the operator's statement and the CDN's news to the managers and to the peers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+
+import structlog
+
+from pantala_pieces.errors import PieceMissingError, StoreError
+from pantala_pieces.store import PieceStore
+from pantala_protocol.statement import Changes, Statement, StatementReceipt
+from pantala_protocol.sync import SyncAnswer, SyncRequest
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.exchange import Exchange
+from pantala_supernode.progress import ProgressManager
+from pantala_supernode.reports import Reports
+from pantala_supernode.task import Restated, TaskManager
+
+_log = structlog.get_logger(__name__)
+
+_TICK = 1.0
+"""Seconds between two looks at what time alone changes."""
+
+
+class Supernode:
+    """One supernode. ``clock`` tells monotonic seconds, ``grace`` is in seconds."""
+
+    def __init__(
+        self,
+        boot: str,
+        *,
+        tasks: TaskManager,
+        progress: ProgressManager,
+        exchange: Exchange,
+        reports: Reports,
+        cdn: CDNManager,
+        store: PieceStore,
+        clock: Callable[[], float],
+        grace: float,
+    ) -> None:
+        self.boot = boot
+        self.recovered = False
+        """The volume was read; before that nothing can be said of what is cached."""
+        self._tasks = tasks
+        self._progress = progress
+        self._exchange = exchange
+        self._reports = reports
+        self._cdn = cdn
+        self._store = store
+        self._clock = clock
+        self._grace = grace
+        self._deletions: dict[str, asyncio.Task[None]] = {}
+        self._inspections: set[asyncio.Task[None]] = set()
+        self._orphans: dict[str, float] = {}
+
+    def state(self, statement: Statement) -> StatementReceipt:
+        """Take the full set of what is wanted."""
+        first = not self._tasks.revision
+        restated = self._tasks.state(statement, now=self._clock())
+        self._apply(restated)
+        if first:
+            self._exchange.assignments_changed(self._exchange.known_peers())
+        self._reports.touch_statement()
+        return StatementReceipt(boot=self.boot, revision=statement.revision)
+
+    async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
+        """What changed since ``since``."""
+        return await self._reports.changes(boot=boot, since=since, wait=wait)
+
+    async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
+        """One exchange of a peer."""
+        return await self._exchange.sync(request, host)
+
+    def copy_changed(self, task_id: str) -> None:
+        """The CDN has news of a task: tell those whom it concerns."""
+        task = self._tasks.get(task_id)
+        if task is None:
+            return
+        before, copy = task.copy, self._cdn.status(task_id)
+        if copy == before:
+            return
+        self._tasks.update(task_id, copy)
+        swarm = self._progress.init_task(task_id)
+        if copy.generation != before.generation:
+            self._exchange.task_restarted(task_id)
+        swarm.cached = copy.cached
+        if (copy.length, copy.digest, copy.status) != (before.length, before.digest, before.status):
+            self._exchange.task_changed(task)
+        if copy.cached != before.cached:
+            self._exchange.pieces_cached(task_id)
+        self._reports.touch_task(task_id)
+
+    def accused(self, task_id: str, piece: int) -> None:
+        """A peer says that our piece is wrong or missing: look at the disk, and fetch it anew if that is true."""
+        inspection = asyncio.create_task(self._inspect(task_id, piece))
+        self._inspections.add(inspection)
+        inspection.add_done_callback(self._inspections.discard)
+
+    async def run(self) -> None:
+        """Read the volume, then look after what time alone changes, until cancelled."""
+        await self._cdn.recover()
+        self.recovered = True
+        for task in self._tasks:
+            self.copy_changed(task.id)
+        while True:
+            await asyncio.sleep(_TICK)
+            self._apply(self._tasks.expire(now=self._clock()))
+            self._exchange.tick()
+            self._drop_orphans()
+
+    async def close(self) -> None:
+        """Stop fetching and answer everybody who waits."""
+        self._exchange.close()
+        for work in (*self._deletions.values(), *self._inspections):
+            work.cancel()
+        await asyncio.gather(*self._deletions.values(), *self._inspections, return_exceptions=True)
+        await self._cdn.close()
+
+    def _apply(self, restated: Restated) -> None:
+        for task_id in restated.deleted:
+            self._progress.delete_task(task_id)
+            self._delete(task_id, restated.dropped)
+        for task_id in restated.tasks:
+            self._ask_cdn(task_id)
+            self._reports.touch_task(task_id)
+        self._exchange.assignments_changed(restated.peers)
+        for uid in restated.dropped:
+            self._reports.touch_dropped(uid)
+
+    def _ask_cdn(self, task_id: str) -> None:
+        task = self._tasks.get(task_id)
+        if task is None or task_id in self._deletions:
+            return
+        if task.suspended:
+            self._cdn.pause(task_id)
+        else:
+            self._cdn.trigger(task.order())
+        self.copy_changed(task_id)
+
+    def _delete(self, task_id: str, dropped: frozenset[str]) -> None:
+        if task_id not in self._deletions:
+            self._deletions[task_id] = asyncio.create_task(self._delete_copy(task_id, dropped))
+
+    async def _delete_copy(self, task_id: str, dropped: frozenset[str]) -> None:
+        try:
+            await self._cdn.delete(task_id)
+            _log.info("task deleted", task=task_id)
+        except StoreError as error:  # it is an orphan from now on, so deleting is tried again
+            _log.warning("cannot delete a task from the volume; it is tried again", task=task_id, error=str(error))
+        finally:
+            del self._deletions[task_id]
+        for uid in dropped:
+            self._reports.touch_dropped(uid)
+        self._ask_cdn(task_id)  # wanted again meanwhile
+
+    def _drop_orphans(self) -> None:
+        """Delete copies that nobody wants: of a task deleted while this process was down, or whose deletion failed."""
+        if not self._tasks.revision:
+            return
+        now = self._clock()
+        unwanted = {file.meta.task_id for file in self._store if self._tasks.get(file.meta.task_id) is None}
+        self._orphans = {task_id: self._orphans.get(task_id, now) for task_id in unwanted}
+        for task_id, since in self._orphans.items():
+            if now - since >= self._grace:
+                self._delete(task_id, frozenset())
+
+    async def _inspect(self, task_id: str, piece: int) -> None:
+        file = self._store.get(task_id)
+        if file is None:
+            return
+        try:
+            expected = file.sha256(piece)
+            data = await asyncio.to_thread(file.read, piece)
+            right = expected == await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
+        except PieceMissingError:
+            return
+        except StoreError:
+            right = False
+        if not right:
+            _log.error("a piece on the volume is wrong; it is fetched anew", task=task_id, piece=piece)
+            self._cdn.refetch(task_id, piece)

@@ -1,0 +1,200 @@
+"""The tasks: what is wanted, by which Task resources, and what the CDN has of it. Pure.
+
+Several Task resources may want one task: one copy, one read of the origin. A resource that is no longer stated stays
+wanted for a grace period, so that one that is replaced does not cost another read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pantala_protocol import task_id
+from pantala_protocol.geometry import Geometry
+from pantala_protocol.statement import CDNStatus, Statement, WantedTask
+from pantala_protocol.sync import Assignment, Delivery
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.cdn.copy import Copy, FetchOrder
+
+
+@dataclass(slots=True)
+class Task:
+    """One file to distribute."""
+
+    id: TaskID
+    copy: Copy
+    """What the CDN has of it."""
+    wanted: dict[str, WantedTask] = field(default_factory=dict)
+    """By the UID of the Task resource."""
+
+    @property
+    def complete(self) -> bool:
+        """The supernode has all of it, checked."""
+        return self.copy.status is CDNStatus.SUCCESS
+
+    @property
+    def possible(self) -> int:
+        """The pieces that a peer may claim to have: all of the file, or those cached while its end is not known."""
+        return self.copy.cached if self.copy.total is None else (1 << self.copy.total) - 1
+
+    def size(self, piece: int) -> int:
+        """The bytes of a cached piece: a short one exists only once the length is known."""
+        copy = self.copy
+        return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
+
+    @property
+    def priority(self) -> int:
+        """The highest of those who want it."""
+        return max((wanted.priority for wanted in self.wanted.values()), default=0)
+
+    @property
+    def suspended(self) -> bool:
+        """Nobody wants it to go on."""
+        return all(wanted.suspended for wanted in self.wanted.values())
+
+    def order(self) -> FetchOrder:
+        """What the CDN is asked for. The attempts of all who want it count, the most patient sets the limit."""
+        some = next(iter(self.wanted.values()))
+        limits = [wanted.retry_limit for wanted in self.wanted.values()]
+        return FetchOrder(
+            task_id=self.id,
+            url=some.url,
+            headers=some.headers,
+            digest=some.digest,
+            attempt=" ".join(sorted(f"{wanted.uid}:{wanted.attempt}" for wanted in self.wanted.values())),
+            retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
+            priority=self.priority,
+        )
+
+    def wanted_by(self, peer: str) -> bool:
+        """Whether the peer shall have the file."""
+        return any(peer in wanted.peers for wanted in self.wanted.values())
+
+    def runs_on(self, peer: str) -> bool:
+        """Whether the peer shall have the file and may go on fetching it."""
+        return any(peer in wanted.peers and not wanted.suspended for wanted in self.wanted.values())
+
+    def assignment(self, peer: str) -> Assignment:
+        """What the peer is told of the task."""
+        return Assignment(
+            task_id=self.id,
+            generation=self.copy.generation,
+            piece_size=self.copy.piece_size,
+            length=self.copy.length,
+            digest=self.copy.digest,
+            deliveries=tuple(
+                Delivery(wanted.uid, wanted.path)
+                for wanted in sorted(self.wanted.values(), key=lambda wanted: wanted.uid)
+                if wanted.path and peer in wanted.peers
+            ),
+            priority=self.priority,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Restated:
+    """What a statement or the end of a grace period changed."""
+
+    tasks: frozenset[str] = frozenset()
+    """Tasks that are wanted in another way than before."""
+    deleted: frozenset[str] = frozenset()
+    """Tasks that nobody wants any more."""
+    dropped: frozenset[str] = frozenset()
+    """UIDs that are no longer wanted."""
+    peers: frozenset[str] = frozenset()
+    """Peers that something changed for."""
+
+
+class TaskManager:
+    """The tasks by ID. ``grace`` is in seconds, ``now`` everywhere monotonic seconds."""
+
+    def __init__(self, *, grace: float) -> None:
+        self.revision = 0
+        """Of the statement in force; 0: none yet, so nothing is known to be unwanted."""
+        self._grace = grace
+        self._tasks: dict[str, Task] = {}
+        self._task_of: dict[str, str] = {}
+        self._leaving: dict[str, float] = {}
+
+    def get(self, name: str) -> Task | None:
+        """A task, if it is wanted."""
+        return self._tasks.get(name)
+
+    def of(self, uid: str) -> Task | None:
+        """The task that a Task resource wants, if it does."""
+        name = self._task_of.get(uid)
+        return self._tasks.get(name) if name else None
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(list(self._tasks.values()))
+
+    def check_status(self, name: str) -> bool:
+        """Whether the supernode has all of the file, verified."""
+        task = self._tasks.get(name)
+        return task is not None and task.complete
+
+    def update(self, name: str, copy: Copy) -> None:
+        """The CDN tells what it has."""
+        task = self._tasks.get(name)
+        if task is not None:
+            task.copy = copy
+
+    def state(self, statement: Statement, *, now: float) -> Restated:
+        """Take the full set of what is wanted."""
+        self.revision = statement.revision
+        stated = {wanted.uid: wanted for wanted in statement.tasks}
+        changes = _Changes()
+        for wanted in stated.values():
+            self._leaving.pop(wanted.uid, None)
+            before = self.of(wanted.uid)
+            if before is not None and before.id != wanted.task_id:
+                self._withdraw(wanted.uid, changes)
+            self._register(wanted, changes)
+        for uid in self._task_of.keys() - stated.keys():
+            self._leaving.setdefault(uid, now + self._grace)
+        return changes.frozen()
+
+    def expire(self, *, now: float) -> Restated:
+        """End the grace of those whose time has come."""
+        changes = _Changes()
+        for uid in [uid for uid, end in self._leaving.items() if end <= now]:
+            del self._leaving[uid]
+            self._withdraw(uid, changes)
+        return changes.frozen()
+
+    def _register(self, wanted: WantedTask, changes: _Changes) -> None:
+        task = self._tasks.get(wanted.task_id)
+        if task is None:
+            name = task_id.parse(wanted.task_id)
+            task = self._tasks[name] = Task(name, Copy(name))
+        before = task.wanted.get(wanted.uid)
+        if before == wanted:
+            return
+        task.wanted[wanted.uid] = wanted
+        self._task_of[wanted.uid] = task.id
+        changes.tasks.add(task.id)
+        changes.deleted.discard(task.id)
+        changes.peers.update(wanted.peers, before.peers if before else ())
+
+    def _withdraw(self, uid: str, changes: _Changes) -> None:
+        task = self._tasks[self._task_of.pop(uid)]
+        wanted = task.wanted.pop(uid)
+        changes.dropped.add(uid)
+        changes.peers.update(wanted.peers)
+        if task.wanted:
+            changes.tasks.add(task.id)
+        else:
+            del self._tasks[task.id]
+            changes.tasks.discard(task.id)
+            changes.deleted.add(task.id)
+
+
+@dataclass(slots=True)
+class _Changes:
+    tasks: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
+    peers: set[str] = field(default_factory=set)
+
+    def frozen(self) -> Restated:
+        return Restated(*map(frozenset, (self.tasks, self.deleted, self.dropped, self.peers)))
