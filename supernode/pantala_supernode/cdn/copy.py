@@ -1,0 +1,51 @@
+"""One task's copy on the supernode: what is ordered, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pantala_protocol.statement import CDNStatus, Failure
+from pantala_protocol.task_id import TaskID
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOrder:
+    """What to fetch, and how hard to try."""
+
+    task_id: TaskID
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """For the origin's host alone; never shown."""
+    digest: str = ""
+    """``sha256:`` or ``sha512:`` that the whole must have; empty: whatever the origin sends."""
+    attempt: str = ""
+    """A new value asks for a new try after a failure, with all its retries."""
+    retry_limit: int | None = None
+    """How many passing failures of the origin are tried again; ``None``: all."""
+    priority: int = 0
+    """Higher goes first where copies wait for their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """How far a copy is, at one moment."""
+
+    task_id: TaskID
+    status: CDNStatus = CDNStatus.WAITING
+    generation: str = ""
+    """Which content the pieces are of; empty: none yet."""
+    piece_size: int = 0
+    length: int | None = None
+    cached: int = 0
+    """The pieces that are durable and verified, as a bit mask."""
+    total: int | None = None
+    """How many pieces there are; ``None``: not known yet."""
+    digest: str = ""
+    """``sha256:`` of the whole, once all of it is there and right."""
+    origin_bytes: int = 0
+    """Bytes of body read from the origin since this process knows of the task."""
+    failure: Failure | None = None
+    """Why it does not go on; ``final``: nothing is tried soon."""
+    attempt: str = ""
+    """Of the order that this is about."""

@@ -1,0 +1,100 @@
+"""Where the supernode never connects to on behalf of a task, whatever name or spelling leads there."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from pantala_supernode.errors import SourceDeniedError
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+NEVER: tuple[Network, ...] = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8",  # this host, unspecified
+        "169.254.0.0/16",  # link-local, most clouds' metadata
+        "100.100.100.200/32",  # metadata of Alibaba Cloud
+        "168.63.129.16/32",  # wire server of Azure
+        "224.0.0.0/4",  # multicast
+        "255.255.255.255/32",  # broadcast
+        "::/128",  # unspecified
+        "fe80::/10",  # link-local
+        "fd00:ec2::/32",  # metadata of AWS
+        "fd20:ce::254/128",  # metadata of Google Cloud
+        "ff00::/8",  # multicast
+    )
+)
+"""Addresses that no origin has. Loopback and private ones are an administrator's decision."""
+
+_NAT64 = ip_network("64:ff9b::/96")
+_NAT64_LOCAL = ip_network("64:ff9b:1::/48")
+_V4_COMPATIBLE = ip_network("::/96")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+
+
+class EgressPolicy:
+    """Decides which addresses may be connected to: all but :data:`NEVER` and the networks ``denied``."""
+
+    def __init__(self, denied: Iterable[Network] = ()) -> None:
+        self._denied = (*NEVER, *denied)
+
+    def check(self, address: str) -> None:
+        """Raise :class:`SourceDeniedError` unless ``address`` (an IP literal) and all that it embeds are allowed."""
+        try:
+            spelled = ip_address(address.partition("%")[0])
+        except ValueError:
+            raise SourceDeniedError(f"{address[:60]!r} is not an IP address. Correct spec.source.url.") from None
+        for meant in _meanings(spelled):
+            for network in self._denied:
+                if meant.version == network.version and meant in network:
+                    raise SourceDeniedError(
+                        f"The origin's address {address} lies in {network}, which is never read from. "
+                        "Ask the cluster's administrator if this source should be allowed."
+                    )
+
+
+class CheckedResolver(AbstractResolver):
+    """Resolves a name once and lets the connection go to the very addresses that were checked, or nowhere."""
+
+    def __init__(self, resolver: AbstractResolver, policy: EgressPolicy) -> None:
+        self._resolver = resolver
+        self._policy = policy
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Resolve ``host``; one denied address denies the name, so that nobody can choose among them."""
+        found = await self._resolver.resolve(host, port, family)
+        for result in found:
+            self._policy.check(result["host"])
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver below."""
+        await self._resolver.close()
+
+
+def _meanings(address: Address) -> Iterator[Address]:
+    """``address`` and the IPv4 addresses that a translator or tunnel would make of it."""
+    yield address
+    if isinstance(address, IPv4Address):
+        return
+    number = int(address)
+    if address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address.teredo is not None:
+        yield from address.teredo
+    if address in _NAT64 or (address in _V4_COMPATIBLE and number > 1):
+        yield IPv4Address(number & 0xFFFFFFFF)
+    if address in _NAT64_LOCAL:  # RFC 6052, 2.2: 16 bits, eight that are zero, 16 bits
+        yield IPv4Address((number >> 64 & 0xFFFF) << 16 | number >> 40 & 0xFFFF)
+        yield IPv4Address(number & 0xFFFFFFFF)
+    if number >> 32 & 0xFFFFFFFF in _ISATAP:
+        yield IPv4Address(number & 0xFFFFFFFF)

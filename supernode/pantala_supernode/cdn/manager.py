@@ -1,0 +1,283 @@
+"""The CDN of the supernode: each wanted file once from its origin onto the volume, piece by piece, come what may."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from pantala_pieces.errors import PieceMissingError
+from pantala_pieces.store import PieceStore
+from pantala_protocol.reasons import Reason, Retry
+from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.statement import CDNStatus, Failure
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.cdn.copy import Copy, FetchOrder
+from pantala_supernode.cdn.fetch import Fetch, Limiter, Progress
+from pantala_supernode.cdn.gate import Gate
+from pantala_supernode.cdn.lane import Lane
+from pantala_supernode.cdn.recorder import Recorder
+from pantala_supernode.cdn.retry import RetryBudget
+from pantala_supernode.cdn.source import Source
+from pantala_supernode.errors import SupernodeError
+
+log = structlog.get_logger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class CDNManager:
+    """Keeps the copies that are ordered. At most one reads an origin for a task, at most ``fetches`` do in all.
+
+    ``on_change`` is called with a task's ID, on the event loop, whenever its :class:`Copy` changed: it must not block.
+    """
+
+    def __init__(
+        self,
+        store: PieceStore,
+        source: Source,
+        *,
+        on_change: Callable[[TaskID], None],
+        rng: random.Random,
+        sleep: Sleep = asyncio.sleep,
+        limiter: Limiter | None = None,
+        fetches: int = 16,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._on_change = on_change
+        self._rng = rng
+        self._sleep = sleep
+        self._limiter = limiter
+        self._gate = Gate(fetches)
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
+        self._kept: dict[TaskID, _Kept] = {}
+        self._deletions: dict[TaskID, asyncio.Task[None]] = {}
+        self._loaded = asyncio.Event()
+
+    async def recover(self) -> None:
+        """Load the volume, then hash what its journals name: only what is right counts.
+
+        Orders may come before and meanwhile; those tasks are looked at first. Raises
+        :class:`pantala_supernode.errors.VolumeFailedError` if the volume cannot be read at all.
+        """
+        for file in await Lane(self._threads).run(self._store.open):
+            kept = self._keep(TaskID(file.meta.task_id))
+            kept.progress.recorder = Recorder(file, verified=False)
+        self._loaded.set()
+        for kept in list(self._kept.values()):
+            await self._verify(kept)
+
+    def trigger(self, order: FetchOrder) -> None:
+        """Have ``order`` done. The same order again changes nothing; another ``attempt`` tries a failed copy anew."""
+        kept = self._keep(order.task_id)
+        former = kept.order
+        if order == former and not kept.paused:
+            return
+        kept.order, kept.paused = order, False
+        if former is None or former.attempt != order.attempt:
+            kept.progress.budget = RetryBudget()
+        if kept.status is CDNStatus.SUCCESS:
+            return
+        if kept.running:
+            kept.woken.set()
+        else:
+            kept.task = asyncio.get_running_loop().create_task(self._complete(kept, kept.task))
+
+    def pause(self, task_id: TaskID) -> None:
+        """Stop reading; what is there stays. :meth:`trigger` goes on. Nothing happens to an unknown or whole copy."""
+        kept = self._kept.get(task_id)
+        if kept is None or kept.paused or kept.status is CDNStatus.SUCCESS:
+            return
+        kept.paused = True
+        kept.stop()
+        self._show(kept, CDNStatus.WAITING)
+
+    def status(self, task_id: TaskID) -> Copy:
+        """How far a copy is; one that is not known waits with nothing."""
+        kept = self._kept.get(task_id)
+        return Copy(task_id) if kept is None else kept.snapshot()
+
+    def piece_digest(self, task_id: TaskID, piece: int) -> bytes:
+        """The sha256 of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""
+        kept = self._kept.get(task_id)
+        if kept is None or kept.progress.recorder is None:
+            raise PieceMissingError(f"piece {piece} of task {task_id} is not held")
+        return kept.progress.recorder.piece_digest(piece)
+
+    async def delete(self, task_id: TaskID) -> None:
+        """Stop reading and remove all that the volume has of a task, known or not.
+
+        Raises :class:`pantala_supernode.errors.VolumeFailedError`; then it can be asked for again.
+        """
+        kept = self._kept.pop(task_id, None)
+        former = self._deletions.get(task_id)
+        if former is None or kept is not None:
+            former = asyncio.get_running_loop().create_task(self._remove(task_id, kept, former))
+            self._deletions[task_id] = former
+        await asyncio.shield(former)
+
+    async def close(self) -> None:
+        """Stop everything; what is durable stays and goes on after the next :meth:`recover`."""
+        tasks = [kept.task for kept in self._kept.values() if kept.task is not None]
+        for kept in self._kept.values():
+            kept.stop()
+        await asyncio.gather(*tasks, *self._deletions.values(), return_exceptions=True)
+        self._threads.shutdown(wait=False)
+        self._store.close()
+
+    def _keep(self, task_id: TaskID) -> _Kept:
+        if task_id not in self._kept:
+            self._kept[task_id] = _Kept(task_id, Lane(self._threads))
+        return self._kept[task_id]
+
+    async def _verify(self, kept: _Kept) -> None:
+        recorder = kept.progress.recorder
+        if recorder is None or recorder.verified:
+            return
+        try:
+            await kept.lane.run(recorder.recover)
+        except SupernodeError as error:
+            log.warning("a copy on the volume cannot be read and is fetched anew", task=kept.task_id, error=str(error))
+            kept.progress.recorder = None
+        if kept.progress.recorder is not None and recorder.meta.digest:
+            kept.status = CDNStatus.SUCCESS
+        self._on_change(kept.task_id)
+
+    async def _complete(self, kept: _Kept, former: asyncio.Task[None] | None) -> None:
+        """Try until the copy is whole or nothing more is to be tried."""
+        for before in (former, self._deletions.get(kept.task_id)):
+            if before is not None:
+                await asyncio.wait({before})
+        await self._loaded.wait()
+        await self._verify(kept)
+        while kept.status is not CDNStatus.SUCCESS and kept.order is not None:
+            delay = await self._try(kept, kept.order)
+            if delay is not None:
+                await self._rest(kept, delay)
+            elif not kept.woken.is_set():
+                return
+            kept.woken.clear()
+
+    async def _try(self, kept: _Kept, order: FetchOrder) -> float | None:
+        """Try once; seconds until the next try, or ``None``."""
+        kept.woken.clear()
+        fetch = Fetch(
+            order,
+            kept.progress,
+            store=self._store,
+            source=self._source,
+            lane=kept.lane,
+            rng=self._rng,
+            limiter=self._limiter,
+            on_answer=lambda: self._show(kept, CDNStatus.RUNNING),
+            on_pieces=lambda: self._on_change(kept.task_id),
+        )
+        try:
+            async with self._gate.place(order.priority):
+                await fetch.run()
+        except SupernodeError as error:
+            return self._failed(kept, order, error, str(error))
+        except Exception as error:
+            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.url))
+            return self._failed(kept, order, SupernodeError(), f"{type(error).__name__}. {Reason.INTERNAL.action}")
+        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.url))
+        self._show(kept, CDNStatus.SUCCESS)
+        return None
+
+    def _failed(self, kept: _Kept, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
+        delay = kept.progress.budget.delay(error, order.retry_limit, self._rng)
+        final = delay is None or error.reason.retry is not Retry.SOON
+        log.warning("a fetch failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
+        self._show(kept, CDNStatus.FAILED, Failure(error.reason, message, final))
+        return delay
+
+    async def _rest(self, kept: _Kept, delay: float) -> None:
+        """Wait ``delay`` seconds, or until another order wakes the task."""
+        loop = asyncio.get_running_loop()
+        waits = {loop.create_task(_awaited(self._sleep(delay))), loop.create_task(_awaited(kept.woken.wait()))}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _remove(self, task_id: TaskID, kept: _Kept | None, former: asyncio.Task[None] | None) -> None:
+        try:
+            if former is not None:
+                await asyncio.wait({former})
+            if kept is not None and kept.task is not None:
+                kept.stop()
+                await asyncio.wait({kept.task})
+            lane = kept.lane if kept is not None else Lane(self._threads)
+            await lane.run(lambda: self._store.delete(task_id))
+        finally:
+            if self._deletions.get(task_id) is asyncio.current_task():
+                del self._deletions[task_id]
+            self._on_change(task_id)
+
+    def _show(self, kept: _Kept, status: CDNStatus, failure: Failure | None = None) -> None:
+        if (kept.status, kept.failure) != (status, failure) or status is CDNStatus.SUCCESS:
+            kept.status, kept.failure = status, failure
+            self._on_change(kept.task_id)
+
+
+@dataclass(eq=False)
+class _Kept:
+    """One task's copy and who works on it."""
+
+    task_id: TaskID
+    lane: Lane
+    order: FetchOrder | None = None
+    paused: bool = False
+    status: CDNStatus = CDNStatus.WAITING
+    failure: Failure | None = None
+    task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.progress = Progress()
+        self.woken = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        """Somebody works on it, and was not told to stop."""
+        return self.task is not None and not self.task.done() and not self.task.cancelling()
+
+    def stop(self) -> None:
+        """Tell who works on it to stop, once: a second cancellation would not wait for the disk."""
+        if self.task is not None and self.running:
+            self.task.cancel()
+
+    def snapshot(self) -> Copy:
+        """The copy as it is now."""
+        attempt = self.order.attempt if self.order is not None else ""
+        recorder = self.progress.recorder
+        if recorder is None:
+            return Copy(
+                self.task_id,
+                self.status,
+                origin_bytes=self.progress.origin_bytes,
+                failure=self.failure,
+                attempt=attempt,
+            )
+        return Copy(
+            task_id=self.task_id,
+            status=self.status,
+            generation=recorder.meta.generation,
+            piece_size=recorder.meta.piece_size,
+            length=recorder.meta.length,
+            cached=recorder.have,
+            total=recorder.total,
+            digest=recorder.meta.digest if self.status is CDNStatus.SUCCESS else "",
+            origin_bytes=self.progress.origin_bytes,
+            failure=self.failure,
+            attempt=attempt,
+        )
+
+
+async def _awaited(awaitable: Awaitable[object]) -> None:
+    await awaitable

@@ -1,0 +1,137 @@
+"""Keeping one content's pieces, and the running digest of the whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_protocol import digest
+from pantala_protocol.digest import Digest
+from pantala_protocol.geometry import Geometry
+from pantala_supernode.errors import DigestMismatchError, VolumeFailedError
+
+Buffer = bytes | bytearray
+
+
+@dataclass
+class _Running:
+    """A digest of the pieces before ``next``."""
+
+    state: hashlib._Hash
+    next: int = 0
+
+    def copy(self) -> _Running:
+        return _Running(self.state.copy(), self.next)
+
+
+class Recorder:
+    """Makes pieces durable in ``file``, hashes each and the whole, and decides whether the whole is right.
+
+    Blocking, for one thread at a time. Raises :class:`pantala_pieces.errors.StoreError`.
+    """
+
+    def __init__(self, file: PieceFile, *, verified: bool) -> None:
+        self._file = file
+        self._running = {"sha256": _Running(digest.new("sha256"))}
+        self.verified = verified
+        """Whether it is known which of the file's pieces are right."""
+
+    @property
+    def meta(self) -> Meta:
+        """What is known of the whole."""
+        return self._file.meta
+
+    @property
+    def have(self) -> int:
+        """The pieces that are durable and right, as a bit mask."""
+        return self._file.have
+
+    @property
+    def total(self) -> int | None:
+        """How many pieces there are, if that is known."""
+        return None if self.meta.length is None else Geometry(self.meta.piece_size, self.meta.length).pieces
+
+    @property
+    def missing(self) -> int | None:
+        """The pieces that are not there, as a bit mask; ``None``: the end is not known."""
+        return None if self.total is None else (1 << self.total) - 1 & ~self.have
+
+    def piece_digest(self, piece: int) -> bytes:
+        """The sha256 of a piece that is there."""
+        return self._file.sha256(piece)
+
+    def recover(self) -> None:
+        """After a restart: find out which pieces are right, by hashing them all. A file that is not whole can go on."""
+        if self.verified:
+            return
+        whole = self._running["sha256"]
+
+        def feed(piece: int, data: bytes) -> None:
+            if piece == whole.next:
+                whole.state.update(data)
+                whole.next += 1
+
+        self._file.verify(feed)
+        right = self.missing == 0 and self.meta.digest == f"sha256:{whole.state.hexdigest()}"
+        if self.meta.digest and not right:
+            self._file.update(msgspec.structs.replace(self.meta, digest=""))
+        self._file.close()
+        self.verified = True
+
+    def keep(self, pieces: Mapping[int, Buffer]) -> None:
+        """Hash ``pieces`` and make them durable, all together."""
+        running = {name: one.copy() for name, one in self._running.items()}
+        for one in running.values():
+            self._advance(one, pieces)
+        self._put(pieces)
+        self._running = running
+
+    def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None) -> str:
+        """All is there but for ``last`` (one piece or none): check the whole, make it durable, tell its sha256.
+
+        Raises :class:`DigestMismatchError` before ``last`` can be seen by anybody.
+        """
+        algorithms = {"sha256"} if expected is None else {"sha256", expected.algorithm}
+        found = {name: self._finish(name, last, length) for name in algorithms}
+        if expected is not None and found[expected.algorithm] != expected.hex:
+            raise DigestMismatchError(
+                f"The file of {length} bytes has {expected.algorithm}:{found[expected.algorithm]}, "
+                f"not {expected}. {DigestMismatchError.reason.action}"
+            )
+        if self.meta.length is None:  # before the last piece: with it alone nobody could tell that it is the last
+            self._file.update(msgspec.structs.replace(self.meta, length=length))
+        self._put(last)
+        self._file.update(msgspec.structs.replace(self.meta, digest=f"sha256:{found['sha256']}"))
+        self._file.close()
+        return self.meta.digest
+
+    def _finish(self, algorithm: str, last: Mapping[int, Buffer], length: int) -> str:
+        kept = self._running.get(algorithm)
+        running = kept.copy() if kept else _Running(digest.new(algorithm))
+        self._advance(running, last)
+        if running.next != Geometry(self.meta.piece_size, length).pieces:
+            raise VolumeFailedError(f"Piece {running.next} of task {self.meta.task_id} is gone; it is fetched again.")
+        return running.state.hexdigest()
+
+    def _advance(self, running: _Running, fresh: Mapping[int, Buffer]) -> None:
+        """Hash on as far as pieces follow each other, those that are not ``fresh`` from the disk."""
+        while running.next in fresh or self.have >> running.next & 1:
+            running.state.update(fresh[running.next] if running.next in fresh else self._read(running.next))
+            running.next += 1
+
+    def _read(self, piece: int) -> bytes:
+        data = self._file.read(piece)
+        if hashlib.sha256(data).digest() != self._file.sha256(piece):
+            self._file.forget(1 << piece)
+            raise VolumeFailedError(
+                f"Piece {piece} of task {self.meta.task_id} went bad on the volume; it is fetched again."
+            )
+        return data
+
+    def _put(self, pieces: Mapping[int, Buffer]) -> None:
+        if pieces:
+            self._file.put([Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()])
