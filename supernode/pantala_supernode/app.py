@@ -15,7 +15,10 @@ from aiohttp import web
 
 from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
+from pantala_supernode.cdn.egress import EgressPolicy
+from pantala_supernode.cdn.http_source import HTTPSource
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.source import Source
 from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.exchange import Endpoint, Exchange, Timing
 from pantala_supernode.http.access import Guard
@@ -50,9 +53,9 @@ class App:
     async def serving(self) -> AsyncIterator[App]:
         """Serve until the block ends; then let requests under way finish and stop."""
         settings = self._settings
-        await asyncio.to_thread(self._store.open)
-        async with aiohttp.ClientSession(trust_env=False) as session:
-            self.supernode = self._supernode()
+        egress = EgressPolicy(settings.deny_source)
+        async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
+            self.supernode = self._supernode(source)
             self.guard = Guard(
                 None if settings.no_auth else self._verifier(session),
                 operator=settings.trusted_operator,
@@ -72,9 +75,8 @@ class App:
             finally:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
-                await asyncio.to_thread(self._store.close)
 
-    def _supernode(self) -> Supernode:
+    def _supernode(self, source: Source) -> Supernode:
         settings, boot = self._settings, secrets.token_hex(8)
         chance = random.SystemRandom()
         tasks, dfget_tasks, peers = TaskManager(grace=settings.grace), DfgetTaskManager(), PeerManager()
@@ -82,8 +84,7 @@ class App:
         reports = Reports(boot, tasks=tasks, dfget_tasks=dfget_tasks, peers=peers, progress=progress)
         cdn = CDNManager(
             self._store,
-            HTTPSource(EgressGate(settings.deny_source)),
-            clock=time.monotonic,
+            source,
             rng=chance,
             on_change=lambda task_id: supernode.copy_changed(task_id),
         )

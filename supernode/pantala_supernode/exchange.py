@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pantala_protocol import ranges
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
+from pantala_protocol.task_id import TaskID
 from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.peer import Peer, PeerManager
 from pantala_supernode.progress import SUPERNODE, ProgressManager
@@ -65,8 +66,8 @@ class Exchange:
         scheduler: SchedulerManager,
         reports: Reports,
         tickets: TicketOffice,
-        sha256: Callable[[str, int], bytes],
-        on_accused: Callable[[str, int], None],
+        sha256: Callable[[TaskID, int], bytes],
+        on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
         timing: Timing,
     ) -> None:
@@ -108,6 +109,10 @@ class Exchange:
             session.quiet_since = self._clock()
 
     # What the rest of the supernode tells the exchange.
+
+    def known_peers(self) -> list[str]:
+        """The peers that are spoken with."""
+        return list(self._sessions)
 
     def assignments_changed(self, peers: Iterable[str]) -> None:
         """What some peers shall hold changed: tell them."""
@@ -225,7 +230,7 @@ class Exchange:
             session.paused[task_id] = now + self._timing.local_pause
         elif provider == SUPERNODE:
             if corrupt or failure.kind == "missing":
-                self._on_accused(task_id, failure.piece)
+                self._on_accused(TaskID(task_id), failure.piece)
         else:
             self._scheduler.failed(session.peer, provider, now=now)
             if failure.kind == "missing":

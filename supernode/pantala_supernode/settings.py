@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+OPERATOR = "system:serviceaccount:pantala:pantala-operator"
+PEER = "system:serviceaccount:pantala:pantala-peer"
+API_SERVER = "https://kubernetes.default.svc"
+
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -46,17 +52,17 @@ class Settings:
     """The host that peers are told to read our pieces from."""
     no_auth: bool = False
     """Everybody may do everything: for one machine, or for those who know."""
-    trusted_operator: str = "system:serviceaccount:pantala:pantala-operator"
+    trusted_operator: str = OPERATOR
     """Whose token states what is wanted."""
-    trusted_peer: str = "system:serviceaccount:pantala:pantala-peer"
+    trusted_peer: str = PEER
     """Whose tokens take and give pieces."""
-    api_server: str = "https://kubernetes.default.svc"
+    api_server: str = API_SERVER
     """Whose keys tokens are checked with."""
     api_ca: Path | None = None
     """Who signs the API server's certificate; the pod's, if there is one."""
     api_token: Path | None = None
     """Shown to the API server to read its keys; the pod's, if there is one."""
-    deny_source: tuple[str, ...] = ()
+    deny_source: tuple[Network, ...] = ()
     """Further networks (CIDR) that no file is read from; link-local ones never are."""
     piece_slots: int = 16
     """Pieces sent at once. Twice what the scheduler books, since a peer may fetch again what it lost."""
@@ -75,8 +81,8 @@ _FLAGS = (
     _Flag("piece-listen", "HOST:PORT of the pieces", "127.0.0.1:8001"),
     _Flag("data", "directory of the volume", None),
     _Flag("advertise", "host that peers read our pieces from (default: that of --piece-listen)", ""),
-    _Flag("trusted-operator", "service account that states what is wanted", Settings.trusted_operator),
-    _Flag("trusted-peer", "service account of the peers", Settings.trusted_peer),
+    _Flag("trusted-operator", "service account that states what is wanted", OPERATOR),
+    _Flag("trusted-peer", "service account of the peers", PEER),
     _Flag("api-server", "URL of the API server whose tokens are trusted", ""),
     _Flag("api-ca", "file with its certificate authority", ""),
     _Flag("api-token-file", "file with the token to read its keys", ""),
@@ -121,7 +127,7 @@ def _settings(values: argparse.Namespace) -> Settings:
         no_auth=values.no_auth,
         trusted_operator=values.trusted_operator,
         trusted_peer=values.trusted_peer,
-        api_server=values.api_server or (in_cluster if host else Settings.api_server),
+        api_server=values.api_server or (in_cluster if host else API_SERVER),
         api_ca=_file(values.api_ca, _SERVICE_ACCOUNT / "ca.crt"),
         api_token=_file(values.api_token_file, _SERVICE_ACCOUNT / "token"),
         deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),
@@ -139,9 +145,9 @@ def _listen(flag: str, text: str) -> Listen:
     return Listen(host.strip("[]"), int(port))
 
 
-def _network(text: str) -> str:
+def _network(text: str) -> Network:
     try:
-        return str(ipaddress.ip_network(text))
+        return ipaddress.ip_network(text)
     except ValueError as error:
         raise SettingsError(f"--deny-source {text!r}: {error}; give networks like 10.0.0.0/8") from error
 

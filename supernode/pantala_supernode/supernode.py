@@ -12,7 +12,9 @@ from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.store import PieceStore
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
+from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.errors import SupernodeError
 from pantala_supernode.exchange import Exchange
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.reports import Reports
@@ -51,9 +53,9 @@ class Supernode:
         self._store = store
         self._clock = clock
         self._grace = grace
-        self._deletions: dict[str, asyncio.Task[None]] = {}
+        self._deletions: dict[TaskID, asyncio.Task[None]] = {}
         self._inspections: set[asyncio.Task[None]] = set()
-        self._orphans: dict[str, float] = {}
+        self._orphans: dict[TaskID, float] = {}
 
     def state(self, statement: Statement) -> StatementReceipt:
         """Take the full set of what is wanted."""
@@ -73,7 +75,7 @@ class Supernode:
         """One exchange of a peer."""
         return await self._exchange.sync(request, host)
 
-    def copy_changed(self, task_id: str) -> None:
+    def copy_changed(self, task_id: TaskID) -> None:
         """The CDN has news of a task: tell those whom it concerns."""
         task = self._tasks.get(task_id)
         if task is None:
@@ -92,7 +94,7 @@ class Supernode:
             self._exchange.pieces_cached(task_id)
         self._reports.touch_task(task_id)
 
-    def accused(self, task_id: str, piece: int) -> None:
+    def accused(self, task_id: TaskID, piece: int) -> None:
         """A peer says that our piece is wrong or missing: look at the disk, and fetch it anew if that is true."""
         inspection = asyncio.create_task(self._inspect(task_id, piece))
         self._inspections.add(inspection)
@@ -102,8 +104,6 @@ class Supernode:
         """Read the volume, then look after what time alone changes, until cancelled."""
         await self._cdn.recover()
         self.recovered = True
-        for task in self._tasks:
-            self.copy_changed(task.id)
         while True:
             await asyncio.sleep(_TICK)
             self._apply(self._tasks.expire(now=self._clock()))
@@ -129,9 +129,9 @@ class Supernode:
         for uid in restated.dropped:
             self._reports.touch_dropped(uid)
 
-    def _ask_cdn(self, task_id: str) -> None:
+    def _ask_cdn(self, task_id: TaskID) -> None:
         task = self._tasks.get(task_id)
-        if task is None or task_id in self._deletions:
+        if task is None:
             return
         if task.suspended:
             self._cdn.pause(task_id)
@@ -139,34 +139,34 @@ class Supernode:
             self._cdn.trigger(task.order())
         self.copy_changed(task_id)
 
-    def _delete(self, task_id: str, dropped: frozenset[str]) -> None:
+    def _delete(self, task_id: TaskID, dropped: frozenset[str]) -> None:
         if task_id not in self._deletions:
             self._deletions[task_id] = asyncio.create_task(self._delete_copy(task_id, dropped))
 
-    async def _delete_copy(self, task_id: str, dropped: frozenset[str]) -> None:
+    async def _delete_copy(self, task_id: TaskID, dropped: frozenset[str]) -> None:
         try:
             await self._cdn.delete(task_id)
             _log.info("task deleted", task=task_id)
-        except StoreError as error:  # it is an orphan from now on, so deleting is tried again
+        except SupernodeError as error:  # it is an orphan from now on, so deleting is tried again
             _log.warning("cannot delete a task from the volume; it is tried again", task=task_id, error=str(error))
         finally:
             del self._deletions[task_id]
         for uid in dropped:
             self._reports.touch_dropped(uid)
-        self._ask_cdn(task_id)  # wanted again meanwhile
 
     def _drop_orphans(self) -> None:
         """Delete copies that nobody wants: of a task deleted while this process was down, or whose deletion failed."""
         if not self._tasks.revision:
             return
         now = self._clock()
-        unwanted = {file.meta.task_id for file in self._store if self._tasks.get(file.meta.task_id) is None}
+        stored = {TaskID(file.meta.task_id) for file in self._store}
+        unwanted = {task_id for task_id in stored if self._tasks.get(task_id) is None}
         self._orphans = {task_id: self._orphans.get(task_id, now) for task_id in unwanted}
         for task_id, since in self._orphans.items():
             if now - since >= self._grace:
                 self._delete(task_id, frozenset())
 
-    async def _inspect(self, task_id: str, piece: int) -> None:
+    async def _inspect(self, task_id: TaskID, piece: int) -> None:
         file = self._store.get(task_id)
         if file is None:
             return

@@ -95,9 +95,9 @@ class Task:
 class Restated:
     """What a statement or the end of a grace period changed."""
 
-    tasks: frozenset[str] = frozenset()
+    tasks: frozenset[TaskID] = frozenset()
     """Tasks that are wanted in another way than before."""
-    deleted: frozenset[str] = frozenset()
+    deleted: frozenset[TaskID] = frozenset()
     """Tasks that nobody wants any more."""
     dropped: frozenset[str] = frozenset()
     """UIDs that are no longer wanted."""
@@ -140,7 +140,9 @@ class TaskManager:
             task.copy = copy
 
     def state(self, statement: Statement, *, now: float) -> Restated:
-        """Take the full set of what is wanted."""
+        """Take the full set of what is wanted. Raises :class:`ValueError` if a task ID is none."""
+        for wanted in statement.tasks:
+            task_id.parse(wanted.task_id)
         self.revision = statement.revision
         stated = {wanted.uid: wanted for wanted in statement.tasks}
         changes = _Changes()
@@ -165,7 +167,7 @@ class TaskManager:
     def _register(self, wanted: WantedTask, changes: _Changes) -> None:
         task = self._tasks.get(wanted.task_id)
         if task is None:
-            name = task_id.parse(wanted.task_id)
+            name = TaskID(wanted.task_id)
             task = self._tasks[name] = Task(name, Copy(name))
         before = task.wanted.get(wanted.uid)
         if before == wanted:
@@ -191,10 +193,10 @@ class TaskManager:
 
 @dataclass(slots=True)
 class _Changes:
-    tasks: set[str] = field(default_factory=set)
-    deleted: set[str] = field(default_factory=set)
+    tasks: set[TaskID] = field(default_factory=set)
+    deleted: set[TaskID] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     peers: set[str] = field(default_factory=set)
 
     def frozen(self) -> Restated:
-        return Restated(*map(frozenset, (self.tasks, self.deleted, self.dropped, self.peers)))
+        return Restated(frozenset(self.tasks), frozenset(self.deleted), frozenset(self.dropped), frozenset(self.peers))

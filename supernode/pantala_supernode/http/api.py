@@ -60,7 +60,10 @@ class API:
         statement = await _body(request, Statement)
         if statement.revision <= 0:
             raise BadRequestError("revision must be positive")
-        return _json(self._supernode.state(statement))
+        try:
+            return _json(self._supernode.state(statement))
+        except ValueError as error:
+            raise BadRequestError(str(error)) from error
 
     async def changes(self, request: web.Request) -> web.Response:
         """Tell what changed, or wait for it."""
