@@ -1,0 +1,1 @@
+"""The operator: watches Tasks, tells the supernode what is wanted, writes what became of it."""

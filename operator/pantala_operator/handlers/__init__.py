@@ -1,0 +1,1 @@
+"""Watching, by kopf: thin handlers that put what they see into an inbox."""

@@ -1,0 +1,1 @@
+"""Pure plans: from what is wanted and observed to what is to be done."""

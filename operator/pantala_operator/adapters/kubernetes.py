@@ -1,0 +1,234 @@
+"""The API server, through the official client; nothing else imports it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+import structlog
+from kubernetes.aio import client, config, dynamic
+from kubernetes.aio.dynamic.exceptions import DynamicApiError
+
+from pantala_operator import resources
+from pantala_operator.errors import (
+    ClusterError,
+    ClusterUnavailableError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    RejectedError,
+)
+from pantala_operator.ports import Login
+from pantala_operator.resources import API_VERSION, GROUP, Node, Peer, PeerStatus, Secret, Task, TaskStatus
+
+FIELD_MANAGER = "pantala-operator"
+_CUSTOM = f"/apis/{GROUP}/{resources.VERSION}"
+_PAGE = 500
+"""Objects a page: half the memory of one whole list at 10,000 objects."""
+_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+_APPLY = {"content_type": "application/apply-patch+yaml", "field_manager": FIELD_MANAGER, "force_conflicts": True}
+_KINDS: dict[int, type[ClusterError]] = {
+    400: RejectedError,
+    401: ClusterUnavailableError,  # a rotated token: the next request reads it anew
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: RejectedError,
+}
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+async def connect(kubeconfig: str) -> KubernetesCluster:
+    """Find the credentials: the file, or the pod's service account, or what ``KUBECONFIG`` names."""
+    configuration = client.Configuration()
+    try:
+        if not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            path = kubeconfig or os.environ.get("KUBECONFIG") or None
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                path, client_configuration=configuration, persist_config=False
+            )
+    except (config.ConfigException, OSError) as error:
+        raise ClusterError(f"no credentials for the API server: {error}; set --kubeconfig or KUBECONFIG") from error
+    configuration.client_session_kwargs = {"trust_env": False}
+    return KubernetesCluster(configuration)
+
+
+class KubernetesCluster:
+    """A :class:`pantala_operator.ports.Cluster`. Close it when it is no longer needed."""
+
+    def __init__(self, configuration: Any) -> None:
+        """Talk to the API server that ``configuration`` (the client's) describes."""
+        self._configuration = configuration
+        self._api = client.ApiClient(configuration)
+        # Not awaited, so that it discovers nothing: all paths are known, and its cache would go to /tmp.
+        self._client = dynamic.DynamicClient(self._api)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._api.close()  # type: ignore[no-untyped-call]
+
+    async def login(self) -> Login:
+        """The same credentials for another client; a rotated token is read anew."""
+        configuration = self._configuration
+        authorization = await configuration.get_api_key_with_prefix("BearerToken") or ""
+        return Login(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            token=authorization.partition(" ")[2] or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            proxy=configuration.proxy,
+        )
+
+    async def missing_kinds(self) -> list[str]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        try:
+            answer = await self._request("get", _CUSTOM)
+        except NotFoundError:
+            served = set()
+        else:
+            served = {each["name"] for each in answer.get("resources", ())}
+        return [f"{name}.{GROUP}" for name in ("tasks", "peers") if name not in served]
+
+    async def list_tasks(self) -> list[Task]:
+        """See :class:`pantala_operator.ports.Cluster`; what cannot be read is passed over, and logged."""
+        return [task async for task in self._list(f"{_CUSTOM}/tasks", Task)]
+
+    async def list_nodes(self) -> list[Node]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return [node async for node in self._list("/api/v1/nodes", Node)]
+
+    async def list_peers(self) -> list[Peer]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return [peer async for peer in self._list(f"{_CUSTOM}/peers", Peer)]
+
+    async def get_task(self, namespace: str, name: str) -> Task:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return _read(await self._request("get", _task_path(namespace, name)), Task)
+
+    async def get_secret(self, namespace: str, name: str) -> Secret:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        body = await self._request("get", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        return _read(body, Secret)
+
+    async def apply_task_status(self, task: Task, status: TaskStatus) -> Task:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        metadata = task.metadata
+        body = _status_body("Task", metadata, status)
+        body["metadata"]["namespace"] = metadata.namespace
+        path = _task_path(metadata.namespace, metadata.name) + "/status"
+        return _read(await self._request("patch", path, body=body, **_APPLY), Task)
+
+    async def delete_task(self, task: Task) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        path = _task_path(task.metadata.namespace, task.metadata.name)
+        await self._request("delete", path, body={"preconditions": {"uid": task.metadata.uid}})
+
+    async def create_peer(self, name: str) -> Peer:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        body = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}}
+        return _read(await self._request("patch", f"{_CUSTOM}/peers/{name}", body=body, **_APPLY), Peer)
+
+    async def apply_peer_status(self, peer: Peer, status: PeerStatus) -> Peer:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        body = _status_body("Peer", peer.metadata, status)
+        path = f"{_CUSTOM}/peers/{peer.metadata.name}/status"
+        return _read(await self._request("patch", path, body=body, **_APPLY), Peer)
+
+    async def delete_peer(self, peer: Peer) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        body = {"preconditions": {"uid": peer.metadata.uid}}
+        await self._request("delete", f"{_CUSTOM}/peers/{peer.metadata.name}", body=body)
+
+    async def create_event(self, task: Task, *, warning: bool, reason: str, message: str, now: datetime) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        metadata = task.metadata
+        when = now.isoformat().replace("+00:00", "Z")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata.name[:200]}.", "namespace": metadata.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": "Task",
+                "namespace": metadata.namespace,
+                "name": metadata.name,
+                "uid": metadata.uid,
+                "resourceVersion": metadata.resource_version,
+            },
+            "type": "Warning" if warning else "Normal",
+            "reason": reason,
+            "message": message,
+            "firstTimestamp": when,
+            "lastTimestamp": when,
+            "count": 1,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+        }
+        await self._request("post", f"/api/v1/namespaces/{metadata.namespace}/events", body=body)
+
+    async def _list(self, path: str, kind: type[Any]) -> AsyncIterator[Any]:
+        following: str | None = None
+        while True:
+            page = await self._request("get", path, limit=_PAGE, _continue=following)
+            for item in page.get("items", ()):
+                try:
+                    yield msgspec.convert(item, kind)
+                except msgspec.ValidationError as error:
+                    name = item.get("metadata", {}).get("name")
+                    log.warning("An object cannot be read and is passed over", path=path, name=name, error=str(error))
+            following = page.get("metadata", {}).get("continue")
+            if not following:
+                return
+
+    async def _request(self, method: str, path: str, **parameters: Any) -> Any:
+        try:
+            response = await self._client.request(
+                method, path, serialize=False, _request_timeout=_TIMEOUT, **parameters
+            )
+            return await response.json()
+        except DynamicApiError as error:
+            kind = _KINDS.get(error.status, ClusterUnavailableError)
+            raise kind(_summary(error)) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ClusterUnavailableError(
+                f"{self._configuration.host} does not answer ({type(error).__name__})"
+            ) from error
+
+
+def _read(body: Any, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise RejectedError(f"the API server's {kind.__name__} cannot be read: {error}; install crds/ again") from error
+
+
+def _task_path(namespace: str, name: str) -> str:
+    return f"{_CUSTOM}/namespaces/{namespace}/tasks/{name}"
+
+
+def _status_body(kind: str, metadata: resources.Metadata, status: TaskStatus | PeerStatus) -> dict[str, Any]:
+    # The resource version keeps a status off a successor of the same name, which the UID would not.
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version},
+        "status": msgspec.to_builtins(status),
+    }
+
+
+def _summary(error: DynamicApiError) -> str:
+    try:
+        return str(msgspec.json.decode(error.body or "")["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return f"the API server answered {error.status} {error.reason}"

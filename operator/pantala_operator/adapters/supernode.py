@@ -1,0 +1,128 @@
+"""The supernode's API over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
+from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.statement import Changes, Statement, StatementReceipt
+
+_MAX_ANSWER = 256 * 1024 * 1024
+_PATIENCE = aiohttp.ClientTimeout(total=30, connect=5)
+
+T = TypeVar("T")
+
+
+class HTTPSupernode:
+    """A :class:`pantala_operator.ports.Supernode`. Close it when it is no longer needed."""
+
+    def __init__(self, url: str, token_file: str = "") -> None:
+        """Talk to the API at ``url``; the token is read anew for each request, since the kubelet rotates it."""
+        self._url = url
+        self._token_file = Path(token_file) if token_file else None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def state(self, statement: Statement) -> StatementReceipt:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        body = msgspec.json.encode(statement)
+        return await self._request("PUT", "/api/v1/statement", StatementReceipt, _PATIENCE, data=body)
+
+    async def changes(self, boot: str, since: int, wait: float) -> Changes:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        query = {"boot": boot, "since": str(since), "wait": f"{wait:g}"}
+        timeout = aiohttp.ClientTimeout(total=wait + 10, connect=5)
+        return await self._request("GET", "/api/v1/changes", Changes, timeout, params=query)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        timeout: aiohttp.ClientTimeout,
+        *,
+        params: dict[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> T:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(auto_decompress=True)
+        headers = {"Content-Type": "application/json"} | self._authorization()
+        where = RedactedURL(self._url)
+        url = self._url + path
+        try:
+            async with self._session.request(
+                method,
+                url,
+                params=params,
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                body = await _bounded(response)
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            # The error's own text may carry the URL, so that its kind has to do.
+            raise SupernodeUnavailableError(f"{where} does not answer ({_kind(error)})") from error
+        if response.status >= 500:
+            raise SupernodeUnavailableError(f"{where} answered {response.status}: {_words(body)}")
+        if response.status != 200:
+            raise SupernodeRefusedError(f"{where} answered {response.status}: {_words(body)}")
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.DecodeError as error:
+            raise SupernodeRefusedError(f"{where} answered something else than {kind.__name__}: {error}") from error
+
+    def _authorization(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
+        except OSError as error:
+            raise SupernodeUnavailableError(
+                f"the token file {self._token_file} cannot be read: {error.strerror}"
+            ) from error
+
+
+class _Error(msgspec.Struct):
+    reason: str = ""
+    message: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        body += chunk
+        if len(body) > _MAX_ANSWER:
+            raise SupernodeRefusedError(f"the answer is larger than {_MAX_ANSWER} bytes")
+    return bytes(body)
+
+
+def _words(body: bytes) -> str:
+    try:
+        error = msgspec.json.decode(body, type=_ErrorBody).error
+    except msgspec.DecodeError:
+        return body[:200].decode(errors="replace") or "(nothing)"
+    return f"{error.reason}: {error.message}"[:500]
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name is not known"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or "connection failed"
+    return type(error).__name__

@@ -1,0 +1,122 @@
+"""The conversation with the supernode: state what is wanted, hear what became of it, never give up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from pantala_operator.backoff import Backoff
+from pantala_operator.errors import SupernodeError
+from pantala_operator.ports import Clock, Supernode
+from pantala_protocol.statement import Changes, Statement, WantedTask
+
+log = structlog.get_logger(__name__)
+
+_WAIT = 20.0
+"""Seconds an answer is held open while nothing changed."""
+_PACE = 0.2
+"""Seconds between two statements: what comes in bursts is said at once."""
+
+_BREATH = 0.1
+"""Seconds between two answers: progress of many tasks comes together."""
+
+
+class Conversation:
+    """Speaks and listens until cancelled. What is heard goes to ``heard``; silence and its end to ``away``."""
+
+    def __init__(
+        self,
+        supernode: Supernode,
+        clock: Clock,
+        patience: float,
+        heard: Callable[[Changes], None],
+        away: Callable[[str], None],
+    ) -> None:
+        """``patience``: seconds of silence before ``away`` is told why; it is told ``""`` when all is well again."""
+        self._supernode = supernode
+        self._clock = clock
+        self._patience = patience
+        self._heard = heard
+        self._away = away
+        self._boot = ""
+        self._version = 0
+        self._revision = 0
+        self._wanted: tuple[WantedTask, ...] | None = None
+        self._stated: tuple[WantedTask, ...] | None = None
+        self._news = asyncio.Event()
+        self._silent_since: dict[str, float] = {}
+        self._reason = ""
+
+    def want(self, tasks: tuple[WantedTask, ...]) -> None:
+        """All that is wanted from now on."""
+        self._wanted = tasks
+        if tasks != self._stated:
+            self._news.set()
+
+    async def listen(self) -> None:
+        """Hear what changed."""
+        backoff = Backoff(0.5, 8)
+        while True:
+            # The first answers come at once, so that what is known of the supernode is not old.
+            wait = _WAIT if self._boot and "listen" not in self._silent_since else 0.0
+            try:
+                changes = await self._supernode.changes(self._boot, self._version, wait)
+            except SupernodeError as error:
+                self._fail("listen", error)
+                await backoff.pause()
+                continue
+            backoff.reset()
+            self._succeed("listen")
+            self._boot, self._version = changes.boot, changes.version
+            if changes.revision != self._revision:
+                self._stated = None
+                self._news.set()
+            self._heard(changes)
+            await asyncio.sleep(_BREATH)
+
+    async def speak(self) -> None:
+        """State what is wanted whenever that differs from what the supernode was told last."""
+        backoff = Backoff(0.5, 8)
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            wanted = self._wanted
+            if wanted is None or wanted == self._stated:
+                continue
+            # Grows beyond that of an operator that ran before, without anything kept.
+            revision = max(self._revision + 1, int(self._clock.now().timestamp() * 1000))
+            try:
+                receipt = await self._supernode.state(Statement(revision, wanted))
+            except SupernodeError as error:
+                self._fail("speak", error)
+                self._news.set()
+                await backoff.pause()
+                continue
+            backoff.reset()
+            self._succeed("speak")
+            self._revision, self._stated = receipt.revision, wanted
+            await asyncio.sleep(_PACE)
+
+    async def watch(self) -> None:
+        """Tell ``away`` when silence has lasted."""
+        told = ""
+        while True:
+            now = self._clock.monotonic()
+            lasting = [since for since in self._silent_since.values() if now - since >= self._patience]
+            reason = self._reason if lasting else ""
+            if bool(reason) != bool(told):
+                self._away(reason)
+                told = reason
+            await asyncio.sleep(min(1.0, self._patience / 4))
+
+    def _fail(self, what: str, error: SupernodeError) -> None:
+        self._reason = str(error)
+        if what not in self._silent_since:
+            log.warning("The supernode did not do what was asked; it is tried again", what=what, error=str(error))
+            self._silent_since[what] = self._clock.monotonic()
+
+    def _succeed(self, what: str) -> None:
+        if self._silent_since.pop(what, None) is not None:
+            log.info("The supernode does what is asked again", what=what)

@@ -1,0 +1,247 @@
+"""The one loop that plans everything and writes everything, and its single place of decision: :meth:`Loop.run`.
+
+Whatever happens only marks what has to be planned anew. So it does not matter whether an event came once, twice, late,
+or never: the periodic full list marks everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from pantala_operator import resources
+from pantala_operator.conversation import Conversation
+from pantala_operator.observation import Observation, secret_key
+from pantala_operator.ports import Clock
+from pantala_operator.reconcile import statement, target, task
+from pantala_operator.reconcile.statement import Claim, Origin
+from pantala_operator.reconcile.target import Targets
+from pantala_operator.reconcile.task import Observed, TaskPlan
+from pantala_operator.resources import Task
+from pantala_operator.writer import Writer
+from pantala_protocol.statement import Changes, WantedTask
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_SLEEP = 5.0
+"""Seconds: the heart beats at least that often."""
+
+
+class Loop:
+    """An inbox for everybody, and one consumer."""
+
+    def __init__(self, observation: Observation, writer: Writer, clock: Clock, root: str) -> None:
+        """``root``: the directory of files on nodes. Call :meth:`attach` before :meth:`run`."""
+        self._known = observation
+        self._writer = writer
+        self._clock = clock
+        self._root = root
+        self._conversation: Conversation | None = None
+        self._signal = asyncio.Event()
+        self._dirty: set[str] = set()
+        self._all_dirty = True
+        self._wanted: dict[str, WantedTask] = {}
+        self._claims: dict[str, Claim] = {}
+        self._by_path: dict[str, dict[str, Claim]] = {}
+        self._wake: dict[str, datetime] = {}
+        self._peers_written = 0.0
+        writer.again = self.mark
+        self.beat = clock.monotonic()
+        """When the loop was last seen alive, by the monotonic clock."""
+
+    def attach(self, conversation: Conversation) -> None:
+        """Say where the statements go."""
+        self._conversation = conversation
+
+    # What may happen.
+
+    def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
+        """See :class:`pantala_operator.ports.Inbox`."""
+        try:
+            match kind:
+                case "tasks":
+                    self._saw_task(resources.read_task(body), gone=event == "DELETED")
+                case "nodes":
+                    node = resources.read_node(body)
+                    former = self._known.nodes.items.get(node.metadata.key)
+                    changed = self._known.nodes.lose(node) if event == "DELETED" else self._known.nodes.see(node)
+                    if changed and (former is None or event == "DELETED" or _differs(former, node)):
+                        self.mark_all()
+                case "peers":
+                    peer = resources.read_peer(body)
+                    if self._known.peers.lose(peer) if event == "DELETED" else self._known.peers.see(peer):
+                        self.mark_all()
+        except msgspec.ValidationError as error:
+            log.warning("An object cannot be read and is passed over", kind=kind, error=str(error))
+
+    def hear(self, changes: Changes) -> None:
+        """The supernode said something."""
+        touched, peers_changed = self._known.supernode.hear(changes)
+        if peers_changed:
+            self.mark_all()
+        else:
+            self._mark(touched)
+
+    def away(self, reason: str) -> None:
+        """The supernode cannot be asked, or (empty ``reason``) can be asked again."""
+        self._known.away = reason
+        self.mark_all()
+
+    def mark_all(self) -> None:
+        """Plan everything anew."""
+        self._all_dirty = True
+        self._signal.set()
+
+    def mark(self, key: str) -> None:
+        """Plan one object anew: a Task by its UID, or ``peer/<name>``."""
+        if key.startswith("peer/"):
+            self._peers_written = 0.0
+            self._signal.set()
+        else:
+            self._mark([key])
+
+    def mark_secret(self, key: tuple[str, str]) -> None:
+        """A Secret was read: plan the Tasks that name it."""
+        self._mark(each.metadata.uid for each in self._known.tasks.items.values() if secret_key(each) == key)
+
+    def _saw_task(self, seen: Task, *, gone: bool) -> None:
+        if gone:
+            self._known.tasks.lose(seen)
+            self._mark([seen.metadata.uid])
+        elif self._known.tasks.see(seen):
+            self._mark([seen.metadata.uid])
+
+    def _mark(self, uids: Iterable[str]) -> None:
+        self._dirty.update(uids)
+        if self._dirty:
+            self._signal.set()
+
+    # What is done about it.
+
+    async def run(self) -> None:
+        """Plan what is marked, for ever."""
+        while True:
+            self.beat = self._clock.monotonic()
+            self._signal.clear()
+            if self._known.tasks.listed and self._known.nodes.listed and self._known.peers.listed:
+                self.turn()
+            await self._sleep()
+
+    def turn(self) -> None:
+        """Plan all that is marked, once; writing is handed to the writer."""
+        now = self._clock.now()
+        tasks = {each.metadata.uid: each for each in self._known.tasks.items.values()}
+        dirty = set(tasks) if self._all_dirty else self._dirty & tasks.keys()
+        dirty |= {uid for uid, at in self._wake.items() if at <= now}
+        gone = (self._wanted.keys() | self._claims.keys() | self._wake.keys() | self._dirty) - tasks.keys()
+        everything, self._all_dirty, self._dirty = self._all_dirty, False, set()
+        for uid in gone:
+            dirty |= self._forget(uid)
+        dirty &= tasks.keys()
+        targets: dict[str, Targets] = {}
+        peers = self._known.peer_states()
+        for uid in dirty:
+            targets[uid] = self._choose(tasks[uid], peers)
+        for uid in list(dirty):
+            dirty |= self._claim(tasks[uid], targets[uid], now) & tasks.keys()
+        for uid in dirty:
+            chosen = targets.get(uid)
+            self._plan(tasks[uid], chosen if chosen is not None else self._choose(tasks[uid], peers), now)
+        if everything or self._clock.monotonic() - self._peers_written >= _LONGEST_SLEEP:
+            self._peers_written = self._clock.monotonic()
+            self._writer.write_peers(now)
+        if self._known.complete and self._conversation is not None:
+            self._conversation.want(tuple(self._wanted[uid] for uid in sorted(self._wanted)))
+
+    def _choose(self, each: Task, peers: Mapping[str, target.PeerState]) -> Targets:
+        if not each.spec.to_peers:
+            return Targets()
+        uid = each.metadata.uid
+        holders = self._known.supernode.holders(uid)
+        return target.choose(each.spec.target, uid, self._known.nodes.items, peers, holders)
+
+    def _claim(self, each: Task, chosen: Targets, now: datetime) -> set[str]:
+        """Take note of the path that a Task claims. Returns the Tasks for which that may change something."""
+        metadata = each.metadata
+        path = statement.path(each, self._root)
+        source = statement.origin(each, self._known.secret_of(each))
+        former = self._claims.get(metadata.uid)
+        claim: Claim | None = None
+        if isinstance(path, str) and path and isinstance(source, Origin):
+            created = metadata.creation_timestamp or now
+            nodes = frozenset(chosen.wanted)
+            claim = Claim(metadata.uid, metadata.key, path, source.task_id, nodes, created)
+        if claim == former:
+            return set()
+        concerned = self._release(metadata.uid)
+        if claim is not None:
+            self._claims[metadata.uid] = claim
+            self._by_path.setdefault(claim.path, {})[metadata.uid] = claim
+            concerned |= self._by_path[claim.path].keys()
+        return concerned
+
+    def _release(self, uid: str) -> set[str]:
+        former = self._claims.pop(uid, None)
+        if former is None:
+            return set()
+        rivals = self._by_path[former.path]
+        del rivals[uid]
+        if not rivals:
+            del self._by_path[former.path]
+        return set(rivals)
+
+    def _forget(self, uid: str) -> set[str]:
+        self._wanted.pop(uid, None)
+        self._wake.pop(uid, None)
+        self._known.supernode.forget(uid)
+        self._writer.forget(uid)
+        return self._release(uid)
+
+    def _plan(self, each: Task, chosen: Targets, now: datetime) -> None:
+        uid = each.metadata.uid
+        claim = self._claims.get(uid)
+        observed = Observed(
+            secret=self._known.secret_of(each),
+            targets=chosen,
+            owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
+            report=self._known.supernode.reports.get(uid),
+            holders=self._known.supernode.holders(uid),
+            heard=self._known.supernode.heard,
+            away=self._known.away,
+        )
+        self._follow(each, task.plan(each, observed, self._root, now))
+
+    def _follow(self, each: Task, plan: TaskPlan) -> None:
+        uid = each.metadata.uid
+        if plan.wanted is None:
+            self._wanted.pop(uid, None)
+        else:
+            self._wanted[uid] = plan.wanted
+        if plan.wake_at is None:
+            self._wake.pop(uid, None)
+        else:
+            self._wake[uid] = plan.wake_at
+        self._writer.write(each, plan)
+
+    async def _sleep(self) -> None:
+        longest = _LONGEST_SLEEP
+        if self._wake:
+            # One second more than asked for: the clock tells whole seconds.
+            until = (min(self._wake.values()) - self._clock.now()).total_seconds()
+            longest = min(longest, max(until, 0.0) + 0.1)
+        try:
+            async with asyncio.timeout(longest):
+                await self._signal.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(0.02)  # What comes in bursts is planned together.
+
+
+def _differs(former: resources.Node, latter: resources.Node) -> bool:
+    """Whether the choice of nodes may change: a kubelet writes its Node's status all the time."""
+    return former.spec != latter.spec or former.metadata.labels != latter.metadata.labels

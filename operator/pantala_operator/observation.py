@@ -1,0 +1,165 @@
+"""Everything the operator knows of the world. Pure: it is told, it asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from pantala_operator.reconcile.headers import SecretReading, Unread
+from pantala_operator.reconcile.target import PeerState
+from pantala_operator.resources import Node, Peer, Task, newer
+from pantala_protocol.statement import Changes, PeerReport, TaskReport
+
+R = TypeVar("R", Task, Node, Peer)
+SecretKey = tuple[str, str]
+"""Namespace and name."""
+
+
+class Collection(Generic[R]):
+    """All objects of one kind, by ``namespace/name``, fed by watching and by full lists at once."""
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self.items: dict[str, R] = {}
+        self.listed = False
+        """Whether a full list has succeeded since the start."""
+        self._deleted: set[str] = set()
+
+    def see(self, item: R) -> bool:
+        """Take a newer reading of an object. Returns whether something changed."""
+        former = self.items.get(item.metadata.key)
+        if item.metadata.uid in self._deleted:
+            return False
+        if former is not None and not newer(item.metadata, former.metadata):
+            return False
+        self.items[item.metadata.key] = item
+        return True
+
+    def lose(self, item: R) -> bool:
+        """An object is gone. Returns whether it was known."""
+        self._deleted.add(item.metadata.uid)
+        former = self.items.get(item.metadata.key)
+        if former is None or former.metadata.uid != item.metadata.uid:
+            return False
+        del self.items[item.metadata.key]
+        return True
+
+    def begin_list(self) -> dict[str, str]:
+        """Remember what is known before a full list is asked for; pass it to :meth:`end_list`."""
+        self._deleted.clear()
+        return {key: item.metadata.resource_version for key, item in self.items.items()}
+
+    def end_list(self, before: dict[str, str], items: Iterable[R]) -> list[R]:
+        """Take a full list. What was known before and is not in it is gone; what was seen meanwhile stays."""
+        found = {item.metadata.key: item for item in items if item.metadata.uid not in self._deleted}
+        gone = [
+            item
+            for key, item in self.items.items()
+            if key not in found and before.get(key) == item.metadata.resource_version
+        ]
+        for item in gone:
+            del self.items[item.metadata.key]
+        for item in found.values():
+            self.see(item)
+        self.listed = True
+        return gone
+
+
+class SupernodeView:
+    """What one supernode said, in this boot and, of nodes it has not met again yet, before."""
+
+    def __init__(self) -> None:
+        """Begin with nothing heard."""
+        self.boot = ""
+        self.version = 0
+        self.revision = 0
+        self.heard = False
+        """Whether it has said which peers there are."""
+        self.reports: dict[str, TaskReport] = {}
+        self.peers: dict[str, PeerReport] = {}
+        self._remembered: dict[str, tuple[str, frozenset[str]]] = {}
+
+    def holders(self, uid: str) -> frozenset[str]:
+        """Nodes that have the file of the Task ``uid`` at its path, as far as is known.
+
+        A supernode that restarted learns what a peer has when that peer is back; until then it counts what was known.
+        """
+        report = self.reports.get(uid)
+        attempt, remembered = self._remembered.get(uid, ("", frozenset()))
+        if report is None:
+            return remembered
+        ready = frozenset(report.ready_peers)
+        return ready | (remembered - self._connected()) if report.attempt == attempt else ready
+
+    def hear(self, changes: Changes) -> tuple[set[str], bool]:
+        """Take its word. Returns the UIDs of Tasks it concerns, and whether the set of peers changed."""
+        anew = changes.boot != self.boot or changes.full
+        touched = set(self.reports) if anew else set()
+        former = self._connected()
+        if anew:
+            self._remember()
+            self.reports.clear()
+            self.peers.clear()
+        self.boot, self.version, self.revision, self.heard = changes.boot, changes.version, changes.revision, True
+        self.peers.update({peer.name: peer for peer in changes.peers})
+        self.reports.update({report.uid: report for report in changes.tasks})
+        for uid in changes.gone:
+            self.forget(uid)
+        touched.update(report.uid for report in changes.tasks)
+        connected = self._connected()
+        if connected != former:
+            self._remembered = {uid: (attempt, held - connected) for uid, (attempt, held) in self._remembered.items()}
+        return touched, connected != former
+
+    def forget(self, uid: str) -> None:
+        """The Task is gone."""
+        self.reports.pop(uid, None)
+        self._remembered.pop(uid, None)
+
+    def _remember(self) -> None:
+        for uid, report in self.reports.items():
+            self._remembered[uid] = (report.attempt, self.holders(uid))
+
+    def _connected(self) -> frozenset[str]:
+        return frozenset(name for name, peer in self.peers.items() if peer.connected)
+
+
+class Observation:
+    """The whole."""
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self.tasks: Collection[Task] = Collection()
+        self.nodes: Collection[Node] = Collection()
+        self.peers: Collection[Peer] = Collection()
+        self.secrets: dict[SecretKey, SecretReading] = {}
+        self.supernode = SupernodeView()
+        self.away = ""
+        """Why the supernode cannot be asked, once that has lasted; empty: it can."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether enough is known to tell the supernode what is wanted, and so what is not."""
+        return self.tasks.listed and self.nodes.listed and self.peers.listed and self.supernode.heard
+
+    def secret_of(self, task: Task) -> SecretReading:
+        """The Secret with the Task's headers, as it was read last."""
+        key = secret_key(task)
+        return self.secrets.get(key, Unread()) if key is not None else Unread()
+
+    def peer_states(self) -> dict[str, PeerState]:
+        """All peers there are, by node."""
+        reports, resources = self.supernode.peers, self.peers.items
+        return {
+            name: PeerState(
+                connected=name in reports and reports[name].connected,
+                unschedulable=name in resources and resources[name].spec.unschedulable,
+            )
+            for name in reports.keys() | resources.keys()
+        }
+
+
+def secret_key(task: Task) -> SecretKey | None:
+    """Which Secret has the Task's headers, if any."""
+    named = task.spec.headers_from
+    return None if named is None else (task.metadata.namespace, named.secret_ref.name)
