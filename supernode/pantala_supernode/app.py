@@ -43,16 +43,17 @@ class App:
     """One supernode, ready to run."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._store = PieceStore(settings.data / "tasks", durable=True)
         self._key = secrets.token_bytes(32)
         self.guard: Guard
+        self.api: web.Application
         self.supernode: Supernode
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[App]:
         """Serve until the block ends; then let requests under way finish and stop."""
-        settings = self._settings
+        settings = self.settings
         egress = EgressPolicy(settings.deny_source)
         async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
             self.supernode = self._supernode(source)
@@ -61,10 +62,11 @@ class App:
                 operator=settings.trusted_operator,
                 peer=settings.trusted_peer,
             )
+            self.api = API(self.supernode).application(self.guard)
             running = asyncio.create_task(self.supernode.run())
             try:
                 async with (
-                    _site(API(self.supernode).application(self.guard), settings.listen),
+                    _site(self.api, settings.listen),
                     _site(self._piece_application(), settings.piece_listen),
                 ):
                     _log.info("supernode up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
@@ -77,7 +79,7 @@ class App:
                 await asyncio.gather(running, return_exceptions=True)
 
     def _supernode(self, source: Source) -> Supernode:
-        settings, boot = self._settings, secrets.token_hex(8)
+        settings, boot = self.settings, secrets.token_hex(8)
         chance = random.SystemRandom()
         tasks, dfget_tasks, peers = TaskManager(grace=settings.grace), DfgetTaskManager(), PeerManager()
         progress = ProgressManager()
@@ -117,12 +119,12 @@ class App:
         return supernode
 
     def _verifier(self, session: aiohttp.ClientSession) -> Verifier:
-        settings = self._settings
+        settings = self.settings
         return ClusterKeys(session, settings.api_server, ca=settings.api_ca, token=settings.api_token)
 
     def _piece_application(self) -> web.Application:
         app = web.Application()
-        server = PieceServer(self._store.get, key=lambda: self._key, clock=time.time, slots=self._settings.piece_slots)
+        server = PieceServer(self._store.get, key=lambda: self._key, clock=time.time, slots=self.settings.piece_slots)
         server.add_routes(app.router)
         return app
 
