@@ -25,8 +25,9 @@ def _run(arguments: argparse.Namespace) -> int:
     match arguments.verb:
         case "up":
             cluster = Cluster.up(arguments.nodes)
-            folders = {str(program.parent) for program in cluster.programs.values()}
-            print(f"export KUBECONFIG={cluster.kubeconfig} PATH={':'.join(sorted(folders))}:$PATH")
+            on_path = set(os.environ.get("PATH", "").split(":"))
+            folders = {str(program.parent) for program in cluster.programs.values()} - on_path
+            print(f"export KUBECONFIG={cluster.kubeconfig} PATH={':'.join([*sorted(folders), '$PATH'])}")
         case "down":
             down()
         case "status":

@@ -162,7 +162,7 @@ class Node:
     def _start_containerd(self) -> None:
         name = self._names[2]
         self._daemons.start(name, self.command("containerd"))
-        self._wait(lambda: bool(self.run("ctr", "version", check=False)), name)
+        self._wait(lambda: "Server:" in self.run("ctr", "version", check=False), name)
         self.run("ctr", "--namespace=k8s.io", "images", "import", str(layout.STATE / "pause.tar"))
 
     def _start_kubernetes(self) -> None:
