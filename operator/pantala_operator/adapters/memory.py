@@ -1,0 +1,294 @@
+"""Fakes: an API server and a supernode in memory, for tests. They keep the promises of the ports, faults included."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from pantala_operator.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError, SupernodeError
+from pantala_operator.ports import Inbox
+from pantala_operator.resources import API_VERSION, Node, Peer, PeerStatus, Secret, Task, TaskStatus
+from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
+
+Body = dict[str, Any]
+
+
+class MemoryClock:
+    """A :class:`pantala_operator.ports.Clock` that stands still until told to go on."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        """Begin at ``start``."""
+        self._start = start
+        self._elapsed = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Go on."""
+        self._elapsed += seconds
+
+    def now(self) -> datetime:
+        """See :class:`pantala_operator.ports.Clock`."""
+        return (self._start + timedelta(seconds=self._elapsed)).replace(microsecond=0)
+
+    def monotonic(self) -> float:
+        """See :class:`pantala_operator.ports.Clock`."""
+        return 1000.0 + self._elapsed
+
+
+class MemoryCluster:
+    """A :class:`pantala_operator.ports.Cluster`; tests put objects in with :meth:`put` and :meth:`remove`."""
+
+    def __init__(self) -> None:
+        """Begin empty, with all kinds served and everything allowed."""
+        self.objects: dict[str, dict[str, Body]] = {"tasks": {}, "nodes": {}, "peers": {}, "secrets": {}}
+        self.events: list[tuple[str, str, str]] = []
+        """(Task, ``Normal`` or ``Warning``, reason) in the order they were written."""
+        self.writes: list[str] = []
+        """Keys of objects written by the operator, in order."""
+        self.missing: list[str] = []
+        """What :meth:`missing_kinds` answers."""
+        self.outage: ClusterError | None = None
+        """Raised by every call while it is set."""
+        self.forbidden: set[str] = set()
+        """Names of calls that are refused."""
+        self._inbox: Inbox | None = None
+        self._version = 0
+
+    def put(self, kind: str, body: Body, *, watched: bool = True) -> Body:
+        """Create or replace an object, as a user does; ``watched=False``: watching misses it."""
+        body = deepcopy(body)
+        metadata = body["metadata"]
+        key = _key(metadata)
+        former = self.objects[kind].get(key)
+        metadata["resourceVersion"] = self._next()
+        if former is None:
+            metadata.setdefault("uid", f"uid-{self._version}")
+            metadata.setdefault("generation", 1)
+            metadata.setdefault("creationTimestamp", f"2026-01-01T00:00:{self._version % 60:02d}Z")
+        else:
+            for name in ("uid", "creationTimestamp"):
+                metadata[name] = former["metadata"][name]
+            changed = former.get("spec") != body.get("spec")
+            metadata["generation"] = former["metadata"]["generation"] + changed
+            body.setdefault("status", former.get("status", {}))
+        self.objects[kind][key] = body
+        if watched:
+            self._tell(kind, "MODIFIED" if former else "ADDED", body)
+        return body
+
+    def remove(self, kind: str, key: str, *, watched: bool = True) -> None:
+        """Delete an object."""
+        body = self.objects[kind].pop(key)
+        body["metadata"]["resourceVersion"] = self._next()
+        if watched:
+            self._tell(kind, "DELETED", body)
+
+    def task(self, key: str) -> Task:
+        """One Task as it is now."""
+        return msgspec.convert(self.objects["tasks"][key], Task)
+
+    async def watching(self, inbox: Inbox, served: asyncio.Event, started: Callable[[], None]) -> None:
+        """Put everything that happens into ``inbox`` until cancelled."""
+        await served.wait()
+        started()
+        self._inbox = inbox
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._inbox = None
+
+    async def missing_kinds(self) -> list[str]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("missing_kinds")
+        return self.missing
+
+    async def list_tasks(self) -> list[Task]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return self._list("tasks", Task)
+
+    async def list_nodes(self) -> list[Node]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return self._list("nodes", Node)
+
+    async def list_peers(self) -> list[Peer]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return self._list("peers", Peer)
+
+    async def get_task(self, namespace: str, name: str) -> Task:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("get_task")
+        return msgspec.convert(self._get("tasks", f"{namespace}/{name}"), Task)
+
+    async def get_secret(self, namespace: str, name: str) -> Secret:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("get_secret")
+        return msgspec.convert(self._get("secrets", f"{namespace}/{name}"), Secret)
+
+    async def apply_task_status(self, task: Task, status: TaskStatus) -> Task:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("apply_task_status")
+        return msgspec.convert(self._apply_status("tasks", task.metadata.key, task, status), Task)
+
+    async def delete_task(self, task: Task) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("delete_task")
+        self._delete("tasks", task)
+
+    async def create_peer(self, name: str) -> Peer:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("create_peer")
+        self.writes.append(f"peer/{name}")
+        if name not in self.objects["peers"]:
+            self.put("peers", {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
+        return msgspec.convert(self.objects["peers"][name], Peer)
+
+    async def apply_peer_status(self, peer: Peer, status: PeerStatus) -> Peer:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("apply_peer_status")
+        return msgspec.convert(self._apply_status("peers", peer.metadata.key, peer, status), Peer)
+
+    async def delete_peer(self, peer: Peer) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("delete_peer")
+        self._delete("peers", peer)
+
+    async def create_event(self, task: Task, *, warning: bool, reason: str, message: str, now: datetime) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("create_event")
+        self.events.append((task.metadata.key, "Warning" if warning else "Normal", reason))
+
+    def _check(self, call: str) -> None:
+        if self.outage is not None:
+            raise self.outage
+        if call in self.forbidden:
+            raise ForbiddenError(f"{call} is forbidden")
+
+    def _list(self, kind: str, into: type[Any]) -> list[Any]:
+        self._check(f"list_{kind}")
+        return [msgspec.convert(body, into) for body in self.objects[kind].values()]
+
+    def _get(self, kind: str, key: str) -> Body:
+        if key not in self.objects[kind]:
+            raise NotFoundError(f"{kind} {key} not found")
+        return self.objects[kind][key]
+
+    def _apply_status(self, kind: str, key: str, read: Task | Peer, status: TaskStatus | PeerStatus) -> Body:
+        body = self._get(kind, key)
+        if body["metadata"]["resourceVersion"] != read.metadata.resource_version:
+            raise ConflictError(f"{key} changed")
+        told = msgspec.to_builtins(status)
+        if body.get("status") != told:
+            self.writes.append(key)
+            body["status"] = told
+            body["metadata"]["resourceVersion"] = self._next()
+            self._tell(kind, "MODIFIED", body)
+        return body
+
+    def _delete(self, kind: str, read: Task | Peer) -> None:
+        body = self._get(kind, read.metadata.key)
+        if body["metadata"]["uid"] != read.metadata.uid:
+            raise ConflictError(f"{read.metadata.key} is another one")
+        self.remove(kind, read.metadata.key)
+
+    def _next(self) -> str:
+        self._version += 1
+        return str(self._version)
+
+    def _tell(self, kind: str, event: str, body: Body) -> None:
+        if self._inbox is not None and kind != "secrets":
+            self._inbox.put(kind, event, deepcopy(body))
+
+
+class MemorySupernode:
+    """A :class:`pantala_operator.ports.Supernode`; tests say what becomes of the wanted tasks."""
+
+    def __init__(self) -> None:
+        """Begin with nothing stated and no peer."""
+        self.outage: SupernodeError | None = None
+        """Raised by every call while it is set."""
+        self.statements: list[Statement] = []
+        """All statements of all boots."""
+        self.boot = "boot-1"
+        self._revision = 0
+        self._version = 0
+        self._reports: dict[str, tuple[int, TaskReport]] = {}
+        self._peers: dict[str, tuple[int, PeerReport]] = {}
+        self._gone: dict[str, int] = {}
+        self._changed = asyncio.Condition()
+
+    @property
+    def wanted(self) -> dict[str, WantedTask]:
+        """What is wanted now, by ``namespace/name``."""
+        return {each.name: each for each in self.statements[-1].tasks} if self.statements else {}
+
+    async def report(self, report: TaskReport) -> None:
+        """Say what became of a Task."""
+        self._version += 1
+        self._reports[report.uid] = (self._version, report)
+        await self._wake()
+
+    async def connect(self, *names: str, connected: bool = True) -> None:
+        """Peers come or go."""
+        self._version += 1
+        for name in names:
+            self._peers[name] = (self._version, PeerReport(name, connected, "10.0.0.1", 65002))
+        await self._wake()
+
+    async def restart(self) -> None:
+        """Lose everything that is in memory."""
+        self.boot = f"boot-{int(self.boot.removeprefix('boot-')) + 1}"
+        self._revision = self._version = 0
+        for kept in (self._reports, self._peers, self._gone):
+            kept.clear()
+        await self._wake()
+
+    async def state(self, statement: Statement) -> StatementReceipt:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        self._check()
+        self.statements.append(statement)
+        self._revision = statement.revision
+        self._version += 1
+        uids = {task.uid for task in statement.tasks}
+        for uid in self._reports.keys() - uids:
+            del self._reports[uid]
+            self._gone[uid] = self._version
+        await self._wake()
+        return StatementReceipt(self.boot, self._revision)
+
+    async def changes(self, boot: str, since: int, wait: float) -> Changes:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        self._check()
+        if boot == self.boot:
+            try:
+                async with asyncio.timeout(wait), self._changed:
+                    await self._changed.wait_for(lambda: self._version > since or self.boot != boot)
+            except TimeoutError:
+                pass
+        self._check()
+        full = boot != self.boot
+        after = -1 if full else since
+        return Changes(
+            boot=self.boot,
+            version=self._version,
+            revision=self._revision,
+            full=full,
+            tasks=tuple(report for version, report in self._reports.values() if version > after),
+            gone=tuple(uid for uid, version in self._gone.items() if version > after),
+            peers=tuple(report for version, report in self._peers.values() if version > after),
+        )
+
+    def _check(self) -> None:
+        if self.outage is not None:
+            raise self.outage
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def _key(metadata: Body) -> str:
+    return f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else str(metadata["name"])
