@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from pantala_pieces.file import PieceFile
 from pantala_protocol import ticket
@@ -84,7 +85,7 @@ class PieceServer:
     async def _send(self, request: web.Request, file: PieceFile, size: int) -> web.StreamResponse:
         try:
             async with self._slot(), asyncio.timeout(30 + size / _MIN_RATE):
-                response = web.FileResponse(file.path, chunk_size=256 * 1024)
+                response = _Piece(file.path, chunk_size=256 * 1024)
                 await response.prepare(request)  # sends the whole range, within the slot
         except _NoSlotError:
             return error_response(503, "Busy", "too many pieces are being sent", **{"Retry-After": "1"})
@@ -107,6 +108,13 @@ class PieceServer:
         finally:
             self.uploads -= 1
             self._slots.release()
+
+
+class _Piece(web.FileResponse):
+    """A file response that may be prepared, which sends it, before it is returned from its handler."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
 
 
 class _NoSlotError(Exception):
