@@ -1,0 +1,75 @@
+# The index of commands. Each target sets up what it needs: a machine may be new.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := protocol pieces supernode peer operator cli testbed demo bench tests charts
+KEEP ?=
+CLUSTER ?=
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/ready: pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Pantala needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked dependencies into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/ready ## Make the virtual environment from the hashed locks
+
+.PHONY: demo
+demo: $(VENV)/ready ## Run the main job on this machine: KEEP=1 stays up, CLUSTER=1 uses KUBECONFIG's cluster
+	@$(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster)
+
+.PHONY: lint
+lint: $(VENV)/ready ## Check style, types, spelling and import arrows
+	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run make format"; exit 1; }
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/codespell protocol pieces supernode peer operator cli testbed demo bench docs charts crds *.md
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 12
+
+.PHONY: format
+format: $(VENV)/ready ## Format the code
+	@$(BIN)/ruff format --quiet $(CODE)
+	@$(BIN)/ruff check --quiet --fix $(CODE)
+
+.PHONY: test
+test: lint ## Run everything: lint, types, arrows, unit, property, integration, chart, control plane, and end to end as root
+	@$(BIN)/python -m pytest
+
+.PHONY: unit
+unit: $(VENV)/ready ## Run what needs neither Kubernetes nor root, in about a minute
+	@$(BIN)/python -m pytest tests/unit tests/property tests/integration -m "not controlplane and not e2e"
+
+.PHONY: e2e
+e2e: $(VENV)/ready ## Run the end-to-end suite on a real multi-node cluster (root, or KUBECONFIG)
+	@$(BIN)/python -m pytest tests/e2e
+
+.PHONY: cluster
+cluster: $(VENV)/ready ## Bring up a real three-node cluster on this machine (root)
+	@$(BIN)/python -m testbed.cluster up
+
+.PHONY: bench
+bench: $(VENV)/ready ## Measure against the physical limit and a direct download (root)
+	@$(BIN)/python -m bench
+
+.PHONY: crds
+crds: $(VENV)/ready ## Generate the chart's copies of crds/
+	@$(BIN)/python charts/generate.py
+
+.PHONY: locks
+locks: $(VENV)/ready ## Lock the dependencies anew
+	@bash requirements/compile.sh
+
+.PHONY: clean
+clean: ## Remove what was made here; the cache of Kubernetes' programs stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
