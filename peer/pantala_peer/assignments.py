@@ -1,0 +1,236 @@
+"""Making the node what the supernode says: the full set of tasks to hold, and pieces to fetch for them.
+
+Each task is settled by itself, one settling at a time, again and again until nothing changed meanwhile: what a
+settling does follows from what is assigned and what is there, never from what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from pantala_peer.cache import Cache
+from pantala_peer.deliveries import Deliveries
+from pantala_peer.download import Downloads, Outcome
+from pantala_peer.errors import LOCAL, DeliveryError, DigestMismatchError, RotError, failed
+from pantala_peer.session import Orders, Session
+from pantala_pieces.errors import StoreError
+from pantala_protocol import digest, task_id
+from pantala_protocol.ranges import MAX_PIECE
+from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
+
+_MAX_PIECE_SIZE = 64 * 1024 * 1024
+"""Bytes. Far above what is cut; it bounds the memory that a wrong word can take."""
+
+log = structlog.get_logger()
+
+
+class Assignments:
+    """What this node shall hold. ``news`` is called when the session has something new to say."""
+
+    def __init__(self, session: Session, cache: Cache, deliveries: Deliveries, *, news: Callable[[], None]) -> None:
+        self.downloads: Downloads
+        """Set by who composes; it must tell its outcomes to :meth:`ended`."""
+        self._session = session
+        self._cache = cache
+        self._deliveries = deliveries
+        self._news = news
+        self._assigned: dict[str, Assignment] = {}
+        self._known = False
+        self._ready: set[str] = set()
+        self._waiting: dict[str, list[Work]] = {}
+        self._troubles: dict[str, DeliveryState] = {}
+        self._dirty: set[str] = set()
+        self._settling: dict[str, asyncio.Task[None]] = {}
+
+    async def open(self) -> None:
+        """Find what an earlier process left, and hash it before it counts. Raises :class:`StoreError`."""
+        await self._deliveries.open()
+        for name in await self._cache.open():
+            log.warning("a published file rotted on the disk; it is withdrawn and fetched again", task=name)
+            await self._deliveries.withdraw(name)
+
+    async def keep_looking(self, interval: float) -> None:
+        """Compare what is assigned with what is there, every ``interval`` seconds, for ever."""
+        while True:
+            await asyncio.sleep(interval)
+            for name in list(self._assigned):
+                self.touch(name)
+
+    async def close(self) -> None:
+        """Stop where we are. Published files stay."""
+        tasks = list(self._settling.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.downloads.close()
+
+    # What is said and what happened
+
+    def obey(self, orders: Orders) -> None:
+        """Take an answer's orders."""
+        if orders.assignments is not None:
+            self._assign({a.task_id: a for a in orders.assignments if _is_sane(a)})
+        for work in orders.work:
+            self._give(work)
+
+    def ended(self, outcome: Outcome) -> None:
+        """A download ended."""
+        work = outcome.work
+        if not outcome.kind:
+            self._session.piece_done(work.task_id, work.generation, work.piece)
+            cleared = self._troubles.pop(work.task_id, None) is not None
+            if cleared or self._cache.is_whole(work.task_id):
+                self.touch(work.task_id)
+        else:
+            log.warning("a piece was not had", kind=outcome.kind, error=str(outcome.error), **_shown(work))
+            self._fail(work, outcome.kind)
+            if isinstance(outcome.error, StoreError):
+                self._troubles[work.task_id] = failed(outcome.error)
+                self.touch(work.task_id)
+        self._news()
+
+    def touch(self, name: str) -> None:
+        """Something about a task may have changed: settle it."""
+        self._dirty.add(name)
+        if name not in self._settling:
+            self._settling[name] = asyncio.create_task(self._settle_while_dirty(name))
+
+    def _assign(self, assigned: dict[str, Assignment]) -> None:
+        former, self._assigned = self._assigned, assigned
+        touched = {name for name in former.keys() | assigned.keys() if former.get(name) != assigned.get(name)}
+        if not self._known:
+            self._known = True
+            touched |= self._cache.tasks() | self._deliveries.tasks()
+        self._ready -= touched
+        for name in sorted(touched, key=lambda name: -assigned[name].priority if name in assigned else 0):
+            self.touch(name)
+
+    def _give(self, work: Work) -> None:
+        assignment = self._assigned.get(work.task_id)
+        if assignment is None or not _fits(work, assignment):
+            log.info("work for a task that is not assigned like this", **_shown(work))
+        elif self._cache.has(work.task_id, work.generation, work.piece):
+            self._session.piece_done(work.task_id, work.generation, work.piece)
+            self._news()
+        elif work.task_id in self._ready:
+            self.downloads.start(work)
+        else:
+            self._waiting.setdefault(work.task_id, []).append(work)
+            self.touch(work.task_id)
+
+    def _fail(self, work: Work, kind: str) -> None:
+        self._session.piece_failed(PieceFailure(work.task_id, work.piece, work.provider, kind))
+
+    # Settling one task
+
+    async def _settle_while_dirty(self, name: str) -> None:
+        try:
+            while name in self._dirty:
+                self._dirty.discard(name)
+                await self._settle(name)
+                self._news()
+        finally:
+            del self._settling[name]
+
+    async def _settle(self, name: str) -> None:
+        assignment = self._assigned.get(name)
+        try:
+            if assignment is None:
+                await self._drop(name)
+            else:
+                await self._hold(assignment)
+                await self._deliver(assignment)
+        except (StoreError, DeliveryError) as error:
+            log.warning("a task cannot be settled; trying again later", task=name, error=str(error))
+            if isinstance(error, DigestMismatchError):
+                self._session.state_inventory()  # less is held than was said
+            if isinstance(error, StoreError):
+                self._troubles[name] = failed(error)
+            if assignment is not None:
+                self._deliveries.state(assignment, failed(error))
+
+    async def _drop(self, name: str) -> None:
+        self._ready.discard(name)
+        self._troubles.pop(name, None)
+        await self._withdraw(name)
+        await self.downloads.cancel(name)
+        await self._cache.drop(name)
+        self._waiting.pop(name, None)
+        log.info("dropped a task", task=name)
+
+    async def _hold(self, assignment: Assignment) -> None:
+        name = assignment.task_id
+        try:
+            if not self._cache.fits(assignment):
+                self._ready.discard(name)
+                await self.downloads.cancel(name)
+                await self._cache.drop(name)
+                self._session.state_inventory()
+            if await self._cache.hold(assignment) and self._assigned.get(name) == assignment:
+                self._ready.add(name)
+        except StoreError:
+            self._ready.discard(name)
+            raise
+        finally:
+            self._hand_on(name)
+
+    def _hand_on(self, name: str) -> None:
+        """Begin the work that waited for its room, or say that there is none."""
+        if name in self._dirty:
+            return  # assigned anew meanwhile: after the next settling
+        for work in self._waiting.pop(name, ()):
+            if name in self._ready:
+                self._give(work)
+            else:
+                self._fail(work, LOCAL)
+
+    async def _deliver(self, assignment: Assignment) -> None:
+        """Let the file appear at all its paths, once it is whole."""
+        name = assignment.task_id
+        await self._withdraw(name, assignment)
+        try:
+            file = await self._cache.check(assignment) if assignment.digest else None
+        except RotError:
+            await self._withdraw(name)
+            raise
+        if file is None:
+            self._deliveries.state(assignment, self._troubles.get(name))
+            return
+        self._troubles.pop(name, None)
+        await self._deliveries.publish(assignment, file.path)
+
+    async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
+        """Unpublish what is not assigned; another task may wait for its path."""
+        paths = set(await self._deliveries.withdraw(name, assignment.deliveries if assignment else ()))
+        for other in self._assigned.values():
+            if other.task_id != name and any(delivery.path in paths for delivery in other.deliveries):
+                self.touch(other.task_id)
+
+
+def _is_sane(assignment: Assignment) -> bool:
+    """Whether an assignment can be worked with: its names become paths and URLs, its sizes memory."""
+    try:
+        task_id.parse(assignment.task_id)
+        if assignment.digest:
+            digest.parse(assignment.digest)
+    except ValueError as error:
+        log.warning("an assignment that cannot be read was left out", error=str(error))
+        return False
+    return 0 <= assignment.piece_size <= _MAX_PIECE_SIZE and (assignment.length is None or assignment.length >= 0)
+
+
+def _fits(work: Work, assignment: Assignment) -> bool:
+    size = assignment.piece_size
+    return (
+        work.generation == assignment.generation
+        and 0 <= work.piece <= MAX_PIECE
+        and 0 < work.size <= size
+        and work.offset == work.piece * size
+    )
+
+
+def _shown(work: Work) -> dict[str, object]:
+    return {"task": work.task_id, "piece": work.piece, "provider": work.provider or "the supernode"}

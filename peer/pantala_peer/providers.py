@@ -1,0 +1,108 @@
+"""The providers of pieces, and the connections to them that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from typing import Protocol
+
+from pantala_peer.errors import RefusedError, UnreachableError
+from pantala_peer.receive import Asked, Connection, Patience
+from pantala_protocol import ticket
+from pantala_protocol.sync import Work
+
+_MOST_IDLE = 64
+"""Idle connections that are kept: 4 to each of 16 providers."""
+
+_MOST_STALL = 10.0
+"""Seconds without a byte after which any provider counts as stalled."""
+
+_PRINTABLE = re.compile(r"[!-~]{1,512}")
+"""What may stand in a request line or a header."""
+
+
+class Provider(Protocol):
+    """The port to whoever has pieces."""
+
+    async def fetch(self, work: Work, into: memoryview) -> None:
+        """Fill ``into`` with the bytes of ``work``, not verified yet. Raises :class:`FetchError`."""
+        ...
+
+
+class Providers:
+    """The adapter: pieces over HTTP, connections reused per provider."""
+
+    def __init__(self, *, connect_timeout: float, patience: Patience) -> None:
+        self._connect_timeout = connect_timeout
+        self._patience = patience
+        self._durations: deque[float] = deque(maxlen=15)
+        self._idle: list[tuple[tuple[str, int], Connection]] = []
+
+    async def fetch(self, work: Work, into: memoryview) -> None:
+        """Fill ``into`` with the bytes of ``work``, not verified yet. Raises :class:`FetchError`."""
+        request = _request(work)
+        where = (work.host, work.port)
+        asked = Asked(work.offset, work.size)
+        begun_at = asyncio.get_running_loop().time()
+        connection = self._reuse(where)
+        if connection is not None:
+            try:
+                await connection.get(request, asked, into, self._patient())
+            except UnreachableError:
+                if connection.heard:
+                    raise
+                connection = None  # the provider closed an idle connection; that says nothing about the piece
+        if connection is None:
+            connection = await self._connect(where)
+            await connection.get(request, asked, into, self._patient())
+        self._durations.append(asyncio.get_running_loop().time() - begun_at)
+        self._keep(where, connection)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for _, connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    def _patient(self) -> Patience:
+        usual = sorted(self._durations)[len(self._durations) // 2] if self._durations else 0.0
+        return Patience(self._patience.head, max(self._patience.stall, min(4 * usual, _MOST_STALL)))
+
+    def _reuse(self, where: tuple[str, int]) -> Connection | None:
+        self._idle = [(key, connection) for key, connection in self._idle if not connection.closed]
+        for index in range(len(self._idle) - 1, -1, -1):
+            if self._idle[index][0] == where:
+                return self._idle.pop(index)[1]
+        return None
+
+    def _keep(self, where: tuple[str, int], connection: Connection) -> None:
+        if connection.closed:
+            return
+        self._idle.append((where, connection))
+        if len(self._idle) > _MOST_IDLE:
+            self._idle.pop(0)[1].abort()
+
+    async def _connect(self, where: tuple[str, int]) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                _, connection = await loop.create_connection(Connection, *where)
+        except TimeoutError:
+            raise UnreachableError(f"{where[0]} port {where[1]}: no connection in {self._connect_timeout} s") from None
+        except (OSError, UnicodeError) as error:
+            raise UnreachableError(f"{where[0]} port {where[1]}: {error}") from error
+        return connection
+
+
+def _request(work: Work) -> bytes:
+    for text in (work.task_id, work.generation, work.host, work.ticket):
+        if _PRINTABLE.fullmatch(text) is None:
+            raise RefusedError("the work names something that cannot stand in a request")
+    host = f"[{work.host}]" if ":" in work.host else work.host
+    return (
+        f"GET /pieces/{work.task_id}/{work.generation} HTTP/1.1\r\n"
+        f"Host: {host}:{work.port}\r\n"
+        f"Range: bytes={work.offset}-{work.offset + work.size - 1}\r\n"
+        f"{ticket.HEADER}: {work.ticket}\r\n\r\n"
+    ).encode("ascii")

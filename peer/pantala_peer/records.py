@@ -1,0 +1,82 @@
+"""Which published paths are ours: one small file each, so that it is known after any crash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pantala_pieces.errors import from_os_error
+from pantala_pieces.file import write_atomically
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What was put at one path."""
+
+    path: str
+    task_id: str
+    inodes: tuple[int, ...]
+    """Inode numbers that are ours there: the one that was put there or is about to be, then its predecessor."""
+    directories: tuple[str, ...]
+    """Its parents that were made for published files; removed when they are empty."""
+
+
+class Records:
+    """The records in one directory. Blocking; raises :class:`StoreError`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._records: dict[str, Record] = {}
+        self._made: Counter[str] = Counter()
+
+    def open(self) -> None:
+        """Make the directory if it is missing, and read."""
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            for file in sorted(self._directory.glob("*.json")):
+                with contextlib.suppress(msgspec.DecodeError):  # a stranger's file
+                    self._remember(msgspec.json.decode(file.read_bytes(), type=Record))
+        except OSError as error:
+            raise from_os_error(error, f"read {self._directory}") from error
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._records.values()))
+
+    def get(self, path: str) -> Record | None:
+        """What was put at a path."""
+        return self._records.get(path)
+
+    def made(self, directory: str) -> bool:
+        """Whether a directory was made for a published file that is still there."""
+        return self._made[directory] > 0
+
+    def keep(self, record: Record) -> None:
+        """Write a record durably."""
+        if self._records.get(record.path) != record:
+            write_atomically(self._file(record.path), msgspec.json.encode(record))
+            self._remember(record)
+
+    def remove(self, path: str) -> None:
+        """Forget a path."""
+        try:
+            self._file(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise from_os_error(error, f"forget {path!r}") from error
+        self._forget(path)
+
+    def _remember(self, record: Record) -> None:
+        self._forget(record.path)
+        self._records[record.path] = record
+        self._made.update(record.directories)
+
+    def _forget(self, path: str) -> None:
+        record = self._records.pop(path, None)
+        if record is not None:
+            self._made.subtract(record.directories)
+
+    def _file(self, path: str) -> Path:
+        return self._directory / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.json"

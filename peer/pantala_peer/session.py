@@ -1,0 +1,195 @@
+"""What this peer has still to say to its supernode, and what it was told last. Pure: no sockets, clock or randomness.
+
+A report leaves the session when an exchange with it is answered. Until then it stays in that exchange, which is sent
+again unchanged as often as it takes. A supernode that does not know us (another boot, or it says so) gets everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pantala_protocol import ranges
+from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Work
+
+_MOST_UNDER_WAY = 2
+"""One that is held, and one with news."""
+
+_MOST_FAILURES = 1000
+"""Failures kept while the supernode is away. Losing one is harmless: a piece that is given is given again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a process says of itself in each exchange."""
+
+    peer: str
+    boot: str
+    port: int
+    zone: str
+    version: str
+    downloads: int
+
+
+class Load(NamedTuple):
+    """What a peer carries right now."""
+
+    uploads: int
+    cache_bytes: int
+
+
+class Orders(NamedTuple):
+    """What an answer asks for. Assignments are the full set; ``None``: unchanged."""
+
+    assignments: tuple[Assignment, ...] | None
+    work: tuple[Work, ...]
+
+
+class Session:
+    """One process's side of its exchanges with the supernode."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.supernode = ""
+        """Boot ID of the supernode that answered last."""
+        self.revision = 0
+        """Of the assignments acted on."""
+        self.key = b""
+        """With which tickets are checked; empty: none is good yet."""
+        self._seq = 0
+        self._latest = 0
+        self._under_way: dict[int, SyncRequest] = {}
+        self._inventory_due = True
+        self._done: dict[str, tuple[str, int]] = {}
+        self._failures: list[PieceFailure] = []
+        self._states: dict[str, DeliveryState] = {}
+        self._changed: dict[str, None] = {}
+        self._named: set[str] = set()
+
+    # What is to be reported
+
+    def piece_done(self, task_id: str, generation: str, piece: int) -> None:
+        """A piece was verified and can be served."""
+        self._merge_done(task_id, generation, 1 << piece)
+
+    def piece_failed(self, failure: PieceFailure) -> None:
+        """A piece that was given could not be had."""
+        self._failures = [*self._failures, failure][-_MOST_FAILURES:]
+
+    def delivery(self, uid: str, state: DeliveryState | None) -> None:
+        """Say how a delivery is now; ``None``: not there. Only a change is reported."""
+        if self._states.get(uid) == state:
+            return
+        if state is None:
+            del self._states[uid]
+        else:
+            self._states[uid] = state
+        self._changed[uid] = None
+
+    def state_inventory(self) -> None:
+        """Something that was reported as held is gone: the next exchange states all."""
+        self._inventory_due = True
+
+    # The exchanges
+
+    @property
+    def has_news(self) -> bool:
+        """There is something that no exchange carries yet."""
+        return bool(self._inventory_due or self._done or self._failures or self._changed)
+
+    @property
+    def idle(self) -> bool:
+        """No exchange is under way."""
+        return not self._under_way
+
+    @property
+    def may_begin(self) -> bool:
+        """A new exchange would be right now: none is under way, or there is news and it would be the second.
+
+        An inventory replaces what the supernode knows, so nothing newer may overtake it.
+        """
+        if not self._under_way:
+            return True
+        alone = any(request.inventory is not None for request in self._under_way.values())
+        return self.has_news and not alone and len(self._under_way) < _MOST_UNDER_WAY
+
+    def begin(self, load: Load, inventory: Callable[[], dict[str, Held]], *, leaving: bool = False) -> SyncRequest:
+        """The next exchange, with all news. Send it until it was :meth:`answered`, or :meth:`abandon` it."""
+        self._seq += 1
+        whole = self._inventory_due
+        request = SyncRequest(
+            peer=self.identity.peer,
+            boot=self.identity.boot,
+            seq=self._seq,
+            supernode=self.supernode,
+            revision=self.revision,
+            port=self.identity.port,
+            zone=self.identity.zone,
+            version=self.identity.version,
+            inventory=inventory() if whole else None,
+            done={name: Held(held[0], ranges.render(held[1])) for name, held in self._done.items()},
+            failures=tuple(self._failures),
+            deliveries=dict(self._states) if whole else {uid: self._states.get(uid) for uid in self._changed},
+            uploads=load.uploads,
+            cache_bytes=load.cache_bytes,
+            downloads=self.identity.downloads,
+            leaving=leaving,
+        )
+        self._inventory_due = False
+        self._done, self._failures, self._changed = {}, [], {}
+        self._under_way[request.seq] = request
+        return request
+
+    def answered(self, seq: int, answer: SyncAnswer) -> Orders:
+        """Take the answer to exchange ``seq``. Answers may come in any order; an outdated one changes nothing."""
+        request = self._under_way.pop(seq, None)
+        if request is None:
+            return Orders(None, ())
+        newest = seq > self._latest
+        if answer.supernode != self.supernode:
+            if not newest:
+                self.state_inventory()  # its reports reached a supernode that is gone
+                return Orders(None, ())
+            self._meet(answer.supernode, request)
+        if answer.inventory_wanted:
+            self.revision = 0
+            self._inventory_due = True
+        if newest:
+            self._latest = seq
+            self.key = bytes.fromhex(answer.key) if answer.key else self.key
+        return Orders(self._accept(answer, newest=newest), answer.work)
+
+    def abandon(self, seq: int) -> None:
+        """The supernode will not take exchange ``seq``: its reports go into the next one, beside the inventory."""
+        request = self._under_way.pop(seq)
+        self._inventory_due = True
+        self._failures = [*request.failures, *self._failures][-_MOST_FAILURES:]
+        self._changed = dict.fromkeys(request.deliveries) | self._changed
+
+    def _accept(self, answer: SyncAnswer, *, newest: bool) -> tuple[Assignment, ...] | None:
+        """The answer's assignments, if they are newer than what is acted on."""
+        if answer.assignments is None:
+            return None
+        if answer.revision <= self.revision:
+            if newest and answer.revision < self.revision:
+                self.revision = 0  # a repeated answer, or a count that began anew: the next answer says all again
+            return None
+        self.revision = answer.revision
+        named = {delivery.uid for assignment in answer.assignments for delivery in assignment.deliveries}
+        for uid in sorted(named - self._named):  # stated before the supernode knew what it is about
+            if uid in self._states:
+                self._changed[uid] = None
+        self._named = named
+        return answer.assignments
+
+    def _meet(self, supernode: str, request: SyncRequest) -> None:
+        self.supernode = supernode
+        self.revision = 0
+        self._named = set()
+        if request.inventory is None:
+            self._inventory_due = True
+
+    def _merge_done(self, task_id: str, generation: str, pieces: int) -> None:
+        known, mask = self._done.get(task_id, (generation, 0))
+        self._done[task_id] = (generation, pieces | mask if known == generation else pieces)

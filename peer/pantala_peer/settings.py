@@ -1,0 +1,134 @@
+"""What a peer is told when it starts: flags, or the environment variables that mirror them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+from pantala_peer.errors import SettingsError
+from pantala_protocol import __version__
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One peer's settings."""
+
+    supernode: str
+    """Base URL of the supernode's API."""
+    listen: Address
+    """Where pieces are served to other peers. Port 0: any free one."""
+    root: Path
+    """The one directory that is written, on one filesystem: ``cache`` holds pieces, ``files`` the published files."""
+    name: str
+    """The node's name; the token must say the same."""
+    zone: str = ""
+    """The node's zone; pieces are taken from the same one first. Empty: none."""
+    token_file: Path | None = None
+    """A file with the bearer token, read for each exchange because the kubelet rotates it. None: no token is shown."""
+    health_listen: Address | None = None
+    """Where ``/healthz`` and ``/readyz`` are. None: nowhere."""
+    downloads: int = 4
+    """Pieces fetched at once. Fewer leave a link idle between pieces, more pin pieces that others could take."""
+    uploads: int = 4
+    """Pieces sent at once; others wait a little, first come, first served. As many as each other peer downloads."""
+    connect_timeout: float = 3.0
+    """Seconds to connect to a provider: a lost SYN is repeated after 1 s and 3 s."""
+    head_timeout: float = 5.0
+    """Seconds to an answer's head; a provider lets a request wait for a slot for 2 s."""
+    stall_timeout: float = 2.0
+    """Seconds without a byte in mid-piece, or four usual piece times where that is longer."""
+    exchange_timeout: float = 20.0
+    """Seconds to an exchange's answer; the supernode holds it for up to 10 s."""
+    recheck_interval: float = 30.0
+    """Seconds between two looks at the published files: one ``stat`` each."""
+    grace: float = 22.0
+    """Seconds that uploads get to end after SIGTERM, beside 3 s to take leave: 25 s in all."""
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Read flags and, where they are not given, the environment: ``--foo-bar`` mirrors ``PANTALA_FOO_BAR``.
+
+    Raises :class:`SettingsError` with one line that says what to do; ``--help`` and ``--version`` raise SystemExit.
+    """
+    given = vars(_parser().parse_args(arguments))
+    values: dict[str, str] = {}
+    for name, flag in given.items():
+        value = flag if flag is not None else environment.get("PANTALA_" + name.upper(), "")
+        if value:
+            values[name] = value
+    for name in ("supernode", "listen", "root", "name"):
+        if name not in values:
+            raise SettingsError(f"--{name} is missing: give it, or set PANTALA_{name.upper()}")
+    token, health = values.get("token_file"), values.get("health_listen")
+    return Settings(
+        supernode=_url(values["supernode"]),
+        listen=_address("listen", values["listen"]),
+        root=Path(values["root"]).absolute(),
+        name=values["name"],
+        zone=values.get("zone", ""),
+        token_file=Path(token) if token else None,
+        health_listen=_address("health-listen", health) if health else None,
+        downloads=_count("downloads", values.get("downloads", "4")),
+        uploads=_count("uploads", values.get("uploads", "4")),
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pantala-peer", description="Takes files from a Pantala supernode and other peers, and gives."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    for flag, shown, text in (
+        ("supernode", "URL", "base URL of the supernode's API"),
+        ("listen", "HOST:PORT", "where pieces are served to other peers"),
+        ("root", "DIR", "the directory for the cache and the published files"),
+        ("name", "NODE", "the node's name"),
+        ("zone", "ZONE", "the node's zone"),
+        ("token-file", "FILE", "bearer token to show to the supernode"),
+        ("health-listen", "HOST:PORT", "where /healthz and /readyz are"),
+        ("downloads", "N", "pieces fetched at once (4)"),
+        ("uploads", "N", "pieces sent at once (4)"),
+    ):
+        parser.add_argument(f"--{flag}", metavar=shown, help=text)
+    return parser
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        _ = parts.port
+    except ValueError:
+        good = False
+    if not good:
+        raise SettingsError("--supernode is not a URL: give one like http://supernode:8002")
+    return text.rstrip("/")
+
+
+def _address(flag: str, text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"--{flag} is not HOST:PORT: {text!r}")
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _count(flag: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise SettingsError(f"--{flag} is not a number from 1 to 64: {text!r}")
+    return int(text)

@@ -1,0 +1,294 @@
+"""A supernode that follows a script, and peers beside it: real sockets, one process."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from pantala_peer.app import Peer, build
+from pantala_peer.settings import Address, Settings
+from pantala_protocol import ranges, task_id, ticket
+from pantala_protocol.geometry import Geometry
+from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Work
+
+KEY = b"k" * 32
+HOLD = 5.0
+PIECE = 128 * 1024
+
+
+@dataclass
+class File:
+    """One file that the supernode has."""
+
+    name: str
+    content: bytes
+    piece_size: int = PIECE
+    generation: str = "0123456789abcdef"
+    digest_known: bool = True
+    corrupt: bool = False
+    """The supernode sends wrong bytes for it."""
+
+    @property
+    def task_id(self) -> str:
+        return task_id.compute(f"http://origin/{self.name}")
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.piece_size, len(self.content))
+
+    def piece(self, number: int) -> bytes:
+        return self.content[number * self.piece_size : (number + 1) * self.piece_size]
+
+
+@dataclass
+class Known:
+    """What the supernode knows of one peer."""
+
+    boot: str = ""
+    seq: int = 0
+    host: str = ""
+    port: int = 0
+    leaving: bool = False
+    held: dict[str, int] = field(default_factory=dict)
+    given: dict[tuple[str, int], Work] = field(default_factory=dict)
+    told: int = 0
+    greeted: bool = False
+    answers: dict[int, SyncAnswer] = field(default_factory=dict)
+    deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
+
+
+class ScriptedSupernode:
+    """Gives each assigned piece, four at a time, from a peer that has it or else from itself."""
+
+    def __init__(self) -> None:
+        self.boot = "boot-1"
+        self.revision = 1
+        self.files: dict[str, File] = {}
+        self.assigned: dict[str, list[tuple[File, tuple[Delivery, ...]]]] = {}
+        self.peers: dict[str, Known] = {}
+        self.requests: list[SyncRequest] = []
+        self.failures: list[PieceFailure] = []
+        self.sent: list[tuple[str, int]] = []
+        self.status = 200
+        self.drop: Callable[[SyncRequest], bool] = lambda _request: False
+        """Which requests are taken and never answered."""
+        self.window = 4
+        self.prefer_peers = True
+        self.liars: set[str] = set()
+        """Peers that are said to have everything."""
+        self.pause_after_failure = 0.0
+        self.port = 0
+        self._changed = asyncio.Condition()
+
+    # What a test does
+
+    async def assign(self, peer: str, *files: tuple[File, tuple[Delivery, ...]]) -> None:
+        self.assigned[peer] = list(files)
+        self.files.update({file.task_id: file for file, _ in files})
+        self.revision += 1
+        await self.notify()
+
+    async def deliver(self, peer: str, file: File, path: str, uid: str = "uid-1") -> None:
+        await self.assign(peer, (file, (Delivery(uid, path),)))
+
+    async def notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def restart(self) -> None:
+        self.boot = f"boot-{int(self.boot[5:]) + 1}"
+        self.peers.clear()
+        await self.notify()
+
+    async def until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+        async with asyncio.timeout(timeout), self._changed:
+            await self._changed.wait_for(condition)
+
+    def state(self, peer: str, uid: str = "uid-1") -> DeliveryState | None:
+        return self.peers[peer].deliveries.get(uid) if peer in self.peers else None
+
+    async def until_delivered(self, peer: str, uid: str = "uid-1", timeout: float = 10.0) -> DeliveryState:
+        await self.until(lambda: self.state(peer, uid) is not None, timeout)
+        state = self.state(peer, uid)
+        assert state is not None
+        return state
+
+    # Serving
+
+    @contextlib.asynccontextmanager
+    async def serving(self, port: int = 0) -> AsyncIterator[str]:
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_post("/api/v1/sync", self._sync)
+        app.router.add_get("/pieces/{task_id}/{generation}", self._piece)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        self.port = runner.addresses[0][1]
+        try:
+            yield f"http://127.0.0.1:{self.port}"
+        finally:
+            await runner.cleanup()
+
+    async def _piece(self, request: web.Request) -> web.Response:
+        name, generation = request.match_info["task_id"], request.match_info["generation"]
+        file = self.files[name]
+        assert file.generation == generation
+        assert request.headers[ticket.HEADER] == f"own-{name}"
+        asked = request.http_range
+        body = file.content[asked.start : asked.stop]
+        if file.corrupt:
+            body = bytes(len(body))
+        assert asked.start is not None
+        self.sent.append((name, asked.start // file.piece_size))
+        shown = f"bytes {asked.start}-{asked.stop - 1}/{len(file.content)}"
+        return web.Response(status=206, body=body, headers={"Content-Range": shown})
+
+    async def _sync(self, request: web.Request) -> web.Response:
+        said = msgspec.json.decode(await request.read(), type=SyncRequest)
+        self.requests.append(said)
+        if self.status != 200:
+            return web.Response(status=self.status)
+        known = self._meet(said, request.remote or "")
+        answer = known.answers.get(said.seq)
+        if answer is None:
+            self._apply(known, said)
+            await self.notify()
+            answer = await self._answer(known, said)
+            known.answers[said.seq] = answer
+        if self.drop(said):
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(body=msgspec.json.encode(answer))
+
+    def _meet(self, said: SyncRequest, host: str) -> Known:
+        known = self.peers.get(said.peer)
+        if known is None or known.boot != said.boot:
+            known = self.peers[said.peer] = Known(boot=said.boot)
+        known.host, known.port = host, said.port
+        known.leaving = said.leaving
+        return known
+
+    def _apply(self, known: Known, said: SyncRequest) -> None:
+        known.seq = max(known.seq, said.seq)
+        if said.inventory is not None:
+            known.greeted = True
+            known.held = {name: self._mask(name, held) for name, held in said.inventory.items()}
+            known.deliveries = {}
+        for name, held in said.done.items():
+            known.held[name] = known.held.get(name, 0) | self._mask(name, held)
+        for name, mask in known.held.items():
+            for number in ranges.members(mask):
+                known.given.pop((name, number), None)
+        for failure in said.failures:
+            self.failures.append(failure)
+            known.given.pop((failure.task_id, failure.piece), None)
+        known.deliveries.update(said.deliveries)
+
+    def _mask(self, name: str, held: object) -> int:
+        file = self.files.get(name)
+        return ranges.parse(held.pieces) if file and held.generation == file.generation else 0  # type: ignore[attr-defined]
+
+    async def _answer(self, known: Known, said: SyncRequest) -> SyncAnswer:
+        if not known.greeted:
+            return SyncAnswer(self.boot, said.seq, key=KEY.hex(), inventory_wanted=True)
+        if said.failures and self.pause_after_failure:
+            await asyncio.sleep(self.pause_after_failure)
+        revision_told = said.revision if said.supernode == self.boot else 0
+        work: tuple[Work, ...] = ()
+
+        def something() -> bool:
+            nonlocal work
+            if known.seq > said.seq or known is not self.peers.get(said.peer):
+                return True
+            work = self._work(known, said) if not said.leaving else ()
+            return bool(work) or revision_told != self.revision or said.leaving
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLD), self._changed:
+                await self._changed.wait_for(something)
+        if known.seq > said.seq:
+            return SyncAnswer(self.boot, said.seq)
+        for piece in work:
+            known.given[piece.task_id, piece.piece] = piece
+        return SyncAnswer(
+            self.boot,
+            said.seq,
+            key=KEY.hex(),
+            revision=self.revision,
+            assignments=None if revision_told == self.revision else self._assignments(said.peer),
+            work=work,
+        )
+
+    def _assignments(self, peer: str) -> tuple[Assignment, ...]:
+        return tuple(
+            Assignment(
+                file.task_id,
+                file.generation,
+                file.piece_size,
+                len(file.content),
+                f"sha256:{file.sha256}" if file.digest_known else "",
+                deliveries,
+            )
+            for file, deliveries in self.assigned.get(peer, [])
+        )
+
+    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
+        work: list[Work] = []
+        for file, _ in self.assigned.get(said.peer, []):
+            missing = file.geometry.all & ~known.held.get(file.task_id, 0)
+            for number in ranges.members(missing):
+                if len(known.given) + len(work) >= self.window:
+                    return tuple(work)
+                if (file.task_id, number) not in known.given:
+                    work.append(self._one(file, number, said.peer))
+        return tuple(work)
+
+    def _one(self, file: File, number: int, asking: str) -> Work:
+        provider = ""
+        for name, other in self.peers.items():
+            has = other.held.get(file.task_id, 0) >> number & 1 or name in self.liars
+            if self.prefer_peers and name != asking and has and not other.leaving:
+                provider = name
+        peer = self.peers.get(provider)
+        shown = ticket.issue(KEY, file.task_id, file.generation, now=_now()) if peer else f"own-{file.task_id}"
+        return Work(
+            file.task_id,
+            file.generation,
+            number,
+            number * file.piece_size,
+            len(file.piece(number)),
+            hashlib.sha256(file.piece(number)).hexdigest(),
+            peer.host if peer else "127.0.0.1",
+            peer.port if peer else self.port,
+            shown,
+            provider,
+        )
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
+
+
+@contextlib.asynccontextmanager
+async def peer(url: str, root: Path, name: str = "node-1", **changes: object) -> AsyncIterator[Peer]:
+    """A peer that runs while the context lasts, and leaves as after SIGTERM."""
+    settings = Settings(url, Address("127.0.0.1", 0), root, name, **changes)  # type: ignore[arg-type]
+    made = build(settings)
+    stop = asyncio.Event()
+    running = asyncio.create_task(made.run(stop))
+    try:
+        yield made
+    finally:
+        stop.set()
+        await running
