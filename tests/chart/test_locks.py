@@ -1,0 +1,60 @@
+"""The hashed locks: they hold what pyproject.toml asks for, agree with each other and name no address."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+PROCESSES = ("operator", "supernode", "peer")
+LOCKS = ("dev", "build", *PROCESSES)
+
+
+def locked(name: str) -> dict[str, Version]:
+    """Versions by project; every one has a hash."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    entries = re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)[^\n]*\\\n +--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^[^ #\n]", text, re.MULTILINE))
+    return {canonicalize_name(project): Version(version) for project, version in entries}
+
+
+def wanted(name: str) -> list[Requirement]:
+    """What pyproject.toml asks for."""
+    if name == "build":
+        return [Requirement(text) for text in PROJECT["build-system"]["requires"]]
+    extras = EXTRAS.values() if name == "dev" else [EXTRAS[name]]
+    groups = PROJECT["dependency-groups"]["dev"] if name == "dev" else []
+    texts = [*PROJECT["project"]["dependencies"], *groups, *(text for extra in extras for text in extra)]
+    return [Requirement(text) for text in texts]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_what_is_asked_for(name: str) -> None:
+    """Else: ``make locks``."""
+    versions = locked(name)
+    for requirement in wanted(name):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("name", ["build", *PROCESSES])
+def test_what_an_image_carries_is_what_was_tested(name: str) -> None:
+    assert locked(name).items() <= locked("dev").items()
+
+
+@pytest.mark.parametrize("name", ["supernode", "peer"])
+def test_supernodes_and_nodes_carry_no_kubernetes_client(name: str) -> None:
+    assert set() == {"kopf", "kubernetes", "pykube-ng"} & locked(name).keys()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_address_and_no_folder(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    assert re.search(r"https?:|--index|--find-links|file:|(^|\s)/", text) is None

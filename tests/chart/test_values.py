@@ -1,0 +1,82 @@
+"""Values: a wrong one is refused before anything is installed, and each is documented."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from charts import generate
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "pantala"
+
+WRONG = [
+    ("replicas=2", "replicas"),
+    ("operator.replicas=2", "replicas"),
+    ('operator.image.registery="r"', "registery"),
+    ('image.pullPolicy="Sometimes"', "image/pullPolicy"),
+    ('image.registry="https://r/"', "image/registry"),
+    ('image.tag="a:b"', "image/tag"),
+    ("image.tag=1", "image/tag"),
+    ('peer.image.digest="sha256:abc"', "peer/image/digest"),
+    ('imagePullSecrets=["a"]', "imagePullSecrets/0"),
+    ('crds.enabled="no"', "crds/enabled"),
+    ('operator.secretNamespaces="all"', "operator/secretNamespaces"),
+    ('operator.secretNamespaces=[""]', "operator/secretNamespaces/0"),
+    ('supernode.persistence.size="big"', "supernode/persistence/size"),
+    ('supernode.persistence.whenDeleted="Keep"', "supernode/persistence/whenDeleted"),
+    ('supernode.persistence.accessModes=["ReadOnlyMany"]', "supernode/persistence/accessModes/0"),
+    ('peer.root="/"', "peer/root"),
+    ('peer.root="var/lib"', "peer/root"),
+    ('peer.root="/var/../etc"', "peer/root"),
+    ('peer.root="/var/lib/$(x)"', "peer/root"),
+    ("peer.maxUnavailable=0", "peer/maxUnavailable"),
+    ('peer.maxUnavailable="half"', "peer/maxUnavailable"),
+    ('peer.resources.limit={"memory":"1Gi"}', "limit"),
+    ('peer.extraArgs="--a"', "peer/extraArgs"),
+]
+
+
+@pytest.mark.parametrize(("value", "named"), WRONG)
+def test_a_wrong_value_is_refused_by_name(
+    helm: Callable[..., subprocess.CompletedProcess[str]], value: str, named: str
+) -> None:
+    result = helm("template", "pantala", str(CHART), "--set-json", value)
+    assert result.returncode != 0
+    assert named in result.stderr
+
+
+def test_an_account_that_is_not_created_must_be_named(helm: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    result = helm("template", "pantala", str(CHART), "--set", "peer.serviceAccount.create=false")
+    assert result.returncode != 0
+    assert "peer.serviceAccount.name is empty" in result.stderr
+
+
+def test_every_value_is_documented() -> None:
+    text = (CHART / "values.yaml").read_text()
+    page = generate.values_page(text)
+    undocumented = [path for path in leaves("", yaml.safe_load(text)) if not covered(path, page)]
+    assert undocumented == []
+
+
+def leaves(path: str, value: Any) -> list[str]:
+    """Paths of all values that are no non-empty map."""
+    if isinstance(value, dict) and value:
+        return [leaf for key, inner in value.items() for leaf in leaves(f"{path}.{key}".removeprefix("."), inner)]
+    return [path]
+
+
+def covered(path: str, page: str) -> bool:
+    """Whether a value or a map that holds it has a row."""
+    parts = path.split(".")
+    return any(f"| `{'.'.join(parts[:end])}` |" in page for end in range(1, len(parts) + 1))
+
+
+def test_generated_files_are_up_to_date() -> None:
+    """Else: ``python charts/generate.py``."""
+    stale = [path.name for path, text in generate.outputs().items() if not path.exists() or path.read_text() != text]
+    assert stale == []
