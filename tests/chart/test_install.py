@@ -1,0 +1,93 @@
+"""The chart against a real API server. No controller runs there, so no pod does either."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed.apiserver import ControlPlane
+
+pytestmark = pytest.mark.controlplane
+
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "pantala"
+NAMESPACE = "pantala-system"
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:pantala-operator"
+
+
+@pytest.fixture(scope="module")
+def control_plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as control_plane:
+        yield control_plane
+
+
+@pytest.fixture(scope="module")
+def release(control_plane: ControlPlane, helm: Helm) -> Iterator[Callable[..., str]]:
+    """Runs Helm for one release in its namespace, and expects it to succeed; uninstalls it afterwards."""
+    where = ("--kubeconfig", str(control_plane.kubeconfig), "--namespace", NAMESPACE)
+
+    def run(*arguments: str) -> str:
+        result = helm(*arguments, *where)
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+    run("install", "pantala", str(CHART), "--create-namespace")
+    yield run
+    helm("uninstall", "pantala", "--no-hooks", "--ignore-not-found", *where)
+
+
+def test_an_upgrade_and_a_second_install_take_over_what_is_there(
+    control_plane: ControlPlane, release: Callable[..., str]
+) -> None:
+    control_plane.kubectl("apply", "-f", str(ROOT / "crds" / "samples" / "task.yaml"))
+    release("upgrade", "pantala", str(CHART), "--set", "peer.root=/srv/pantala")
+    said = release("uninstall", "pantala", "--no-hooks")
+    for crd in ("tasks.pantala.dev", "peers.pantala.dev"):
+        assert f"[CustomResourceDefinition] {crd}" in said
+    assert control_plane.kubectl("get", "tasks.pantala.dev", "-A", "-o", "name") == "task.pantala.dev/linux-source\n"
+    release("install", "pantala", str(CHART))
+
+
+def test_notes_name_what_runs_and_what_stays(release: Callable[..., str]) -> None:
+    notes = release("get", "notes", "pantala")
+    for name in ("pantala-operator", "pantala-supernode", "pantala-peer", "/var/lib/pantala", "helm uninstall keeps"):
+        assert name in notes
+
+
+def test_the_first_task_in_the_notes_applies(control_plane: ControlPlane, release: Callable[..., str]) -> None:
+    notes = release("get", "notes", "pantala")
+    manifest = "\n".join(
+        line.removeprefix("  ") for line in notes.partition("<<END\n")[2].partition("END")[0].splitlines()
+    )
+    assert "created" in control_plane.kubectl("create", "--dry-run=server", "-f", "-", text=manifest)
+
+
+@pytest.mark.parametrize(
+    ("account", "verb", "resource", "allowed"),
+    [
+        (OPERATOR, "watch", "tasks.pantala.dev", True),
+        (OPERATOR, "patch", "tasks.pantala.dev/status", True),
+        (OPERATOR, "patch", "peers.pantala.dev", True),
+        (OPERATOR, "get", "secrets", True),
+        (OPERATOR, "list", "nodes", True),
+        (OPERATOR, "create", "events", True),
+        (OPERATOR, "patch", "tasks.pantala.dev", False),
+        (OPERATOR, "list", "secrets", False),
+        (OPERATOR, "create", "pods", False),
+        (OPERATOR, "patch", "nodes", False),
+        (f"system:serviceaccount:{NAMESPACE}:pantala-supernode", "list", "tasks.pantala.dev", False),
+        (f"system:serviceaccount:{NAMESPACE}:pantala-supernode", "get", "secrets", False),
+        (f"system:serviceaccount:{NAMESPACE}:pantala-peer", "list", "tasks.pantala.dev", False),
+    ],
+)
+def test_rights(
+    control_plane: ControlPlane, release: Callable[..., str], account: str, verb: str, resource: str, allowed: bool
+) -> None:
+    resource, _, part = resource.partition("/")
+    question = ("can-i", verb, resource, f"--subresource={part}", "--all-namespaces", f"--as={account}")
+    expected = "yes" if allowed else "no"
+    assert expected == control_plane.kubectl("auth", *question, check=False).strip()
