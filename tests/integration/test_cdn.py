@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import random
+import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
+from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy import Copy, FetchOrder
 from pantala_supernode.cdn.http_source import HTTPSource, Patience
 from pantala_supernode.cdn.manager import CDNManager
-from testbed.origin import Behaviour, Generated, Origin, sha256
+from testbed.origin import Behaviour, Bytes, Generated, Origin, sha256
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -129,3 +135,370 @@ async def test_passing_faults_end_in_the_right_file(tmp_path: Path, script: list
         copy = await b.ended()
         assert (copy.status, copy.failure) == (CDNStatus.SUCCESS, None)
         assert content == b.data()
+
+
+FINAL = {
+    "not found": (Behaviour(status=404), Reason.SOURCE_NOT_FOUND),
+    "gone": (Behaviour(status=410), Reason.SOURCE_NOT_FOUND),
+    "unauthorized": (Behaviour(require={"Authorization": "x"}), Reason.SOURCE_UNAUTHORIZED),
+    "forbidden": (Behaviour(status=403), Reason.SOURCE_FORBIDDEN),
+    "proxy authentication": (Behaviour(status=407), Reason.SOURCE_FORBIDDEN),
+    "other client error": (Behaviour(status=451), Reason.SOURCE_ERROR),
+    "server error": (Behaviour(status=500), Reason.SOURCE_ERROR),
+    "not modified": (Behaviour(status=304), Reason.SOURCE_PROTOCOL),
+    "always shorter": (Behaviour(announced=10), Reason.LENGTH_MISMATCH),
+    "always longer": (Behaviour(announced=-100_000), Reason.LENGTH_MISMATCH),
+    "always cut at one byte": (Behaviour(close_after=MIB, ranges=False), Reason.LENGTH_MISMATCH),
+    "always gzip": (Behaviour(gzip=True), Reason.SOURCE_PROTOCOL),
+    "end not told, no digest": (Behaviour(framing="close"), Reason.SOURCE_PROTOCOL),
+    "silent": (Behaviour(stall_after=0), Reason.SOURCE_TIMEOUT),
+}
+
+
+@pytest.mark.parametrize(("always", "reason"), FINAL.values(), ids=FINAL.keys())
+async def test_lasting_faults_end_in_a_failure_that_says_what_to_do(
+    tmp_path: Path, always: Behaviour, reason: Reason
+) -> None:
+    async with Origin() as origin, bench(tmp_path, patience=Patience(silence=0.1)) as b:
+        origin.serve("/file", BODY, always=always)
+        b.cdn.trigger(order(origin, "/file?secret=1"))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert (CDNStatus.FAILED, reason) == (copy.status, copy.failure.reason)
+        assert f"{origin.url('/file')}?…" in copy.failure.message
+        assert "secret" not in copy.failure.message
+        assert copy.failure.message.endswith(".")
+        assert origin.body_bytes("/file") <= 8 * BODY.size
+        assert copy.digest == ""
+
+
+async def test_a_wrong_digest_is_final_and_leaves_nothing(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY)
+        b.cdn.trigger(order(origin, digest="sha256:" + "0" * 64))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert (copy.failure.reason, copy.cached, copy.generation) == (Reason.DIGEST_MISMATCH, 0, "")
+        assert BODY.size == origin.body_bytes("/file")
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_a_body_whose_end_is_the_connections_is_taken_if_its_digest_is_known(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve(
+            "/file", BODY, script=[Behaviour(framing="close", close_after=MIB)], always=Behaviour(framing="close")
+        )
+        b.cdn.trigger(order(origin, digest=f"sha256:{sha256(BODY)}"))
+        assert (await b.ended()).status is CDNStatus.SUCCESS
+        assert BODY.read(0, BODY.size) == b.data()
+
+
+async def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", Bytes(b""))
+        b.cdn.trigger(order(origin))
+        copy = await b.ended()
+        assert (copy.status, copy.length, copy.total, copy.cached) == (CDNStatus.SUCCESS, 0, 0, 0)
+        assert f"sha256:{hashlib.sha256(b'').hexdigest()}" == copy.digest
+
+
+@pytest.mark.parametrize("validators", ["all", "etag", "modified", "none"])
+async def test_a_content_that_changes_between_two_requests_is_never_mixed(tmp_path: Path, validators: str) -> None:
+    cut = Behaviour(close_after=MIB, validators=validators)  # type: ignore[arg-type]
+    new = Behaviour(replace=OTHER, validators=validators)  # type: ignore[arg-type]
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, script=[cut, new], always=Behaviour(validators=validators))  # type: ignore[arg-type]
+        b.cdn.trigger(order(origin))
+        first = await b.until(lambda copy: copy.cached > 0)
+        copy = await b.ended()
+        assert copy.status is CDNStatus.SUCCESS
+        assert OTHER.read(0, OTHER.size) == b.data()
+        assert first.generation != copy.generation
+
+
+async def test_a_change_that_the_origin_does_not_tell_of_is_found_by_the_digest(tmp_path: Path) -> None:
+    def untold(**more: object) -> Behaviour:
+        return Behaviour(validators="none", **more)  # type: ignore[arg-type]
+
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, script=[untold(close_after=MIB), untold(replace=OTHER)], always=untold())
+        b.cdn.trigger(order(origin, digest=f"sha256:{sha256(OTHER)}"))
+        assert (await b.ended()).status is CDNStatus.SUCCESS
+        assert OTHER.read(0, OTHER.size) == b.data()
+
+
+async def test_a_content_that_never_rests_is_given_up(tmp_path: Path) -> None:
+    changing = [Behaviour(close_after=MIB, replace=Generated(BODY.size, seed=seed)) for seed in range(20)]
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, script=changing)
+        b.cdn.trigger(order(origin, retry_limit=None))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert copy.failure.reason == Reason.SOURCE_CHANGED
+
+
+async def test_nobody_listens_and_nobody_is_called_that(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but it does not listen
+        refused = FetchOrder(TASK, f"http://127.0.0.1:{taken.getsockname()[1]}/file", retry_limit=1)
+        async with bench(tmp_path) as b:
+            b.cdn.trigger(refused)
+            copy = await b.ended()
+            assert copy.failure is not None
+            assert copy.failure.reason == Reason.SOURCE_REFUSED
+            b.cdn.trigger(FetchOrder(TASK, "http://no-such-host.invalid/file", attempt="2", retry_limit=0))
+            copy = await b.until(lambda copy: copy.failure is not None and copy.failure.reason != Reason.SOURCE_REFUSED)
+            assert copy.failure is not None
+            assert copy.failure.reason == Reason.SOURCE_HOST_UNKNOWN
+
+
+async def test_the_retry_limit_counts_and_a_new_attempt_has_it_again(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, script=[Behaviour(status=500)] * 3)
+        b.cdn.trigger(order(origin, retry_limit=1))
+        await b.ended()
+        assert len(origin.log) == 2
+        b.cdn.trigger(order(origin, retry_limit=1))  # the same order: nothing
+        await asyncio.sleep(0.05)
+        assert len(origin.log) == 2
+        b.cdn.trigger(order(origin, retry_limit=1, attempt="again"))
+        assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
+
+
+async def test_retry_after_is_honoured(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, script=[Behaviour(status=503, headers={"Retry-After": "77"})])
+        b.cdn.trigger(order(origin))
+        await b.ended()
+        assert b.delays == [77.0]
+
+
+async def test_new_credentials_are_tried_at_once(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, always=Behaviour(require={"Authorization": "Bearer new"}))
+        b.cdn.trigger(order(origin, headers={"Authorization": "Bearer old"}))
+        assert (await b.ended()).status is CDNStatus.FAILED
+        b.cdn.trigger(order(origin, headers={"Authorization": "Bearer new"}))
+        assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
+
+
+async def test_pause_keeps_the_pieces_and_trigger_goes_on(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY)
+        origin.rate = 4 * MIB
+        b.cdn.trigger(order(origin))
+        await b.until(lambda copy: copy.cached.bit_count() >= 4)
+        b.cdn.pause(TASK)
+        await asyncio.sleep(0.1)
+        paused, sent = b.cdn.status(TASK), origin.body_bytes("/file")
+        assert paused.status is CDNStatus.WAITING
+        await asyncio.sleep(0.2)
+        assert (paused, sent) == (b.cdn.status(TASK), origin.body_bytes("/file"))
+        origin.rate = None
+        b.cdn.trigger(order(origin))
+        copy = await b.ended()
+        assert (CDNStatus.SUCCESS, paused.generation) == (copy.status, copy.generation)
+        assert origin.requests("/file")[1].range == f"bytes={paused.cached.bit_count() * PIECE}-"
+
+
+async def test_delete_in_the_middle_leaves_nothing_and_the_task_can_come_back(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY)
+        origin.rate = 4 * MIB
+        b.cdn.trigger(order(origin))
+        await b.until(lambda copy: copy.cached > 0)
+        deletion = asyncio.create_task(b.cdn.delete(TASK))
+        await asyncio.sleep(0)
+        assert Copy(TASK) == b.cdn.status(TASK)
+        origin.rate = None
+        b.cdn.trigger(order(origin))  # wanted again before it is gone
+        await deletion
+        assert (await b.ended()).status is CDNStatus.SUCCESS
+        assert BODY.read(0, BODY.size) == b.data()
+        await b.cdn.delete(TASK)
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        await b.cdn.delete(TASK)
+
+
+async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        origin.serve("/file", BODY)
+        origin.rate = 4 * MIB
+        async with bench(tmp_path) as b:
+            b.cdn.trigger(order(origin))
+            await b.until(lambda copy: copy.cached.bit_count() >= 8)
+        origin.rate = None
+        async with bench(tmp_path) as b:
+            recovered = b.cdn.status(TASK)
+            assert (recovered.status, recovered.cached.bit_count() >= 8) == (CDNStatus.WAITING, True)
+            b.cdn.trigger(order(origin, digest=f"sha512:{hashlib.sha512(BODY.read(0, BODY.size)).hexdigest()}"))
+            copy = await b.ended()
+            assert (CDNStatus.SUCCESS, recovered.generation) == (copy.status, copy.generation)
+        assert BODY.size - recovered.cached.bit_count() * PIECE == origin.log[1].sent
+        async with bench(tmp_path) as b:
+            assert (CDNStatus.SUCCESS, copy.digest) == (b.cdn.status(TASK).status, b.cdn.status(TASK).digest)
+            b.cdn.trigger(order(origin))
+            await asyncio.sleep(0.05)
+        assert len(origin.log) == 2
+
+
+async def test_a_piece_that_went_bad_while_it_was_down_is_fetched_anew_and_nothing_else(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        origin.serve("/file", BODY)
+        async with bench(tmp_path) as b:
+            b.cdn.trigger(order(origin))
+            whole = await b.ended()
+            path = b.store.get(TASK).path  # type: ignore[union-attr]
+        with path.open("r+b") as file:
+            file.seek(3 * PIECE + 5)
+            file.write(b"rotten")
+        async with bench(tmp_path) as b:
+            assert whole.cached & ~(1 << 3) == b.cdn.status(TASK).cached
+            b.cdn.trigger(order(origin))
+            assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
+            assert BODY.read(0, BODY.size) == b.data()
+        assert [("", 200), (f"bytes={3 * PIECE}-{4 * PIECE - 1}", 206)] == [(a.range, a.status) for a in origin.log]
+
+
+async def test_refetch_replaces_one_piece_of_a_whole_copy(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY)
+        b.cdn.trigger(order(origin))
+        whole = await b.ended()
+        b.cdn.refetch(TASK, 3)
+        assert whole.cached & ~(1 << 3) == b.cdn.status(TASK).cached
+        copy = await b.ended()
+        assert (whole.digest, whole.generation, whole.cached) == (copy.digest, copy.generation, copy.cached)
+        assert origin.log[1].sent == PIECE
+
+
+async def test_redirects_are_followed_and_secrets_stay_at_home(tmp_path: Path) -> None:
+    async with Origin() as home, Origin() as away, bench(tmp_path) as b:
+        away.serve("/file", BODY)
+        home.serve("/file", BODY, always=Behaviour(status=302, headers={"Location": "/second"}))
+        home.serve("/second", BODY, always=Behaviour(status=307, headers={"Location": away.url("/file")}))
+        b.cdn.trigger(order(home, headers={"X-Secret": "s"}))
+        assert (await b.ended()).status is CDNStatus.SUCCESS
+        assert [access.headers.get("x-secret") for access in home.log] == ["s", "s"]
+        assert [access.headers.get("x-secret") for access in away.log] == [None]
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("/file", Reason.SOURCE_PROTOCOL),
+        ("file:///etc/passwd", Reason.SOURCE_DENIED),
+        ("http://169.254.169.254/latest", Reason.SOURCE_DENIED),
+        ("http://[::ffff:169.254.169.254]/latest", Reason.SOURCE_DENIED),
+    ],
+)
+async def test_redirects_that_lead_nowhere_good_are_refused(tmp_path: Path, location: str, reason: Reason) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, always=Behaviour(status=301, headers={"Location": location}))
+        b.cdn.trigger(order(origin, retry_limit=0))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert reason == copy.failure.reason
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://host/file", Reason.SOURCE_URL_INVALID),
+        ("http://user:password@127.0.0.1/file", Reason.SOURCE_URL_INVALID),
+        ("http://[::1", Reason.SOURCE_URL_INVALID),
+        ("http://169.254.169.254/latest/meta-data", Reason.SOURCE_DENIED),
+        ("http://0.0.0.0:1/", Reason.SOURCE_DENIED),
+        ("http://2852039166/", Reason.SOURCE_URL_INVALID),
+    ],
+)
+async def test_urls_that_are_never_asked_for(tmp_path: Path, url: str, reason: Reason) -> None:
+    async with bench(tmp_path) as b:
+        b.cdn.trigger(FetchOrder(TASK, url, retry_limit=0))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert reason == copy.failure.reason
+        assert "password" not in copy.failure.message
+
+
+async def test_headers_that_cannot_be_sent_are_the_secrets_fault(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        b.cdn.trigger(order(origin, headers={"X-Key": "a\r\nb"}))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert copy.failure.reason == Reason.SECRET_INVALID
+        assert origin.log == []
+
+
+async def test_an_origin_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    async with Origin(tls=tls) as origin, bench(tmp_path / "untrusted") as b:
+        origin.serve("/file", BODY)
+        b.cdn.trigger(order(origin))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert copy.failure.reason == Reason.SOURCE_TLS
+        trusted = ssl.create_default_context()
+        authority.configure_trust(trusted)
+        async with HTTPSource(tls=trusted) as source, source.open(origin.url("/file"), {}) as answer:
+            assert BODY.size == answer.length
+
+
+async def test_bytes_that_trickle_are_too_slow(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path, patience=Patience(silence=5, window=0.3, minimum=MIB)) as b:
+        origin.serve("/file", BODY)
+        origin.rate = 64 * 1024
+        b.cdn.trigger(order(origin, retry_limit=0))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert copy.failure.reason == Reason.SOURCE_TIMEOUT
+
+
+async def test_a_full_volume_is_said_and_the_copy_goes_on_by_itself(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b, small_volume(tmp_path, 2 * MIB) as volume:
+        origin.serve("/file", BODY)
+        b.cdn.trigger(order(origin))
+        copy = await b.until(lambda copy: copy.failure is not None)
+        assert copy.failure is not None
+        assert (copy.failure.reason, copy.failure.final) == (Reason.VOLUME_FULL, False)
+        await asyncio.sleep(0.2)
+        assert len(origin.log) == 1, "the origin is not read while there is no room"
+        volume.resize(16 * MIB)
+        assert (await b.ended()).status is CDNStatus.SUCCESS
+        assert BODY.read(0, BODY.size) == b.data()
+
+
+async def test_a_volume_that_fills_up_on_the_way_keeps_what_it_has(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b, small_volume(tmp_path, 2 * MIB) as volume:
+        origin.serve("/file", BODY, always=Behaviour(framing="chunked"))
+        b.cdn.trigger(order(origin))
+        copy = await b.until(lambda copy: copy.failure is not None)
+        assert copy.failure is not None
+        assert copy.failure.reason == Reason.VOLUME_FULL
+        assert copy.cached
+        volume.resize(16 * MIB)
+        assert (copy.generation, CDNStatus.SUCCESS) == ((whole := await b.ended()).generation, whole.status)
+        assert BODY.read(0, BODY.size) == b.data()
+
+
+class SmallVolume:
+    """A file system of a fixed size."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def resize(self, size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.directory)], check=True)
+
+
+@contextlib.asynccontextmanager
+async def small_volume(directory: Path, size: int) -> AsyncIterator[SmallVolume]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small volume")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], check=True)
+    try:
+        yield SmallVolume(directory)
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)

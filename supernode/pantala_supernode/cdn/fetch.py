@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from pantala_pieces.errors import StoreFullError
@@ -16,10 +15,10 @@ from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.copy import FetchOrder
 from pantala_supernode.cdn.cutter import Cutter
+from pantala_supernode.cdn.history import History
 from pantala_supernode.cdn.lane import Lane
 from pantala_supernode.cdn.pipeline import Pipeline
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.retry import RetryBudget
 from pantala_supernode.cdn.source import Answer, Resume, Source
 
 BUFFER = 16 * 1024 * 1024
@@ -38,29 +37,13 @@ class Limiter(Protocol):
         """Wait until ``amount`` bytes may be read."""
 
 
-@dataclass
-class Progress:
-    """What outlives a try: the pieces, and what is known of the origin's ways."""
-
-    recorder: Recorder | None = None
-    origin_bytes: int = 0
-    budget: RetryBudget = field(default_factory=RetryBudget)
-    room_needed: int = 0
-    """Bytes that the volume lacked; until they are free the origin is not asked."""
-    cut_at: int = -1
-    cuts: int = 0
-    """How often in a row the body ended at ``cut_at``."""
-    stitched: bool = False
-    """The pieces come from several answers that nothing but the whole's digest proves to be of one content."""
-
-
 class Fetch:
     """One try. It ends with the whole on the volume, or raises :class:`pantala_supernode.errors.SupernodeError`."""
 
     def __init__(
         self,
         order: FetchOrder,
-        progress: Progress,
+        history: History,
         *,
         store: PieceStore,
         source: Source,
@@ -71,7 +54,7 @@ class Fetch:
         on_pieces: Callable[[], None],
     ) -> None:
         self._order = order
-        self._progress = progress
+        self._history = history
         self._store = store
         self._source = source
         self._lane = lane
@@ -88,21 +71,29 @@ class Fetch:
 
     async def run(self) -> None:
         """Read what is missing, in as few requests as there are gaps, then check and keep the whole."""
-        while (gap := self._gap()) is not None:
-            await self._wait_for_room()
-            try:
+        try:
+            await self._lose()
+            while (gap := self._gap()) is not None:
+                await self._wait_for_room()
                 await self._read(*gap)
-            except (errors.SourceChangedError, errors.LengthMismatchError):
-                self._progress.budget.restarts += 1
-                await self._drop()
-                raise
-            except errors.SourceInterruptedError as error:
-                raise self._judged(error) from None
-        await self._conclude()
+                await self._lose()
+            await self._conclude()
+        except (errors.SourceChangedError, errors.LengthMismatchError):
+            self._history.budget.restarts += 1
+            await self._drop()
+            raise
+        except errors.SourceInterruptedError as error:
+            raise self._judged(error) from None
+
+    async def _lose(self) -> None:
+        recorder, lost = self._history.recorder, self._history.lost
+        if recorder is not None and lost:
+            await self._lane.run(lambda: recorder.lose(lost))
+        self._history.lost &= ~lost
 
     def _gap(self) -> tuple[int, int | None] | None:
         """The first bytes that are missing, ``(start, end)``; end ``None``: the rest of the file."""
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         if self._length is not None:
             return None
         if recorder is None:
@@ -133,7 +124,7 @@ class Fetch:
             await pipeline.drain()
 
     def _resume(self, start: int, end: int | None) -> Resume | None:
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         if recorder is None or not recorder.have:
             return None
         validator = recorder.meta.etag or recorder.meta.last_modified
@@ -141,19 +132,21 @@ class Fetch:
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
         """Tell whether the answer continues the content that is there; if not, begin a new generation with it."""
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         if recorder is not None and resume is not None:
             if self._same(answer, recorder.meta):
-                self._progress.stitched |= not resume.validator
+                self._history.stitched |= not resume.validator
                 return recorder, True
             if answer.offset > 0 and answer.validator and answer.validator == resume.validator:
                 raise errors.LengthMismatchError(
                     f"{self._shown} announced {recorder.meta.length} bytes before and {answer.length} bytes now, "
                     "of the same content. Check the origin."
                 )
-            if answer.offset > 0 or self._progress.budget.spent:
+            if answer.offset > 0 or self._history.budget.spent:
                 raise errors.SourceChangedError(f"{self._shown} has a new content. {_CHANGED}")
-            self._progress.budget.restarts += bool(resume.validator)
+            if resume.validator:
+                self._history.budget.restarts += 1
+                self._history.cut_at = -1  # where another content was cut says nothing of this one
         if answer.length is None and not answer.framed and self._expected is None:
             raise errors.SourceProtocolError(
                 f"{self._shown} tells neither how long its body is nor where it ends, so a cut would not be seen. "
@@ -179,19 +172,20 @@ class Fetch:
             etag=answer.etag,
             last_modified=answer.last_modified,
         )
-        progress = self._progress
-        progress.recorder, progress.stitched = None, False
+        history = self._history
+        history.recorder, history.stitched, history.lost = None, False, 0
+        self._last, self._length = {}, None
         file = await self._on_volume(lambda: _create(self._store, meta), answer.length or meta.piece_size)
-        progress.recorder = Recorder(file, verified=True)
-        return progress.recorder
+        history.recorder = Recorder(file, verified=True)
+        return history.recorder
 
     async def _pour(self, answer: Answer, cutter: Cutter, pipeline: Pipeline) -> None:
         """Give the body's pieces to the pipeline; but the very last one waits for the body's end."""
-        progress, skip = self._progress, cutter.position - answer.offset
+        history, skip = self._history, cutter.position - answer.offset
         self._framed = answer.framed or answer.length is not None
         try:
             async for chunk in answer.chunks:
-                progress.origin_bytes += len(chunk)
+                history.origin_bytes += len(chunk)
                 self._on_answer()
                 if self._limiter is not None:
                     await self._limiter.acquire(len(chunk))
@@ -208,19 +202,19 @@ class Fetch:
         self._check_end(cutter)
 
     async def _take(self, number: int, piece: bytearray, pipeline: Pipeline) -> None:
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         if recorder is not None and number + 1 == recorder.total:
             self._last = {number: piece}
         else:
             await pipeline.give(number, piece)
 
     def _at_end(self, cutter: Cutter) -> bool:
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         return recorder is None or recorder.meta.length is None or cutter.position == recorder.meta.length
 
     def _check_end(self, cutter: Cutter) -> None:
         """Check, after the body ended in order, that it ended where it should."""
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         if cutter.surplus:
             raise errors.LengthMismatchError(f"{self._shown} sent more bytes than it announced. Check the origin.")
         if recorder is None or recorder.meta.length is None:
@@ -232,29 +226,24 @@ class Fetch:
 
     def _judged(self, error: errors.SourceInterruptedError) -> errors.SourceError:
         """A body that ends time and again at the same byte is not cut by chance. Its pieces are kept all the same."""
-        progress = self._progress
-        if self._cut_at is None:
+        if self._cut_at is None or self._history.cut(self._cut_at) < _CUTS:
             return error
-        progress.cuts = progress.cuts + 1 if self._cut_at == progress.cut_at else 1
-        progress.cut_at = self._cut_at
-        if progress.cuts < _CUTS:
-            return error
-        length = progress.recorder.meta.length if progress.recorder else None
+        recorder = self._history.recorder
         return errors.LengthMismatchError(
-            f"{self._shown} ended {progress.cuts} times at byte {self._cut_at}, though it announced "
-            f"{'more' if length is None else length}. Check the origin."
+            f"{self._shown} ended {_CUTS} times at byte {self._cut_at}, though it announced "
+            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}. Check the origin."
         )
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         if recorder is None:
             raise RuntimeError("pieces without a file to keep them in")
         await self._on_volume(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
-        self._progress.budget.streak = 0
+        self._history.budget.streak = 0
         self._on_pieces()
 
     async def _conclude(self) -> None:
-        recorder = self._progress.recorder
+        recorder = self._history.recorder
         length = self._length if recorder is None or recorder.meta.length is None else recorder.meta.length
         if recorder is None or length is None:
             raise RuntimeError("nothing was read")
@@ -263,15 +252,14 @@ class Fetch:
                 lambda: recorder.conclude(self._last, length, self._expected), sum(map(len, self._last.values()))
             )
         except errors.DigestMismatchError:
-            stitched, progress = self._progress.stitched, self._progress
+            stitched, history = self._history.stitched, self._history
             await self._drop()
-            if not self._framed and length != progress.cut_at:
-                progress.cut_at = length
+            if not self._framed and length != history.cut_at:
+                history.cut_at = length
                 raise errors.SourceInterruptedError(
                     f"{self._shown} closed the connection at byte {length}, and the digest is not right yet."
                 ) from None
             if stitched:
-                progress.budget.restarts += 1
                 raise errors.SourceChangedError(f"{self._shown} changed between two requests. {_CHANGED}") from None
             raise
         self._on_pieces()
@@ -281,17 +269,17 @@ class Fetch:
         try:
             return await self._lane.run(job)
         except errors.VolumeFullError:
-            self._progress.room_needed = size
+            self._history.room_needed = size
             raise
 
     async def _drop(self) -> None:
         """Throw the pieces away: they are of no content that is wanted."""
-        self._progress.recorder = None
-        self._progress.stitched = False
+        self._history.recorder = None
+        self._history.stitched, self._history.lost = False, 0
         await self._lane.run(lambda: self._store.delete(self._order.task_id))
 
     async def _wait_for_room(self) -> None:
-        needed = self._progress.room_needed
+        needed = self._history.room_needed
         if needed:
             free = (await self._lane.run(self._store.usage)).free
             if free < needed:
@@ -299,7 +287,7 @@ class Fetch:
                     f"{self._shown} needs {needed} bytes on the volume and {free} are free. "
                     f"{errors.VolumeFullError.reason.action}"
                 )
-            self._progress.room_needed = 0
+            self._history.room_needed = 0
 
 
 def _create(store: PieceStore, meta: Meta) -> PieceFile:

@@ -182,7 +182,10 @@ class HTTPSource:
 
 
 def _parse(text: str) -> URL:
-    url = URL(text, encoded=True)
+    try:
+        url = URL(text, encoded=True)
+    except ValueError as error:
+        raise errors.SourceURLError(f"{RedactedURL(text)} is no URL. Correct spec.source.url.") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise errors.SourceURLError(f"{RedactedURL(text)} is no http: or https: URL. Correct spec.source.url.")
     if url.user is not None or url.password is not None:
@@ -227,7 +230,9 @@ def _extent(response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume
     total = None if match[3] == "*" else int(match[3])
     body = None if _chunked(response) else response.content_length
     right_end = total is None or last < total
-    if first != resume.offset or last < first or not right_end or body not in (None, last - first + 1):
+    if body not in (None, last - first + 1):
+        raise errors.LengthMismatchError(f"{shown} announced {body} bytes for {match[0]!r}. Check the origin.")
+    if first != resume.offset or last < first or not right_end:
         raise errors.SourceProtocolError(
             f"{shown} was asked for the bytes from {resume.offset} on and answered {match[0]!r}. Check the origin."
         )

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import structlog
 
@@ -17,9 +16,10 @@ from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.fetch import Fetch, Limiter, Progress
+from pantala_supernode.cdn.fetch import Fetch, Limiter
 from pantala_supernode.cdn.gate import Gate
-from pantala_supernode.cdn.lane import Lane
+from pantala_supernode.cdn.kept import Kept
+from pantala_supernode.cdn.lane import Lane, settled
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
 from pantala_supernode.cdn.source import Source
@@ -55,7 +55,7 @@ class CDNManager:
         self._limiter = limiter
         self._gate = Gate(fetches)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
-        self._kept: dict[TaskID, _Kept] = {}
+        self._kept: dict[TaskID, Kept] = {}
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
         self._loaded = asyncio.Event()
 
@@ -67,7 +67,7 @@ class CDNManager:
         """
         for file in await Lane(self._threads).run(self._store.open):
             kept = self._keep(TaskID(file.meta.task_id))
-            kept.progress.recorder = Recorder(file, verified=False)
+            kept.history.recorder = Recorder(file, verified=False)
         self._loaded.set()
         for kept in list(self._kept.values()):
             await self._verify(kept)
@@ -78,15 +78,16 @@ class CDNManager:
         former = kept.order
         if order == former and not kept.paused:
             return
+        resumed = kept.paused
         kept.order, kept.paused = order, False
-        if former is None or former.attempt != order.attempt:
-            kept.progress.budget = RetryBudget()
-        if kept.status is CDNStatus.SUCCESS:
+        anew = former is None or former.attempt != order.attempt
+        elsewhere = former is None or (former.url, former.headers) != (order.url, order.headers)
+        if anew:
+            kept.history.budget = RetryBudget()
+        if kept.status is CDNStatus.SUCCESS or (kept.given_up and not anew):
             return
-        if kept.running:
-            kept.woken.set()
-        else:
-            kept.task = asyncio.get_running_loop().create_task(self._complete(kept, kept.task))
+        if anew or resumed or elsewhere:
+            self._start(kept)
 
     def pause(self, task_id: TaskID) -> None:
         """Stop reading; what is there stays. :meth:`trigger` goes on. Nothing happens to an unknown or whole copy."""
@@ -95,7 +96,19 @@ class CDNManager:
             return
         kept.paused = True
         kept.stop()
-        self._show(kept, CDNStatus.WAITING)
+        if not kept.given_up:
+            self._show(kept, CDNStatus.WAITING)
+
+    def refetch(self, task_id: TaskID, piece: int) -> None:
+        """Fetch one piece anew, because its bytes went bad on the volume. The generation stays."""
+        kept = self._kept.get(task_id)
+        if kept is None or kept.history.recorder is None:
+            return
+        kept.history.lost |= 1 << piece
+        kept.history.budget = RetryBudget()
+        self._show(kept, CDNStatus.WAITING if kept.status is CDNStatus.SUCCESS else kept.status, kept.failure)
+        if kept.order is not None and not kept.paused:
+            self._start(kept)
 
     def status(self, task_id: TaskID) -> Copy:
         """How far a copy is; one that is not known waits with nothing."""
@@ -105,9 +118,9 @@ class CDNManager:
     def piece_digest(self, task_id: TaskID, piece: int) -> bytes:
         """The sha256 of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""
         kept = self._kept.get(task_id)
-        if kept is None or kept.progress.recorder is None:
+        if kept is None or kept.history.recorder is None:
             raise PieceMissingError(f"piece {piece} of task {task_id} is not held")
-        return kept.progress.recorder.piece_digest(piece)
+        return kept.history.recorder.piece_digest(piece)
 
     async def delete(self, task_id: TaskID) -> None:
         """Stop reading and remove all that the volume has of a task, known or not.
@@ -130,29 +143,37 @@ class CDNManager:
         self._threads.shutdown(wait=False)
         self._store.close()
 
-    def _keep(self, task_id: TaskID) -> _Kept:
+    def _keep(self, task_id: TaskID) -> Kept:
         if task_id not in self._kept:
-            self._kept[task_id] = _Kept(task_id, Lane(self._threads))
+            self._kept[task_id] = Kept(task_id, Lane(self._threads))
         return self._kept[task_id]
 
-    async def _verify(self, kept: _Kept) -> None:
-        recorder = kept.progress.recorder
-        if recorder is None or recorder.verified:
+    def _start(self, kept: Kept) -> None:
+        """Have somebody work on a copy, now."""
+        kept.given_up = False
+        if kept.running:
+            kept.woken.set()
+        else:
+            kept.task = asyncio.get_running_loop().create_task(self._complete(kept, kept.task))
+
+    async def _verify(self, kept: Kept) -> None:
+        recorder = kept.history.recorder
+        if recorder is None or recorder.verified or self._kept.get(kept.task_id) is not kept:
             return
         try:
             await kept.lane.run(recorder.recover)
         except SupernodeError as error:
             log.warning("a copy on the volume cannot be read and is fetched anew", task=kept.task_id, error=str(error))
-            kept.progress.recorder = None
-        if kept.progress.recorder is not None and recorder.meta.digest:
+            kept.history.recorder = None
+        if kept.history.recorder is not None and recorder.meta.digest:
             kept.status = CDNStatus.SUCCESS
         self._on_change(kept.task_id)
 
-    async def _complete(self, kept: _Kept, former: asyncio.Task[None] | None) -> None:
+    async def _complete(self, kept: Kept, former: asyncio.Task[None] | None) -> None:
         """Try until the copy is whole or nothing more is to be tried."""
         for before in (former, self._deletions.get(kept.task_id)):
             if before is not None:
-                await asyncio.wait({before})
+                await settled(before)
         await self._loaded.wait()
         await self._verify(kept)
         while kept.status is not CDNStatus.SUCCESS and kept.order is not None:
@@ -160,15 +181,31 @@ class CDNManager:
             if delay is not None:
                 await self._rest(kept, delay)
             elif not kept.woken.is_set():
+                kept.given_up = kept.status is CDNStatus.FAILED
                 return
             kept.woken.clear()
 
-    async def _try(self, kept: _Kept, order: FetchOrder) -> float | None:
+    async def _try(self, kept: Kept, order: FetchOrder) -> float | None:
         """Try once; seconds until the next try, or ``None``."""
         kept.woken.clear()
-        fetch = Fetch(
+        try:
+            async with self._gate.place(order.priority):
+                await self._fetch(kept, order).run()
+        except SupernodeError as error:
+            return self._failed(kept, order, error, str(error))
+        except Exception as error:
+            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.url))
+            return self._failed(kept, order, SupernodeError(), f"{type(error).__name__}. {Reason.INTERNAL.action}")
+        if kept.history.lost:  # it came to light while the rest was fetched
+            return 0.0
+        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.url))
+        self._show(kept, CDNStatus.SUCCESS)
+        return None
+
+    def _fetch(self, kept: Kept, order: FetchOrder) -> Fetch:
+        return Fetch(
             order,
-            kept.progress,
+            kept.history,
             store=self._store,
             source=self._source,
             lane=kept.lane,
@@ -177,26 +214,15 @@ class CDNManager:
             on_answer=lambda: self._show(kept, CDNStatus.RUNNING),
             on_pieces=lambda: self._on_change(kept.task_id),
         )
-        try:
-            async with self._gate.place(order.priority):
-                await fetch.run()
-        except SupernodeError as error:
-            return self._failed(kept, order, error, str(error))
-        except Exception as error:
-            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.url))
-            return self._failed(kept, order, SupernodeError(), f"{type(error).__name__}. {Reason.INTERNAL.action}")
-        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.url))
-        self._show(kept, CDNStatus.SUCCESS)
-        return None
 
-    def _failed(self, kept: _Kept, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
-        delay = kept.progress.budget.delay(error, order.retry_limit, self._rng)
+    def _failed(self, kept: Kept, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
+        delay = kept.history.budget.delay(error, order.retry_limit, self._rng)
         final = delay is None or error.reason.retry is not Retry.SOON
         log.warning("a fetch failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
         self._show(kept, CDNStatus.FAILED, Failure(error.reason, message, final))
         return delay
 
-    async def _rest(self, kept: _Kept, delay: float) -> None:
+    async def _rest(self, kept: Kept, delay: float) -> None:
         """Wait ``delay`` seconds, or until another order wakes the task."""
         loop = asyncio.get_running_loop()
         waits = {loop.create_task(_awaited(self._sleep(delay))), loop.create_task(_awaited(kept.woken.wait()))}
@@ -206,7 +232,7 @@ class CDNManager:
             for wait in waits:
                 wait.cancel()
 
-    async def _remove(self, task_id: TaskID, kept: _Kept | None, former: asyncio.Task[None] | None) -> None:
+    async def _remove(self, task_id: TaskID, kept: Kept | None, former: asyncio.Task[None] | None) -> None:
         try:
             if former is not None:
                 await asyncio.wait({former})
@@ -220,63 +246,10 @@ class CDNManager:
                 del self._deletions[task_id]
             self._on_change(task_id)
 
-    def _show(self, kept: _Kept, status: CDNStatus, failure: Failure | None = None) -> None:
+    def _show(self, kept: Kept, status: CDNStatus, failure: Failure | None = None) -> None:
         if (kept.status, kept.failure) != (status, failure) or status is CDNStatus.SUCCESS:
             kept.status, kept.failure = status, failure
             self._on_change(kept.task_id)
-
-
-@dataclass(eq=False)
-class _Kept:
-    """One task's copy and who works on it."""
-
-    task_id: TaskID
-    lane: Lane
-    order: FetchOrder | None = None
-    paused: bool = False
-    status: CDNStatus = CDNStatus.WAITING
-    failure: Failure | None = None
-    task: asyncio.Task[None] | None = None
-
-    def __post_init__(self) -> None:
-        self.progress = Progress()
-        self.woken = asyncio.Event()
-
-    @property
-    def running(self) -> bool:
-        """Somebody works on it, and was not told to stop."""
-        return self.task is not None and not self.task.done() and not self.task.cancelling()
-
-    def stop(self) -> None:
-        """Tell who works on it to stop, once: a second cancellation would not wait for the disk."""
-        if self.task is not None and self.running:
-            self.task.cancel()
-
-    def snapshot(self) -> Copy:
-        """The copy as it is now."""
-        attempt = self.order.attempt if self.order is not None else ""
-        recorder = self.progress.recorder
-        if recorder is None:
-            return Copy(
-                self.task_id,
-                self.status,
-                origin_bytes=self.progress.origin_bytes,
-                failure=self.failure,
-                attempt=attempt,
-            )
-        return Copy(
-            task_id=self.task_id,
-            status=self.status,
-            generation=recorder.meta.generation,
-            piece_size=recorder.meta.piece_size,
-            length=recorder.meta.length,
-            cached=recorder.have,
-            total=recorder.total,
-            digest=recorder.meta.digest if self.status is CDNStatus.SUCCESS else "",
-            origin_bytes=self.progress.origin_bytes,
-            failure=self.failure,
-            attempt=attempt,
-        )
 
 
 async def _awaited(awaitable: Awaitable[object]) -> None:

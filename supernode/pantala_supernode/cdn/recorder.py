@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import msgspec
 
 from pantala_pieces.file import Meta, Piece, PieceFile
-from pantala_protocol import digest
+from pantala_protocol import digest, ranges
 from pantala_protocol.digest import Digest
 from pantala_protocol.geometry import Geometry
-from pantala_supernode.errors import DigestMismatchError, VolumeFailedError
+from pantala_supernode.errors import DigestMismatchError, SourceChangedError, VolumeFailedError
 
+_CHANGED = SourceChangedError.reason.action
 Buffer = bytes | bytearray
 
 
@@ -37,6 +38,7 @@ class Recorder:
     def __init__(self, file: PieceFile, *, verified: bool) -> None:
         self._file = file
         self._running = {"sha256": _Running(digest.new("sha256"))}
+        self._lost: dict[int, bytes] = {}
         self.verified = verified
         """Whether it is known which of the file's pieces are right."""
 
@@ -81,6 +83,15 @@ class Recorder:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
         self._file.close()
         self.verified = True
+
+    def lose(self, pieces: int) -> None:
+        """Take pieces (bit mask) for missing, as their bytes went bad. What is fetched instead must be the same."""
+        for piece in ranges.members(pieces & self.have):
+            self._lost[piece] = self._file.sha256(piece)
+        self._file.forget(pieces)
+        if self.meta.digest:
+            self._file.update(msgspec.structs.replace(self.meta, digest=""))
+            self._file.close()  # to be opened for writing again
 
     def keep(self, pieces: Mapping[int, Buffer]) -> None:
         """Hash ``pieces`` and make them durable, all together."""
@@ -133,5 +144,9 @@ class Recorder:
         return data
 
     def _put(self, pieces: Mapping[int, Buffer]) -> None:
-        if pieces:
-            self._file.put([Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()])
+        made = [Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()]
+        for piece in made:
+            if self._lost.get(piece.number, piece.sha256) != piece.sha256:
+                raise SourceChangedError(f"Piece {piece.number} is not what the origin gave before. {_CHANGED}")
+        if made:
+            self._file.put(made)
