@@ -20,7 +20,8 @@ from pantala_supernode.cdn.http_source import HTTPSource
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.source import Source
 from pantala_supernode.dfget_task import DfgetTaskManager
-from pantala_supernode.exchange import Endpoint, Exchange, Timing
+from pantala_supernode.dispatch import Dispatcher, Endpoint
+from pantala_supernode.exchange import Exchange, Timing
 from pantala_supernode.http.access import Guard
 from pantala_supernode.http.api import API
 from pantala_supernode.identity import ClusterKeys, Verifier
@@ -90,17 +91,25 @@ class App:
             rng=chance,
             on_change=lambda task_id: supernode.copy_changed(task_id),
         )
+        scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=peers.can_serve)
         exchange = Exchange(
             boot,
-            Endpoint(settings.advertise, settings.piece_listen.port, self._key),
             tasks=tasks,
             dfget_tasks=dfget_tasks,
             peers=peers,
             progress=progress,
-            scheduler=SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=peers.can_serve),
+            scheduler=scheduler,
             reports=reports,
-            tickets=TicketOffice(time.time),
-            sha256=cdn.piece_digest,
+            dispatcher=Dispatcher(
+                Endpoint(settings.advertise, settings.piece_listen.port, self._key),
+                tasks=tasks,
+                peers=peers,
+                progress=progress,
+                scheduler=scheduler,
+                tickets=TicketOffice(time.time),
+                sha256=cdn.piece_digest,
+                clock=time.monotonic,
+            ),
             on_accused=lambda task_id, piece: supernode.accused(task_id, piece),
             clock=time.monotonic,
             timing=Timing(),

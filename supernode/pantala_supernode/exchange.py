@@ -15,6 +15,7 @@ from pantala_protocol import ranges
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.dfget_task import DfgetTaskManager
+from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.peer import Peer, PeerManager
 from pantala_supernode.progress import SUPERNODE, ProgressManager
 from pantala_supernode.reports import Reports
@@ -22,7 +23,6 @@ from pantala_supernode.roster import Roster
 from pantala_supernode.scheduler import SchedulerManager
 from pantala_supernode.session import Session
 from pantala_supernode.task import Task, TaskManager
-from pantala_supernode.tickets import TicketOffice
 from pantala_supernode.waiting import SupersededError, WaitingRoom
 
 
@@ -42,22 +42,12 @@ class Timing:
     """A peer whose own disk failed gets no piece of that task for so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where the supernode itself serves pieces."""
-
-    host: str
-    port: int
-    key: bytes
-
-
 class Exchange:
     """Speaks with all peers. ``clock`` tells monotonic seconds."""
 
     def __init__(
         self,
         boot: str,
-        endpoint: Endpoint,
         *,
         tasks: TaskManager,
         dfget_tasks: DfgetTaskManager,
@@ -65,22 +55,19 @@ class Exchange:
         progress: ProgressManager,
         scheduler: SchedulerManager,
         reports: Reports,
-        tickets: TicketOffice,
-        sha256: Callable[[TaskID, int], bytes],
+        dispatcher: Dispatcher,
         on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
         timing: Timing,
     ) -> None:
         self._boot = boot
-        self._endpoint = endpoint
         self._tasks = tasks
         self._dfget_tasks = dfget_tasks
         self._peers = peers
         self._progress = progress
         self._scheduler = scheduler
         self._reports = reports
-        self._tickets = tickets
-        self._sha256 = sha256
+        self._dispatcher = dispatcher
         self._on_accused = on_accused
         self._clock = clock
         self._timing = timing
@@ -145,7 +132,7 @@ class Exchange:
         for session in list(self._sessions.values()):
             self._check(session, now)
         self._scheduler.expire(now)
-        self._tickets.expire()
+        self._dispatcher.expire()
         for task_id in self._waiting.tasks():
             self._serve_waiting(task_id)
 
@@ -258,7 +245,7 @@ class Exchange:
             inventory_wanted=not session.inventoried,
             revision=session.revision,
             assignments=session.told if changed else None,
-            work=work + (() if request.leaving else self._work(session)),
+            work=work + (() if request.leaving else self._dispatcher.work(session)),
         )
 
     async def _hold(self, session: Session, request: SyncRequest) -> SyncAnswer:
@@ -279,59 +266,8 @@ class Exchange:
             self._waiting.leave(session.peer, held)
         return self._answer(session, request, work)
 
-    def _work(self, session: Session) -> tuple[Work, ...]:
-        """Give pieces of the peer's tasks, those that matter most first, until its window is full."""
-        work: list[Work] = []
-        room = self._scheduler.room(session.peer)
-        for task_id in list(session.open_tasks):
-            if len(work) >= room:
-                break
-            work += self._work_of(session, task_id, room - len(work))
-        return tuple(work)
-
-    def _work_of(self, session: Session, task_id: str, room: int) -> list[Work]:
-        task = self._tasks.get(task_id)
-        now = self._clock()
-        if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:
-            return []
-        decided = self._scheduler.schedule(task_id, session.peer, room=room, now=now)
-        if decided:
-            session.moved_at = now
-        return [self._piece(task, info.piece, info.provider) for info in decided]
-
-    def _piece(self, task: Task, piece: int, provider: str) -> Work:
-        copy = task.copy
-        server = self._peers.get(provider) if provider != SUPERNODE else None
-        host, port, key = (
-            (server.address, server.port, server.key)
-            if server is not None
-            else (self._endpoint.host, self._endpoint.port, self._endpoint.key)
-        )
-        return Work(
-            task_id=task.id,
-            generation=copy.generation,
-            piece=piece,
-            offset=piece * copy.piece_size,
-            size=task.size(piece),
-            sha256=self._sha256(task.id, piece).hex(),
-            host=host,
-            port=port,
-            ticket=self._tickets.ticket(key, task.id, copy.generation),
-            provider=provider,
-        )
-
     def _serve_waiting(self, task_id: str) -> None:
-        """Give waiting peers what has become possible, those with the fewest pieces first."""
-        if task_id not in self._progress.tasks:
-            return
-        while waiting := self._waiting.waiting(task_id):
-            for name in self._scheduler.next_in_line(task_id, waiting):
-                work = self._work_of(self._sessions[name], task_id, self._scheduler.room(name))
-                if work:
-                    self._waiting.release(name, tuple(work))
-                    break
-            else:
-                return
+        self._dispatcher.serve_waiting(task_id, self._waiting, self._sessions)
 
     def _check(self, session: Session, now: float) -> None:
         peer = self._peers.get(session.peer)

@@ -127,7 +127,7 @@ async def test_a_route_without_a_decision_is_refused(node: tuple[App, str]) -> N
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    assert (await call(f"http://127.0.0.1:{port}/new"))[0] == 403
+    assert 403 == (await call(f"http://127.0.0.1:{port}/new"))[0]
     await runner.cleanup()
 
 
@@ -157,7 +157,7 @@ async def test_strangers_do_not_make_us_load_the_keys_again_and_again(
 ) -> None:
     _, url = node
     for number in range(10):
-        assert (await call(url + "/api/v1/changes", token=cluster[0].token(OPERATOR, kid=f"k{number + 5}")))[0] == 401
+        assert 401 == (await call(url + "/api/v1/changes", token=cluster[0].token(OPERATOR, kid=f"k{number + 5}")))[0]
     assert cluster[0].loads <= 2
 
 
@@ -166,9 +166,9 @@ async def test_a_peer_is_the_node_that_its_token_names(node: tuple[App, str], cl
     _, url = node
     body = json.dumps({"peer": "node2", "boot": "b", "seq": 1, "inventory": {}}).encode()
     status, answer = await call(url + "/api/v1/sync", "POST", cluster[0].token(PEER, node="node1"), body)
-    assert (status, answer["error"]["reason"]) == (403, "Forbidden")
+    assert (403, "Forbidden") == (status, answer["error"]["reason"])
     status, answer = await call(url + "/api/v1/sync", "POST", cluster[0].token(PEER, node="node2"), body)
-    assert (status, answer["seq"]) == (200, 1)
+    assert (200, 1) == (status, answer["seq"])
 
 
 def files_below(root: Path) -> list[str]:
@@ -199,23 +199,23 @@ async def test_garbage_is_answered_with_an_error_and_the_server_lives(
     _, url = node
     for method, path, subject in (("PUT", "/api/v1/statement", OPERATOR), ("POST", "/api/v1/sync", PEER)):
         status, answer = await call(url + path, method, cluster[0].token(subject), body)
-        assert status == 400, answer
+        assert 400 == status, answer
         assert answer["error"]["message"]
-    assert (await call(url + "/readyz"))[0] == 200
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == NONE_TO_SEE
+    assert 200 == (await call(url + "/readyz"))[0]
+    assert NONE_TO_SEE == [path.name for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("query", ["since=x", "since=-1", "wait=-1", "wait=1e9", "wait=nan", "since=" + "9" * 5000])
 async def test_wrong_queries_are_refused(node: tuple[App, str], cluster: tuple[Cluster, str], query: str) -> None:
     _, url = node
     status, _ = await call(f"{url}/api/v1/changes?{query}", token=cluster[0].token(OPERATOR))
-    assert status == 400
+    assert 400 == status
 
 
 async def test_pieces_are_served_with_a_ticket_only(node: tuple[App, str]) -> None:
     app, _ = node
     piece_url = f"http://127.0.0.1:{app.settings.piece_listen.port}/pieces/{task_id.compute('x')}/g"
-    assert await _reason(piece_url) == (403, "TicketInvalid")
+    assert (403, "TicketInvalid") == await _reason(piece_url)
 
 
 async def _reason(url: str) -> tuple[int, str]:

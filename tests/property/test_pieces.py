@@ -70,7 +70,7 @@ def test_after_a_crash_exactly_the_intact_pieces_are_held(content: bytes, data: 
 
         again = PieceStore(Path(root), durable=False)
         (found,) = again.open()
-        assert found.have == 0
+        assert 0 == found.have
         seen: dict[int, bytes] = {}
         assert sum(1 << number for number in written - flipped) == found.verify(lambda n, d: seen.update({n: d}))
         assert {number: bytes(piece_of(content, number).data) for number in written - flipped} == seen
@@ -109,8 +109,8 @@ def test_a_deleted_task_leaves_nothing_and_can_begin_anew(store: PieceStore) -> 
     file.put([piece_of(b"x" * SIZE, 0)])
     store.delete(TASK)
     assert store.get(TASK) is None
-    assert [path for path in store.root.rglob("*") if path.is_file()] == []
-    assert store.create(Meta(TASK, "h", SIZE, SIZE)).verify() == 0
+    assert [] == [path for path in store.root.rglob("*") if path.is_file()]
+    assert 0 == store.create(Meta(TASK, "h", SIZE, SIZE)).verify()
     store.close()
 
 
@@ -120,7 +120,7 @@ def test_foreign_names_are_left_alone_and_half_made_tasks_are_cleaned(store: Pie
     half = store.root / TASK[:2] / TASK
     half.mkdir(parents=True)
     (half / "data").write_bytes(b"bytes without meta")
-    assert PieceStore(store.root, durable=False).open() == []
+    assert [] == PieceStore(store.root, durable=False).open()
     assert foreign.exists()
     assert not half.exists()
 
@@ -139,5 +139,5 @@ def test_a_symlink_in_place_of_the_data_is_not_followed(store: PieceStore, tmp_p
     file.path.symlink_to(victim)
     with pytest.raises(Exception, match="symbolic"):
         file.put([piece_of(b"x" * SIZE, 0)])
-    assert victim.read_bytes() == b"untouched"
+    assert b"untouched" == victim.read_bytes()
     store.close()

@@ -16,7 +16,7 @@ masks = st.sets(st.integers(min_value=0, max_value=5000)).map(lambda pieces: sum
 def test_pieces_cover_the_file_once_and_in_order(length: int) -> None:
     size = piece_size(length)
     geometry = Geometry(size, length)
-    assert size & (size - 1) == 0
+    assert 0 == size & (size - 1)
     assert MIN_PIECE_SIZE <= size <= MAX_PIECE_SIZE
     if geometry.pieces:
         last = geometry.pieces - 1
@@ -97,9 +97,9 @@ def test_any_text_may_be_redacted(text: str) -> None:
 
 
 def test_a_redacted_url_still_says_where() -> None:
-    assert RedactedURL("https://u:p@h.example:444/a/b?sig=1") == "https://…@h.example:444/a/b?…"
-    assert RedactedURL("http://[::1]:80/") == "http://[::1]:80/"
-    assert RedactedURL("not a url") == "<unreadable URL>"
+    assert "https://…@h.example:444/a/b?…" == RedactedURL("https://u:p@h.example:444/a/b?sig=1")
+    assert "http://[::1]:80/" == RedactedURL("http://[::1]:80/")
+    assert "<unreadable URL>" == RedactedURL("not a url")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,291 @@
+"""The exchange between the supernode and its peers, spoken by hand over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_protocol import ranges, task_id, ticket
+from pantala_protocol.statement import Changes, Statement, WantedTask
+from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
+from pantala_supernode.app import build
+from pantala_supernode.settings import Listen, Settings
+from testbed.origin import Generated, Origin
+
+SIZE = 1024 * 1024
+PIECES = 8
+
+
+class Lab:
+    """One supernode that can be restarted, and its operator."""
+
+    def __init__(self, data: Path, port: int, piece_port: int, stack: AsyncExitStack) -> None:
+        self.session = aiohttp.ClientSession()
+        self.settings = Settings(
+            listen=Listen("127.0.0.1", port),
+            piece_listen=Listen("127.0.0.1", piece_port),
+            data=data,
+            advertise="127.0.0.1",
+            no_auth=True,
+            grace=0.2,
+        )
+        self.url = f"http://127.0.0.1:{port}"
+        self.revision = 0
+        self._stack = stack
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        await self._running.enter_async_context(build(self.settings).serving())
+
+    async def stop(self) -> None:
+        await self._running.aclose()
+
+    async def state(self, *wanted: WantedTask) -> None:
+        self.revision += 1
+        body = msgspec.json.encode(Statement(self.revision, wanted))
+        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
+            assert 200 == answer.status, await answer.text()
+
+    async def until(self, wanted: Callable[[Changes], bool]) -> Changes:
+        """All that there is, once it is as ``wanted``."""
+        deadline = time.monotonic() + 15
+        while True:
+            async with self.session.get(f"{self.url}/api/v1/changes") as answer:
+                changes = msgspec.json.decode(await answer.read(), type=Changes)
+            if wanted(changes):
+                return changes
+            assert time.monotonic() < deadline, changes
+            await asyncio.sleep(0.05)
+
+    async def cached(self) -> Changes:
+        return await self.until(lambda changes: all(report.cdn_status == "SUCCESS" for report in changes.tasks))
+
+
+class Speaker:
+    """A peer's part of the exchange, without a peer."""
+
+    def __init__(self, lab: Lab, name: str, port: int = 65002) -> None:
+        self.lab = lab
+        self.name = name
+        self.port = port
+        self.seq = 0
+        self.supernode = ""
+        self.revision = 0
+
+    def request(self, **said: object) -> SyncRequest:
+        self.seq += 1
+        if self.seq == 1:
+            said.setdefault("inventory", {})
+        head = SyncRequest(
+            self.name, "boot", self.seq, supernode=self.supernode, revision=self.revision, port=self.port
+        )
+        return msgspec.structs.replace(head, **said)
+
+    async def send(self, request: SyncRequest) -> SyncAnswer:
+        body = msgspec.json.encode(request)
+        async with self.lab.session.post(f"{self.lab.url}/api/v1/sync", data=body) as reply:
+            assert 200 == reply.status, await reply.text()
+            answer = msgspec.json.decode(await reply.read(), type=SyncAnswer)
+        self.supernode, self.revision = answer.supernode, answer.revision
+        return answer
+
+    async def say(self, **said: object) -> SyncAnswer:
+        return await self.send(self.request(**said))
+
+    async def work(self) -> list[Work]:
+        """Speak until there is work."""
+        work: list[Work] = []
+        while not work:
+            work = list((await self.say()).work)
+        return work
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
+    async with AsyncExitStack() as stack:
+        lab = Lab(tmp_path, unused_tcp_port_factory(), unused_tcp_port_factory(), stack)
+        await lab.start()
+        yield lab
+        await lab.stop()
+        await lab.session.close()
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with Origin() as origin:
+        origin.serve("/file", Generated(SIZE))
+        yield origin
+
+
+def wanted(origin: Origin, *peers: str, uid: str = "u1", path: str = "a/file") -> WantedTask:
+    url = origin.url("/file")
+    return WantedTask(uid, "ns/t", task_id.compute(url), url, path=path, peers=peers, attempt="1/")
+
+
+def pieces(work: list[Work]) -> set[int]:
+    return {one.piece for one in work}
+
+
+def held(work: Work, mask: int) -> dict[str, Held]:
+    return {work.task_id: Held(work.generation, ranges.render(mask))}
+
+
+async def test_the_first_exchange_is_answered_at_once_and_before_a_statement_nothing_is_dropped(lab: Lab) -> None:
+    answer = await asyncio.wait_for(Speaker(lab, "n1").say(), 2)
+    assert (None, 0) == (answer.assignments, answer.revision)
+    assert 32 == len(bytes.fromhex(answer.key))
+
+
+async def test_a_held_exchange_is_answered_when_there_is_something(lab: Lab, origin: Origin) -> None:
+    peer = Speaker(lab, "n1")
+    await peer.say()
+    waiting = asyncio.create_task(peer.say())
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await lab.state(wanted(origin, "n1"))
+    answer = await asyncio.wait_for(waiting, 3)
+    assert answer.assignments is not None
+    assert ["a/file"] == [delivery.path for task in answer.assignments for delivery in task.deliveries]
+    assert 4 == len(await peer.work())
+
+
+async def test_a_newer_exchange_releases_the_held_one_with_nothing(lab: Lab) -> None:
+    peer = Speaker(lab, "n1")
+    await peer.say()
+    first = asyncio.create_task(peer.say())
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(peer.say())
+    answer = await asyncio.wait_for(first, 2)
+    assert ((), None) == (answer.work, answer.assignments)
+    assert not second.done()
+    second.cancel()
+
+
+async def test_a_lost_answer_is_given_again_and_its_work_only_once(lab: Lab, origin: Origin) -> None:
+    await lab.state(wanted(origin, "n1"))
+    await lab.cached()
+    peer = Speaker(lab, "n1")
+    request = peer.request()
+    first = await peer.send(request)
+    assert pieces(list(first.work)) == pieces(list((await peer.send(request)).work))
+    assert first.work
+    nothing = asyncio.create_task(peer.say())  # the window is full
+    await asyncio.sleep(0.3)
+    assert not nothing.done()
+    nothing.cancel()
+
+
+async def test_what_a_vanished_peer_was_given_goes_to_another(lab: Lab, origin: Origin) -> None:
+    await lab.state(wanted(origin, "n1", "n2"))
+    await lab.cached()
+    gone = Speaker(lab, "n1")
+    given = pieces(await gone.work())
+    other, have = Speaker(lab, "n2"), 0
+    work, deadline = await other.work(), time.monotonic() + 10
+    while have != (1 << PIECES) - 1:
+        assert time.monotonic() < deadline
+        for one in work:
+            have |= 1 << one.piece
+        answer = await other.say(done=held(work[0], have) if work else {})
+        work = list(answer.work)
+    assert given <= set(range(PIECES))
+
+
+async def test_a_restarted_supernode_asks_for_the_inventory_and_gives_only_what_is_missing(
+    lab: Lab, origin: Origin
+) -> None:
+    task = wanted(origin, "n1")
+    await lab.state(task)
+    await lab.cached()
+    peer = Speaker(lab, "n1")
+    work = await peer.work()
+    mine = sum(1 << one.piece for one in work)
+    await peer.say(done=held(work[0], mine))
+    await lab.stop()
+    await lab.start()
+    answer = await peer.say()
+    assert (True, None) == (answer.inventory_wanted, answer.assignments)
+    await lab.state(task)
+    answer = await peer.say(inventory=held(work[0], mine))
+    fresh = list(answer.work) or await peer.work()
+    assert set() == pieces(fresh) & set(ranges.members(mine))
+    assert {work[0].generation} == {one.generation for one in fresh}
+    assert SIZE == origin.body_bytes("/file")
+    changes = await lab.cached()
+    assert [SIZE] == [report.origin_bytes for report in changes.tasks]
+
+
+async def test_work_can_be_fetched_with_its_ticket_and_with_no_other(lab: Lab, origin: Origin) -> None:
+    await lab.state(wanted(origin, "n1"))
+    work = (await Speaker(lab, "n1").work())[0]
+    url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
+    span = {"Range": f"bytes={work.offset}-{work.offset + work.size - 1}"}
+    async with lab.session.get(url, headers={ticket.HEADER: work.ticket, **span}) as answer:
+        assert (206, work.size) == (answer.status, len(await answer.read()))
+    for shown in ("", "0." + "0" * 64, work.ticket[:-1] + "x"):
+        async with lab.session.get(url, headers={ticket.HEADER: shown, **span}) as answer:
+            assert 403 == answer.status
+    async with lab.session.get(url, headers={ticket.HEADER: work.ticket}) as answer:
+        assert 416 == answer.status
+
+
+async def test_a_task_no_longer_stated_leaves_the_peers_and_the_volume(
+    lab: Lab, origin: Origin, tmp_path: Path
+) -> None:
+    await lab.state(wanted(origin, "n1"), wanted(origin, "n1", uid="u2", path="b"))
+    await lab.cached()
+    peer = Speaker(lab, "n1")
+    await peer.say()
+    await lab.state(wanted(origin, "n1", uid="u2", path="b"))
+    answer = await asyncio.wait_for(_with_assignments(peer), 5)
+    assert ["b"] == [delivery.path for task in answer.assignments or () for delivery in task.deliveries]
+    await lab.state()
+    answer = await asyncio.wait_for(_with_assignments(peer), 5)
+    assert () == answer.assignments
+    await lab.until(lambda _changes: not list(tmp_path.rglob("data")))
+    assert SIZE == origin.body_bytes("/file")
+
+
+async def test_a_wrong_piece_on_the_volume_is_noticed_and_fetched_anew(
+    lab: Lab, origin: Origin, tmp_path: Path
+) -> None:
+    """F21: a peer's accusation is checked against the disk, and true ones are mended."""
+    await lab.state(wanted(origin, "n1"))
+    await lab.cached()
+    peer = Speaker(lab, "n1")
+    work = (await peer.work())[0]
+    (data,) = tmp_path.rglob("data")
+    with data.open("r+b") as file:
+        file.seek(work.offset)
+        file.write(bytes(16))
+    await peer.say(failures=(PieceFailure(work.task_id, work.piece, "", "corrupt"),))
+    await lab.until(lambda _changes: origin.body_bytes("/file") > SIZE)
+    await lab.cached()
+    content = data.read_bytes()
+    assert Generated(SIZE).read(0, SIZE) == content
+    assert SIZE + work.size == origin.body_bytes("/file")
+
+
+async def test_a_suspended_task_gives_no_work(lab: Lab, origin: Origin) -> None:
+    await lab.state(wanted(origin, "n1"))
+    await lab.cached()
+    peer = Speaker(lab, "n1")
+    await lab.state(msgspec.structs.replace(wanted(origin, "n1"), suspended=True))
+    answer = await peer.say()
+    assert ((), True) == (answer.work, bool(answer.assignments))
+    await lab.state(wanted(origin, "n1"))
+    assert await peer.work()
+
+
+async def _with_assignments(peer: Speaker) -> SyncAnswer:
+    while True:
+        answer = await peer.say()
+        if answer.assignments is not None:
+            return answer
