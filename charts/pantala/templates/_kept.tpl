@@ -1,7 +1,7 @@
 {{/* What an uninstall keeps: said by NOTES.txt beforehand and by the uninstall itself. */}}
 {{- define "pantala.kept" -}}
 Pantala is uninstalled. This is kept:
-- On each node, {{ .Values.peer.root }}/files with the published files, and {{ .Values.peer.root }}/cache with their pieces.
+- On each node, {{ .Values.peer.root }}: the published files in files/, their pieces in cache/.
   Remove it on the nodes: rm -rf {{ .Values.peer.root }}
 {{- if and .Values.crds.enabled .Values.crds.keep }}
 - The CustomResourceDefinitions, with all Tasks and Peers.
