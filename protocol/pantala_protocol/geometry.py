@@ -19,7 +19,7 @@ pieces is the optimum that was measured for 16 and for 64 peers alike."""
 
 
 def piece_size(length: int | None) -> int:
-    """The piece size in bytes for a file of ``length`` bytes (``None``: not known): a power of two, 128 KiB to 4 MiB."""
+    """The piece size in bytes for a file of ``length`` bytes (``None``: not known); a power of two."""
     if length is None:
         return UNKNOWN_LENGTH_PIECE_SIZE
     if length < 0:

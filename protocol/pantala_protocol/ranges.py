@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 MAX_PIECE = (1 << 22) - 1
-"""The highest piece number that is read: 4 Mi pieces of 4 MiB are 16 TiB. It bounds what a hostile text can allocate."""
+"""The highest piece number that is read: 4 Mi pieces of 4 MiB are 16 TiB. It bounds what a hostile text costs."""
 
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 

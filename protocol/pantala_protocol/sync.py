@@ -1,4 +1,4 @@
-"""What a peer and its supernode say to each other: ``POST /api/v1/sync``, repeated, held open while nothing is to be said.
+"""What a peer and its supernode say to each other: ``POST /api/v1/sync``, repeated, held open while there is nothing.
 
 The peer has at most two exchanges under way: a held one, and a newer one that carries news; the newer one releases the
 held one with an empty answer. An exchange whose answer was lost is repeated with the same ``seq`` and gets the same
