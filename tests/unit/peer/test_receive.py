@@ -1,0 +1,304 @@
+"""The piece client beside providers that follow a script: real sockets, every way an answer can be wrong."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_peer.errors import (
+    CorruptError,
+    FetchError,
+    MissingError,
+    RefusedError,
+    StalledError,
+    UnreachableError,
+)
+from pantala_peer.providers import Providers
+from pantala_peer.receive import Asked, Patience, read_head
+from pantala_protocol.sync import Work
+
+SIZE = 300_000
+BODY = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
+GOOD = (
+    b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-%d/999999\r\nContent-Length: %d\r\n"
+    b"Content-Type: application/octet-stream\r\n\r\n" % (1000 + SIZE - 1, SIZE)
+)
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def work(port: int, **changes: object) -> Work:
+    values: dict[str, object] = {
+        "task_id": "a" * 64,
+        "generation": "g1",
+        "piece": 1,
+        "offset": 1000,
+        "size": SIZE,
+        "sha256": "00",
+        "host": "127.0.0.1",
+        "port": port,
+        "ticket": "1.ab",
+    }
+    return Work(**(values | changes))  # type: ignore[arg-type]
+
+
+class Scripted:
+    """A provider: counts connections, remembers the heads of requests, answers each by the script."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.connections = 0
+        self.heads: list[bytes] = []
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while not writer.is_closing():
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                await self.script(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+
+
+@contextlib.asynccontextmanager
+async def provider(script: Script) -> AsyncIterator[Scripted]:
+    scripted = Scripted(script)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(scripted.serve(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    scripted.port = server.sockets[0].getsockname()[1]
+    try:
+        yield scripted
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # aborted transports close in the loop's next rounds
+
+
+def answer(*parts: bytes, end: bool = False, pause: float = 0.0) -> Script:
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            if pause:
+                await asyncio.sleep(pause)
+        if end:
+            writer.close()
+
+    return script
+
+
+async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(GOOD + BODY[:100_000])
+    await writer.drain()
+    writer.transport.abort()
+
+
+async def silence(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def half_then_silence(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(GOOD + BODY[: SIZE // 2])
+    await asyncio.sleep(60)
+
+
+@pytest.fixture
+async def providers() -> AsyncIterator[Providers]:
+    client = Providers(connect_timeout=1.0, patience=Patience(head=0.8, stall=0.8))
+    yield client
+    client.close()
+    await asyncio.sleep(0.01)
+
+
+async def fetch(client: Providers, wanted: Work) -> bytes:
+    buffer = bytearray(wanted.size + 10)
+    await client.fetch(wanted, memoryview(buffer)[: wanted.size])
+    assert bytes(10) == buffer[wanted.size :]
+    return bytes(buffer[: wanted.size])
+
+
+SLICES = [BODY[n : n + 50_000] for n in range(0, SIZE, 50_000)]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer(GOOD + BODY),
+        answer(GOOD, BODY, pause=0.02),
+        answer(GOOD[:10], GOOD[10:-3], GOOD[-3:] + BODY[:1], BODY[1:-1], BODY[-1:], pause=0.02),
+        answer(GOOD, *SLICES, pause=0.1),
+        answer(GOOD.replace(b"Content-Range", b"content-RANGE").replace(b" Partial Content", b"") + BODY),
+    ],
+    ids=["at once", "head first", "odd cuts", "slow but steady", "spelled in another way"],
+)
+async def test_a_piece_is_received(providers: Providers, script: Script) -> None:
+    async with provider(script) as scripted:
+        assert await fetch(providers, work(scripted.port)) == BODY
+
+
+async def test_the_request_names_range_and_ticket(providers: Providers) -> None:
+    async with provider(answer(GOOD + BODY)) as scripted:
+        await fetch(providers, work(scripted.port))
+    expected = (
+        f"GET /pieces/{'a' * 64}/g1 HTTP/1.1\r\nHost: 127.0.0.1:{scripted.port}\r\n"
+        f"Range: bytes=1000-{1000 + SIZE - 1}\r\nX-Pantala-Ticket: 1.ab\r\n\r\n"
+    )
+    assert [expected.encode()] == scripted.heads
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), MissingError),
+        (answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"), RefusedError),
+        (answer(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), RefusedError),
+        (answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), RefusedError),
+        (answer(b"HTTP/1.1 302 Found\r\nLocation: http://other/\r\n\r\n"), RefusedError),
+        (answer(GOOD + BODY[:-1], end=True), UnreachableError),
+        (answer(GOOD, end=True), UnreachableError),
+        (answer(b"", end=True), UnreachableError),
+        (reset, UnreachableError),
+        (silence, StalledError),
+        (half_then_silence, StalledError),
+        (answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), CorruptError),
+        (answer(b"HTTP/1.0 206 OK\r\nContent-Length: 1\r\n\r\n"), CorruptError),
+        (answer(bytes(20_000)), CorruptError),
+        (answer(b"HTTP/1.1 206 OK\r\n" + b"X: y\r\n" * 5000), CorruptError),
+        (answer(GOOD.replace(b"%d\r\nContent-Type" % SIZE, b"%d\r\nContent-Type" % (SIZE - 1)) + BODY), CorruptError),
+        (answer(GOOD.replace(b"%d\r\nContent-Type" % SIZE, b"%d\r\nContent-Type" % (SIZE + 1)) + BODY), CorruptError),
+        (answer(GOOD.replace(b"Content-Length", b"X-Length") + BODY), CorruptError),
+        (answer(GOOD.replace(b"Content-Range", b"X-Range") + BODY), CorruptError),
+        (answer(GOOD.replace(b"1000-", b"1001-") + BODY), CorruptError),
+        (answer(GOOD.replace(b"Content-Type:", b"Transfer-Encoding: chunked\r\nX:") + BODY), CorruptError),
+        (answer(GOOD.replace(b"Content-Type:", b"Content-Encoding: gzip\r\nX:") + BODY), CorruptError),
+        (answer(GOOD.replace(b"Content-Type:", b"Content-Length: 1\r\nX:") + BODY), CorruptError),
+        (answer(GOOD.replace(b"Content-Type:", b"no colon here\r\nX:") + BODY), CorruptError),
+    ],
+)
+async def test_what_is_wrong_is_told_apart(providers: Providers, script: Script, expected: type[FetchError]) -> None:
+    async with provider(script) as scripted, asyncio.timeout(5):
+        with pytest.raises(expected):
+            await fetch(providers, work(scripted.port))
+
+
+async def test_a_body_that_is_longer_than_announced_is_refused(providers: Providers) -> None:
+    short = GOOD.replace(b"%d/" % (1000 + SIZE - 1), b"1009/").replace(b"Length: %d" % SIZE, b"Length: 10")
+    async with provider(answer(short + BODY[:11])) as scripted:
+        with pytest.raises(CorruptError):
+            await fetch(providers, work(scripted.port, size=10))
+
+
+async def test_nobody_there_is_unreachable(providers: Providers) -> None:
+    async with provider(silence) as scripted:
+        port = scripted.port
+    with pytest.raises(UnreachableError):
+        await fetch(providers, work(port))
+    with pytest.raises(UnreachableError):
+        await fetch(providers, work(port, host="nowhere.invalid"))
+
+
+async def test_a_connection_is_reused(providers: Providers) -> None:
+    async with provider(answer(GOOD + BODY)) as scripted:
+        for _ in range(3):
+            await fetch(providers, work(scripted.port))
+        await asyncio.gather(*(fetch(providers, work(scripted.port)) for _ in range(3)))
+        assert scripted.connections == 3
+
+
+async def test_a_connection_that_the_provider_closed_meanwhile_costs_nothing(providers: Providers) -> None:
+    answered = 0
+
+    async def once_each(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        answered += 1
+        writer.write(GOOD + BODY)
+        await writer.drain()
+        writer.close()
+
+    async with provider(once_each) as scripted:
+        for _ in range(3):
+            assert await fetch(providers, work(scripted.port)) == BODY
+    assert answered == 3
+
+
+async def test_a_provider_that_hangs_up_on_a_reused_connection_is_tried_once_more(providers: Providers) -> None:
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(scripted.heads) == 2:
+            writer.transport.abort()
+        else:
+            writer.write(GOOD + BODY)
+
+    async with provider(script) as scripted:
+        await fetch(providers, work(scripted.port))
+        assert await fetch(providers, work(scripted.port)) == BODY
+        assert len(scripted.heads) == 3
+        assert scripted.connections == 2
+
+
+async def test_a_connection_that_says_close_is_not_reused(providers: Providers) -> None:
+    head = GOOD.replace(b"Content-Type:", b"Connection: close\r\nX:")
+    async with provider(answer(head + BODY)) as scripted:
+        await fetch(providers, work(scripted.port))
+        await fetch(providers, work(scripted.port))
+        assert scripted.connections == 2
+
+
+async def test_what_comes_unasked_closes_the_connection(providers: Providers) -> None:
+    async with provider(answer(GOOD, BODY, b"HTTP/1.1 206 more\r\n\r\n", pause=0.05)) as scripted:
+        await fetch(providers, work(scripted.port))
+        await asyncio.sleep(0.2)
+        await fetch(providers, work(scripted.port))
+        assert scripted.connections == 2
+
+
+async def test_bytes_that_come_late_but_steadily_are_no_stall(providers: Providers) -> None:
+    """The kernel is asked to wake us for 128 KiB; less than that in the stall's time is still progress."""
+    parts = [BODY[n : n + 30_000] for n in range(0, SIZE, 30_000)]
+    async with provider(answer(GOOD, *parts, pause=0.3)) as scripted, asyncio.timeout(10):
+        assert await fetch(providers, work(scripted.port)) == BODY
+
+
+async def test_a_cancelled_fetch_writes_no_more_into_the_buffer(providers: Providers) -> None:
+    async with provider(half_then_silence) as scripted:
+        buffer = bytearray(SIZE)
+        task = asyncio.create_task(providers.fetch(work(scripted.port), memoryview(buffer)))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        buffer[:] = bytes(SIZE)
+        await asyncio.sleep(0.1)
+        assert bytes(SIZE) == buffer
+
+
+@pytest.mark.parametrize("text", ["a b", "a\r\nX: y", "", "ä"])
+async def test_nothing_slips_into_a_request(providers: Providers, text: str) -> None:
+    for name in ("generation", "ticket", "host"):
+        with pytest.raises(RefusedError):
+            await fetch(providers, work(1, **{name: text}))
+
+
+@given(st.binary(max_size=300))
+def test_a_head_is_read_or_refused_and_nothing_else(head: bytes) -> None:
+    with contextlib.suppress(FetchError):
+        read_head(head, Asked(0, 1))
+
+
+@given(st.integers(min_value=0, max_value=len(GOOD) - 5), st.integers(min_value=0, max_value=255))
+def test_a_changed_head_is_read_or_refused_and_nothing_else(position: int, value: int) -> None:
+    head = bytearray(GOOD[:-4])
+    head[position] = value
+    with contextlib.suppress(FetchError):
+        read_head(bytes(head), Asked(1000, SIZE))

@@ -1,0 +1,278 @@
+"""The exchange loses no report, whatever is lost, repeated or reordered on the way."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from pantala_peer.session import Identity, Load, Orders, Session
+from pantala_protocol import ranges
+from pantala_protocol.sync import (
+    Assignment,
+    Delivery,
+    DeliveryState,
+    DeliveryStatus,
+    Held,
+    PieceFailure,
+    SyncAnswer,
+    SyncRequest,
+    Work,
+)
+
+ME = Identity("node", "boot-p", 65002, "zone", "0.1.0", 4)
+PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
+TASK = "a" * 64
+
+
+def begin(session: Session, held: dict[str, Held] | None = None, *, leaving: bool = False) -> SyncRequest:
+    return session.begin(Load(0, 0), lambda: held or {}, leaving=leaving)
+
+
+def met(revision: int = 0) -> Session:
+    """A session that the supernode "s" answered once."""
+    session = Session(ME)
+    session.answered(begin(session).seq, SyncAnswer("s", 1, key="aa", revision=revision))
+    return session
+
+
+def assigned(*uids: str) -> tuple[Assignment, ...]:
+    return (Assignment(TASK, "g", deliveries=tuple(Delivery(uid, uid) for uid in uids)),)
+
+
+def test_the_first_exchange_states_the_inventory() -> None:
+    held = {TASK: Held("g", "0-3")}
+    assert held == begin(Session(ME), held).inventory
+
+
+def test_reports_leave_with_one_exchange_and_are_not_said_twice() -> None:
+    session = met()
+    failure = PieceFailure(TASK, 7, "node-2", "stalled")
+    session.piece_done(TASK, "g", 1)
+    session.piece_done(TASK, "g", 2)
+    session.piece_failed(failure)
+    session.delivery("u", PUBLISHED)
+    request = begin(session)
+    assert {TASK: Held("g", "1-2")} == request.done
+    assert (failure,) == request.failures
+    assert {"u": PUBLISHED} == request.deliveries
+    assert request.inventory is None
+    assert not session.has_news
+    session.answered(request.seq, SyncAnswer("s", request.seq))
+    empty = begin(session)
+    assert ({}, (), {}) == (empty.done, empty.failures, empty.deliveries)
+
+
+def test_a_done_piece_of_another_generation_replaces_the_former_ones() -> None:
+    session = met()
+    session.piece_done(TASK, "old", 1)
+    session.piece_done(TASK, "new", 2)
+    assert {TASK: Held("new", "2")} == begin(session).done
+
+
+def test_there_are_at_most_two_exchanges_and_the_second_one_has_news() -> None:
+    session = met()
+    assert session.may_begin
+    begin(session)
+    assert not session.may_begin
+    session.piece_done(TASK, "g", 0)
+    assert session.may_begin
+    begin(session)
+    session.piece_done(TASK, "g", 1)
+    assert not session.may_begin
+
+
+def test_nothing_overtakes_an_inventory() -> None:
+    session = Session(ME)
+    request = begin(session)
+    session.piece_done(TASK, "g", 0)
+    assert not session.may_begin
+    session.answered(request.seq, SyncAnswer("s", request.seq))
+    assert session.may_begin
+
+
+def test_an_unchanged_delivery_is_not_reported_again() -> None:
+    session = met()
+    session.delivery("u", PUBLISHED)
+    begin(session)
+    session.delivery("u", PUBLISHED)
+    session.delivery("v", None)
+    assert not session.has_news
+    session.delivery("u", None)
+    assert {"u": None} == begin(session).deliveries
+
+
+def test_another_supernode_is_told_everything() -> None:
+    session = met(revision=3)
+    session.delivery("u", PUBLISHED)
+    session.answered(begin(session).seq, SyncAnswer("s", 2))
+    session.answered(begin(session).seq, SyncAnswer("another", 3))
+    request = begin(session, {TASK: Held("g", "0")})
+    assert ("another", 0) == (request.supernode, request.revision)
+    assert {TASK: Held("g", "0")} == request.inventory
+    assert {"u": PUBLISHED} == request.deliveries
+
+
+def test_a_supernode_that_wants_the_inventory_gets_it() -> None:
+    session = met()
+    session.answered(begin(session).seq, SyncAnswer("s", 2, inventory_wanted=True))
+    assert session.has_news
+    assert begin(session, {TASK: Held("g", "0")}).inventory is not None
+
+
+def test_assignments_are_taken_once_and_the_newest_stay() -> None:
+    session = met()
+    held, news = begin(session), None
+    session.piece_done(TASK, "g", 0)
+    news = begin(session)
+    new = SyncAnswer("s", news.seq, revision=6, assignments=assigned("u"))
+    assert Orders(assigned("u"), ()) == session.answered(news.seq, new)
+    late = SyncAnswer("s", held.seq, revision=5, assignments=())
+    assert Orders(None, ()) == session.answered(held.seq, late)
+    assert session.revision == 6
+
+
+def test_a_count_of_revisions_that_began_anew_is_noticed() -> None:
+    session = met()
+    session.answered(begin(session).seq, SyncAnswer("s", 2, revision=9, assignments=assigned("u")))
+    lower = SyncAnswer("s", 3, revision=1, assignments=assigned("v"))
+    assert Orders(None, ()) == session.answered(begin(session).seq, lower)
+    request = begin(session)
+    assert request.revision == 0
+    assert Orders(assigned("v"), ()) == session.answered(request.seq, lower)
+
+
+def test_a_delivery_is_stated_again_when_the_supernode_begins_to_name_it() -> None:
+    """A supernode that restarted does not know yet, at the time of the inventory, which task a delivery is of."""
+    session = met()
+    session.delivery("u", PUBLISHED)
+    session.answered(begin(session).seq, SyncAnswer("s", 2))
+    session.answered(begin(session).seq, SyncAnswer("s", 3, revision=1, assignments=assigned("u", "w")))
+    assert {"u": PUBLISHED} == begin(session).deliveries
+
+
+def test_work_is_handed_on_and_an_answer_counts_once() -> None:
+    session = met()
+    work = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+    request = begin(session)
+    assert Orders(None, (work,)) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
+    assert Orders(None, ()) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
+
+
+def test_an_exchange_that_is_not_taken_is_said_in_another_way() -> None:
+    session = met()
+    failure = PieceFailure(TASK, 7, "", "missing")
+    session.piece_failed(failure)
+    session.delivery("u", PUBLISHED)
+    session.abandon(begin(session).seq)
+    request = begin(session, {TASK: Held("g", "0")})
+    assert (failure,) == request.failures
+    assert {"u": PUBLISHED} == request.deliveries
+    assert request.inventory is not None
+
+
+def test_the_key_stays_until_another_one_is_told() -> None:
+    session = met()
+    assert session.key == b"\xaa"
+    session.answered(begin(session).seq, SyncAnswer("s", 2))
+    assert session.key == b"\xaa"
+    session.answered(begin(session).seq, SyncAnswer("s", 3, key="bb"))
+    assert session.key == b"\xbb"
+
+
+class Supernode:
+    """Applies what it is told; forgets all when it restarts."""
+
+    def __init__(self, boot: str) -> None:
+        self.boot = boot
+        self.met = False
+        self.held = 0
+        self.delivery: DeliveryState | None = None
+
+    def take(self, request: SyncRequest) -> SyncAnswer:
+        if request.inventory is not None:
+            self.met = True
+            self.held = ranges.parse(request.inventory[TASK].pieces) if TASK in request.inventory else 0
+            self.delivery = None
+        if TASK in request.done:
+            self.held |= ranges.parse(request.done[TASK].pieces)
+        if "u" in request.deliveries:
+            self.delivery = request.deliveries["u"]
+        return SyncAnswer(self.boot, request.seq, inventory_wanted=not self.met)
+
+
+class ExchangeOnABadNetwork(RuleBasedStateMachine):
+    """Requests arrive late, twice or never at a supernode that restarts; answers are lost or come in any order."""
+
+    requests = Bundle("requests")
+    answers = Bundle("answers")
+
+    @initialize()
+    def start(self) -> None:
+        self.session = Session(ME)
+        self.supernode = Supernode("s0")
+        self.boots = 0
+        self.held = 0
+        self.delivery: DeliveryState | None = None
+        self.under_way: dict[int, SyncRequest] = {}
+
+    def _inventory(self) -> dict[str, Held]:
+        return {TASK: Held("g", ranges.render(self.held))} if self.held else {}
+
+    def _begin(self) -> SyncRequest:
+        request = begin(self.session, self._inventory())
+        self.under_way[request.seq] = request
+        return request
+
+    @rule(piece=st.integers(min_value=0, max_value=30))
+    def finish_a_piece(self, piece: int) -> None:
+        self.held |= 1 << piece
+        self.session.piece_done(TASK, "g", piece)
+
+    @rule(published=st.booleans())
+    def change_the_delivery(self, published: bool) -> None:
+        self.delivery = PUBLISHED if published else None
+        self.session.delivery("u", self.delivery)
+
+    @rule(target=requests)
+    def begin_an_exchange(self) -> SyncRequest | None:
+        return self._begin() if self.session.may_begin else None
+
+    @rule(target=answers, request=requests)
+    def arrive(self, request: SyncRequest | None) -> SyncAnswer | None:
+        """A request reaches the supernode, for the first time or again: the peer repeats what is not answered."""
+        if request is None or request.seq not in self.under_way:
+            return None
+        return self.supernode.take(request)
+
+    @rule(answer=consumes(answers))
+    def get_the_answer(self, answer: SyncAnswer | None) -> None:
+        if answer is not None and self.under_way.pop(answer.seq, None) is not None:
+            self.session.answered(answer.seq, answer)
+
+    @rule(answer=consumes(answers))
+    def lose_the_answer(self, answer: SyncAnswer | None) -> None:
+        pass
+
+    @rule()
+    def restart_the_supernode(self) -> None:
+        self.boots += 1
+        self.supernode = Supernode(f"s{self.boots}")
+
+    @invariant()
+    def at_most_two_are_under_way(self) -> None:
+        assert len(self.under_way) <= 2
+
+    def teardown(self) -> None:
+        """The network is well again: soon the supernode knows exactly what is so."""
+        for _ in range(12):
+            for request in sorted(self.under_way.values(), key=lambda request: request.seq):
+                answer = self.supernode.take(request)
+                del self.under_way[request.seq]
+                self.session.answered(request.seq, answer)
+            if self.session.may_begin:
+                self._begin()
+        assert self.held == self.supernode.held
+        assert self.delivery == self.supernode.delivery
+
+
+TestExchangeOnABadNetwork = ExchangeOnABadNetwork.TestCase
+TestExchangeOnABadNetwork.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
