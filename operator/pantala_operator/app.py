@@ -17,14 +17,14 @@ from pantala_operator.health import Health, Reach
 from pantala_operator.listing import Listing
 from pantala_operator.loop import Loop
 from pantala_operator.observation import Observation
-from pantala_operator.ports import Clock, Cluster, Inbox, Supernode
+from pantala_operator.ports import Clock, Cluster, Inbox, Kinds, Supernode
 from pantala_operator.settings import Settings, host_and_port
 from pantala_operator.writer import Writer
 
 log = structlog.get_logger(__name__)
 
-Watching = Callable[[Inbox, asyncio.Event, Callable[[], None]], Awaitable[None]]
-"""Something that watches until cancelled: (inbox, our kinds are served, called when a watch begins)."""
+Watching = Callable[[Inbox, Kinds, Callable[[], None]], Awaitable[None]]
+"""Something that watches until cancelled: (inbox, whether our kinds are served, called when it begins)."""
 
 
 class App:
@@ -88,7 +88,7 @@ class App:
             await self._close()
 
     async def _watch(self) -> None:
-        await self._watching(self.loop, self._reach.served, self._listing.hurry)
+        await self._watching(self.loop, self._reach, self._listing.hurry)
 
 
 async def build(settings: Settings) -> App:
@@ -96,8 +96,8 @@ async def build(settings: Settings) -> App:
     cluster = await kubernetes.connect(settings.kubeconfig)
     supernode = HTTPSupernode(settings.supernode, settings.token_file)
 
-    async def watching(inbox: Inbox, served: asyncio.Event, started: Callable[[], None]) -> None:
-        await Watch(inbox, cluster.login, served, started).run()
+    async def watching(inbox: Inbox, kinds: Kinds, started: Callable[[], None]) -> None:
+        await Watch(inbox, cluster.login, kinds, started).run()
 
     async def close() -> None:
         await supernode.close()

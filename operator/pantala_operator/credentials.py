@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 _GOOD = 180.0
 """Seconds until a good Secret is read again, to see that it was changed."""
-_BAD = 20.0
+_BAD = 10.0
 """Seconds until a missing or bad one is read again: somebody is waiting."""
 _FAILED = 5.0
 """Seconds until it is tried again after no answer; what was read before is used meanwhile."""

@@ -29,20 +29,32 @@ class Reach:
         self._clock = clock
         self._answered_at = clock.monotonic() - _STALE
         self._reason = "the API server has not been asked yet"
-        self.served = asyncio.Event()
-        """Set while all our kinds are served, as far as is known."""
+        self._soon = asyncio.Event()
+        self._served = asyncio.Event()
+        self._missing = asyncio.Event()
 
     @property
     def problem(self) -> str:
         """What is wrong; empty: nothing. A short outage is not worth a word."""
-        if self._clock.monotonic() - self._answered_at < _STALE and self.served.is_set():
+        if self._clock.monotonic() - self._answered_at < _STALE and not self._missing.is_set():
             return ""
-        return self._reason
+        return self._reason or f"the API server has not answered for {_STALE:.0f} s"
+
+    async def served(self) -> None:
+        """Return once the API server has said, after this call, that it serves our kinds."""
+        self._served.clear()
+        self._soon.set()
+        await self._served.wait()
+
+    async def missing(self) -> None:
+        """Return once the API server has said that it does not serve them."""
+        await self._missing.wait()
 
     async def run(self) -> None:
         """Ask, for ever."""
         backoff = Backoff(0.5, 5)
         while True:
+            self._soon.clear()
             try:
                 missing = await self._cluster.missing_kinds()
             except ClusterError as error:
@@ -50,15 +62,21 @@ class Reach:
                 await backoff.pause()
                 continue
             if missing:
-                self.served.clear()
+                self._served.clear()
+                self._missing.set()
                 self._say(f"CRD {missing[0]} is not served; install crds/")
                 await backoff.pause()
                 continue
             backoff.reset()
             self._answered_at = self._clock.monotonic()
             self._reason = ""
-            self.served.set()
-            await asyncio.sleep(_CHECK)
+            self._missing.clear()
+            self._served.set()
+            try:
+                async with asyncio.timeout(_CHECK):
+                    await self._soon.wait()
+            except TimeoutError:
+                continue
 
     def _say(self, reason: str) -> None:
         if reason != self._reason:

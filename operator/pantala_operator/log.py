@@ -38,5 +38,6 @@ def configure() -> None:
     # A line per handled object, and per start: nobody reads them.
     for name in ("kopf.objects", "kopf.activities", "kopf._core", "aiohttp.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It says that signals are ignored, since it runs in a thread: that is how it is meant.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    # Tracebacks of what ended the watching: the watch itself says it in a line, and begins anew.
+    for name in ("kopf._core.reactor.running", "kopf._core.reactor.orchestration"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

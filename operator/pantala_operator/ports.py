@@ -106,3 +106,15 @@ class Inbox(Protocol):
     def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
         """An object of ``kind`` (``tasks``, ``nodes``, ``peers``) was seen; ``event`` is ``DELETED`` if it is gone."""
         ...
+
+
+class Kinds(Protocol):
+    """Whether the API server serves our custom resources."""
+
+    async def served(self) -> None:
+        """Return once it has said, after this call, that it does."""
+        ...
+
+    async def missing(self) -> None:
+        """Return once it has said that it does not."""
+        ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 import urllib.error
@@ -15,10 +16,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from aiohttp import web
 
 from pantala_operator.adapters.memory import MemorySupernode
-from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
+from pantala_protocol.statement import CDNStatus, Failure, Statement, TaskReport, WantedTask
 from testbed.apiserver import ControlPlane
 from testbed.process import Process, free_ports
 
@@ -207,10 +209,12 @@ async def operator(
 ) -> AsyncIterator[Operator]:
     running = Operator(control_plane, supernode, tmp_path)
     running.start()
-    await until(lambda: running.ask("/readyz") == (200, []), f"the operator is ready: {running.ask('/readyz')}")
-    yield running
-    await asyncio.to_thread(running.stop)
-    print(running.log)  # shown by pytest when the test fails
+    try:
+        await until(lambda: running.ask("/readyz") == (200, []), "the operator is ready")
+        yield running
+    finally:
+        await asyncio.to_thread(running.stop)
+        print(running.log)  # shown by pytest when the test fails
 
 
 async def test_a_task_is_stated_reported_and_ready(
@@ -230,3 +234,208 @@ async def test_a_task_is_stated_reported_and_ready(
     assert status["peers"] == {"desired": 3, "ready": 3, "active": 0, "failed": 0}
     events = await kubectl("get", "events", "--field-selector=involvedObject.name=file", "-o", "jsonpath={..reason}")
     assert events == "Distributed"
+
+
+async def test_waiting_works_after_an_edit(kubectl: Kubectl, supernode: ServedSupernode, operator: Operator) -> None:
+    """A condition of the generation before does not satisfy ``kubectl wait``; the new one's does."""
+    await kubectl.task("edited")
+    await supernode.deliver("default/edited")
+    await kubectl.wait("condition=Ready", "task/edited")
+    await kubectl.task("edited", priority=7)
+    wanted = await supernode.wanting("default/edited", lambda task: task.priority == 7)
+    with pytest.raises(subprocess.CalledProcessError):
+        await kubectl.wait("condition=Ready", "task/edited", timeout="1s")
+    await supernode.deliver("default/edited", attempt=wanted.attempt)
+    await kubectl.wait("condition=Ready", "task/edited")
+    body = await kubectl.get("task", "edited")
+    stamps = {each["observedGeneration"] for each in body["status"]["conditions"]}
+    assert {body["metadata"]["generation"]} == stamps | {body["status"]["observedGeneration"]} == {2}
+
+
+async def test_a_deleted_task_is_no_longer_wanted(
+    kubectl: Kubectl, supernode: ServedSupernode, operator: Operator
+) -> None:
+    """Nothing holds the deletion up, and nothing else is dropped."""
+    await kubectl.task("kept")
+    await kubectl.task("dropped")
+    await supernode.wanting("default/kept")
+    await supernode.wanting("default/dropped")
+    await kubectl("delete", "task", "dropped", "--timeout=5s")
+    await until(lambda: set(supernode.memory.wanted) == {"default/kept"}, "the deleted Task is not stated")
+
+
+async def test_what_happens_while_the_operator_is_down_is_caught_up(
+    kubectl: Kubectl, supernode: ServedSupernode, operator: Operator
+) -> None:
+    """Deletions, creations and reports during its absence; it stops fast, and its revisions go on growing."""
+    await kubectl.task("old")
+    await kubectl.task("done")
+    await supernode.deliver("default/done")
+    await kubectl.wait("condition=Ready", "task/done")
+    written = (await kubectl.get("task", "done"))["metadata"]["resourceVersion"]
+    assert await asyncio.to_thread(operator.stop) < 5
+    assert operator.returncode == 0
+    revision = supernode.memory.statements[-1].revision
+    await kubectl("delete", "task", "old", "--timeout=5s")
+    await kubectl.task("new")
+    operator.start()
+    await until(lambda: set(supernode.memory.wanted) == {"default/done", "default/new"}, "the new set is stated")
+    later = [each for each in supernode.memory.statements if each.revision > revision]
+    assert [{"default/done", "default/new"}] == [{task.name for task in each.tasks} for each in later]
+    assert written == (await kubectl.get("task", "done"))["metadata"]["resourceVersion"]
+
+
+async def test_an_outage_of_the_api_server_is_survived(
+    control_plane: ControlPlane, kubectl: Kubectl, supernode: ServedSupernode, operator: Operator
+) -> None:
+    """What was wanted stays wanted, nothing ends, and what happened meanwhile is written when it is back."""
+    await kubectl.task("through")
+    await supernode.wanting("default/through")
+    control_plane.stop_apiserver()
+    try:
+        await supernode.deliver("default/through")
+        await supernode.memory.restart()
+        await supernode.memory.connect(*NODES)
+        await supernode.wanting("default/through")
+        await asyncio.sleep(5)
+        assert {"default/through"} == set(supernode.memory.wanted)
+        assert operator.ask("/healthz") == (200, [])
+    finally:
+        control_plane.start_apiserver()  # not in another thread, which would end it with itself
+    await supernode.deliver("default/through")
+    await kubectl.wait("condition=Ready", "task/through", timeout="30s")
+    await kubectl.task("after")
+    await supernode.wanting("default/after")
+    assert operator.returncode is None
+
+
+async def test_a_supernode_that_is_away_is_said_and_healed(
+    kubectl: Kubectl, supernode: ServedSupernode, operator: Operator
+) -> None:
+    """Unfinished Tasks say so, finished ones stay Ready; after its return it is told everything again."""
+    await kubectl.task("finished")
+    await supernode.deliver("default/finished")
+    await kubectl.wait("condition=Ready", "task/finished")
+    await supernode.stop()
+    await kubectl.task("waiting")
+    path = "jsonpath={.status.conditions[?(@.type=='Reconciling')].reason}=SupernodeUnavailable"
+    await kubectl.wait(path, "task/waiting")
+    assert (await kubectl.conditions("finished"))["Ready"] == ("True", "Distributed")
+    supernode.memory.statements.clear()
+    await supernode.memory.restart()
+    await supernode.memory.connect(*NODES)
+    await supernode.start()
+    await supernode.deliver("default/finished")
+    await supernode.deliver("default/waiting")
+    await kubectl.wait("condition=Ready", "task/waiting", "task/finished")
+
+
+async def test_a_finished_task_is_deleted_after_its_time(
+    kubectl: Kubectl, supernode: ServedSupernode, operator: Operator
+) -> None:
+    """``ttlSecondsAfterFinished``, after success and after a final failure."""
+    await kubectl.task("short", ttlSecondsAfterFinished=2)
+    await kubectl.task("wrong", ttlSecondsAfterFinished=2)
+    await supernode.deliver("default/short")
+    failure = Failure("DigestMismatch", "the file's digest is sha256:b…", final=True)
+    await supernode.deliver("default/wrong", cdn_status=CDNStatus.FAILED, failure=failure, ready_peers=())
+    await kubectl.wait("condition=Stalled", "task/wrong")
+    await kubectl.wait("delete", "task/short", "task/wrong")
+    await until(lambda: not supernode.memory.wanted, "nothing is wanted")
+
+
+async def test_suspending_keeps_what_is_there(kubectl: Kubectl, supernode: ServedSupernode, operator: Operator) -> None:
+    """A finished Task stays Ready, another says Suspended; neither is dropped."""
+    await kubectl.task("whole")
+    await kubectl.task("half")
+    await supernode.deliver("default/whole")
+    await kubectl.wait("condition=Ready", "task/whole")
+    for name in ("whole", "half"):
+        await kubectl.task(name, suspend=True)
+        await supernode.wanting(f"default/{name}", lambda task: task.suspended)
+    await supernode.deliver("default/whole")
+    await supernode.deliver("default/half", cdn_status=CDNStatus.RUNNING, pieces_cached=4, ready_peers=())
+    await kubectl.wait("jsonpath={.status.conditions[?(@.type=='Ready')].reason}=Suspended", "task/half")
+    await kubectl.wait("condition=Ready", "task/whole")
+    half = await kubectl.conditions("half")
+    assert [half[each] for each in ("Ready", "Reconciling", "Stalled")] == [("False", "Suspended")] * 3
+    await kubectl.task("half", suspend=False)
+    await supernode.wanting("default/half", lambda task: not task.suspended)
+    await supernode.deliver("default/half")
+    await kubectl.wait("condition=Ready", "task/half")
+
+
+async def test_headers_come_from_a_secret(kubectl: Kubectl, supernode: ServedSupernode, operator: Operator) -> None:
+    """A missing Secret is said and nothing is fetched; once it is there, its keys are sent and nowhere shown."""
+    await kubectl.task("private", headersFrom={"secretRef": {"name": "origin"}})
+    await kubectl.wait("condition=Stalled", "task/private")
+    conditions = await kubectl.conditions("private")
+    assert conditions["Stalled"] == ("True", "SecretMissing")
+    assert supernode.memory.wanted == {}
+    await kubectl("create", "secret", "generic", "origin", "--from-literal=Authorization=Bearer s3cret")
+    wanted = await supernode.wanting("default/private")
+    assert wanted.headers == {"Authorization": "Bearer s3cret"}
+    await kubectl("delete", "secret", "origin")
+    assert "s3cret" not in json.dumps(await kubectl.get("task", "private")) + operator.log
+
+
+async def test_a_missing_permission_is_said_and_healed(
+    control_plane: ControlPlane, kubectl: Kubectl, supernode: ServedSupernode, tmp_path: Path
+) -> None:
+    """Without ``tasks/status`` it goes on, logs which permission is missing, and writes as soon as it is given."""
+    await kubectl("create", "serviceaccount", "narrow", "-n", "default")
+    rules = [
+        {"apiGroups": ["pantala.dev"], "resources": ["tasks", "peers"], "verbs": ["*"]},
+        {"apiGroups": ["pantala.dev"], "resources": ["peers/status"], "verbs": ["patch"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    ]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "narrow"}}
+    await kubectl.apply({**role, "rules": rules})
+    await kubectl("create", "clusterrolebinding", "narrow", "--clusterrole=narrow", "--serviceaccount=default:narrow")
+    config = yaml.safe_load(control_plane.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": (await kubectl("create", "token", "narrow")).strip()}
+    (tmp_path / "narrow.kubeconfig").write_text(yaml.safe_dump(config))
+    operator = Operator(control_plane, supernode, tmp_path)
+    operator.start("--kubeconfig", str(tmp_path / "narrow.kubeconfig"))
+    try:
+        await kubectl.task("refused")
+        await supernode.deliver("default/refused")
+        await until(lambda: 'cannot patch resource \\"tasks/status\\"' in operator.log, "the permission is named")
+        rules.append({"apiGroups": ["pantala.dev"], "resources": ["tasks/status"], "verbs": ["patch"]})
+        await kubectl.apply({**role, "rules": rules})
+        await kubectl.wait("condition=Ready", "task/refused", timeout="30s")
+        assert operator.returncode is None
+    finally:
+        await asyncio.to_thread(operator.stop)
+        print(operator.log)
+
+
+async def test_a_missing_crd_is_said_and_healed(
+    kubectl: Kubectl, supernode: ServedSupernode, operator: Operator
+) -> None:
+    """Readiness says which CRD is missing; when it is back, Tasks are served again without a restart."""
+    await kubectl("delete", "crd", "tasks.pantala.dev", "--timeout=20s")
+    said = (503, ["CRD tasks.pantala.dev is not served; install crds/"])
+    await until(lambda: operator.ask("/readyz") == said, "readiness names the CRD", 40)
+    assert operator.ask("/healthz") == (200, [])
+    await kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    await kubectl("wait", "--for=condition=Established", "--all", "crd")
+    await until(lambda: operator.ask("/readyz") == (200, []), "it is ready again", 40)
+    await kubectl.task("late")
+    await supernode.deliver("default/late")
+    await kubectl.wait("condition=Ready", "task/late", timeout="30s")
+
+
+async def test_peers_follow_nodes(kubectl: Kubectl, supernode: ServedSupernode, operator: Operator) -> None:
+    """A Peer for each connected peer; one that somebody deletes comes back; one whose Node is gone goes."""
+    await kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "x"}}))
+    await supernode.memory.connect("x", "stranger")
+    await kubectl.wait("create", *(f"peer/{name}" for name in (*NODES, "x")))
+    await kubectl.wait("condition=Ready", *(f"peer/{name}" for name in (*NODES, "x")))
+    await kubectl("delete", "peer", "node-a")
+    await kubectl.wait("create", "peer/node-a")
+    await kubectl("delete", "node", "x")
+    await kubectl.wait("delete", "peer/x")
+    names = {peer["metadata"]["name"] for peer in (await kubectl.get("peers"))["items"]}
+    assert set(NODES) == names

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pantala_operator.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError, SupernodeError
-from pantala_operator.ports import Inbox
+from pantala_operator.ports import Inbox, Kinds
 from pantala_operator.resources import API_VERSION, Node, Peer, PeerStatus, Secret, Task, TaskStatus
 from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
 
@@ -91,9 +91,9 @@ class MemoryCluster:
         """One Task as it is now."""
         return msgspec.convert(self.objects["tasks"][key], Task)
 
-    async def watching(self, inbox: Inbox, served: asyncio.Event, started: Callable[[], None]) -> None:
+    async def watching(self, inbox: Inbox, kinds: Kinds, started: Callable[[], None]) -> None:
         """Put everything that happens into ``inbox`` until cancelled."""
-        await served.wait()
+        await kinds.served()
         started()
         self._inbox = inbox
         try:

@@ -19,7 +19,7 @@ import structlog
 
 from pantala_operator.backoff import Backoff
 from pantala_operator.handlers import login, resources
-from pantala_operator.ports import Inbox, Login
+from pantala_operator.ports import Inbox, Kinds, Login
 
 log = structlog.get_logger(__name__)
 
@@ -42,16 +42,12 @@ class Watch:
     """Keeps kopf running while our kinds are served; ``started`` is called each time it begins."""
 
     def __init__(
-        self,
-        inbox: Inbox,
-        credentials: Callable[[], Awaitable[Login]],
-        served: asyncio.Event,
-        started: Callable[[], None],
+        self, inbox: Inbox, credentials: Callable[[], Awaitable[Login]], kinds: Kinds, started: Callable[[], None]
     ) -> None:
-        """``served``: set while the API server serves our kinds. kopf would be idle for ever without them."""
+        """``kinds``: kopf would be idle for ever if it were started while ours are not served."""
         self._inbox = inbox
         self._credentials = credentials
-        self._served = served
+        self._kinds = kinds
         self._started = started
 
     async def run(self) -> None:
@@ -59,7 +55,7 @@ class Watch:
         backoff = Backoff(1, 15)
         loop = asyncio.get_running_loop()
         while True:
-            await self._served.wait()
+            await self._kinds.served()
             self._started()
             began = loop.time()
             try:
@@ -77,12 +73,16 @@ class Watch:
         inbox = _Bridge(self._inbox, loop)
         thread = threading.Thread(target=_run, args=(inbox, credentials, stop, loop, done), name="watch", daemon=True)
         thread.start()
+        missing = asyncio.create_task(self._kinds.missing())
         try:
-            await asyncio.shield(done)
+            await asyncio.wait((done, missing), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            missing.cancel()
             stop.set_result(None)
             inbox.close()
             await asyncio.to_thread(thread.join, 10)
+        if done.done():
+            done.result()
 
 
 class _Bridge:

@@ -1,0 +1,134 @@
+"""What is wanted of the supernode."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from pantala_operator.reconcile import statement
+from pantala_operator.reconcile.headers import Absent, Unread
+from pantala_operator.reconcile.problem import Problem
+from pantala_operator.reconcile.statement import Claim, Origin
+from pantala_operator.reconcile.target import Targets
+from pantala_operator.resources import Metadata, Secret, Task
+from pantala_protocol import task_id
+
+ROOT = "/var/lib/pantala/files"
+URL = "https://origin.example/f?sig=1&v=2"
+
+
+def task(namespace: str = "ns", status: dict[str, Any] | None = None, **spec: Any) -> Task:
+    metadata = {"name": "t", "namespace": namespace, "uid": "u", "generation": 3}
+    body = {"metadata": metadata, "spec": {"source": {"url": URL}, **spec}, "status": status or {}}
+    return msgspec.convert(body, Task)
+
+
+def named(each: Task, credentials: str = "s1") -> str:
+    secret = Secret(Metadata("s", uid=credentials), {"Authorization": "eA=="})
+    origin = statement.origin(each, secret)
+    assert isinstance(origin, Origin)
+    return origin.task_id
+
+
+def test_public_tasks_are_shared_by_the_cluster() -> None:
+    assert task_id.compute(URL) == named(task("one")) == named(task("two"))
+
+
+def test_tasks_with_credentials_are_shared_within_their_namespace_and_secret() -> None:
+    private = {"headersFrom": {"secretRef": {"name": "s"}}}
+    ids = [
+        named(task("one")),
+        named(task("one", **private)),
+        named(task("two", **private)),
+        named(task("one", **private), "s2"),
+    ]
+    assert 4 == len(set(ids))
+    assert named(task("one", **private)) == ids[1]
+
+
+def test_filtered_parameters_do_not_name_the_task_but_are_sent() -> None:
+    each = task(filterQueryParams=["sig"])
+    assert task_id.compute("https://origin.example/f?v=2") == named(each)
+    wanted = statement.wanted(each, Origin(named(each), {}), "ns/t", Targets(("a",)), suspended=False)
+    assert wanted is not None
+    assert URL == wanted.url
+
+
+def test_an_image_is_not_distributed_yet() -> None:
+    problem = statement.origin(task(source={"image": "busybox"}), Unread())
+    assert isinstance(problem, Problem)
+    assert ("SourceUnsupported", True) == (problem.reason, problem.final)
+    assert statement.wanted(task(source={"image": "busybox"}), problem, "", Targets(), suspended=False) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, "ns/t"),
+        ({"path": "models/a.bin"}, "models/a.bin"),
+        ({"path": f"{ROOT}/models/a.bin"}, "models/a.bin"),
+        ({"depth": "Supernode"}, ""),
+        ({"path": "/etc/passwd"}, None),
+        ({"path": ROOT}, None),
+        ({"path": f"{ROOT}/"}, None),
+        ({"path": f"{ROOT}//etc"}, None),
+        ({"path": f"{ROOT}-other/x"}, None),
+        ({"path": "../x"}, None),
+        ({"path": f"{ROOT}/../../x"}, None),
+        ({"path": "a//b"}, None),
+        ({"path": "a/./b"}, None),
+        ({"path": "a/"}, None),
+    ],
+)
+def test_paths_stay_below_the_root(spec: dict[str, Any], expected: str | None) -> None:
+    path = statement.path(task(**spec), ROOT)
+    if expected is None:
+        assert isinstance(path, Problem)
+        assert ("PathOutsideRoot", True) == (path.reason, path.final)
+    else:
+        assert expected == path
+
+
+def test_the_attempt_changes_with_the_spec_and_with_a_request() -> None:
+    each = task()
+    assert "3/" == each.attempt
+    asked = msgspec.structs.replace(
+        each, metadata=msgspec.structs.replace(each.metadata, annotations={"pantala.dev/requested-at": "now"})
+    )
+    assert "3/now" == asked.attempt
+
+
+def test_a_task_whose_secret_vanished_keeps_what_it_has_and_gets_no_more() -> None:
+    """Else the loss of a Secret would take files off nodes."""
+    each = task(headersFrom={"secretRef": {"name": "s"}}, status={"taskID": "f" * 64})
+    problem = statement.origin(each, Absent())
+    wanted = statement.wanted(each, problem, "ns/t", Targets(("a",)), suspended=False)
+    assert wanted is not None
+    assert ("f" * 64, {}, True, ("a",)) == (wanted.task_id, wanted.headers, wanted.suspended, wanted.peers)
+    fresh = task(headersFrom={"secretRef": {"name": "s"}})
+    assert statement.wanted(fresh, problem, "ns/t", Targets(("a",)), suspended=False) is None
+
+
+def claim(uid: str, minute: int, *nodes: str, path: str = "p", content: str = "") -> Claim:
+    return Claim(uid, f"ns/{uid}", path, content or uid, frozenset(nodes), datetime(2026, 1, 1, 0, minute, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("rival", "wins"),
+    [
+        (claim("r", 0, "a"), True),
+        (claim("r", 2, "a"), False),
+        (claim("r", 0, "b"), False),
+        (claim("r", 0, "a", path="q"), False),
+        (claim("r", 0, "a", content="mine"), False),
+        (claim("a", 1, "a"), True),
+        (claim("z", 1, "a"), False),
+    ],
+    ids=["older", "younger", "other node", "other path", "same content", "same age, first name", "same age, last name"],
+)
+def test_the_older_task_has_the_path(rival: Claim, wins: bool) -> None:
+    mine = claim("m", 1, "a", content="mine")
+    assert (rival if wins else None) == statement.winner(mine, {"m": mine, rival.uid: rival})

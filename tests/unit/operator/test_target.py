@@ -1,0 +1,143 @@
+"""Which nodes get a file."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_operator.reconcile.target import PeerState, choose
+from pantala_operator.resources import Metadata, Node, NodeSpec, Taint, Target, Toleration
+
+CONNECTED = PeerState(connected=True)
+CORDON = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
+UNREACHABLE = Taint("node.kubernetes.io/unreachable", "NoExecute")
+GPU = Taint("gpu", "NoSchedule", "yes")
+
+
+def node(name: str, *taints: Taint, cordoned: bool = False, **labels: str) -> Node:
+    return Node(Metadata(name, labels=labels), NodeSpec(taints, cordoned))
+
+
+def nodes(*items: Node) -> dict[str, Node]:
+    return {item.metadata.name: item for item in items}
+
+
+def chosen(target: Target, *items: Node, holders: frozenset[str] = frozenset(), **peers: PeerState) -> tuple[str, ...]:
+    known = {item.metadata.name: CONNECTED for item in items} | peers
+    return choose(target, "uid", nodes(*items), known, holders).wanted
+
+
+def test_without_a_target_every_node_with_a_peer() -> None:
+    cluster = nodes(node("a"), node("b"), node("c"))
+    targets = choose(Target(), "uid", cluster, {"a": CONNECTED, "b": CONNECTED, "gone": CONNECTED}, frozenset())
+    assert (("a", "b"), {"a", "b"}) == (targets.wanted, targets.desired)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (Target(node_selector={"disk": "ssd"}), ("a", "b")),
+        (Target(node_selector={"disk": "ssd", "zone": "1"}), ("a",)),
+        (Target(names=("b", "nobody")), ("b",)),
+        (Target(names=("c",), node_selector={"disk": "ssd"}), ()),
+        (Target(percentage=50), 2),
+        (Target(percentage=1), 1),
+        (Target(percentage=100), ("a", "b", "c")),
+        (Target(count=2), 2),
+        (Target(count=9), ("a", "b", "c")),
+    ],
+)
+def test_selection(target: Target, expected: tuple[str, ...] | int) -> None:
+    found = chosen(target, node("a", disk="ssd", zone="1"), node("b", disk="ssd"), node("c"))
+    assert expected == (found if isinstance(expected, tuple) else len(found))
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerated"),
+    [
+        (Toleration("gpu", "Equal", "yes", "NoSchedule"), True),
+        (Toleration("gpu", "Equal", "no"), False),
+        (Toleration("gpu", "Exists"), True),
+        (Toleration("", "Exists"), True),
+        (Toleration("gpu", "Exists", effect="NoExecute"), False),
+        (Toleration("other", "Exists"), False),
+    ],
+)
+def test_tolerations_are_those_of_pods(toleration: Toleration, tolerated: bool) -> None:
+    assert () == chosen(Target(), node("a", GPU))
+    assert (("a",) if tolerated else ()) == chosen(Target(tolerations=(toleration,)), node("a", GPU))
+
+
+@pytest.mark.parametrize("closed", [node("a", CORDON), node("a", cordoned=True), node("a", GPU)])
+def test_a_closed_node_gets_nothing_new_and_keeps_what_it_has(closed: Node) -> None:
+    assert () == chosen(Target(), closed)
+    assert ("a",) == chosen(Target(), closed, holders=frozenset({"a"}))
+
+
+def test_a_closed_peer_gets_nothing_new_and_keeps_what_it_has() -> None:
+    closed = PeerState(connected=True, unschedulable=True)
+    assert () == chosen(Target(), node("a"), a=closed)
+    assert ("a",) == chosen(Target(), node("a"), holders=frozenset({"a"}), a=closed)
+
+
+def test_a_preference_keeps_nothing_away() -> None:
+    assert ("a",) == chosen(Target(), node("a", Taint("soft", "PreferNoSchedule")))
+
+
+def test_an_unreachable_node_keeps_its_file_but_is_not_waited_for() -> None:
+    cluster = nodes(node("a"), node("b", UNREACHABLE))
+    peers = {"a": CONNECTED, "b": PeerState(connected=False)}
+    targets = choose(Target(), "uid", cluster, peers, frozenset())
+    assert (("a", "b"), {"a"}) == (targets.wanted, targets.desired)
+    targets = choose(Target(), "uid", cluster, peers, frozenset({"b"}))
+    assert {"a", "b"} == targets.desired
+
+
+def test_a_cordoned_node_whose_peer_is_away_keeps_what_it_may_have() -> None:
+    """Operator, supernode and peers may all restart at once: nobody knows then who has the file."""
+    targets = choose(Target(), "uid", nodes(node("a", CORDON)), {"a": PeerState()}, frozenset())
+    assert (("a",), frozenset()) == (targets.wanted, targets.desired)
+
+
+def test_a_limit_prefers_those_who_have_the_file_then_those_who_can_have_it() -> None:
+    cluster = [node(name) for name in "abcdef"]
+    for holder in "abcdef":
+        assert (holder,) == chosen(Target(count=1), *cluster, holders=frozenset({holder}))
+    ill = [node("a"), *(node(name, UNREACHABLE) for name in "bcdef")]
+    assert ("a",) == chosen(Target(count=1), *ill)
+
+
+@pytest.mark.parametrize(
+    ("target", "known", "says"),
+    [
+        (Target(names=("z",)), {"a": CONNECTED}, "None of the cluster's 1 node matches"),
+        (Target(), {}, "no peer runs there"),
+        (Target(), {"a": PeerState(connected=True, unschedulable=True)}, "keep the file away"),
+    ],
+)
+def test_why_no_node(target: Target, known: dict[str, PeerState], says: str) -> None:
+    assert says in choose(target, "uid", nodes(node("a")), known, frozenset()).why_none
+
+
+NAMES = st.frozensets(st.sampled_from("abcdefgh"))
+
+
+@given(NAMES, NAMES, st.integers(1, 9), st.randoms())
+def test_the_choice_depends_on_nothing_else(
+    here: frozenset[str], holders: frozenset[str], count: int, order: object
+) -> None:
+    """Neither on the order in which nodes became known nor on what was chosen before; holders come first."""
+    names = sorted(here)
+    order.shuffle(names)
+    one = chosen(Target(count=count), *(node(name) for name in sorted(here)), holders=holders)
+    assert one == chosen(Target(count=count), *(node(name) for name in names), holders=holders)
+    assert min(count, len(here)) == len(one)
+    assert min(count, len(here & holders)) == len(set(one) & holders)
+
+
+@given(NAMES, st.integers(1, 8))
+def test_a_new_node_moves_at_most_one(here: frozenset[str], count: int) -> None:
+    before = set(chosen(Target(count=count), *(node(name) for name in here)))
+    after = set(chosen(Target(count=count), *(node(name) for name in here | {"new"})))
+    assert len(before - after) <= 1
