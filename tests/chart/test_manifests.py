@@ -147,9 +147,10 @@ def test_what_an_uninstall_keeps_is_said_by_a_hook_in_the_words_of_the_values(re
         assert job["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-succeeded"
         _, *arguments = job["spec"]["template"]["spec"]["containers"][0]["command"]
         said = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
-        assert "rm -rf /srv/pantala\n" in said
-        assert "delete -n pantala-system pvc data-pantala-supernode-0\n" in said
-        assert keep == ("kubectl delete crd tasks.pantala.dev peers.pantala.dev\n" in said)
+        assert len(said.splitlines()) == 1
+        assert "`rm -rf /srv/pantala`" in said
+        assert "`kubectl delete -n pantala-system pvc data-pantala-supernode-0`" in said
+        assert keep == ("`kubectl delete crd tasks.pantala.dev peers.pantala.dev`" in said)
 
 
 @pytest.mark.parametrize("component", ["operator", "supernode", "peer"])

@@ -1,14 +1,10 @@
-{{/* What an uninstall keeps: said by NOTES.txt beforehand and by the uninstall itself. */}}
+{{/* What an uninstall keeps, as one line: Helm shows a hook's words as one field of a log line. */}}
 {{- define "pantala.kept" -}}
-Pantala is uninstalled. This is kept:
-- On each node, {{ .Values.peer.root }}: the published files in files/, their pieces in cache/.
-  Remove it on the nodes: rm -rf {{ .Values.peer.root }}
-{{- if and .Values.crds.enabled .Values.crds.keep }}
-- The CustomResourceDefinitions, with all Tasks and Peers.
-  Remove them: kubectl delete crd tasks.pantala.dev peers.pantala.dev
+{{- $root := .Values.peer.root }}
+{{- $claim := printf "data-%s-0" (include "pantala.componentName" (list . "supernode")) -}}
+Pantala is uninstalled. Each node keeps {{ $root }}, with the published files and their pieces: remove it there with `rm -rf {{ $root }}`.
+{{- if and .Values.crds.enabled .Values.crds.keep }} The cluster keeps the CustomResourceDefinitions, with all Tasks and Peers: remove them with `kubectl delete crd tasks.pantala.dev peers.pantala.dev`.
 {{- end }}
-{{- if and .Values.supernode.persistence.enabled (eq .Values.supernode.persistence.whenDeleted "Retain") }}
-- The supernode's volume claim data-{{ include "pantala.componentName" (list . "supernode") }}-0.
-  Remove it: kubectl delete -n {{ .Release.Namespace }} pvc data-{{ include "pantala.componentName" (list . "supernode") }}-0
+{{- if and .Values.supernode.persistence.enabled (eq .Values.supernode.persistence.whenDeleted "Retain") }} The cluster keeps the supernode's volume: remove it with `kubectl delete -n {{ .Release.Namespace }} pvc {{ $claim }}`.
 {{- end }}
 {{- end }}
