@@ -1,0 +1,185 @@
+"""The process dies, the power goes or the disk refuses, at each operation on the volume: nothing shown is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import pantala_pieces.file
+from pantala_pieces.store import PieceStore
+from pantala_protocol import task_id
+from pantala_protocol.ranges import members
+from pantala_protocol.statement import CDNStatus
+from pantala_supernode.cdn.copy import Copy, FetchOrder
+from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
+from pantala_supernode.cdn.manager import CDNManager
+
+PIECE = 128 * 1024
+CONTENT = Content(random.Random(0).randbytes(5 * PIECE + 7), '"v1"')
+UNKNOWN = Content(random.Random(1).randbytes(3 * 1024 * 1024 + 7), '"v1"')
+TASK = task_id.compute("test")
+ORDER = FetchOrder(TASK, "http://origin/file")
+
+
+class CrashError(BaseException):
+    """The process is dead; nothing catches this."""
+
+
+class Disk:
+    """The operating system as the store sees it; something happens at operation number ``at``.
+
+    A crash ends every later operation too. With ``power`` it also takes back what was written and not synced.
+    """
+
+    WATCHED = frozenset({"pwrite", "write", "fdatasync", "fsync", "ftruncate", "posix_fallocate", "open"})
+
+    def __init__(self, at: int, *, error: int | None = None, power: bool = False) -> None:
+        self.count = 0
+        self.crashed = False
+        self._at = at
+        self._error = error
+        self._power = power
+        self._unsynced: list[tuple[str, int, bytes, int]] = []
+
+    def __getattr__(self, name: str) -> object:
+        real = getattr(os, name)
+        if name not in self.WATCHED:
+            return real
+
+        def operation(*arguments: object) -> object:
+            self._happen()
+            if name in ("pwrite", "write"):
+                self._remember(*arguments)  # type: ignore[arg-type]
+            result = real(*arguments)
+            if name in ("fdatasync", "fsync"):
+                path = _path(arguments[0])
+                self._unsynced = [written for written in self._unsynced if written[0] != path]
+            return result
+
+        return operation
+
+    def _happen(self) -> None:
+        self.count += 1
+        if self.crashed or (self.count > self._at and self._error is None):
+            self._crash()
+        if self.count == self._at + 1 and self._error is not None:
+            raise OSError(self._error, os.strerror(self._error))
+
+    def _remember(self, fd: int, data: bytes, offset: int | None = None) -> None:
+        path, size = _path(fd), os.fstat(fd).st_size
+        start = size if offset is None else offset
+        self._unsynced.append((path, start, os.pread(fd, len(data), start), size))
+
+    def _crash(self) -> None:
+        if self._power and not self.crashed:
+            for path, start, before, size in reversed(self._unsynced):
+                with Path(path).open("r+b") as file:
+                    file.seek(start)
+                    file.write(before)
+                    file.truncate(size)
+        self.crashed = True
+        raise CrashError
+
+
+def _path(fd: object) -> str:
+    return str(Path(f"/proc/self/fd/{fd}").readlink())
+
+
+@contextmanager
+def disk(monkeypatch: pytest.MonkeyPatch, it: Disk) -> Iterator[Disk]:
+    with monkeypatch.context() as patch:
+        patch.setattr(pantala_pieces.file, "os", it)
+        yield it
+
+
+class Run:
+    """One life of a CDN."""
+
+    def __init__(self, directory: Path, source: FakeSource) -> None:
+        self.store = PieceStore(directory, durable=True)
+        self.shown: dict[str, int] = {}
+        self.changed = asyncio.Event()
+        self.cdn = CDNManager(
+            self.store, source, on_change=self._look, rng=random.SystemRandom(), sleep=lambda _: asyncio.sleep(0)
+        )
+
+    def _look(self, _: str) -> None:
+        copy = self.cdn.status(TASK)
+        self.shown[copy.generation] = copy.cached
+        self.changed.set()
+
+    async def until_done(self, it: Disk | None = None) -> Copy:
+        """Run until the copy is whole or the disk crashed."""
+        async with asyncio.timeout(20):
+            await self.cdn.recover()
+            self.cdn.trigger(ORDER)
+            while self.cdn.status(TASK).status is not CDNStatus.SUCCESS and not (it and it.crashed):  # noqa: ASYNC110 - a crash tells nobody
+                await asyncio.sleep(0)
+        copy = self.cdn.status(TASK)
+        await self.cdn.close()
+        return copy
+
+
+async def check_after_a_crash(directory: Path, content: Content, step: Step, it: Disk, shown: dict[str, int]) -> None:
+    source = FakeSource(content, [step])
+    after = Run(directory, source)
+    await after.cdn.recover()
+    found = after.cdn.status(TASK)
+    assert shown.get(found.generation, 0) & ~found.cached == 0, f"a piece was lost by a crash at operation {it.count}"
+    assert not any(mask for generation, mask in shown.items() if generation != found.generation)
+    for piece in members(found.cached):
+        data = content.data[piece * found.piece_size : (piece + 1) * found.piece_size]
+        assert hashlib.sha256(data).digest() == after.cdn.piece_digest(TASK, piece)
+    copy = await after.until_done()
+    assert f"sha256:{hashlib.sha256(content.data).hexdigest()}" == copy.digest
+    file = after.store.get(TASK)
+    assert file is not None
+    assert content.data == file.path.read_bytes()
+    assert len(content.data) - found.cached.bit_count() * found.piece_size <= source.sent <= len(content.data)
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["kill", "power cut"])
+@pytest.mark.parametrize(
+    ("content", "step"), [(CONTENT, Step()), (UNKNOWN, Step(length_known=False))], ids=["known", "unknown length"]
+)
+async def test_a_crash_at_any_operation_loses_and_spoils_nothing_that_was_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Content, step: Step, *, power: bool
+) -> None:
+    for at in range(500):
+        directory = tmp_path / str(at)
+        with disk(monkeypatch, Disk(at, power=power)) as it:
+            life = Run(directory, FakeSource(content, [step]))
+            try:
+                await life.until_done(it)
+            except CrashError:
+                await life.cdn.close()
+        if not it.crashed:
+            assert at > 10
+            return
+        await check_after_a_crash(directory, content, step, it, life.shown)
+    raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT], ids=["EIO", "ENOSPC", "EDQUOT"])
+async def test_an_error_at_any_operation_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    for at in range(500):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        with disk(monkeypatch, Disk(at, error=error)) as it:
+            life = Run(directory, FakeSource(CONTENT))
+            copy = await life.until_done()
+            file = life.store.get(TASK)
+        assert file is not None
+        assert CONTENT.data == file.path.read_bytes()
+        assert f"sha256:{hashlib.sha256(CONTENT.data).hexdigest()}" == copy.digest
+        if it.count <= at:
+            return
+    raise AssertionError("it never came to its end")

@@ -1,0 +1,185 @@
+"""What the HTTP adapter asks for, and what it takes an answer for."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import time
+from dataclasses import replace
+
+import pytest
+
+from pantala_supernode import errors
+from pantala_supernode.cdn import refusal
+from pantala_supernode.cdn.http_source import HTTPSource
+from pantala_supernode.cdn.source import Answer, Resume
+from testbed.origin import Behaviour, Bytes, Generated, Origin
+
+BODY = Generated(300_000)
+ETAG = f'"{BODY.etag}"'
+
+
+async def ask(
+    how: Behaviour, resume: Resume | None = None, headers: dict[str, str] | None = None
+) -> tuple[Answer, bytes, dict[str, str]]:
+    """What one request gets: the answer, the body, and the request's headers as the origin saw them."""
+    async with Origin() as origin, HTTPSource() as source:
+        origin.serve("/file", BODY, always=how)
+        async with source.open(origin.url("/file?x=%2F&y=a+b"), headers or {}, resume) as answer:
+            body = b"".join([chunk async for chunk in answer.chunks])
+        return answer, body, origin.log[0].headers
+
+
+async def test_the_whole_is_asked_for_without_compression_and_condition() -> None:
+    answer, body, headers = await ask(Behaviour(), headers={"X-Token": "t", "Range": "bytes=1-2", "if-range": "x"})
+    assert (BODY.size, 0, ETAG, True) == (answer.length, answer.offset, answer.etag, answer.framed)
+    assert BODY.read(0, BODY.size) == body
+    assert ("identity", "t") == (headers["accept-encoding"], headers["x-token"])
+    assert not {"range", "if-range", "cookie"} & set(headers)
+
+
+async def test_the_rest_is_asked_for_on_condition() -> None:
+    answer, body, headers = await ask(Behaviour(), Resume(1000, None, ETAG))
+    assert (BODY.size, 1000) == (answer.length, answer.offset)
+    assert BODY.read(1000, BODY.size) == body
+    assert ("bytes=1000-", ETAG) == (headers["range"], headers["if-range"])
+
+
+async def test_a_part_is_asked_for_by_its_ends() -> None:
+    answer, body, headers = await ask(Behaviour(), Resume(1000, 1500, ETAG))
+    assert (BODY.size, BODY.read(1000, 500)) == (answer.length, body)
+    assert headers["range"] == "bytes=1000-1499"
+
+
+async def test_without_range_support_the_whole_comes() -> None:
+    answer, body, _ = await ask(Behaviour(ranges=False), Resume(1000, None, ETAG))
+    assert (0, BODY.size) == (answer.offset, len(body))
+
+
+@pytest.mark.parametrize(
+    ("how", "etag", "modified"),
+    [("all", True, True), ("weak", False, False), ("modified", False, True), ("none", False, False)],
+)
+async def test_only_strong_validators_count(how: str, *, etag: bool, modified: bool) -> None:
+    answer, _, _ = await ask(Behaviour(validators=how))  # type: ignore[arg-type]
+    assert (etag, modified, etag or modified) == (bool(answer.etag), bool(answer.last_modified), bool(answer.validator))
+
+
+async def test_a_last_modified_of_this_very_second_tells_nothing() -> None:
+    now = email.utils.formatdate(time.time(), usegmt=True)
+    answer, _, _ = await ask(Behaviour(validators="none", headers={"Last-Modified": now}))
+    assert answer.last_modified == ""
+
+
+@pytest.mark.parametrize(("framing", "framed"), [("chunked", True), ("close", False)])
+async def test_an_unannounced_length_is_not_known(framing: str, *, framed: bool) -> None:
+    answer, body, _ = await ask(Behaviour(framing=framing))  # type: ignore[arg-type]
+    assert (None, framed, BODY.size) == (answer.length, answer.framed, len(body))
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        "",
+        "bytes 0-299999/300000",
+        "bytes 1000-299999/1000",
+        "bytes 1000-500/300000",
+        "bytes */300000",
+        "1000-",
+        "items 1000-299999/300000",
+    ],
+)
+async def test_a_range_that_was_not_asked_for_is_refused(content_range: str) -> None:
+    with pytest.raises((errors.SourceProtocolError, errors.LengthMismatchError)):
+        await ask(Behaviour(headers={"Content-Range": content_range}), Resume(1000, None, ETAG))
+
+
+async def test_206_without_a_question_is_refused() -> None:
+    with pytest.raises(errors.SourceProtocolError):
+        await ask(Behaviour(status=206, headers={"Content-Range": "bytes 0-3/4"}))
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("how", [Behaviour(reset_after=1000), Behaviour(close_after=1000)])
+async def test_a_cut_is_an_interruption(how: Behaviour, framing: str) -> None:
+    with pytest.raises(errors.SourceInterruptedError):
+        await ask(replace(how, framing=framing))  # type: ignore[arg-type]
+
+
+async def test_a_body_longer_than_announced_is_said_so() -> None:
+    with pytest.raises(errors.LengthMismatchError, match="more than the"):
+        await ask(Behaviour(announced=-200))
+
+
+async def garbage(text: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(text)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
+    async with server, HTTPSource() as source, source.open(url, {}) as given:
+        [chunk async for chunk in given.chunks]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbody",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_breaks_the_protocol_and_is_not_repeated_in_the_message(text: bytes) -> None:
+    with pytest.raises(errors.SourceProtocolError) as caught:
+        await garbage(text)
+    assert "SSH" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+async def test_a_connection_closed_without_an_answer_is_an_interruption() -> None:
+    with pytest.raises(errors.SourceInterruptedError):
+        await garbage(b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5", 5.0), ("999999", 3600.0), ("soon", None), ("", None), ("-5", None), ("\u0665", None)],
+)
+def test_retry_after_is_read_in_seconds(text: str, expected: float | None) -> None:
+    with pytest.raises(errors.SourceAnswerError) as caught:
+        refusal.raise_for_status(503, {"Retry-After": text}, "http://x/")  # type: ignore[arg-type]
+    assert expected == caught.value.retry_after
+
+
+def test_retry_after_is_read_as_a_date() -> None:
+    with pytest.raises(errors.SourceAnswerError) as caught:
+        refusal.raise_for_status(429, {"Retry-After": email.utils.formatdate(time.time() + 100)}, "x")  # type: ignore[arg-type]
+    assert caught.value.retry_after is not None
+    assert 90 < caught.value.retry_after <= 100
+
+
+async def test_the_spelling_of_a_signed_url_is_kept() -> None:
+    lines: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(await reader.readline())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a%2Fb?sig=a%2Bb%3D+c#part"
+    async with server, HTTPSource() as source, source.open(url, {}):
+        pass
+    assert [b"GET /a%2Fb?sig=a%2Bb%3D+c HTTP/1.1\r\n"] == lines
+
+
+async def test_an_empty_body_is_a_body() -> None:
+    async with Origin() as origin, HTTPSource() as source:
+        origin.serve("/file", Bytes(b""))
+        async with source.open(origin.url("/file"), {}) as answer:
+            assert (0, []) == (answer.length, [chunk async for chunk in answer.chunks])

@@ -1,0 +1,226 @@
+"""The parts of the CDN, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_pieces.errors import StoreError, StoreFullError
+from pantala_protocol.reasons import Reason, Retry
+from pantala_supernode import errors
+from pantala_supernode.cdn.cutter import Cutter
+from pantala_supernode.cdn.gate import Gate
+from pantala_supernode.cdn.history import History
+from pantala_supernode.cdn.lane import Lane
+from pantala_supernode.cdn.pipeline import Pipeline
+from pantala_supernode.cdn.retry import LATER_DELAY, MAX_DELAY, MAX_RESTARTS, RetryBudget
+
+
+@given(
+    data=st.binary(max_size=200),
+    piece_size=st.integers(1, 50),
+    first=st.integers(0, 5),
+    known=st.booleans(),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+)
+def test_the_pieces_of_a_stream_join_to_the_stream(
+    data: bytes, piece_size: int, first: int, cuts: list[int], *, known: bool
+) -> None:
+    start = first * piece_size
+    cutter = Cutter(piece_size, start, start + len(data) if known else None)
+    edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
+    pieces = [piece for a, b in itertools.pairwise(edges) for piece in cutter.cut(memoryview(data)[a:b])]
+    assert data == b"".join(piece for _, piece in pieces) + bytes(cutter.rest)
+    assert [first + n for n in range(len(pieces))] == [number for number, _ in pieces]
+    assert all(len(piece) == piece_size for _, piece in pieces[:-1])
+    assert start + len(data) == cutter.position
+    assert known == cutter.done
+    assert not known or not cutter.rest
+
+
+def test_bytes_behind_the_end_are_counted_and_not_kept() -> None:
+    cutter = Cutter(4, 4, 10)
+    assert [(1, b"abcd"), (2, b"ef")] == [(n, bytes(piece)) for n, piece in cutter.cut(memoryview(b"abcdefXYZ"))]
+    assert (10, 3, True) == (cutter.position, cutter.surplus, cutter.done)
+
+
+async def test_the_gate_lets_the_highest_priority_in_first_and_never_too_many() -> None:
+    gate, order, inside = Gate(2), [], 0
+
+    async def visit(name: str, priority: int) -> None:
+        nonlocal inside
+        async with gate.place(priority):
+            inside += 1
+            assert inside <= 2
+            order.append(name)
+            await asyncio.sleep(0.01)
+            inside -= 1
+
+    first = [asyncio.create_task(visit(name, 0)) for name in "ab"]
+    await asyncio.sleep(0)
+    rest = [asyncio.create_task(visit(name, priority)) for name, priority in (("c", 0), ("d", 5), ("e", 0), ("f", 9))]
+    await asyncio.sleep(0)
+    await asyncio.gather(*first, *rest)
+    assert list("abfdce") == order
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_cancelled_visitor_keeps_no_place(seed: int) -> None:
+    gate, rng = Gate(1), random.Random(seed)
+
+    async def visit() -> None:
+        async with gate.place(0):
+            await asyncio.sleep(0)
+
+    visitors = [asyncio.create_task(visit()) for _ in range(20)]
+    for _ in range(15):
+        await asyncio.sleep(0)
+        rng.choice(visitors).cancel()
+    await asyncio.gather(*visitors, return_exceptions=True)
+    async with asyncio.timeout(1), gate.place(0):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [(StoreFullError, errors.VolumeFullError), (StoreError, errors.VolumeFailedError)]
+)
+async def test_the_stores_errors_become_the_volumes(
+    raised: type[StoreError], expected: type[errors.SupernodeError]
+) -> None:
+    def job() -> None:
+        raise raised("write data: it said no")
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(expected, match="it said no"):
+        await Lane(threads).run(job)
+
+
+async def test_a_job_that_began_is_waited_for_and_jobs_never_overlap() -> None:
+    release, log = Event(), []
+
+    def slow() -> None:
+        release.wait(5)
+        log.append("slow")
+
+    with ThreadPoolExecutor(4) as threads:
+        lane = Lane(threads)
+        first = asyncio.create_task(lane.run(slow))
+        second = asyncio.create_task(lane.run(lambda: log.append("second")))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.sleep(0.01)
+        assert not first.done()
+        release.set()
+        await asyncio.gather(first, second, return_exceptions=True)
+    assert first.cancelled()
+    assert ["slow", "second"] == log
+
+
+async def test_the_pipeline_groups_what_came_meanwhile_and_bounds_what_waits() -> None:
+    groups: list[list[int]] = []
+    going = asyncio.Event()
+
+    async def keep(pieces: dict[int, bytearray]) -> None:
+        groups.append(sorted(pieces))
+        await going.wait()
+
+    pipeline = Pipeline(keep, bound=40)
+    for number in range(4):
+        await pipeline.give(number, bytearray(10))
+    fifth = asyncio.create_task(pipeline.give(4, bytearray(10)))
+    await asyncio.sleep(0.01)
+    assert not fifth.done()
+    going.set()
+    await fifth
+    await pipeline.drain()
+    assert [0, 1, 2, 3, 4] == [number for group in groups for number in group]
+    assert len(groups) < 5
+
+
+async def test_the_pipeline_takes_a_piece_that_is_larger_than_its_bound() -> None:
+    kept: dict[int, bytearray] = {}
+
+    async def keep(pieces: dict[int, bytearray]) -> None:
+        kept.update(pieces)
+
+    pipeline = Pipeline(keep, bound=1)
+    for number in range(3):
+        await pipeline.give(number, bytearray(10))
+    await pipeline.drain()
+    assert [0, 1, 2] == list(kept)
+
+
+async def test_what_the_disk_refuses_ends_the_giving() -> None:
+    async def keep(_: dict[int, bytearray]) -> None:
+        raise errors.VolumeFullError("no room")
+
+    pipeline = Pipeline(keep, bound=10)
+    await pipeline.give(0, bytearray(10))
+    with pytest.raises(errors.VolumeFullError):
+        await pipeline.give(1, bytearray(10))
+    with pytest.raises(errors.VolumeFullError):
+        await pipeline.drain()
+
+
+class Middle(random.Random):
+    """Chance that always takes the upper end."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """The upper end."""
+        return b
+
+
+def delays(error: errors.SupernodeError, limit: int | None, times: int) -> list[float | None]:
+    budget = RetryBudget()
+    return [budget.delay(error, limit, Middle()) for _ in range(times)]
+
+
+def test_passing_failures_are_tried_again_ever_more_rarely() -> None:
+    error = errors.SourceRefusedError("refused")
+    assert [0.5, 1, 2, 4, 8, 16, 32, 60, 60] == delays(error, None, 9)
+    assert [0.5, 1, None] == delays(error, 2, 3)
+    assert [None] == delays(error, 0, 1)
+    assert MAX_DELAY == delays(error, None, 2000)[-1]
+
+
+def test_the_origin_says_when_to_come_again() -> None:
+    assert [90.0] == delays(errors.SourceAnswerError("busy", retry_after=90.0), None, 1)
+    assert [LATER_DELAY] == delays(errors.SourceForbiddenError("no", retry_after=1.0), 0, 1)
+
+
+def test_the_volumes_failures_do_not_count_against_the_origin() -> None:
+    assert None not in delays(errors.VolumeFullError("full"), 0, 5)
+
+
+def test_what_cannot_get_better_by_itself_is_not_tried_again() -> None:
+    assert [None] == delays(errors.DigestMismatchError("wrong"), None, 1)
+    assert [None] == delays(errors.SourceDeniedError("denied"), None, 1)
+
+
+def test_an_origin_that_contradicts_itself_is_given_up() -> None:
+    budget = RetryBudget(restarts=MAX_RESTARTS)
+    error = errors.SourceChangedError("changed")
+    assert budget.delay(error, None, Middle()) is not None
+    budget.restarts += 1
+    assert budget.delay(error, None, Middle()) is None
+
+
+def test_cuts_at_one_byte_are_counted_and_cuts_elsewhere_begin_anew() -> None:
+    history = History()
+    assert [1, 2, 1, 1, 2] == [history.cut(position) for position in (7, 7, 8, 7, 7)]
+
+
+def test_every_error_has_a_reason_that_says_what_to_do() -> None:
+    def tree(kind: type[errors.SupernodeError]) -> list[type[errors.SupernodeError]]:
+        return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+
+    for kind in tree(errors.SupernodeError):
+        assert kind.reason in Reason
+        assert kind.reason.retry in Retry
+        assert kind.__name__ in (errors.__doc__ or "")
