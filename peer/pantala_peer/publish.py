@@ -35,7 +35,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def components(path: str) -> list[str]:
     """The names of a path below the root. Raises :class:`OutsideRootError` for all that is not plainly below it."""
     names = path.split("/")
-    if not path or len(os.fsencode(path)) > _MAX_PATH or not path.isprintable():
+    if not path or not path.isprintable() or len(os.fsencode(path)) > _MAX_PATH:
         raise OutsideRootError(f"{path[:100]!r} is not a path below the root")
     for name in names:
         if name in ("", ".", "..") or len(os.fsencode(name)) > _MAX_NAME or name.startswith(_TEMPORARY):

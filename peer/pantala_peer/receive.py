@@ -167,7 +167,10 @@ class Connection(asyncio.BufferedProtocol):
         left = self._asked.size - self._got
         self._wake_for(min(left, _WAKE_AT) if left else 1)
         if not left and self._answer is not None and not self._answer.done():
-            self._body, self._filled = None, 0  # back to the head's buffer, empty, or the end of an idle connection fails
+            self._body, self._filled = (
+                None,
+                0,
+            )  # back to the head's buffer, empty, or the end of an idle connection fails
             self._answer.set_result(None)
 
     def _wake_for(self, count: int) -> None:

@@ -1,0 +1,393 @@
+"""Published files: below the root, in one step, and nothing that is not ours is touched."""
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pantala_peer.errors import ConflictError, DeliveryError, OutsideRootError
+from pantala_peer.publish import Publisher, Wanted, check_root, components
+from pantala_pieces.errors import StoreError
+
+TASK, OTHER = "a" * 64, "b" * 64
+CONTENT = b"the whole file"
+
+
+class Node:
+    """One root with a file in its cache."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.files = root / "files"
+        check_root(root)
+        (root / "cache").mkdir(exist_ok=True)
+        self.publisher = self.opened()
+
+    def opened(self) -> Publisher:
+        publisher = Publisher(self.root)
+        publisher.open()
+        return publisher
+
+    def source(self, name: str = "data", content: bytes = CONTENT) -> Path:
+        path = self.root / "cache" / name
+        if not path.exists():
+            path.write_bytes(content)
+        return path
+
+    def publish(self, path: str, task: str = TASK, name: str = "data", content: bytes = CONTENT) -> None:
+        self.publisher.publish(Wanted(path, task, self.source(name, content), hashlib.sha256(content).hexdigest()))
+
+    def tree(self) -> list[str]:
+        return sorted(str(path.relative_to(self.files)) for path in self.files.rglob("*"))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path / "root")
+
+
+def snapshot(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything below a directory: type and mode, content or target."""
+    found: dict[str, tuple[int, bytes]] = {}
+    for path in sorted(directory.rglob("*")):
+        status = path.lstat()
+        target = os.fsencode(path.readlink()) if path.is_symlink() else b""
+        found[str(path)] = (status.st_mode, target or (path.read_bytes() if path.is_file() else b""))
+    return found
+
+
+TRAVERSALS = [
+    "",
+    "/",
+    "/etc/passwd",
+    "..",
+    ".",
+    "../x",
+    "a/../../x",
+    "a/..",
+    "./a",
+    "a/./b",
+    "a//b",
+    "a/",
+    "//a",
+    "a\0b",
+    "a\nb",
+    "..\0",
+    "a/" * 3000 + "b",
+    "x" * 256,
+    "ä" * 128,
+    ".pantala-0123",
+    "a/.pantala-x/b",
+    "\ud800",
+    "a\u202eb",
+]
+
+
+@pytest.mark.parametrize("path", TRAVERSALS)
+def test_a12_a_path_that_is_not_plainly_below_the_root_is_refused(node: Node, path: str) -> None:
+    with pytest.raises(OutsideRootError):
+        node.publish(path)
+    assert [] == node.tree()
+
+
+@pytest.mark.parametrize(
+    "path", ["%2e%2e/x", "%252e%252e%252fx", "..\\x", "...", "..a/b..", "~/x", "-rf", "a b", "$(x)"]
+)
+def test_a12_odd_names_are_just_names(node: Node, tmp_path: Path, path: str) -> None:
+    outside = set(tmp_path.iterdir())
+    node.publish(path)
+    assert CONTENT == (node.files / path).read_bytes()
+    assert outside == set(tmp_path.iterdir())
+
+
+@given(st.text(max_size=40))
+@example("a/b")
+def test_a_path_has_only_plain_components_or_is_refused(path: str) -> None:
+    try:
+        names = components(path)
+    except OutsideRootError:
+        return
+    assert path == "/".join(names)
+    assert not {"", ".", ".."} & set(names)
+
+
+def test_a_file_appears_read_only_and_shares_the_disk(node: Node) -> None:
+    node.publish("a/b/file")
+    published = node.files / "a/b/file"
+    assert CONTENT == published.read_bytes()
+    assert published.stat().st_mode & 0o777 == 0o444
+    assert published.samefile(node.source())
+
+
+def test_publishing_again_changes_nothing(node: Node) -> None:
+    node.publish("a/file")
+    before = snapshot(node.root)
+    node.publish("a/file")
+    assert before == snapshot(node.root)
+
+
+def test_unpublishing_removes_the_file_and_the_directories_that_were_made(node: Node) -> None:
+    (node.files / "theirs").mkdir()
+    node.publish("theirs/ours/file")
+    node.publisher.unpublish("theirs/ours/file")
+    assert ["theirs"] == node.tree()
+    assert set() == node.publisher.tasks()
+
+
+def test_the_last_file_to_go_removes_a_shared_directory(node: Node) -> None:
+    node.publish("d/e/one")
+    node.publish("d/two", OTHER)
+    node.publisher.unpublish("d/e/one")
+    assert ["d", "d/two"] == node.tree()
+    node.publisher.unpublish("d/two")
+    assert [] == node.tree()
+
+
+def test_a_directory_with_something_else_in_it_stays(node: Node) -> None:
+    node.publish("d/file")
+    (node.files / "d/theirs").touch()
+    node.publisher.unpublish("d/file")
+    assert ["d", "d/theirs"] == node.tree()
+
+
+def test_what_was_published_is_known_after_a_restart(node: Node) -> None:
+    node.publish("d/file")
+    node.publisher = node.opened()
+    assert ["d/file"] == node.publisher.paths(TASK)
+    node.publish("d/file")
+    node.publisher.unpublish("d/file")
+    assert [] == node.tree()
+
+
+def test_a_new_content_replaces_ours_in_one_step(node: Node) -> None:
+    node.publish("file")
+    with (node.files / "file").open("rb") as reader:
+        node.publish("file", name="new", content=b"new content")
+        assert (node.files / "file").read_bytes() == b"new content"
+        assert CONTENT == reader.read()
+    assert ["file"] == node.tree()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink", "dangling symlink", "fifo"])
+def test_what_is_not_ours_is_never_replaced_or_removed(node: Node, tmp_path: Path, kind: str) -> None:
+    path = node.files / "file"
+    target = tmp_path / "target"
+    target.write_bytes(b"target")
+    if kind == "file":
+        path.write_bytes(b"theirs")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target if kind == "symlink" else tmp_path / "nowhere")
+    before = snapshot(node.files) if kind != "fifo" else None
+    with pytest.raises(ConflictError):
+        node.publish("file")
+    node.publisher.unpublish("file")
+    assert before is None or before == snapshot(node.files)
+    assert path.is_fifo() or before is not None
+    assert target.read_bytes() == b"target"
+
+
+def test_a_strangers_file_with_the_same_content_will_do_and_stays_theirs(node: Node) -> None:
+    (node.files / "file").write_bytes(CONTENT)
+    inode = (node.files / "file").stat().st_ino
+    node.publish("file")
+    node.publisher.unpublish("file")
+    assert inode == (node.files / "file").stat().st_ino
+    (node.files / "file").write_bytes(b"other")
+    with pytest.raises(ConflictError):
+        node.publish("file")
+
+
+def test_a_file_that_was_replaced_by_somebody_is_left_alone(node: Node) -> None:
+    node.publish("file")
+    (node.files / "file").unlink()
+    (node.files / "file").write_bytes(b"theirs")
+    with pytest.raises(ConflictError):
+        node.publish("file")
+    node.publisher.unpublish("file")
+    assert (node.files / "file").read_bytes() == b"theirs"
+
+
+def test_a_file_that_was_deleted_by_somebody_comes_back(node: Node) -> None:
+    node.publish("d/file")
+    (node.files / "d/file").unlink()
+    (node.files / "d").rmdir()
+    node.publish("d/file")
+    assert CONTENT == (node.files / "d/file").read_bytes()
+
+
+def test_two_tasks_cannot_have_one_path(node: Node) -> None:
+    node.publish("file")
+    with pytest.raises(ConflictError):
+        node.publish("file", OTHER, "other", b"other")
+    node.publisher.unpublish("file")
+    node.publish("file", OTHER, "other", b"other")
+    assert (node.files / "file").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("path", ["link/file", "d/link/file", "link/d/file"])
+def test_a12_a_symbolic_link_on_the_way_is_never_followed(node: Node, tmp_path: Path, path: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / "d").mkdir(parents=True)
+    (node.files / "d").mkdir()
+    for link in (node.files / "link", node.files / "d/link"):
+        link.symlink_to(outside)
+    before = snapshot(outside)
+    with pytest.raises(OutsideRootError):
+        node.publish(path)
+    assert before == snapshot(outside)
+
+
+def test_a12_a_directory_that_became_a_link_is_not_followed_by_unpublishing(node: Node, tmp_path: Path) -> None:
+    node.publish("d/file")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    os.link(node.source(), outside / "file")
+    (node.files / "d/file").unlink()
+    (node.files / "d").rmdir()
+    (node.files / "d").symlink_to(outside)
+    node.publisher.unpublish("d/file")
+    assert (outside / "file").exists()
+
+
+def test_a12_a_race_of_directory_and_link_never_leads_outside(node: Node, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    end = threading.Event()
+
+    def race() -> None:
+        directory, link = node.files / "d", tmp_path / "link"
+        while not end.is_set():
+            link.symlink_to(outside)
+            for one, other in ((directory, tmp_path / "aside"), (link, directory), (directory, link)):
+                try:
+                    one.rename(other)
+                except OSError:
+                    continue
+            for path in (link, directory):
+                if path.is_symlink():
+                    path.unlink()
+
+    thread = threading.Thread(target=race)
+    thread.start()
+    try:
+        for _ in range(2000):
+            try:
+                node.publish("d/e/file")
+                node.publisher.unpublish("d/e/file")
+            except (DeliveryError, StoreError):
+                continue
+    finally:
+        end.set()
+        thread.join()
+    assert [] == list(outside.rglob("*"))
+
+
+def test_a_file_where_a_directory_is_needed_is_a_conflict(node: Node) -> None:
+    (node.files / "d").write_bytes(b"theirs")
+    with pytest.raises(ConflictError):
+        node.publish("d/file")
+
+
+def test_a_failed_publication_leaves_no_directories(node: Node) -> None:
+    with pytest.raises(StoreError):
+        node.publisher.publish(Wanted("d/e/file", TASK, node.root / "cache/nowhere", "00"))
+    assert [] == node.tree()
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+def test_a_crash_at_any_step_leaves_nothing_that_is_not_known(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever step a crash follows, the next process can publish, replace and remove without a trace left."""
+    for content in (b"one", b"two"):
+        for step in range(40):
+            count = 0
+
+            def crash(real: object, step: int = step) -> object:
+                def call(*args: object, **kwargs: object) -> object:
+                    nonlocal count
+                    count += 1
+                    if count > step:
+                        raise Crash
+                    return real(*args, **kwargs)  # type: ignore[operator]
+
+                return call
+
+            with monkeypatch.context() as patch:
+                for name in ("link", "rename", "fsync", "mkdir", "unlink", "rmdir"):
+                    patch.setattr(os, name, crash(getattr(os, name)))
+                try:
+                    node.publish("d/file", name=content.decode(), content=content)
+                    finished = True
+                except Crash:
+                    finished = False
+            published = node.files / "d/file"
+            assert not published.exists() or published.read_bytes() in (b"one", b"two")
+            node.publisher = node.opened()
+            if finished:
+                break
+        assert published.read_bytes() == content
+    node.publisher.unpublish("d/file")
+    assert [name for name in node.tree() if name != "d"] == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from(["a", "b/c", "b/d", "b", "e/f/g"]), st.booleans(), st.booleans())))
+def test_after_everything_is_unpublished_nothing_is_left(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool, bool]]
+) -> None:
+    node = Node(tmp_path_factory.mktemp("root"))
+    for path, publish, restart in steps:
+        if restart:
+            node.publisher = node.opened()
+        if not publish:
+            node.publisher.unpublish(path)
+            continue
+        try:
+            node.publish(path)
+        except ConflictError:
+            assert path == "b" or (node.files / "b").is_file()
+        else:
+            assert CONTENT == (node.files / path).read_bytes()
+    for path in node.publisher.paths(TASK):
+        node.publisher.unpublish(path)
+    assert [] == node.tree()
+    assert [] == list((node.root / "published").iterdir())
+
+
+@pytest.mark.parametrize("name", [".", "files", "cache", "published"])
+@pytest.mark.parametrize("kind", ["symlink", "file", "writable by all"])
+def test_a5_a_root_that_others_could_lead_elsewhere_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    root = tmp_path / "root"
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    if name == "." and kind != "writable by all":
+        path = root
+    if kind == "symlink":
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        path.touch()
+    else:
+        path.mkdir(exist_ok=True)
+        path.chmod(0o777)
+    with pytest.raises((OutsideRootError, StoreError)):
+        check_root(root)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a5_a_root_of_another_user_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    os.chown(root, 12345, 12345)
+    with pytest.raises(OutsideRootError):
+        check_root(root)

@@ -1,0 +1,68 @@
+"""Flags and the environment that mirrors them."""
+
+from pathlib import Path
+
+import pytest
+
+from pantala_peer.errors import SettingsError
+from pantala_peer.settings import Address, Settings, parse
+
+FLAGS = ["--supernode", "http://sn:8002/", "--listen", "[::]:65002", "--root", "/r", "--name", "node-1"]
+
+
+def test_flags_alone_suffice() -> None:
+    assert Settings("http://sn:8002", Address("::", 65002), Path("/r"), "node-1") == parse(FLAGS, {})
+
+
+def test_the_environment_mirrors_every_flag() -> None:
+    environment = {
+        "PANTALA_SUPERNODE": "https://sn",
+        "PANTALA_LISTEN": "0.0.0.0:1",
+        "PANTALA_ROOT": "/r",
+        "PANTALA_NAME": "n",
+        "PANTALA_ZONE": "z",
+        "PANTALA_TOKEN_FILE": "/t",
+        "PANTALA_HEALTH_LISTEN": "127.0.0.1:2",
+        "PANTALA_DOWNLOADS": "8",
+        "PANTALA_UPLOADS": "9",
+    }
+    expected = Settings(
+        "https://sn",
+        Address("0.0.0.0", 1),
+        Path("/r"),
+        "n",
+        zone="z",
+        token_file=Path("/t"),
+        health_listen=Address("127.0.0.1", 2),
+        downloads=8,
+        uploads=9,
+    )
+    assert expected == parse([], environment)
+
+
+def test_a_flag_wins_and_an_empty_variable_is_none() -> None:
+    environment = {"PANTALA_NAME": "other", "PANTALA_ZONE": ""}
+    assert parse(FLAGS, environment).name == "node-1"
+    assert parse(FLAGS, environment).zone == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "--supernode is missing: give it, or set PANTALA_SUPERNODE"),
+        (["--supernode", "sn:8002"], "--listen is missing"),
+        ([*FLAGS, "--supernode", "sn:8002"], "--supernode is not a URL"),
+        ([*FLAGS, "--supernode", "http://sn:99999"], "--supernode is not a URL"),
+        ([*FLAGS, "--supernode", "file:///etc/passwd"], "--supernode is not a URL"),
+        ([*FLAGS, "--listen", "65002"], "--listen is not HOST:PORT"),
+        ([*FLAGS, "--listen", "h:65536"], "--listen is not HOST:PORT"),
+        ([*FLAGS, "--downloads", "0"], "--downloads is not a number from 1 to 64"),
+        ([*FLAGS, "--uploads", "many"], "--uploads is not a number from 1 to 64"),
+        ([*FLAGS, "--colour", "red"], "unrecognized arguments: --colour red; see pantala-peer --help"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(flags: list[str], said: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse(flags, {})
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
