@@ -27,6 +27,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     last_modified: str = ""
     digest: str = ""
     """``sha256:`` of the whole; set once all of it was checked, and only then."""
+    origin_bytes: int = 0
+    """What had been read of the origin when the whole was checked."""
 
 
 class Piece(NamedTuple):

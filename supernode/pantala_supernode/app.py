@@ -25,9 +25,11 @@ from pantala_supernode.exchange import Exchange, Timing
 from pantala_supernode.http.access import Guard
 from pantala_supernode.http.api import API
 from pantala_supernode.identity import ClusterKeys, Verifier
+from pantala_supernode.managers import Managers
 from pantala_supernode.peer import PeerManager
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.reports import Reports
+from pantala_supernode.roster import Roster
 from pantala_supernode.scheduler import Policy, SchedulerManager
 from pantala_supernode.settings import Listen, Settings
 from pantala_supernode.supernode import Supernode
@@ -82,43 +84,31 @@ class App:
     def _supernode(self, source: Source) -> Supernode:
         settings, boot = self.settings, secrets.token_hex(8)
         chance = random.SystemRandom()
-        tasks, dfget_tasks, peers = TaskManager(grace=settings.grace), DfgetTaskManager(), PeerManager()
-        progress = ProgressManager()
-        reports = Reports(boot, tasks=tasks, dfget_tasks=dfget_tasks, peers=peers, progress=progress)
-        cdn = CDNManager(
-            self._store,
-            source,
-            rng=chance,
-            on_change=lambda task_id: supernode.copy_changed(task_id),
-        )
-        scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=peers.can_serve)
-        exchange = Exchange(
-            boot,
-            tasks=tasks,
-            dfget_tasks=dfget_tasks,
+        peers, progress = PeerManager(), ProgressManager()
+        managers = Managers(
+            tasks=TaskManager(grace=settings.grace),
+            dfget_tasks=DfgetTaskManager(),
             peers=peers,
             progress=progress,
-            scheduler=scheduler,
-            reports=reports,
-            dispatcher=Dispatcher(
-                Endpoint(settings.advertise, settings.piece_listen.port, self._key),
-                tasks=tasks,
-                peers=peers,
-                progress=progress,
-                scheduler=scheduler,
-                tickets=TicketOffice(time.time),
-                sha256=cdn.piece_digest,
-                clock=time.monotonic,
-            ),
+            scheduler=SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=peers.can_serve),
+        )
+        cdn = CDNManager(self._store, source, rng=chance, on_change=lambda task_id: supernode.copy_changed(task_id))
+        roster, reports = Roster(managers), Reports(boot, managers)
+        dispatcher = Dispatcher(
+            managers,
+            roster,
+            reports,
+            endpoint=Endpoint(settings.advertise, settings.piece_listen.port, self._key),
+            tickets=TicketOffice(time.time),
+            sha256=cdn.piece_digest,
             on_accused=lambda task_id, piece: supernode.accused(task_id, piece),
             clock=time.monotonic,
-            timing=Timing(),
         )
         supernode = Supernode(
             boot,
-            tasks=tasks,
-            progress=progress,
-            exchange=exchange,
+            managers,
+            dispatcher=dispatcher,
+            exchange=Exchange(boot, managers, roster, reports, dispatcher, clock=time.monotonic, timing=Timing()),
             reports=reports,
             cdn=cdn,
             store=self._store,

@@ -1,19 +1,23 @@
-"""Giving work: pieces for one who asks, and for those who wait."""
+"""Giving work: pieces for one who asks and for those who wait; and taking note of what became of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from pantala_protocol.sync import Work
+from pantala_protocol.sync import PieceFailure, Work
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.peer import PeerManager
-from pantala_supernode.progress import SUPERNODE, ProgressManager
-from pantala_supernode.scheduler import SchedulerManager
+from pantala_supernode.managers import Managers
+from pantala_supernode.progress import SUPERNODE
+from pantala_supernode.reports import Reports
+from pantala_supernode.roster import Roster
 from pantala_supernode.session import Session
-from pantala_supernode.task import Task, TaskManager
+from pantala_supernode.task import Task
 from pantala_supernode.tickets import TicketOffice
 from pantala_supernode.waiting import WaitingRoom
+
+_LOCAL_PAUSE = 5.0
+"""Seconds that a peer whose own disk failed gets no piece of that task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,52 +30,135 @@ class Endpoint:
 
 
 class Dispatcher:
-    """Turns the scheduler's decisions into work. ``clock`` tells monotonic seconds, ``sha256`` a cached piece's."""
+    """Turns the scheduler's decisions into work, for all clients that have a session.
+
+    ``sha256`` tells a cached piece's digest, ``on_accused`` is told that a piece of ours is said to be wrong or
+    missing, ``clock`` tells monotonic seconds.
+    """
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        managers: Managers,
+        roster: Roster,
+        reports: Reports,
         *,
-        tasks: TaskManager,
-        peers: PeerManager,
-        progress: ProgressManager,
-        scheduler: SchedulerManager,
+        endpoint: Endpoint,
         tickets: TicketOffice,
         sha256: Callable[[TaskID, int], bytes],
+        on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
     ) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.waiting = WaitingRoom()
+        self._managers = managers
+        self._roster = roster
+        self._reports = reports
         self._endpoint = endpoint
-        self._tasks = tasks
-        self._peers = peers
-        self._progress = progress
-        self._scheduler = scheduler
         self._tickets = tickets
         self._sha256 = sha256
+        self._on_accused = on_accused
         self._clock = clock
 
     def work(self, session: Session) -> tuple[Work, ...]:
-        """Give pieces of the peer's tasks, those that matter most first, until its window is full."""
+        """Give pieces of the client's tasks, those that matter most first, until its window is full."""
         work: list[Work] = []
-        room = self._scheduler.room(session.peer)
+        room = self._managers.scheduler.room(session.peer)
         for task_id in list(session.open_tasks):
             if len(work) >= room:
                 break
             work += self._work_of(session, task_id, room - len(work))
         return tuple(work)
 
+    def serve_waiting(self, task_id: str) -> None:
+        """Give those who wait what has become possible, those with the fewest pieces first."""
+        scheduler = self._managers.scheduler
+        if task_id not in self._managers.progress.tasks:
+            return
+        while names := self.waiting.waiting(task_id):
+            for name in scheduler.next_in_line(task_id, names):
+                work = self._work_of(self.sessions[name], task_id, scheduler.room(name))
+                if work:
+                    self.waiting.release(name, tuple(work))
+                    break
+            else:
+                return
+
+    def serve_all_waiting(self) -> None:
+        """Serve those who wait for any task."""
+        for task_id in self.waiting.tasks():
+            self.serve_waiting(task_id)
+
+    def succeeded(self, session: Session, task: Task, pieces: int) -> None:
+        """A client verified pieces (bit mask) of the task's content."""
+        session.moved_at = self._clock()
+        providers = self._managers.progress.succeed(task.id, session.peer, pieces & task.possible, task.size)
+        self._roster.note_completion(session, task)
+        self._reports.touch_task(task.id)
+        self.serve_waiting(task.id)
+        if SUPERNODE in providers:  # it serves all tasks: its room may be another's
+            self.serve_all_waiting()
+
+    def failed(self, session: Session, failure: PieceFailure) -> None:
+        """A client could not have a piece."""
+        task_id, now = failure.task_id, self._clock()
+        if not self._roster.takes_part(session.peer, task_id):
+            return
+        session.moved_at = now
+        own, corrupt = failure.kind == "local", failure.kind == "corrupt"
+        provider = self._managers.progress.fail(task_id, session.peer, failure.piece, blame=not own, corrupt=corrupt)
+        if provider is None:
+            return
+        if own:
+            session.paused[task_id] = now + _LOCAL_PAUSE
+        elif provider != SUPERNODE:
+            self._managers.scheduler.failed(session.peer, provider, now=now)
+            if failure.kind == "missing":
+                self._lost(provider, task_id, failure.piece)
+        elif corrupt or failure.kind == "missing":
+            self._on_accused(TaskID(task_id), failure.piece)
+        self.serve_waiting(task_id)
+
+    def release(self, session: Session) -> None:
+        """What a client was given is free again."""
+        for task_id in self._managers.progress.release(session.peer):
+            self._reports.touch_task(task_id)
+            self.serve_waiting(task_id)
+
+    def forget(self, session: Session) -> None:
+        """A client is gone, and all that was known of it."""
+        managers = self._managers
+        concerned = managers.progress.tasks_of(session.peer)
+        self.waiting.supersede(session.peer)
+        managers.progress.forget_peer(session.peer)
+        managers.dfget_tasks.delete_client(session.peer)
+        managers.scheduler.forget(session.peer)
+        if managers.peers.get(session.peer) is not None:
+            managers.peers.deregister(session.peer)
+        self.sessions.pop(session.peer, None)
+        for task_id in concerned:
+            self._reports.touch_task(task_id)
+            self.serve_waiting(task_id)
+        self._reports.touch_peer(session.peer)
+
+    def expire(self) -> None:
+        """Forget what time made void, and serve whom that allows to be served."""
+        self._managers.scheduler.expire(self._clock())
+        self._tickets.expire()
+        self.serve_all_waiting()
+
     def _work_of(self, session: Session, task_id: str, room: int) -> list[Work]:
-        task = self._tasks.get(task_id)
+        task = self._managers.tasks.get(task_id)
         now = self._clock()
         if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:
             return []
-        decided = self._scheduler.schedule(task_id, session.peer, room=room, now=now)
+        decided = self._managers.scheduler.schedule(task_id, session.peer, room=room, now=now)
         if decided:
             session.moved_at = now
         return [self._piece(task, info.piece, info.provider) for info in decided]
 
     def _piece(self, task: Task, piece: int, provider: str) -> Work:
         copy = task.copy
-        server = self._peers.get(provider) if provider != SUPERNODE else None
+        server = self._managers.peers.get(provider) if provider != SUPERNODE else None
         host, port, key = (
             (server.address, server.port, server.key)
             if server is not None
@@ -90,19 +177,11 @@ class Dispatcher:
             provider=provider,
         )
 
-    def serve_waiting(self, task_id: str, waiting: WaitingRoom, sessions: Mapping[str, Session]) -> None:
-        """Give waiting peers what has become possible, those with the fewest pieces first."""
-        if task_id not in self._progress.tasks:
-            return
-        while names := waiting.waiting(task_id):
-            for name in self._scheduler.next_in_line(task_id, names):
-                work = self._work_of(sessions[name], task_id, self._scheduler.room(name))
-                if work:
-                    waiting.release(name, tuple(work))
-                    break
-            else:
-                return
-
-    def expire(self) -> None:
-        """Forget what is not used any more."""
-        self._tickets.expire()
+    def _lost(self, provider: str, task_id: str, piece: int) -> None:
+        """A provider does not have what it is said to have: ask it for all it has."""
+        if self._roster.takes_part(provider, task_id):
+            self._managers.progress.lose(task_id, provider, 1 << piece)
+        other = self.sessions.get(provider)
+        if other is not None:
+            other.inventoried = False
+            self.waiting.release(provider)

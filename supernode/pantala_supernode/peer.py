@@ -24,8 +24,6 @@ class Peer:
     version: str = ""
     connected: bool = True
     leaving: bool = False
-    last_seen: float = 0.0
-    """Monotonic seconds."""
     cache_bytes: int = 0
     uploads: int = 0
 
@@ -52,6 +50,14 @@ class PeerManager:
     def get(self, name: str) -> Peer | None:
         """A peer, if it is known."""
         return self._peers.get(name)
+
+    def update(self, name: str, **news: str | int | bool) -> bool:
+        """Take news of a peer. Returns whether anything is new. Raises :class:`KeyError` if it is not known."""
+        peer = self._peers[name]
+        changed = {field for field, value in news.items() if getattr(peer, field) != value}
+        for field in changed:
+            setattr(peer, field, news[field])
+        return bool(changed)
 
     def can_serve(self, name: str) -> bool:
         """Whether others may be sent to the peer."""

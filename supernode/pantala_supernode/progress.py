@@ -178,10 +178,11 @@ class ProgressManager:
         return progress
 
     def restart_task(self, task_id: str) -> None:
-        """The task has new content: nothing that anybody has of it counts any more."""
-        for client in list(self.tasks[task_id].clients):
+        """The task has new content: nothing that anybody has of it counts any more. Unknown tasks are begun."""
+        task = self.init_task(task_id)
+        for client in list(task.clients):
             self.forget_client(task_id, client)
-        self.tasks[task_id].cached = 0
+        task.cached = 0
 
     def give(self, task_id: str, client: str, piece: int, provider: str) -> None:
         """A client was told to take a piece from a provider."""

@@ -7,10 +7,9 @@ from collections import OrderedDict
 
 from pantala_protocol.statement import Changes, Failure, PeerReport, TaskReport, WantedTask
 from pantala_protocol.sync import DeliveryStatus
-from pantala_supernode.dfget_task import DfgetTaskManager
-from pantala_supernode.peer import Peer, PeerManager
-from pantala_supernode.progress import ProgressManager
-from pantala_supernode.task import Task, TaskManager
+from pantala_supernode.managers import Managers
+from pantala_supernode.peer import Peer
+from pantala_supernode.task import Task
 
 MAX_FAILURES = 10
 """Failures of peers that a report names; a status is no log."""
@@ -22,20 +21,12 @@ _COALESCE = 0.1
 class Reports:
     """Tells what changed since a version."""
 
-    def __init__(
-        self,
-        boot: str,
-        *,
-        tasks: TaskManager,
-        dfget_tasks: DfgetTaskManager,
-        peers: PeerManager,
-        progress: ProgressManager,
-    ) -> None:
+    def __init__(self, boot: str, managers: Managers) -> None:
         self._boot = boot
-        self._tasks = tasks
-        self._dfget_tasks = dfget_tasks
-        self._peers = peers
-        self._progress = progress
+        self._tasks = managers.tasks
+        self._dfget_tasks = managers.dfget_tasks
+        self._peers = managers.peers
+        self._progress = managers.progress
         self._version = 0
         self._touched: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._news = asyncio.Event()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pantala_protocol.sync import Assignment
-from pantala_supernode.dfget_task import DfgetTaskManager, DfgetTaskStatus
-from pantala_supernode.progress import ProgressManager
+from pantala_supernode.dfget_task import DfgetTaskStatus
+from pantala_supernode.managers import Managers
 from pantala_supernode.session import Session
-from pantala_supernode.task import Task, TaskManager
+from pantala_supernode.task import Task
 
 
 class Roster:
     """Keeps the peers' assignments and their part in the swarms in step with what is wanted. Pure."""
 
-    def __init__(self, tasks: TaskManager, dfget_tasks: DfgetTaskManager, progress: ProgressManager) -> None:
-        self._tasks = tasks
-        self._dfget_tasks = dfget_tasks
-        self._progress = progress
+    def __init__(self, managers: Managers) -> None:
+        self._tasks = managers.tasks
+        self._dfget_tasks = managers.dfget_tasks
+        self._progress = managers.progress
 
     def assign(self, session: Session) -> bool:
         """Say anew what a peer shall hold, and let it take part in just that. Returns whether it changed.

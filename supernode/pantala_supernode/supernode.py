@@ -14,11 +14,12 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.exchange import Exchange
-from pantala_supernode.progress import ProgressManager
+from pantala_supernode.managers import Managers
 from pantala_supernode.reports import Reports
-from pantala_supernode.task import Restated, TaskManager
+from pantala_supernode.task import Restated
 
 _log = structlog.get_logger(__name__)
 
@@ -32,9 +33,9 @@ class Supernode:
     def __init__(
         self,
         boot: str,
+        managers: Managers,
         *,
-        tasks: TaskManager,
-        progress: ProgressManager,
+        dispatcher: Dispatcher,
         exchange: Exchange,
         reports: Reports,
         cdn: CDNManager,
@@ -45,8 +46,9 @@ class Supernode:
         self.boot = boot
         self.recovered = False
         """The volume was read; before that nothing can be said of what is cached."""
-        self._tasks = tasks
-        self._progress = progress
+        self._tasks = managers.tasks
+        self._progress = managers.progress
+        self._dispatcher = dispatcher
         self._exchange = exchange
         self._reports = reports
         self._cdn = cdn
@@ -63,7 +65,7 @@ class Supernode:
         restated = self._tasks.state(statement, now=self._clock())
         self._apply(restated)
         if first:
-            self._exchange.assignments_changed(self._exchange.known_peers())
+            self._exchange.all_assignments_changed()
         self._reports.touch_statement()
         return StatementReceipt(boot=self.boot, revision=statement.revision)
 
@@ -91,7 +93,7 @@ class Supernode:
         if (copy.length, copy.digest, copy.status) != (before.length, before.digest, before.status):
             self._exchange.task_changed(task)
         if copy.cached != before.cached:
-            self._exchange.pieces_cached(task_id)
+            self._dispatcher.serve_waiting(task_id)
         self._reports.touch_task(task_id)
 
     def accused(self, task_id: TaskID, piece: int) -> None:

@@ -249,7 +249,8 @@ class Fetch:
             raise RuntimeError("nothing was read")
         try:
             await self._on_volume(
-                lambda: recorder.conclude(self._last, length, self._expected), sum(map(len, self._last.values()))
+                lambda: recorder.conclude(self._last, length, self._expected, self._history.origin_bytes),
+                sum(map(len, self._last.values())),
             )
         except errors.DigestMismatchError:
             stitched, history = self._history.stitched, self._history

@@ -62,6 +62,11 @@ class Recorder:
         """The pieces that are not there, as a bit mask; ``None``: the end is not known."""
         return None if self.total is None else (1 << self.total) - 1 & ~self.have
 
+    @property
+    def origin_bytes(self) -> int:
+        """What was read of the origin before a restart, as far as that is known: at least the pieces."""
+        return self.meta.origin_bytes or sum(self._file.size(piece) for piece in ranges.members(self.have))
+
     def piece_digest(self, piece: int) -> bytes:
         """The sha256 of a piece that is there."""
         return self._file.sha256(piece)
@@ -101,8 +106,10 @@ class Recorder:
         self._put(pieces)
         self._running = running
 
-    def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None) -> str:
+    def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None, origin_bytes: int) -> str:
         """All is there but for ``last`` (one piece or none): check the whole, make it durable, tell its sha256.
+
+        ``origin_bytes`` were read of the origin for it; that is kept for the time after a restart.
 
         Raises :class:`DigestMismatchError` before ``last`` can be seen by anybody.
         """
@@ -116,7 +123,8 @@ class Recorder:
         if self.meta.length is None:  # before the last piece: with it alone nobody could tell that it is the last
             self._file.update(msgspec.structs.replace(self.meta, length=length))
         self._put(last)
-        self._file.update(msgspec.structs.replace(self.meta, digest=f"sha256:{found['sha256']}"))
+        digest_of_all = f"sha256:{found['sha256']}"
+        self._file.update(msgspec.structs.replace(self.meta, digest=digest_of_all, origin_bytes=origin_bytes))
         self._file.close()
         return self.meta.digest
 
