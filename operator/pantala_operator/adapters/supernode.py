@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -124,5 +125,6 @@ def _kind(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name is not known"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or "connection failed"
+        number = error.os_error.errno
+        return os.strerror(number) if number else "connection failed"
     return type(error).__name__

@@ -1,0 +1,76 @@
+"""Flags win over the environment, which wins over the defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pantala_operator import quantity
+from pantala_operator.__main__ import main
+from pantala_operator.errors import SettingsError
+from pantala_operator.settings import Settings, host_and_port, load
+
+
+def test_defaults_are_those_of_the_class() -> None:
+    assert Settings(supernode="http://s:8002") == load(["--supernode", "http://s:8002/"], {})
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: str(field.name))
+def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object]) -> None:
+    if field.name == "supernode":
+        text, expected = "http://x:1", "http://x:1"
+    elif field.name == "health_listen":
+        text, expected = "[::1]:9", "[::1]:9"
+    elif field.type == "float":
+        text, expected = "7.5", 7.5  # type: ignore[assignment]
+    else:
+        text, expected = "/some/file", "/some/file"
+    base = {"PANTALA_SUPERNODE": "http://s:8002"}
+    by_variable = load([], base | {f"PANTALA_{field.name.upper()}": text})
+    by_flag = load([f"--{field.name.replace('_', '-')}", text], base | {f"PANTALA_{field.name.upper()}": "ignored"})
+    assert expected == getattr(by_variable, field.name) == getattr(by_flag, field.name)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--supernode", "s:8002"],
+        ["--supernode", "ftp://s"],
+        ["--supernode", "http://s", "--health-listen", "8080"],
+        ["--supernode", "http://s", "--health-listen", "h:99999"],
+        ["--supernode", "http://s", "--root", "files"],
+        ["--supernode", "http://s", "--root", "/"],
+        ["--supernode", "http://s", "--relist-interval", "0"],
+        ["--supernode", "http://s", "--relist-interval", "nan"],
+        ["--supernode", "http://s", "--progress-interval", "soon"],
+    ],
+)
+def test_what_cannot_be_used_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SettingsError):
+        load(arguments, {})
+
+
+def test_wrong_flags_end_the_process_with_2_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pantala-operator"])
+    monkeypatch.delenv("PANTALA_SUPERNODE", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert 2 == ended.value.code
+    assert "--supernode http://HOST:8002" in capsys.readouterr().err
+
+
+def test_addresses() -> None:
+    assert ("::1", 80) == host_and_port("[::1]:80")
+    assert ("0.0.0.0", 8080) == host_and_port("0.0.0.0:8080")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0"), (1023, "1023"), (1024, "1Ki"), (1536, "1.5Ki"), (256 << 20, "256Mi"), (1 << 60, "1024Pi")],
+)
+def test_sizes_for_people(size: int, text: str) -> None:
+    assert text == quantity.render(size)

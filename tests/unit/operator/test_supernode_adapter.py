@@ -1,0 +1,115 @@
+"""The supernode's client over real HTTP keeps the port's promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from pantala_operator.adapters.supernode import HTTPSupernode
+from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
+from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
+
+SENT = Statement(7, (WantedTask("u", "ns/t", "f" * 64, "http://o/f", {"Authorization": "x"}, peers=("a",)),))
+
+
+class Script:
+    """A server that answers what it is told to, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = 200
+        self.answer = b""
+        self.asked: list[tuple[str, str, str | None, bytes]] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.asked.append((request.method, request.path_qs, request.headers.get("Authorization"), body))
+        return web.Response(status=self.status, body=self.answer)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Script]:
+    script = Script()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", script.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    script.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield script
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def supernode(server: Script) -> AsyncIterator[HTTPSupernode]:
+    client = HTTPSupernode(server.url)
+    yield client
+    await client.close()
+
+
+async def test_a_statement_arrives_as_it_was_sent(server: Script, supernode: HTTPSupernode) -> None:
+    server.answer = msgspec.json.encode(StatementReceipt("b", 7))
+    assert StatementReceipt("b", 7) == await supernode.state(SENT)
+    method, path, authorization, body = server.asked[0]
+    assert ("PUT", "/api/v1/statement", None) == (method, path, authorization)
+    assert SENT == msgspec.json.decode(body, type=Statement)
+
+
+async def test_changes_are_asked_from_where_they_were_read(server: Script, supernode: HTTPSupernode) -> None:
+    server.answer = msgspec.json.encode(Changes("b", 9))
+    assert Changes("b", 9) == await supernode.changes("b", 8, 20.0)
+    assert "/api/v1/changes?boot=b&since=8&wait=20" == server.asked[0][1]
+
+
+async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    server.answer = msgspec.json.encode(StatementReceipt("b", 7))
+    supernode = HTTPSupernode(server.url, str(token))
+    try:
+        for text in ("one\n", "two"):
+            token.write_text(text)
+            await supernode.state(SENT)
+        token.unlink()
+        with pytest.raises(SupernodeUnavailableError, match="token"):
+            await supernode.state(SENT)
+    finally:
+        await supernode.close()
+    assert ["Bearer one", "Bearer two"] == [asked[2] for asked in server.asked]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (
+            403,
+            b'{"error":{"reason":"Forbidden","message":"not you"}}',
+            SupernodeRefusedError,
+            "403: Forbidden: not you",
+        ),
+        (503, b"busy", SupernodeUnavailableError, "503: busy"),
+        (302, b"", SupernodeRefusedError, "302"),
+        (200, b"<html>", SupernodeRefusedError, "something else than StatementReceipt"),
+        (200, b'{"boot":1}', SupernodeRefusedError, "something else than StatementReceipt"),
+    ],
+)
+async def test_bad_answers_are_told(
+    server: Script, supernode: HTTPSupernode, status: int, body: bytes, kind: type[Exception], says: str
+) -> None:
+    server.status, server.answer = status, body
+    with pytest.raises(kind, match=says):
+        await supernode.state(SENT)
+
+
+async def test_silence_is_told_without_the_password(unused_tcp_port: int) -> None:
+    supernode = HTTPSupernode(f"http://user:secret@127.0.0.1:{unused_tcp_port}")
+    try:
+        with pytest.raises(SupernodeUnavailableError) as error:
+            await supernode.state(SENT)
+    finally:
+        await supernode.close()
+    assert "secret" not in str(error.value)
+    assert "refused" in str(error.value)

@@ -1,0 +1,347 @@
+"""The plan of one Task: conditions, counts, events, deadlines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_operator.conditions import ConditionType, find, is_true
+from pantala_operator.reconcile.headers import Absent, Denied, SecretReading, Unread
+from pantala_operator.reconcile.statement import Claim
+from pantala_operator.reconcile.target import Targets
+from pantala_operator.reconcile.task import Observed, TaskPlan, plan
+from pantala_operator.resources import Metadata, Secret, Task
+from pantala_protocol import task_id
+from pantala_protocol.reasons import Reason
+from pantala_protocol.statement import CDNStatus, Failure, TaskReport
+
+ROOT = "/var/lib/pantala/files"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+URL = "https://origin.example/f"
+ALL = ("a", "b", "c")
+
+
+def task(annotations: dict[str, str] | None = None, generation: int = 1, **spec: Any) -> Task:
+    metadata = {
+        "name": "t",
+        "namespace": "ns",
+        "uid": "u",
+        "generation": generation,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "annotations": annotations or {},
+    }
+    return msgspec.convert({"metadata": metadata, "spec": {"source": {"url": URL}, **spec}}, Task)
+
+
+def report(**changes: Any) -> TaskReport:
+    """Of a Task that is cached and that all have."""
+    done = TaskReport(
+        uid="u",
+        task_id=task_id.compute(URL),
+        attempt="1/",
+        cdn_status=CDNStatus.SUCCESS,
+        length=1536 * 1024,
+        digest="sha256:" + "a" * 64,
+        piece_size=1 << 17,
+        pieces_total=12,
+        pieces_cached=12,
+        origin_bytes=10,
+        supernode_bytes=20,
+        peer_bytes=30,
+        ready_peers=ALL,
+    )
+    return msgspec.structs.replace(done, **changes)
+
+
+def observe(said: TaskReport | None = None, **changes: Any) -> Observed:
+    base: dict[str, Any] = {
+        "targets": Targets(ALL, frozenset(ALL)),
+        "report": said,
+        "holders": frozenset(said.ready_peers) if said is not None else frozenset(),
+        "heard": True,
+    }
+    return Observed(**base | changes)
+
+
+def after(each: Task, observed: Observed, now: datetime = NOW) -> Task:
+    """The Task with the status that its plan says."""
+    return msgspec.structs.replace(each, status=plan(each, observed, ROOT, now).status)
+
+
+def said(result: TaskPlan) -> dict[str, tuple[str, str]]:
+    return {each.type: (each.status, each.reason) for each in result.status.conditions}
+
+
+FETCHING = report(cdn_status=CDNStatus.RUNNING, pieces_cached=3, ready_peers=())
+PASSING = report(
+    cdn_status=CDNStatus.SOURCE_ERROR,
+    length=None,
+    pieces_cached=0,
+    ready_peers=(),
+    failure=Failure("SourceRefused", "no"),
+)
+FINAL = report(
+    cdn_status=CDNStatus.FAILED, ready_peers=(), failure=Failure("DigestMismatch", "the digest is b", final=True)
+)
+ON_NODE = report(ready_peers=("a",), failures=(Failure("NodeDiskFull", "no space", peer="b"),), failed_peers=1)
+OWNER = Claim("o", "ns/other", "ns/t", "x", frozenset(ALL), NOW)
+PRIVATE = {"headersFrom": {"secretRef": {"name": "s"}}}
+YES, NO, UNKNOWN = "True", "False", "Unknown"
+
+
+@pytest.mark.parametrize(
+    ("spec", "observed", "ready", "reconciling", "stalled", "source", "cached", "distributed"),
+    [
+        ({}, observe(), (NO, "Progressing"), YES, NO, UNKNOWN, UNKNOWN, UNKNOWN),
+        ({}, observe(FETCHING), (NO, "Progressing"), YES, NO, YES, NO, NO),
+        ({}, observe(report(ready_peers=("a",))), (NO, "Progressing"), YES, NO, YES, YES, NO),
+        ({}, observe(report()), (YES, "Distributed"), NO, NO, YES, YES, YES),
+        ({}, observe(PASSING), (NO, "SourceRefused"), YES, NO, NO, NO, NO),
+        ({}, observe(FINAL), (NO, "DigestMismatch"), NO, YES, YES, NO, NO),
+        ({}, observe(ON_NODE), (NO, "NodeDiskFull"), YES, NO, YES, YES, NO),
+        ({}, observe(report(attempt="0/")), (NO, "Progressing"), YES, NO, UNKNOWN, UNKNOWN, UNKNOWN),
+        ({}, observe(report(task_id="other")), (NO, "Progressing"), YES, NO, UNKNOWN, UNKNOWN, UNKNOWN),
+        ({}, observe(away="timeout"), (NO, "SupernodeUnavailable"), YES, NO, UNKNOWN, UNKNOWN, UNKNOWN),
+        ({}, observe(report(), targets=Targets()), (NO, "NoNodeMatches"), NO, YES, YES, YES, NO),
+        ({}, observe(targets=Targets(), heard=False), (NO, "Progressing"), YES, NO, UNKNOWN, UNKNOWN, UNKNOWN),
+        ({}, observe(report(), owner=OWNER), (NO, "PathConflict"), NO, YES, YES, YES, NO),
+        ({}, observe(report(), targets=Targets(ALL)), (NO, "Progressing"), YES, NO, YES, YES, NO),
+        ({"path": "/etc/x"}, observe(report()), (NO, "PathOutsideRoot"), NO, YES, YES, YES, NO),
+        ({"depth": "Supernode"}, observe(report(ready_peers=())), (YES, "Cached"), NO, NO, YES, YES, NO),
+        ({"depth": "Supernode"}, observe(FETCHING), (NO, "Progressing"), YES, NO, YES, NO, NO),
+        ({"source": {"image": "x"}}, observe(), (NO, "SourceUnsupported"), NO, YES, NO, UNKNOWN, UNKNOWN),
+        (PRIVATE, observe(secret=Absent()), (NO, "SecretMissing"), NO, YES, NO, UNKNOWN, UNKNOWN),
+        (PRIVATE, observe(secret=Denied("no")), (NO, "SecretForbidden"), NO, YES, NO, UNKNOWN, UNKNOWN),
+        (PRIVATE, observe(secret=Unread()), (NO, "Progressing"), YES, NO, UNKNOWN, UNKNOWN, UNKNOWN),
+        ({"suspend": True}, observe(report()), (YES, "Distributed"), NO, NO, YES, YES, YES),
+        ({"suspend": True}, observe(FETCHING), (NO, "Suspended"), NO, NO, YES, NO, NO),
+        ({"suspend": True}, observe(FINAL), (NO, "Suspended"), NO, NO, YES, NO, NO),
+    ],
+)
+def test_conditions(
+    spec: dict[str, Any],
+    observed: Observed,
+    ready: tuple[str, str],
+    reconciling: str,
+    stalled: str,
+    source: str,
+    cached: str,
+    distributed: str,
+) -> None:
+    """All six are there from the first visit on, and say this."""
+    result = said(plan(task(**spec), observed, ROOT, NOW))
+    assert ready == result["Ready"]
+    expected = {
+        "Ready": ready[0],
+        "SourceResolved": source,
+        "Cached": cached,
+        "Distributed": distributed,
+        "Reconciling": reconciling,
+        "Stalled": stalled,
+    }
+    assert expected == {kind: status for kind, (status, _) in result.items()}
+
+
+@pytest.mark.parametrize("reason", [each for each in Reason if each is not Reason.INTERNAL])
+def test_a_failure_says_what_to_do(reason: Reason) -> None:
+    failure = Failure(reason.value, "it happened", final=True)
+    result = plan(task(), observe(report(failure=failure, ready_peers=())), ROOT, NOW)
+    stalled = find(result.status.conditions, "Stalled")
+    assert stalled is not None
+    assert f"it happened. {reason.action}" == stalled.message
+
+
+def test_the_status_tells_what_the_supernode_reports() -> None:
+    status = plan(task(), observe(report(ready_peers=("a",), active_peers=("b",))), ROOT, NOW).status
+    told = msgspec.to_builtins(status)
+    del told["conditions"]
+    assert {
+        "observedGeneration": 1,
+        "taskID": task_id.compute(URL),
+        "cdnStatus": "SUCCESS",
+        "path": "ns/t",
+        "contentLength": 1536 * 1024,
+        "size": "1.5Mi",
+        "digest": "sha256:" + "a" * 64,
+        "pieceSize": 1 << 17,
+        "pieces": {"total": 12, "cached": 12},
+        "peers": {"desired": 3, "ready": 1, "active": 1, "failed": 0},
+        "summary": "1/3",
+        "bytes": {"origin": 10, "fromSupernode": 20, "fromPeers": 30, "distributed": 50},
+        "startTime": "2026-01-01T00:00:00Z",
+    } == told
+
+
+def test_at_most_ten_failures_are_named() -> None:
+    failures = tuple(Failure("NodeDiskFull", "full", peer=f"n{n}") for n in range(12))
+    status = plan(task(), observe(report(ready_peers=(), failures=failures)), ROOT, NOW).status
+    assert [f"n{n}" for n in range(10)] == [each.node for each in status.failures]
+
+
+def test_planning_again_changes_nothing() -> None:
+    for observed in (observe(), observe(FETCHING), observe(report()), observe(FINAL), observe(ON_NODE)):
+        first = after(task(), observed)
+        again = plan(first, observed, ROOT, NOW + timedelta(hours=1))
+        assert first.status == again.status
+        assert () == again.notices
+
+
+def test_events_tell_transitions_once() -> None:
+    def told(each: Task, observed: Observed) -> list[tuple[bool, str]]:
+        return [(notice.warning, notice.reason) for notice in plan(each, observed, ROOT, NOW).notices]
+
+    fresh = task()
+    assert [] == told(fresh, observe())
+    assert [(True, "SourceRefused")] == told(fresh, observe(PASSING))
+    refused = after(fresh, observe(PASSING))
+    assert [] == told(refused, observe(PASSING))
+    assert [(True, "DigestMismatch")] == told(refused, observe(FINAL))
+    assert [(False, "Distributed")] == told(refused, observe(report()))
+
+
+def test_an_edit_is_not_done_before_the_supernode_says_so() -> None:
+    """And every condition speaks of the new generation at once."""
+    done = after(task(), observe(report()))
+    edited = msgspec.structs.replace(task(generation=2, priority=1), status=done.status)
+    result = plan(edited, observe(report()), ROOT, NOW)
+    assert (NO, "Progressing") == said(result)["Ready"]
+    assert {2} == {each.observed_generation for each in result.status.conditions}
+    assert result.settling
+    result = plan(edited, observe(report(attempt="2/")), ROOT, NOW)
+    assert (YES, "Distributed") == said(result)["Ready"]
+    assert not result.settling
+
+
+@pytest.mark.parametrize("observed", [observe(), observe(away="timeout"), observe(report(), away="timeout")])
+def test_a_finished_task_stays_so_while_nothing_is_known(observed: Observed) -> None:
+    """A restart of the operator or of the supernode, or an outage, costs no write."""
+    done = after(task(), observe(report()))
+    result = plan(done, observed, ROOT, NOW + timedelta(hours=1))
+    assert done.status == result.status
+    assert result.wanted is not None
+
+
+def test_numbers_stay_while_the_supernode_has_forgotten_them() -> None:
+    half = after(task(), observe(report(ready_peers=("a",))))
+    status = plan(half, observe(), ROOT, NOW).status
+    assert ("1.5Mi", "SUCCESS") == (status.size, status.cdn_status)
+    assert is_true(status.conditions, ConditionType.CACHED)
+
+
+def test_a_new_node_makes_it_unfinished_and_keeps_the_completion_time() -> None:
+    done = after(task(activeDeadlineSeconds=60), observe(report()))
+    four = observe(report(), targets=Targets((*ALL, "d"), frozenset({*ALL, "d"})))
+    result = plan(done, four, ROOT, NOW + timedelta(hours=1))
+    assert (NO, "Progressing") == said(result)["Ready"]
+    assert NOW == result.status.completion_time
+
+
+def test_the_deadline() -> None:
+    """Reached: Stalled, and nothing more is fetched or given. A new attempt has its own."""
+    each = after(task(activeDeadlineSeconds=60), observe(FETCHING))
+    deadline = NOW + timedelta(seconds=60)
+    assert deadline == plan(each, observe(FETCHING), ROOT, deadline - timedelta(seconds=1)).wake_at
+    result = plan(each, observe(FETCHING), ROOT, deadline)
+    assert (YES, "DeadlineExceeded") == said(result)["Stalled"]
+    assert result.wanted is not None
+    assert result.wanted.suspended
+    assert (YES, "Distributed") == said(plan(each, observe(report()), ROOT, deadline))["Ready"]
+    asked = task(activeDeadlineSeconds=60, annotations={"pantala.dev/requested-at": "x"})
+    asked = msgspec.structs.replace(asked, status=result.status)
+    result = plan(asked, observe(FETCHING), ROOT, deadline)
+    assert (NO, "Progressing") == said(result)["Ready"]
+    assert ("x", deadline) == (result.status.last_handled_request, result.status.start_time)
+
+
+@pytest.mark.parametrize(
+    ("observed", "expires"),
+    [(observe(report()), True), (observe(FINAL), True), (observe(PASSING), False), (observe(targets=Targets()), False)],
+    ids=["done", "failed for good", "tried again", "may heal"],
+)
+def test_the_time_to_live_begins_at_the_end(observed: Observed, expires: bool) -> None:
+    each = after(task(ttlSecondsAfterFinished=60), observed)
+    end = NOW + timedelta(seconds=60)
+    early = plan(each, observed, ROOT, end - timedelta(seconds=1))
+    assert (False, end if expires else None) == (early.delete, early.wake_at)
+    assert expires == plan(each, observed, ROOT, end).delete
+
+
+def test_what_is_wanted() -> None:
+    wanted = plan(task(priority=5, retry={"limit": 2}), observe(), ROOT, NOW).wanted
+    assert wanted is not None
+    told = (wanted.name, wanted.path, wanted.peers, wanted.priority, wanted.retry_limit, wanted.attempt)
+    assert ("ns/t", "ns/t", ALL, 5, 2, "1/") == told
+
+
+@pytest.mark.parametrize(
+    ("spec", "observed"),
+    [({"depth": "Supernode"}, observe()), ({"path": "/etc/x"}, observe()), ({}, observe(owner=OWNER))],
+)
+def test_a_file_that_no_node_may_get_is_cached_all_the_same(spec: dict[str, Any], observed: Observed) -> None:
+    """What is wrong with the delivery is no fault of the source: once mended, the file is delivered at once."""
+    wanted = plan(task(**spec), observed, ROOT, NOW).wanted
+    assert wanted is not None
+    assert ("", ()) == (wanted.path, wanted.peers)
+
+
+SECRETS: list[SecretReading] = [Unread(), Absent(), Denied("no"), Secret(Metadata("s", uid="s"), {"A": "eA=="})]
+REPORTS = st.builds(
+    report,
+    attempt=st.sampled_from(["1/", "0/"]),
+    cdn_status=st.sampled_from(CDNStatus),
+    length=st.none() | st.just(100),
+    pieces_total=st.none() | st.just(12),
+    ready_peers=st.sampled_from([(), ("a",), ALL]),
+    failure=st.none() | st.builds(Failure, st.sampled_from([*Reason, "New"]), st.text(max_size=5), st.booleans()),
+    failures=st.sampled_from([(), (Failure("NodeDiskFull", "full", peer="b"),)]),
+)
+OBSERVED = st.builds(
+    lambda said, **rest: observe(said, **rest),
+    st.none() | REPORTS,
+    secret=st.sampled_from(SECRETS),
+    targets=st.sampled_from([Targets(), Targets(ALL), Targets(ALL, frozenset("ab")), Targets(ALL, frozenset(ALL))]),
+    owner=st.sampled_from([None, OWNER]),
+    heard=st.booleans(),
+    away=st.sampled_from(["", "timeout"]),
+)
+SPECS = st.fixed_dictionaries(
+    {},
+    optional={
+        "headersFrom": st.just({"secretRef": {"name": "s"}}),
+        "depth": st.sampled_from(["Supernode", "Peer"]),
+        "path": st.sampled_from(["x", "/etc/x"]),
+        "suspend": st.booleans(),
+        "activeDeadlineSeconds": st.just(60),
+        "source": st.sampled_from([{"image": "x"}, {"url": URL}]),
+    },
+)
+
+
+@given(SPECS, st.lists(OBSERVED, min_size=1, max_size=4))
+def test_conditions_never_contradict_each_other(spec: dict[str, Any], seen: list[Observed]) -> None:
+    """Whatever happens one after the other: kstatus' rules hold, and messages are there."""
+    each, now = task(**spec), NOW
+    for observed in seen:
+        now += timedelta(seconds=40)
+        each = after(each, observed, now)
+        conditions = each.status.conditions
+        assert set(ConditionType) == {condition.type for condition in conditions}
+        assert len(ConditionType) == len(conditions)
+        true = {condition.type for condition in conditions if condition.status == YES}
+        summary = true & {"Ready", "Reconciling", "Stalled"}
+        assert len(summary) == (0 if spec.get("suspend") and "Ready" not in true else 1)
+        assert all(condition.reason and condition.message for condition in conditions)
+        assert {1} == {condition.observed_generation for condition in conditions}
+
+
+@given(SPECS, OBSERVED, st.integers(0, 100))
+def test_what_is_wanted_depends_on_the_inputs_only(spec: dict[str, Any], observed: Observed, seconds: int) -> None:
+    each, now = task(**spec), NOW + timedelta(seconds=seconds)
+    assert plan(each, observed, ROOT, now) == plan(each, observed, ROOT, now)
+    again = after(each, observed, now)
+    assert plan(each, observed, ROOT, now).wanted == plan(again, observed, ROOT, now).wanted
