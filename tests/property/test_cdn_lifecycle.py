@@ -1,0 +1,154 @@
+"""Orders, pauses, refetches, deletions and restarts in any order, at any moment: one reader, and a right end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pantala_pieces.store import PieceStore
+from pantala_protocol import task_id
+from pantala_protocol.ranges import members
+from pantala_protocol.statement import CDNStatus
+from pantala_supernode.cdn.copy import FetchOrder
+from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.source import Answer, Resume
+
+PIECE = 128 * 1024
+CONTENT = Content(random.Random(0).randbytes(4 * PIECE + 7), '"v1"')
+PIECES = [hashlib.sha256(CONTENT.data[n * PIECE : (n + 1) * PIECE]).digest() for n in range(5)]
+TASKS = [task_id.compute("first"), task_id.compute("second")]
+
+ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["trigger", "trigger", "retry", "pause", "delete", "refetch", "restart", "look"]),
+        st.integers(0, 1),
+        st.integers(0, 40),
+    ),
+    max_size=14,
+)
+
+
+class Watched(FakeSource):
+    """Sees to it that nobody reads one URL twice at once."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        super().__init__(CONTENT, steps)
+        self.open_now: set[str] = set()
+        self.wrong: list[str] = []
+
+    @asynccontextmanager
+    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+        if url in self.open_now:
+            self.wrong.append("two read one origin at once")
+        self.open_now.add(url)
+        try:
+            async with super().open(url, headers, resume) as answer:
+                yield answer
+        finally:
+            self.open_now.discard(url)
+
+
+class Life:
+    """A CDN that is acted upon, and started anew on the same volume."""
+
+    def __init__(self, directory: Path, source: Watched) -> None:
+        self._directory = directory
+        self._source = source
+        self.wrong = source.wrong
+        """What should never have been seen: an assertion inside the CDN would be one more error that it survives."""
+        self._attempt = 0
+        self._deletions: list[asyncio.Task[None]] = []
+        self.cdn: CDNManager
+
+    async def begin(self) -> None:
+        self.store = PieceStore(self._directory, durable=False)
+        self.cdn = CDNManager(
+            self.store,
+            self._source,
+            on_change=self._look,
+            rng=random.SystemRandom(),
+            sleep=lambda _: asyncio.sleep(0),
+            fetches=1,
+        )
+        await self.cdn.recover()
+
+    async def end(self) -> None:
+        await asyncio.gather(*self._deletions)
+        await self.cdn.close()
+
+    def order(self, number: int) -> FetchOrder:
+        return FetchOrder(TASKS[number], f"http://origin/{number}", attempt=str(self._attempt))
+
+    async def act(self, what: str, number: int, pause: int) -> None:
+        task = TASKS[number]
+        match what:
+            case "trigger":
+                self.cdn.trigger(self.order(number))
+            case "retry":
+                self._attempt += 1
+                self.cdn.trigger(self.order(number))
+            case "pause":
+                self.cdn.pause(task)
+            case "delete":
+                self._deletions.append(asyncio.create_task(self.cdn.delete(task)))
+            case "refetch":
+                self.cdn.refetch(task, pause % 5)
+            case "restart":
+                await self.end()
+                await self.begin()
+            case _:
+                self._look(task)
+        for _ in range(pause):
+            await asyncio.sleep(0)
+
+    def _look(self, task: str) -> None:
+        copy = self.cdn.status(task_id.parse(task))
+        if any(PIECES[piece] != self.cdn.piece_digest(copy.task_id, piece) for piece in members(copy.cached)):
+            self.wrong.append(f"a wrong piece is shown: {copy}")
+        if copy.status is CDNStatus.SUCCESS and (copy.cached, copy.length) != (0b11111, len(CONTENT.data)):
+            self.wrong.append(f"called whole, but it is not: {copy}")
+
+    async def finish(self) -> None:
+        """All that is wanted comes, all that is not wanted goes."""
+        for number in range(2):
+            self._attempt += 1
+            self.cdn.trigger(self.order(number))
+        async with asyncio.timeout(20):
+            while not all(self.cdn.status(task).digest for task in TASKS):  # noqa: ASYNC110 - only the end is tested
+                await asyncio.sleep(0.001)
+        for task in TASKS:
+            file = self.store.get(task)
+            assert file is not None
+            assert CONTENT.data == file.path.read_bytes()
+            await self.cdn.delete(task)
+
+
+@settings(max_examples=120, deadline=None)
+@given(acts=ACTS, cuts=st.lists(st.integers(0, 4 * PIECE), max_size=4))
+def test_whatever_is_asked_for_in_whatever_order_the_end_is_right(
+    acts: list[tuple[str, int, int]], cuts: list[int]
+) -> None:
+    async def live(directory: Path) -> None:
+        life = Life(directory, Watched([Step(cut_after=cut) for cut in cuts]))
+        await life.begin()
+        for act in acts:
+            await life.act(*act)
+        await asyncio.gather(*life._deletions)
+        await life.finish()
+        await life.end()
+        assert life.wrong == []
+        assert [] == [path for path in directory.rglob("*") if path.is_file()]
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not others, "somebody still works"
+
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(live(Path(directory)))
