@@ -145,6 +145,7 @@ class Assignments:
                 await self._deliver(assignment)
         except (StoreError, DeliveryError) as error:
             log.warning("a task cannot be settled; trying again later", task=name, error=str(error))
+            self._ready.discard(name)  # its cache may be gone: held anew before the next piece
             if isinstance(error, DigestMismatchError):
                 self._session.state_inventory()  # less is held than was said
             if isinstance(error, StoreError):

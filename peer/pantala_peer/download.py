@@ -65,10 +65,9 @@ class Downloads:
     async def _run(self, work: Work) -> None:
         async with self._slots:
             outcome = await self._fetch(work)
-        if outcome is not None:
-            self._ended(outcome)
+        self._ended(outcome)
 
-    async def _fetch(self, work: Work) -> Outcome | None:
+    async def _fetch(self, work: Work) -> Outcome:
         """Fetch, verify and keep. A buffer goes back only when nobody can write to it any more."""
         buffer = self._buffers.pop() if self._buffers else bytearray()
         if len(buffer) < work.size:
@@ -79,10 +78,8 @@ class Downloads:
             await self._keeper.put(work, view)
         except FetchError as error:
             outcome = Outcome(work, error.kind, error)
-        except StoreError as error:
+        except (StoreError, PieceMissingError) as error:
             outcome = Outcome(work, LOCAL, error)
-        except PieceMissingError:
-            return None  # another generation is wanted meanwhile
         else:
             outcome = Outcome(work)
         self._buffers.append(buffer)

@@ -83,8 +83,8 @@ class ScriptedSupernode:
         """Which requests are taken and never answered."""
         self.window = 4
         self.prefer_peers = True
-        self.liars: set[str] = set()
-        """Peers that are said to have everything."""
+        self.liars: dict[str, int] = {}
+        """Peers that are said to have everything, at this port; 0: at their own."""
         self.pause_after_failure = 0.0
         self.port = 0
         self._changed = asyncio.Condition()
@@ -268,7 +268,7 @@ class ScriptedSupernode:
             len(file.piece(number)),
             hashlib.sha256(file.piece(number)).hexdigest(),
             peer.host if peer else "127.0.0.1",
-            peer.port if peer else self.port,
+            (self.liars.get(provider) or peer.port) if peer else self.port,
             shown,
             provider,
         )
