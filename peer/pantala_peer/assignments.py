@@ -138,9 +138,9 @@ class Assignments:
     async def _settle(self, name: str) -> None:
         assignment = self._assigned.get(name)
         try:
-            if assignment is None:
+            if assignment is None and self._known:
                 await self._drop(name)
-            else:
+            elif assignment is not None:
                 await self._hold(assignment)
                 await self._deliver(assignment)
         except (StoreError, DeliveryError) as error:
