@@ -1,0 +1,1 @@
+"""kubectl-pantala: see and steer Pantala's Tasks from the command line."""

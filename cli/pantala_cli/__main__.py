@@ -1,0 +1,23 @@
+"""``kubectl-pantala``. Exit codes: 0 done, 1 failed (one line says why), 2 wrong flags, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+
+from pantala_cli.app import app
+from pantala_cli.errors import CLIError
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    try:
+        app()
+    except CLIError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

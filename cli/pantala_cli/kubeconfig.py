@@ -1,0 +1,150 @@
+"""The user's kubeconfig as kubectl reads it: several files merged, credentials resolved.
+
+pykube reads one file, knows no exec plugins of version v1, and would write keys into files that others can read. So
+what it gets from here names private files and a token only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pantala_cli.errors import KubeconfigError
+
+Document = dict[str, Any]
+
+_LISTS = ("clusters", "contexts", "users")
+_PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+_EXEC_SECONDS = 60.0
+"""For an exec plugin: it may ask a browser to log in."""
+
+
+def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -> Document:
+    """The merged kubeconfig, with ``context`` (or the current one) as its current context.
+
+    Files are ``file``, else those of ``KUBECONFIG``, else ``~/.kube/config``. Raises :class:`KubeconfigError`.
+    """
+    names = [file] if file else [each for each in environment.get("KUBECONFIG", "").split(os.pathsep) if each]
+    paths = [Path(name).expanduser() for name in names] or [Path.home() / ".kube" / "config"]
+    found = [path for path in paths if path.is_file()]
+    if not found:
+        raise KubeconfigError(f"no kubeconfig at {paths[0]}; set KUBECONFIG, or give --kubeconfig")
+    document = _merge([_read(path) for path in found])
+    if context:
+        document["current-context"] = context
+    current = document.get("current-context")
+    if not current:
+        raise KubeconfigError("no current context in the kubeconfig; give --context, or run kubectl config use-context")
+    if all(each["name"] != current for each in document["contexts"]):
+        raise KubeconfigError(f"no context {current!r} in the kubeconfig; see kubectl config get-contexts")
+    return document
+
+
+def resolve(document: Document, folder: Path) -> Document:
+    """Keep the current context only, with its credentials as files below ``folder`` (private) and as a token.
+
+    Runs the user's exec plugin, if there is one. Raises :class:`KubeconfigError`.
+    """
+    context = _named(document, "contexts", "context", document["current-context"])
+    cluster = dict(_named(document, "clusters", "cluster", context.get("cluster", "")))
+    user = dict(_named(document, "users", "user", context["user"])) if context.get("user") else {}
+    if "exec" in user:
+        user |= _from_plugin(user.pop("exec"), cluster)
+    if user.get("tokenFile"):
+        user["token"] = _text(Path(user.pop("tokenFile")))
+    for each in (cluster, user):
+        for key in [key for key in each if key.endswith("-data")]:
+            name = key.removesuffix("-data")
+            each[name] = str(_private(folder / name, each.pop(key)))
+    return {
+        "current-context": "current",
+        "contexts": [{"name": "current", "context": {**context, "cluster": "current", "user": "current"}}],
+        "clusters": [{"name": "current", "cluster": cluster}],
+        "users": [{"name": "current", "user": user}],
+    }
+
+
+def _read(path: Path) -> Document:
+    """One file, its relative paths made absolute: they are meant from its folder."""
+    try:
+        document = yaml.safe_load(path.read_text()) or {}
+        for name in _LISTS:
+            for each in document.setdefault(name, None) or []:
+                inner = each[name.removesuffix("s")]
+                for key in _PATHS:
+                    if inner and inner.get(key):
+                        inner[key] = str(path.parent / inner[key])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise KubeconfigError(f"the kubeconfig {path} cannot be read: {str(error).splitlines()[0]}") from error
+    return dict(document)
+
+
+def _merge(documents: list[Document]) -> Document:
+    """The first file that has a name wins, as with kubectl."""
+    merged: Document = {name: [] for name in _LISTS}
+    for document in documents:
+        merged["current-context"] = merged.get("current-context") or document.get("current-context")
+        for name in _LISTS:
+            known = {each["name"] for each in merged[name]}
+            merged[name] += [each for each in document[name] or [] if each["name"] not in known]
+    return merged
+
+
+def _named(document: Document, kinds: str, kind: str, name: str) -> Document:
+    for each in document[kinds]:
+        if each["name"] == name:
+            return dict(each[kind] or {})
+    raise KubeconfigError(f"the kubeconfig's context names the {kind} {name!r}, which is not there; correct it")
+
+
+def _from_plugin(plugin: Document, cluster: Document) -> Document:
+    """Credentials from an exec plugin (KEP-541): a token, or a certificate and its key."""
+    command = [plugin["command"], *(plugin.get("args") or [])]
+    info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": {"interactive": True}}
+    if plugin.get("provideClusterInfo"):
+        info["spec"]["cluster"] = {
+            key: cluster[key] for key in ("server", "certificate-authority-data") if key in cluster
+        }
+    variables = {each["name"]: each["value"] for each in plugin.get("env") or []}
+    environment = {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+    try:
+        output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=_EXEC_SECONDS, check=True)  # noqa: S603 - the user's own kubeconfig names it, as for kubectl
+        status = json.loads(output.stdout)["status"]
+    except FileNotFoundError:
+        hint = str(plugin.get("installHint") or "install it").strip()
+        raise KubeconfigError(f"the kubeconfig's exec plugin {command[0]!r} is not installed: {hint}") from None
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        raise KubeconfigError(f"the kubeconfig's exec plugin {command[0]!r} gave no credentials: {error}") from error
+    credentials = {}
+    if status.get("token"):
+        credentials["token"] = status["token"]
+    for key, name in (("clientCertificateData", "client-certificate"), ("clientKeyData", "client-key")):
+        if status.get(key):
+            credentials[f"{name}-data"] = base64.b64encode(status[key].encode()).decode()
+    return credentials
+
+
+def _private(path: Path, data: str) -> Path:
+    try:
+        content = base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise KubeconfigError(f"{path.name}-data in the kubeconfig is no base64; correct it") from error
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return path
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise KubeconfigError(f"the kubeconfig's token file {path} cannot be read: {error.strerror}") from error

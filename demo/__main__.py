@@ -1,0 +1,108 @@
+"""``python -m demo``: Pantala's main job on this machine, or on a cluster, in under a minute.
+
+Exit code 0: every node has the file, and it left the origin once. 1: not so, or a part failed. 130: Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from demo import payload as payloads
+from demo import story, summary
+from demo.errors import DemoError
+from demo.local import NODES, LocalPlace
+from demo.place import Place
+from demo.remote import RemotePlace
+from demo.screen import Screen, megabytes
+from pantala_cli.errors import CLIError
+from testbed.binaries import BuildError, assets
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False)
+    for each in _SIGNALS:
+        signal.signal(each, _interrupt)
+    try:
+        with tempfile.TemporaryDirectory(prefix="pantala-demo-") as folder:
+            return _run(options, Path(folder), Screen(console))
+    except (DemoError, CLIError, BuildError) as error:
+        console.print(f"[bold red]The demo failed:[/] {error}", markup=True)
+        if isinstance(error, DemoError) and error.log:
+            console.print(error.log, markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted; nothing is left behind.")
+        return 130
+
+
+def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
+    payload = payloads.choose([assets(["kube-apiserver"])["kube-apiserver"]] if not options.cluster else [], folder)
+    what = "generated" if payload.generated else str(payload.path)
+    screen.say(f"the file: {what}, {megabytes(payload.size)}, sha256:{payload.sha256[:16]}…")
+    chosen: Place = RemotePlace(options.origin_host, screen.say) if options.cluster else LocalPlace(folder, screen.say)
+    screen.say(chosen.title)
+    with chosen as place, _undisturbed_end():
+        result = story.tell(place, payload, screen)
+        summary.show(screen.console, place, payload, result)
+        wrong = story.judge(result, payload, 1 if options.cluster else len(NODES))
+        if wrong:
+            raise DemoError("; ".join(wrong), place.log("supernode"))
+        screen.console.print("[bold green]Right: each node has the file, and it left its origin once.[/]\n")
+        screen.say("what to try next:")
+        for line in summary.next_steps(place, kept=options.keep, task=result.task["metadata"]["name"]):
+            screen.console.print(f"    {line}", markup=False, soft_wrap=True)
+        if options.keep:
+            screen.say("it stays up until Ctrl-C")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo", description="Distribute a real file, and show where its bytes went."
+    )
+    parser.add_argument("--keep", action="store_true", help="stay up until Ctrl-C")
+    parser.add_argument(
+        "--cluster", action="store_true", help="use the cluster of KUBECONFIG, with the chart installed"
+    )
+    parser.add_argument(
+        "--origin-host", default="", help="with --cluster: the address of this machine that nodes reach"
+    )
+    return parser
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _undisturbed_end() -> Iterator[None]:
+    """What follows the block is cleaning up: a second Ctrl-C must not leave half of it behind."""
+    try:
+        yield
+    finally:
+        _ignore_signals()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""A cluster made of processes on this machine's loopback: no root, no containers, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from demo.errors import DemoError
+from pantala_pieces import journal
+from testbed.apiserver import ControlPlane, ControlPlaneError
+from testbed.binaries import BuildError, assets
+from testbed.process import Process, free_ports
+
+NODES = ("node-1", "node-2", "node-3")
+
+_ROOT = Path(__file__).resolve().parents[1]
+_READY_SECONDS = 30.0
+_GRACE = 1.0
+"""Seconds that a process gets to end. All state is thrown away, so nobody needs more."""
+
+
+class LocalPlace:
+    """etcd, kube-apiserver, an operator, a supernode and three peers."""
+
+    title = "This machine: etcd, kube-apiserver, operator, supernode and three peers, as processes on loopback"
+    origin_host = "127.0.0.1"
+    origin_rate: float | None = 25_000_000.0
+    """Slow enough to see it happen."""
+    task_name = ""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._say = say
+        self._control_plane = ControlPlane(folder / "control-plane")
+        self._processes: dict[str, Process] = {}
+        self._health: dict[str, str] = {}
+
+    @property
+    def kubeconfig(self) -> Path | None:
+        """Of the administrator."""
+        return self._control_plane.kubeconfig
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BuildError as error:
+            self._stop()
+            raise DemoError(str(error)) from error
+        except ControlPlaneError as error:
+            self._stop()
+            message, _, log = str(error).partition("\n")
+            raise DemoError(message, log) from error
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """Run kubectl as the administrator."""
+        try:
+            return self._control_plane.kubectl(*arguments, text=text)
+        except subprocess.CalledProcessError as error:
+            raise DemoError(f"kubectl {arguments[0]} failed: {error.stderr.strip()}") from error
+
+    def check(self) -> None:
+        """Tell if a process of ours ended."""
+        for name, process in self._processes.items():
+            if process.returncode is not None:
+                raise DemoError(f"the {name} ended with {process.returncode}", process.tail())
+
+    def log(self, name: str) -> str:
+        """The end of a process's log."""
+        return self._processes[name].tail()
+
+    def held(self, task_id: str) -> Mapping[str, int]:
+        """Read each peer's journal: it has a record for each verified piece."""
+        return {name: _journalled(self._root(name) / "cache" / task_id[:2] / task_id / "journal") for name in NODES}
+
+    def files(self, path: str) -> Mapping[str, Path]:
+        """Below each peer's root."""
+        return {name: self._root(name) / "files" / path for name in NODES}
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        assets(["etcd", "kube-apiserver", "kubectl"])
+        api, pieces, operator_health, *ports = free_ports(3 + 2 * len(NODES))
+        self._start_supernode(api, pieces)
+        self._start_peers(api, ports)
+        self._control_plane.start()
+        self._install()
+        self._start_operator(api, operator_health)
+        for name, url in self._health.items():
+            self._wait_ready(name, url)
+        self._say(f"all eight processes are up after {time.monotonic() - began:.1f} s")
+
+    def _install(self) -> None:
+        self.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
+        nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}} for name in NODES]
+        self.kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
+        # Without a controller manager nobody takes this taint of new nodes away.
+        self.kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-")
+        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "--all", "crd")
+
+    def _start_supernode(self, api: int, pieces: int) -> None:
+        self._run(
+            "supernode", "pantala_supernode", api,
+            "--listen", f"127.0.0.1:{api}", "--piece-listen", f"127.0.0.1:{pieces}",
+            "--data", str(self._folder / "supernode"), "--no-auth",
+        )  # fmt: skip
+
+    def _start_operator(self, api: int, health: int) -> None:
+        self._run(
+            "operator", "pantala_operator", health,
+            "--kubeconfig", str(self.kubeconfig), "--supernode", f"http://127.0.0.1:{api}",
+            "--health-listen", f"127.0.0.1:{health}", "--progress-interval", "0.5",
+        )  # fmt: skip
+
+    def _start_peers(self, api: int, ports: list[int]) -> None:
+        for name in NODES:
+            listen, health = ports.pop(), ports.pop()
+            self._run(
+                name, "pantala_peer", health,
+                "--name", name, "--supernode", f"http://127.0.0.1:{api}", "--root", str(self._root(name)),
+                "--listen", f"127.0.0.1:{listen}", "--health-listen", f"127.0.0.1:{health}",
+            )  # fmt: skip
+
+    def _run(self, name: str, module: str, health: int, *arguments: str) -> None:
+        (self._folder / "nodes").mkdir(exist_ok=True)
+        self._processes[name] = Process([sys.executable, "-m", module, *arguments], self._folder / f"{name}.log")
+        self._health[name] = f"http://127.0.0.1:{health}/readyz"
+
+    def _wait_ready(self, name: str, url: str) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+                return
+            time.sleep(0.05)
+        raise DemoError(f"the {name} is not ready after {_READY_SECONDS:.0f} s", self.log(name))
+
+    def _root(self, name: str) -> Path:
+        return self._folder / "nodes" / name
+
+    def _stop(self) -> None:
+        for process in reversed(self._processes.values()):
+            process.stop(_GRACE)
+        self._control_plane.stop_apiserver()
+        self._control_plane.stop()
+
+
+def _journalled(path: Path) -> int:
+    try:
+        return sum(record.size for record in journal.decode(path.read_bytes()))
+    except OSError:
+        return 0

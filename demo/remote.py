@@ -1,0 +1,100 @@
+"""The cluster of the user's kubeconfig, with the chart installed. The demo adds one Task and removes it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from demo.errors import DemoError
+from testbed.binaries import BuildError, assets
+
+_TIMEOUT = 60.0
+
+
+class RemotePlace:
+    """An installed Pantala, wherever it runs."""
+
+    title = "The cluster of your kubeconfig"
+    origin_rate: float | None = None
+    kubeconfig: Path | None = None
+
+    def __init__(self, origin_host: str, say: Callable[[str], None]) -> None:
+        self.origin_host = origin_host
+        self.task_name = f"pantala-demo-{secrets.token_hex(3)}"
+        self._say = say
+        self._program = "kubectl"
+
+    def __enter__(self) -> Self:
+        try:
+            self._program = str(assets(["kubectl"])["kubectl"])
+        except BuildError as error:
+            raise DemoError(str(error)) from error
+        peers = json.loads(self.kubectl("get", "peers.pantala.dev", "-o", "json"))["items"]
+        ready = sum(
+            each["type"] == "Ready" and each["status"] == "True"
+            for peer in peers
+            for each in peer.get("status", {}).get("conditions", ())
+        )
+        if not ready:
+            raise DemoError("no Peer is Ready in this cluster; install the chart first (see README.md)")
+        self.origin_host = self.origin_host or self._own_address()
+        self._say(f"{ready} Peers are Ready; the origin is this machine, at {self.origin_host}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kubectl("delete", "task", self.task_name, "-n", "default", "--ignore-not-found")
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """Run kubectl as the user."""
+        command = [self._program, *arguments]
+        try:
+            result = subprocess.run(
+                command, input=text, capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=os.environ
+            )
+        except subprocess.TimeoutExpired:
+            raise DemoError(f"kubectl {arguments[0]} had no answer within {_TIMEOUT:.0f} s") from None
+        if result.returncode:
+            raise DemoError(f"kubectl {arguments[0]} failed: {result.stderr.strip()}")
+        return result.stdout
+
+    def check(self) -> None:
+        """Nothing of ours runs there."""
+
+    def held(self, task_id: str) -> Mapping[str, int]:
+        """Not to be seen from here."""
+        return {}
+
+    def files(self, path: str) -> Mapping[str, Path]:
+        """Not to be seen from here."""
+        return {}
+
+    def log(self, name: str) -> str:
+        """Not to be seen from here."""
+        return ""
+
+    def _own_address(self) -> str:
+        """The address that packets to the API server leave with: its nodes reach us there, most of the time."""
+        server = json.loads(self.kubectl("config", "view", "--minify", "-o", "json"))["clusters"][0]["cluster"][
+            "server"
+        ]
+        parts = urlsplit(server)
+        try:
+            family, kind, *_, address = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.connect(address)
+                own = str(probe.getsockname()[0])
+        except OSError as error:
+            raise DemoError(f"no way to {server}: {error}; give --origin-host") from error
+        if own.startswith("127.") or own == "::1":
+            raise DemoError(
+                "the API server is on loopback, so the nodes' way to this machine is not known; give --origin-host"
+            )
+        return own

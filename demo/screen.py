@@ -1,0 +1,93 @@
+"""What the reader sees: one block that changes on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+MEGABYTE = 1_000_000
+
+_PLAIN_EVERY = 1.0
+"""Seconds between two plain lines."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far it is."""
+
+    size: int
+    origin: int = 0
+    """Bytes that the origin sent."""
+    supernode: int = 0
+    """Bytes that peers took from the supernode."""
+    peers: int = 0
+    """Bytes that peers took from each other."""
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that each node verified."""
+    ready: str = "0"
+    """Nodes that published the file, as the Task says."""
+
+
+class Screen:
+    """Prints steps, and progress while it is a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live: Live | None = None
+        self._last = 0.0
+
+    def say(self, text: str) -> None:
+        """One step."""
+        self.console.print(f"[bold cyan]•[/] {text}", highlight=False)
+
+    def show(self, moment: Moment) -> None:
+        """Progress."""
+        if self._live is not None:
+            self._live.update(_block(moment), refresh=True)
+        elif time.monotonic() - self._last >= _PLAIN_EVERY:
+            self._last = time.monotonic()
+            nodes = ", ".join(f"{name} {_share(count, moment.size)}" for name, count in moment.nodes.items())
+            self.console.print(
+                f"  origin sent {_share(moment.origin, moment.size)}; {nodes or moment.ready + ' nodes ready'}",
+                highlight=False,
+            )
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def megabytes(count: int) -> str:
+    """Bytes as ``97.6 MB``."""
+    return f"{count / MEGABYTE:.1f} MB"
+
+
+def _block(moment: Moment) -> Group:
+    grid = Table.grid(padding=(0, 2))
+    for name, count in {"origin → supernode": moment.origin, **moment.nodes}.items():
+        bar = ProgressBar(total=moment.size, completed=min(count, moment.size), width=40)
+        grid.add_row(f"  {name}", bar, _share(count, moment.size), megabytes(count))
+    moved = (
+        f"  peers took {megabytes(moment.supernode)} from the supernode and {megabytes(moment.peers)} from each other"
+    )
+    return Group(grid, Text(f"{moved}; {moment.ready} nodes have published the file", "dim"))
+
+
+def _share(count: int, size: int) -> str:
+    return f"{min(count / size, 1.0):4.0%}" if size else "  0%"

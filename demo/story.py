@@ -1,0 +1,123 @@
+"""The demo's story: apply the sample Task, watch the bytes, check every file, count what left the origin."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.errors import DemoError
+from demo.payload import Payload, ServedPayload, sha256
+from demo.place import Place
+from demo.screen import Moment, Screen
+from pantala_cli.cluster import Cluster, connect
+from pantala_cli.view import condition
+
+_SAMPLE = Path(__file__).resolve().parents[1] / "crds" / "samples" / "task.yaml"
+_SECONDS = 300.0
+_LOOK_EVERY = 0.1
+
+Resource = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """One node's file."""
+
+    node: str
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """How it ended."""
+
+    task: Resource
+    nodes: tuple[NodeResult, ...]
+    seconds: float
+    """From apply to Ready."""
+    origin_bytes: int
+    """From the origin's access log."""
+    origin_requests: int
+
+
+def sample(url: str, payload: Payload, name: str) -> Resource:
+    """The sample Task with this URL and digest, and with ``name`` unless that is empty."""
+    task = dict(yaml.safe_load(_SAMPLE.read_text()))
+    task["metadata"]["name"] = name or task["metadata"]["name"]
+    task["spec"]["source"]["url"] = url
+    task["spec"]["digest"] = f"sha256:{payload.sha256}"
+    return task
+
+
+def tell(place: Place, payload: Payload, screen: Screen) -> Result:
+    """Distribute the payload. Raises :class:`DemoError` unless everything is right."""
+    with ServedPayload(payload, place.origin_host, place.origin_rate) as origin:
+        task = sample(origin.url, payload, place.task_name)
+        name, namespace = task["metadata"]["name"], task["metadata"]["namespace"]
+        began = time.monotonic()
+        place.kubectl("apply", "-f", "-", text=yaml.safe_dump(task, sort_keys=False))
+        screen.say(f"kubectl apply: Task {namespace}/{name} with source {origin.url}")
+        with connect(str(place.kubeconfig or "")) as cluster, screen:
+            ready = _follow(place, cluster, origin, screen, (namespace, name))
+        seconds = time.monotonic() - began
+        files = place.files(ready["status"]["path"])
+        nodes = tuple(
+            NodeResult(node, str(path), path.stat().st_size, sha256(path))
+            for node, path in files.items()
+            if path.exists()
+        )
+        return Result(ready, nodes, seconds, origin.sent, origin.requests)
+
+
+def judge(result: Result, payload: Payload, wanted: int) -> list[str]:
+    """What is wrong with a result; nothing, if all is right. ``wanted``: how many nodes must hold the file."""
+    status = result.task["status"]
+    wrong = []
+    if result.origin_bytes != payload.size:
+        wrong.append(f"the origin sent {result.origin_bytes} bytes, not {payload.size}")
+    if status["digest"] != f"sha256:{payload.sha256}":
+        wrong.append(f"the Task's status has digest {status['digest']}, not sha256:{payload.sha256}")
+    if status["peers"]["ready"] != status["peers"]["desired"] or status["peers"]["ready"] < wanted:
+        wrong.append(f"{status['peers']['ready']} of {max(wanted, status['peers']['desired'])} nodes are ready")
+    if result.nodes and len(result.nodes) != wanted:
+        wrong.append(f"{len(result.nodes)} nodes have the file, not {wanted}")
+    wrong += [f"{node.node} has another content" for node in result.nodes if node.sha256 != payload.sha256]
+    return wrong
+
+
+def _follow(place: Place, cluster: Cluster, origin: ServedPayload, screen: Screen, key: tuple[str, str]) -> Resource:
+    """Show progress until the Task is Ready."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        place.check()
+        task = cluster.task(*key)
+        screen.show(_moment(place, origin, task))
+        if condition(task, "Ready").get("status") == "True":
+            return task
+        stalled = condition(task, "Stalled")
+        if stalled.get("status") == "True":
+            raise DemoError(f"the Task is stalled: {stalled['reason']}: {stalled['message']}", place.log("supernode"))
+        if time.monotonic() > deadline:
+            last = json.dumps(condition(task, "Ready"))
+            raise DemoError(f"the Task is not Ready after {_SECONDS:.0f} s: {last}", place.log("supernode"))
+        time.sleep(_LOOK_EVERY)
+
+
+def _moment(place: Place, origin: ServedPayload, task: Resource) -> Moment:
+    status = task.get("status") or {}
+    moved, peers = status.get("bytes") or {}, status.get("peers") or {}
+    return Moment(
+        size=origin.payload.size,
+        origin=origin.sent,
+        supernode=moved.get("fromSupernode", 0),
+        peers=moved.get("fromPeers", 0),
+        nodes=place.held(status["taskID"]) if status.get("taskID") else {},
+        ready=f"{peers.get('ready', 0)} of {peers.get('desired', '?')}",
+    )

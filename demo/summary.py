@@ -1,0 +1,59 @@
+"""The last page: what came of it, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.payload import Payload
+from demo.place import Place
+from demo.screen import megabytes
+from demo.story import Result
+
+
+def show(console: Console, place: Place, payload: Payload, result: Result) -> None:
+    """Print the result."""
+    status = result.task["status"]
+    console.print()
+    if result.nodes:
+        console.print(_nodes(payload, result))
+    console.print(_bytes(payload, result))
+    peers = status["peers"]
+    console.print(f"{peers['ready']} of {peers['desired']} nodes ready in {result.seconds:.1f} s", highlight=False)
+
+
+def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
+    """Lines to copy."""
+    if kept:
+        if place.kubeconfig:
+            yield f"export KUBECONFIG={place.kubeconfig}"
+        yield f"kubectl get tasks,peers; kubectl describe task {task}"
+        yield f"kubectl pantala status {task}    (with .venv/bin on PATH)"
+        yield f"kubectl delete task {task}    (the files go from nodes and supernode within seconds)"
+    else:
+        yield "make demo KEEP=1       stay up, to look around with kubectl"
+        yield "make demo CLUSTER=1    the same on the cluster of KUBECONFIG, with the chart installed"
+        yield "kubectl apply -f crds/samples/task.yaml    your own file: change spec.source.url"
+
+
+def _nodes(payload: Payload, result: Result) -> Table:
+    table = Table("node", "bytes", "sha256", "", "file", box=None, padding=(0, 3, 0, 0))
+    for node in result.nodes:
+        verdict = "[green]ok[/]" if node.sha256 == payload.sha256 else "[red]WRONG[/]"
+        table.add_row(node.node, f"{node.size}", f"{node.sha256[:16]}…", verdict, node.path)
+    return table
+
+
+def _bytes(payload: Payload, result: Result) -> Table:
+    moved = result.task["status"]["bytes"]
+    rows = (
+        ("left the origin (its access log)", result.origin_bytes, f"{result.origin_requests} request"),
+        ("nodes took from the supernode", moved["fromSupernode"], ""),
+        ("nodes took from each other", moved["fromPeers"], ""),
+    )
+    table = Table("all nodes together", "bytes", "/ size", "", box=None, padding=(0, 3, 0, 0))
+    for name, count, note in rows:
+        table.add_row(name, megabytes(count), f"{count / payload.size:.3f}x", note)
+    return table
