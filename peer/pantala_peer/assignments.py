@@ -7,6 +7,7 @@ settling does follows from what is assigned and what is there, never from what h
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -42,6 +43,7 @@ class Assignments:
         self._ready: set[str] = set()
         self._waiting: dict[str, list[Work]] = {}
         self._troubles: dict[str, DeliveryState] = {}
+        self._taken: dict[str, Counter[str]] = {}
         self._dirty: set[str] = set()
         self._settling: dict[str, asyncio.Task[None]] = {}
 
@@ -81,6 +83,7 @@ class Assignments:
         work = outcome.work
         if not outcome.kind:
             self._session.piece_done(work.task_id, work.generation, work.piece)
+            self._taken.setdefault(work.task_id, Counter())[work.provider] += work.size
             cleared = self._troubles.pop(work.task_id, None) is not None
             if cleared or self._cache.is_whole(work.task_id):
                 self.touch(work.task_id)
@@ -156,6 +159,7 @@ class Assignments:
     async def _drop(self, name: str) -> None:
         self._ready.discard(name)
         self._troubles.pop(name, None)
+        self._taken.pop(name, None)
         await self._withdraw(name)
         await self.downloads.cancel(name)
         await self._cache.drop(name)
@@ -202,11 +206,14 @@ class Assignments:
             return
         self._troubles.pop(name, None)
         await self._deliveries.publish(assignment, file.path)
+        if taken := self._taken.pop(name, None):
+            own = taken.pop("", 0)
+            log.info("a task is whole", task=name, from_supernode=own, from_peers=taken.total())
 
     async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
         """Unpublish what is not assigned; another task may wait for its path."""
         paths = set(await self._deliveries.withdraw(name, assignment.deliveries if assignment else ()))
-        for other in self._assigned.values():
+        for other in self._assigned.values() if paths else ():
             if other.task_id != name and any(delivery.path in paths for delivery in other.deliveries):
                 self.touch(other.task_id)
 

@@ -29,7 +29,7 @@ class Deliveries:
         self._session = session
         self._publisher = publisher
         self._thread = ThreadPoolExecutor(1, "tree")
-        self._stated: dict[str, str] = {}
+        self._stated: dict[str, set[str]] = {}
 
     async def open(self) -> None:
         """Find what an earlier process published. Raises :class:`StoreError`."""
@@ -65,9 +65,12 @@ class Deliveries:
         for path in gone:
             await self._in_thread(partial(self._publisher.unpublish, path))
             log.info("unpublished a file", path=path)
-        for uid in [uid for uid, task in self._stated.items() if task == task_id and uid not in uids]:
-            del self._stated[uid]
+        stated = self._stated.get(task_id, set())
+        for uid in stated - uids:
             self._session.delivery(uid, None)
+        self._stated[task_id] = stated & uids
+        if not self._stated[task_id]:
+            del self._stated[task_id]
         return gone
 
     def close(self) -> None:
@@ -75,7 +78,7 @@ class Deliveries:
         self._thread.shutdown()
 
     def _state(self, task_id: str, delivery: Delivery, state: DeliveryState | None) -> None:
-        self._stated[delivery.uid] = task_id
+        self._stated.setdefault(task_id, set()).add(delivery.uid)
         self._session.delivery(delivery.uid, state)
 
     async def _in_thread(self, operation: Callable[[], None]) -> None:

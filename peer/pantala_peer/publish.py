@@ -77,11 +77,11 @@ class Publisher:
 
     def paths(self, task_id: str) -> list[str]:
         """The paths that are published for a task."""
-        return [record.path for record in self._records if record.task_id == task_id]
+        return self._records.paths(task_id)
 
     def tasks(self) -> set[str]:
         """The tasks that something is published for."""
-        return {record.task_id for record in self._records}
+        return self._records.tasks()
 
     def publish(self, wanted: Wanted) -> None:
         """Let a file appear at its path, or see that it does. Raises :class:`DeliveryError`."""

@@ -31,6 +31,7 @@ class Records:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._records: dict[str, Record] = {}
+        self._paths: dict[str, set[str]] = {}
         self._made: Counter[str] = Counter()
 
     def open(self) -> None:
@@ -49,6 +50,14 @@ class Records:
     def get(self, path: str) -> Record | None:
         """What was put at a path."""
         return self._records.get(path)
+
+    def paths(self, task_id: str) -> list[str]:
+        """What is published for a task."""
+        return sorted(self._paths.get(task_id, ()))
+
+    def tasks(self) -> set[str]:
+        """The tasks that something is published for."""
+        return set(self._paths)
 
     def made(self, directory: str) -> bool:
         """Whether a directory was made for a published file that is still there."""
@@ -71,12 +80,17 @@ class Records:
     def _remember(self, record: Record) -> None:
         self._forget(record.path)
         self._records[record.path] = record
+        self._paths.setdefault(record.task_id, set()).add(record.path)
         self._made.update(record.directories)
 
     def _forget(self, path: str) -> None:
         record = self._records.pop(path, None)
-        if record is not None:
-            self._made.subtract(record.directories)
+        if record is None:
+            return
+        self._made.subtract(record.directories)
+        self._paths[record.task_id].discard(path)
+        if not self._paths[record.task_id]:
+            del self._paths[record.task_id]
 
     def _file(self, path: str) -> Path:
         return self._directory / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.json"
