@@ -57,6 +57,8 @@ class TaskProgress:
     def __init__(self) -> None:
         self.cached = 0
         """Pieces that the supernode can serve."""
+        self.arriving = False
+        """More of them are to come from the origin."""
         self.supernode_bytes = 0
         """What clients took from the supernode since the swarm began."""
         self.peer_bytes = 0

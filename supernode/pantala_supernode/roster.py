@@ -71,7 +71,8 @@ class Roster:
         if not task.copy.generation or not session.inventoried:
             return
         if not self.takes_part(session.peer, task.id):
-            self._progress.init_task(task.id).cached = task.copy.cached
+            swarm = self._progress.init_task(task.id)
+            swarm.cached, swarm.arriving = task.copy.cached, not task.complete
             generation, pieces = session.holdings.get(task.id, ("", 0))
             have = pieces & task.possible if generation == task.copy.generation else 0
             self._progress.init_progress(task.id, session.peer, have)

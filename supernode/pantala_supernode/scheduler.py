@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Protocol, TypeVar
 
 from pantala_supernode.progress import SUPERNODE, ClientProgress, ProgressManager, TaskProgress
@@ -124,13 +126,12 @@ class SchedulerManager:
         seed = self._seed(task, progress, missing)
         if seed is not None:
             return seed
-        provider = self._provider(task, client, missing, now)
+        sample = self._sample(task)
+        provider = self._provider(task, sample, client, missing, now)
         if provider is not None:
             pieces = task.clients[provider].have & missing
             return PieceInfo(self._any(task.rarest_of(pieces)), provider)
-        if missing and not task.seeds and self._supernode_has_room():
-            return PieceInfo(self._any(task.rarest_of(missing)), SUPERNODE)
-        return None
+        return self._assistance(task, sample, missing)
 
     def _seed(self, task: TaskProgress, progress: ClientProgress, missing: int) -> PieceInfo | None:
         seeds = task.seeds & missing
@@ -138,11 +139,26 @@ class SchedulerManager:
             return None
         return PieceInfo(self._any(seeds), SUPERNODE)
 
-    def _provider(self, task: TaskProgress, client: str, missing: int, now: float) -> str | None:
-        looked_at = task.members
-        if len(looked_at) > self.policy.sample:
-            looked_at = self._chance.sample(looked_at, self.policy.sample)
-        able = [name for name in looked_at if task.clients[name].have & missing and self._may_serve(client, name, now)]
+    def _assistance(self, task: TaskProgress, sample: list[str], missing: int) -> PieceInfo | None:
+        """A piece that the supernode gives once more, since no peer can.
+
+        While the file arrives, one that is on its way to a peer is not given: that peer can serve it in a moment, and
+        nobody is done before the last piece came. Else a slow origin would make the supernode send all copies.
+        """
+        if task.arriving:
+            held = reduce(or_, (task.clients[name].have for name in sample), 0)
+            missing &= held
+        if not missing or task.seeds or not self._supernode_has_room():
+            return None
+        return PieceInfo(self._any(task.rarest_of(missing)), SUPERNODE)
+
+    def _sample(self, task: TaskProgress) -> list[str]:
+        if len(task.members) <= self.policy.sample:
+            return task.members
+        return self._chance.sample(task.members, self.policy.sample)
+
+    def _provider(self, task: TaskProgress, sample: list[str], client: str, missing: int, now: float) -> str | None:
+        able = [name for name in sample if task.clients[name].have & missing and self._may_serve(client, name, now)]
         if not able:
             return None
         loads = {name: self._progress.service[name].booked for name in able}

@@ -89,10 +89,10 @@ class Supernode:
         swarm = self._progress.init_task(task_id)
         if copy.generation != before.generation:
             self._exchange.task_restarted(task_id)
-        swarm.cached = copy.cached
+        swarm.cached, swarm.arriving = copy.cached, not task.complete
         if (copy.length, copy.digest, copy.status) != (before.length, before.digest, before.status):
             self._exchange.task_changed(task)
-        if copy.cached != before.cached:
+        if (copy.cached, copy.status) != (before.cached, before.status):
             self._dispatcher.serve_waiting(task_id)
         self._reports.touch_task(task_id)
 

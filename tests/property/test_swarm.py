@@ -35,6 +35,7 @@ class Swarm(RuleBasedStateMachine):
             self.progress, policy=self.policy, chance=random.Random(1), can_serve=lambda name: name in self.there
         )
         self.task = self.progress.init_task(TASK)
+        self.task.arriving = True
 
     @rule(name=names, have=st.integers(min_value=0, max_value=ALL))
     def comes(self, name: str, have: int) -> None:
@@ -132,7 +133,7 @@ class Swarm(RuleBasedStateMachine):
     def everybody_finishes_once_faults_stop(self) -> None:
         self.now += 1000
         self.scheduler.expire(self.now)
-        self.task.cached = ALL
+        self.task.cached, self.task.arriving = ALL, False
         self.there = set(self.task.clients)
         for name in self.there:
             self.progress.release(name)
@@ -170,3 +171,25 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
     assert all(client.have == task.cached for client in task.clients.values())
     assert 16 * 256 == sum(served.values())
     assert served[SUPERNODE] < 1.5 * 256
+
+
+def test_pieces_that_arrive_slowly_leave_the_supernode_once() -> None:
+    """A slow origin: each new piece goes to one client, and the others take it from there."""
+    progress, chance = ProgressManager(), random.Random(7)
+    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=lambda _name: True)
+    task = progress.init_task(TASK)
+    task.arriving = True
+    clients = ["a", "b", "c"]
+    for name in clients:
+        progress.init_progress(TASK, name)
+    served = Counter[str]()
+    for arrived in range(64):
+        task.cached |= 1 << arrived
+        for _ in range(3):
+            for name in clients:
+                scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0)
+            for name in clients:
+                for piece, provider in list(task.clients[name].given.items()):
+                    served["supernode" if provider == SUPERNODE else "peers"] += 1
+                    progress.succeed(TASK, name, 1 << piece, lambda _piece: 1)
+    assert {"supernode": 64, "peers": 128} == served
