@@ -282,6 +282,17 @@ async def test_new_credentials_are_tried_at_once(tmp_path: Path) -> None:
         assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
 
 
+async def test_without_range_support_what_is_there_already_is_skipped_and_not_written_again(tmp_path: Path) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", BODY, script=[Behaviour(close_after=2 * MIB)], always=Behaviour(ranges=False))
+        b.cdn.trigger(order(origin))
+        first = await b.until(lambda copy: copy.cached.bit_count() >= 8)
+        copy = await b.ended()
+        assert (CDNStatus.SUCCESS, first.generation) == (copy.status, copy.generation)
+        assert BODY.read(0, BODY.size) == b.data()
+        assert [2 * MIB, BODY.size] == [access.sent for access in origin.log]
+
+
 async def test_pause_keeps_the_pieces_and_trigger_goes_on(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY)

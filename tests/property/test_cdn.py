@@ -23,8 +23,8 @@ from pantala_supernode.cdn.retry import MAX_RESTARTS
 
 PIECE = 128 * 1024
 TASK = task_id.compute("test")
-LENGTHS = st.sampled_from([0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 7])
-CUTS = st.one_of(st.none(), st.integers(0, 4 * PIECE))
+LENGTHS = st.sampled_from([3 * PIECE + 7, 4 * PIECE, 5 * PIECE - 1, PIECE + 1, PIECE, PIECE - 1, 1, 0])
+CUTS = st.one_of(st.integers(PIECE, 4 * PIECE), st.integers(0, PIECE), st.none())
 ERRORS = st.sampled_from(
     [errors.SourceRefusedError, errors.SourceTimeoutError, errors.SourceAnswerError, errors.SourceProtocolError]
 )
@@ -50,7 +50,7 @@ def programs(draw: st.DrawFn) -> tuple[Content, list[Step], list[Content]]:
                 error=draw(ERRORS)("an error of the origin") if draw(st.integers(0, 4)) == 0 else None,
                 cut_after=draw(CUTS),
                 ranges=draw(st.booleans()),
-                length_known=draw(st.booleans()),
+                length_known=draw(st.integers(0, 3)) > 0,
                 announced=draw(st.sampled_from([0, 0, 0, 5, -1])),
                 replace=replaced,
             )
@@ -115,7 +115,7 @@ async def run(directory: Path, source: FakeSource, contents: list[Content], orde
     return copy, data
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=programs(), digest=st.sampled_from(["", "sha256", "sha512"]))
 def test_whatever_the_origin_does_the_outcome_is_right_bytes_or_a_failure(
     program: tuple[Content, list[Step], list[Content]], digest: str
