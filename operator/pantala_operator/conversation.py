@@ -43,6 +43,7 @@ class Conversation:
         self._boot = ""
         self._version = 0
         self._revision = 0
+        self._in_force = 0
         self._wanted: tuple[WantedTask, ...] | None = None
         self._stated: tuple[WantedTask, ...] | None = None
         self._news = asyncio.Event()
@@ -70,6 +71,7 @@ class Conversation:
             backoff.reset()
             self._succeed("listen")
             self._boot, self._version = changes.boot, changes.version
+            self._in_force = changes.revision
             if changes.revision != self._revision:
                 self._stated = None
                 self._news.set()
@@ -85,8 +87,8 @@ class Conversation:
             wanted = self._wanted
             if wanted is None or wanted == self._stated:
                 continue
-            # Grows beyond that of an operator that ran before, without anything kept.
-            revision = max(self._revision + 1, int(self._clock.now().timestamp() * 1000))
+            # Grows beyond that of an operator that ran before, without anything kept, also by a clock that went back.
+            revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
             try:
                 receipt = await self._supernode.state(Statement(revision, wanted))
             except SupernodeError as error:

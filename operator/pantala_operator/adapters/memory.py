@@ -92,10 +92,13 @@ class MemoryCluster:
         return msgspec.convert(self.objects["tasks"][key], Task)
 
     async def watching(self, inbox: Inbox, kinds: Kinds, started: Callable[[], None]) -> None:
-        """Put everything that happens into ``inbox`` until cancelled."""
+        """Put everything there is, then everything that happens, into ``inbox`` until cancelled."""
         await kinds.served()
         started()
         self._inbox = inbox
+        for kind, objects in self.objects.items():
+            for body in objects.values():
+                self._tell(kind, None, body)
         try:
             await asyncio.Event().wait()
         finally:
@@ -198,7 +201,7 @@ class MemoryCluster:
         self._version += 1
         return str(self._version)
 
-    def _tell(self, kind: str, event: str, body: Body) -> None:
+    def _tell(self, kind: str, event: str | None, body: Body) -> None:
         if self._inbox is not None and kind != "secrets":
             self._inbox.put(kind, event, deepcopy(body))
 
