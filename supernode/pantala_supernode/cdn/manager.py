@@ -161,12 +161,10 @@ class CDNManager:
         if recorder is None or recorder.verified or self._kept.get(kept.task_id) is not kept:
             return
         try:
-            await kept.lane.run(recorder.recover)
+            kept.history.origin_bytes += await kept.lane.run(recorder.recover)
         except SupernodeError as error:
             log.warning("a copy on the volume cannot be read and is fetched anew", task=kept.task_id, error=str(error))
             kept.history.recorder = None
-        else:
-            kept.history.origin_bytes += recorder.origin_bytes
         if kept.history.recorder is not None and recorder.meta.digest:
             kept.status = CDNStatus.SUCCESS
         self._on_change(kept.task_id)

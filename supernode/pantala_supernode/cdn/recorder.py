@@ -62,19 +62,17 @@ class Recorder:
         """The pieces that are not there, as a bit mask; ``None``: the end is not known."""
         return None if self.total is None else (1 << self.total) - 1 & ~self.have
 
-    @property
-    def origin_bytes(self) -> int:
-        """What was read of the origin before a restart, as far as that is known: at least the pieces."""
-        return self.meta.origin_bytes or sum(self._file.size(piece) for piece in ranges.members(self.have))
-
     def piece_digest(self, piece: int) -> bytes:
         """The sha256 of a piece that is there."""
         return self._file.sha256(piece)
 
-    def recover(self) -> None:
-        """After a restart: find out which pieces are right, by hashing them all. A file that is not whole can go on."""
+    def recover(self) -> int:
+        """After a restart: find out which pieces are right, by hashing them all. A file that is not whole can go on.
+
+        Returns the bytes that were read of the origin for it before; 0 if this was done already.
+        """
         if self.verified:
-            return
+            return 0
         whole = self._running["sha256"]
 
         def feed(piece: int, data: bytes) -> None:
@@ -88,6 +86,7 @@ class Recorder:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
         self._file.close()
         self.verified = True
+        return self.meta.origin_bytes or sum(self._file.size(piece) for piece in ranges.members(self.have))
 
     def lose(self, pieces: int) -> None:
         """Take pieces (bit mask) for missing, as their bytes went bad. What is fetched instead must be the same."""
