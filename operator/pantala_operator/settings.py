@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pantala_operator.errors import SettingsError
+from pantala_protocol import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Watches Tasks, tells the supernode what is wanted. Each flag --foo-bar mirrors PANTALA_FOO_BAR.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--supernode", metavar="URL", help="the supernode's API, http://HOST:8002 (required)")
     parser.add_argument("--kubeconfig", metavar="FILE", help="default: service account, KUBECONFIG, ~/.kube/config")
     parser.add_argument("--health-listen", metavar="HOST:PORT", help="/healthz and /readyz (default 127.0.0.1:8080)")

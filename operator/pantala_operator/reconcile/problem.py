@@ -29,3 +29,8 @@ def advise(message: str, reason: str) -> str:
         return message
     action = Reason(reason).action
     return message if message.endswith(action) else f"{message.rstrip('. ')}. {action}"
+
+
+def ends(reason: str) -> bool:
+    """Whether a lasting failure ends the Task: not while it is still tried, however rarely."""
+    return reason not in Reason._value2member_map_ or Reason(reason).retry is not Retry.LATER

@@ -20,6 +20,11 @@ SUSPENDED = "Suspended"
 SUPERNODE_UNAVAILABLE = "SupernodeUnavailable"
 PROGRESSING = "Progressing"
 
+_AFTER_AN_ANSWER = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED})
+"""Failures that the origin's answer came before."""
+_OF_THE_SUPERNODE = frozenset({Reason.VOLUME_FULL, Reason.VOLUME_FAILED, Reason.INTERNAL})
+"""Failures that say nothing of the origin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -60,7 +65,7 @@ class Facts:
         if self.source is not None:
             return self.source
         if failure is not None and failure.final:
-            return Problem(failure.reason, _words(failure), final=True)
+            return Problem(failure.reason, _words(failure), final=problem.ends(failure.reason))
         return self.overdue or self.delivery
 
 
@@ -88,7 +93,13 @@ def _source_resolved(facts: Facts) -> Verdict:
         return _former(facts, ConditionType.SOURCE_RESOLVED)
     if report.length is not None or report.pieces_cached or report.cdn_status is CDNStatus.SUCCESS:
         return Verdict(Status.TRUE, "Resolved", "The origin has answered with the file")
-    return _failed(report.failure) if report.failure else PENDING
+    if report.failure is None:
+        return PENDING
+    if report.failure.reason in _AFTER_AN_ANSWER:
+        return Verdict(Status.TRUE, "Resolved", "The origin has answered with a file")
+    if report.failure.reason in _OF_THE_SUPERNODE:
+        return _former(facts, ConditionType.SOURCE_RESOLVED)
+    return _failed(report.failure)
 
 
 def _cached(facts: Facts) -> Verdict:
@@ -134,7 +145,11 @@ def _summary(facts: Facts, goal: Verdict) -> tuple[Verdict, Verdict, Verdict]:
     obstacle = facts.obstacle
     if obstacle is not None:
         refusal = _refusal(obstacle)
-        return refusal, _no(obstacle.reason, "It does not go on by itself"), refusal._replace(status=Status.TRUE)
+        return (
+            refusal,
+            _no(obstacle.reason, "Nothing goes on until what Stalled names has changed"),
+            refusal._replace(status=Status.TRUE),
+        )
     activity = _activity(facts, goal)
     return activity, activity._replace(status=Status.TRUE), _no(activity.reason, "Nothing is in the way for good")
 

@@ -85,6 +85,7 @@ PASSING = report(
     ready_peers=(),
     failure=Failure("SourceRefused", "no"),
 )
+RARELY = msgspec.structs.replace(PASSING, failure=Failure("SourceNotFound", "404", final=True))
 FINAL = report(
     cdn_status=CDNStatus.FAILED, ready_peers=(), failure=Failure("DigestMismatch", "the digest is b", final=True)
 )
@@ -154,6 +155,22 @@ def test_a_failure_says_what_to_do(reason: Reason) -> None:
     stalled = find(result.status.conditions, "Stalled")
     assert stalled is not None
     assert f"it happened. {reason.action}" == stalled.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("SourceNotFound", NO),
+        ("SourceTimeout", NO),
+        ("DigestMismatch", YES),
+        ("LengthMismatch", YES),
+        ("VolumeFull", UNKNOWN),
+    ],
+)
+def test_whose_failure_it_is(reason: str, status: str) -> None:
+    """A failure of what came after the origin's answer is not said of the origin."""
+    observed = observe(msgspec.structs.replace(PASSING, failure=Failure(reason, "it happened")))
+    assert status == said(plan(task(), observed, ROOT, NOW))["SourceResolved"][0]
 
 
 def test_the_status_tells_what_the_supernode_reports() -> None:
@@ -260,8 +277,14 @@ def test_the_deadline() -> None:
 
 @pytest.mark.parametrize(
     ("observed", "expires"),
-    [(observe(report()), True), (observe(FINAL), True), (observe(PASSING), False), (observe(targets=Targets()), False)],
-    ids=["done", "failed for good", "tried again", "may heal"],
+    [
+        (observe(report()), True),
+        (observe(FINAL), True),
+        (observe(PASSING), False),
+        (observe(RARELY), False),
+        (observe(targets=Targets()), False),
+    ],
+    ids=["done", "failed for good", "tried soon", "tried rarely", "may heal"],
 )
 def test_the_time_to_live_begins_at_the_end(observed: Observed, expires: bool) -> None:
     each = after(task(ttlSecondsAfterFinished=60), observed)
