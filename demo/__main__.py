@@ -56,11 +56,12 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
     screen.say(chosen.title)
     with chosen as place, _undisturbed_end():
         result = story.tell(place, payload, screen)
-        summary.show(screen.console, place, payload, result)
+        summary.show(screen.console, payload, result)
         wrong = story.judge(result, payload, 1 if options.cluster else len(NODES))
         if wrong:
             raise DemoError("; ".join(wrong), place.log("supernode"))
-        screen.console.print("[bold green]Right: each node has the file, and it left its origin once.[/]\n")
+        screen.console.print("[bold green]Right: each node has the file, and it left its origin once.[/]")
+        screen.console.print()
         screen.say("what to try next:")
         for line in summary.next_steps(place, kept=options.keep, task=result.task["metadata"]["name"]):
             screen.console.print(f"    {line}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from demo.errors import DemoError
+from demo.place import Taken
 from pantala_pieces import journal
 from testbed.apiserver import ControlPlane, ControlPlaneError
 from testbed.binaries import BuildError, assets
@@ -23,8 +24,9 @@ NODES = ("node-1", "node-2", "node-3")
 
 _ROOT = Path(__file__).resolve().parents[1]
 _READY_SECONDS = 30.0
-_GRACE = 1.0
-"""Seconds that a process gets to end. All state is thrown away, so nobody needs more."""
+
+_WHOLE = "a task is whole"
+"""What a peer logs when it has all pieces."""
 
 
 class LocalPlace:
@@ -86,6 +88,16 @@ class LocalPlace:
     def held(self, task_id: str) -> Mapping[str, int]:
         """Read each peer's journal: it has a record for each verified piece."""
         return {name: _journalled(self._root(name) / "cache" / task_id[:2] / task_id / "journal") for name in NODES}
+
+    def taken(self, task_id: str) -> Mapping[str, Taken]:
+        """Read each peer's log: it says so when it has the whole file."""
+        found = {}
+        for name in NODES:
+            for line in self._processes[name].log.read_text().splitlines():
+                if _WHOLE in line and task_id in line:
+                    said = json.loads(line)
+                    found[name] = Taken(said["from_supernode"], said["from_peers"])
+        return found
 
     def files(self, path: str) -> Mapping[str, Path]:
         """Below each peer's root."""
@@ -153,8 +165,9 @@ class LocalPlace:
         return self._folder / "nodes" / name
 
     def _stop(self) -> None:
-        for process in reversed(self._processes.values()):
-            process.stop(_GRACE)
+        """All state is thrown away, so nobody needs time to end in order."""
+        for process in self._processes.values():
+            process.kill()
         self._control_plane.stop_apiserver()
         self._control_plane.stop()
 

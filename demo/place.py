@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Taken(NamedTuple):
+    """Bytes that one node took, by who gave them."""
+
+    supernode: int
+    peers: int
 
 
 class Place(AbstractContextManager["Place"], Protocol):
@@ -35,6 +42,9 @@ class Place(AbstractContextManager["Place"], Protocol):
 
     def held(self, task_id: str) -> Mapping[str, int]:
         """Bytes of the task that each node has verified until now; empty if that cannot be seen from here."""
+
+    def taken(self, task_id: str) -> Mapping[str, Taken]:
+        """Where each node's bytes came from; empty if that cannot be seen from here."""
 
     def files(self, path: str) -> Mapping[str, Path]:
         """Where each node publishes ``path``; empty if that cannot be seen from here."""

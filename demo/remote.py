@@ -14,6 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from demo.errors import DemoError
+from demo.place import Taken
 from testbed.binaries import BuildError, assets
 
 _TIMEOUT = 60.0
@@ -69,6 +70,10 @@ class RemotePlace:
         """Nothing of ours runs there."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
+        """Not to be seen from here."""
+        return {}
+
+    def taken(self, task_id: str) -> Mapping[str, Taken]:
         """Not to be seen from here."""
         return {}
 

@@ -47,7 +47,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One step."""
-        self.console.print(f"[bold cyan]•[/] {text}", highlight=False)
+        self.console.print(f"[bold cyan]•[/] {text}", soft_wrap=True)
 
     def show(self, moment: Moment) -> None:
         """Progress."""
@@ -58,7 +58,7 @@ class Screen:
             nodes = ", ".join(f"{name} {_share(count, moment.size)}" for name, count in moment.nodes.items())
             self.console.print(
                 f"  origin sent {_share(moment.origin, moment.size)}; {nodes or moment.ready + ' nodes ready'}",
-                highlight=False,
+                soft_wrap=True,
             )
 
     def __enter__(self) -> Self:

@@ -12,7 +12,7 @@ import yaml
 
 from demo.errors import DemoError
 from demo.payload import Payload, ServedPayload, sha256
-from demo.place import Place
+from demo.place import Place, Taken
 from demo.screen import Moment, Screen
 from pantala_cli.cluster import Cluster, connect
 from pantala_cli.view import condition
@@ -29,9 +29,11 @@ class NodeResult:
     """One node's file."""
 
     node: str
-    path: str
+    path: Path
     size: int
     sha256: str
+    taken: Taken | None
+    """``None``: the peer did not say."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ def tell(place: Place, payload: Payload, screen: Screen) -> Result:
         with connect(str(place.kubeconfig or "")) as cluster, screen:
             ready = _follow(place, cluster, origin, screen, (namespace, name))
         seconds = time.monotonic() - began
-        files = place.files(ready["status"]["path"])
+        taken = place.taken(ready["status"]["taskID"])
         nodes = tuple(
-            NodeResult(node, str(path), path.stat().st_size, sha256(path))
-            for node, path in files.items()
+            NodeResult(node, path, path.stat().st_size, sha256(path), taken.get(node))
+            for node, path in place.files(ready["status"]["path"]).items()
             if path.exists()
         )
         return Result(ready, nodes, seconds, origin.sent, origin.requests)

@@ -13,15 +13,18 @@ from demo.screen import megabytes
 from demo.story import Result
 
 
-def show(console: Console, place: Place, payload: Payload, result: Result) -> None:
+def show(console: Console, payload: Payload, result: Result) -> None:
     """Print the result."""
     status = result.task["status"]
     console.print()
     if result.nodes:
         console.print(_nodes(payload, result))
+        console.print()
     console.print(_bytes(payload, result))
     peers = status["peers"]
-    console.print(f"{peers['ready']} of {peers['desired']} nodes ready in {result.seconds:.1f} s", highlight=False)
+    console.print(f"\n{peers['ready']} of {peers['desired']} nodes ready {result.seconds:.1f} s after kubectl apply")
+    if result.nodes:
+        console.print(f"e.g. {result.nodes[0].path}", soft_wrap=True)
 
 
 def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
@@ -39,10 +42,12 @@ def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
 
 
 def _nodes(payload: Payload, result: Result) -> Table:
-    table = Table("node", "bytes", "sha256", "", "file", box=None, padding=(0, 3, 0, 0))
+    table = _table("node", "size", "sha256", "", "from origin", "supernode", "peers")
     for node in result.nodes:
         verdict = "[green]ok[/]" if node.sha256 == payload.sha256 else "[red]WRONG[/]"
-        table.add_row(node.node, f"{node.size}", f"{node.sha256[:16]}…", verdict, node.path)
+        taken = ("?", "?") if node.taken is None else map(megabytes, node.taken)
+        # A peer has no way to the origin: only the supernode reads it.
+        table.add_row(node.node, megabytes(node.size), f"{node.sha256[:12]}…", verdict, megabytes(0), *taken)
     return table
 
 
@@ -53,7 +58,14 @@ def _bytes(payload: Payload, result: Result) -> Table:
         ("nodes took from the supernode", moved["fromSupernode"], ""),
         ("nodes took from each other", moved["fromPeers"], ""),
     )
-    table = Table("all nodes together", "bytes", "/ size", "", box=None, padding=(0, 3, 0, 0))
+    table = _table("all together", "bytes", "/ size", "")
     for name, count, note in rows:
         table.add_row(name, megabytes(count), f"{count / payload.size:.3f}x", note)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     return table

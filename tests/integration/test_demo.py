@@ -1,0 +1,128 @@
+"""``python -m demo``, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.payload import Payload
+from demo.story import NodeResult, Result, judge, sample
+
+ROOT = Path(__file__).resolve().parents[2]
+PAYLOAD = Payload(Path("file"), 10, "a" * 64)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_below(folder: Path) -> list[int]:
+    """Processes that name ``folder`` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder) in path.read_text():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A demo that stays up, and what it said until then."""
+    demo = start(tmp_path, "--keep")
+    said = ""
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        said += line
+        if "until Ctrl-C" in line:
+            break
+    yield demo, said
+    if demo.poll() is None:
+        demo.kill()
+    demo.communicate()
+
+
+@pytest.mark.controlplane
+@pytest.mark.timeout(180)
+def test_the_demo_distributes_stays_and_leaves_nothing(kept: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
+    """Three nodes have the right file, the origin sent it once, kubectl works meanwhile; Ctrl-C ends it at once."""
+    demo, said = kept
+    assert 3 == len(re.findall(r"^node-\d .* ok ", said, re.MULTILINE)), said
+    assert re.search(r"left the origin .* 1\.000x", said), said
+    kubeconfig = re.search(r"export KUBECONFIG=(\S+)", said)
+    assert kubeconfig, said
+    answer = subprocess.run(
+        [sys.executable, "-m", "pantala_cli", "status", "--kubeconfig", kubeconfig[1]],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert re.search(r"linux-source +True +Distributed +100% +3/3 +\S+ +1\.00x", answer.stdout), answer
+    began = time.monotonic()
+    demo.send_signal(signal.SIGINT)
+    assert 0 == demo.wait(20)
+    assert time.monotonic() - began < 5
+    assert ([], []) == (processes_below(tmp_path), list(tmp_path.iterdir()))
+
+
+@pytest.mark.controlplane
+@pytest.mark.timeout(120)
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C while the cluster comes up: over within 5 s, no process and no file is left."""
+    demo = start(tmp_path)
+    assert demo.stdout is not None
+    while not processes_below(tmp_path):
+        assert demo.poll() is None, demo.stdout.read()
+        time.sleep(0.1)
+    began = time.monotonic()
+    demo.send_signal(signal.SIGTERM)
+    said, _ = demo.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert (130, [], []) == (demo.returncode, processes_below(tmp_path), list(tmp_path.iterdir())), said
+
+
+def result(**changes: object) -> Result:
+    nodes = tuple(NodeResult(f"node-{n}", Path("x"), 10, "a" * 64, None) for n in (1, 2, 3))
+    status = {"digest": "sha256:" + "a" * 64, "peers": {"ready": 3, "desired": 3}}
+    parts = {"nodes": nodes, "origin_bytes": 10, **changes}
+    return Result(task={"status": status}, seconds=1.0, origin_requests=1, **parts)  # type: ignore[arg-type]
+
+
+def test_a_right_result_passes() -> None:
+    assert [] == judge(result(), PAYLOAD, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (result(origin_bytes=20), "the origin sent 20 bytes, not 10"),
+        (result(nodes=result().nodes[:2]), "2 nodes have the file, not 3"),
+        (
+            result(nodes=(*result().nodes[:2], NodeResult("node-3", Path("x"), 10, "b" * 64, None))),
+            "node-3 has another content",
+        ),
+    ],
+)
+def test_a_wrong_result_is_said(wrong: Result, said: str) -> None:
+    assert [said] == judge(wrong, PAYLOAD, 3)
+
+
+def test_the_sample_is_applied_with_another_source_only() -> None:
+    task = sample("http://127.0.0.1/file", PAYLOAD, "")
+    assert ("linux-source", "default") == (task["metadata"]["name"], task["metadata"]["namespace"])
+    assert {"source": {"url": "http://127.0.0.1/file"}, "digest": f"sha256:{'a' * 64}"} == task["spec"]
