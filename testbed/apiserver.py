@@ -30,6 +30,8 @@ ISSUER = "https://kubernetes.default.svc"
 
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+_GRACE = 1.0
+"""Seconds to end in order. Open watches would hold the API server up; etcd's writes survive a kill."""
 
 
 class ControlPlaneError(RuntimeError):
@@ -80,7 +82,7 @@ class ControlPlane:
         """End both and remove the temporary directory."""
         for process in (self._apiserver, self._etcd):
             if process is not None:
-                process.stop()
+                process.stop(_GRACE)
         self._apiserver = self._etcd = None
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
