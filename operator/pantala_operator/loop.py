@@ -32,6 +32,28 @@ _LONGEST_SLEEP = 5.0
 """Seconds: the heart beats at least that often."""
 
 
+class Choice:
+    """The nodes of Tasks, at one moment: most Tasks want the same nodes, which are chosen once."""
+
+    def __init__(self, observation: Observation) -> None:
+        """``observation`` must not change while this is used."""
+        self._known = observation
+        self._peers = observation.peer_states()
+        self._made: dict[tuple[bytes, str, frozenset[str]], Targets] = {}
+
+    def of(self, each: Task) -> Targets:
+        """The nodes of one Task."""
+        if not each.spec.to_peers:
+            return Targets()
+        wish, uid = each.spec.target, each.metadata.uid
+        holders = self._known.supernode.holders(uid)
+        limited = wish.count is not None or wish.percentage is not None
+        key = (msgspec.json.encode(wish), uid if limited else "", holders)
+        if key not in self._made:
+            self._made[key] = target.choose(wish, uid, self._known.nodes.items, self._peers, holders)
+        return self._made[key]
+
+
 class Loop:
     """An inbox for everybody, and one consumer."""
 
@@ -143,27 +165,17 @@ class Loop:
         for uid in gone:
             dirty |= self._forget(uid)
         dirty &= tasks.keys()
-        targets: dict[str, Targets] = {}
-        peers = self._known.peer_states()
-        for uid in dirty:
-            targets[uid] = self._choose(tasks[uid], peers)
+        choice = Choice(self._known)
+        targets = {uid: choice.of(tasks[uid]) for uid in dirty}
         for uid in list(dirty):
             dirty |= self._claim(tasks[uid], targets[uid], now) & tasks.keys()
         for uid in dirty:
-            chosen = targets.get(uid)
-            self._plan(tasks[uid], chosen if chosen is not None else self._choose(tasks[uid], peers), now)
+            self._plan(tasks[uid], choice.of(tasks[uid]), now)
         if everything or self._clock.monotonic() - self._peers_written >= _LONGEST_SLEEP:
             self._peers_written = self._clock.monotonic()
             self._writer.write_peers(now)
         if self._known.complete and self._conversation is not None:
             self._conversation.want(tuple(self._wanted[uid] for uid in sorted(self._wanted)))
-
-    def _choose(self, each: Task, peers: Mapping[str, target.PeerState]) -> Targets:
-        if not each.spec.to_peers:
-            return Targets()
-        uid = each.metadata.uid
-        holders = self._known.supernode.holders(uid)
-        return target.choose(each.spec.target, uid, self._known.nodes.items, peers, holders)
 
     def _claim(self, each: Task, chosen: Targets, now: datetime) -> set[str]:
         """Take note of the path that a Task claims. Returns the Tasks for which that may change something."""
