@@ -11,12 +11,15 @@ from pantala_supernode.cdn.source import Answer, Resume
 from pantala_supernode.errors import LengthMismatchError, SourceError, SourceInterruptedError
 
 
-@dataclass(frozen=True)
 class Content:
     """What the origin has; ``validator`` names it, empty: the origin does not say which content it gives."""
 
-    data: bytes
-    validator: str = ""
+    def __init__(self, data: bytes, validator: str = "") -> None:
+        self.data = data
+        self.validator = validator
+
+    def __repr__(self) -> str:
+        return f"<{len(self.data)} bytes, validator {self.validator!r}>"
 
 
 @dataclass(frozen=True)
