@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ import pytest
 import yaml
 from aiohttp import web
 
-from pantala_operator.adapters.memory import MemorySupernode
+from pantala_operator.adapters import kubernetes
+from pantala_operator.adapters.kubernetes import KubernetesCluster
+from pantala_operator.adapters.memory import MemoryCluster, MemorySupernode
+from pantala_operator.conditions import Condition
+from pantala_operator.errors import ConflictError, NotFoundError
+from pantala_operator.resources import PeerCache, PeerCount, PeerStatus, TaskStatus
 from pantala_protocol.statement import CDNStatus, Failure, Statement, TaskReport, WantedTask
 from testbed.apiserver import ControlPlane
 from testbed.process import Process, free_ports
@@ -439,3 +445,78 @@ async def test_peers_follow_nodes(kubectl: Kubectl, supernode: ServedSupernode, 
     await kubectl.wait("delete", "peer/x")
     names = {peer["metadata"]["name"] for peer in (await kubectl.get("peers"))["items"]}
     assert set(NODES) == names
+
+
+@pytest.fixture(params=["real", "memory"])
+async def cluster(
+    request: pytest.FixtureRequest, control_plane: ControlPlane, kubectl: Kubectl
+) -> AsyncIterator[KubernetesCluster | MemoryCluster]:
+    """Both adapters, with one Task and one Node: what the fake promises is what the API server does."""
+    if request.param == "memory":
+        fake = MemoryCluster()
+        spec = {"source": {"url": URL}}
+        fake.put("tasks", {"metadata": {"name": "t", "namespace": "default"}, "spec": spec})
+        for name in NODES:
+            fake.put("nodes", {"metadata": {"name": name}})
+        yield fake
+    else:
+        await kubectl.task("t")
+        real = await kubernetes.connect(str(control_plane.kubeconfig))
+        yield real
+        await real.close()
+
+
+async def test_reading(cluster: KubernetesCluster | MemoryCluster) -> None:
+    assert [] == await cluster.missing_kinds()
+    assert ["default/t"] == [task.metadata.key for task in await cluster.list_tasks()]
+    assert set(NODES) <= {node.metadata.name for node in await cluster.list_nodes()}
+    assert [] == await cluster.list_peers()
+    assert (await cluster.list_tasks())[0] == await cluster.get_task("default", "t")
+    with pytest.raises(NotFoundError):
+        await cluster.get_task("default", "other")
+    with pytest.raises(NotFoundError):
+        await cluster.get_secret("default", "other")
+
+
+async def test_a_status_is_written_as_a_whole_and_comes_back_as_it_was(
+    cluster: KubernetesCluster | MemoryCluster,
+) -> None:
+    """A status that says nothing new changes no resource version, so that nobody is woken."""
+    task = await cluster.get_task("default", "t")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    condition = Condition("Ready", "False", "R", "m", now, 1)
+    status = TaskStatus(1, (condition,), "f" * 64, "RUNNING", peers=PeerCount(3, 0, 1, 0), start_time=now)
+    written = await cluster.apply_task_status(task, status)
+    assert status == written.status == (await cluster.get_task("default", "t")).status
+    again = await cluster.apply_task_status(written, status)
+    assert written.metadata.resource_version == again.metadata.resource_version
+    less = msgspec.structs.replace(status, cdn_status="", peers=None)
+    assert less == (await cluster.apply_task_status(again, less)).status
+
+
+async def test_what_was_read_before_a_change_is_not_written(cluster: KubernetesCluster | MemoryCluster) -> None:
+    """Neither over a newer object, nor into a successor of the same name, nor into nothing."""
+    task = await cluster.get_task("default", "t")
+    written = await cluster.apply_task_status(task, TaskStatus(1))
+    with pytest.raises(ConflictError):
+        await cluster.apply_task_status(task, TaskStatus(2))
+    stranger = msgspec.structs.replace(task, metadata=msgspec.structs.replace(task.metadata, uid="another"))
+    with pytest.raises(ConflictError):
+        await cluster.delete_task(stranger)
+    await cluster.delete_task(written)
+    with pytest.raises(NotFoundError):
+        await cluster.apply_task_status(written, TaskStatus(3))
+    with pytest.raises(NotFoundError):
+        await cluster.delete_task(written)
+
+
+async def test_peers_are_made_once_and_go(cluster: KubernetesCluster | MemoryCluster) -> None:
+    made = await cluster.create_peer("node-a")
+    assert made.metadata.uid == (await cluster.create_peer("node-a")).metadata.uid
+    status = PeerStatus(1, address="10.0.0.1:65002", cache=PeerCache(5, 1), succeeded=2)
+    peer = (await cluster.list_peers())[0]
+    written = await cluster.apply_peer_status(peer, status)
+    assert status == written.status
+    await cluster.delete_peer(written)
+    with pytest.raises(NotFoundError):
+        await cluster.delete_peer(written)

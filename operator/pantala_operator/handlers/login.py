@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -9,10 +10,11 @@ import kopf
 from pantala_operator.ports import Login
 
 
-def register(registry: kopf.OperatorRegistry, login: Login) -> None:
-    """Log in with ``login``; it is found anew each time kopf is started."""
+def register(registry: kopf.OperatorRegistry, find: Callable[[], Awaitable[Login]]) -> None:
+    """Log in with what ``find`` finds: at the start, and when the API server refuses a token that was rotated since."""
 
     async def credentials(**_: Any) -> kopf.ConnectionInfo:
+        login = await find()
         return kopf.ConnectionInfo(
             server=login.server,
             ca_path=login.ca_path,

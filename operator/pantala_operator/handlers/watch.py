@@ -23,6 +23,9 @@ from pantala_operator.ports import Inbox, Kinds, Login
 
 log = structlog.get_logger(__name__)
 
+Credentials = Callable[[], Awaitable[Login]]
+"""Finds credentials; awaited in kopf's thread, so that it must not hold on to an event loop."""
+
 
 class EndlessBackoffs:
     """Seconds between kopf's tries: 1 doubling to 8 with jitter, and never the last one.
@@ -41,9 +44,7 @@ class EndlessBackoffs:
 class Watch:
     """Keeps kopf running while our kinds are served; ``started`` is called each time it begins."""
 
-    def __init__(
-        self, inbox: Inbox, credentials: Callable[[], Awaitable[Login]], kinds: Kinds, started: Callable[[], None]
-    ) -> None:
+    def __init__(self, inbox: Inbox, credentials: Credentials, kinds: Kinds, started: Callable[[], None]) -> None:
         """``kinds``: kopf would be idle for ever if it were started while ours are not served."""
         self._inbox = inbox
         self._credentials = credentials
@@ -59,19 +60,21 @@ class Watch:
             self._started()
             began = loop.time()
             try:
-                await self._watch(await self._credentials())
+                await self._watch()
             except Exception as error:
                 log.warning("Watching ended; it is started anew", error=f"{type(error).__name__}: {error}")
             if loop.time() - began > 60:
                 backoff.reset()
             await backoff.pause()
 
-    async def _watch(self, credentials: Login) -> None:
+    async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         stop: concurrent.futures.Future[None] = concurrent.futures.Future()
         inbox = _Bridge(self._inbox, loop)
-        thread = threading.Thread(target=_run, args=(inbox, credentials, stop, loop, done), name="watch", daemon=True)
+        thread = threading.Thread(
+            target=_run, args=(inbox, self._credentials, stop, loop, done), name="watch", daemon=True
+        )
         thread.start()
         missing = asyncio.create_task(self._kinds.missing())
         try:
@@ -104,7 +107,7 @@ class _Bridge:
 
 def _run(
     inbox: Inbox,
-    credentials: Login,
+    credentials: Credentials,
     stop: concurrent.futures.Future[None],
     loop: asyncio.AbstractEventLoop,
     done: asyncio.Future[None],
@@ -126,7 +129,7 @@ def _run(
         loop.call_soon_threadsafe(finish)
 
 
-async def _operate(inbox: Inbox, credentials: Login, stop: concurrent.futures.Future[None]) -> None:
+async def _operate(inbox: Inbox, credentials: Credentials, stop: concurrent.futures.Future[None]) -> None:
     registry = kopf.OperatorRegistry()
     login.register(registry, credentials)
     resources.register(registry, inbox)
