@@ -1,0 +1,1 @@
+"""Measures a swarm on shaped links against the physical limit and against direct downloads. Needs root."""

@@ -1,0 +1,22 @@
+"""``python -m bench.fetch URL FILE``: a direct download. Prints the seconds it took, without the program's start."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+
+def main() -> None:
+    """Download."""
+    url, name = sys.argv[1:]
+    began = time.monotonic()
+    with urllib.request.urlopen(url, timeout=60) as answer, Path(name).open("wb") as file:
+        shutil.copyfileobj(answer, file, 256 * 1024)
+    print(time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    main()
