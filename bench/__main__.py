@@ -44,12 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    console.print(
-        f"{options.size} MiB; links each way: peers {plan.peer_megabits}, supernode and origin {plan.hub_megabits} Mbit/s; "
-        f"medians of {options.runs}\ntimes / line time ({plan.line_seconds:.2f} s); bytes / size; CPU and RSS: supernode + "
-        "peers; foreign: cores that others used",
-        soft_wrap=True,
-    )
+    console.print(_legend(plan, options.runs), soft_wrap=True)
     console.print(table(measured, plan))
     print(json.dumps(document(measured, plan), indent=2))
     return 0
@@ -97,6 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", type=_numbers, default=[1, 4, 8], metavar="N,N", help="numbers of peers (1,4,8)")
     parser.add_argument("--size", type=int, default=64, metavar="MIB", help="of the file (64)")
     return parser
+
+
+def _legend(plan: Plan, runs: int) -> str:
+    return (
+        f"{plan.size >> 20} MiB; links each way: peers {plan.peer_megabits} Mbit/s, supernode and origin "
+        f"{plan.hub_megabits} Mbit/s; medians of {runs}\n"
+        f"times / line time ({plan.line_seconds:.2f} s); bytes / size; CPU and RSS: supernode + peers; "
+        "foreign: cores that others used"
+    )
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Hosts in network namespaces around one switch, each link shaped both ways; the machine's own network stays as it is."""
+"""Hosts in network namespaces around one switch, each link shaped both ways. Nothing else of the machine is touched."""
 
 from __future__ import annotations
 
