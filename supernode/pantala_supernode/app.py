@@ -83,7 +83,7 @@ class App:
 
     def _supernode(self, source: Source) -> Supernode:
         settings, boot = self.settings, secrets.token_hex(8)
-        chance = random.SystemRandom()
+        chance = random.Random()  # noqa: S311 - it chooses among equals; secrets come from elsewhere
         peers, progress = PeerManager(), ProgressManager()
         managers = Managers(
             tasks=TaskManager(grace=settings.grace),

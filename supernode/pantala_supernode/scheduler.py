@@ -27,6 +27,9 @@ class Chance(Protocol):
     def sample(self, population: list[T], k: int) -> list[T]:
         """``k`` different members."""
 
+    def choices(self, population: list[T], *, k: int) -> list[T]:
+        """``k`` members; the same may come more than once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -155,7 +158,7 @@ class SchedulerManager:
     def _sample(self, task: TaskProgress) -> list[str]:
         if len(task.members) <= self.policy.sample:
             return task.members
-        return self._chance.sample(task.members, self.policy.sample)
+        return self._chance.choices(task.members, k=self.policy.sample)  # one twice does no harm, and costs a fifth
 
     def _provider(self, task: TaskProgress, sample: list[str], client: str, missing: int, now: float) -> str | None:
         able = [name for name in sample if task.clients[name].have & missing and self._may_serve(client, name, now)]
