@@ -161,7 +161,8 @@ class CDNManager:
         if recorder is None or recorder.verified or self._kept.get(kept.task_id) is not kept:
             return
         try:
-            kept.history.origin_bytes += await kept.lane.run(recorder.recover)
+            read_before = await kept.lane.run(recorder.recover)
+            kept.history.origin_bytes += read_before  # not in one statement: others verify the same copy meanwhile
         except SupernodeError as error:
             log.warning("a copy on the volume cannot be read and is fetched anew", task=kept.task_id, error=str(error))
             kept.history.recorder = None
