@@ -69,6 +69,7 @@ class Roster:
     def _enrol(self, session: Session, task: Task) -> None:
         self._dfget_tasks.add(session.peer, task.id)
         if not task.copy.generation or not session.inventoried:
+            session.open_tasks.pop(task.id, None)  # no part in its swarm, so no work of it
             return
         if not self.takes_part(session.peer, task.id):
             swarm = self._progress.init_task(task.id)

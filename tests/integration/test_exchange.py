@@ -17,7 +17,7 @@ from pantala_protocol.statement import Changes, Statement, WantedTask
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
 from pantala_supernode.app import build
 from pantala_supernode.settings import Listen, Settings
-from testbed.origin import Generated, Origin
+from testbed.origin import Behaviour, Generated, Origin
 
 SIZE = 1024 * 1024
 PIECES = 8
@@ -289,3 +289,17 @@ async def _with_assignments(peer: Speaker) -> SyncAnswer:
         answer = await peer.say()
         if answer.assignments is not None:
             return answer
+
+
+async def test_content_that_is_thrown_away_does_not_keep_a_peer_from_other_work(lab: Lab, origin: Origin) -> None:
+    """A copy without content gives no work, and is no reason to refuse the exchange."""
+    peer = Speaker(lab, "n1")
+    origin.serve("/bad", Generated(SIZE, seed=9), always=Behaviour(rate=4 * SIZE))
+    bad = msgspec.structs.replace(wanted(origin, "n1", uid="u2", path="bad"), url=origin.url("/bad"))
+    bad = msgspec.structs.replace(bad, task_id=task_id.compute(bad.url), digest=f"sha256:{'0' * 64}")
+    await peer.say()
+    await lab.state(bad)
+    assert bad.task_id == (await peer.work())[0].task_id
+    await lab.until(lambda changes: any(report.failure for report in changes.tasks))
+    await lab.state(bad, wanted(origin, "n1"))
+    assert wanted(origin).task_id == (await peer.work())[0].task_id
