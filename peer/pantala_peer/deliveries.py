@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from msgspec import structs
 
 from pantala_peer.errors import DeliveryError, failed
 from pantala_peer.publish import Publisher, Wanted
@@ -79,7 +80,7 @@ class Deliveries:
 
     def _state(self, task_id: str, delivery: Delivery, state: DeliveryState | None) -> None:
         self._stated.setdefault(task_id, set()).add(delivery.uid)
-        self._session.delivery(delivery.uid, state)
+        self._session.delivery(delivery.uid, structs.replace(state, path=delivery.path) if state else None)
 
     async def _in_thread(self, operation: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, operation)

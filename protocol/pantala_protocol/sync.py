@@ -44,6 +44,8 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     status: DeliveryStatus
     reason: str = ""
     message: str = ""
+    path: str = ""
+    """Of which the state speaks: that of a former path says nothing about the present one."""
 
 
 class Delivery(msgspec.Struct, frozen=True):

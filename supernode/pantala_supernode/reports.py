@@ -138,7 +138,7 @@ class Reports:
         ready, failures = [], []
         for name in wanted.peers:
             state = self._dfget_tasks.delivery(name, task.id, wanted.uid)
-            if state is None:
+            if state is None or state.path != wanted.path:
                 continue
             if state.status is DeliveryStatus.PUBLISHED:
                 ready.append(name)

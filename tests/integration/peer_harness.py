@@ -114,7 +114,8 @@ class ScriptedSupernode:
             await self._changed.wait_for(condition)
 
     def state(self, peer: str, uid: str = "uid-1") -> DeliveryState | None:
-        return self.peers[peer].deliveries.get(uid) if peer in self.peers else None
+        state = self.peers[peer].deliveries.get(uid) if peer in self.peers else None
+        return msgspec.structs.replace(state, path="") if state else None
 
     async def until_delivered(self, peer: str, uid: str = "uid-1", timeout: float = 10.0) -> DeliveryState:
         await self.until(lambda: self.state(peer, uid) is not None, timeout)
