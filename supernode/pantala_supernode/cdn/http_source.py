@@ -28,6 +28,10 @@ from pantala_supernode.cdn.source import Answer, Resume
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _READ_SIZE = 256 * 1024
+_ENOUGH = 32 * 1024
+"""Bytes in one read for which it is worth to wake up."""
+_GATHER = 0.004
+"""Seconds that bytes come together in the kernel after a read of fewer: what they wait for is a piece, not a packet."""
 _SURPLUS_WAIT = 0.01
 """Seconds in which bytes behind the announced end are waited for. What is on its way already comes within it."""
 _FRESH = 2.0
@@ -172,6 +176,8 @@ class HTTPSource:
                     )
                 waited, received = 0.0, 0
             yield chunk
+            if len(chunk) < _ENOUGH:
+                await _gather(response)
         if response.content_length is not None and protocol is not None:
             if not isinstance(protocol.exception(), HttpProcessingError):
                 await asyncio.sleep(_SURPLUS_WAIT)
@@ -179,6 +185,18 @@ class HTTPSource:
                 raise errors.LengthMismatchError(
                     f"{shown} sent more than the {response.content_length} bytes that it announced. Check the origin."
                 )
+
+
+async def _gather(response: aiohttp.ClientResponse) -> None:
+    """Do not wake up for each packet: on a slow line that, not the bytes, is what reading costs."""
+    transport = response.connection.transport if response.connection is not None else None
+    if not isinstance(transport, asyncio.ReadTransport) or not transport.is_reading():
+        return
+    transport.pause_reading()
+    try:
+        await asyncio.sleep(_GATHER)
+    finally:
+        transport.resume_reading()
 
 
 def _parse(text: str) -> URL:
