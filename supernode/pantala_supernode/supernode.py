@@ -19,7 +19,7 @@ from pantala_supernode.errors import SupernodeError
 from pantala_supernode.exchange import Exchange
 from pantala_supernode.managers import Managers
 from pantala_supernode.reports import Reports
-from pantala_supernode.task import Restated
+from pantala_supernode.task import Lease, Restated
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,10 @@ _TICK = 1.0
 
 
 class Supernode:
-    """One supernode. ``clock`` tells monotonic seconds, ``grace`` is in seconds."""
+    """One supernode. ``clock`` tells monotonic seconds.
+
+    Copies that nobody wants are kept for ``grace`` seconds, or for ``cache`` seconds if that is longer.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,11 @@ class Supernode:
         store: PieceStore,
         clock: Callable[[], float],
         grace: float,
+        cache: float = 0.0,
     ) -> None:
         self.boot = boot
+        self.listeners: list[Callable[[TaskID], None]] = []
+        """Told the ID of a task whose copy or lease changed, on the event loop."""
         self.recovered = False
         """The volume was read; before that nothing can be said of what is cached."""
         self._tasks = managers.tasks
@@ -54,7 +60,7 @@ class Supernode:
         self._cdn = cdn
         self._store = store
         self._clock = clock
-        self._grace = grace
+        self._kept_for = max(grace, cache)
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
         self._inspections: set[asyncio.Task[None]] = set()
         self._orphans: dict[TaskID, float] = {}
@@ -68,6 +74,10 @@ class Supernode:
             self._exchange.all_assignments_changed()
         self._reports.touch_statement()
         return StatementReceipt(boot=self.boot, revision=statement.revision)
+
+    def lease(self, task_id: str, lease: Lease) -> None:
+        """Want a task for clients without a Task resource. Raises :class:`ValueError` for no task ID."""
+        self._apply(self._tasks.lease(task_id, lease))
 
     async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
         """What changed since ``since``."""
@@ -95,6 +105,7 @@ class Supernode:
         if (copy.cached, copy.status) != (before.cached, before.status):
             self._dispatcher.serve_waiting(task_id)
         self._reports.touch_task(task_id)
+        self._tell(task_id)
 
     def accused(self, task_id: TaskID, piece: int) -> None:
         """A peer says that our piece is wrong or missing: look at the disk, and fetch it anew if that is true."""
@@ -124,12 +135,20 @@ class Supernode:
         for task_id in restated.deleted:
             self._progress.delete_task(task_id)
             self._delete(task_id, restated.dropped)
+        for task_id in restated.retired:
+            self._progress.delete_task(task_id)
+            self._cdn.pause(task_id)
+            self._tell(task_id)
         for task_id in restated.tasks:
             self._ask_cdn(task_id)
             self._reports.touch_task(task_id)
         self._exchange.assignments_changed(restated.peers)
         for uid in restated.dropped:
             self._reports.touch_dropped(uid)
+
+    def _tell(self, task_id: TaskID) -> None:
+        for listener in self.listeners:
+            listener(task_id)
 
     def _ask_cdn(self, task_id: TaskID) -> None:
         task = self._tasks.get(task_id)
@@ -157,7 +176,7 @@ class Supernode:
             self._reports.touch_dropped(uid)
 
     def _drop_orphans(self) -> None:
-        """Delete copies that nobody wants: of a task deleted while this process was down, or whose deletion failed."""
+        """Delete what nobody wants: old caches, what was unstated while this process was down, what deletion failed."""
         if not self._tasks.revision:
             return
         now = self._clock()
@@ -165,7 +184,7 @@ class Supernode:
         unwanted = {task_id for task_id in stored if self._tasks.get(task_id) is None}
         self._orphans = {task_id: self._orphans.get(task_id, now) for task_id in unwanted}
         for task_id, since in self._orphans.items():
-            if now - since >= self._grace:
+            if now - since >= self._kept_for:
                 self._delete(task_id, frozenset())
 
     async def _inspect(self, task_id: TaskID, piece: int) -> None:

@@ -1,13 +1,14 @@
 """The tasks: what is wanted, by which Task resources, and what the CDN has of it. Pure.
 
 Several Task resources may want one task: one copy, one read of the origin. A resource that is no longer stated stays
-wanted for a grace period, so that one that is replaced does not cost another read.
+wanted for a grace period, so that one that is replaced does not cost another read. Who asks without a Task resource
+holds a lease: the task is wanted until it ends, and its copy stays as a cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from pantala_protocol import task_id
 from pantala_protocol.geometry import Geometry
@@ -15,6 +16,21 @@ from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.sync import Assignment, Delivery
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy import Copy, FetchOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A task is wanted for a while, by clients that no Task resource speaks for."""
+
+    url: str
+    until: float
+    """Monotonic seconds."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent to the origin, and to no other host."""
+    digest: str = ""
+    """``sha256:`` or ``sha512:`` that the whole must have; empty: whatever the origin sends."""
+    attempt: str = ""
+    """A new value asks for a new try after a failure."""
 
 
 @dataclass(slots=True)
@@ -26,6 +42,9 @@ class Task:
     """What the CDN has of it."""
     wanted: dict[str, WantedTask] = field(default_factory=dict)
     """By the UID of the Task resource."""
+    lease: Lease | None = None
+    guests: set[str] = field(default_factory=set)
+    """Clients that fetch it under the lease."""
 
     @property
     def complete(self) -> bool:
@@ -50,18 +69,24 @@ class Task:
     @property
     def suspended(self) -> bool:
         """Nobody wants it to go on."""
-        return all(wanted.suspended for wanted in self.wanted.values())
+        return self.lease is None and all(wanted.suspended for wanted in self.wanted.values())
 
     def order(self) -> FetchOrder:
         """What the CDN is asked for. The attempts of all who want it count, the most patient sets the limit."""
-        some = next(iter(self.wanted.values()))
+        some = next(iter(self.wanted.values()), self.lease)
+        if some is None:
+            raise ValueError(f"nobody wants task {self.id}")
+        attempts = sorted(f"{wanted.uid}:{wanted.attempt}" for wanted in self.wanted.values())
         limits = [wanted.retry_limit for wanted in self.wanted.values()]
+        if self.lease is not None:
+            attempts.append(f"lease:{self.lease.attempt}")
+            limits.append(None)
         return FetchOrder(
             task_id=self.id,
             url=some.url,
             headers=some.headers,
             digest=some.digest,
-            attempt=" ".join(sorted(f"{wanted.uid}:{wanted.attempt}" for wanted in self.wanted.values())),
+            attempt=" ".join(attempts),
             retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
             priority=self.priority,
         )
@@ -72,7 +97,9 @@ class Task:
 
     def runs_on(self, peer: str) -> bool:
         """Whether the peer shall have the file and may go on fetching it."""
-        return any(peer in wanted.peers and not wanted.suspended for wanted in self.wanted.values())
+        return peer in self.guests or any(
+            peer in wanted.peers and not wanted.suspended for wanted in self.wanted.values()
+        )
 
     def assignment(self, peer: str) -> Assignment:
         """What the peer is told of the task."""
@@ -99,6 +126,8 @@ class Restated:
     """Tasks that are wanted in another way than before."""
     deleted: frozenset[TaskID] = frozenset()
     """Tasks that nobody wants any more."""
+    retired: frozenset[TaskID] = frozenset()
+    """Tasks whose lease ended and that nobody else wants: their copies stay as a cache."""
     dropped: frozenset[str] = frozenset()
     """UIDs that are no longer wanted."""
     peers: frozenset[str] = frozenset()
@@ -162,7 +191,36 @@ class TaskManager:
         for uid in [uid for uid, end in self._leaving.items() if end <= now]:
             del self._leaving[uid]
             self._withdraw(uid, changes)
+        for task in self:
+            if task.lease is not None and task.lease.until <= now:
+                self._end_lease(task, changes)
         return changes.frozen()
+
+    def lease(self, name: str, lease: Lease) -> Restated:
+        """Want a task until ``lease.until``, or want it in another way. Raises :class:`ValueError` for no task ID."""
+        key = task_id.parse(name)
+        task = self._tasks.setdefault(key, Task(key, Copy(key)))
+        changes = _Changes()
+        if task.lease is None or replace(task.lease, until=lease.until) != lease:
+            changes.tasks.add(task.id)
+        task.lease = lease
+        return changes.frozen()
+
+    def renew(self, name: str, *, until: float) -> None:
+        """Let a lease end later. A task without one gets none."""
+        task = self._tasks.get(name)
+        if task is not None and task.lease is not None and task.lease.until < until:
+            task.lease = replace(task.lease, until=until)
+
+    def _end_lease(self, task: Task, changes: _Changes) -> None:
+        task.lease = None
+        task.guests.clear()
+        if task.wanted:
+            changes.tasks.add(task.id)
+        else:
+            del self._tasks[task.id]
+            changes.tasks.discard(task.id)
+            changes.retired.add(task.id)
 
     def _register(self, wanted: WantedTask, changes: _Changes) -> None:
         task = self._tasks.get(wanted.task_id)
@@ -183,7 +241,7 @@ class TaskManager:
         wanted = task.wanted.pop(uid)
         changes.dropped.add(uid)
         changes.peers.update(wanted.peers)
-        if task.wanted:
+        if task.wanted or task.lease is not None:
             changes.tasks.add(task.id)
         else:
             del self._tasks[task.id]
@@ -195,8 +253,15 @@ class TaskManager:
 class _Changes:
     tasks: set[TaskID] = field(default_factory=set)
     deleted: set[TaskID] = field(default_factory=set)
+    retired: set[TaskID] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     peers: set[str] = field(default_factory=set)
 
     def frozen(self) -> Restated:
-        return Restated(frozenset(self.tasks), frozenset(self.deleted), frozenset(self.dropped), frozenset(self.peers))
+        return Restated(
+            frozenset(self.tasks),
+            frozenset(self.deleted),
+            frozenset(self.retired),
+            frozenset(self.dropped),
+            frozenset(self.peers),
+        )
