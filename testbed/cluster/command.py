@@ -10,9 +10,15 @@ class CommandError(RuntimeError):
     """A command failed; the message has what it said."""
 
 
-def run(*command: str, text: str | None = None, check: bool = True, timeout: float = 300.0,
-        env: Mapping[str, str] | None = None) -> str:  # fmt: skip
-    """Run ``command`` with ``text`` as its standard input and give its standard output.
+def run(
+    *command: str,
+    text: str | None = None,
+    check: bool = True,
+    timeout: float = 300.0,
+    env: Mapping[str, str] | None = None,
+    all_output: bool = False,
+) -> str:
+    """Run ``command`` with ``text`` as its standard input and give its standard output (and error: ``all_output``).
 
     Raises :class:`CommandError` if it fails, unless ``check`` is false, and if it takes more than ``timeout`` seconds.
     """
@@ -27,4 +33,4 @@ def run(*command: str, text: str | None = None, check: bool = True, timeout: flo
     if check and result.returncode:
         said = (result.stderr.strip() or result.stdout.strip())[-4000:]
         raise CommandError(f"{' '.join(command)} ended with {result.returncode}: {said}")
-    return result.stdout
+    return result.stdout + result.stderr if all_output else result.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +23,19 @@ class Daemons:
         if self.pid(name) is not None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("ab") as output:
-            child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        self._file(name).write_text(f"{child.pid} {_started(child.pid)}")
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        pid = os.posix_spawnp(
+            command[0],
+            list(command),
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log(name)), append, 0o644),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        self._file(name).write_text(f"{pid} {_started(pid)}")
 
     def pid(self, name: str) -> int | None:
         """Its process ID; ``None`` if it does not run. A process that got the number later is not taken for it."""

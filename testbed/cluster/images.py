@@ -61,6 +61,14 @@ def exists(image: str) -> bool:
     return bool(run(*_BUILDAH, "images", "--quiet", f"localhost/{image}", check=False).strip())
 
 
+def prune(repository: str, keep: str) -> None:
+    """Remove the images ``localhost/<repository>`` of all tags but ``keep``."""
+    listed = run(*_BUILDAH, "images", "--noheading", "--format={{.Name}}:{{.Tag}}", check=False).split()
+    for name in listed:
+        if name.startswith(f"localhost/{repository}:") and not name.endswith(f":{keep}"):
+            run(*_BUILDAH, "rmi", name, check=False)
+
+
 def push(image: str) -> str:
     """Bring ``localhost/<image>`` to the cluster's registry; gives the name to pull it by."""
     name = f"{layout.REGISTRY}/{image}"

@@ -12,7 +12,8 @@ from testbed.cluster.control_plane import ControlPlane
 from testbed.cluster.layout import NodePlace
 
 _PER_NODE = 2
-_SIZE = "20Gi"
+_SIZE = "100Gi"
+"""Nominal: nothing enforces it."""
 
 
 def storage_class() -> dict[str, Any]:

@@ -1,0 +1,160 @@
+"""The end-to-end cases run on a real multi-node cluster with one installation of the chart.
+
+As root on Debian the testbed's own cluster is brought up. With ``KUBECONFIG`` set, that cluster is used; then
+``PANTALA_E2E_HOST`` is this machine's address as pods reach it, and ``PANTALA_E2E_HELM_ARGS`` names the images, for
+instance ``--set=image.registry=registry.example --set=image.tag=dev``. With neither, the cases are left out, and that
+is said. ``PANTALA_E2E_KEEP=1`` leaves the cluster and the installation as they are in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed.cluster import Cluster
+from testbed.cluster.cluster import down, status
+from testbed.cluster.command import CommandError
+from testbed.origin import Origin
+from tests.e2e.environment import NAMESPACE, Environment, GivenCluster, OwnCluster
+from tests.e2e.kubectl import Kubectl
+from tests.e2e.origin_thread import OriginThread
+from tests.e2e.release import Release
+
+_LEFT_OUT = pytest.StashKey[str]()
+_ENVIRONMENT = pytest.StashKey[Environment]()
+_REPORTS = pytest.StashKey[list[Path]]()
+_FOLDER = Path(__file__).parent
+_CASE_SECONDS = 300
+_NODES = 3
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in this folder; what is set up once is not counted into a case's time."""
+    for item in items:
+        if item.path.is_relative_to(_FOLDER):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(_CASE_SECONDS, func_only=True))
+
+
+@pytest.fixture(scope="session")
+def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
+    """The cluster. One that was up before stays up."""
+    config = request.config
+    if given := os.environ.get("KUBECONFIG"):
+        missing = [name for name in ("PANTALA_E2E_HOST", "PANTALA_E2E_HELM_ARGS") if name not in os.environ]
+        if missing:
+            _leave_out(config, f"KUBECONFIG is set, and {' and '.join(missing)} not; see tests/e2e/conftest.py")
+        config.stash[_ENVIRONMENT] = GivenCluster(Path(given))
+        yield config.stash[_ENVIRONMENT]
+        return
+    if os.geteuid() != 0:
+        _leave_out(config, "they need root, for a cluster in network namespaces, or any cluster's KUBECONFIG")
+    was_up = "kubelet" in status()
+    try:
+        config.stash[_ENVIRONMENT] = OwnCluster(Cluster.up(_NODES))
+        yield config.stash[_ENVIRONMENT]
+    finally:
+        if not was_up and not os.environ.get("PANTALA_E2E_KEEP"):
+            down()
+
+
+def _leave_out(config: pytest.Config, why: str) -> None:
+    config.stash[_LEFT_OUT] = why
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def release(environment: Environment) -> Iterator[Release]:
+    """The chart, installed with the images of this checkout."""
+    release = Release(environment)
+    release.install()
+    yield release
+    if release.installed and not os.environ.get("PANTALA_E2E_KEEP"):
+        release.uninstall()
+    if isinstance(environment, OwnCluster):
+        environment.cluster.recycle_volumes()
+
+
+@pytest.fixture(scope="session")
+def kubectl(environment: Environment) -> Kubectl:
+    """The cluster's kubectl."""
+    return environment.kubectl
+
+
+@pytest.fixture
+def cluster(environment: Environment) -> Cluster:
+    """The testbed's cluster, for cases that switch its parts off."""
+    if not isinstance(environment, OwnCluster):
+        pytest.skip("this case switches parts of the cluster off, which only the testbed's own cluster allows")
+    return environment.cluster
+
+
+@pytest.fixture(scope="session")
+def _origin_thread(environment: Environment) -> Iterator[OriginThread]:
+    with OriginThread(environment.host) as thread:
+        yield thread
+
+
+@pytest.fixture
+def origin(_origin_thread: OriginThread) -> Iterator[Origin]:
+    """An origin on this machine that pods reach, at full speed until the case slows it down."""
+    yield _origin_thread.origin
+    _origin_thread.origin.rate = None
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the case's own."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
+    name = f"{name}-{uuid.uuid4().hex[:4]}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Collect what the cluster knows as soon as a case fails."""
+    outcome = yield
+    result = outcome.get_result()  # type: ignore[attr-defined]
+    environment = item.config.stash.get(_ENVIRONMENT, None)
+    if result.failed and environment is not None and item.path.is_relative_to(_FOLDER):
+        folder = item.config.rootpath / "build" / "e2e" / f"{item.name}-{result.when}"
+        item.config.stash.setdefault(_REPORTS, []).append(folder)
+        _collect(environment.kubectl, folder)
+
+
+def _collect(kubectl: Kubectl, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    questions = {
+        "all.txt": ("get", "all,persistentvolumeclaims,persistentvolumes,nodes", "--all-namespaces", "--output=wide"),
+        "tasks.yaml": ("get", "tasks.pantala.dev", "--all-namespaces", "--output=yaml"),
+        "tasks.txt": ("describe", "tasks.pantala.dev", "--all-namespaces"),
+        "peers.yaml": ("get", "peers.pantala.dev", "--output=yaml"),
+        "pods.txt": ("describe", "pods", f"--namespace={NAMESPACE}"),
+        "events.txt": ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
+    }
+    for component in ("operator", "supernode", "peer"):
+        selector = f"--selector=app.kubernetes.io/component={component}"
+        logs = ("logs", f"--namespace={NAMESPACE}", selector, "--prefix", "--tail=2000", "--all-containers")
+        questions[f"{component}.log"] = logs
+        questions[f"{component}.previous.log"] = (*logs, "--previous")
+    for name, question in questions.items():
+        try:
+            (folder / name).write_text(kubectl(*question, check=False, timeout=30))
+        except CommandError as error:
+            (folder / name).write_text(str(error))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, and where the reports are."""
+    if why := config.stash.get(_LEFT_OUT, ""):
+        terminalreporter.section("END-TO-END CASES WERE LEFT OUT", red=True)
+        terminalreporter.line(why)
+    for folder in config.stash.get(_REPORTS, []):
+        terminalreporter.line(f"what the cluster knew when it failed: {folder}")

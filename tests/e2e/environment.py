@@ -1,0 +1,160 @@
+"""The cluster that the cases run on: the testbed's own, or any other by its kubeconfig."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from testbed.binaries import assets
+from testbed.cluster import Cluster
+from testbed.cluster.images import build, exists, prune
+from tests.e2e.kubectl import Kubectl
+
+NAMESPACE = "pantala-system"
+ROOT = "/var/lib/pantala"
+COMPONENTS = ("operator", "supernode", "peer")
+_PROJECT = Path(__file__).resolve().parents[2]
+_SOURCES = ("protocol", "pieces", "supernode", "peer", "operator", "cli", "requirements")
+_FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE")
+
+
+class Environment(Protocol):
+    """What the cases need of a cluster."""
+
+    kubectl: Kubectl
+    helm: Path
+    kubeconfig: Path
+    host: str
+    """The address of this machine as pods reach it."""
+
+    def values(self) -> Sequence[str]:
+        """The arguments of ``helm install`` that make this cluster run the images under test."""
+
+    def nodes(self) -> list[str]:
+        """The names of its nodes."""
+
+    def sha256(self, node: str, path: str) -> str:
+        """The hex sha256 of a published file (path below the files' root) on a node; empty if it is not there."""
+
+    def node_files(self, node: str) -> list[str]:
+        """Every file of Pantala on the node, published or cached."""
+
+    def volume_files(self) -> list[str]:
+        """Every file on the supernode's volume."""
+
+
+class OwnCluster:
+    """The testbed's cluster, whose disks this machine sees."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.kubeconfig = cluster.kubeconfig
+        self.host = cluster.host
+        self.helm = cluster.programs["helm"]
+        self.kubectl = Kubectl(cluster.programs["kubectl"], cluster.kubeconfig)
+
+    def values(self) -> Sequence[str]:
+        """Build what changed, and push it."""
+        tag = _sources()
+        for component in COMPONENTS:
+            image = f"pantala/{component}:{tag}"
+            if not exists(image):
+                build(_PROJECT, component, image)
+            prune(f"pantala/{component}", tag)
+            self.cluster.push(image)
+        return [f"--set=image.registry={self.cluster.registry}", f"--set-string=image.tag={tag}"]
+
+    def nodes(self) -> list[str]:
+        """Those that run."""
+        return self.cluster.nodes
+
+    def sha256(self, node: str, path: str) -> str:
+        """Read from the node's disk."""
+        file = self.cluster.path(node, f"{ROOT}/files/{path}")
+        if not file.is_file():
+            return ""
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+
+    def node_files(self, node: str) -> list[str]:
+        """Read from the node's disk."""
+        return _files(self.cluster.path(node, ROOT))
+
+    def volume_files(self) -> list[str]:
+        """Read from the disk of the node that has the volume."""
+        claim = self.kubectl.get("persistentvolumeclaim", "data-pantala-supernode-0", NAMESPACE)
+        volume = self.kubectl.get("persistentvolume", claim["spec"]["volumeName"])
+        return _files(Path(volume["spec"]["local"]["path"]))
+
+
+class GivenCluster:
+    """The cluster of ``KUBECONFIG``, seen through its API server alone."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        programs = assets(["kubectl", "helm"])
+        self.kubeconfig = kubeconfig
+        self.helm = programs["helm"]
+        self.kubectl = Kubectl(programs["kubectl"], kubeconfig)
+        self.host = os.environ["PANTALA_E2E_HOST"]
+        self._values = shlex.split(os.environ["PANTALA_E2E_HELM_ARGS"])
+
+    def values(self) -> Sequence[str]:
+        """As told."""
+        return self._values
+
+    def nodes(self) -> list[str]:
+        """All of them."""
+        return [node["metadata"]["name"] for node in self.kubectl.list("nodes")]
+
+    def sha256(self, node: str, path: str) -> str:
+        """Asked of the node's peer."""
+        program = (
+            "import hashlib,os,sys; p=sys.argv[1]; "
+            "print(hashlib.file_digest(open(p,'rb'),'sha256').hexdigest() if os.path.isfile(p) else '')"
+        )
+        return self._python(self._peer(node), program, f"{ROOT}/files/{path}").strip()
+
+    def node_files(self, node: str) -> list[str]:
+        """Asked of the node's peer."""
+        return self._listing(self._peer(node))
+
+    def volume_files(self) -> list[str]:
+        """Asked of the supernode."""
+        return self._listing("pantala-supernode-0")
+
+    def _peer(self, node: str) -> str:
+        pods = self.kubectl.list("pods", NAMESPACE, "app.kubernetes.io/component=peer")
+        return str(next(pod["metadata"]["name"] for pod in pods if pod["spec"]["nodeName"] == node))
+
+    def _listing(self, pod: str) -> list[str]:
+        program = (
+            "import json,os,sys; r=sys.argv[1]; "
+            "print(json.dumps([os.path.relpath(os.path.join(d,f),r) for d,_,fs in os.walk(r) for f in fs]))"
+        )
+        found: list[str] = json.loads(self._python(pod, program, ROOT))
+        return sorted(found)
+
+    def _python(self, pod: str, program: str, *arguments: str) -> str:
+        return self.kubectl("exec", f"--namespace={NAMESPACE}", pod, "--", "python3", "-c", program, *arguments)
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _sources() -> str:
+    """A short name of the sources' content."""
+    paths = [_PROJECT / name for name in _FILES]
+    for folder in _SOURCES:
+        paths += [path for path in (_PROJECT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    state = hashlib.sha256()
+    for path in sorted(paths):
+        if path.exists():
+            content = path.read_bytes()
+            state.update(f"{path.relative_to(_PROJECT)} {len(content)}\n".encode() + content)
+    return state.hexdigest()[:12]

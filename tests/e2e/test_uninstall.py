@@ -1,0 +1,43 @@
+"""The end: named so that it is run after all other cases."""
+
+from __future__ import annotations
+
+from testbed.cluster import Cluster
+from tests.e2e.environment import NAMESPACE, Environment
+from tests.e2e.kubectl import Kubectl, eventually
+from tests.e2e.release import Release
+
+
+def test_uninstall_leaves_nothing_that_runs_and_says_what_it_keeps(
+    environment: Environment, release: Release, kubectl: Kubectl, cluster: Cluster
+) -> None:
+    """No process, no mount, no volume claim; the files on the nodes and the definitions are kept, and it says so."""
+    nodes = environment.nodes()
+    assert all(_processes(cluster, node) for node in nodes), "no peer runs: the case proves nothing"
+
+    said = release.uninstall()
+
+    assert "/var/lib/pantala" in said
+    assert "tasks.pantala.dev" in said
+    assert kubectl.exists("customresourcedefinition", "tasks.pantala.dev")
+
+    def nothing_runs() -> None:
+        for node in nodes:
+            assert [] == _processes(cluster, node), f"processes on {node}"
+            assert [] == _mounts(cluster, node), f"mounts on {node}"
+        assert [] == kubectl.list("persistentvolumeclaims", NAMESPACE)
+        assert [] == kubectl.list("pods", NAMESPACE)
+
+    eventually(nothing_runs, 60)
+
+
+def _processes(cluster: Cluster, node: str) -> list[str]:
+    """The command lines of Pantala's processes in the node's containers."""
+    lines = cluster.enter(node, "ctr", "--namespace=k8s.io", "containers", "list", check=False).splitlines()
+    return [line for line in lines if "/pantala/" in line]
+
+
+def _mounts(cluster: Cluster, node: str) -> list[str]:
+    """The mounts of Pantala's pods, as the node sees them."""
+    lines = cluster.enter(node, "cat", "/proc/self/mounts").splitlines()
+    return [line for line in lines if "/var/lib/kubelet/pods/" in line]
