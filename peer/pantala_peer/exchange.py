@@ -127,8 +127,12 @@ class Exchange:
         if self.error:
             log.info("the supernode answers", supernode=answer.supernode)
         self.error, self.answered_at, self._failures = "", now, 0
+        news = answer.supernode != self._session.supernode
         orders = self._session.answered(request.seq, answer)
-        if not orders.work and orders.assignments is None and held < _QUIET:
+        news = news or bool(orders.work) or orders.assignments is not None
+        if news:
+            self._quiet_until = now
+        elif held < _QUIET and self._session.is_latest(request.seq):  # a newer one releases an older one at once
             self._quiet_until = now + _QUIET
         self._obey(orders)
 

@@ -98,6 +98,10 @@ class Session:
         """There is something that no exchange carries yet."""
         return bool(self._inventory_due or self._done or self._failures or self._changed)
 
+    def is_latest(self, seq: int) -> bool:
+        """No exchange was begun after ``seq``."""
+        return seq == self._seq
+
     @property
     def idle(self) -> bool:
         """No exchange is under way."""

@@ -118,6 +118,23 @@ async def test_a_supernode_that_does_not_hold_is_not_polled() -> None:
         assert len(it.supernode.requests) <= 4
 
 
+async def test_a_supernode_that_is_met_is_asked_again_at_once() -> None:
+    """Its first answer tells who it is; what it has to give comes with the next one."""
+    async with running(first_at_once) as it:
+        await asyncio.sleep(0.2)
+        assert [1, 2] == [request.seq for request in it.supernode.requests]
+
+
+async def test_an_exchange_that_a_newer_one_released_is_no_reason_to_be_quiet() -> None:
+    """The supernode can give work only while an exchange is held."""
+    answers = {1: SyncAnswer("s", 1), 3: SyncAnswer("s", 3, work=(WORK,))}
+    async with running(lambda request: answers.get(request.seq)) as it:
+        await asyncio.sleep(0.2)
+        it.done(0)
+        await asyncio.sleep(0.2)
+        assert [1, 2, 3, 4] == [request.seq for request in it.supernode.requests]
+
+
 async def test_one_that_gives_work_is_asked_again_at_once() -> None:
     answers = [(WORK,)] * 5
     async with running(lambda r: SyncAnswer("s", r.seq, work=answers.pop()) if answers else None) as it:
