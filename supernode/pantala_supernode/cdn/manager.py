@@ -154,7 +154,8 @@ class CDNManager:
         if kept.running:
             kept.woken.set()
         else:
-            kept.task = asyncio.get_running_loop().create_task(self._complete(kept, kept.task))
+            before = [task for task in (kept.task, self._deletions.get(kept.task_id)) if task is not None]
+            kept.task = asyncio.get_running_loop().create_task(self._complete(kept, before))
 
     async def _verify(self, kept: Kept) -> None:
         recorder = kept.history.recorder
@@ -170,11 +171,10 @@ class CDNManager:
             kept.status = CDNStatus.SUCCESS
         self._on_change(kept.task_id)
 
-    async def _complete(self, kept: Kept, former: asyncio.Task[None] | None) -> None:
-        """Try until the copy is whole or nothing more is to be tried."""
-        for before in (former, self._deletions.get(kept.task_id)):
-            if before is not None:
-                await settled(before)
+    async def _complete(self, kept: Kept, before: list[asyncio.Task[None]]) -> None:
+        """Try until the copy is whole or nothing more is to be tried; first wait for who is still at its files."""
+        for task in before:
+            await settled(task)
         await self._loaded.wait()
         await self._verify(kept)
         while kept.status is not CDNStatus.SUCCESS and kept.order is not None:
