@@ -76,9 +76,13 @@ _ADVICE = {
     Reason.SOURCE_HOST_UNKNOWN: Advice(Retry.SOON, "Check the host in spec.source.url and the cluster's DNS."),
     Reason.SOURCE_UNREACHABLE: Advice(Retry.SOON, "Check the network between the supernode and the origin."),
     Reason.SOURCE_TIMEOUT: Advice(Retry.SOON, "Check the origin's load and the network to it."),
-    Reason.SOURCE_INTERRUPTED: Advice(Retry.SOON, "Nothing to do: the download goes on where it was cut."),
+    Reason.SOURCE_INTERRUPTED: Advice(
+        Retry.SOON, "Check the origin and the network to it if this stays; the download goes on where it was cut."
+    ),
     Reason.SOURCE_ERROR: Advice(Retry.SOON, "Check the origin: it answered with a server error."),
-    Reason.SOURCE_CHANGED: Advice(Retry.SOON, "Nothing to do: the new content is fetched from the start."),
+    Reason.SOURCE_CHANGED: Advice(
+        Retry.SOON, "Check that the origin leaves the file alone while it is read; it is read from the start."
+    ),
     Reason.SOURCE_DENIED: Advice(Retry.NEVER, "Ask the cluster's administrator to allow this source."),
     Reason.SOURCE_TLS: Advice(Retry.LATER, "Check the origin's certificate and the supernode's trusted roots."),
     Reason.SOURCE_PROTOCOL: Advice(Retry.SOON, "Check the origin: its answer breaks HTTP."),

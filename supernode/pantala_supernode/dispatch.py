@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pantala_pieces.errors import PieceMissingError
 from pantala_protocol.sync import PieceFailure, Work
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.managers import Managers
@@ -154,7 +155,13 @@ class Dispatcher:
         decided = self._managers.scheduler.schedule(task_id, session.peer, room=room, now=now)
         if decided:
             session.moved_at = now
-        return [self._piece(task, info.piece, info.provider) for info in decided]
+        work = []
+        for info in decided:
+            try:
+                work.append(self._piece(task, info.piece, info.provider))
+            except PieceMissingError:  # it went bad a moment ago, and the CDN is about to say so
+                self._managers.progress.fail(task_id, session.peer, info.piece, blame=False)
+        return work
 
     def _piece(self, task: Task, piece: int, provider: str) -> Work:
         copy = task.copy

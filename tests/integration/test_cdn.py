@@ -18,6 +18,7 @@ import trustme
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
+from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy import Copy, FetchOrder
@@ -513,3 +514,27 @@ async def small_volume(directory: Path, size: int) -> AsyncIterator[SmallVolume]
         yield SmallVolume(directory)
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("second", [Behaviour(replace=OTHER), Behaviour(announced=-1)])
+async def test_pieces_are_taken_back_before_they_are_thrown_away(tmp_path: Path, second: Behaviour) -> None:
+    """Whoever was told of a piece can have its digest, until told that it is gone."""
+    told: list[Copy] = []
+
+    async with Origin() as origin, bench(tmp_path) as b:
+
+        class Watching(PieceStore):
+            def delete(self, task_id: str) -> None:
+                assert told[-1].cached == 0
+                super().delete(task_id)
+
+        b.store.__class__ = Watching
+        b.cdn._on_change = lambda task_id: told.append(b.cdn.status(task_id))
+        origin.serve("/file", BODY, script=[Behaviour(reset_after=MIB), second], always=Behaviour(replace=OTHER))
+        b.cdn.trigger(order(origin))
+        async with asyncio.timeout(20):
+            while not told or told[-1].status is not CDNStatus.SUCCESS:
+                for piece in members(told[-1].cached) if told else ():
+                    b.cdn.piece_digest(TASK, piece)
+                await asyncio.sleep(0)
+        assert OTHER.read(0, OTHER.size) == b.data()

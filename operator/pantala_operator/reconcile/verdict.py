@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pantala_operator.conditions import Condition, ConditionType, Status, Verdict
 from pantala_operator.reconcile import problem
 from pantala_operator.reconcile.problem import Problem
-from pantala_protocol.reasons import Reason
+from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 PENDING = Verdict(Status.UNKNOWN, "Pending", "The supernode has not said anything of this yet")
 SUSPENDED = "Suspended"
 SUPERNODE_UNAVAILABLE = "SupernodeUnavailable"
 PROGRESSING = "Progressing"
+_GIVEN_UP = "It was tried often enough; a new value of the annotation pantala.dev/requested-at tries it again."
 
 _AFTER_AN_ANSWER = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED})
 """Failures that the origin's answer came before."""
@@ -65,7 +66,7 @@ class Facts:
         if self.source is not None:
             return self.source
         if failure is not None and failure.final:
-            return Problem(failure.reason, _words(failure), final=problem.ends(failure.reason))
+            return Problem(failure.reason, _last_words(failure), final=problem.ends(failure.reason))
         return self.overdue or self.delivery
 
 
@@ -182,6 +183,11 @@ def _refusal(obstacle: Problem) -> Verdict:
 
 def _words(failure: Failure) -> str:
     return problem.advise(failure.message or failure.reason, failure.reason)
+
+
+def _last_words(failure: Failure) -> str:
+    passing = failure.reason in Reason._value2member_map_ and Reason(failure.reason).retry is Retry.SOON
+    return f"{_words(failure)} {_GIVEN_UP}" if passing else _words(failure)
 
 
 def _no(reason: str, message: str) -> Verdict:

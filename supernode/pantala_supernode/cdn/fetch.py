@@ -25,6 +25,7 @@ BUFFER = 16 * 1024 * 1024
 """Bytes of one copy in memory at most, on their way to the disk."""
 _CHANGED = errors.SourceChangedError.reason.action
 _INTERRUPTED = errors.SourceInterruptedError.reason.action
+_LENGTH = errors.LengthMismatchError.reason.action
 T = TypeVar("T")
 _CUTS = 3
 """Cut so many times at the same byte, a body is shorter than announced and not unlucky."""
@@ -140,7 +141,7 @@ class Fetch:
             if answer.offset > 0 and answer.validator and answer.validator == resume.validator:
                 raise errors.LengthMismatchError(
                     f"{self._shown} announced {recorder.meta.length} bytes before and {answer.length} bytes now, "
-                    "of the same content. Check the origin."
+                    f"of the same content. {_LENGTH}"
                 )
             if answer.offset > 0 or self._history.budget.spent:
                 raise errors.SourceChangedError(f"{self._shown} has a new content. {_CHANGED}")
@@ -175,6 +176,7 @@ class Fetch:
         history = self._history
         history.recorder, history.stitched, history.lost = None, False, 0
         self._last, self._length = {}, None
+        self._on_pieces()  # the former content's pieces are not there any more
         file = await self._on_volume(lambda: _create(self._store, meta), answer.length or meta.piece_size)
         history.recorder = Recorder(file, verified=True)
         return history.recorder
@@ -216,7 +218,7 @@ class Fetch:
         """Check, after the body ended in order, that it ended where it should."""
         recorder = self._history.recorder
         if cutter.surplus:
-            raise errors.LengthMismatchError(f"{self._shown} sent more bytes than it announced. Check the origin.")
+            raise errors.LengthMismatchError(f"{self._shown} sent more bytes than it announced. {_LENGTH}")
         if recorder is None or recorder.meta.length is None:
             self._length = cutter.position
             self._last = {cutter.position // cutter.piece_size: cutter.rest} if cutter.rest else {}
@@ -231,7 +233,7 @@ class Fetch:
         recorder = self._history.recorder
         return errors.LengthMismatchError(
             f"{self._shown} ended {_CUTS} times at byte {self._cut_at}, though it announced "
-            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}. Check the origin."
+            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}. {_LENGTH}"
         )
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
@@ -258,7 +260,8 @@ class Fetch:
             if not self._framed and length != history.cut_at:
                 history.cut_at = length
                 raise errors.SourceInterruptedError(
-                    f"{self._shown} closed the connection at byte {length}, and the digest is not right yet."
+                    f"{self._shown} closed the connection at byte {length}, and the digest is not right yet. "
+                    f"{_INTERRUPTED}"
                 ) from None
             if stitched:
                 raise errors.SourceChangedError(f"{self._shown} changed between two requests. {_CHANGED}") from None
@@ -277,6 +280,7 @@ class Fetch:
         """Throw the pieces away: they are of no content that is wanted."""
         self._history.recorder = None
         self._history.stitched, self._history.lost = False, 0
+        self._on_pieces()  # nobody may count on them from here on
         await self._lane.run(lambda: self._store.delete(self._order.task_id))
 
     async def _wait_for_room(self) -> None:

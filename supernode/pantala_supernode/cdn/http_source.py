@@ -28,6 +28,8 @@ from pantala_supernode.cdn.source import Answer, Resume
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _READ_SIZE = 256 * 1024
+_LENGTH = errors.LengthMismatchError.reason.action
+_PROTOCOL = errors.SourceProtocolError.reason.action
 _ENOUGH = 32 * 1024
 """Bytes in one read for which it is worth to wake up."""
 _GATHER = 0.004
@@ -172,7 +174,8 @@ class HTTPSource:
             if waited >= self._patience.window:
                 if received < self._patience.minimum:
                     raise errors.SourceTimeoutError(
-                        f"{shown} sent {received} bytes in {waited:.0f} s, too few to go on."
+                        f"{shown} sent {received} bytes in {waited:.0f} s, too few to go on. "
+                        f"{errors.SourceTimeoutError.reason.action}"
                     )
                 waited, received = 0.0, 0
             yield chunk
@@ -183,7 +186,7 @@ class HTTPSource:
                 await asyncio.sleep(_SURPLUS_WAIT)
             if isinstance(protocol.exception(), HttpProcessingError):
                 raise errors.LengthMismatchError(
-                    f"{shown} sent more than the {response.content_length} bytes that it announced. Check the origin."
+                    f"{shown} sent more than the {response.content_length} bytes that it announced. {_LENGTH}"
                 )
 
 
@@ -242,17 +245,17 @@ def _extent(response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if response.status != 206 or match is None or resume is None:
         raise errors.SourceProtocolError(
-            f"{shown} answered {response.status} without the range that was asked for. Check the origin."
+            f"{shown} answered {response.status} without the range that was asked for. {_PROTOCOL}"
         )
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
     body = None if _chunked(response) else response.content_length
     right_end = total is None or last < total
     if body not in (None, last - first + 1):
-        raise errors.LengthMismatchError(f"{shown} announced {body} bytes for {match[0]!r}. Check the origin.")
+        raise errors.LengthMismatchError(f"{shown} announced {body} bytes for {match[0]!r}. {_LENGTH}")
     if first != resume.offset or last < first or not right_end:
         raise errors.SourceProtocolError(
-            f"{shown} was asked for the bytes from {resume.offset} on and answered {match[0]!r}. Check the origin."
+            f"{shown} was asked for the bytes from {resume.offset} on and answered {match[0]!r}. {_PROTOCOL}"
         )
     return first, total
 

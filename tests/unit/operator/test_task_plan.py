@@ -17,7 +17,7 @@ from pantala_operator.reconcile.target import Targets
 from pantala_operator.reconcile.task import Observed, TaskPlan, plan
 from pantala_operator.resources import Metadata, Secret, Task
 from pantala_protocol import task_id
-from pantala_protocol.reasons import Reason
+from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 ROOT = "/var/lib/pantala/files"
@@ -154,7 +154,9 @@ def test_a_failure_says_what_to_do(reason: Reason) -> None:
     result = plan(task(), observe(report(failure=failure, ready_peers=())), ROOT, NOW)
     stalled = find(result.status.conditions, "Stalled")
     assert stalled is not None
-    assert f"it happened. {reason.action}" == stalled.message
+    again = "It was tried often enough; a new value of the annotation pantala.dev/requested-at tries it again."
+    given_up = f" {again}" if reason.retry is Retry.SOON else ""
+    assert f"it happened. {reason.action}{given_up}" == stalled.message
 
 
 @pytest.mark.parametrize(
