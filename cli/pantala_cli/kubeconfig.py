@@ -7,7 +7,6 @@ what it gets from here names private files and a token only.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import subprocess
@@ -135,7 +134,7 @@ def _from_plugin(plugin: Document, cluster: Document) -> Document:
 def _private(path: Path, data: str) -> Path:
     try:
         content = base64.b64decode(data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise KubeconfigError(f"{path.name}-data in the kubeconfig is no base64; correct it") from error
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
