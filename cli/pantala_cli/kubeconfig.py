@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,10 @@ def _named(document: Document, kinds: str, kind: str, name: str) -> Document:
 
 def _from_plugin(plugin: Document, cluster: Document) -> Document:
     """Credentials from an exec plugin (KEP-541): a token, or a certificate and its key."""
+    if not plugin.get("command") or not plugin.get("apiVersion"):
+        raise KubeconfigError("the kubeconfig's exec plugin lacks command or apiVersion; correct it")
     command = [plugin["command"], *(plugin.get("args") or [])]
-    info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": {"interactive": True}}
+    info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": {"interactive": sys.stdin.isatty()}}
     if plugin.get("provideClusterInfo"):
         info["spec"]["cluster"] = {
             key: cluster[key] for key in ("server", "certificate-authority-data") if key in cluster

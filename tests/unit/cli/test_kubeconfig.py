@@ -95,6 +95,7 @@ def test_an_exec_plugin_gives_a_certificate(tmp_path: Path) -> None:
     ("plugin", "said"),
     [
         ({"command": "/does/not/exist", "installHint": "get it there"}, "is not installed: get it there"),
+        ({"command": ""}, "lacks command"),
         ({"command": sys.executable, "args": ["-c", "raise SystemExit(3)"]}, "gave no credentials"),
         ({"command": sys.executable, "args": ["-c", "print('{}')"]}, "gave no credentials"),
     ],
