@@ -1,18 +1,79 @@
-"""What the lifecycle's property found once."""
+"""What the CDN manager does with single orders; the property of its whole life is beside."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
+from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.fake_source import Content, FakeSource
+from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
 from pantala_supernode.cdn.manager import CDNManager
 
 TASK = task_id.compute("test")
+
+
+DIGEST = f"sha256:{hashlib.sha256(b'other').hexdigest()}"
+
+
+class Bench:
+    """A CDN on a fake origin, without waiting times; ``naps`` counts them."""
+
+    def __init__(self, directory: Path, source: FakeSource) -> None:
+        self.naps = 0
+        self.cdn = CDNManager(
+            PieceStore(directory, durable=False),
+            source,
+            on_change=lambda _: None,
+            rng=random.Random(1),
+            sleep=self._nap,
+        )
+
+    async def _nap(self, _: float) -> None:
+        self.naps += 1
+
+    async def until(self, wanted: Callable[[Copy], bool]) -> None:
+        """Wait for a state of the copy."""
+        async with asyncio.timeout(10):
+            while not wanted(self.cdn.status(TASK)):  # noqa: ASYNC110 - states are what is tested, not their telling
+                await asyncio.sleep(0.001)
+
+
+async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path: Path) -> None:
+    source = FakeSource(Content(b"abc"))
+    bench = Bench(tmp_path, source)
+    await bench.cdn.recover()
+    order = FetchOrder(TASK, "http://origin/file", digest=DIGEST)
+    bench.cdn.trigger(order)
+    await bench.until(lambda copy: copy.failure is not None)
+    bench.cdn.trigger(replace(order, priority=5))
+    bench.cdn.trigger(replace(order, headers={"X": "y"}))
+    bench.cdn.pause(TASK)
+    bench.cdn.trigger(order)
+    await asyncio.sleep(0.05)
+    assert (1, CDNStatus.FAILED) == (len(source.requests), bench.cdn.status(TASK).status)
+    source.content = Content(b"other")
+    bench.cdn.trigger(replace(order, attempt="2"))
+    await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
+    assert len(source.requests) == 2
+    await bench.cdn.close()
+
+
+async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> None:
+    content = Content(random.Random(0).randbytes(300_000), '"v1"')
+    source = FakeSource(content, [Step(cut_after=200_000, framed=False)])
+    bench = Bench(tmp_path, source)
+    await bench.cdn.recover()
+    bench.cdn.trigger(FetchOrder(TASK, "http://origin/file"))
+    await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
+    assert (2, 1) == (len(source.requests), bench.naps)
+    await bench.cdn.close()
 
 
 async def test_a_task_deleted_wanted_and_deleted_again_in_one_moment_is_gone(tmp_path: Path) -> None:
