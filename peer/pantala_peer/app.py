@@ -26,6 +26,7 @@ from pantala_peer.session import Identity, Load, Session
 from pantala_peer.settings import Address, Settings
 from pantala_peer.supernode import HTTPSupernode
 from pantala_pieces.server import PieceServer
+from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol import __version__
 
 _READY_FOR = 60.0
@@ -88,6 +89,7 @@ class Peer:
         await self.assignments.open()
         application = web.Application()
         self.pieces.add_routes(application.router)
+        WrappedServer(self.pieces).add_routes(application.router)
         port = await stack.enter_async_context(_serving(application, self.settings.listen, grace=self.settings.grace))
         self.session.identity = replace(self.session.identity, port=port)
         self._opened = True

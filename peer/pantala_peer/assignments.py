@@ -21,6 +21,7 @@ from pantala_pieces.errors import StoreError
 from pantala_protocol import digest, task_id
 from pantala_protocol.ranges import MAX_PIECE
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
+from pantala_protocol.wrapping import Wrapping
 
 _MAX_PIECE_SIZE = 64 * 1024 * 1024
 """Bytes. Far above what is cut; it bounds the memory that a wrong word can take."""
@@ -237,6 +238,7 @@ def _fits(work: Work, assignment: Assignment) -> bool:
         and 0 <= work.piece <= MAX_PIECE
         and 0 < work.size <= size
         and work.offset == work.piece * size
+        and (not work.path or (work.path.startswith("/") and work.wire_size == Wrapping(size).wire_size))
     )
 
 

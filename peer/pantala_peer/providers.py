@@ -11,6 +11,7 @@ from pantala_peer.errors import RefusedError, UnreachableError
 from pantala_peer.receive import Asked, Connection, Patience
 from pantala_protocol import ticket
 from pantala_protocol.sync import Work
+from pantala_protocol.wrapping import HEAD, OVERHEAD
 
 _MOST_IDLE = 64
 """Idle connections that are kept: 4 to each of 16 providers."""
@@ -41,9 +42,22 @@ class Providers:
 
     async def fetch(self, work: Work, into: memoryview) -> None:
         """Fill ``into`` with the bytes of ``work``, not verified yet. Raises :class:`FetchError`."""
-        request = _request(work)
+        if not work.path:
+            await self._fetch(work, _request(work), Asked(work.offset, work.size), into)
+            return
+        asked = Asked(work.piece * work.wire_size, work.size + OVERHEAD, ranged=False)
+        whole = bytearray(asked.size)
+        await self._fetch(work, _wrapped_request(work, asked), asked, memoryview(whole))
+        into[:] = memoryview(whole)[HEAD : HEAD + work.size]
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for _, connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    async def _fetch(self, work: Work, request: bytes, asked: Asked, into: memoryview) -> None:
         where = (work.host, work.port)
-        asked = Asked(work.offset, work.size)
         begun_at = asyncio.get_running_loop().time()
         connection = self._reuse(where)
         if connection is not None:
@@ -58,12 +72,6 @@ class Providers:
             await connection.get(request, asked, into, self._patient())
         self._durations.append(asyncio.get_running_loop().time() - begun_at)
         self._keep(where, connection)
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        for _, connection in self._idle:
-            connection.abort()
-        self._idle.clear()
 
     def _patient(self) -> Patience:
         usual = sorted(self._durations)[len(self._durations) // 2] if self._durations else 0.0
@@ -96,13 +104,33 @@ class Providers:
 
 
 def _request(work: Work) -> bytes:
-    for text in (work.task_id, work.generation, work.host, work.ticket):
-        if _PRINTABLE.fullmatch(text) is None:
-            raise RefusedError("the work names something that cannot stand in a request")
+    _check(work.task_id, work.generation, work.ticket)
+    return _get(
+        work,
+        f"/pieces/{work.task_id}/{work.generation}",
+        Asked(work.offset, work.size),
+        f"{ticket.HEADER}: {work.ticket}\r\n",
+    )
+
+
+def _wrapped_request(work: Work, asked: Asked) -> bytes:
+    """As Dragonfly's clients ask each other."""
+    _check(work.path)
+    return _get(work, work.path, asked, f"pieceNum: {work.piece}\r\npieceSize: {work.wire_size}\r\n")
+
+
+def _get(work: Work, path: str, asked: Asked, headers: str) -> bytes:
+    _check(work.host)
     host = f"[{work.host}]" if ":" in work.host else work.host
     return (
-        f"GET /pieces/{work.task_id}/{work.generation} HTTP/1.1\r\n"
+        f"GET {path} HTTP/1.1\r\n"
         f"Host: {host}:{work.port}\r\n"
-        f"Range: bytes={work.offset}-{work.offset + work.size - 1}\r\n"
-        f"{ticket.HEADER}: {work.ticket}\r\n\r\n"
+        f"Range: bytes={asked.first}-{asked.first + asked.size - 1}\r\n"
+        f"{headers}\r\n"
     ).encode("ascii")
+
+
+def _check(*texts: str) -> None:
+    for text in texts:
+        if _PRINTABLE.fullmatch(text) is None:
+            raise RefusedError("the work names something that cannot stand in a request")

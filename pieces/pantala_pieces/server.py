@@ -30,6 +30,19 @@ def error_response(status: int, reason: str, message: str, **headers: str) -> we
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
+class RefusedError(Exception):
+    """A request for a piece that is not served; its :meth:`response` says why."""
+
+    def __init__(self, status: int, reason: str, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self._response = (status, reason, message, headers)
+
+    def response(self) -> web.Response:
+        """What the one who asked is told."""
+        status, reason, message, headers = self._response
+        return error_response(status, reason, message, **headers)
+
+
 class PieceServer:
     """The route that serves pieces, and its limits.
 
@@ -62,52 +75,57 @@ class PieceServer:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serve one range."""
         name, generation = request.match_info["task_id"], request.match_info["generation"]
-        key = self._key()
-        shown = request.headers.get(ticket.HEADER, "")
-        if not key or not ticket.check(key, name, generation, shown, now=self._clock()):
-            return error_response(
-                403, "TicketInvalid", "the ticket is missing, wrong or has expired; sync for a new one"
-            )
-        file = self._lookup(name)
-        if file is None or file.meta.generation != generation:
-            return error_response(404, "NotHeld", "this generation of the task is not held here")
         try:
-            asked = request.http_range
-        except ValueError:
-            return error_response(416, "RangeInvalid", "the Range cannot be read")
-        start, end = asked.start, asked.stop
-        if start is None or end is None or start < 0:
-            return error_response(416, "RangeInvalid", "a Range with a first and a last byte is required")
-        if not file.holds(start, end):
-            return error_response(404, "NotHeld", "the range is not inside verified pieces")
-        return await self._send(request, file, end - start)
-
-    async def _send(self, request: web.Request, file: PieceFile, size: int) -> web.StreamResponse:
-        try:
-            async with self._slot(), asyncio.timeout(30 + size / _MIN_RATE):
+            file = self.find(name, generation, request.headers.get(ticket.HEADER, ""))
+            start, end = _range(request, file)
+            async with self.sending(end - start):
                 response = _Piece(file.path, chunk_size=256 * 1024)
                 await response.prepare(request)  # sends the whole range, within the slot
-        except _NoSlotError:
-            return error_response(503, "Busy", "too many pieces are being sent", **{"Retry-After": "1"})
+        except RefusedError as refused:
+            return refused.response()
         if response.status == web.HTTPNotFound.status_code:
             self.on_missing(file.meta.task_id)
         else:
-            self.bytes_sent += size
+            self.bytes_sent += end - start
         return response
 
+    def find(self, name: str, generation: str, shown: str) -> PieceFile:
+        """The pieces of a task for who shows a ticket. Raises :class:`RefusedError`."""
+        key = self._key()
+        if not key or not ticket.check(key, name, generation, shown, now=self._clock()):
+            raise RefusedError(403, "TicketInvalid", "the ticket is missing, wrong or has expired; ask for a new one")
+        file = self._lookup(name)
+        if file is None or file.meta.generation != generation:
+            raise RefusedError(404, "NotHeld", "this generation of the task is not held here")
+        return file
+
     @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def sending(self, size: int) -> AsyncIterator[None]:
+        """Hold a slot while ``size`` bytes are sent. Raises :class:`RefusedError` when all stay taken."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._slots.acquire()
         except TimeoutError:
-            raise _NoSlotError from None
+            raise RefusedError(503, "Busy", "too many pieces are being sent", **{"Retry-After": "1"}) from None
         self.uploads += 1
         try:
-            yield
+            async with asyncio.timeout(30 + size / _MIN_RATE):
+                yield
         finally:
             self.uploads -= 1
             self._slots.release()
+
+
+def _range(request: web.Request, file: PieceFile) -> tuple[int, int]:
+    try:
+        asked = request.http_range
+    except ValueError:
+        raise RefusedError(416, "RangeInvalid", "the Range cannot be read") from None
+    if asked.start is None or asked.stop is None or asked.start < 0:
+        raise RefusedError(416, "RangeInvalid", "a Range with a first and a last byte is required")
+    if not file.holds(asked.start, asked.stop):
+        raise RefusedError(404, "NotHeld", "the range is not inside verified pieces")
+    return asked.start, asked.stop
 
 
 class _Piece(web.FileResponse):
@@ -115,7 +133,3 @@ class _Piece(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None if self.prepared else await super().prepare(request)
-
-
-class _NoSlotError(Exception):
-    """All slots stayed taken."""

@@ -116,6 +116,11 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     ticket: str
     provider: str = ""
     """The provider's name, for the report of a failure; empty: the supernode."""
+    path: str = ""
+    """Where a Dragonfly client serves the piece, wrapped (:mod:`pantala_protocol.wrapping`), word for word.
+    Empty: the provider is one of ours."""
+    wire_size: int = 0
+    """Bytes of its wrapped pieces, with ``path``."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

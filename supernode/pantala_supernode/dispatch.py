@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pantala_pieces.errors import PieceMissingError
 from pantala_protocol.sync import PieceFailure, Work
 from pantala_protocol.task_id import TaskID
+from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.managers import Managers
 from pantala_supernode.progress import SUPERNODE
 from pantala_supernode.reports import Reports
@@ -89,10 +90,17 @@ class Dispatcher:
         for task_id in self.waiting.tasks():
             self.serve_waiting(task_id)
 
-    def succeeded(self, session: Session, task: Task, pieces: int) -> None:
-        """A client verified pieces (bit mask) of the task's content."""
+    def given(self, session: Session, task: Task) -> tuple[Work, ...]:
+        """What a client was given of a task and has not reported."""
+        given = self._managers.progress.tasks[task.id].clients[session.peer].given
+        return tuple(self._piece(task, piece, provider) for piece, provider in given.items())
+
+    def succeeded(self, session: Session, task: Task, pieces: int, *, serves: bool = True) -> None:
+        """A client verified pieces (bit mask) of the task's content; ``serves``: others may take them from it."""
         session.moved_at = self._clock()
-        providers = self._managers.progress.succeed(task.id, session.peer, pieces & task.possible, task.size)
+        providers = self._managers.progress.succeed(
+            task.id, session.peer, pieces & task.possible, task.size, serves=serves
+        )
         self._roster.note_completion(session, task)
         self._reports.touch_task(task.id)
         self.serve_waiting(task.id)
@@ -139,7 +147,8 @@ class Dispatcher:
         for task_id in concerned:
             self._reports.touch_task(task_id)
             self.serve_waiting(task_id)
-        self._reports.touch_peer(session.peer)
+        if session.path is None:
+            self._reports.touch_peer(session.peer)
 
     def expire(self) -> None:
         """Forget what time made void, and serve whom that allows to be served."""
@@ -171,6 +180,8 @@ class Dispatcher:
             if server is not None
             else (self._endpoint.host, self._endpoint.port, self._endpoint.key)
         )
+        session = self.sessions.get(provider)
+        path = session.path or "" if session is not None else ""
         return Work(
             task_id=task.id,
             generation=copy.generation,
@@ -182,6 +193,8 @@ class Dispatcher:
             port=port,
             ticket=self._tickets.ticket(key, task.id, copy.generation),
             provider=provider,
+            path=path,
+            wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
         )
 
     def _lost(self, provider: str, task_id: str, piece: int) -> None:

@@ -91,7 +91,7 @@ class Exchange:
         """What some peers shall hold may have changed: tell those for whom it did."""
         for name in peers:
             session = self._sessions.get(name)
-            if session is not None and self._roster.assign(session):
+            if session is not None and session.path is None and self._roster.assign(session):
                 self._waiting.release(name)
 
     def task_restarted(self, task_id: str) -> None:
@@ -111,7 +111,8 @@ class Exchange:
         """Notice who is away, and serve who can be served by now; to be called about once a second."""
         now = self._clock()
         for session in list(self._sessions.values()):
-            self._check(session, now)
+            if session.path is None:
+                self._check(session, now)
         self._dispatcher.expire()
 
     def close(self) -> None:

@@ -22,11 +22,18 @@ class ClientProgress:
 
     have: int = 0
     """Verified by the client."""
+    withheld: int = 0
+    """Of those it has, the ones it cannot serve (yet)."""
     given: dict[int, str] = field(default_factory=dict)
     """Given and not reported yet: piece -> provider."""
     given_mask: int = 0
     seeds: int = 0
     """Pieces it got from the supernode, for the fair share of them."""
+
+    @property
+    def served(self) -> int:
+        """The pieces that others may take from it."""
+        return self.have & ~self.withheld
 
 
 @dataclass(slots=True)
@@ -192,10 +199,13 @@ class ProgressManager:
         task.give(task.clients[client], piece, provider)
         self.service[provider].booked += 1
 
-    def succeed(self, task_id: str, client: str, pieces: int, size_of: Callable[[int], int]) -> list[str]:
+    def succeed(
+        self, task_id: str, client: str, pieces: int, size_of: Callable[[int], int], *, serves: bool = True
+    ) -> list[str]:
         """A client verified pieces. Idempotent. Returns the providers that are free of one each.
 
-        ``size_of`` tells the bytes of a piece, for the account of who served.
+        ``size_of`` tells the bytes of a piece, for the account of who served. ``serves``: others may take them from it;
+        once said, that stays.
         """
         task = self.tasks[task_id]
         progress = task.clients[client]
@@ -213,6 +223,7 @@ class ProgressManager:
             service.streak = 0
             service.accusers.discard(client)
         progress.have |= news
+        progress.withheld = progress.withheld & ~pieces if serves else progress.withheld | news
         task.count(news, 1)
         return providers
 

@@ -132,7 +132,7 @@ class SchedulerManager:
         sample = self._sample(task)
         provider = self._provider(task, sample, client, missing, now)
         if provider is not None:
-            pieces = task.clients[provider].have & missing
+            pieces = task.clients[provider].served & missing
             return PieceInfo(self._any(task.rarest_of(pieces)), provider)
         return self._assistance(task, sample, missing)
 
@@ -161,7 +161,7 @@ class SchedulerManager:
         return self._chance.choices(task.members, k=self.policy.sample)  # one twice does no harm, and costs a fifth
 
     def _provider(self, task: TaskProgress, sample: list[str], client: str, missing: int, now: float) -> str | None:
-        able = [name for name in sample if task.clients[name].have & missing and self._may_serve(client, name, now)]
+        able = [name for name in sample if task.clients[name].served & missing and self._may_serve(client, name, now)]
         if not able:
             return None
         loads = {name: self._progress.service[name].booked for name in able}

@@ -17,6 +17,8 @@ class Session:
 
     peer: str
     boot: str
+    path: str | None = None
+    """Where a Dragonfly client serves its wrapped pieces, word for word; ``None``: it is a peer of ours."""
     holdings: dict[str, tuple[str, int]] = field(default_factory=dict)
     """What it says to hold: task -> (generation, pieces). Kept, since the task may become known later."""
     told: tuple[Assignment, ...] | None = None

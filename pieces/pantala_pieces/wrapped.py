@@ -1,0 +1,73 @@
+"""Serving pieces to Dragonfly's clients: ``GET /wrapped/<ticket>/<task ID>/<generation>`` with a ``Range``.
+
+The range names one piece in the coordinates of :mod:`pantala_protocol.wrapping`, at full size; the last piece is cut at
+the file's end. Head and tail are made on the way: no second copy of the file exists. These clients send no header of
+ours, so the ticket stands in the path, which they take as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from pantala_pieces.errors import PieceMissingError, StoreError
+from pantala_pieces.file import PieceFile
+from pantala_pieces.server import PieceServer, RefusedError
+from pantala_protocol.wrapping import Wrapping
+
+
+def path(shown: str, task_id: str, generation: str) -> str:
+    """Where a task is served to who was given the ticket ``shown``."""
+    return f"/wrapped/{shown}/{task_id}/{generation}"
+
+
+class WrappedServer:
+    """The route, beside that of a :class:`PieceServer`, whose files, tickets and limits it shares."""
+
+    def __init__(self, server: PieceServer) -> None:
+        self._server = server
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Put the route on an application's router."""
+        router.add_get(path("{ticket}", "{task_id}", "{generation}"), self.get, allow_head=False)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Serve one piece."""
+        shown, name, generation = (request.match_info[part] for part in ("ticket", "task_id", "generation"))
+        try:
+            file = self._server.find(name, generation, shown)
+            piece = _piece(request, Wrapping(file.meta.piece_size))
+            async with self._server.sending(file.meta.piece_size):
+                response = await self._response(file, piece)
+                await response.prepare(request)
+                await response.write_eof()  # within the slot
+        except RefusedError as refused:
+            return refused.response()
+        self._server.bytes_sent += response.content_length or 0
+        return response
+
+    async def _response(self, file: PieceFile, piece: int) -> web.Response:
+        try:
+            content = await asyncio.to_thread(file.read, piece)
+        except PieceMissingError:
+            raise RefusedError(404, "NotHeld", "the piece is not held verified") from None
+        except StoreError:
+            self._server.on_missing(file.meta.task_id)
+            raise RefusedError(404, "NotHeld", "the piece cannot be read") from None
+        wrapping = Wrapping(file.meta.piece_size)
+        first, body = piece * wrapping.wire_size, wrapping.wrap(content)
+        return web.Response(
+            status=206,
+            body=body,
+            content_type="application/octet-stream",
+            headers={"Content-Range": f"bytes {first}-{first + len(body) - 1}/*"},
+        )
+
+
+def _piece(request: web.Request, wrapping: Wrapping) -> int:
+    unit, _, text = request.headers.get("Range", "").partition("=")
+    try:
+        return wrapping.piece(text if unit == "bytes" else "")
+    except ValueError as error:
+        raise RefusedError(416, "RangeInvalid", str(error)) from None
