@@ -63,6 +63,11 @@ class Reports:
                 pass
         return self._since(since, full=full)
 
+    def release(self) -> None:
+        """Answer all who wait, though there is nothing new."""
+        self._news.set()
+        self._news = asyncio.Event()
+
     def _since(self, since: int, *, full: bool) -> Changes:
         tasks, gone, peers = [], [], []
         for (kind, key), version in reversed(self._touched.items()):
@@ -156,5 +161,4 @@ class Reports:
         self._version += 1
         self._touched[key] = self._version
         self._touched.move_to_end(key)
-        self._news.set()
-        self._news = asyncio.Event()
+        self.release()

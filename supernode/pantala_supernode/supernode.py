@@ -79,6 +79,10 @@ class Supernode:
         """Want a task for clients without a Task resource. Raises :class:`ValueError` for no task ID."""
         self._apply(self._tasks.lease(task_id, lease))
 
+    def end_lease(self, task_id: str) -> None:
+        """The file turned out to be of no use to those who hold the lease."""
+        self._apply(self._tasks.end_lease(task_id))
+
     async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
         """What changed since ``since``."""
         return await self._reports.changes(boot=boot, since=since, wait=wait)
@@ -123,9 +127,13 @@ class Supernode:
             self._exchange.tick()
             self._drop_orphans()
 
-    async def close(self) -> None:
-        """Stop fetching and answer everybody who waits."""
+    def release(self) -> None:
+        """Answer everybody who waits; those who are to be kept from coming back are cut off before."""
         self._exchange.close()
+        self._reports.release()
+
+    async def close(self) -> None:
+        """Stop fetching."""
         for work in (*self._deletions.values(), *self._inspections):
             work.cancel()
         await asyncio.gather(*self._deletions.values(), *self._inspections, return_exceptions=True)
@@ -135,6 +143,7 @@ class Supernode:
         for task_id in restated.deleted:
             self._progress.delete_task(task_id)
             self._delete(task_id, restated.dropped)
+            self._tell(task_id)
         for task_id in restated.retired:
             self._progress.delete_task(task_id)
             self._cdn.pause(task_id)

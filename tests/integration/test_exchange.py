@@ -303,3 +303,19 @@ async def test_content_that_is_thrown_away_does_not_keep_a_peer_from_other_work(
     await lab.until(lambda changes: any(report.failure for report in changes.tasks))
     await lab.state(bad, wanted(origin, "n1"))
     assert wanted(origin).task_id == (await peer.work())[0].task_id
+
+
+async def test_a_supernode_that_stops_answers_those_who_wait(lab: Lab, origin: Origin) -> None:
+    """A peer asks again as soon as it is answered, so that who is answered before the door is shut is back at once."""
+    peer = Speaker(lab, "n1")
+    await peer.say()
+    changes = await lab.until(lambda changes: bool(changes.peers))
+    waiting = asyncio.create_task(peer.say())
+    query = f"boot={changes.boot}&since={changes.version}&wait=20"
+    listening = asyncio.create_task(lab.session.get(f"{lab.url}/api/v1/changes?{query}"))
+    await asyncio.sleep(0.3)
+    began = time.monotonic()
+    await lab.stop()
+    assert time.monotonic() - began < 3
+    assert () == (await waiting).work
+    assert 200 == (await listening).status
