@@ -128,6 +128,7 @@ def build(settings: Settings) -> Peer:
         supernode,
         load=lambda: Load(pieces.uploads, cache.bytes),
         inventory=cache.inventory,
+        busy=lambda: assignments.downloads.busy,
         obey=assignments.obey,
         rng=random.Random(boot),  # noqa: S311 - spreads tries over time
     )

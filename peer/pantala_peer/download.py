@@ -37,10 +37,16 @@ class Downloads:
     def __init__(self, provider: Provider, keeper: Keeper, *, parallel: int, ended: Callable[[Outcome], None]) -> None:
         self._provider = provider
         self._keeper = keeper
+        self._parallel = parallel
         self._slots = asyncio.Semaphore(parallel)
         self._ended = ended
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._buffers: list[bytearray] = []
+
+    @property
+    def busy(self) -> bool:
+        """As many fetches are under way as may be."""
+        return len(self._running) >= self._parallel
 
     def start(self, work: Work) -> None:
         """Fetch a piece, unless it is being fetched."""

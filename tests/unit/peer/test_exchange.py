@@ -52,11 +52,13 @@ class Running:
         self.session = Session(Identity("node", "boot", 1, "", "0", 4))
         self.supernode = FakeSupernode(answer)
         self.orders: list[Orders] = []
+        self.busy = False
         self.exchange = Exchange(
             self.session,
             self.supernode,
             load=lambda: Load(0, 0),
             inventory=dict,
+            busy=lambda: self.busy,
             obey=self.orders.append,
             rng=random.Random(1),
         )
@@ -133,6 +135,21 @@ async def test_an_exchange_that_a_newer_one_released_is_no_reason_to_be_quiet() 
         it.done(0)
         await asyncio.sleep(0.2)
         assert [1, 2, 3, 4] == [request.seq for request in it.supernode.requests]
+
+
+async def test_without_room_for_work_one_exchange_a_piece_is_enough() -> None:
+    """Each piece's end is said at once; in between nothing is held, unless it takes long."""
+    async with running(first_at_once) as it:
+        await asyncio.sleep(0.1)
+        it.supernode.answer = lambda request: SyncAnswer("s", request.seq, work=(WORK,)) if request.done else None
+        it.busy = True
+        before = len(it.supernode.requests)
+        for piece in range(5):
+            it.done(piece)
+            await asyncio.sleep(0.05)
+        assert 5 == len(it.supernode.requests) - before
+        await asyncio.sleep(0.4)
+        assert 1 == it.supernode.under_way
 
 
 async def test_one_that_gives_work_is_asked_again_at_once() -> None:
