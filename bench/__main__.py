@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         measured = _measure(options, plan, console)
     except (BenchError, CommandError) as error:
-        console.print(f"[bold red]failed:[/] {error}")
+        console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -21,7 +21,7 @@ _API, _PIECES, _PEER = 8002, 8001, 65002
 _UID = "bench"
 _PATH = "bench/file"
 _GIBIBYTE = 1024**3
-_LONGEST = 12.0
+_LONGEST = 5.0
 """Times the line time after which a run is given up."""
 
 
