@@ -15,12 +15,17 @@ from aiohttp import web
 
 from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
+from pantala_pieces.wrapped import WrappedServer
 from pantala_supernode.cdn.egress import EgressPolicy
 from pantala_supernode.cdn.http_source import HTTPSource
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.source import Source
 from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.dispatch import Dispatcher, Endpoint
+from pantala_supernode.dragonfly.checksums import Checksums
+from pantala_supernode.dragonfly.clients import Clients, Lasting
+from pantala_supernode.dragonfly.conversation import Conversation, Patience
+from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.exchange import Exchange, Timing
 from pantala_supernode.http.access import Guard
 from pantala_supernode.http.api import API
@@ -52,6 +57,7 @@ class App:
         self.guard: Guard
         self.api: web.Application
         self.supernode: Supernode
+        self.conversation: Conversation
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[App]:
@@ -67,7 +73,9 @@ class App:
             )
             self.api = API(self.supernode).application(self.guard)
             self.api.on_shutdown.append(self._release)  # once nobody is let in any more
-            running = asyncio.create_task(self.supernode.run())
+            if settings.dragonfly:
+                DragonflyAPI(self.conversation).add_routes(self.api.router, self.guard)
+            running = asyncio.gather(self.supernode.run(), self.conversation.run())
             try:
                 async with (
                     _site(self.api, settings.listen),
@@ -76,6 +84,8 @@ class App:
                     _log.info("supernode up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
                     if settings.no_auth:
                         _log.warning("--no-auth: everybody who reaches the ports may do everything")
+                    if settings.dragonfly:
+                        _log.warning("--dragonfly: everybody who reaches the API may have files fetched, and get them")
                     yield self
                     await self.supernode.close()
             finally:
@@ -118,6 +128,17 @@ class App:
             store=self._store,
             clock=time.monotonic,
             grace=settings.grace,
+            cache=settings.cache_seconds,
+        )
+        self.conversation = Conversation(
+            supernode,
+            managers,
+            dispatcher,
+            Clients(managers, dispatcher, clock=time.monotonic, lasting=Lasting()),
+            Checksums(self._store.get),
+            advertise=settings.advertise,
+            clock=time.monotonic,
+            timing=Patience(),
         )
         return supernode
 
@@ -129,6 +150,8 @@ class App:
         app = web.Application()
         server = PieceServer(self._store.get, key=lambda: self._key, clock=time.time, slots=self.settings.piece_slots)
         server.add_routes(app.router)
+        if self.settings.dragonfly:
+            WrappedServer(server).add_routes(app.router)
         return app
 
 

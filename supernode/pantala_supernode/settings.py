@@ -16,6 +16,8 @@ OPERATOR = "system:serviceaccount:pantala:pantala-operator"
 PEER = "system:serviceaccount:pantala:pantala-peer"
 API_SERVER = "https://kubernetes.default.svc"
 
+_DRAGONFLY_CACHE = 6 * 3600.0
+
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -68,6 +70,11 @@ class Settings:
     """Pieces sent at once. Twice what the scheduler books, since a peer may fetch again what it lost."""
     grace: float = 5.0
     """Seconds that a task no longer wanted is kept: a Task that is replaced costs no second read."""
+    dragonfly: bool = False
+    """Serve Dragonfly's clients, too. They cannot authenticate: whoever reaches the API may have files fetched."""
+    cache_seconds: float = 0.0
+    """Seconds that a copy stays on the volume after nobody wants it any more; 6 h with ``dragonfly``, whose clients
+    come one after the other."""
 
 
 class _Flag(NamedTuple):
@@ -86,9 +93,13 @@ _FLAGS = (
     _Flag("api-server", "URL of the API server whose tokens are trusted", ""),
     _Flag("api-ca", "file with its certificate authority", ""),
     _Flag("api-token-file", "file with the token to read its keys", ""),
+    _Flag(
+        "cache-seconds", "seconds that a copy is kept after nobody wants it (default: 0, 21600 with --dragonfly)", ""
+    ),
     _Flag("deny-source", "networks (CIDR, comma-separated) that no file is read from", ""),
 )
 _SWITCHES = (
+    _Flag("dragonfly", "serve Dragonfly's clients (dfget, dfdaemon), who cannot authenticate", None),
     _Flag("no-auth", "take everybody as everybody; only on loopback, or with --i-know", None),
     _Flag("i-know", "I know that --no-auth lets everybody who reaches the ports in", None),
 )
@@ -130,6 +141,8 @@ def _settings(values: argparse.Namespace) -> Settings:
         api_server=values.api_server or (in_cluster if host else API_SERVER),
         api_ca=_file(values.api_ca, _SERVICE_ACCOUNT / "ca.crt"),
         api_token=_file(values.api_token_file, _SERVICE_ACCOUNT / "token"),
+        dragonfly=values.dragonfly,
+        cache_seconds=_seconds("--cache-seconds", values.cache_seconds, _DRAGONFLY_CACHE if values.dragonfly else 0.0),
         deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),
     )
 
@@ -143,6 +156,14 @@ def _listen(flag: str, text: str) -> Listen:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise SettingsError(f"{flag} {text!r}: give HOST:PORT")
     return Listen(host.strip("[]"), int(port))
+
+
+def _seconds(flag: str, text: str, default: float) -> float:
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise SettingsError(f"{flag} {text!r}: give a whole number of seconds")
+    return float(text)
 
 
 def _network(text: str) -> Network:

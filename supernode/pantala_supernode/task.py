@@ -212,6 +212,14 @@ class TaskManager:
         if task is not None and task.lease is not None and task.lease.until < until:
             task.lease = replace(task.lease, until=until)
 
+    def end_lease(self, name: str) -> Restated:
+        """What the lease was for is of no use: unless somebody else wants the task, its copy goes too."""
+        task, changes = self._tasks.get(name), _Changes()
+        if task is not None and task.lease is not None:
+            self._end_lease(task, changes)
+            changes.deleted, changes.retired = changes.retired, set()
+        return changes.frozen()
+
     def _end_lease(self, task: Task, changes: _Changes) -> None:
         task.lease = None
         task.guests.clear()

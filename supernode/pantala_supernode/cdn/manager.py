@@ -86,6 +86,8 @@ class CDNManager:
             kept.history.budget = RetryBudget()
         if kept.status is CDNStatus.SUCCESS or (kept.given_up and not anew):
             return
+        if anew and kept.failure is not None and kept.failure.final:
+            self._show(kept, CDNStatus.WAITING)  # that it failed for good is not true any more
         if anew or resumed or elsewhere:
             self._start(kept)
 

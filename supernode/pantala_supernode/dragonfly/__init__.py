@@ -1,0 +1,1 @@
+"""Dragonfly's clients: the paths that dfget speaks, translated to the managers."""

@@ -1,0 +1,88 @@
+"""The md5 sums that Dragonfly's clients ask for: made when first needed, off the event loop, and kept with the task.
+
+They prove nothing anew: the pieces were verified with sha256, and the sums only say so in the words of these clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from pantala_pieces.file import PieceFile
+from pantala_protocol.wrapping import OVERHEAD, Wrapping
+
+_KEPT = 1024
+"""Contents whose sums are kept; those used last."""
+
+
+class _Sums:
+    def __init__(self) -> None:
+        self.pieces: dict[int, str] = {}
+        self.whole: asyncio.Task[str] | None = None
+
+
+class Checksums:
+    """Sums by task and generation. ``lookup`` finds a task's file."""
+
+    def __init__(self, lookup: Callable[[str], PieceFile | None]) -> None:
+        self._lookup = lookup
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="md5")
+        self._sums: OrderedDict[tuple[str, str], _Sums] = OrderedDict()
+
+    async def piece(self, task_id: str, generation: str, piece: int) -> str:
+        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is not held, ``StoreError``."""
+        sums = self._of(task_id, generation)
+        if piece not in sums.pieces:
+            file = self._file(task_id, generation)
+            sums.pieces[piece] = await asyncio.get_running_loop().run_in_executor(
+                self._threads, _piece_sum, file, piece
+            )
+        return sums.pieces[piece]
+
+    async def whole(self, task_id: str, generation: str) -> str:
+        """The md5 of the file. Cancelling the wait does not stop the work. Raises as :meth:`piece`."""
+        sums = self._of(task_id, generation)
+        if sums.whole is None or (sums.whole.done() and (sums.whole.cancelled() or sums.whole.exception())):
+            sums.whole = asyncio.create_task(self._whole(self._file(task_id, generation)))
+        return await asyncio.shield(sums.whole)
+
+    def close(self) -> None:
+        """Stop; sums that are being made come to nothing."""
+        for sums in self._sums.values():
+            if sums.whole is not None:
+                sums.whole.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _whole(self, file: PieceFile) -> str:
+        state = hashlib.md5(usedforsecurity=False)
+        for piece in range(file.have.bit_length()):
+            await asyncio.get_running_loop().run_in_executor(self._threads, _add, state, file, piece)
+        return state.hexdigest()
+
+    def _of(self, task_id: str, generation: str) -> _Sums:
+        key = (task_id, generation)
+        sums = self._sums.setdefault(key, _Sums())
+        self._sums.move_to_end(key)
+        while len(self._sums) > _KEPT:
+            self._sums.popitem(last=False)
+        return sums
+
+    def _file(self, task_id: str, generation: str) -> PieceFile:
+        file = self._lookup(task_id)
+        if file is None or file.meta.generation != generation:
+            raise LookupError(f"generation {generation} of task {task_id} is not held")
+        return file
+
+
+def _piece_sum(file: PieceFile, piece: int) -> str:
+    content = file.read(piece)
+    state = hashlib.md5(usedforsecurity=False)
+    state.update(Wrapping(file.meta.piece_size).wrap(content))
+    return f"{state.hexdigest()}:{len(content) + OVERHEAD}"
+
+
+def _add(state: hashlib._Hash, file: PieceFile, piece: int) -> None:
+    state.update(file.read(piece))

@@ -1,0 +1,335 @@
+"""What Dragonfly's clients say, and what they are answered.
+
+They are clients of the same swarms as our peers, through the same scheduler. What follows here is made for how these
+clients react: a pull is held for a moment rather than answered "wait", since they sleep on that word; and "wait" is
+never said while one of their pieces runs, since the old ones then wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from pantala_pieces.errors import StoreError
+from pantala_pieces.wrapped import path
+from pantala_protocol.reasons import Reason
+from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.statement import CDNStatus
+from pantala_protocol.sync import PieceFailure, Work
+from pantala_protocol.task_id import TaskID
+from pantala_protocol.wrapping import Wrapping
+from pantala_supernode.dfget_task import DfgetTaskStatus
+from pantala_supernode.dispatch import Dispatcher
+from pantala_supernode.dragonfly import wire
+from pantala_supernode.dragonfly.checksums import Checksums
+from pantala_supernode.dragonfly.clients import Client, Clients
+from pantala_supernode.dragonfly.watch import Watch
+from pantala_supernode.dragonfly.wire import Code, Envelope, Pull, Registration, envelope
+from pantala_supernode.managers import Managers
+from pantala_supernode.progress import SUPERNODE
+from pantala_supernode.supernode import Supernode
+from pantala_supernode.task import Lease, Task
+from pantala_supernode.waiting import SupersededError
+
+_log = structlog.get_logger(__name__)
+
+_DOWN_LINK = 20480
+"""KiB per second that a client is allowed; v0.3.1 takes half of that without it."""
+
+
+_TICK = 1.0
+"""Seconds between two looks at who is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things take, in seconds. The clients give up on any answer after 5."""
+
+    registration: float = 4.0
+    """A registration waits so long for the origin's answer."""
+    hold: float = 1.5
+    """A pull waits so long for a piece."""
+    pause: float = 0.1
+    """After a failure, so that a client that can reach nobody does not run in circles."""
+    patience: float = 10.0
+    """After a failure for good, the origin is asked again by a registration so much later."""
+    rejection: float = 180.0
+    """A file with another md5 than was asked for is not fetched again for so long."""
+
+
+class Conversation:
+    """Speaks with all clients. ``advertise`` names this supernode, ``clock`` tells monotonic seconds."""
+
+    def __init__(
+        self,
+        supernode: Supernode,
+        managers: Managers,
+        dispatcher: Dispatcher,
+        clients: Clients,
+        checksums: Checksums,
+        *,
+        advertise: str,
+        clock: Callable[[], float],
+        timing: Patience,
+    ) -> None:
+        self.clients = clients
+        self._supernode = supernode
+        self._managers = managers
+        self._dispatcher = dispatcher
+        self._checksums = checksums
+        self._advertise = advertise
+        self._clock = clock
+        self._patience = timing
+        self._watch = Watch(managers.tasks.get, self._turned)
+        self._rejected: dict[TaskID, float] = {}
+        supernode.listeners.append(self._watch.changed)
+
+    # Registration
+
+    async def register(self, registration: Registration, host: str) -> Envelope:
+        """A run of dfget, from the address ``host``, wants a file."""
+        task_id, now = registration.task_id, self._clock()
+        if self._rejected.get(task_id, 0.0) > now:
+            return envelope(Code.CDN_FAILED, "the origin's file has another md5 than was asked for")
+        task = self._managers.tasks.get(task_id)
+        client = self.clients.get(task_id, registration.cid)
+        if client is not None and task is not None and self._is_stale(client, task):
+            return envelope(Code.CDN_FAILED, "the file changed at its origin; start a new download")
+        self._supernode.lease(
+            task_id,
+            Lease(
+                registration.raw_url,
+                now + self.clients.lasting.lease,
+                registration.headers,
+                attempt=self._attempt(task, now),
+            ),
+        )
+        task = await self._watch.until(task_id, _is_decided, self._patience.registration)
+        if task is None or not _is_decided(task):
+            return envelope(Code.ASK_AGAIN, "the origin has not answered yet")
+        if _is_lost(task):
+            return self._refusal(registration, task)
+        self.clients.enrol(registration, task, host)
+        copy = task.copy
+        _log.info("dfget registered", task=task_id, cid=registration.cid, url=RedactedURL(registration.raw_url))
+        data = {
+            "taskId": task_id,
+            "fileLength": -1 if copy.length is None else copy.length,
+            "pieceSize": Wrapping(copy.piece_size).wire_size,
+            "cdnSource": "supernode",
+        }
+        return envelope(Code.OK, data=data)
+
+    def _attempt(self, task: Task | None, now: float) -> str:
+        """Ask the origin anew if it refused a while ago."""
+        former = task.lease.attempt if task is not None and task.lease is not None else ""
+        if task is not None and _is_lost(task) and now - float(former or "-inf") > self._patience.patience:
+            return f"{now:.3f}"
+        return former
+
+    def _refusal(self, registration: Registration, task: Task) -> Envelope:
+        failure = task.copy.failure
+        reason, message = (failure.reason, failure.message) if failure is not None else ("", "")
+        if reason == Reason.SOURCE_UNAUTHORIZED and registration.dfdaemon:
+            return envelope(Code.NEEDS_AUTH, message)
+        return envelope(Code.UNREACHABLE, message)
+
+    # Pulling
+
+    async def pull(self, pull: Pull) -> Envelope:
+        """A client tells what became of a piece and wants more. Raises :class:`wire.BadWordError`."""
+        client, task = self._client(pull.task_id, pull.cid)
+        if client is None or task is None:
+            return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
+        self.clients.heard(client)
+        if self._is_stale(client, task):
+            return envelope(Code.CDN_FAILED, "the file changed at its origin")
+        if pull.status == wire.END:
+            self._end(client, succeeded=pull.result == wire.SUCCESS)
+            return envelope(Code.OK)
+        if pull.status == wire.RUNNING:
+            await self._report(client, task, pull)
+        self._dispatcher.waiting.supersede(client.name)
+        try:
+            return await self._answer(client)
+        except SupersededError:
+            return envelope(Code.WAIT, "a newer request of this client took over")
+
+    async def _report(self, client: Client, task: Task, pull: Pull) -> None:
+        piece = self._piece(task, pull.range)
+        if pull.result == wire.FAILED:
+            kind = client.hints.pop(pull.range, "") or client.hints.pop(pull.provider, "") or "unreachable"
+            self._dispatcher.failed(client.session, PieceFailure(task.id, piece, pull.provider, kind))
+            await asyncio.sleep(self._patience.pause)
+        else:
+            self._dispatcher.succeeded(client.session, task, 1 << piece, serves=pull.result == wire.SUCCESS)
+
+    async def _answer(self, client: Client) -> Envelope:
+        """Give pieces, or wait for some."""
+        deadline = self._clock() + self._patience.hold
+        while True:
+            known, task = self._client(client.task_id, client.cid)
+            if known is not client or task is None:
+                return envelope(Code.NOT_FOUND, "this client is not known any more; register again")
+            if self._is_stale(client, task) or _is_lost(task):
+                return envelope(Code.CDN_FAILED, task.copy.failure.message if task.copy.failure else "")
+            if self._has_all(client, task):
+                return await self._finish(client, task)
+            self._dispatcher.work(client.session)
+            entries = await self._entries(client, task)
+            if entries:
+                return envelope(Code.CONTINUE, data=entries)
+            left = deadline - self._clock()
+            if left <= 0:
+                return envelope(Code.WAIT)
+            await self._hold(client, left)
+
+    async def _hold(self, client: Client, seconds: float) -> None:
+        waiting = self._dispatcher.waiting
+        held = waiting.enter(client.session)
+        try:
+            async with asyncio.timeout(seconds):
+                await held
+        except TimeoutError:
+            pass
+        finally:
+            waiting.leave(client.name, held)
+
+    async def _entries(self, client: Client, task: Task) -> list[dict[str, object]]:
+        """All that the client was given and did not report: what runs there is ignored, what is done reported again."""
+        given = self._dispatcher.given(client.session, task)
+        entries = await asyncio.gather(*(self._entry(client, task, work) for work in given))
+        return [entry for entry in entries if entry is not None]
+
+    async def _entry(self, client: Client, task: Task, work: Work) -> dict[str, object] | None:
+        try:
+            md5 = await self._checksums.piece(task.id, work.generation, work.piece)
+        except (LookupError, StoreError):
+            self._managers.progress.fail(task.id, client.name, work.piece, blame=False)
+            self._supernode.accused(task.id, work.piece)
+            return None
+        wrapping = Wrapping(task.copy.piece_size)
+        return {
+            "range": wrapping.range(work.piece),
+            "pieceNum": work.piece,
+            "pieceSize": wrapping.wire_size,
+            "pieceMd5": md5,
+            "cid": self._cid(work),
+            "peerIp": work.host,
+            "peerPort": work.port,
+            "path": work.path or path(work.ticket, work.task_id, work.generation),
+            "downLink": _DOWN_LINK,
+        }
+
+    def _cid(self, work: Work) -> str:
+        """The provider's name to the clients, which break on one of less than 25 characters."""
+        if work.provider == SUPERNODE:
+            return f"cdnnode:{self._advertise}~{work.task_id}"
+        return work.provider if work.path else f"peer:{work.provider}~{work.task_id}"
+
+    async def _finish(self, client: Client, task: Task) -> Envelope:
+        """The client has all pieces: tell it the sum of the whole, once that is known."""
+        copy = task.copy
+        try:
+            async with asyncio.timeout(self._patience.hold):
+                md5 = await self._checksums.whole(task.id, copy.generation)
+        except (TimeoutError, LookupError, StoreError):
+            return envelope(Code.WAIT, "the file's md5 is being made")
+        if client.md5 not in ("", md5):
+            self._reject(task)
+            return envelope(Code.CDN_FAILED, "the origin's file has another md5 than was asked for")
+        self._end(client, succeeded=True)
+        return envelope(
+            Code.FINISHED, data={"md5": md5, "fileLength": Wrapping(copy.piece_size).length(copy.length or 0)}
+        )
+
+    def _end(self, client: Client, *, succeeded: bool) -> None:
+        client.finished = True
+        status = DfgetTaskStatus.SUCCESS if succeeded else DfgetTaskStatus.FAILED
+        self._managers.dfget_tasks.update_status(client.name, client.task_id, status)
+        if not succeeded:
+            self._dispatcher.release(client.session)
+
+    def _reject(self, task: Task) -> None:
+        _log.warning("a file has another md5 than was asked for", task=task.id)
+        self._rejected[task.id] = self._clock() + self._patience.rejection
+        self._supernode.end_lease(task.id)
+
+    # Reports beside the pulls
+
+    def piece_taken(self, task_id: str, cid: str, text: str) -> Envelope:
+        """A client wrote a piece, so that it can serve it. Raises :class:`wire.BadWordError`."""
+        client, task = self._client(task_id, cid)
+        if client is None or task is None or self._is_stale(client, task):
+            return envelope(Code.NOT_FOUND, "this client or task is not known")
+        self.clients.heard(client)
+        self._dispatcher.succeeded(client.session, task, 1 << self._piece(task, text))
+        return envelope(Code.PIECE_TAKEN)
+
+    def piece_failed(self, task_id: str, cid: str, provider: str, text: str, kind: str) -> Envelope:
+        """A client says why it will report a failure in a moment."""
+        client, _ = self._client(task_id, cid)
+        if client is not None and len(client.hints) < 64:
+            client.hints[(text or provider)[:512]] = "missing" if kind == "FILE_NOT_EXIST" else "corrupt"
+        return envelope(Code.OK)
+
+    def down(self, task_id: str, cid: str) -> Envelope:
+        """An uploader does not serve this file any more."""
+        client = self.clients.get(task_id, cid)
+        if client is not None:
+            self.clients.forget(client)
+        return envelope(Code.DOWN_TAKEN)
+
+    async def run(self) -> None:
+        """Look after what time alone changes, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(_TICK)
+                self.clients.tick()
+                now = self._clock()
+                self._rejected = {task_id: until for task_id, until in self._rejected.items() if until > now}
+        finally:
+            self._checksums.close()
+
+    # What is known
+
+    def _client(self, task_id: str, cid: str) -> tuple[Client | None, Task | None]:
+        client, task = self.clients.get(task_id, cid), self._managers.tasks.get(task_id)
+        if client is None or task is None or client.name not in task.guests:
+            return None, None
+        return client, task
+
+    def _is_stale(self, client: Client, task: Task) -> bool:
+        """The client may hold pieces of a former content, which it would mix with those of the present one."""
+        return client.generation != task.copy.generation
+
+    def _has_all(self, client: Client, task: Task) -> bool:
+        have = self._managers.progress.pieces_by_cid(task.id, client.name)
+        return task.complete and have & task.copy.cached == task.copy.cached
+
+    def _piece(self, task: Task, text: str) -> int:
+        try:
+            piece = Wrapping(task.copy.piece_size).piece(text)
+        except ValueError as error:
+            raise wire.BadWordError(str(error)) from None
+        if not task.possible >> min(piece, 1 << 22) & 1:
+            raise wire.BadWordError(f"the file has no piece {piece}")
+        return piece
+
+    def _turned(self, task_id: str) -> None:
+        """Something that a held pull must be told became true."""
+        for client in self.clients.of(task_id):
+            self._dispatcher.waiting.release(client.name)
+
+
+def _is_lost(task: Task) -> bool:
+    """The CDN does not get the file, and does not try again soon."""
+    failure = task.copy.failure
+    return task.copy.status is CDNStatus.FAILED and failure is not None and failure.final
+
+
+def _is_decided(task: Task) -> bool:
+    return bool(task.copy.generation) or _is_lost(task)
