@@ -9,6 +9,7 @@ import sys
 
 from pantala_pieces.errors import StoreError
 from pantala_supernode.app import build
+from pantala_supernode.errors import SupernodeError
 from pantala_supernode.logs import configure
 from pantala_supernode.settings import Settings, SettingsError, read
 
@@ -17,8 +18,8 @@ async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with build(settings).serving():
-        await stop.wait()
+    async with build(settings).serving() as app:
+        await app.until(stop)
 
 
 def main() -> None:
@@ -31,8 +32,8 @@ def main() -> None:
     configure()
     try:
         asyncio.run(_run(settings))
-    except (OSError, StoreError) as error:
-        sys.exit(f"pantala-supernode: cannot start: {error}")
+    except (OSError, StoreError, SupernodeError) as error:
+        sys.exit(f"pantala-supernode: {error}")
 
 
 if __name__ == "__main__":

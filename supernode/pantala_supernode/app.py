@@ -8,6 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import structlog
@@ -20,6 +21,7 @@ from pantala_supernode.cdn.egress import EgressPolicy
 from pantala_supernode.cdn.http_source import HTTPSource
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.source import Source
+from pantala_supernode.cdn.volume import open_volume
 from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.dispatch import Dispatcher, Endpoint
 from pantala_supernode.dragonfly.checksums import Checksums
@@ -52,17 +54,20 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._store = PieceStore(settings.data / "tasks", durable=True)
+        self._store: PieceStore
         self._key = secrets.token_bytes(32)
         self.guard: Guard
         self.api: web.Application
         self.supernode: Supernode
         self.conversation: Conversation
+        self._running: asyncio.Future[tuple[None, None]]
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[App]:
         """Serve until the block ends; then let requests under way finish and stop."""
         settings = self.settings
+        _, tasks = await asyncio.to_thread(open_volume, settings.data, lambda: secrets.token_hex(8))
+        self._store = PieceStore(tasks, durable=True)
         egress = EgressPolicy(settings.deny_source)
         async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
             self.supernode = self._supernode(source)
@@ -75,7 +80,7 @@ class App:
             self.api.on_shutdown.append(self._release)  # once nobody is let in any more
             if settings.dragonfly:
                 DragonflyAPI(self.conversation).add_routes(self.api.router, self.guard)
-            running = asyncio.gather(self.supernode.run(), self.conversation.run())
+            self._running = asyncio.gather(self.supernode.run(), self.conversation.run())
             try:
                 async with (
                     _site(self.api, settings.listen),
@@ -89,8 +94,17 @@ class App:
                     yield self
                     await self.supernode.close()
             finally:
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
+                self._running.cancel()
+                await asyncio.gather(self._running, return_exceptions=True)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait for ``stop``. Raises what ended the supernode before, e.g. a volume that cannot be read."""
+        stopped = asyncio.create_task(stop.wait())
+        both: set[asyncio.Future[Any]] = {stopped, self._running}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not stop.is_set():
+            self._running.result()
 
     async def _release(self, _: web.Application) -> None:
         self.supernode.release()
