@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="pantala-demo-") as folder:
             return _run(options, Path(folder), Screen(console))
     except (DemoError, CLIError, BuildError) as error:
-        console.print(f"[bold red]The demo failed:[/] {error}", markup=True)
+        console.print(f"The demo failed: {error}", style="red", markup=False, soft_wrap=True)
         if isinstance(error, DemoError) and error.log:
-            console.print(error.log, markup=False)
+            console.print(error.log, markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted; nothing is left behind.")

@@ -79,7 +79,9 @@ class LocalPlace:
         """Tell if a process of ours ended."""
         for name, process in self._processes.items():
             if process.returncode is not None:
-                raise DemoError(f"the {name} ended with {process.returncode}", process.tail())
+                raise DemoError(
+                    f"the process of {name} ended with {process.returncode}; its log ends with:", process.tail()
+                )
 
     def log(self, name: str) -> str:
         """The end of a process's log."""
@@ -159,7 +161,7 @@ class LocalPlace:
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
                 return
             time.sleep(0.05)
-        raise DemoError(f"the {name} is not ready after {_READY_SECONDS:.0f} s", self.log(name))
+        raise DemoError(f"{name} is not ready after {_READY_SECONDS:.0f} s; its log ends with:", self.log(name))
 
     def _root(self, name: str) -> Path:
         return self._folder / "nodes" / name
