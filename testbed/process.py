@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 _PR_SET_PDEATHSIG = 1
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -25,16 +26,27 @@ class Process:
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(env) if env is not None else None,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+        # An interrupt in the middle would leave a child behind that nobody knows of.
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        try:
+            with log.open("ab") as output:
+                self._child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=dict(env) if env is not None else None,
+                    start_new_session=True,
+                    preexec_fn=_begin,
+                )
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+            raise
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)  # an interrupt that came meanwhile is raised here
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def pid(self) -> int:
@@ -79,6 +91,11 @@ def free_ports(count: int) -> list[int]:
         for found in sockets:
             found.bind(("127.0.0.1", 0))
         return [int(found.getsockname()[1]) for found in sockets]
+
+
+def _begin() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _die_with_parent()
 
 
 def _die_with_parent() -> None:
