@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 import structlog
+import yaml
 from kubernetes.aio import client, config, dynamic
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
@@ -45,9 +48,15 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
+_UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
+"""What the client raises for a kubeconfig that is none."""
+
+
 async def connect(kubeconfig: str) -> KubernetesCluster:
     """Find the credentials: the file, or the pod's service account, or what ``KUBECONFIG`` names."""
     configuration = client.Configuration()
+    if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
+        raise ClusterError(f"there is no kubeconfig {kubeconfig}; set --kubeconfig or KUBECONFIG to one")
     try:
         if not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -56,8 +65,9 @@ async def connect(kubeconfig: str) -> KubernetesCluster:
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 path, client_configuration=configuration, persist_config=False
             )
-    except (config.ConfigException, OSError) as error:
-        raise ClusterError(f"no credentials for the API server: {error}; set --kubeconfig or KUBECONFIG") from error
+    except _UNREADABLE as error:
+        what = " ".join(str(error).split())
+        raise ClusterError(f"no credentials for the API server: {what}; set --kubeconfig or KUBECONFIG") from error
     configuration.client_session_kwargs = {"trust_env": False}
     return KubernetesCluster(configuration)
 
