@@ -59,8 +59,11 @@ class Assignments:
         """Compare what is assigned with what is there, every ``interval`` seconds, for ever."""
         while True:
             await asyncio.sleep(interval)
-            for name in list(self._assigned):
+            for name, assignment in list(self._assigned.items()):
                 self.touch(name)
+                if assignment.digest and not self._cache.is_whole(name) and not self.downloads.fetches(name):
+                    self._session.state_inventory()  # all there is to have, and nothing is given: are we misunderstood?
+            self._news()
 
     async def close(self) -> None:
         """Stop where we are. Published files stay."""

@@ -55,6 +55,10 @@ class Downloads:
             task = self._running[key] = asyncio.create_task(self._run(work))
             task.add_done_callback(lambda done: self._forget(key, done))
 
+    def fetches(self, task_id: str) -> bool:
+        """Whether a piece of the task is being fetched."""
+        return any(name == task_id for name, _ in self._running)
+
     async def cancel(self, task_id: str) -> None:
         """Stop all fetches of a task; nothing of it is told or kept any more."""
         await self._stop([task for (name, _), task in self._running.items() if name == task_id])

@@ -163,6 +163,8 @@ class Exchange:
 
     def _take_done(self, session: Session, task_id: str, held: Held) -> None:
         pieces = ranges.parse(held.pieces)
+        if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):
+            return  # the peer drops it
         generation, before = session.holdings.get(task_id, (held.generation, 0))
         session.holdings[task_id] = (held.generation, (before if generation == held.generation else 0) | pieces)
         task = self._managers.tasks.get(task_id)

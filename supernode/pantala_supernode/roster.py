@@ -30,6 +30,8 @@ class Roster:
         wanted = {task.id for task in tasks}
         for task_id in self._progress.tasks_of(session.peer) - wanted:
             self._progress.forget_client(task_id, session.peer)
+        for task_id in session.holdings.keys() - wanted:
+            del session.holdings[task_id]  # the peer drops it, and may be given it anew
         for download in self._dfget_tasks.list(session.peer):
             if download.task_id not in wanted:
                 self._dfget_tasks.delete(session.peer, download.task_id)

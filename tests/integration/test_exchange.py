@@ -319,3 +319,16 @@ async def test_a_supernode_that_stops_answers_those_who_wait(lab: Lab, origin: O
     assert time.monotonic() - began < 3
     assert () == (await waiting).work
     assert 200 == (await listening).status
+
+
+async def test_a_peer_that_lost_a_task_and_gets_it_again_is_given_all_its_pieces(lab: Lab, origin: Origin) -> None:
+    """A drained node drops the file; when it is wanted there again, what was reported before does not count."""
+    await lab.state(wanted(origin, "n1", "n2"))
+    await lab.cached()
+    peer = Speaker(lab, "n1")
+    work = await peer.work()
+    await peer.say(done=held(work[0], (1 << PIECES) - 1))
+    await lab.state(wanted(origin, "n2"))
+    assert () == (await asyncio.wait_for(_with_assignments(peer), 5)).assignments
+    await lab.state(wanted(origin, "n1", "n2"))
+    assert 4 == len(await asyncio.wait_for(peer.work(), 5))
