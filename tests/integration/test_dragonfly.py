@@ -1,0 +1,390 @@
+"""Dragonfly's clients and a supernode over real sockets: every client ends with the right file, whatever its traps."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pantala_pieces import wrapped
+from pantala_protocol import task_id
+from pantala_protocol.statement import Statement, WantedTask
+from pantala_supernode.app import App, build
+from pantala_supernode.settings import Listen, Settings
+from testbed.origin import Behaviour, Bytes, Generated, Origin
+from tests.integration.dragonfly_client import Dfget, GaveUpError, Item
+
+P = 128 * 1024
+"""The piece size of small files, as it is cut; on the wire 5 more."""
+
+
+class Stage:
+    """One supernode and one origin."""
+
+    def __init__(self, app: App, origin: Origin) -> None:
+        self.app = app
+        self.origin = origin
+        self.node = f"127.0.0.1:{app.settings.listen.port}"
+
+    def dfget(self, path: str = "/f", **wishes: Any) -> Dfget:
+        """A client that wants a file of the origin."""
+        return Dfget(self.node, self.origin.url(path), **wishes)
+
+    def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
+        """Let the origin have a file; give its content."""
+        body = Generated(size, seed=size)
+        self.origin.serve(path, body, always=Behaviour(**behaviour))
+        return body.read(0, size)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Settings:
+    return Settings(
+        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "data",
+        advertise="127.0.0.1",
+        no_auth=True,
+        dragonfly=True,
+        cache_seconds=3600.0,
+    )
+
+
+@pytest.fixture
+async def stage(settings: Settings) -> AsyncIterator[Stage]:
+    async with Origin() as origin, build(settings).serving() as app:
+        yield Stage(app, origin)
+
+
+WAYS = [("p2p", False), ("cdn", False), ("p2p", True), ("cdn", True)]
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(("pattern", "old"), WAYS)
+@pytest.mark.parametrize("size", [0, 1, P - 1, P, P + 1, 20 * P + 7])
+async def test_every_way_of_a_client_ends_with_the_file(
+    stage: Stage, size: int, pattern: str, old: bool, framing: str
+) -> None:
+    content = stage.serve(size, framing=framing)
+    for _ in range(2):
+        async with stage.dfget(pattern=pattern, old=old) as client:
+            assert content == await client.run()
+            assert hashlib.md5(content, usedforsecurity=False).hexdigest() == client.last["md5"]
+            wire = client.piece_size
+            assert size + 5 * max(1, -(-size // (wire - 5))) == client.last["fileLength"]
+    assert size == stage.origin.body_bytes("/f")
+
+
+async def test_the_length_is_told_if_it_is_known(stage: Stage) -> None:
+    stage.serve(5 * P, "/known")
+    stage.serve(5 * P, "/chunked", framing="chunked", rate=100_000)
+    async with stage.dfget("/known") as known, stage.dfget("/chunked") as chunked:
+        await known.register()
+        await chunked.register()
+        assert (5 * P, P + 5) == (known.length, known.piece_size)
+        assert -1 == chunked.length
+
+
+async def test_a_second_client_is_served_by_the_first(stage: Stage) -> None:
+    """Also when nobody reaches the supernode's pieces any more."""
+    content = stage.serve(20 * P)
+    async with stage.dfget() as first:
+        await first.run()
+        async with stage.dfget(reachable=lambda entry: not entry["cid"].startswith("cdnnode:")) as second:
+            assert content == await second.run()
+            assert {f"dfget:{first.cid}~{first.task_id}"} == set(second.providers.values())
+    assert 20 * P == stage.origin.body_bytes("/f")
+
+
+async def test_clients_that_run_together_share(stage: Stage) -> None:
+    content = stage.serve(40 * P, rate=4_000_000)
+    async with stage.dfget() as one, stage.dfget(old=True) as two, stage.dfget(pattern="cdn") as three:
+        assert [content] * 3 == await asyncio.gather(one.run(), two.run(), three.run())
+        assert one.served + two.served > 0
+    assert 40 * P == stage.origin.body_bytes("/f")
+
+
+async def test_a_client_with_a_port_that_lost_its_pieces_stops_nobody(stage: Stage) -> None:
+    content = stage.serve(10 * P)
+    async with stage.dfget() as liar:
+        await liar.run()
+        liar.pieces.clear()
+        async with stage.dfget() as client:
+            assert content == await client.run()
+
+
+async def test_a_client_that_serves_wrong_bytes_spoils_nothing(stage: Stage) -> None:
+    content = stage.serve(10 * P)
+    async with stage.dfget() as corrupt:
+        await corrupt.run()
+        corrupt.pieces = {number: bytes(len(piece)) for number, piece in corrupt.pieces.items()}
+        async with stage.dfget() as client, stage.dfget(old=True) as other:
+            assert [content] * 2 == await asyncio.gather(client.run(), other.run())
+
+
+async def test_a_provider_that_went_down_is_offered_to_nobody(stage: Stage) -> None:
+    stage.serve(10 * P)
+    async with stage.dfget() as first:
+        await first.run()
+        down = f"/peer/service/down?taskId={first.task_id}&cid={first.cid}"
+        assert 612 == (await first.get(down))["code"]
+        async with stage.dfget() as second:
+            await second.run()
+            assert all(name.startswith("cdnnode:") for name in second.providers.values())
+            assert all(len(name) >= 25 for name in second.providers.values())
+
+
+async def test_who_only_says_503_is_no_provider(stage: Stage) -> None:
+    """503 says that the piece came, not that it can be served."""
+    stage.serve(P)
+    async with stage.dfget() as first, stage.dfget() as second:
+        await first.register()
+        entry = await _first_entry(first)
+        await first.pull(Item(701, 503, entry["range"], entry["cid"]))
+        await second.register()
+        assert (await _first_entry(second))["cid"].startswith("cdnnode:")
+
+
+async def test_who_gives_another_address_is_no_provider(stage: Stage) -> None:
+    """Else it could send everybody to a third one."""
+    stage.serve(P)
+    async with stage.dfget() as first, stage.dfget() as second:
+        body = {"rawUrl": first.url, "cid": first.cid, "ip": "192.0.2.1", "port": first.port, "path": first.path}
+        answer = await first.post("/peer/registry", body)
+        first.task_id, first.piece_size = answer["data"]["taskId"], answer["data"]["pieceSize"]
+        entry = await _first_entry(first)
+        await first.taken(entry["range"], entry["cid"])
+        await second.register()
+        assert (await _first_entry(second))["cid"].startswith("cdnnode:")
+
+
+async def test_a_client_that_has_a_piece_running_is_never_told_to_wait(stage: Stage) -> None:
+    """The old ones would not look at their own queue any more."""
+    stage.serve(2 * P)
+    async with stage.dfget() as client:
+        await client.register()
+        answers = [await client.pull(Item(700, 502)) for _ in range(3)]
+        assert [601] * 3 == [answer["code"] for answer in answers]
+        ranges = sorted(entry["range"] for entry in answers[0]["data"])
+        assert all(ranges == sorted(entry["range"] for entry in answer["data"]) for answer in answers)
+
+
+async def test_a_pull_is_held_until_there_is_a_piece(stage: Stage) -> None:
+    stage.serve(4 * P, rate=2 * P)
+    async with stage.dfget() as client:
+        await client.run()
+        assert 602 not in client.codes
+
+
+async def test_a_client_may_register_again(stage: Stage) -> None:
+    """It keeps its pieces, and is never sent to itself."""
+    content = stage.serve(8 * P)
+    async with stage.dfget() as client:
+        await client.run()
+        assert content == await client.run()
+        assert all(name.startswith("cdnnode:") for name in client.providers.values())
+
+
+async def test_an_unknown_client_is_told_to_register(stage: Stage) -> None:
+    async with stage.dfget() as client:
+        client.task_id = task_id.compute("http://nowhere.example/")
+        assert 502 == (await client.pull(Item(700, 502)))["code"]
+
+
+@pytest.mark.parametrize(
+    ("status", "dfdaemon", "code"), [(404, False, 607), (401, False, 607), (401, True, 608), (403, True, 607)]
+)
+async def test_a_refusal_of_the_origin_is_told(stage: Stage, status: int, dfdaemon: bool, code: int) -> None:
+    stage.serve(P, status=status)
+    async with stage.dfget(dfdaemon=dfdaemon) as client:
+        with pytest.raises(GaveUpError) as gave_up:
+            await client.register()
+        assert code == gave_up.value.code
+
+
+async def test_a_slow_origin_is_waited_for(stage: Stage) -> None:
+    """Each answer comes within the client's 5 s; it asks again on 609."""
+    content = stage.serve(P, delay=5.0)
+    async with stage.dfget() as client:
+        began_at = time.monotonic()
+        with pytest.raises(GaveUpError) as gave_up:
+            await client.register(tries=1)
+        assert (609, True) == (gave_up.value.code, time.monotonic() - began_at < 4.8)
+        assert content == await client.run()
+    assert P == stage.origin.body_bytes("/f")
+
+
+async def test_an_origin_that_cuts_is_not_the_clients_worry(stage: Stage) -> None:
+    body = Generated(12 * P, seed=3)
+    stage.origin.serve("/f", body, script=[Behaviour(reset_after=5 * P + 9), Behaviour(status=503)])
+    async with stage.dfget(old=True) as client:
+        assert body.read(0, 12 * P) == await client.run()
+
+
+async def test_a_file_with_another_md5_never_finishes(stage: Stage) -> None:
+    content = stage.serve(2 * P)
+    right = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    async with stage.dfget(md5="0" * 32) as wrong, stage.dfget(md5=right.upper()) as client:
+        with pytest.raises(GaveUpError) as gave_up:
+            await wrong.run()
+        assert 604 == gave_up.value.code
+        assert 600 not in wrong.codes
+        assert content == await client.run()
+
+
+async def test_old_and_new_content_are_never_mixed(stage: Stage) -> None:
+    """A client that was given pieces of the former content cannot go on, also not by registering again."""
+    old, new = Generated(10 * P, seed=1), Bytes(b"new" * 4 * P)
+    stage.origin.serve("/f", old, script=[Behaviour(reset_after=4 * P), Behaviour(replace=new)])
+    async with stage.dfget() as client:
+        with pytest.raises(GaveUpError) as gave_up:
+            await client.run()
+        assert 604 == gave_up.value.code
+        with pytest.raises(GaveUpError):
+            await client.register()
+    async with stage.dfget() as later:
+        assert new.data == await later.run()
+
+
+async def test_credentials_part_the_tasks(stage: Stage) -> None:
+    body = Bytes(b"secret")
+    stage.origin.serve("/f", body, always=Behaviour(require={"authorization": "Bearer a"}))
+    async with stage.dfget(headers=("Authorization: Bearer a", "User-Agent: x")) as client, stage.dfget() as stranger:
+        assert body.data == await client.run()
+        with pytest.raises(GaveUpError):
+            await stranger.run()
+
+
+async def test_the_wrapped_route_serves_pieces_and_nothing_else(stage: Stage) -> None:
+    content = stage.serve(P + 1)
+    async with stage.dfget() as client:
+        await client.run()
+        await client.register()
+        entry = await _first_entry(client)
+        base, path = f"http://127.0.0.1:{entry['peerPort']}", entry["path"]
+
+        async def ask(path: str, text: str) -> tuple[int, bytes]:
+            async with client.http.get(base + path, headers={"Range": text} if text else {}) as answer:
+                return answer.status, await answer.read()
+
+        wire = P + 5
+        last = (1 | wire << 4).to_bytes(4, "big") + content[P:] + b"\x7f"
+        assert (206, last) == await ask(path, f"bytes={wire}-{2 * wire - 1}")
+        assert 404 == (await ask(path, f"bytes={2 * wire}-{3 * wire - 1}"))[0]
+        assert [416] * 4 == [(await ask(path, text))[0] for text in ("", "bytes=0-9", "x=0-9", "bytes=-5")]
+        _, _, ticket, name, generation = path.split("/")
+        assert 403 == (await ask(wrapped.path(ticket[:-1] + "x", name, generation), "bytes=0-9"))[0]
+        assert 403 == (await ask(wrapped.path(ticket, name[::-1], generation), "bytes=0-9"))[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"rawUrl":1}',
+        b"[" * 100_000,
+        json.dumps({"rawUrl": "file:///etc/passwd", "cid": "c"}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "cid": ""}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "taskUrl": "http://c.d/", "cid": "c"}).encode(),
+        json.dumps({"rawUrl": "http://a.b/?x=1", "taskUrl": "http://a.b/?x=2", "cid": "c"}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "port": 10**30}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "port": -1}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "md5": "no"}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "headers": {"a": 1}}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "headers": ["A: b\r\nC: d"]}).encode(),
+        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "headers": ["Range: bytes=0-1"]}).encode(),
+        b'{"rawUrl":"http://a.b/\xff","cid":"c"}',
+    ],
+)
+async def test_garbage_is_a_bad_parameter(stage: Stage, body: bytes) -> None:
+    async with aiohttp.ClientSession() as http, http.post(f"http://{stage.node}/peer/registry", data=body) as answer:
+        assert (200, 501) == (answer.status, (await answer.json())["code"])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "status=x",
+        "status=701&result=502",
+        "status=701&result=503&range=-5-3",
+        "status=701&result=503&range=0-0",
+        "status=701&result=503&range=99999999999999999-999999999999999999",
+        f"status=701&result=503&range={100 * (P + 5)}-{101 * (P + 5) - 1}",
+    ],
+)
+async def test_a_garbled_pull_is_a_bad_parameter(stage: Stage, query: str) -> None:
+    stage.serve(P)
+    async with stage.dfget() as client:
+        await client.register()
+        answer = await client.get(f"/peer/task?srcCid={client.cid}&taskId={client.task_id}&{query}")
+        assert 501 == answer["code"]
+
+
+async def test_keys_come_in_any_case_and_numbers_as_text(stage: Stage) -> None:
+    stage.serve(P)
+    async with stage.dfget() as client:
+        body = {"RAWURL": client.url, "taskurl": client.url, "cID": client.cid, "IP": "127.0.0.1", "Port": "15000"}
+        answer = await client.post("/v1.2/peer/registry", body)
+        assert (200, P) == (answer["code"], answer["data"]["fileLength"])
+        assert task_id.compute(client.url) == answer["data"]["taskId"]
+
+
+async def test_what_needs_no_answer_gets_the_one_that_stops_it(stage: Stage) -> None:
+    async with stage.dfget() as client:
+        assert {"code": 1} == await client.post("/task/metrics", {"cID": "c", "success": True})
+        assert 200 == (await client.post("/peer/heartbeat", {}))["code"]
+        assert {"nodes": []} == (await client.post("/peer/network?start=0&limit=1", {"urls": []}))["data"]
+        assert 612 == (await client.get("/peer/service/down?taskId=x&cid=y"))["code"]
+        assert 502 == (await client.get("/peer/piece/suc?taskId=x&cid=y&dstCid=&pieceRange=0-9"))["code"]
+        assert 200 == (await client.get("/peer/piece/error?errorType=FILE_NOT_EXIST&srcCid=x&taskId=y"))["code"]
+
+
+async def test_a_copy_outlives_its_lease_and_a_restart(stage: Stage, settings: Settings) -> None:
+    content = stage.serve(3 * P)
+    async with stage.dfget() as client:
+        await client.run()
+    stage.app.supernode._apply(stage.app.supernode._tasks.expire(now=time.monotonic() + 10_000))
+    async with stage.dfget() as client:
+        assert content == await client.run()
+    assert 3 * P == stage.origin.body_bytes("/f")
+
+
+async def test_nothing_is_mounted_unless_it_is_enabled(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    listen = Listen("127.0.0.1", unused_tcp_port_factory())
+    pieces = Listen("127.0.0.1", unused_tcp_port_factory())
+    settings = Settings(listen=listen, piece_listen=pieces, data=tmp_path, advertise="127.0.0.1", no_auth=True)
+    async with build(settings).serving(), aiohttp.ClientSession() as http:
+        async with http.get(f"http://127.0.0.1:{listen.port}/peer/task") as answer:
+            assert 404 == answer.status
+        async with http.get(f"http://127.0.0.1:{pieces.port}/wrapped/a/b/c") as answer:
+            assert 404 == answer.status
+
+
+async def test_a_task_resource_and_a_client_share_one_copy(stage: Stage) -> None:
+    content = stage.serve(3 * P)
+    url = stage.origin.url("/f")
+    wanted = WantedTask("u", "ns/n", task_id.compute(url), url)
+    stage.app.supernode.state(Statement(1, (wanted,)))
+    async with stage.dfget() as client:
+        assert content == await client.run()
+        assert wanted.task_id == client.task_id
+    assert 3 * P == stage.origin.body_bytes("/f")
+
+
+async def _first_entry(client: Dfget) -> dict[str, Any]:
+    answer = await client.pull(Item(700, 502))
+    assert 601 == answer["code"]
+    entry: dict[str, Any] = answer["data"][0]
+    return entry
