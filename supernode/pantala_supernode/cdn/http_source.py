@@ -38,6 +38,7 @@ _SURPLUS_WAIT = 0.01
 """Seconds in which bytes behind the announced end are waited for. What is on its way already comes within it."""
 _FRESH = 2.0
 """A Last-Modified less than this many seconds before the answer may be that of two contents (RFC 9110, 8.8.2.2)."""
+_CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
@@ -145,7 +146,7 @@ class HTTPSource:
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in ("", "identity"):
             raise errors.SourceProtocolError(
-                f"{shown} came with Content-Encoding {coding[:40]!r}, which was not asked for. "
+                f"{shown} came with {_shown_coding(coding)}, which was not asked for. "
                 "Serve the file without compression."
             )
         offset, length = _extent(response, shown, resume)
@@ -200,6 +201,11 @@ async def _gather(response: aiohttp.ClientResponse) -> None:
         await asyncio.sleep(_GATHER)
     finally:
         transport.resume_reading()
+
+
+def _shown_coding(coding: str) -> str:
+    """What an origin says is shown only if it cannot be something else that it was told, such as a credential."""
+    return f"Content-Encoding {coding}" if coding in _CODINGS else "an unknown Content-Encoding"
 
 
 def _parse(text: str) -> URL:
