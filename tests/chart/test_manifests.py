@@ -131,6 +131,24 @@ def test_network_policies_let_in_only_who_has_business_there(render: Render) -> 
     assert {"pantala-operator", "pantala-supernode", "pantala-peer"} == policies.keys()
 
 
+def test_dragonflys_clients_are_let_in_only_where_they_are_enabled(render: Render) -> None:
+    def flagged(objects: list[Object]) -> bool:
+        (sts,) = [each for each in objects if each["kind"] == "StatefulSet"]
+        return "--dragonfly" in sts["spec"]["template"]["spec"]["containers"][0]["args"]
+
+    objects = render("supernode.dragonfly.enabled=true")
+    policies = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "NetworkPolicy"}
+    open_to_all = {
+        (name, port["port"])
+        for name, spec in policies.items()
+        for rule in spec.get("ingress", [])
+        for port in rule["ports"]
+        if "from" not in rule
+    }
+    assert {("pantala-supernode", "api"), ("pantala-supernode", "pieces"), ("pantala-peer", "pieces")} == open_to_all
+    assert (True, False) == (flagged(objects), flagged(render()))
+
+
 def test_the_volume_goes_with_the_release_unless_it_shall_stay(render: Render) -> None:
     for choice in ("Delete", "Retain"):
         (sts,) = [

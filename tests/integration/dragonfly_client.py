@@ -104,7 +104,13 @@ class Dfget:
     async def register(self, *, tries: int = 3) -> None:
         """Introduce itself. Raises :class:`GaveUpError`."""
         host, _, _ = self.node.partition(":")
-        body = {"superNodeIp": host, "rawUrl": self.url, "taskUrl": self.url, "cid": self.cid, "ip": "127.0.0.1"}
+        body: dict[str, Any] = {
+            "superNodeIp": host,
+            "rawUrl": self.url,
+            "taskUrl": self.url,
+            "cid": self.cid,
+            "ip": "127.0.0.1",
+        }
         body |= {"hostName": "node", "port": self.port, "path": self.path, "version": "1.0.6"}
         body |= {"md5": self.md5, "headers": list(self.headers), "dfdaemon": self.dfdaemon}
         for _ in range(tries):

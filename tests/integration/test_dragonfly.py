@@ -106,7 +106,7 @@ async def test_a_second_client_is_served_by_the_first(stage: Stage) -> None:
 async def test_clients_that_run_together_share(stage: Stage) -> None:
     content = stage.serve(40 * P, rate=4_000_000)
     async with stage.dfget() as one, stage.dfget(old=True) as two, stage.dfget(pattern="cdn") as three:
-        assert [content] * 3 == await asyncio.gather(one.run(), two.run(), three.run())
+        assert [content] * 3 == list(await asyncio.gather(one.run(), two.run(), three.run()))
         assert one.served + two.served > 0
     assert 40 * P == stage.origin.body_bytes("/f")
 
@@ -126,7 +126,7 @@ async def test_a_client_that_serves_wrong_bytes_spoils_nothing(stage: Stage) -> 
         await corrupt.run()
         corrupt.pieces = {number: bytes(len(piece)) for number, piece in corrupt.pieces.items()}
         async with stage.dfget() as client, stage.dfget(old=True) as other:
-            assert [content] * 2 == await asyncio.gather(client.run(), other.run())
+            assert [content] * 2 == list(await asyncio.gather(client.run(), other.run()))
 
 
 async def test_a_provider_that_went_down_is_offered_to_nobody(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pantala_pieces.file import PieceFile
+from pantala_protocol.geometry import Geometry
 from pantala_protocol.wrapping import OVERHEAD, Wrapping
 
 _KEPT = 1024
@@ -57,8 +58,10 @@ class Checksums:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _whole(self, file: PieceFile) -> str:
+        if file.meta.length is None:
+            raise LookupError(f"task {file.meta.task_id} is not whole")
         state = hashlib.md5(usedforsecurity=False)
-        for piece in range(file.have.bit_length()):
+        for piece in range(Geometry(file.meta.piece_size, file.meta.length).pieces):
             await asyncio.get_running_loop().run_in_executor(self._threads, _add, state, file, piece)
         return state.hexdigest()
 
