@@ -1,0 +1,36 @@
+"""``pantala-supernode``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from pantala_pieces.errors import StoreError
+from pantala_supernode.app import build
+from pantala_supernode.errors import SupernodeError
+from pantala_supernode.logs import configure
+from pantala_supernode.settings import Settings, SettingsError, read
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with build(settings).serving() as app:
+        await app.until(stop)
+
+
+def main() -> None:
+    """Run a supernode until SIGTERM or SIGINT. Exits with 2 for wrong settings, 1 if it cannot start."""
+    try:
+        settings = read(sys.argv[1:], os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"pantala-supernode: {error}\n")
+        sys.exit(2)
+    configure()
+    try:
+        asyncio.run(_run(settings))
+    except (OSError, StoreError, SupernodeError) as error:
+        sys.exit(f"pantala-supernode: {error}")
