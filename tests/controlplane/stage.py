@@ -1,0 +1,266 @@
+"""The whole product as processes on loopback: etcd, kube-apiserver, operator, supernode, three peers, and an origin."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import ssl
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from testbed.apiserver import ControlPlane
+from testbed.origin import Body, Origin
+from testbed.process import Process, free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+NODES = ("node-1", "node-2", "node-3")
+MIB = 1024 * 1024
+
+Resource = dict[str, Any]
+_GROUP = "/apis/pantala.dev/v1alpha1"
+_TASKS = f"{_GROUP}/namespaces/default/tasks"
+_LOOK = 0.25
+"""Seconds between two looks at all Tasks and at all published files."""
+
+
+class Stage:
+    """As a context manager it runs. It looks at all Tasks all the time, and at all files that are published."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.control_plane = ControlPlane(folder / "control-plane")
+        self.origin = Origin()
+        self.processes: dict[str, Process] = {}
+        self.tasks: dict[str, Resource] = {}
+        """As they were seen last."""
+        self.told: dict[str, dict[tuple[str, str, str], str]] = defaultdict(dict)
+        """What each Task's conditions ever said: (type, status, reason) -> message."""
+        self.sizes: dict[str, set[int]] = {}
+        """The sizes that a file at a path may have, for paths that are looked after; none: it must never appear."""
+        self.violations: list[str] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._ports = free_ports(3 + 2 * len(NODES))
+
+    # Processes
+
+    def supernode(self, *more: str, data: Path | None = None) -> None:
+        """Start the supernode."""
+        api, pieces = self._ports[:2]
+        self._run(
+            "supernode", "pantala_supernode",
+            "--listen", f"127.0.0.1:{api}", "--piece-listen", f"127.0.0.1:{pieces}",
+            "--data", str(data or self.data), "--no-auth", *more,
+        )  # fmt: skip
+
+    def operator(self, *more: str) -> None:
+        """Start the operator."""
+        self._run(
+            "operator", "pantala_operator",
+            "--supernode", f"http://127.0.0.1:{self._ports[0]}", "--health-listen", f"127.0.0.1:{self._ports[2]}",
+            "--progress-interval", "0.5", "--supernode-patience", "3",
+            "--kubeconfig", str(self.control_plane.kubeconfig), *more,
+        )  # fmt: skip
+
+    def peer(self, name: str, *more: str) -> None:
+        """Start a node's peer."""
+        number = NODES.index(name)
+        listen, health = self._ports[3 + 2 * number : 5 + 2 * number]
+        self._run(
+            name, "pantala_peer",
+            "--name", name, "--supernode", f"http://127.0.0.1:{self._ports[0]}", "--root", str(self.root(name)),
+            "--listen", f"127.0.0.1:{listen}", "--health-listen", f"127.0.0.1:{health}", *more,
+        )  # fmt: skip
+
+    def kill(self, name: str) -> None:
+        """End a process as a crash does."""
+        self.processes[name].kill()
+
+    def log(self, name: str) -> str:
+        """All that a process wrote."""
+        return self.processes[name].log.read_text(errors="replace")
+
+    @property
+    def data(self) -> Path:
+        """The supernode's volume."""
+        return self.folder / "supernode"
+
+    def root(self, name: str) -> Path:
+        """A peer's directory."""
+        return self.folder / name
+
+    def published(self, path: str) -> dict[str, Path]:
+        """Where a file is or would be, by node."""
+        return {name: self.root(name) / "files" / path for name in NODES}
+
+    def left(self, task_id: str) -> list[Path]:
+        """All that is there of a task on the volume and in the peers' caches."""
+        places = (self.data / "tasks", *(self.root(name) / "cache" for name in NODES))
+        return [found for place in places if (found := place / task_id[:2] / task_id).exists()]
+
+    def kept(self) -> list[Path]:
+        """All files of supernode and peers; what vanishes meanwhile does no harm."""
+        walks = [os.walk(place) for place in (self.data, *(self.root(name) for name in NODES))]
+        found = [Path(folder, name) for walk in walks for folder, _, names in walk for name in names]
+        return [file for file in found if file.is_file() and not file.is_symlink()]
+
+    # Tasks
+
+    async def apply(self, name: str, url: str, **spec: Any) -> None:
+        """Create a Task."""
+        body = {
+            "apiVersion": "pantala.dev/v1alpha1",
+            "kind": "Task",
+            "metadata": {"name": name},
+            "spec": {"source": {"url": url}, **spec},
+        }
+        self.tasks[name] = await self.ask("POST", _TASKS, body)
+
+    async def patch(self, name: str, change: Resource) -> None:
+        """Merge ``change`` into a Task."""
+        self.tasks[name] = await self.ask("PATCH", f"{_TASKS}/{name}", change)
+
+    async def delete(self, name: str) -> None:
+        """Delete a Task."""
+        await self.ask("DELETE", f"{_TASKS}/{name}")
+
+    async def ask(self, method: str, path: str, body: Resource | None = None) -> Resource:
+        """Ask the API server as the administrator."""
+        assert self._session is not None
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        async with self._session.request(
+            method, self.control_plane.server + path, json=body, headers={"Content-Type": kind}
+        ) as answer:
+            found: Resource = await answer.json()
+            assert answer.status < 300, f"{method} {path}: {answer.status} {found.get('message')}"
+            return found
+
+    def status(self, name: str) -> Resource:
+        """A Task's status as it was seen last."""
+        found: Resource = self.tasks.get(name, {}).get("status", {})
+        return found
+
+    def conditions(self, name: str) -> dict[str, tuple[str, str]]:
+        """Its conditions as type -> (status, reason), where they speak of its newest generation."""
+        generation = self.tasks.get(name, {}).get("metadata", {}).get("generation")
+        found = self.status(name).get("conditions", ())
+        return {c["type"]: (c["status"], c["reason"]) for c in found if c["observedGeneration"] == generation}
+
+    def is_ready(self, name: str) -> bool:
+        """Whether it is, for its newest generation."""
+        return self.conditions(name).get("Ready", ("",))[0] == "True"
+
+    async def ready(self, *names: str, seconds: float = 30) -> None:
+        """Wait until all are Ready."""
+        for name in names:
+            await self.until(lambda name=name: self.is_ready(name), f"{name} is Ready", seconds)  # type: ignore[misc]
+
+    async def says(self, name: str, *reasons: str, kind: str = "", seconds: float = 30) -> str:
+        """Wait until a condition that is in the way (``kind``, or any) had one of ``reasons``; gives its message."""
+        kinds = {kind} if kind else {"Stalled", "Reconciling"}
+
+        def found() -> list[str]:
+            told = self.told[name].items()
+            return [message for (k, s, r), message in told if k in kinds and s == "True" and r in reasons]
+
+        await self.until(found, f"{name} says {' or '.join(reasons)}", seconds)
+        return found()[0]
+
+    async def until(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+        """Wait until ``condition`` holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                name = what.partition(" ")[0]
+                told = f"{self.conditions(name)}\n{sorted(self.told[name])}" if name in self.tasks else ""
+                raise AssertionError(f"not within {seconds} s: {what}\n{told}")
+            await asyncio.sleep(0.05)
+
+    def assert_held(self, path: str, body: Body, nodes: Iterable[str] = NODES) -> None:
+        """Exactly these nodes have the file, with the right bytes."""
+        right = _sha256(body.read(0, body.size))
+        found = {name: _sha256(at.read_bytes()) for name, at in self.published(path).items() if at.exists()}
+        assert dict.fromkeys(nodes, right) == found
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        await self.origin.__aenter__()
+        self.control_plane.start()
+        kubectl = self.control_plane.kubectl
+        kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+        nodes = [
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"name": name}}} for name in NODES
+        ]
+        kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
+        kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-")
+        kubectl("wait", "--for=condition=Established", "--timeout=30s", "--all", "crd")
+        context = ssl.create_default_context(cafile=str(self.control_plane.certificate_authority))
+        pki = self.control_plane.directory / "pki"
+        context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context), timeout=aiohttp.ClientTimeout(total=20)
+        )
+        self._looking = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        for process in self.processes.values():
+            process.kill()
+        if self._session is not None:
+            await self._session.close()
+        await self.origin.__aexit__(None, None, None)
+        self.control_plane.stop_apiserver()
+        self.control_plane.stop()
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                listed = await self.ask("GET", _TASKS)
+            except (aiohttp.ClientError, TimeoutError, AssertionError, OSError):
+                pass  # a test may have stopped the API server
+            else:
+                seen = {item["metadata"]["name"]: item for item in listed["items"]}
+                self.tasks = {name: max(seen[name], self.tasks.get(name, seen[name]), key=_version) for name in seen}
+            for name, task in self.tasks.items():
+                self._note(name, task)
+            for path, sizes in self.sizes.items():
+                for node, at in self.published(path).items():
+                    if at.exists() and at.stat().st_size not in sizes:
+                        self.violations.append(f"{path} on {node} has {at.stat().st_size} bytes, not {sizes or 'none'}")
+            await asyncio.sleep(_LOOK)
+
+    def _note(self, name: str, task: Resource) -> None:
+        conditions = task.get("status", {}).get("conditions", ())
+        for each in conditions:
+            self.told[name].setdefault((each["type"], each["status"], each["reason"]), each["message"])
+        true = {each["type"] for each in conditions if each["status"] == "True"}
+        if len(true & {"Ready", "Reconciling", "Stalled"}) > 1:
+            self.violations.append(f"{name} is {sorted(true)} all at once")
+
+    def _run(self, name: str, module: str, *arguments: str) -> None:
+        log = self.folder / f"{name}.log"
+        self.processes[name] = Process([sys.executable, "-m", module, *arguments], log)
+
+
+def _version(task: Resource) -> int:
+    return int(task["metadata"]["resourceVersion"])
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,486 @@
+"""The whole product on one machine: what a demanding user does to it, and what it says and does then.
+
+All bad Tasks are applied at once before the first case looks, so that the cases take no longer together than alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pantala_protocol.reasons import Reason
+from testbed.origin import Behaviour, Body, Generated, sha256
+from tests.controlplane.stage import MIB, NODES, Stage
+
+pytestmark = [
+    pytest.mark.controlplane,
+    pytest.mark.timeout(180),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+BODY = Generated(2 * MIB, seed=1)
+NEW = Generated(2 * MIB, seed=2, modified=1_600_000_000)
+LONGER = Generated(3 * MIB, seed=2, modified=1_600_000_000)
+WRONG = {"digest": f"sha256:{'0' * 64}"}
+RIGHT = {"digest": f"sha256:{sha256(BODY)}"}
+CANARY = "canary-5b1e77"
+
+
+@dataclass(frozen=True)
+class Given:
+    """One Task and how its origin behaves."""
+
+    script: list[Behaviour] = field(default_factory=list)
+    always: Behaviour | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+    body: Body = BODY
+    url: str = ""
+    """Instead of the origin's."""
+
+
+def always(**how: Any) -> Given:
+    return Given(always=Behaviour(**how))
+
+
+def cut(then: Behaviour | None = None, **how: Any) -> Given:
+    return Given([Behaviour(**{"reset_after": MIB, **how})], then)
+
+
+BAD = {
+    "not-found": (always(status=404), {Reason.SOURCE_NOT_FOUND}),
+    "unauthorized": (always(status=401), {Reason.SOURCE_UNAUTHORIZED}),
+    "forbidden": (always(status=403), {Reason.SOURCE_FORBIDDEN}),
+    "no-content": (always(status=204), {Reason.SOURCE_PROTOCOL}),
+    "host-unknown": (Given(url="http://no-such-host.invalid/x"), {Reason.SOURCE_HOST_UNKNOWN}),
+    "refused": (Given(url="http://127.0.0.1:1/x"), {Reason.SOURCE_REFUSED}),
+    "metadata": (Given(url="http://[::ffff:169.254.169.254]/x"), {Reason.SOURCE_DENIED}),
+    "redirect-to-metadata": (
+        always(status=302, headers={"Location": "http://169.254.169.254/x"}), {Reason.SOURCE_DENIED},
+    ),
+    "redirect-to-file": (always(status=302, headers={"Location": "file:///etc/passwd"}), {Reason.SOURCE_DENIED}),
+    "redirect-loop": (always(status=302, headers={"Location": "redirect-loop"}), {Reason.SOURCE_PROTOCOL}),
+    "wrong-sha256": (Given(spec=WRONG), {Reason.DIGEST_MISMATCH}),
+    "wrong-sha512": (Given(spec={"digest": f"sha512:{'0' * 128}"}), {Reason.DIGEST_MISMATCH}),
+    "always-cut": (always(reset_after=MIB, ranges=False), {Reason.LENGTH_MISMATCH}),
+    "shorter": (always(announced=1000, ranges=False), {Reason.LENGTH_MISMATCH}),
+    "longer": (always(announced=-1000), {Reason.LENGTH_MISMATCH}),
+    "gzipped": (always(gzip=True), {Reason.SOURCE_PROTOCOL}),
+    "endless-and-no-digest": (always(framing="close"), {Reason.SOURCE_PROTOCOL}),
+    "absolute": (Given(spec={"path": "/etc/cron.d/x"}), {Reason.PATH_OUTSIDE_ROOT}),
+    "through-a-link": (Given(spec={"path": "link/x"}), {Reason.PATH_OUTSIDE_ROOT}),
+    "foreign-file": (Given(spec={"path": "foreign/x"}), {Reason.PATH_CONFLICT}),
+    "file-as-directory": (Given(spec={"path": "foreign/x/y"}), {Reason.PATH_CONFLICT}),
+    "rival": (Given(spec={"path": "taken"}), {Reason.PATH_CONFLICT}),
+    "secret-missing": (Given(spec={"headersFrom": {"secretRef": {"name": "later"}}}), {Reason.SECRET_MISSING}),
+    "secret-invalid": (Given(spec={"headersFrom": {"secretRef": {"name": "two-lines"}}}), {Reason.SECRET_INVALID}),
+    "no-node": (Given(spec={"target": {"nodeSelector": {"late": "yes"}}}), {Reason.NO_NODE_MATCHES}),
+}  # fmt: skip
+"""What is never published as long as nobody mends it, and what the Task says."""
+
+GOOD = {
+    "owner": (Given(spec={"path": "taken"}), BODY),
+    "server-errors": (Given([Behaviour(status=500)] * 3), BODY),
+    "retry-after": (Given([Behaviour(status=503, headers={"Retry-After": "1"})]), BODY),
+    "cut-once": (cut(reset_after=MIB + 5), BODY),
+    "cut-and-no-ranges": (cut(Behaviour(ranges=False), ranges=False), BODY),
+    "cut-again-and-again": (Given(always=Behaviour(reset_after=300 * 1024)), BODY),
+    "chunked": (always(framing="chunked"), BODY),
+    "chunked-and-cut": (cut(Behaviour(framing="chunked"), framing="chunked"), BODY),
+    "endless": (Given(always=Behaviour(framing="close"), spec=RIGHT), BODY),
+    "endless-and-cut": (
+        Given([Behaviour(framing="close", close_after=MIB)], Behaviour(framing="close"), spec=RIGHT), BODY,
+    ),
+    "changed-etag": (cut(Behaviour(replace=NEW)), NEW),
+    "changed-etag-longer": (cut(Behaviour(replace=LONGER)), LONGER),
+    "changed-date": (cut(Behaviour(replace=NEW, validators="modified"), validators="modified"), NEW),
+    "changed-date-longer": (cut(Behaviour(replace=LONGER, validators="modified"), validators="modified"), LONGER),
+    "changed-unseen": (cut(Behaviour(replace=NEW, validators="none"), validators="none"), NEW),
+    "changed-weak": (cut(Behaviour(replace=LONGER, validators="weak"), validators="weak"), LONGER),
+    "empty": (Given(body=Generated(0)), Generated(0)),
+    "empty-and-chunked": (Given(always=Behaviour(framing="chunked"), body=Generated(0)), Generated(0)),
+    "one-byte": (Given(body=Generated(1)), Generated(1)),
+    "absolute-below-root": (Given(spec={"path": "/var/lib/pantala/files/below"}), BODY),
+    "late-answer": (always(delay=3.0), BODY),
+}  # fmt: skip
+"""What is distributed in the end, and with which content."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """Everything runs, and all Tasks of :data:`BAD` and :data:`GOOD` are applied."""
+    async with Stage(tmp_path_factory.mktemp("whole")) as stage:
+        stage.supernode()
+        stage.operator()
+        for name in NODES:
+            stage.peer(name)
+        (stage.folder / "outside").mkdir()
+        for name in NODES:
+            files = stage.root(name) / "files"
+            await stage.until(files.exists, f"{name} is up")
+            (files / "link").symlink_to(stage.folder / "outside")
+            (files / "foreign").mkdir()
+            (files / "foreign" / "x").write_text("mine")
+        await _secret(stage, "two-lines", {"X-Token": "a\nb"})
+        await _peers_known(stage)
+        await _apply(stage, "silent", always(stall_after=MIB, ranges=False), set())
+        for name, (given, body) in GOOD.items():
+            await _apply(stage, name, given, {body.size})
+        for name, (given, _) in BAD.items():
+            await _apply(stage, name, given, set())
+        yield stage
+        for name, process in stage.processes.items():
+            assert "Traceback" not in stage.log(name), f"{name} had a traceback"
+            assert process.returncode is None, f"{name} ended"
+
+
+async def _peers_known(stage: Stage) -> None:
+    async def known() -> bool:
+        try:
+            return len(NODES) == len((await stage.ask("GET", "/apis/pantala.dev/v1alpha1/peers"))["items"])
+        except AssertionError:  # a resource that was defined a moment ago is not served yet
+            return False
+
+    for _ in range(200):
+        if await known():
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("not all peers are known")
+
+
+async def _apply(stage: Stage, name: str, given: Given, sizes: set[int]) -> None:
+    stage.origin.serve(f"/{name}", given.body, script=given.script, always=given.always)
+    if not given.spec.get("path", "").startswith(("/etc", "link", "foreign", "taken")):
+        stage.sizes[_path(name, given)] = sizes
+    await stage.apply(name, given.url or stage.origin.url(f"/{name}"), **given.spec)
+
+
+def _path(name: str, given: Given) -> str:
+    return str(given.spec.get("path", f"default/{name}")).removeprefix("/var/lib/pantala/files/")
+
+
+async def _secret(stage: Stage, name: str, data: dict[str, str]) -> None:
+    body = {"metadata": {"name": name}, "stringData": data}
+    await stage.ask("POST", "/api/v1/namespaces/default/secrets", body)
+
+
+def _held(stage: Stage, path: str) -> set[str]:
+    return {name for name, at in stage.published(path).items() if at.exists()}
+
+
+async def _cached(stage: Stage, name: str, pieces: int) -> dict[str, Any]:
+    """Wait until that many pieces are on the supernode."""
+    await stage.until(lambda: stage.status(name).get("pieces", {}).get("cached", 0) >= pieces, f"{name} is half done")
+    return stage.status(name)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_what_is_wrong_is_told_and_nothing_is_published(stage: Stage, name: str) -> None:
+    """A condition has the reason and says what to do; no byte of the file is seen at its path."""
+    given, reasons = BAD[name]
+    message = await stage.says(name, *(reason.value for reason in reasons), seconds=60)
+    assert any(reason.action in message for reason in reasons), message
+    assert "True" != stage.conditions(name).get("Ready", ("",))[0]
+    path = _path(name, given)
+    if path == "foreign/x":
+        assert {"mine"} == {at.read_text() for at in stage.published(path).values()}
+    elif path != "taken" and not path.startswith("/"):
+        assert set() == _held(stage, path)
+
+
+@pytest.mark.parametrize("name", GOOD)
+async def test_what_can_be_mended_is_mended(stage: Stage, name: str) -> None:
+    """Whatever the origin did meanwhile: every node has one content, whole."""
+    given, body = GOOD[name]
+    await stage.ready(name, seconds=60)
+    stage.assert_held(_path(name, given), body)
+
+
+async def test_a_missing_secret_that_is_made_is_used(stage: Stage) -> None:
+    await stage.says("secret-missing", Reason.SECRET_MISSING)
+    stage.sizes["default/secret-missing"] = {BODY.size}
+    await _secret(stage, "later", {"X-Token": "t"})
+    await stage.ready("secret-missing", seconds=60)
+    assert ["t"] == [access.headers["x-token"] for access in stage.origin.requests("/secret-missing")]
+
+
+async def test_a_node_that_comes_to_match_gets_the_file(stage: Stage) -> None:
+    await stage.says("no-node", Reason.NO_NODE_MATCHES)
+    stage.sizes["default/no-node"] = {BODY.size}
+    await stage.ask("PATCH", "/api/v1/nodes/node-2", {"metadata": {"labels": {"late": "yes"}}})
+    await stage.ready("no-node")
+    stage.assert_held("default/no-node", BODY, ["node-2"])
+
+
+async def test_the_path_passes_on_when_its_owner_goes(stage: Stage) -> None:
+    await stage.says("rival", Reason.PATH_CONFLICT)
+    await stage.ready("owner", seconds=60)
+    await stage.delete("owner")
+    await stage.ready("rival")
+    stage.assert_held("taken", BODY)
+
+
+# Life
+
+
+async def test_a_file_follows_its_path_and_its_target(stage: Stage) -> None:
+    """It moves without another read, and leaves nodes that are no longer wanted, with its pieces."""
+    stage.origin.serve("/moving", BODY)
+    await stage.apply("moving", stage.origin.url("/moving"), path="moving/a")
+    await stage.ready("moving")
+    await stage.patch("moving", {"spec": {"path": "moving/b/c"}})
+    await stage.ready("moving")
+    stage.assert_held("moving/b/c", BODY)
+    assert set() == _held(stage, "moving/a")
+    await stage.patch("moving", {"spec": {"target": {"names": ["node-1"]}}})
+    await stage.ready("moving")
+    await stage.until(lambda: {"node-1"} == _held(stage, "moving/b/c"), "moving leaves two nodes", 15)
+    task_id = stage.status("moving")["taskID"]
+    await stage.until(lambda: 2 == len(stage.left(task_id)), "moving leaves two caches", 15)
+    assert BODY.size == stage.origin.body_bytes("/moving")
+    await stage.delete("moving")
+    await stage.until(lambda: not stage.left(task_id) and not _held(stage, "moving/b/c"), "moving is gone", 15)
+    assert not (stage.root("node-1") / "files" / "moving").exists()
+
+
+async def test_a_suspended_task_rests_and_goes_on_where_it_was(stage: Stage) -> None:
+    body = Generated(4 * MIB, seed=11)
+    stage.origin.serve("/resting", body, always=Behaviour(rate=2 * MIB))
+    await stage.apply("resting", stage.origin.url("/resting"))
+    await _cached(stage, "resting", 4)
+    await stage.patch("resting", {"spec": {"suspend": True}})
+    await stage.until(lambda: ("False", "Suspended") == stage.conditions("resting").get("Ready"), "resting rests")
+    await asyncio.sleep(1)
+    read = stage.origin.body_bytes("/resting")
+    await asyncio.sleep(1)
+    assert read == stage.origin.body_bytes("/resting") < body.size
+    await stage.patch("resting", {"spec": {"suspend": False}})
+    await stage.ready("resting")
+    stage.assert_held("default/resting", body)
+    assert stage.origin.body_bytes("/resting") < body.size + 2 * MIB // 4
+
+
+async def test_a_deadline_ends_the_reading_and_a_later_one_continues_it(stage: Stage) -> None:
+    body = Generated(4 * MIB, seed=13)
+    stage.origin.serve("/late", body, always=Behaviour(rate=MIB / 2))
+    await stage.apply("late", stage.origin.url("/late"), activeDeadlineSeconds=3)
+    await stage.says("late", Reason.DEADLINE_EXCEEDED, kind="Stalled")
+    await asyncio.sleep(1)
+    read = stage.origin.body_bytes("/late")
+    await asyncio.sleep(1)
+    assert read == stage.origin.body_bytes("/late")
+    assert set() == _held(stage, "default/late")
+    await stage.patch("late", {"spec": {"activeDeadlineSeconds": 120}})
+    await stage.ready("late")
+    stage.assert_held("default/late", body)
+
+
+async def test_tries_end_at_their_limit_until_asked_again(stage: Stage) -> None:
+    stage.origin.serve("/limited", BODY, always=Behaviour(status=500))
+    await stage.apply("limited", stage.origin.url("/limited"), retry={"limit": 2})
+    message = await stage.says("limited", Reason.SOURCE_ERROR, kind="Stalled")
+    assert "pantala.dev/requested-at" in message
+    assert 3 == len(stage.origin.requests("/limited"))
+    stage.origin.serve("/limited", BODY)
+    await stage.patch("limited", {"metadata": {"annotations": {"pantala.dev/requested-at": "now"}}})
+    await stage.ready("limited")
+
+
+@pytest.mark.parametrize(("name", "spec"), [("done", {}), ("failed", WRONG)])
+async def test_a_finished_task_goes_when_its_time_is_over(stage: Stage, name: str, spec: dict[str, Any]) -> None:
+    name = f"ttl-{name}"
+    stage.origin.serve(f"/{name}", BODY)
+    await stage.apply(name, stage.origin.url(f"/{name}"), ttlSecondsAfterFinished=2, **spec)
+    await stage.until(lambda: "taskID" in stage.status(name), f"{name} is seen")
+    task_id = stage.status(name)["taskID"]
+    await stage.until(lambda: name not in stage.tasks, f"{name} is deleted")
+    gone: Callable[[], bool] = lambda: not stage.left(task_id) and not _held(stage, f"default/{name}")  # noqa: E731
+    await stage.until(gone, f"{name} left nothing", 15)
+
+
+async def test_what_is_deleted_half_way_leaves_nothing(stage: Stage) -> None:
+    stage.origin.serve("/broken-off", Generated(8 * MIB, seed=15), always=Behaviour(rate=MIB))
+    await stage.apply("broken-off", stage.origin.url("/broken-off"))
+    task_id = (await _cached(stage, "broken-off", 8))["taskID"]
+    await stage.delete("broken-off")
+    await stage.until(lambda: not stage.left(task_id), "broken-off is gone", 15)
+    read = stage.origin.body_bytes("/broken-off")
+    await asyncio.sleep(1)
+    assert read == stage.origin.body_bytes("/broken-off")
+
+
+async def test_a_task_made_anew_at_once_takes_over_what_is_there(stage: Stage) -> None:
+    """With the same URL nothing is read again; with another one the other content is published."""
+    stage.origin.serve("/again", BODY)
+    stage.origin.serve("/other", NEW)
+    await stage.apply("again", stage.origin.url("/again"))
+    await stage.ready("again")
+    await stage.delete("again")
+    await stage.apply("again", stage.origin.url("/again"))
+    await stage.ready("again")
+    assert BODY.size == stage.origin.body_bytes("/again")
+    await stage.delete("again")
+    await stage.apply("again", stage.origin.url("/other"))
+    await stage.ready("again", seconds=45)
+    stage.assert_held("default/again", NEW)
+
+
+async def test_two_tasks_of_one_url_share_one_copy(stage: Stage) -> None:
+    stage.origin.serve("/shared", BODY)
+    for number in (1, 2):
+        await stage.apply(f"shared-{number}", stage.origin.url("/shared"), path=f"shared/{number}")
+    await stage.ready("shared-1", "shared-2")
+    await stage.delete("shared-1")
+    await stage.until(lambda: not _held(stage, "shared/1"), "shared-1 is gone", 15)
+    await asyncio.sleep(6)
+    stage.assert_held("shared/2", BODY)
+    assert BODY.size == stage.origin.body_bytes("/shared")
+
+
+# Faults of our own
+
+
+async def test_the_operator_is_killed(stage: Stage) -> None:
+    """What is under way goes on; what happened meanwhile is seen afterwards, a deletion too."""
+    body = Generated(8 * MIB, seed=30)
+    stage.origin.serve("/orphaned", body, always=Behaviour(rate=2 * MIB))
+    await stage.apply("orphaned", stage.origin.url("/orphaned"))
+    task_id = stage.status("empty")["taskID"]
+    await _cached(stage, "orphaned", 8)
+    stage.kill("operator")
+    await stage.delete("empty")
+    stage.operator()
+    await stage.ready("orphaned")
+    stage.assert_held("default/orphaned", body)
+    assert body.size == stage.origin.body_bytes("/orphaned")
+    stage.sizes.pop("default/empty")
+    await stage.until(lambda: not stage.left(task_id) and not _held(stage, "default/empty"), "empty is gone", 20)
+
+
+async def test_the_supernode_is_killed(stage: Stage) -> None:
+    """No verified piece is read again, and what is Ready stays Ready."""
+    body = Generated(12 * MIB, seed=31)
+    stage.origin.serve("/interrupted", body, always=Behaviour(rate=3 * MIB))
+    await stage.apply("interrupted", stage.origin.url("/interrupted"))
+    cached = (await _cached(stage, "interrupted", 40))["pieces"]["cached"]
+    stage.kill("supernode")
+    await asyncio.sleep(0.5)
+    stage.supernode()
+    await stage.ready("interrupted")
+    stage.assert_held("default/interrupted", body)
+    *_, last = stage.origin.requests("/interrupted")
+    first = int(last.range.removeprefix("bytes=").partition("-")[0])
+    assert cached * stage.status("interrupted")["pieceSize"] <= first
+    assert stage.is_ready("cut-once")
+    assert not [told for told in stage.told["cut-once"] if told[2] == "SupernodeUnavailable" and told[1] == "True"]
+
+
+async def test_a_peer_is_killed(stage: Stage) -> None:
+    body = Generated(12 * MIB, seed=32)
+    stage.origin.serve("/node-lost", body, always=Behaviour(rate=3 * MIB))
+    await stage.apply("node-lost", stage.origin.url("/node-lost"))
+    await _cached(stage, "node-lost", 40)
+    stage.kill("node-2")
+    await asyncio.sleep(1)
+    stage.peer("node-2")
+    await stage.ready("node-lost")
+    stage.assert_held("default/node-lost", body)
+    assert body.size == stage.origin.body_bytes("/node-lost")
+
+
+async def test_the_api_server_is_away(stage: Stage) -> None:
+    """The file is distributed all the same; the status follows when it can be written."""
+    body = Generated(12 * MIB, seed=33)
+    stage.origin.serve("/unseen", body, always=Behaviour(rate=3 * MIB))
+    await stage.apply("unseen", stage.origin.url("/unseen"))
+    await _cached(stage, "unseen", 8)
+    stage.control_plane.stop_apiserver()
+    await stage.until(lambda: set(NODES) == _held(stage, "default/unseen"), "unseen is everywhere")
+    await asyncio.to_thread(stage.control_plane.start_apiserver)
+    await stage.ready("unseen")
+    assert body.size == stage.origin.body_bytes("/unseen")
+
+
+async def test_many_small_files(stage: Stage) -> None:
+    names = [f"many-{number}" for number in range(60)]
+    bodies = {name: Generated(50_000 + number, seed=100 + number) for number, name in enumerate(names)}
+    for name, body in bodies.items():
+        stage.origin.serve(f"/{name}", body)
+    await asyncio.gather(*(stage.apply(name, stage.origin.url(f"/{name}")) for name in names))
+    await stage.ready(*names, seconds=60)
+    for name, body in bodies.items():
+        stage.assert_held(f"default/{name}", body)
+
+
+async def test_an_origin_that_falls_silent(stage: Stage) -> None:
+    """It was asked at the very start; by now its silence was noticed."""
+    await stage.says("silent", Reason.SOURCE_TIMEOUT, seconds=60)
+    assert set() == _held(stage, "default/silent")
+
+
+# Secrets
+
+
+async def test_no_secret_is_ever_shown(stage: Stage) -> None:
+    """Neither a header's value nor what a URL carries is in a log, status, Event, or file, nor goes to another host."""
+    origin = stage.origin
+    await _secret(stage, "token", {"Authorization": f"Bearer {CANARY}"})
+    secret = {"headersFrom": {"secretRef": {"name": "token"}}}
+    elsewhere = f"http://user:{CANARY}@127.0.0.1:1/x?token={CANARY}"
+    origin.serve("/private", BODY, always=Behaviour(require={"authorization": f"Bearer {CANARY}"}))
+    origin.serve("/sent-on", BODY, always=Behaviour(status=302, headers={"Location": elsewhere}))
+    origin.serve("/denied", BODY, always=Behaviour(status=401))
+    origin.serve("/coded", BODY, always=Behaviour(headers={"Content-Encoding": CANARY}))
+    for name in ("private", "sent-on", "denied", "coded"):
+        await stage.apply(f"canary-{name}", origin.url(f"/{name}?signature={CANARY}"), **secret)
+    await stage.apply("canary-nowhere", f"http://no-such-host.invalid/x?signature={CANARY}")
+    await stage.ready("canary-private")
+    await stage.says("canary-sent-on", Reason.SOURCE_REFUSED, Reason.SOURCE_DENIED)
+    await stage.says("canary-denied", Reason.SOURCE_UNAUTHORIZED)
+    await stage.says("canary-coded", Reason.SOURCE_PROTOCOL)
+    await stage.says("canary-nowhere", Reason.SOURCE_HOST_UNKNOWN)
+    files = [*stage.kept(), *stage.folder.glob("*.log")]
+    assert [] == [file for file in files if CANARY.encode() in file.read_bytes()]
+    events = await stage.ask("GET", "/api/v1/namespaces/default/events")
+    assert CANARY not in str(events)
+    assert CANARY not in str({name: task.get("status") for name, task in stage.tasks.items()})
+    assert CANARY not in "".join(message for told in stage.told.values() for message in told.values())
+    arguments = [Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in stage.processes.values()]
+    assert CANARY.encode() not in b"".join(arguments)
+
+
+# The end
+
+
+async def test_no_state_was_ever_untrue(stage: Stage) -> None:
+    """All the while, no file had a size that it may not have, and no Task was two of Ready, Reconciling, Stalled."""
+    assert [] == stage.violations
+
+
+async def test_all_deleted_leaves_nothing(stage: Stage) -> None:
+    stage.sizes.clear()
+    await stage.ask("DELETE", "/apis/pantala.dev/v1alpha1/namespaces/default/tasks")
+
+    def left() -> list[Path]:
+        return [file for file in stage.kept() if file.name != "volume.json" and file.parts[-2:] != ("foreign", "x")]
+
+    await stage.until(lambda: not left(), "all is gone")
+
+
+async def test_each_process_ends_in_order(stage: Stage) -> None:
+    """SIGTERM ends an idle process with 0 within seconds."""
+    for name in ("node-1", "supernode", "operator", "node-2"):
+        process, began = stage.processes[name], time.monotonic()
+        await asyncio.to_thread(process.stop, 15)
+        assert (name, 0) == (name, process.returncode)
+        assert time.monotonic() - began < 5, name
+        {"supernode": stage.supernode, "operator": stage.operator}.get(name, lambda name=name: stage.peer(name))()
