@@ -26,7 +26,8 @@ from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.dispatch import Dispatcher, Endpoint
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Clients, Lasting
-from pantala_supernode.dragonfly.conversation import Conversation, Patience
+from pantala_supernode.dragonfly.conversation import Conversation
+from pantala_supernode.dragonfly.registry import Patience
 from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.exchange import Exchange, Timing
 from pantala_supernode.http.access import Guard
@@ -152,7 +153,7 @@ class App:
             Checksums(self._store.get),
             advertise=settings.advertise,
             clock=time.monotonic,
-            timing=Patience(),
+            patience=Patience(),
         )
         return supernode
 

@@ -209,6 +209,19 @@ async def test_a_refusal_of_the_origin_is_told(stage: Stage, status: int, dfdaem
         assert code == gave_up.value.code
 
 
+async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: Stage) -> None:
+    body = Bytes(b"there now")
+    stage.origin.serve("/f", body, script=[Behaviour(status=404)])
+    for _ in range(3):
+        async with stage.dfget() as client:
+            with pytest.raises(GaveUpError):
+                await client.register()
+    assert 1 == len(stage.origin.requests("/f"))
+    stage.app.conversation._registry._asked.clear()
+    async with stage.dfget() as client:
+        assert body.data == await client.run()
+
+
 async def test_a_slow_origin_is_waited_for(stage: Stage) -> None:
     """Each answer comes within the client's 5 s; it asks again on 609."""
     content = stage.serve(P, delay=5.0)

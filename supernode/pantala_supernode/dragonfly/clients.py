@@ -13,6 +13,9 @@ from pantala_supernode.peer import Peer
 from pantala_supernode.session import Session
 from pantala_supernode.task import Task
 
+_MOST = 50_000
+"""Clients that are known at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
@@ -65,6 +68,11 @@ class Clients:
         self._dispatcher = dispatcher
         self._clock = clock
         self._clients: dict[tuple[str, str], Client] = {}
+
+    @property
+    def full(self) -> bool:
+        """No more can be taken: nobody has to prove who it is, so there is an end to it."""
+        return len(self._clients) >= _MOST
 
     def __iter__(self) -> Iterator[Client]:
         return iter(list(self._clients.values()))

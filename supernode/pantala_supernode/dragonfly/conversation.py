@@ -9,32 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import structlog
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.wrapped import path
-from pantala_protocol.reasons import Reason
-from pantala_protocol.redaction import RedactedURL
-from pantala_protocol.statement import CDNStatus
 from pantala_protocol.sync import PieceFailure, Work
-from pantala_protocol.task_id import TaskID
 from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.dragonfly import wire
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
+from pantala_supernode.dragonfly.registry import Patience, Registry, is_lost, is_stale
 from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Envelope, Pull, Registration, envelope
 from pantala_supernode.managers import Managers
 from pantala_supernode.progress import SUPERNODE
 from pantala_supernode.supernode import Supernode
-from pantala_supernode.task import Lease, Task
+from pantala_supernode.task import Task
 from pantala_supernode.waiting import SupersededError
-
-_log = structlog.get_logger(__name__)
 
 _DOWN_LINK = 20480
 """KiB per second that a client is allowed; v0.3.1 takes half of that without it."""
@@ -42,22 +34,6 @@ _DOWN_LINK = 20480
 
 _TICK = 1.0
 """Seconds between two looks at who is silent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long things take, in seconds. The clients give up on any answer after 5."""
-
-    registration: float = 4.0
-    """A registration waits so long for the origin's answer."""
-    hold: float = 1.5
-    """A pull waits so long for a piece."""
-    pause: float = 0.1
-    """After a failure, so that a client that can reach nobody does not run in circles."""
-    patience: float = 10.0
-    """After a failure for good, the origin is asked again by a registration so much later."""
-    rejection: float = 180.0
-    """A file with another md5 than was asked for is not fetched again for so long."""
 
 
 class Conversation:
@@ -73,7 +49,7 @@ class Conversation:
         *,
         advertise: str,
         clock: Callable[[], float],
-        timing: Patience,
+        patience: Patience,
     ) -> None:
         self.clients = clients
         self._supernode = supernode
@@ -82,60 +58,14 @@ class Conversation:
         self._checksums = checksums
         self._advertise = advertise
         self._clock = clock
-        self._patience = timing
-        self._watch = Watch(managers.tasks.get, self._turned)
-        self._rejected: dict[TaskID, float] = {}
-        supernode.listeners.append(self._watch.changed)
-
-    # Registration
+        self._patience = patience
+        watch = Watch(managers.tasks.get, self._turned)
+        supernode.listeners.append(watch.changed)
+        self._registry = Registry(supernode, managers.tasks, clients, watch, clock=clock, patience=patience)
 
     async def register(self, registration: Registration, host: str) -> Envelope:
         """A run of dfget, from the address ``host``, wants a file."""
-        task_id, now = registration.task_id, self._clock()
-        if self._rejected.get(task_id, 0.0) > now:
-            return envelope(Code.CDN_FAILED, "the origin's file has another md5 than was asked for")
-        task = self._managers.tasks.get(task_id)
-        client = self.clients.get(task_id, registration.cid)
-        if client is not None and task is not None and self._is_stale(client, task):
-            return envelope(Code.CDN_FAILED, "the file changed at its origin; start a new download")
-        self._supernode.lease(
-            task_id,
-            Lease(
-                registration.raw_url,
-                now + self.clients.lasting.lease,
-                registration.headers,
-                attempt=self._attempt(task, now),
-            ),
-        )
-        task = await self._watch.until(task_id, _is_decided, self._patience.registration)
-        if task is None or not _is_decided(task):
-            return envelope(Code.ASK_AGAIN, "the origin has not answered yet")
-        if _is_lost(task):
-            return self._refusal(registration, task)
-        self.clients.enrol(registration, task, host)
-        copy = task.copy
-        _log.info("dfget registered", task=task_id, cid=registration.cid, url=RedactedURL(registration.raw_url))
-        data = {
-            "taskId": task_id,
-            "fileLength": -1 if copy.length is None else copy.length,
-            "pieceSize": Wrapping(copy.piece_size).wire_size,
-            "cdnSource": "supernode",
-        }
-        return envelope(Code.OK, data=data)
-
-    def _attempt(self, task: Task | None, now: float) -> str:
-        """Ask the origin anew if it refused a while ago."""
-        former = task.lease.attempt if task is not None and task.lease is not None else ""
-        if task is not None and _is_lost(task) and now - float(former or "-inf") > self._patience.patience:
-            return f"{now:.3f}"
-        return former
-
-    def _refusal(self, registration: Registration, task: Task) -> Envelope:
-        failure = task.copy.failure
-        reason, message = (failure.reason, failure.message) if failure is not None else ("", "")
-        if reason == Reason.SOURCE_UNAUTHORIZED and registration.dfdaemon:
-            return envelope(Code.NEEDS_AUTH, message)
-        return envelope(Code.UNREACHABLE, message)
+        return await self._registry.register(registration, host)
 
     # Pulling
 
@@ -145,7 +75,7 @@ class Conversation:
         if client is None or task is None:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
         self.clients.heard(client)
-        if self._is_stale(client, task):
+        if is_stale(client, task):
             return envelope(Code.CDN_FAILED, "the file changed at its origin")
         if pull.status == wire.END:
             self._end(client, succeeded=pull.result == wire.SUCCESS)
@@ -174,7 +104,7 @@ class Conversation:
             known, task = self._client(client.task_id, client.cid)
             if known is not client or task is None:
                 return envelope(Code.NOT_FOUND, "this client is not known any more; register again")
-            if self._is_stale(client, task) or _is_lost(task):
+            if is_stale(client, task) or is_lost(task):
                 return envelope(Code.CDN_FAILED, task.copy.failure.message if task.copy.failure else "")
             if self._has_all(client, task):
                 return await self._finish(client, task)
@@ -239,7 +169,7 @@ class Conversation:
         except (TimeoutError, LookupError, StoreError):
             return envelope(Code.WAIT, "the file's md5 is being made")
         if client.md5 not in ("", md5):
-            self._reject(task)
+            self._registry.reject(task)
             return envelope(Code.CDN_FAILED, "the origin's file has another md5 than was asked for")
         self._end(client, succeeded=True)
         return envelope(
@@ -253,17 +183,12 @@ class Conversation:
         if not succeeded:
             self._dispatcher.release(client.session)
 
-    def _reject(self, task: Task) -> None:
-        _log.warning("a file has another md5 than was asked for", task=task.id)
-        self._rejected[task.id] = self._clock() + self._patience.rejection
-        self._supernode.end_lease(task.id)
-
     # Reports beside the pulls
 
     def piece_taken(self, task_id: str, cid: str, text: str) -> Envelope:
         """A client wrote a piece, so that it can serve it. Raises :class:`wire.BadWordError`."""
         client, task = self._client(task_id, cid)
-        if client is None or task is None or self._is_stale(client, task):
+        if client is None or task is None or is_stale(client, task):
             return envelope(Code.NOT_FOUND, "this client or task is not known")
         self.clients.heard(client)
         self._dispatcher.succeeded(client.session, task, 1 << self._piece(task, text))
@@ -289,8 +214,7 @@ class Conversation:
             while True:
                 await asyncio.sleep(_TICK)
                 self.clients.tick()
-                now = self._clock()
-                self._rejected = {task_id: until for task_id, until in self._rejected.items() if until > now}
+                self._registry.tick()
         finally:
             self._checksums.close()
 
@@ -301,10 +225,6 @@ class Conversation:
         if client is None or task is None or client.name not in task.guests:
             return None, None
         return client, task
-
-    def _is_stale(self, client: Client, task: Task) -> bool:
-        """The client may hold pieces of a former content, which it would mix with those of the present one."""
-        return client.generation != task.copy.generation
 
     def _has_all(self, client: Client, task: Task) -> bool:
         have = self._managers.progress.pieces_by_cid(task.id, client.name)
@@ -323,13 +243,3 @@ class Conversation:
         """Something that a held pull must be told became true."""
         for client in self.clients.of(task_id):
             self._dispatcher.waiting.release(client.name)
-
-
-def _is_lost(task: Task) -> bool:
-    """The CDN does not get the file, and does not try again soon."""
-    failure = task.copy.failure
-    return task.copy.status is CDNStatus.FAILED and failure is not None and failure.final
-
-
-def _is_decided(task: Task) -> bool:
-    return bool(task.copy.generation) or _is_lost(task)
