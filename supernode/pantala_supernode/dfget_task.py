@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pantala_protocol.sync import DeliveryState
+from pantala_supernode.errors import EmptyValueError, NotFoundError
 
 
 class DfgetTaskStatus(StrEnum):
@@ -40,7 +41,9 @@ class DfgetTaskManager:
         self._by_client: dict[str, dict[str, DfgetTask]] = {}
 
     def add(self, client: str, task_id: str) -> DfgetTask:
-        """A client shall have a task. Idempotent."""
+        """A client shall have a task. Idempotent. Raises :class:`EmptyValueError` without a client or a task."""
+        if not client or not task_id:
+            raise EmptyValueError("a download needs a client and a task")
         tasks = self._by_client.setdefault(client, {})
         return tasks.setdefault(task_id, DfgetTask(client, task_id))
 
@@ -48,9 +51,21 @@ class DfgetTaskManager:
         """One download, if it is known."""
         return self._by_client.get(client, {}).get(task_id)
 
+    def known(self, client: str, task_id: str) -> DfgetTask:
+        """One download. Raises :class:`EmptyValueError` for no client or task, :class:`NotFoundError`."""
+        if not client or not task_id:
+            raise EmptyValueError("name a client and a task")
+        task = self.get(client, task_id)
+        if task is None:
+            raise NotFoundError(f"{client[:100]!r} does not download task {task_id[:64]!r}; register it again")
+        return task
+
     def list(self, client: str) -> Iterator[DfgetTask]:
         """All downloads of a client."""
-        return iter(list(self._by_client.get(client, {}).values()))
+        return iter(tuple(self._by_client.get(client, {}).values()))
+
+    def __iter__(self) -> Iterator[DfgetTask]:
+        return (task for tasks in tuple(self._by_client.values()) for task in tuple(tasks.values()))
 
     def update_status(self, client: str, task_id: str, status: DfgetTaskStatus) -> None:
         """How far a download is. ``SUCCESS`` stays; an unknown download is not made."""
@@ -85,6 +100,11 @@ class DfgetTaskManager:
         tasks.pop(task_id, None)
         if not tasks:
             self._by_client.pop(client, None)
+
+    def delete_task(self, task_id: str) -> None:
+        """Nobody downloads the task any more. Idempotent."""
+        for client in tuple(self._by_client):
+            self.delete(client, task_id)
 
     def delete_client(self, client: str) -> None:
         """The client is gone. Idempotent."""

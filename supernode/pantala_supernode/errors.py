@@ -22,7 +22,13 @@
     │   └── LengthMismatchError     LengthMismatch         the body is not as long as announced
     ├── DigestMismatchError         DigestMismatch         the body is not what was asked for
     ├── VolumeFullError             VolumeFull
-    └── VolumeFailedError           VolumeFailed
+    ├── VolumeFailedError           VolumeFailed
+    └── RequestError                what was asked for cannot be done; ``status`` is what HTTP says to it
+        ├── InvalidValueError       400                    a value that cannot be meant
+        │   └── EmptyValueError     400                    no value where one is needed
+        ├── NotFoundError           404                    nobody knows it
+        ├── ConflictError           409                    it cannot be done to a thing in this state
+        └── NotReadyError           503                    not yet; ask again
 """
 
 from __future__ import annotations
@@ -158,3 +164,39 @@ class VolumeFailedError(SupernodeError):
     """The volume refused to read or write."""
 
     reason = Reason.VOLUME_FAILED
+
+
+class RequestError(SupernodeError):
+    """Who asked can do something about it; ``name`` is the reason that is told, ``status`` the one of HTTP."""
+
+    status: ClassVar[int] = 400
+    name: ClassVar[str] = "BadRequest"
+
+
+class InvalidValueError(RequestError):
+    """A value is of no use; the message says which values are."""
+
+
+class EmptyValueError(InvalidValueError):
+    """A value is needed and none was given."""
+
+
+class NotFoundError(RequestError):
+    """There is no such thing (any more)."""
+
+    status = 404
+    name = "NotFound"
+
+
+class ConflictError(RequestError):
+    """The thing is in a state in which this cannot be done to it."""
+
+    status = 409
+    name = "Conflict"
+
+
+class NotReadyError(RequestError):
+    """It cannot be told or done yet; the same may be asked again in a moment."""
+
+    status = 503
+    name = "NotReady"

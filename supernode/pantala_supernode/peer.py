@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from pantala_supernode.errors import EmptyValueError, NotFoundError
+from pantala_supernode.filters import PageFilter
 
 
 @dataclass(slots=True)
@@ -26,11 +29,22 @@ class Peer:
     leaving: bool = False
     cache_bytes: int = 0
     uploads: int = 0
+    host: str = ""
+    """The host's name, of a peer that gave it."""
 
     @property
     def can_serve(self) -> bool:
         """Whether others may be sent to it."""
         return self.connected and not self.leaving and self.port > 0
+
+
+_SORT_KEYS: Mapping[str, Callable[[Peer], str | int]] = {
+    "ID": lambda peer: peer.name,
+    "IP": lambda peer: peer.address,
+    "hostName": lambda peer: peer.host,
+    "port": lambda peer: peer.port,
+    "version": lambda peer: peer.version,
+}
 
 
 class PeerManager:
@@ -40,20 +54,41 @@ class PeerManager:
         self._peers: dict[str, Peer] = {}
 
     def register(self, peer: Peer) -> None:
-        """A process of a peer introduced itself; it replaces the node's former one."""
+        """A process of a peer introduced itself; it replaces the node's former one.
+
+        Raises :class:`EmptyValueError` for one without a name.
+        """
+        if not peer.name:
+            raise EmptyValueError("a peer without a name cannot be registered; give one")
         self._peers[peer.name] = peer
 
     def deregister(self, name: str) -> None:
-        """The peer is gone for good. Raises :class:`KeyError` if it is not known."""
-        del self._peers[name]
+        """The peer is gone for good. Raises as :meth:`known`."""
+        del self._peers[self.known(name).name]
 
     def get(self, name: str) -> Peer | None:
         """A peer, if it is known."""
         return self._peers.get(name)
 
+    def known(self, name: str) -> Peer:
+        """A peer. Raises :class:`EmptyValueError` for no name, :class:`NotFoundError` for one that nobody has."""
+        if not name:
+            raise EmptyValueError("name a peer")
+        peer = self._peers.get(name)
+        if peer is None:
+            raise NotFoundError(f"no peer is named {name[:100]!r}; it may have gone")
+        return peer
+
+    def list(self, page: PageFilter | None = None) -> Sequence[Peer]:
+        """All peers in the order in which they came, or a page of them.
+
+        Raises :class:`pantala_supernode.errors.InvalidValueError` for a key that peers are not sorted by.
+        """
+        return (page or PageFilter()).of(self._peers.values(), _SORT_KEYS)
+
     def update(self, name: str, **news: str | int | bool) -> bool:
-        """Take news of a peer. Returns whether anything is new. Raises :class:`KeyError` if it is not known."""
-        peer = self._peers[name]
+        """Take news of a peer. Returns whether anything is new. Raises as :meth:`known`."""
+        peer = self.known(name)
         changed = {field for field, value in news.items() if getattr(peer, field) != value}
         for field in changed:
             setattr(peer, field, news[field])
@@ -65,4 +100,4 @@ class PeerManager:
         return peer is not None and peer.can_serve
 
     def __iter__(self) -> Iterator[Peer]:
-        return iter(list(self._peers.values()))
+        return iter(tuple(self._peers.values()))
