@@ -10,10 +10,10 @@ from pantala_protocol.sync import PieceFailure, Work
 from pantala_protocol.task_id import TaskID
 from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.managers import Managers
-from pantala_supernode.progress import SUPERNODE
 from pantala_supernode.reports import Reports
 from pantala_supernode.roster import Roster
 from pantala_supernode.session import Session
+from pantala_supernode.swarm import SUPERNODE
 from pantala_supernode.task import Task
 from pantala_supernode.tickets import TicketOffice
 from pantala_supernode.waiting import WaitingRoom

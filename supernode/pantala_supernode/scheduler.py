@@ -13,7 +13,8 @@ from functools import reduce
 from operator import or_
 from typing import Protocol, TypeVar
 
-from pantala_supernode.progress import SUPERNODE, ClientProgress, ProgressManager, TaskProgress
+from pantala_supernode.progress import ProgressManager
+from pantala_supernode.swarm import SUPERNODE, ClientProgress, TaskProgress
 
 T = TypeVar("T")
 

@@ -52,7 +52,10 @@ class Supernode:
         """Told the ID of a task whose copy or lease changed, on the event loop."""
         self.recovered = False
         """The volume was read; before that nothing can be said of what is cached."""
+        self.evictions = 0
+        """Copies that were removed from the volume."""
         self._tasks = managers.tasks
+        self._dfget_tasks = managers.dfget_tasks
         self._progress = managers.progress
         self._dispatcher = dispatcher
         self._exchange = exchange
@@ -79,9 +82,9 @@ class Supernode:
         """Want a task for clients without a Task resource. Raises :class:`ValueError` for no task ID."""
         self._apply(self._tasks.lease(task_id, lease))
 
-    def end_lease(self, task_id: str) -> None:
-        """The file turned out to be of no use to those who hold the lease."""
-        self._apply(self._tasks.end_lease(task_id))
+    def end_lease(self, task_id: str, *, keep: bool = False) -> None:
+        """Those who hold the lease do not want the file any more; ``keep`` what the volume has of it as a cache."""
+        self._apply(self._tasks.end_lease(task_id, keep=keep))
 
     async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
         """What changed since ``since``."""
@@ -141,11 +144,11 @@ class Supernode:
 
     def _apply(self, restated: Restated) -> None:
         for task_id in restated.deleted:
-            self._progress.delete_task(task_id)
+            self._forget(task_id)
             self._delete(task_id, restated.dropped)
             self._tell(task_id)
         for task_id in restated.retired:
-            self._progress.delete_task(task_id)
+            self._forget(task_id)
             self._cdn.pause(task_id)
             self._tell(task_id)
         for task_id in restated.tasks:
@@ -154,6 +157,10 @@ class Supernode:
         self._exchange.assignments_changed(restated.peers)
         for uid in restated.dropped:
             self._reports.touch_dropped(uid)
+
+    def _forget(self, task_id: TaskID) -> None:
+        self._progress.delete_task(task_id)
+        self._dfget_tasks.delete_task(task_id)
 
     def _tell(self, task_id: TaskID) -> None:
         for listener in self.listeners:
@@ -176,6 +183,7 @@ class Supernode:
     async def _delete_copy(self, task_id: TaskID, dropped: frozenset[str]) -> None:
         try:
             await self._cdn.delete(task_id)
+            self.evictions += 1
             _log.info("task deleted", task=task_id)
         except SupernodeError as error:  # it is an orphan from now on, so deleting is tried again
             _log.warning("cannot delete a task from the volume; it is tried again", task=task_id, error=str(error))

@@ -16,6 +16,7 @@ from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.sync import Assignment, Delivery
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy import Copy, FetchOrder
+from pantala_supernode.errors import EmptyValueError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,15 @@ class TaskManager:
         """A task, if it is wanted."""
         return self._tasks.get(name)
 
+    def known(self, name: str) -> Task:
+        """A task. Raises :class:`EmptyValueError` for no ID, :class:`NotFoundError` for one that is not wanted."""
+        if not name:
+            raise EmptyValueError("name a task")
+        task = self._tasks.get(name)
+        if task is None:
+            raise NotFoundError(f"task {name[:64]!r} is not wanted (any more)")
+        return task
+
     def of(self, uid: str) -> Task | None:
         """The task that a Task resource wants, if it does."""
         name = self._task_of.get(uid)
@@ -197,13 +207,16 @@ class TaskManager:
         return changes.frozen()
 
     def lease(self, name: str, lease: Lease) -> Restated:
-        """Want a task until ``lease.until``, or want it in another way. Raises :class:`ValueError` for no task ID."""
+        """Want a task until ``lease.until`` or what was said before, if that is later; or want it in another way.
+
+        Raises :class:`ValueError` for no task ID.
+        """
         key = task_id.parse(name)
         task = self._tasks.setdefault(key, Task(key, Copy(key)))
         changes = _Changes()
         if task.lease is None or replace(task.lease, until=lease.until) != lease:
             changes.tasks.add(task.id)
-        task.lease = lease
+        task.lease = lease if task.lease is None else replace(lease, until=max(lease.until, task.lease.until))
         return changes.frozen()
 
     def renew(self, name: str, *, until: float) -> None:
@@ -212,12 +225,16 @@ class TaskManager:
         if task is not None and task.lease is not None and task.lease.until < until:
             task.lease = replace(task.lease, until=until)
 
-    def end_lease(self, name: str) -> Restated:
-        """What the lease was for is of no use: unless somebody else wants the task, its copy goes too."""
+    def end_lease(self, name: str, *, keep: bool = False) -> Restated:
+        """Who held the lease does not want it any more: unless somebody else wants the task, it goes, too.
+
+        Its copy goes with it, or stays as a cache (``keep``).
+        """
         task, changes = self._tasks.get(name), _Changes()
         if task is not None and task.lease is not None:
             self._end_lease(task, changes)
-            changes.deleted, changes.retired = changes.retired, set()
+            if not keep:
+                changes.deleted, changes.retired = changes.retired, set()
         return changes.frozen()
 
     def _end_lease(self, task: Task, changes: _Changes) -> None:

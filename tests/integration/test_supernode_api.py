@@ -23,7 +23,7 @@ from pantala_supernode.settings import Listen, Settings
 OPERATOR = "system:serviceaccount:pantala:operator"
 PEER = "system:serviceaccount:pantala:peer"
 ISSUER = "https://issuer.example"
-NONE_TO_SEE: list[str] = []
+FRESH_VOLUME = ["volume.json"]
 
 
 class Cluster:
@@ -202,7 +202,7 @@ async def test_garbage_is_answered_with_an_error_and_the_server_lives(
         assert 400 == status, answer
         assert answer["error"]["message"]
     assert 200 == (await call(url + "/readyz"))[0]
-    assert NONE_TO_SEE == [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert FRESH_VOLUME == [path.name for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("query", ["since=x", "since=-1", "wait=-1", "wait=1e9", "wait=nan", "since=" + "9" * 5000])

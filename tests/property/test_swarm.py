@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pantala_protocol import ranges
-from pantala_supernode.progress import SUPERNODE, ProgressManager
+from pantala_supernode.progress import ProgressManager
 from pantala_supernode.scheduler import Policy, SchedulerManager
+from pantala_supernode.swarm import SUPERNODE
 
 TASK = "t"
 PIECES = 24

@@ -23,8 +23,8 @@ from pantala_supernode.dragonfly.registry import Patience, Registry, is_lost, is
 from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Envelope, Pull, Registration, envelope
 from pantala_supernode.managers import Managers
-from pantala_supernode.progress import SUPERNODE
 from pantala_supernode.supernode import Supernode
+from pantala_supernode.swarm import SUPERNODE
 from pantala_supernode.task import Task
 from pantala_supernode.waiting import SupersededError
 
