@@ -45,13 +45,15 @@ def programs(draw: st.DrawFn) -> tuple[Content, list[Step], list[Content]]:
         if draw(st.integers(0, 3)) == 0:
             replaced = content(draw(LENGTHS), number + 1, named=named)
             contents.append(replaced)
+        announced = draw(st.sampled_from([0, 0, 0, 5, -1]))
         steps.append(
             Step(
                 error=draw(ERRORS)("an error of the origin") if draw(st.integers(0, 4)) == 0 else None,
-                cut_after=draw(CUTS),
+                # Cut just where it announced its end, a body is a shorter file for all that anybody can tell.
+                cut_after=draw(CUTS) if announced >= 0 else None,
                 ranges=draw(st.booleans()),
                 length_known=draw(st.integers(0, 3)) > 0,
-                announced=draw(st.sampled_from([0, 0, 0, 5, -1])),
+                announced=announced,
                 replace=replaced,
             )
         )
