@@ -30,24 +30,32 @@ from pantala_supernode.dragonfly.conversation import Conversation
 from pantala_supernode.dragonfly.registry import Patience
 from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.exchange import Exchange, Timing
-from pantala_supernode.http.access import Guard
+from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import API
+from pantala_supernode.http.application import application
+from pantala_supernode.http.rest import RestAPI
 from pantala_supernode.identity import ClusterKeys, Verifier
 from pantala_supernode.managers import Managers
+from pantala_supernode.metrics import Gauges, Metrics, TimedScheduler
 from pantala_supernode.peer import PeerManager
+from pantala_supernode.preheat import PreheatManager
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.reports import Reports
 from pantala_supernode.roster import Roster
-from pantala_supernode.scheduler import Policy, SchedulerManager
+from pantala_supernode.scheduler import Policy
 from pantala_supernode.settings import Listen, Settings
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.task import TaskManager
 from pantala_supernode.tickets import TicketOffice
+from pantala_supernode.visitors import Visitors
 
 _log = structlog.get_logger(__name__)
 
 _GRACE = 25.0
 """Seconds that requests under way may take after a signal to stop; less than a pod's 30."""
+
+_TICK = 1.0
+"""Seconds between two looks at which visitors are silent."""
 
 
 class App:
@@ -56,12 +64,17 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._store: PieceStore
+        self._pieces: PieceServer
         self._key = secrets.token_bytes(32)
         self.guard: Guard
         self.api: web.Application
         self.supernode: Supernode
         self.conversation: Conversation
-        self._running: asyncio.Future[tuple[None, None]]
+        self.visitors: Visitors
+        self.preheats: PreheatManager
+        self._managers: Managers
+        self._metrics: Metrics
+        self._running: asyncio.Future[tuple[None, None, None]]
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[App]:
@@ -69,6 +82,7 @@ class App:
         settings = self.settings
         _, tasks = await asyncio.to_thread(open_volume, settings.data, lambda: secrets.token_hex(8))
         self._store = PieceStore(tasks, durable=True)
+        self._pieces = PieceServer(self._store.get, key=lambda: self._key, clock=time.time, slots=settings.piece_slots)
         egress = EgressPolicy(settings.deny_source)
         async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
             self.supernode = self._supernode(source)
@@ -77,11 +91,11 @@ class App:
                 operator=settings.trusted_operator,
                 peer=settings.trusted_peer,
             )
-            self.api = API(self.supernode).application(self.guard)
+            self.api = self._api()
             self.api.on_shutdown.append(self._release)  # once nobody is let in any more
             if settings.dragonfly:
                 DragonflyAPI(self.conversation).add_routes(self.api.router, self.guard)
-            self._running = asyncio.gather(self.supernode.run(), self.conversation.run())
+            self._running = asyncio.gather(self.supernode.run(), self.conversation.run(), self._look_after_visitors())
             try:
                 async with (
                     _site(self.api, settings.listen),
@@ -110,17 +124,27 @@ class App:
     async def _release(self, _: web.Application) -> None:
         self.supernode.release()
 
+    def _api(self) -> web.Application:
+        settings = self.settings
+        rest = RestAPI(
+            self._managers,
+            self.conversation,
+            self.visitors,
+            self.preheats,
+            access=Access.DRAGONFLY if settings.dragonfly else Access.OPERATOR,
+        )
+        return application(
+            (*API(self.supernode, self._metrics).operations(), *rest.operations()),
+            self.guard,
+            self._metrics,
+            document_access=rest.access,
+            metrics_access=Access.METRICS if settings.metrics_open else Access.OPERATOR,
+        )
+
     def _supernode(self, source: Source) -> Supernode:
         settings, boot = self.settings, secrets.token_hex(8)
         chance = random.Random()  # noqa: S311 - it chooses among equals; secrets come from elsewhere
-        peers, progress = PeerManager(), ProgressManager()
-        managers = Managers(
-            tasks=TaskManager(grace=settings.grace),
-            dfget_tasks=DfgetTaskManager(),
-            peers=peers,
-            progress=progress,
-            scheduler=SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=peers.can_serve),
-        )
+        managers = self._managers = self._with_metrics(TaskManager(grace=settings.grace), chance)
         cdn = CDNManager(self._store, source, rng=chance, on_change=lambda task_id: supernode.copy_changed(task_id))
         roster, reports = Roster(managers), Reports(boot, managers)
         dispatcher = Dispatcher(
@@ -145,17 +169,59 @@ class App:
             grace=settings.grace,
             cache=settings.cache_seconds,
         )
+        self._metrics.watch(
+            managers,
+            Gauges(
+                held_exchanges=lambda: len(dispatcher.waiting),
+                queued_fetches=lambda: cdn.queue,
+                uploads=lambda: self._pieces.uploads,
+                bytes_sent=lambda: self._pieces.bytes_sent,
+                evictions=lambda: supernode.evictions,
+            ),
+        )
+        supernode.listeners.append(self._metrics.copy_changed)
+        self._invite(supernode, dispatcher)
+        return supernode
+
+    def _with_metrics(self, tasks: TaskManager, chance: random.Random) -> Managers:
+        """The managers, watched."""
+        peers, progress, metrics = PeerManager(), ProgressManager(), Metrics(tasks)
+        self._metrics = metrics
+        scheduler = TimedScheduler(
+            progress,
+            policy=Policy(),
+            chance=chance,
+            can_serve=peers.can_serve,
+            observe=metrics.scheduling.observe,
+            stopwatch=time.perf_counter,
+        )
+        return Managers(tasks, DfgetTaskManager(), peers, progress, scheduler)
+
+    def _invite(self, supernode: Supernode, dispatcher: Dispatcher) -> None:
+        """Those who take part without a Task resource."""
+        managers, clock = self._managers, time.monotonic
+        clients = Clients(managers, dispatcher, clock=clock, lasting=Lasting())
         self.conversation = Conversation(
             supernode,
             managers,
             dispatcher,
-            Clients(managers, dispatcher, clock=time.monotonic, lasting=Lasting()),
+            clients,
             Checksums(self._store.get),
-            advertise=settings.advertise,
-            clock=time.monotonic,
+            advertise=self.settings.advertise,
+            clock=clock,
             patience=Patience(),
         )
-        return supernode
+        self.visitors = Visitors(
+            supernode, managers, dispatcher, clients, new_id=lambda: secrets.token_hex(8), clock=clock
+        )
+        self.preheats = PreheatManager(supernode, managers.tasks, clock=clock, wall=time.time)
+        supernode.listeners.append(self.preheats.changed)
+
+    async def _look_after_visitors(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self.visitors.tick()
+            self.preheats.tick()
 
     def _verifier(self, session: aiohttp.ClientSession) -> Verifier:
         settings = self.settings
@@ -163,10 +229,8 @@ class App:
 
     def _piece_application(self) -> web.Application:
         app = web.Application()
-        server = PieceServer(self._store.get, key=lambda: self._key, clock=time.time, slots=self.settings.piece_slots)
-        server.add_routes(app.router)
-        if self.settings.dragonfly:
-            WrappedServer(server).add_routes(app.router)
+        self._pieces.add_routes(app.router)
+        WrappedServer(self._pieces).add_routes(app.router)
         return app
 
 

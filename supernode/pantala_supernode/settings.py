@@ -72,6 +72,8 @@ class Settings:
     """Seconds that a task no longer wanted is kept: a Task that is replaced costs no second read."""
     dragonfly: bool = False
     """Serve Dragonfly's clients, too. They cannot authenticate: whoever reaches the API may have files fetched."""
+    metrics_open: bool = False
+    """Tell metrics to everybody who reaches the API; else to the operator's service account alone."""
     cache_seconds: float = 0.0
     """Seconds that a copy stays on the volume after nobody wants it any more; 6 h with ``dragonfly``, whose clients
     come one after the other."""
@@ -100,6 +102,7 @@ _FLAGS = (
 )
 _SWITCHES = (
     _Flag("dragonfly", "serve Dragonfly's clients (dfget, dfdaemon), who cannot authenticate", None),
+    _Flag("metrics-open", "tell metrics to everybody who reaches the API: counts only, no names", None),
     _Flag("no-auth", "take everybody as everybody; only on loopback, or with --i-know", None),
     _Flag("i-know", "I know that --no-auth lets everybody who reaches the ports in", None),
 )
@@ -142,6 +145,7 @@ def _settings(values: argparse.Namespace) -> Settings:
         api_ca=_file(values.api_ca, _SERVICE_ACCOUNT / "ca.crt"),
         api_token=_file(values.api_token_file, _SERVICE_ACCOUNT / "token"),
         dragonfly=values.dragonfly,
+        metrics_open=values.metrics_open,
         cache_seconds=_seconds("--cache-seconds", values.cache_seconds, _DRAGONFLY_CACHE if values.dragonfly else 0.0),
         deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),
     )

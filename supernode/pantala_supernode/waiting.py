@@ -62,6 +62,9 @@ class WaitingRoom:
         """The peers that wait for pieces of a task and can still be answered."""
         return [peer for peer in self._by_task.get(task_id, ()) if not self._held[peer].done()]
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def tasks(self) -> list[str]:
         """The tasks that somebody waits for."""
         return list(self._by_task)

@@ -16,6 +16,11 @@ class Gate:
         self._arrivals = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
+    @property
+    def queue(self) -> int:
+        """How many wait."""
+        return sum(not turn.done() for _, _, turn in self._waiting)
+
     @asynccontextmanager
     async def place(self, priority: int) -> AsyncIterator[None]:
         """Hold a place while the block runs."""

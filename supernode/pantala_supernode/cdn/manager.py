@@ -59,6 +59,11 @@ class CDNManager:
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
         self._loaded = asyncio.Event()
 
+    @property
+    def queue(self) -> int:
+        """How many copies wait for their turn to be fetched."""
+        return self._gate.queue
+
     async def recover(self) -> None:
         """Load the volume, then hash what its journals name: only what is right counts.
 

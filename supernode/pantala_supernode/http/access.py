@@ -24,10 +24,12 @@ class Access(Enum):
     OPEN = "everybody: it tells nothing but that the process lives"
     OPERATOR = "the operator's service account"
     PEER = "the peers' service account"
+    METRICS = "everybody who reaches the port: with --metrics-open, else the operator's service account"
     DRAGONFLY = "everybody who reaches the port: Dragonfly's clients cannot authenticate. Off unless enabled"
 
 
-_ANYBODY = (Access.OPEN, Access.DRAGONFLY)
+ANYBODY = (Access.OPEN, Access.DRAGONFLY, Access.METRICS)
+"""Decisions for which nobody has to prove who they are."""
 
 
 class Guard:
@@ -55,7 +57,7 @@ class Guard:
         access = self._decisions.get(route)
         if access is None:
             return error_response(403, "Forbidden", "nobody may call this route")
-        if access in _ANYBODY or self._verifier is None:
+        if access in ANYBODY or self._verifier is None:
             return await handler(request)
         try:
             identity = await self._verifier.verify(_token(request))

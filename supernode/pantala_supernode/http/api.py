@@ -2,79 +2,122 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-import structlog
 from aiohttp import web
+from msgspec import Meta
 
 from pantala_pieces.server import error_response
-from pantala_protocol.statement import Statement
-from pantala_protocol.sync import SyncRequest
-from pantala_supernode.http.access import IDENTITY, Access, Guard, Handler
+from pantala_protocol.statement import Changes, Statement, StatementReceipt
+from pantala_protocol.sync import SyncAnswer, SyncRequest
+from pantala_supernode.errors import InvalidValueError
+from pantala_supernode.http.access import IDENTITY, Access
+from pantala_supernode.http.models import read_query
+from pantala_supernode.http.operations import Operation, Problem
+from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
 
 T = TypeVar("T")
-
-_log = structlog.get_logger(__name__)
-
-_MAX_BODY = 64 * 1024 * 1024
-"""Bytes: a statement of some ten thousand Tasks."""
 
 _MAX_WAIT = 60.0
 """Seconds that ``changes`` is held at most."""
 
 
-class BadRequestError(Exception):
-    """The request cannot be read; the message says why."""
+class ChangesQuery(msgspec.Struct, frozen=True):
+    """Since when, and how long it is waited for something."""
+
+    boot: str = ""
+    since: Annotated[int, Meta(ge=0)] = 0
+    wait: Annotated[float, Meta(ge=0, le=_MAX_WAIT)] = 0.0
+    """Seconds."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """All is well."""
+
+    status: str = "ok"
 
 
 class API:
     """Operator's, peers' and probes' routes of one supernode."""
 
-    def __init__(self, supernode: Supernode) -> None:
+    def __init__(self, supernode: Supernode, metrics: Metrics) -> None:
         self._supernode = supernode
+        self._metrics = metrics
 
-    def application(self, guard: Guard) -> web.Application:
-        """Everything at the API port."""
-        app = web.Application(middlewares=[_errors, guard.middleware], client_max_size=_MAX_BODY)
-        guard.add(app.router, "GET", "/healthz", self.healthz, Access.OPEN)
-        guard.add(app.router, "GET", "/readyz", self.readyz, Access.OPEN)
-        guard.add(app.router, "PUT", "/api/v1/statement", self.statement, Access.OPERATOR)
-        guard.add(app.router, "GET", "/api/v1/changes", self.changes, Access.OPERATOR)
-        guard.add(app.router, "POST", "/api/v1/sync", self.sync, Access.PEER)
-        return app
+    def operations(self) -> tuple[Operation, ...]:
+        """The table."""
+        return (
+            Operation(
+                method="GET",
+                path="/healthz",
+                handler=self.healthz,
+                access=Access.OPEN,
+                summary="Whether the process lives",
+                answers={200: Health},
+            ),
+            Operation(
+                method="GET",
+                path="/readyz",
+                handler=self.readyz,
+                access=Access.OPEN,
+                summary="Whether it can do its work now",
+                answers={200: Health, 503: Problem},
+            ),
+            Operation(
+                method="PUT",
+                path="/api/v1/statement",
+                handler=self.statement,
+                access=Access.OPERATOR,
+                summary="State the full set of wanted tasks",
+                answers={200: StatementReceipt},
+                body=Statement,
+            ),
+            Operation(
+                method="GET",
+                path="/api/v1/changes",
+                handler=self.changes,
+                access=Access.OPERATOR,
+                summary="Tell what changed, or wait for it",
+                answers={200: Changes},
+                query=ChangesQuery,
+            ),
+            Operation(
+                method="POST",
+                path="/api/v1/sync",
+                handler=self.sync,
+                access=Access.PEER,
+                summary="One exchange with a peer",
+                answers={200: SyncAnswer},
+                body=SyncRequest,
+            ),
+        )
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """The process lives."""
-        return web.json_response({"status": "ok"})
+        return _json(Health())
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """The volume was read and requests are taken."""
         if self._supernode.recovered:
-            return web.json_response({"status": "ok"})
+            return _json(Health())
         return error_response(503, "Recovering", "the volume is being read")
 
     async def statement(self, request: web.Request) -> web.Response:
         """Take the full set of what is wanted."""
         statement = await _body(request, Statement)
         if statement.revision <= 0:
-            raise BadRequestError("revision must be positive")
+            raise InvalidValueError("revision must be positive")
         try:
             return _json(self._supernode.state(statement))
         except ValueError as error:
-            raise BadRequestError(str(error)) from error
+            raise InvalidValueError(str(error)) from error
 
     async def changes(self, request: web.Request) -> web.Response:
         """Tell what changed, or wait for it."""
-        query = request.query
-        try:
-            since, wait = int(query.get("since", "0")), float(query.get("wait", "0"))
-        except ValueError:
-            raise BadRequestError("since must be a whole number, wait a number of seconds") from None
-        if since < 0 or not 0 <= wait <= _MAX_WAIT:
-            raise BadRequestError(f"since must not be negative, wait must be 0 to {_MAX_WAIT:.0f} seconds")
-        return _json(await self._supernode.changes(boot=query.get("boot", ""), since=since, wait=wait))
+        asked = read_query(request.query.items(), ChangesQuery)
+        return _json(await self._supernode.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
         """One exchange of a peer; the peer is the node that its token names."""
@@ -82,31 +125,19 @@ class API:
         identity = request.get(IDENTITY)
         if identity is not None and identity.node != message.peer:
             return error_response(403, "Forbidden", f"the token is of node {identity.node!r}, not of {message.peer!r}")
+        self._metrics.exchanges.inc()
         try:
             return _json(await self._supernode.sync(message, request.remote or ""))
         except ValueError as error:
-            raise BadRequestError(str(error)) from error
+            raise InvalidValueError(str(error)) from error
 
 
 async def _body(request: web.Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"the body is no {kind.__name__}: {error}") from error
+        raise InvalidValueError(f"the body is no {kind.__name__}: {error}") from error
 
 
 def _json(message: msgspec.Struct) -> web.Response:
     return web.Response(body=msgspec.json.encode(message), content_type="application/json")
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except BadRequestError as error:
-        return error_response(400, "BadRequest", str(error))
-    except web.HTTPException as error:
-        return error_response(error.status, error.reason.replace(" ", ""), error.reason)
-    except Exception:
-        _log.exception("a request failed", method=request.method, path=request.path)
-        return error_response(500, "InternalError", "see the supernode's log")

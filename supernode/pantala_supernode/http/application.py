@@ -1,0 +1,83 @@
+"""Everything at the API port, from the table of operations: routes, their decisions, errors, document and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from pantala_pieces.server import error_response
+from pantala_supernode.errors import RequestError
+from pantala_supernode.http.access import Access, Guard, Handler
+from pantala_supernode.http.openapi import document
+from pantala_supernode.http.operations import Operation, mount
+from pantala_supernode.metrics import CONTENT_TYPE, Metrics
+
+_log = structlog.get_logger(__name__)
+
+_MAX_BODY = 64 * 1024 * 1024
+"""Bytes: a statement of some ten thousand Tasks."""
+
+
+def application(
+    operations: Iterable[Operation], guard: Guard, metrics: Metrics, *, document_access: Access, metrics_access: Access
+) -> web.Application:
+    """An application that serves ``operations``, their OpenAPI document and ``metrics``."""
+
+    async def exposition(_request: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def openapi(_request: web.Request) -> web.Response:
+        return web.Response(body=described, content_type="application/json")
+
+    table = (
+        *operations,
+        Operation(
+            method="GET",
+            path="/metrics",
+            handler=exposition,
+            access=metrics_access,
+            summary="Counts for a monitoring system",
+            answers={200: str},
+        ),
+        Operation(
+            method="GET",
+            path="/openapi.json",
+            handler=openapi,
+            access=document_access,
+            summary="This document",
+            answers={200: dict[str, Any]},
+        ),
+    )
+    described = msgspec.json.encode(document(table))
+    app = web.Application(middlewares=[_counted(metrics), _errors, guard.middleware], client_max_size=_MAX_BODY)
+    mount(table, app.router, guard)
+    return app
+
+
+def _counted(metrics: Metrics) -> Middleware:
+    @web.middleware
+    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        metrics.answered(answer.status)
+        return answer
+
+    return counted
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RequestError as error:
+        return error_response(error.status, error.name, str(error))
+    except web.HTTPException as error:
+        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return error_response(error.status, error.reason.replace(" ", ""), error.reason, **allowed)
+    except Exception:
+        _log.exception("a request failed", method=request.method, path=request.path)
+        return error_response(500, "InternalError", "see the supernode's log")

@@ -1,0 +1,118 @@
+"""The OpenAPI 3.1 document, made from the table of operations and the types of their bodies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from pantala_protocol import __version__
+from pantala_supernode.http.access import ANYBODY
+from pantala_supernode.http.operations import Operation, Problem
+
+_PARAMETER = re.compile(r"{(\w+)}")
+_REFERENCE = "#/components/schemas/{name}"
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """All operations, with every status that they can answer."""
+    listed = list(operations)
+    kinds = _kinds(listed)
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    known = dict(zip(map(repr, kinds), schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for operation in listed:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, known)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Pantala's supernode",
+            "version": __version__,
+            "description": "The native API below /api/v1, and Dragonfly's REST API, at the root and below /api/v1.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "audience pantala"}},
+        },
+    }
+
+
+def _kinds(operations: Iterable[Operation]) -> list[Any]:
+    kinds: dict[str, Any] = {repr(Problem): Problem}
+    for operation in operations:
+        for kind in (operation.body, *operation.answers.values()):
+            if kind is not None and kind is not str:
+                kinds[repr(kind)] = kind
+    return list(kinds.values())
+
+
+def _operation(operation: Operation, known: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "operationId": f"{operation.method.lower()}{re.sub(r'[^A-Za-z0-9]+', '-', operation.path).rstrip('-')}",
+        "summary": operation.summary,
+        "description": f"Who may: {operation.access.value}.",
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "responses": {str(status): _answer(status, kind, known) for status, kind in _answers(operation).items()},
+        "security": [] if operation.access in ANYBODY else [{"token": []}],
+    }
+    if operation.body is not None:
+        content = {"application/json": {"schema": known[repr(operation.body)]}}
+        made["requestBody"] = {"required": True, "content": content}
+    return made
+
+
+def _answers(operation: Operation) -> dict[int, Any]:
+    """The operation's own answers, and those that are the same for all."""
+    answers = dict(operation.answers)
+    if operation.body is not None or operation.query is not None:
+        answers.setdefault(400, Problem)
+    if operation.body is not None:
+        answers.setdefault(413, Problem)
+    if operation.access not in ANYBODY:
+        answers |= {401: Problem, 403: Problem}
+    return dict(sorted(answers.items()))
+
+
+def _answer(status: int, kind: Any, known: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if kind is str:
+        answer["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    elif kind is not None:
+        answer["content"] = {"application/json": {"schema": known[repr(kind)]}}
+    return answer
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^{}/]+$"}}
+        for name in _PARAMETER.findall(operation.path)
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if operation.query is None:
+        return []
+    (reference,), components = msgspec.json.schema_components([operation.query], ref_template="{name}")
+    schema = components[reference["$ref"]]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": _plain(part, components),
+        }
+        for name, part in schema["properties"].items()
+    ]
+
+
+def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's schema without references."""
+    if "$ref" in part:
+        rest = {name: value for name, value in part.items() if name != "$ref"}
+        return _plain(components[part["$ref"]], components) | rest
+    return part

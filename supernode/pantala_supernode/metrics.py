@@ -1,0 +1,164 @@
+"""What a monitoring system is told of one supernode. Labels come from closed lists: never a URL, an address or an ID.
+
+Most is read from the managers when it is asked for, so that counting costs the work nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pantala_protocol.statement import CDNStatus
+from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.dfget_task import DfgetTaskStatus
+from pantala_supernode.managers import Managers
+from pantala_supernode.progress import ProgressManager
+from pantala_supernode.scheduler import Chance, PieceInfo, Policy, SchedulerManager
+from pantala_supernode.task import TaskManager
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1)
+"""Bounds of the scheduling histogram: one decision takes some tens of microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How to read what is not the managers' to tell."""
+
+    held_exchanges: Callable[[], int]
+    """Peers and clients that wait for something to be told."""
+    queued_fetches: Callable[[], int]
+    """Copies that wait for their turn to be fetched."""
+    uploads: Callable[[], int]
+    """Pieces being sent."""
+    bytes_sent: Callable[[], int]
+    """Bytes of pieces sent since the start, also those that were of no use."""
+    evictions: Callable[[], int]
+    """Copies removed from the volume since the start."""
+
+
+class TimedScheduler(SchedulerManager):
+    """A scheduler that tells ``observe`` how many seconds each decision took, by ``stopwatch``."""
+
+    def __init__(
+        self,
+        progress: ProgressManager,
+        *,
+        policy: Policy,
+        chance: Chance,
+        can_serve: Callable[[str], bool],
+        observe: Callable[[float], None],
+        stopwatch: Callable[[], float],
+    ) -> None:
+        super().__init__(progress, policy=policy, chance=chance, can_serve=can_serve)
+        self._observe = observe
+        self._stopwatch = stopwatch
+
+    def schedule(self, task_id: str, client: str, *, room: int, now: float) -> list[PieceInfo]:
+        """Decide, and tell how long that took."""
+        begun = self._stopwatch()
+        decided = super().schedule(task_id, client, room=room, now=now)
+        self._observe(self._stopwatch() - begun)
+        return decided
+
+
+class Metrics:
+    """One supernode's metrics, in a registry of their own."""
+
+    def __init__(self, tasks: TaskManager) -> None:
+        self._registry = CollectorRegistry()
+        self._tasks = tasks
+        self._copies: dict[str, Copy] = {}
+        self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that were begun.", registry=self._registry)
+        self.scheduling = Histogram(
+            "pantala_scheduling_seconds",
+            "Time to decide which pieces one client gets.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self._registry)
+        self._origin_bytes = Counter(
+            "pantala_origin_bytes", "Bytes of body read from origins.", registry=self._registry
+        )
+        self._failures = Counter(
+            "pantala_fetch_failures", "Failures to fetch from an origin.", ["reason"], registry=self._registry
+        )
+
+    def watch(self, managers: Managers, gauges: Gauges) -> None:
+        """Read ``managers`` and ``gauges`` whenever metrics are asked for."""
+        self._registry.register(_Snapshot(managers, gauges))
+
+    def answered(self, status: int) -> None:
+        """The API answered."""
+        self._answers.labels(str(status)).inc()
+
+    def copy_changed(self, task_id: str) -> None:
+        """There is news of a task's copy."""
+        task, before = self._tasks.get(task_id), self._copies.pop(task_id, None)
+        if task is None:
+            return
+        copy = self._copies[task_id] = task.copy
+        known = before.origin_bytes if before is not None else 0
+        self._origin_bytes.inc(max(0, copy.origin_bytes - known))
+        if copy.failure is not None and (before is None or copy.failure is not before.failure):
+            self._failures.labels(copy.failure.reason).inc()
+
+    def render(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Snapshot(Collector):
+    """What is true now."""
+
+    def __init__(self, managers: Managers, gauges: Gauges) -> None:
+        self._managers = managers
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        managers, gauges = self._managers, self._gauges
+        yield _by(
+            "pantala_tasks",
+            "Tasks by their copy's status.",
+            "cdn_status",
+            CDNStatus,
+            (task.copy.status for task in managers.tasks),
+        )
+        yield _by(
+            "pantala_dfget_tasks",
+            "Downloads by status.",
+            "status",
+            DfgetTaskStatus,
+            (download.status for download in managers.dfget_tasks),
+        )
+        yield _by(
+            "pantala_peers",
+            "Peers by whether they are connected.",
+            "connected",
+            ("true", "false"),
+            (str(peer.connected).lower() for peer in managers.peers),
+        )
+        served = CounterMetricFamily("pantala_served_bytes", "Bytes that clients took and verified.", labels=["by"])
+        served.add_metric(["supernode"], managers.progress.supernode_bytes)
+        served.add_metric(["peer"], managers.progress.peer_bytes)
+        yield served
+        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", gauges.held_exchanges())
+        yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", gauges.queued_fetches())
+        yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", gauges.uploads())
+        yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", gauges.bytes_sent())
+        yield CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", gauges.evictions())
+
+
+def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:
+    """How many of each; also of those of which there is none."""
+    tally, family = Tally(found), GaugeMetricFamily(name, text, labels=[label])
+    for value in known:
+        family.add_metric([str(value)], tally[value])
+    return family
