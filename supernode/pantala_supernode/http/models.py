@@ -40,6 +40,10 @@ class PeerCreateRequest(msgspec.Struct, frozen=True):
     """Where it serves pieces; 0: it does not."""
     version: Short = ""
 
+    def __post_init__(self) -> None:
+        if not self.host_name.isprintable():  # a pattern's end lets a line's end pass
+            raise ValueError("hostName must be one line")
+
 
 class PeerCreateResponse(msgspec.Struct, frozen=True):
     """The new peer's ID."""

@@ -80,7 +80,7 @@ def task_info(task: Task) -> TaskInfo:
         piece_size=Wrapping(copy.piece_size).wire_size if copy.piece_size else 0,
         piece_total=copy.total or 0,
         cdn_status=copy.status,
-        raw_url=RedactedURL(wanted.url) if wanted is not None else "",
+        raw_url=str(RedactedURL(wanted.url)) if wanted is not None else "",
     )
 
 

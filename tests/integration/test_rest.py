@@ -1,0 +1,400 @@
+"""Dragonfly's REST API over real sockets: its answers, a download by hand, and what goes with what is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from openapi_spec_validator import validate
+
+from pantala_protocol import task_id
+from pantala_protocol.statement import Statement, WantedTask
+from pantala_supernode.app import App, build
+from pantala_supernode.http.access import Access
+from pantala_supernode.settings import Listen, Settings
+from testbed.origin import Behaviour, Generated, Origin
+
+P = 128 * 1024
+"""The piece size of small files."""
+WIRE = P + 5
+
+
+class Stage:
+    """One supernode, one origin, and who speaks with them."""
+
+    def __init__(self, app: App, origin: Origin, http: aiohttp.ClientSession) -> None:
+        self.app = app
+        self.origin = origin
+        self.http = http
+
+    async def call(self, method: str, path: str, /, **body: Any) -> tuple[int, Any]:
+        async with self.http.request(method, path, json=body or None) as answer:
+            text = await answer.text()
+            if answer.status == 204 or not text:
+                return answer.status, None
+            is_json = answer.content_type == "application/json"
+            return answer.status, await answer.json() if is_json else text
+
+    def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
+        body = Generated(size, seed=size)
+        self.origin.serve(path, body, always=Behaviour(**behaviour))
+        return body.read(0, size)
+
+    async def peer(self, port: int = 15001) -> str:
+        status, answer = await self.call(
+            "POST", "/peers", IP="127.0.0.1", hostName="host-1", port=port, version="0.3.1"
+        )
+        assert 201 == status, answer
+        return str(answer["ID"])
+
+    async def task(self, cid: str = "c1", path: str = "/f", **more: Any) -> str:
+        status, answer = await self.call("POST", "/tasks", cID=cid, rawURL=self.origin.url(path), path="/p/f", **more)
+        assert 201 == status, answer
+        return str(answer["ID"])
+
+    async def until(self, path: str, wanted: Callable[[Any], bool]) -> Any:
+        deadline = time.monotonic() + 10
+        while True:
+            _, answer = await self.call("GET", path)
+            if wanted(answer):
+                return answer
+            assert time.monotonic() < deadline, answer
+            await asyncio.sleep(0.02)
+
+    async def state(self, *wanted: WantedTask, revision: int) -> None:
+        self.app.supernode.state(Statement(revision, wanted))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Settings:
+    return Settings(
+        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "data",
+        advertise="127.0.0.1",
+        no_auth=True,
+        grace=0.1,
+        cache_seconds=3600.0,
+    )
+
+
+@pytest.fixture
+async def stage(settings: Settings) -> AsyncIterator[Stage]:
+    async with (
+        Origin() as origin,
+        build(settings).serving() as app,
+        aiohttp.ClientSession(f"http://127.0.0.1:{settings.listen.port}") as http,
+    ):
+        yield Stage(app, origin, http)
+
+
+async def test_the_supernode_answers_and_says_which_it_is(stage: Stage) -> None:
+    assert (200, "OK") == await stage.call("GET", "/_ping")
+    assert (200, {"Version": "0.1.0"}) == await stage.call("GET", "/version")
+
+
+async def test_the_document_is_valid_and_names_every_route(stage: Stage) -> None:
+    _, document = await stage.call("GET", "/openapi.json")
+    validate(document)
+    documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    mounted = {
+        (route.method, info.get("path") or info["formatter"])
+        for route in stage.app.api.router.routes()
+        for info in [route.get_info()]
+    }
+    aliases = {(method, f"/api/v1{path}") for method, path in documented}
+    assert documented <= mounted
+    assert mounted <= documented | aliases
+
+
+# Peers
+
+
+async def test_a_peer_is_registered_told_listed_and_forgotten(stage: Stage) -> None:
+    first, second = await stage.peer(), await stage.peer()
+    assert first != second
+    shown = {"ID": first, "IP": "127.0.0.1", "hostName": "host-1", "port": 15001, "version": "0.3.1"}
+    assert (200, shown) == await stage.call("GET", f"/peers/{first}")
+    _, listed = await stage.call("GET", "/peers?pageSize=1&pageNum=1")
+    assert [second] == [peer["ID"] for peer in listed]
+    assert (204, None) == await stage.call("DELETE", f"/peers/{first}")
+    assert 404 == (await stage.call("DELETE", f"/peers/{first}"))[0]
+    assert 404 == (await stage.call("GET", f"/peers/{first}"))[0]
+
+
+async def test_keys_are_matched_in_any_case_and_numbers_may_be_text(stage: Stage) -> None:
+    status, _ = await stage.call("POST", "/api/v1/peers", ip="::1", HOSTNAME="a", Port="15001")
+    assert 201 == status
+    _, (peer,) = await stage.call("GET", "/peers?PAGESIZE=0&sortkey=port,ID")
+    assert ("::1", 15001) == (peer["IP"], peer["port"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"IP": "1.2.3"},
+        {"IP": ""},
+        {"hostName": ""},
+        {"hostName": "a b"},
+        {"hostName": "a\n"},
+        {"port": -1},
+        {"port": 65536},
+    ],
+    ids=str,
+)
+async def test_a_peer_that_cannot_be_is_refused(stage: Stage, wrong: dict[str, Any]) -> None:
+    status, answer = await stage.call("POST", "/peers", **({"IP": "127.0.0.1", "hostName": "a", "port": 1} | wrong))
+    assert (400, 400) == (status, answer["code"])
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "pageSize=-1", "pageSize=x", "pageSize=1&pageNum=-1", "pageSize=1&sortDirect=up", "pageSize=1&sortKey=x"],
+)
+async def test_a_page_that_cannot_be_is_refused(stage: Stage, query: str) -> None:
+    assert 400 == (await stage.call("GET", f"/peers?{query}"))[0]
+
+
+# Tasks and pieces
+
+
+async def test_a_file_is_downloaded_piece_by_piece(stage: Stage) -> None:
+    content = stage.serve(5 * P + 7)
+    peer = await stage.peer()
+    name = await stage.task(peerID=peer)
+    assert task_id.compute(stage.origin.url("/f")) == name
+    found = bytearray(len(content))
+    for _ in range(20):
+        _, pieces = await stage.call("GET", f"/tasks/{name}/pieces?clientID=c1&num=2")
+        assert len(pieces) <= 2
+        for piece in pieces:
+            start = int(piece["pieceRange"].partition("-")[0]) // WIRE * P
+            url = f"http://{piece['peerIP']}:{piece['peerPort']}{piece['path']}"
+            async with stage.http.get(url, headers={"Range": f"bytes={piece['pieceRange']}"}) as answer:
+                data = await answer.read()
+            assert piece["pieceMD5"].partition(":")[0] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+            found[start : start + len(data) - 5] = data[4:-1]
+            update = {"srcCid": "c1", "dstCid": piece["cID"], "status": "RUNNING", "result": "SUCCESS"}
+            for _ in range(2):
+                answered = await stage.call("PUT", f"/tasks/{name}/pieces/{piece['pieceRange']}", **update)
+                assert (200, None) == answered
+    assert content == bytes(found)
+    assert (200, None) == await stage.call("PUT", f"/tasks/{name}", peerID=peer)
+    _, shown = await stage.call("GET", f"/tasks/{name}")
+    assert (len(content), 6, WIRE, "SUCCESS") == tuple(
+        shown[key] for key in ("fileLength", "pieceTotal", "pieceSize", "cdnStatus")
+    )
+    assert len(content) == stage.origin.body_bytes("/f")
+
+
+async def test_a_client_is_sent_to_one_that_has_the_piece_but_not_to_one_that_cannot_serve_it(stage: Stage) -> None:
+    stage.serve(P)
+    name = await stage.task("c1", peerID=await stage.peer())
+    await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
+    path, update = f"/tasks/{name}/pieces/0-{WIRE - 1}", {"srcCid": "c1", "status": "RUNNING"}
+    assert 200 == (await stage.call("PUT", path, **update, result="SEMISUC"))[0]
+    assert name == await stage.task("c2")
+    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    assert piece["cID"].startswith("cdnnode:")
+    assert 200 == (await stage.call("PUT", path, srcCid="c2", status="RUNNING", result="FAILED"))[0]
+    assert 200 == (await stage.call("PUT", path, **update, result="SUCCESS"))[0]
+    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    assert f"dfget:c1~{name}" == piece["cID"]
+    assert ("127.0.0.1", 15001, "/p/f") == (piece["peerIP"], piece["peerPort"], piece["path"])
+
+
+@pytest.mark.parametrize(
+    ("text", "update", "expected"),
+    [
+        ("0-45565", {}, 400),
+        ("x", {}, 400),
+        (f"0-{WIRE - 1}", {"result": "INVALID"}, 400),
+        (f"0-{WIRE - 1}", {"status": "PAUSED"}, 400),
+        (f"{9 * WIRE}-{10 * WIRE - 1}", {}, 404),
+        (f"0-{WIRE - 1}", {"srcCid": "stranger"}, 404),
+        (f"0-{WIRE - 1}", {"status": "STARTED"}, 200),
+        (f"0-{WIRE - 1}", {"status": "FINISHED"}, 200),
+        (f"0-{WIRE - 1}", {"status": "FINISHED", "result": "FAILED"}, 200),
+    ],
+)
+async def test_a_report_that_cannot_be_is_refused(
+    stage: Stage, text: str, update: dict[str, str], expected: int
+) -> None:
+    stage.serve(P)
+    name = await stage.task()
+    report = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"} | update
+    assert expected == (await stage.call("PUT", f"/tasks/{name}/pieces/{text}", **report))[0]
+
+
+async def test_what_nobody_knows_is_not_found(stage: Stage) -> None:
+    stage.serve(P)
+    name, peer = await stage.task(), await stage.peer()
+    for method, path, body in (
+        ("GET", "/tasks/unknown", {}),
+        ("DELETE", "/tasks/unknown", {}),
+        ("PUT", "/tasks/unknown", {"peerID": peer}),
+        ("PUT", f"/tasks/{name}", {"peerID": peer}),
+        ("PUT", f"/tasks/{name}", {"peerID": "unknown"}),
+        ("GET", "/tasks/unknown/pieces?clientID=c1", {}),
+        ("GET", f"/tasks/{name}/pieces?clientID=stranger", {}),
+        ("GET", "/preheats/unknown", {}),
+        ("DELETE", "/preheats/unknown", {}),
+        ("POST", "/tasks", {"cID": "c", "rawURL": "http://127.0.0.1/f", "peerID": "unknown"}),
+    ):
+        status, answer = await stage.call(method, path, **body)
+        assert (404, True) == (status, bool(answer["message"])), (method, path)
+
+
+async def test_a_client_without_a_name_and_a_url_of_no_use_are_refused(stage: Stage) -> None:
+    assert 400 == (await stage.call("GET", f"/tasks/{await self_made(stage)}/pieces?clientID="))[0]
+    assert 400 == (await stage.call("POST", "/tasks", cID="", rawURL=stage.origin.url("/f")))[0]
+    assert 400 == (await stage.call("POST", "/tasks", cID="c", rawURL="ftp://origin/f"))[0]
+    stage.origin.serve("/gone", Generated(1), always=Behaviour(status=404))
+    status, answer = await stage.call("POST", "/tasks", cID="c", rawURL=stage.origin.url("/gone"))
+    assert (400, 607) == (status, answer["code"])
+
+
+async def self_made(stage: Stage) -> str:
+    stage.serve(P)
+    return await stage.task()
+
+
+# Deletion
+
+
+async def test_with_a_task_go_its_downloads_its_progress_and_if_wished_its_copy(
+    stage: Stage, settings: Settings
+) -> None:
+    stage.serve(P)
+    for full in (False, True):
+        name = await stage.task()
+        await stage.until(f"/tasks/{name}", lambda task: task["cdnStatus"] == "SUCCESS")
+        assert 204 == (await stage.call("DELETE", f"/tasks/{name}?full={full}".lower()))[0]
+        assert 404 == (await stage.call("GET", f"/tasks/{name}"))[0]
+        assert 404 == (await stage.call("GET", f"/tasks/{name}/pieces?clientID=c1"))[0]
+        _, peers = await stage.call("GET", "/peers?pageSize=0")
+        assert [] == peers
+        await asyncio.sleep(0.2)
+        assert full == (not list(settings.data.rglob("journal")))
+    assert P == stage.origin.body_bytes("/f")
+
+
+async def test_a_task_that_a_resource_wants_is_not_deleted(stage: Stage) -> None:
+    stage.serve(P)
+    name = task_id.compute(stage.origin.url("/f"))
+    await stage.state(WantedTask("u", "ns/mine", name, stage.origin.url("/f")), revision=1)
+    status, answer = await stage.call("DELETE", f"/tasks/{name}")
+    assert (409, True) == (status, "ns/mine" in answer["message"])
+    assert 200 == (await stage.call("GET", f"/tasks/{name}"))[0]
+
+
+async def test_with_a_peer_go_its_downloads_and_nobody_is_sent_to_it(stage: Stage) -> None:
+    stage.serve(P)
+    peer = await stage.peer()
+    name = await stage.task("c1", peerID=peer)
+    await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
+    update = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"}
+    assert 200 == (await stage.call("PUT", f"/tasks/{name}/pieces/0-{WIRE - 1}", **update))[0]
+    assert 204 == (await stage.call("DELETE", f"/peers/{peer}"))[0]
+    assert 404 == (await stage.call("GET", f"/tasks/{name}/pieces?clientID=c1"))[0]
+    await stage.task("c2")
+    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    assert piece["cID"].startswith("cdnnode:")
+    assert 204 == (await stage.call("DELETE", f"/peers/dfget:c2~{name}"))[0]
+
+
+async def test_a_nodes_peer_that_is_there_is_not_deleted(stage: Stage) -> None:
+    sync = {"peer": "node1", "boot": "b", "seq": 1, "port": 65002, "inventory": {}}
+    assert 200 == (await stage.call("POST", "/api/v1/sync", **sync))[0]
+    assert 409 == (await stage.call("DELETE", "/peers/node1"))[0]
+    await asyncio.sleep(4.5)  # it is away by now
+    assert 204 == (await stage.call("DELETE", "/peers/node1"))[0]
+    assert 404 == (await stage.call("GET", "/peers/node1"))[0]
+
+
+# Preheats
+
+
+async def test_a_preheated_file_is_there_before_anybody_asks(stage: Stage) -> None:
+    stage.serve(3 * P)
+    url = stage.origin.url("/f")
+    status, answer = await stage.call("POST", "/preheats", type="file", url=url)
+    assert (200, task_id.compute(url)) == (status, answer["ID"])
+    ended = await stage.until(f"/preheats/{answer['ID']}", lambda preheat: "finishTime" in preheat)
+    assert "SUCCESS" == ended["status"]
+    assert (200, [ended]) == await stage.call("GET", "/preheats")
+    assert 409 == (await stage.call("POST", "/preheats", type="file", url=url))[0]
+    await stage.task()
+    assert 1 == len(stage.origin.requests("/f"))
+    assert (200, None) == await stage.call("DELETE", f"/preheats/{answer['ID']}")
+    assert 404 == (await stage.call("GET", f"/preheats/{answer['ID']}"))[0]
+
+
+async def test_a_preheat_that_fails_says_why_and_may_be_tried_again(stage: Stage) -> None:
+    stage.serve(P, status=404)
+    body = {"type": "file", "url": stage.origin.url("/f")}
+    _, answer = await stage.call("POST", "/preheats", **body)
+    failed = await stage.until(f"/preheats/{answer['ID']}", lambda preheat: preheat["status"] == "FAILED")
+    assert failed["errorMsg"]
+    stage.serve(P)
+    assert 200 == (await stage.call("POST", "/preheats", **body))[0]
+    await stage.until(f"/preheats/{answer['ID']}", lambda preheat: preheat["status"] == "SUCCESS")
+
+
+async def test_images_are_refused_with_what_to_do(stage: Stage) -> None:
+    status, answer = await stage.call("POST", "/preheats", type="image", url="http://registry/v2/a/manifests/b")
+    assert (400, True) == (status, "layers" in answer["message"])
+    assert 400 == (await stage.call("POST", "/preheats", type="tape", url="http://origin/f"))[0]
+
+
+# Metrics
+
+
+def sample(text: str, name: str) -> float:
+    return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+async def test_metrics_count_what_happened_and_name_nobody(stage: Stage) -> None:
+    stage.serve(3 * P)
+    stage.origin.serve("/gone", Generated(1), always=Behaviour(status=404))
+    name = await stage.task()
+    await stage.until(f"/tasks/{name}", lambda task: task["cdnStatus"] == "SUCCESS")
+    await stage.call("POST", "/tasks", cID="c", rawURL=stage.origin.url("/gone"))
+    (piece, *_) = await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
+    update = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"}
+    await stage.call("PUT", f"/tasks/{name}/pieces/{piece['pieceRange']}", **update)
+    _, text = await stage.call("GET", "/metrics")
+    assert 1 == sample(text, 'pantala_tasks{cdn_status="SUCCESS"}')
+    assert 3 * P == sample(text, "pantala_origin_bytes_total")
+    assert P == sample(text, 'pantala_served_bytes_total{by="supernode"}')
+    assert 0 == sample(text, 'pantala_served_bytes_total{by="peer"}')
+    assert 1 == sample(text, 'pantala_fetch_failures_total{reason="SourceNotFound"}')
+    assert 0 < sample(text, "pantala_scheduling_seconds_count")
+    assert 1 <= sample(text, 'pantala_http_answers_total{status="201"}')
+    for private in (name, "127.0.0.1", "c1"):
+        assert private not in text
+
+
+@pytest.mark.parametrize(("opened", "expected"), [(False, Access.OPERATOR), (True, Access.METRICS)])
+async def test_metrics_are_the_operators_unless_they_are_opened(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], opened: bool, expected: Access
+) -> None:
+    settings = Settings(
+        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path,
+        advertise="127.0.0.1",
+        metrics_open=opened,
+        api_server="http://127.0.0.1:9",
+    )
+    async with build(settings).serving(), aiohttp.ClientSession(f"http://127.0.0.1:{settings.listen.port}") as http:
+        async with http.get("/metrics") as answer:
+            assert (200 if opened else 401) == answer.status
+        async with http.get("/peers?pageSize=0") as answer:
+            assert 401 == answer.status
