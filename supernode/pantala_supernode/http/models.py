@@ -18,7 +18,7 @@ from pantala_supernode.visitors import PieceResult, PieceStatus
 T = TypeVar("T", bound=msgspec.Struct)
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Address = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]{2,45}$")]
+Address = Annotated[str, Meta(extra_json_schema={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})]
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
 Short = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=8192)]

@@ -1,0 +1,120 @@
+"""The running API against its own document: whatever is asked, no crash and no answer that is not documented."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import APIOperation, Case, GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
+"""No operation documents a 500, so that one is undocumented, too."""
+
+
+def fetched(url: str, body: dict[str, Any] | None = None) -> Any:
+    """What a GET, or a POST of ``body``, is answered."""
+    with urllib.request.urlopen(url, json.dumps(body).encode() if body else None, timeout=5) as answer:
+        return json.load(answer)
+
+
+@contextlib.contextmanager
+def supernode(folder: Path, port: int, piece_port: int) -> Iterator[str]:
+    """A supernode of its own process, so that it answers while examples are made."""
+    flags = ["--no-auth", "--dragonfly", "--metrics-open", "--data", str(folder / "data")]
+    listen = ["--listen", f"127.0.0.1:{port}", "--piece-listen", f"127.0.0.1:{piece_port}"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "pantala_supernode", *flags, *listen], stderr=log)
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 20
+    try:
+        while True:
+            with contextlib.suppress(urllib.error.URLError):
+                fetched(f"{url}/readyz")
+                break
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield url
+        assert process.poll() is None, (folder / "log").read_text()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+    assert 0 == process.returncode
+
+
+@contextlib.contextmanager
+def origin(folder: Path) -> Iterator[str]:
+    """The URL of one file."""
+    folder.mkdir()
+    (folder / "f").write_bytes(b"file" * 50_000)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/f"
+        server.shutdown()
+        thread.join()
+
+
+def known(url: str, file: str) -> dict[str, list[str]]:
+    """IDs of a task, a peer and a preheat that there are, by the first part of their paths."""
+    peer = fetched(f"{url}/peers", {"IP": "127.0.0.1", "hostName": "host", "port": 15001})["ID"]
+    task = fetched(f"{url}/tasks", {"cID": "c1", "rawURL": file, "path": "/f", "peerID": peer})["ID"]
+    preheat = fetched(f"{url}/preheats", {"type": "file", "url": file, "identifier": "another"})["ID"]
+    return {"peers": [peer], "tasks": [task], "preheats": [preheat]}
+
+
+def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, there: list[str]) -> None:
+    """Ask an operation for what its document allows and for what it does not, half the time of what there is."""
+
+    @given(case=st.one_of(operation.as_strategy(mode) for mode in GenerationMode), pick=st.booleans())
+    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def ask(case: Case, pick: bool) -> None:
+        if pick and there and "id" in case.path_parameters:
+            case.path_parameters["id"] = there[0]
+        case.call_and_validate(base_url=url, checks=CHECKS, timeout=20)
+
+    ask()
+
+
+@pytest.mark.timeout(180)
+def test_whatever_is_asked_is_answered_as_documented(tmp_path: Path, unused_tcp_port_factory: Any) -> None:
+    ports = unused_tcp_port_factory(), unused_tcp_port_factory()
+    with origin(tmp_path / "origin") as file, supernode(tmp_path, *ports) as url:
+        document = schemathesis.openapi.from_dict(fetched(f"{url}/openapi.json"))
+        operations = [result.ok() for result in document.get_all_operations()]
+        assert len(operations) > 20
+        ids = known(url, file)
+        for operation in sorted(operations, key=lambda operation: operation.method == "delete"):
+            fuzz(operation, url, ids.get(operation.path.split("/")[1], []))
+        statuses = metric(url, "pantala_http_answers_total")
+    assert {"200", "201", "204", "400", "404"} <= statuses
+    assert not {status for status in statuses if status.startswith("5")}
+    assert "a request failed" not in (tmp_path / "log").read_text()
+    assert {"data", "log", "origin"} == {path.name for path in tmp_path.iterdir()}
+
+
+def metric(url: str, name: str) -> set[str]:
+    """The values of a metric's one label."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        return set(re.findall(name + r'{\w+="(\w+)"}', answer.read().decode()))
