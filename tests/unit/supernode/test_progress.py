@@ -1,0 +1,185 @@
+"""Who has which piece: the books after every report, also after one that makes no sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pantala_supernode.errors import EmptyValueError, NotFoundError
+from pantala_supernode.progress import ProgressManager
+from pantala_supernode.swarm import SUPERNODE
+
+
+def ten(_piece: int) -> int:
+    return 10
+
+
+@pytest.fixture
+def progress() -> ProgressManager:
+    manager = ProgressManager()
+    swarm = manager.init_task("t")
+    swarm.cached = 0b1111
+    manager.init_progress("t", "a")
+    manager.init_progress("t", "b", 0b0011)
+    return manager
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda progress: progress.init_progress("x", "a"),
+        lambda progress: progress.pieces_by_cid("x", "a"),
+        lambda progress: progress.pieces_by_cid("t", "x"),
+        lambda progress: list(progress.peers_by_piece("x", 0)),
+        lambda progress: list(progress.peers_by_task("x")),
+        lambda progress: progress.give("t", "x", 0, "b"),
+        lambda progress: progress.succeed("x", "a", 1, ten),
+        lambda progress: progress.succeed("t", "x", 1, ten),
+        lambda progress: progress.fail("t", "x", 0, blame=True),
+        lambda progress: progress.lose("t", "x", 1),
+        lambda progress: progress.forget_client("x", "a"),
+    ],
+)
+def test_an_unknown_task_or_client_is_an_error(
+    progress: ProgressManager, ask: Callable[[ProgressManager], Any]
+) -> None:
+    with pytest.raises(NotFoundError):
+        ask(progress)
+    assert 0b0011 == progress.pieces_by_cid("t", "b")
+
+
+def test_a_client_without_a_name_takes_no_part(progress: ProgressManager) -> None:
+    with pytest.raises(EmptyValueError):
+        progress.init_progress("t", "")
+
+
+def test_it_is_known_who_takes_part_and_who_has_a_piece(progress: ProgressManager) -> None:
+    assert ["a", "b"] == list(progress.peers_by_task("t"))
+    assert ["b"] == list(progress.peers_by_piece("t", 1))
+    assert [] == list(progress.peers_by_piece("t", 2))
+    assert (frozenset({"t"}), frozenset()) == (progress.tasks_of("a"), progress.tasks_of("x"))
+
+
+def test_a_success_counts_once_and_frees_the_provider(progress: ProgressManager) -> None:
+    progress.give("t", "a", 0, "b")
+    progress.give("t", "a", 2, SUPERNODE)
+    assert ["b", SUPERNODE] == progress.succeed("t", "a", 0b0101, ten)
+    assert [] == progress.succeed("t", "a", 0b0101, ten)
+    swarm, service = progress.tasks["t"], progress.service["b"]
+    assert (0b0101, 2, 1) == (progress.pieces_by_cid("t", "a"), swarm.copies(0), swarm.copies(2))
+    assert (0, 1, 10, 10) == (service.booked, service.succeeded, swarm.peer_bytes, swarm.supernode_bytes)
+    progress.delete_task("t")
+    assert (10, 10) == (progress.peer_bytes, progress.supernode_bytes)
+
+
+def test_a_piece_that_was_not_given_counts_as_held_and_not_as_served(progress: ProgressManager) -> None:
+    assert [] == progress.succeed("t", "a", 0b1000, ten)
+    assert (0b1000, 0) == (progress.pieces_by_cid("t", "a"), progress.supernode_bytes)
+
+
+def test_semi_success_makes_no_provider_until_the_piece_can_be_served(progress: ProgressManager) -> None:
+    client = progress.tasks["t"].clients["a"]
+    progress.succeed("t", "a", 0b0001, ten, serves=False)
+    assert (0b0001, 0) == (client.have, client.served)
+    progress.succeed("t", "a", 0b0001, ten)
+    assert (0b0001, 0b0001) == (client.have, client.served)
+    progress.succeed("t", "a", 0b0001, ten, serves=False)
+    assert 0b0001 == client.served
+
+
+def test_failures_count_against_the_provider_until_a_success(progress: ProgressManager) -> None:
+    service = progress.service["b"]
+    for corrupt in (False, True):
+        progress.give("t", "a", 0, "b")
+        assert "b" == progress.fail("t", "a", 0, blame=True, corrupt=corrupt)
+    assert progress.fail("t", "a", 0, blame=True) is None
+    assert (2, 2, {"a"}, 0) == (service.failed, service.streak, service.accusers, service.booked)
+    progress.give("t", "a", 1, "b")
+    progress.succeed("t", "a", 0b0010, ten)
+    assert (2, 0, set()) == (service.failed, service.streak, service.accusers)
+
+
+def test_a_failure_of_the_clients_own_blames_nobody(progress: ProgressManager) -> None:
+    progress.give("t", "a", 0, "b")
+    assert "b" == progress.fail("t", "a", 0, blame=False, corrupt=True)
+    assert (0, set()) == (progress.service["b"].failed, progress.service["b"].accusers)
+
+
+def test_a_client_that_registers_again_begins_anew(progress: ProgressManager) -> None:
+    progress.give("t", "a", 0, "b")
+    progress.succeed("t", "a", 0b1000, ten)
+    progress.init_progress("t", "a", 0b0100)
+    client = progress.tasks["t"].clients["a"]
+    assert (0b0100, {}, 0) == (client.have, client.given, progress.service["b"].booked)
+    assert ["b", "a"] == list(progress.peers_by_task("t"))
+
+
+def test_what_a_client_lost_is_not_its_any_more(progress: ProgressManager) -> None:
+    progress.lose("t", "b", 0b0110)
+    assert (0b0001, 0) == (progress.pieces_by_cid("t", "b"), progress.tasks["t"].copies(1))
+
+
+def test_a_released_client_frees_what_it_was_given_and_keeps_what_it_has(progress: ProgressManager) -> None:
+    progress.give("t", "a", 0, "b")
+    assert ["t"] == progress.release("a")
+    assert [] == progress.release("a")
+    assert [] == progress.release("x")
+    assert (0, 0b0011) == (progress.service["b"].booked, progress.pieces_by_cid("t", "b"))
+
+
+def test_with_a_peer_go_its_part_and_its_service(progress: ProgressManager) -> None:
+    progress.give("t", "a", 0, "b")
+    for _ in range(2):
+        progress.forget_peer("b")
+        assert ["a"] == list(progress.peers_by_task("t"))
+        assert "b" not in progress.service
+    assert "b" == progress.fail("t", "a", 0, blame=False)
+    progress.forget_client("t", "b")
+
+
+def test_with_a_task_go_all_parts_and_bookings(progress: ProgressManager) -> None:
+    progress.give("t", "a", 0, "b")
+    for _ in range(2):
+        progress.delete_task("t")
+    assert (frozenset(), frozenset()) == (progress.tasks_of("a"), progress.tasks_of("b"))
+    assert 0 == progress.service["b"].booked
+
+
+def test_new_content_takes_everybody_out_of_the_swarm(progress: ProgressManager) -> None:
+    progress.give("t", "a", 0, SUPERNODE)
+    progress.restart_task("t")
+    progress.restart_task("new")
+    assert ([], 0) == (list(progress.peers_by_task("t")), progress.tasks["t"].cached)
+    assert [] == list(progress.peers_by_task("new"))
+    assert 0 == progress.service[SUPERNODE].booked
+
+
+def test_the_rarest_pieces_are_those_with_the_fewest_copies(progress: ProgressManager) -> None:
+    swarm = progress.tasks["t"]
+    assert 0b1100 == swarm.rarest_of(0b1111)
+    assert 0b0011 == swarm.rarest_of(0b0011)
+    progress.succeed("t", "a", 0b1101, ten)
+    assert 0b1110 == swarm.rarest_of(0b1111)
+    assert 0 == swarm.rarest_of(0)
+    assert 0 == swarm.seeds
+
+
+def test_many_copies_are_told_apart_coarsely_and_counted_exactly(progress: ProgressManager) -> None:
+    swarm = progress.tasks["t"]
+    for number in range(40):
+        progress.init_progress("t", f"n{number}", 0b0001 if number % 4 else 0b0011)
+    assert (41, 11) == (swarm.copies(0), swarm.copies(1))
+    assert 0b0010 == swarm.rarest_of(0b0011)
+    progress.forget_peer("b")
+    assert (40, 10) == (swarm.copies(0), swarm.copies(1))
+
+
+def test_who_had_more_seeds_than_the_mean_of_those_at_work_can_wait(progress: ProgressManager) -> None:
+    swarm = progress.tasks["t"]
+    progress.give("t", "a", 2, SUPERNODE)
+    progress.give("t", "a", 3, SUPERNODE)
+    progress.give("t", "b", 3, SUPERNODE)
+    assert swarm.had_its_share(swarm.clients["a"])
+    assert not swarm.had_its_share(swarm.clients["b"])

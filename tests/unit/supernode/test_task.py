@@ -1,0 +1,206 @@
+"""What is wanted, by whom, and what follows when that changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pantala_protocol.statement import CDNStatus, Statement, WantedTask
+from pantala_protocol.sync import Delivery
+from pantala_protocol.task_id import TaskID, compute
+from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.errors import EmptyValueError, NotFoundError
+from pantala_supernode.task import Lease, Restated, Task, TaskManager
+
+URL, OTHER_URL = "http://origin.example/f", "http://origin.example/g"
+ID, OTHER = compute(URL), compute(OTHER_URL)
+A = WantedTask("a", "ns/a", ID, URL, path="p/a", peers=("n1", "n2"), attempt="1", retry_limit=3)
+B = WantedTask("b", "ns/b", ID, URL, path="p/b", peers=("n2",), priority=5, suspended=True, retry_limit=7)
+
+
+@pytest.fixture
+def tasks() -> TaskManager:
+    return TaskManager(grace=5.0)
+
+
+def state(tasks: TaskManager, *wanted: WantedTask, now: float = 0.0) -> Restated:
+    return tasks.state(Statement(tasks.revision + 1, wanted), now=now)
+
+
+def test_what_is_stated_is_registered(tasks: TaskManager) -> None:
+    expected = Restated(tasks=frozenset({ID}), peers=frozenset({"n1", "n2"}))
+    assert expected == state(tasks, A)
+    assert [ID] == [task.id for task in tasks]
+    assert tasks.of("a") is tasks.known(ID)
+    assert 1 == tasks.revision
+
+
+def test_the_same_statement_again_changes_nothing(tasks: TaskManager) -> None:
+    state(tasks, A, B)
+    assert Restated() == state(tasks, A, B)
+
+
+def test_unknown_and_empty_ids_are_told_apart(tasks: TaskManager) -> None:
+    assert tasks.get(ID) is None
+    assert tasks.of("a") is None
+    with pytest.raises(NotFoundError):
+        tasks.known(ID)
+    with pytest.raises(EmptyValueError):
+        tasks.known("")
+
+
+def test_a_statement_with_a_name_that_is_none_changes_nothing(tasks: TaskManager) -> None:
+    with pytest.raises(ValueError, match="64 lower-case hex"):
+        state(tasks, A, replace_id(B, "../etc"))
+    assert [] == list(tasks)
+    assert 0 == tasks.revision
+
+
+def replace_id(wanted: WantedTask, name: str) -> WantedTask:
+    return WantedTask(wanted.uid, wanted.name, name, wanted.url)
+
+
+def test_what_is_no_longer_stated_is_dropped_after_the_grace(tasks: TaskManager) -> None:
+    state(tasks, A)
+    assert Restated() == state(tasks, now=10.0)
+    assert Restated() == tasks.expire(now=14.9)
+    dropped = Restated(deleted=frozenset({ID}), dropped=frozenset({"a"}), peers=frozenset({"n1", "n2"}))
+    assert dropped == tasks.expire(now=15.0)
+    assert [] == list(tasks)
+    assert Restated() == tasks.expire(now=99.0)
+
+
+def test_what_is_stated_again_in_time_stays(tasks: TaskManager) -> None:
+    state(tasks, A)
+    state(tasks, now=10.0)
+    state(tasks, A, now=14.0)
+    assert Restated() == tasks.expire(now=99.0)
+    assert tasks.of("a") is not None
+
+
+def test_a_resource_that_replaces_another_keeps_the_task(tasks: TaskManager) -> None:
+    state(tasks, A)
+    state(tasks, B, now=10.0)
+    gone = tasks.expire(now=15.0)
+    assert (frozenset({ID}), frozenset(), frozenset({"a"})) == (gone.tasks, gone.deleted, gone.dropped)
+    assert {"b"} == set(tasks.known(ID).wanted)
+
+
+def test_a_resource_that_wants_another_file_leaves_the_former_at_once(tasks: TaskManager) -> None:
+    state(tasks, A)
+    moved = state(tasks, WantedTask("a", "ns/a", OTHER, OTHER_URL))
+    assert (frozenset({OTHER}), frozenset({ID})) == (moved.tasks, moved.deleted)
+    assert OTHER == getattr(tasks.of("a"), "id", None)
+
+
+def test_a_task_that_one_leaves_and_another_takes_is_not_deleted(tasks: TaskManager) -> None:
+    state(tasks, A)
+    moved = state(tasks, WantedTask("a", "ns/a", OTHER, OTHER_URL), B)
+    assert (frozenset({ID, OTHER}), frozenset()) == (moved.tasks, moved.deleted)
+
+
+def test_only_a_whole_copy_is_success(tasks: TaskManager) -> None:
+    state(tasks, A)
+    assert not tasks.check_status(ID)
+    tasks.update(ID, Copy(ID, CDNStatus.SUCCESS, total=0, length=0))
+    tasks.update(OTHER, Copy(OTHER, CDNStatus.SUCCESS))
+    assert tasks.check_status(ID)
+    assert not tasks.check_status(OTHER)
+
+
+def test_all_who_want_a_task_are_in_its_order(tasks: TaskManager) -> None:
+    state(tasks, A, B)
+    order = tasks.known(ID).order()
+    assert ("a:1 b:", 7, 5) == (order.attempt, order.retry_limit, order.priority)
+    tasks.lease(ID, Lease(URL, 10.0, attempt="x"))
+    order = tasks.known(ID).order()
+    assert ("a:1 b: lease:x", None) == (order.attempt, order.retry_limit)
+
+
+def test_nobody_orders_what_nobody_wants() -> None:
+    with pytest.raises(ValueError, match="nobody wants"):
+        Task(ID, Copy(ID)).order()
+
+
+def test_a_task_is_suspended_when_all_who_want_it_say_so(tasks: TaskManager) -> None:
+    state(tasks, A, B)
+    task = tasks.known(ID)
+    assert not task.suspended
+    state(tasks, B, now=0.0)
+    tasks.expire(now=9.0)
+    assert task.suspended
+    tasks.lease(ID, Lease(URL, 20.0))
+    assert not task.suspended
+
+
+def test_a_peer_runs_a_task_that_somebody_wants_there_to_go_on(tasks: TaskManager) -> None:
+    state(tasks, B)
+    task = tasks.known(ID)
+    assert (True, False) == (task.wanted_by("n2"), task.runs_on("n2"))
+    state(tasks, A, B)
+    assert (True, True) == (task.wanted_by("n2"), task.runs_on("n2"))
+    assert (False, False) == (task.wanted_by("n3"), task.runs_on("n3"))
+    task.guests.add("guest")
+    assert (False, True) == (task.wanted_by("guest"), task.runs_on("guest"))
+
+
+def test_an_assignment_names_a_peers_own_paths_in_one_order(tasks: TaskManager) -> None:
+    state(tasks, B, A, WantedTask("c", "ns/c", ID, URL, peers=("n2",)))
+    task = tasks.known(ID)
+    task.copy = Copy(ID, CDNStatus.RUNNING, "g", 4, 10, 0b011, 3, digest="")
+    told = task.assignment("n2")
+    assert (Delivery("a", "p/a"), Delivery("b", "p/b")) == told.deliveries
+    assert ("g", 4, 10, 5) == (told.generation, told.piece_size, told.length, told.priority)
+    assert (Delivery("a", "p/a"),) == task.assignment("n1").deliveries
+
+
+def test_the_pieces_that_are_possible_are_those_cached_until_the_end_is_known() -> None:
+    task = Task(ID, Copy(ID, generation="g", piece_size=4, cached=0b101))
+    assert (0b101, 4) == (task.possible, task.size(2))
+    task.copy = replace(task.copy, length=10, total=3)
+    assert (0b111, 2) == (task.possible, task.size(2))
+
+
+# Leases
+
+
+def test_a_lease_ends_later_when_it_is_renewed_and_never_sooner(tasks: TaskManager) -> None:
+    assert frozenset({ID}) == tasks.lease(ID, Lease(URL, 10.0)).tasks
+    assert Restated() == tasks.lease(ID, Lease(URL, 5.0))
+    tasks.renew(ID, until=20.0)
+    tasks.renew(ID, until=15.0)
+    tasks.renew(OTHER, until=15.0)
+    assert Restated() == tasks.expire(now=19.9)
+    assert Restated(retired=frozenset({ID})) == tasks.expire(now=20.0)
+    assert tasks.get(ID) is None
+
+
+def test_a_lease_that_ends_leaves_a_task_that_a_resource_wants(tasks: TaskManager) -> None:
+    state(tasks, A)
+    tasks.lease(ID, Lease(URL, 10.0))
+    tasks.known(ID).guests.add("guest")
+    assert Restated(tasks=frozenset({ID})) == tasks.expire(now=10.0)
+    assert set() == tasks.known(ID).guests
+
+
+def test_a_resource_that_goes_leaves_a_leased_task(tasks: TaskManager) -> None:
+    state(tasks, A)
+    tasks.lease(ID, Lease(URL, 100.0))
+    state(tasks)
+    assert frozenset({ID}) == tasks.expire(now=5.0).tasks
+    assert {} == tasks.known(ID).wanted
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"), [(False, Restated(deleted=frozenset({ID}))), (True, Restated(retired=frozenset({ID})))]
+)
+def test_a_lease_can_be_ended_with_its_copy_or_without(tasks: TaskManager, keep: bool, expected: Restated) -> None:
+    tasks.lease(ID, Lease(URL, 10.0))
+    assert expected == tasks.end_lease(ID, keep=keep)
+    assert Restated() == tasks.end_lease(ID, keep=keep)
+
+
+def test_a_lease_needs_a_name(tasks: TaskManager) -> None:
+    with pytest.raises(ValueError, match="64 lower-case hex"):
+        tasks.lease(TaskID("x"), Lease(URL, 10.0))
