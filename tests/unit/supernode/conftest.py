@@ -1,0 +1,107 @@
+"""Managers put together without a socket, a clock or a disk."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from pantala_protocol.statement import CDNStatus, Statement, WantedTask
+from pantala_protocol.task_id import TaskID, compute
+from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.dfget_task import DfgetTaskManager
+from pantala_supernode.dispatch import Dispatcher, Endpoint
+from pantala_supernode.dragonfly.clients import Clients, Lasting
+from pantala_supernode.managers import Managers
+from pantala_supernode.peer import Peer, PeerManager
+from pantala_supernode.progress import ProgressManager
+from pantala_supernode.reports import Reports
+from pantala_supernode.roster import Roster
+from pantala_supernode.scheduler import Policy, SchedulerManager
+from pantala_supernode.session import Session
+from pantala_supernode.task import Lease, Task, TaskManager
+from pantala_supernode.tickets import TicketOffice
+
+Wish = Callable[..., WantedTask]
+"""Makes what a Task resource wants: its UID, then the peers."""
+
+URL = "http://origin.example/f"
+ID = compute(URL)
+
+
+@dataclass
+class Clock:
+    """Seconds that go by when they are told to."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Bench:
+    """All managers but the CDN, and what stands between them."""
+
+    clock: Clock = field(default_factory=Clock)
+    accused: list[tuple[str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        peers, progress = PeerManager(), ProgressManager()
+        scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), can_serve=peers.can_serve)
+        self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
+        self.roster = Roster(self.managers)
+        self.reports = Reports("boot", self.managers)
+        self.dispatcher = Dispatcher(
+            self.managers,
+            self.roster,
+            self.reports,
+            endpoint=Endpoint("supernode", 8001, b"s" * 32),
+            tickets=TicketOffice(lambda: 1_000_000.0),
+            sha256=lambda _task_id, _piece: b"d" * 32,
+            on_accused=lambda task_id, piece: self.accused.append((task_id, piece)),
+            clock=self.clock,
+        )
+        self.clients = Clients(self.managers, self.dispatcher, clock=self.clock, lasting=Lasting())
+
+    def state(self, *wanted: WantedTask) -> None:
+        tasks = self.managers.tasks
+        tasks.state(Statement(tasks.revision + 1, wanted), now=self.clock.now)
+
+    def lease(self) -> Task:
+        self.managers.tasks.lease(ID, Lease(URL, self.clock.now + 600))
+        return self.managers.tasks.known(ID)
+
+    def cached(self, pieces: int = 4, *, status: CDNStatus = CDNStatus.SUCCESS) -> Task:
+        """The task's file of ``pieces`` pieces of 10 bytes is on the volume."""
+        mask = (1 << pieces) - 1
+        self.managers.tasks.update(
+            ID, Copy(TaskID(ID), status, "g", 10, pieces * 10, mask, pieces, digest="sha256:" + "0" * 64)
+        )
+        swarm = self.managers.progress.init_task(ID)
+        swarm.cached = mask
+        return self.managers.tasks.known(ID)
+
+    def peer(self, name: str, *, inventoried: bool = True, **more: int) -> Session:
+        """A node's peer that is there."""
+        session = self.dispatcher.sessions[name] = Session(name, "boot", inventoried=inventoried)
+        self.managers.peers.register(Peer(name, "boot", f"10.0.0.{len(self.dispatcher.sessions)}", 65002, b"k" * 32))
+        self.managers.peers.update(name, **more)
+        return session
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def wanted() -> Wish:
+    """A Task resource's wish."""
+
+    def make(uid: str = "u", *peers: str, path: str = "p/f") -> WantedTask:
+        return WantedTask(uid, f"ns/{uid}", ID, URL, path=path, peers=peers)
+
+    return make
