@@ -1,0 +1,175 @@
+"""A task's life against a model: stated, leased, withdrawn, expired, its copy coming, changing, failing and going."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pantala_protocol.statement import CDNStatus, Statement, WantedTask
+from pantala_protocol.task_id import TaskID, compute
+from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.errors import NotFoundError
+from pantala_supernode.task import Lease, Restated, TaskManager
+
+GRACE = 5.0
+URLS = [f"http://origin.example/{number}" for number in range(3)]
+IDS = [compute(url) for url in URLS]
+UIDS = [f"u{number}" for number in range(4)]
+PEERS = ["n1", "n2", "n3"]
+
+files = st.integers(min_value=0, max_value=len(URLS) - 1)
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> tuple[WantedTask, ...]:
+    """A full set of what is wanted."""
+    return tuple(
+        WantedTask(
+            uid,
+            f"ns/{uid}",
+            IDS[number := draw(files)],
+            URLS[number],
+            path="f",
+            peers=tuple(draw(st.lists(st.sampled_from(PEERS), unique=True))),
+            suspended=draw(st.booleans()),
+        )
+        for uid in draw(st.lists(st.sampled_from(UIDS), unique=True))
+    )
+
+
+@dataclass
+class Expected:
+    """What must be true."""
+
+    wanted: dict[str, WantedTask] = field(default_factory=dict)
+    leaving: dict[str, float] = field(default_factory=dict)
+    leases: dict[TaskID, float] = field(default_factory=dict)
+    copies: dict[TaskID, Copy] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> set[TaskID]:
+        """All that somebody wants."""
+        return {TaskID(wanted.task_id) for wanted in self.wanted.values()} | self.leases.keys()
+
+
+class TaskLife(RuleBasedStateMachine):
+    """What the manager tells to have changed is what changed, and nobody's wish is lost or kept too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks = TaskManager(grace=GRACE)
+        self.expected = Expected()
+        self.now = 0.0
+
+    @rule(wanted=wishes())
+    def is_stated(self, wanted: tuple[WantedTask, ...]) -> None:
+        before = self.expected.tasks
+        restated = self.tasks.state(Statement(self.tasks.revision + 1, wanted), now=self.now)
+        stated = {wish.uid: wish for wish in wanted}
+        changed = {wish.task_id for wish in wanted if self.expected.wanted.get(wish.uid) != wish}
+        for uid in self.expected.wanted.keys() - stated.keys():
+            self.expected.leaving.setdefault(uid, self.now + GRACE)
+        for uid in stated:
+            self.expected.leaving.pop(uid, None)
+        self.expected.wanted |= stated
+        self.check(before, restated)
+        assert changed <= restated.tasks
+
+    @rule(seconds=st.floats(min_value=0, max_value=10))
+    def time_goes_by(self, seconds: float) -> None:
+        before = self.expected.tasks
+        self.now += seconds
+        restated = self.tasks.expire(now=self.now)
+        over = {uid for uid, end in self.expected.leaving.items() if end <= self.now}
+        for uid in over:
+            del self.expected.leaving[uid], self.expected.wanted[uid]
+        ended = {name for name, until in self.expected.leases.items() if until <= self.now}
+        for name in ended:
+            del self.expected.leases[name]
+        self.check(before, restated)
+        assert over == restated.dropped
+        assert restated.retired <= ended
+
+    @rule(number=files, seconds=st.floats(min_value=1, max_value=20))
+    def is_leased(self, number: int, seconds: float) -> None:
+        before, name = self.expected.tasks, IDS[number]
+        restated = self.tasks.lease(name, Lease(URLS[number], self.now + seconds))
+        new = name not in self.expected.leases
+        self.expected.leases[name] = max(self.now + seconds, self.expected.leases.get(name, 0.0))
+        self.check(before, restated)
+        assert new == (name in restated.tasks)
+        self.tasks.known(name).guests.add("guest")
+
+    @rule(number=files, seconds=st.floats(min_value=1, max_value=20))
+    def is_renewed(self, number: int, seconds: float) -> None:
+        name = IDS[number]
+        self.tasks.renew(name, until=self.now + seconds)
+        if name in self.expected.leases:
+            self.expected.leases[name] = max(self.now + seconds, self.expected.leases[name])
+
+    @rule(number=files, keep=st.booleans())
+    def lease_is_ended(self, number: int, keep: bool) -> None:
+        before, name = self.expected.tasks, IDS[number]
+        restated = self.tasks.end_lease(name, keep=keep)
+        self.expected.leases.pop(name, None)
+        self.check(before, restated)
+        assert not (restated.deleted if keep else restated.retired)
+
+    @rule(number=files, status=st.sampled_from(CDNStatus), pieces=st.integers(min_value=0, max_value=4))
+    def copy_changes(self, number: int, status: CDNStatus, pieces: int) -> None:
+        name = IDS[number]
+        copy = Copy(name, status, "g", 10, pieces * 10, (1 << pieces) - 1, pieces)
+        self.tasks.update(name, copy)
+        if name in self.expected.tasks:
+            self.expected.copies[name] = copy
+
+    def check(self, before: set[TaskID], restated: Restated) -> None:
+        """What is told agrees with what became of the tasks."""
+        after = self.expected.tasks
+        assert before - after == restated.deleted | restated.retired
+        assert not restated.deleted & restated.retired
+        assert after - before <= restated.tasks <= after
+        for name in before - after:
+            self.expected.copies.pop(name, None)
+
+    @invariant()
+    def there_is_what_is_wanted(self) -> None:
+        assert self.expected.tasks == {task.id for task in self.tasks}
+        for uid in UIDS:
+            wanted, task = self.expected.wanted.get(uid), self.tasks.of(uid)
+            assert (wanted.task_id if wanted else None) == (task.id if task else None)
+
+    @invariant()
+    def copies_are_those_last_told(self) -> None:
+        for task in self.tasks:
+            assert self.expected.copies.get(task.id, Copy(task.id)) == task.copy
+            assert (task.copy.status is CDNStatus.SUCCESS) == self.tasks.check_status(task.id)
+
+    @invariant()
+    def who_is_asked_for_a_task_can_be_told_how(self) -> None:
+        for task in self.tasks:
+            wanted = [wish for wish in self.expected.wanted.values() if wish.task_id == task.id]
+            leased = task.id in self.expected.leases
+            assert task.id == compute(task.order().url)
+            assert task.suspended == (not leased and all(wish.suspended for wish in wanted))
+            assert leased or not task.guests
+            for peer in PEERS:
+                assert any(peer in wish.peers for wish in wanted) == task.wanted_by(peer)
+                mine = {wish.uid for wish in wanted if peer in wish.peers}
+                assert mine == {delivery.uid for delivery in task.assignment(peer).deliveries}
+
+    @invariant()
+    def what_is_not_wanted_is_not_found(self) -> None:
+        for name in set(IDS) - self.expected.tasks:
+            try:
+                self.tasks.known(name)
+            except NotFoundError:
+                continue
+            raise AssertionError(f"{name} is known")
+
+
+TestTaskLife = TaskLife.TestCase
+TestTaskLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
