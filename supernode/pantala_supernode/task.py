@@ -184,13 +184,15 @@ class TaskManager:
             task_id.parse(wanted.task_id)
         self.revision = statement.revision
         stated = {wanted.uid: wanted for wanted in statement.tasks}
-        changes = _Changes()
+        changes, left = _Changes(), []
         for wanted in stated.values():
             self._leaving.pop(wanted.uid, None)
             before = self.of(wanted.uid)
             if before is not None and before.id != wanted.task_id:
-                self._withdraw(wanted.uid, changes)
+                left.append((before, wanted.uid))
             self._register(wanted, changes)
+        for task, uid in left:  # last, since another may have come to want the same task
+            self._leave(task, uid, changes)
         for uid in self._task_of.keys() - stated.keys():
             self._leaving.setdefault(uid, now + self._grace)
         return changes.frozen()
@@ -258,11 +260,12 @@ class TaskManager:
         task.wanted[wanted.uid] = wanted
         self._task_of[wanted.uid] = task.id
         changes.tasks.add(task.id)
-        changes.deleted.discard(task.id)
         changes.peers.update(wanted.peers, before.peers if before else ())
 
     def _withdraw(self, uid: str, changes: _Changes) -> None:
-        task = self._tasks[self._task_of.pop(uid)]
+        self._leave(self._tasks[self._task_of.pop(uid)], uid, changes)
+
+    def _leave(self, task: Task, uid: str, changes: _Changes) -> None:
         wanted = task.wanted.pop(uid)
         changes.dropped.add(uid)
         changes.peers.update(wanted.peers)

@@ -78,8 +78,8 @@ class TaskLife(RuleBasedStateMachine):
         self.check(before, restated)
         assert changed <= restated.tasks
 
-    @rule(seconds=st.floats(min_value=0, max_value=10))
-    def time_goes_by(self, seconds: float) -> None:
+    @rule(seconds=st.integers(min_value=0, max_value=10))
+    def time_goes_by(self, seconds: int) -> None:
         before = self.expected.tasks
         self.now += seconds
         restated = self.tasks.expire(now=self.now)
@@ -93,8 +93,8 @@ class TaskLife(RuleBasedStateMachine):
         assert over == restated.dropped
         assert restated.retired <= ended
 
-    @rule(number=files, seconds=st.floats(min_value=1, max_value=20))
-    def is_leased(self, number: int, seconds: float) -> None:
+    @rule(number=files, seconds=st.integers(min_value=1, max_value=20))
+    def is_leased(self, number: int, seconds: int) -> None:
         before, name = self.expected.tasks, IDS[number]
         restated = self.tasks.lease(name, Lease(URLS[number], self.now + seconds))
         new = name not in self.expected.leases
@@ -103,8 +103,8 @@ class TaskLife(RuleBasedStateMachine):
         assert new == (name in restated.tasks)
         self.tasks.known(name).guests.add("guest")
 
-    @rule(number=files, seconds=st.floats(min_value=1, max_value=20))
-    def is_renewed(self, number: int, seconds: float) -> None:
+    @rule(number=files, seconds=st.integers(min_value=1, max_value=20))
+    def is_renewed(self, number: int, seconds: int) -> None:
         name = IDS[number]
         self.tasks.renew(name, until=self.now + seconds)
         if name in self.expected.leases:
@@ -172,4 +172,4 @@ class TaskLife(RuleBasedStateMachine):
 
 
 TestTaskLife = TaskLife.TestCase
-TestTaskLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestTaskLife.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

@@ -100,6 +100,16 @@ def test_a_task_that_one_leaves_and_another_takes_is_not_deleted(tasks: TaskMana
     assert (frozenset({ID, OTHER}), frozenset()) == (moved.tasks, moved.deleted)
 
 
+def test_two_resources_that_change_places_lose_nothing(tasks: TaskManager) -> None:
+    state(tasks, A, WantedTask("b", "ns/b", OTHER, OTHER_URL))
+    copies = [Copy(name, CDNStatus.SUCCESS, "g") for name in (ID, OTHER)]
+    for copy in copies:
+        tasks.update(copy.task_id, copy)
+    moved = state(tasks, WantedTask("a", "ns/a", OTHER, OTHER_URL), B)
+    assert (frozenset({ID, OTHER}), frozenset()) == (moved.tasks, moved.deleted)
+    assert copies == [tasks.known(name).copy for name in (ID, OTHER)]
+
+
 def test_only_a_whole_copy_is_success(tasks: TaskManager) -> None:
     state(tasks, A)
     assert not tasks.check_status(ID)
