@@ -1,0 +1,57 @@
+"""The page that maps Dragonfly's managers to ours names what there is."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pantala_supernode.dragonfly.routes import DragonflyAPI
+from pantala_supernode.http.access import Access, Guard
+from pantala_supernode.http.api import API
+from pantala_supernode.http.rest import RestAPI
+
+ROOT = Path(__file__).resolve().parents[3]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (ROOT / "docs/reference/managers.md").read_text().splitlines()
+    if re.match(r"\| [A-Z]\w+ \| `", line)
+]
+METHODS = 5 + 5 + 8 + 5 + 1 + 3
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def routes() -> set[str]:
+    nothing: Any = None
+    rest = RestAPI(nothing, nothing, nothing, nothing, access=Access.OPERATOR).operations()
+    native = API(nothing, nothing).operations()
+    seen = {f"{operation.method} {operation.path}" for operation in (*rest, *native)} | {"GET /metrics"}
+
+    class Noted(Guard):
+        def add(self, router: Any, method: str, path: str, handler: Any, access: Access) -> None:
+            seen.add(f"{method} {path}")
+
+    DragonflyAPI(nothing).add_routes(nothing, Noted(None, operator="", peer=""))
+    return seen
+
+
+def test_every_method_is_on_the_page() -> None:
+    assert METHODS == len(ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_what_is_named_exists(row: list[str]) -> None:
+    _, ours, where, test = row
+    for name in quoted(ours):
+        module, kind, method = name.rsplit(".", 2)
+        assert callable(getattr(getattr(importlib.import_module(f"pantala_supernode.{module}"), kind), method))
+    assert set(quoted(where)) <= routes()
+    (named,) = quoted(test)
+    file, _, function = named.partition("::")
+    assert re.search(rf"^(async def|def|class) {function}\b|^{function} = ", (ROOT / "tests" / file).read_text(), re.M)
