@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from pantala_protocol.membership import Membership
+
 
 class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """One Task resource, as far as the supernode needs it. Several may name the same task ID: one copy, one read."""
@@ -44,6 +46,10 @@ class Statement(msgspec.Struct, frozen=True):
     revision: int
     """Chosen by the operator; told back in :class:`Changes`, so that it knows when to state again."""
     tasks: tuple[WantedTask, ...] = ()
+    membership: Membership | None = None
+    """All supernodes there are; ``None``: this is the only one."""
+    member: str = ""
+    """The name among them of the supernode that is spoken to."""
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import msgspec
 
+from pantala_protocol.membership import Membership
+
 
 class Held(msgspec.Struct, frozen=True):
     """What a peer holds of one task."""
@@ -98,6 +100,8 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_bytes: int = 0
     downloads: int = 4
     """Parallel downloads it runs."""
+    upload_slots: int = 4
+    """Pieces that it sends at once, at most."""
     leaving: bool = False
     """It is going down: give it nothing, offer nothing of it."""
 
@@ -136,3 +140,5 @@ class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     assignments: tuple[Assignment, ...] | None = None
     """All that the peer shall hold; what is not named is dropped. ``None``: as in ``revision``, unchanged."""
     work: tuple[Work, ...] = ()
+    membership: Membership | None = None
+    """Beside assignments: all supernodes, with each of which the peer shall have an exchange. ``None``: no others."""
