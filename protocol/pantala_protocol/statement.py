@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from pantala_protocol.membership import Membership
 
@@ -43,7 +45,7 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
 class Statement(msgspec.Struct, frozen=True):
     """All that is wanted of one supernode. What is no longer stated is dropped after a grace period."""
 
-    revision: int
+    revision: Annotated[int, Meta(ge=1, lt=1 << 53)]
     """Chosen by the operator; told back in :class:`Changes`, so that it knows when to state again."""
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None

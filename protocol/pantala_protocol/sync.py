@@ -8,10 +8,16 @@ answer. Everything stated is a state or an idempotent report, so that order and 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from pantala_protocol.membership import Membership
+
+Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
+"""What every JSON reader takes for the same whole number (RFC 8259, section 6)."""
+Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -26,7 +32,7 @@ class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece that was given and could not be had."""
 
     task_id: str
-    piece: int
+    piece: Count
     provider: str
     """The peer's name; empty: the supernode."""
     kind: str
@@ -79,12 +85,12 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The node's name."""
     boot: str
     """Chosen at random when the peer's process started."""
-    seq: int
+    seq: Count
     supernode: str = ""
     """Boot ID of the supernode whose answer came last; empty: none yet."""
-    revision: int = 0
+    revision: Count = 0
     """Of the assignments that the peer acts on; 0: none."""
-    port: int = 0
+    port: Port = 0
     """Where it serves pieces; the address is that of the connection."""
     zone: str = ""
     version: str = ""
@@ -95,12 +101,12 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[str, DeliveryState | None] = {}
     """What changed since the last exchange, by UID; ``None``: no longer there. Beside an inventory: all there are."""
-    uploads: int = 0
+    uploads: Count = 0
     """Pieces that it is sending right now."""
-    cache_bytes: int = 0
-    downloads: int = 4
+    cache_bytes: Count = 0
+    downloads: Count = 4
     """Parallel downloads it runs."""
-    upload_slots: int = 4
+    upload_slots: Count = 4
     """Pieces that it sends at once, at most."""
     leaving: bool = False
     """It is going down: give it nothing, offer nothing of it."""

@@ -103,6 +103,8 @@ def _enveloped(answer: Answer) -> Handler:
             said = await answer(request)
         except BadWordError as error:
             said = envelope(Code.BAD_REQUEST, str(error))
+        except web.RequestPayloadError:
+            said = envelope(Code.BAD_REQUEST, "the body is not what its headers say")
         except Exception:
             _log.exception("a request failed", path=request.path)
             said = envelope(Code.SYSTEM_ERROR, "see the supernode's log")

@@ -107,8 +107,6 @@ class API:
     async def statement(self, request: web.Request) -> web.Response:
         """Take the full set of what is wanted."""
         statement = await _body(request, Statement)
-        if statement.revision <= 0:
-            raise InvalidValueError("revision must be positive")
         try:
             return _json(self._supernode.state(statement))
         except ValueError as error:
@@ -135,7 +133,7 @@ class API:
 async def _body(request: web.Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidValueError(f"the body is no {kind.__name__}: {error}") from error
 
 

@@ -1,0 +1,248 @@
+"""Garbage on every route of every port of a supernode: an error answer, a live server, nothing touched on the disk.
+
+Raw sockets, since clients refuse to send most of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pantala_protocol import task_id
+from pantala_supernode.app import App, build
+from pantala_supernode.settings import Listen, Settings
+
+SECRET = "what-lies-beside-the-volume"
+TASK = task_id.compute("http://origin.invalid/f")
+HUGE = "9" * 400
+
+
+@pytest.fixture
+async def app(tmp_path: Path, unused_tcp_port_factory: Any) -> AsyncIterator[App]:
+    (tmp_path / "secret").write_text(SECRET)
+    settings = Settings(
+        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "data",
+        advertise="127.0.0.1",
+        no_auth=True,
+        dragonfly=True,
+    )
+    async with build(settings).serving() as served:
+        yield served
+
+
+async def send(port: int, data: bytes) -> bytes:
+    """All that the server says to ``data``, until it closes or is silent for a moment."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    said = b""
+    try:
+        writer.write(data)
+        async with asyncio.timeout(0.5):
+            while part := await reader.read(65536):
+                said += part
+                if _whole(said):
+                    break
+    except (TimeoutError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+    return said
+
+
+def _whole(said: bytes) -> bool:
+    head, end, body = said.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    return bool(end) and length is not None and len(body) >= int(length[1])
+
+
+def statuses(said: bytes) -> list[int]:
+    """The status of each answer in what was said."""
+    return [int(found) for found in re.findall(rb"^HTTP/1\.[01] (\d{3})", said, re.MULTILINE)]
+
+
+def is_error(said: bytes) -> bool:
+    """An answer that says no; Dragonfly's clients get that as a code in an answer with status 200."""
+    (status,) = statuses(said)
+    if status != 200:
+        return 400 <= status < 500 or status == 503
+    return int(json.loads(said.partition(b"\r\n\r\n")[2])["code"]) in (501, 502)
+
+
+def request(method: str, target: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def routes(application: web.Application) -> list[tuple[str, str]]:
+    """Method and path of all that is mounted."""
+    found = [
+        (route.method, route.resource.canonical) for route in application.router.routes() if route.resource is not None
+    ]
+    return sorted(
+        {(method, path) for method, path in found if method not in ("HEAD", "OPTIONS") and "v[0-9" not in path}
+    )
+
+
+BODIES = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+    b'{"a":' * 20_000,
+    b'{"revision": 1e999, "seq": NaN, "port": -1}',
+    b'{"revision": %s, "seq": %s, "port": %s}' % ((HUGE.encode(),) * 3),
+    b'{"rawUrl": 5, "taskUrl": [], "cid": {}, "ip": null, "port": "x", "path": "../../secret"}',
+    b'{"rawURL": "file:///etc/passwd", "taskURL": "file:///etc/passwd", "cID": "c", "path": "/x", "peerID": "p"}',
+    b'{"type": "file", "url": "http://origin.invalid/\\u0000"}',
+    b'{"IP": "999.1.1.1", "hostName": "../../secret", "port": 70000}',
+]
+NAMES = [
+    "..%2f..%2fsecret",
+    "%2e%2e",
+    "%00",
+    "a" * 7000,
+    "-1",
+    HUGE,
+    "%ff%fe",
+    "%zz",
+    TASK.upper(),
+    "/",
+    "%2fetc%2fpasswd",
+]
+RANGES = [
+    "bytes=-1",
+    "bytes=5-1",
+    f"bytes=0-{HUGE}",
+    f"bytes={HUGE}-",
+    "bytes=0-1,5-9",
+    "bytes=x-y",
+    "lines=1-2",
+    "bytes=--",
+]
+QUERIES = [
+    "taskId=..%2f..%2fsecret&cid=%00&range=-1--5&result=501&status=701",
+    f"taskId={TASK}&srcCid=c&dstCid=d&range=0-{HUGE}&result={HUGE}&status=-1",
+    f"taskId={TASK}&taskId=x&cid=c&pieceRange=5-1&pageNum=-1&pageSize={HUGE}&since=-1&wait=nan",
+    "%00=%ff&&==&pageSize=1e9&sortKey=__class__&wait=1e400",
+]
+
+
+def garbage(method: str, path: str) -> Iterator[tuple[bytes, bool]]:
+    """Requests, and whether they must be refused: a query that a route does not know changes nothing."""
+    named = path.replace("{task_id}", TASK).replace("{id}", TASK)
+    plain = re.sub(r"\{[^}]*\}", "x", named)
+    if method in ("POST", "PUT"):
+        yield from ((request(method, plain, body), path not in UNREAD) for body in BODIES)
+        yield request(method, plain, b"{}", "Content-Encoding: gzip"), path not in UNREAD
+    if "{" in path:
+        for name in NAMES:
+            yield request(method, re.sub(r"\{[^}]*\}", name.replace("\\", ""), path), b"{}"), True
+        yield from ((request(method, plain, b"", f"Range: {text}"), True) for text in RANGES)
+    yield from ((request(method, f"{plain}?{query}", b"{}"), False) for query in QUERIES)
+
+
+UNREAD = ("/task/metrics", "/peer/heartbeat", "/peer/network")
+"""What is said here is taken and thrown away."""
+
+
+async def test_every_route_refuses_garbage_and_the_server_lives(
+    app: App, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(tmp_path)
+    answered = 0
+    for application, port in ((app.api, app.settings.listen.port), (None, app.settings.piece_listen.port)):
+        mounted = (
+            routes(application)
+            if application is not None
+            else [
+                ("GET", "/pieces/{task_id}/{generation}"),
+                ("GET", "/wrapped/{ticket}/{task_id}/{generation}"),
+            ]
+        )
+        for method, path in mounted:
+            for data, refused in garbage(method, path):
+                said = await send(port, data)
+                shown = (method, path, data[:300], said[:300])
+                assert 1 == len(statuses(said)), shown
+                assert not refused or is_error(said), shown
+                assert not [status for status in statuses(said) if status == 500], shown
+                assert SECRET.encode() not in said
+                answered += 1
+    assert answered > 500
+    assert [200] == statuses(await send(app.settings.listen.port, request("GET", "/readyz")))
+    assert before == tree(tmp_path)
+    assert "a request failed" not in capsys.readouterr().err
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """All files below a directory and what they hold."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+VICTIM = b"GET /peers HTTP/1.1\r\nHost: x\r\n\r\n"
+"""Hidden in another's body: it must not be taken for a request of its own."""
+
+FRAMES = {
+    "length and chunks": b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"Content-Length: 0\r\nContent-Length: 40\r\n\r\n",
+    "two lengths in one": b"Content-Length: 0, 40\r\n\r\n",
+    "a negative length": b"Content-Length: -1\r\n\r\n",
+    "a length with a sign": b"Content-Length: +0\r\n\r\n",
+    "a length with an underscore": b"Content-Length: 1_0\r\n\r\n",
+    "a huge length": b"Content-Length: " + HUGE.encode() + b"\r\n\r\n",
+    "chunks that are not last": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "a strange encoding": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "an encoding with a blank": b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "a negative chunk": b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+    "a huge chunk": b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n\r\n",
+    "a folded header": b"Content-Length: 0\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+    "a zero in a header": b"X: a\x00b\r\n\r\n",
+    "a bare line feed in a header": b"X: a\nContent-Length: 40\r\n\r\n",
+    "a header without a name": b": a\r\n\r\n",
+    "a huge header": b"X: " + b"a" * 100_000 + b"\r\n\r\n",
+}
+"""What follows ``POST /peers HTTP/1.1`` and ``Host``: a request whose end two servers may see at two places."""
+
+LINES = {
+    "a huge target": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "another protocol": b"GET /peers HTTP/9.9\r\nHost: x\r\n\r\n",
+    "no protocol": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "a target with a line feed": b"GET /peers\n HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+SMUGGLERS = {name: b"POST /peers HTTP/1.1\r\nHost: x\r\n" + frame for name, frame in FRAMES.items()} | LINES
+
+
+@pytest.mark.parametrize("port", ["listen", "piece_listen"])
+@pytest.mark.parametrize("frame", SMUGGLERS)
+async def test_no_request_is_smuggled_in_another(app: App, frame: str, port: str) -> None:
+    """What can be framed in two ways is refused, and the connection with it."""
+    number = getattr(app.settings, port).port
+    said = await send(number, SMUGGLERS[frame] + VICTIM)
+    assert not [status for status in statuses(said) if status < 400 or status == 500], said[:500]
+    assert 1 >= len(statuses(said)), said[:500]
+    good = statuses(await send(app.settings.listen.port, request("GET", "/readyz")))
+    assert [200] == good
+
+
+async def test_a_client_that_says_half_a_request_holds_nobody_up(app: App) -> None:
+    port = app.settings.listen.port
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+    for _, writer in silent:
+        writer.write(b"POST /api/v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    try:
+        assert [200] == statuses(await send(port, request("GET", "/readyz")))
+    finally:
+        for _, writer in silent:
+            writer.close()
