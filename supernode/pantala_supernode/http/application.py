@@ -76,7 +76,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except RequestError as error:
         return error_response(error.status, error.name, str(error))
     except web.RequestPayloadError:
-        return error_response(400, "InvalidBody", "the body is not what its headers say: send it whole, and without an encoding")
+        return error_response(400, "InvalidBody", "the body is not what its headers say; send it without an encoding")
     except web.HTTPException as error:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return error_response(error.status, error.reason.replace(" ", ""), error.reason, **allowed)
