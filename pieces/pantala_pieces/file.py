@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +54,8 @@ class PieceFile:
         self.meta = meta
         self.have = 0
         """Verified pieces, as a bit mask."""
+        self.used = 0.0
+        """When somebody wanted or read it last, in seconds since the epoch, as far as this was said."""
         self._durable = durable
         self._records: dict[int, Record] = {}
         self._data_fd: int | None = None
@@ -67,6 +70,14 @@ class PieceFile:
     def complete(self) -> bool:
         """All pieces are there and the whole was checked."""
         return bool(self.meta.digest)
+
+    @property
+    def allocated(self) -> int:
+        """How many bytes of the disk it takes; 0 if it is gone."""
+        try:
+            return self.path.stat().st_blocks * 512
+        except OSError:
+            return 0
 
     def sha256(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
@@ -153,6 +164,11 @@ class PieceFile:
         """Replace what is known of the whole file, atomically and durably."""
         write_atomically(self.directory / "meta.json", msgspec.json.encode(meta))
         self.meta = meta
+
+    def stamp(self) -> None:
+        """Have :attr:`used` outlive a restart, as the time of ``meta.json``: no write to wait for."""
+        with contextlib.suppress(OSError):
+            os.utime(self.directory / "meta.json", (self.used, self.used))
 
     def close(self) -> None:
         """Give the file descriptors back; they are opened again on need."""

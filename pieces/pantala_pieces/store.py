@@ -61,7 +61,7 @@ class PieceStore:
         except OSError as error:
             raise from_os_error(error, f"create {directory}") from error
         write_atomically(directory / "meta.json", msgspec.json.encode(meta))
-        file = self._files[meta.task_id] = PieceFile(directory, meta, durable=self._durable)
+        file = self._files[meta.task_id] = self._file(directory, meta)
         return file
 
     def delete(self, name: str) -> None:
@@ -109,4 +109,9 @@ class PieceStore:
             if meta is None or meta.task_id != name or meta.piece_size <= 0:
                 self.delete(name)  # a creation or a deletion that a crash cut short
             else:
-                yield PieceFile(directory, meta, durable=self._durable)
+                yield self._file(directory, meta)
+
+    def _file(self, directory: Path, meta: Meta) -> PieceFile:
+        file = PieceFile(directory, meta, durable=self._durable)
+        file.used = (directory / "meta.json").stat().st_mtime
+        return file

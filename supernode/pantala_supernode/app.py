@@ -18,7 +18,9 @@ from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
 from pantala_pieces.wrapped import WrappedServer
 from pantala_supernode.cdn.egress import EgressPolicy
+from pantala_supernode.cdn.eviction import Cause, Watermarks
 from pantala_supernode.cdn.http_source import HTTPSource
+from pantala_supernode.cdn.janitor import Housekeeping, Janitor
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.source import Source
 from pantala_supernode.cdn.volume import open_volume
@@ -74,7 +76,8 @@ class App:
         self.preheats: PreheatManager
         self._managers: Managers
         self._metrics: Metrics
-        self._running: asyncio.Future[tuple[None, None, None]]
+        self._janitor: Janitor
+        self._running: asyncio.Future[tuple[None, None, None, None]]
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[App]:
@@ -95,7 +98,9 @@ class App:
             self.api.on_shutdown.append(self._release)  # once nobody is let in any more
             if settings.dragonfly:
                 DragonflyAPI(self.conversation).add_routes(self.api.router, self.guard)
-            self._running = asyncio.gather(self.supernode.run(), self.conversation.run(), self._look_after_visitors())
+            self._running = asyncio.gather(
+                self.supernode.run(), self.conversation.run(), self._look_after_visitors(), self._janitor.run()
+            )
             try:
                 async with (
                     _site(self.api, settings.listen),
@@ -166,8 +171,19 @@ class App:
             cdn=cdn,
             store=self._store,
             clock=time.monotonic,
-            grace=settings.grace,
-            cache=settings.cache_seconds,
+        )
+        self._janitor = Janitor(
+            self._store,
+            cdn.delete,
+            wanted=lambda task_id: managers.tasks.get(task_id) is not None,
+            stated=lambda: managers.tasks.revision > 0,
+            rules=Housekeeping(
+                grace=settings.grace,
+                kept_for=max(settings.grace, settings.cache_seconds),
+                watermarks=Watermarks(settings.disk_high, settings.disk_low),
+            ),
+            clock=time.monotonic,
+            wall=time.time,
         )
         self._metrics.watch(
             managers,
@@ -176,7 +192,7 @@ class App:
                 queued_fetches=lambda: cdn.queue,
                 uploads=lambda: self._pieces.uploads,
                 bytes_sent=lambda: self._pieces.bytes_sent,
-                evictions=lambda: supernode.evictions,
+                evictions=lambda: self._janitor.evictions | {Cause.DROPPED: supernode.dropped},
             ),
         )
         supernode.listeners.append(self._metrics.copy_changed)

@@ -6,7 +6,7 @@ Most is read from the managers when it is asked for, so that counting costs the 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.cdn.eviction import Cause
 from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.managers import Managers
 from pantala_supernode.progress import ProgressManager
@@ -39,8 +40,8 @@ class Gauges:
     """Pieces being sent."""
     bytes_sent: Callable[[], int]
     """Bytes of pieces sent since the start, also those that were of no use."""
-    evictions: Callable[[], int]
-    """Copies removed from the volume since the start."""
+    evictions: Callable[[], Mapping[Cause, int]]
+    """Copies removed from the volume since the start, by cause."""
 
 
 class TimedScheduler(SchedulerManager):
@@ -153,7 +154,10 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", gauges.queued_fetches())
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", gauges.uploads())
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", gauges.bytes_sent())
-        yield CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", gauges.evictions())
+        evictions = CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", labels=["cause"])
+        for cause in Cause:
+            evictions.add_metric([cause], gauges.evictions().get(cause, 0))
+        yield evictions
 
 
 def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:

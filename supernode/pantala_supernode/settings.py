@@ -77,6 +77,10 @@ class Settings:
     cache_seconds: float = 0.0
     """Seconds that a copy stays on the volume after nobody wants it any more; 6 h with ``dragonfly``, whose clients
     come one after the other."""
+    disk_high: float = 90.0
+    """Percent of the volume's file system above which copies that nobody wants are removed, whatever their age ..."""
+    disk_low: float = 80.0
+    """... until it is no fuller than this."""
 
 
 class _Flag(NamedTuple):
@@ -98,6 +102,8 @@ _FLAGS = (
     _Flag(
         "cache-seconds", "seconds that a copy is kept after nobody wants it (default: 0, 21600 with --dragonfly)", ""
     ),
+    _Flag("disk-high", "percent of the volume's disk above which unwanted copies are removed, oldest first", "90"),
+    _Flag("disk-low", "percent of the volume's disk down to which they are", "80"),
     _Flag("deny-source", "networks (CIDR, comma-separated) that no file is read from", ""),
 )
 _SWITCHES = (
@@ -130,6 +136,9 @@ def _settings(values: argparse.Namespace) -> Settings:
     listen, piece_listen = _listen("--listen", values.listen), _listen("--piece-listen", values.piece_listen)
     if values.no_auth and not values.i_know and not (listen.is_loopback and piece_listen.is_loopback):
         raise SettingsError("--no-auth is for loopback addresses only; if everybody may do everything, add --i-know")
+    high, low = _percent("--disk-high", values.disk_high), _percent("--disk-low", values.disk_low)
+    if low > high:
+        raise SettingsError(f"--disk-low {low:g} is above --disk-high {high:g}: give the lower one as --disk-low")
     host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
     port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     in_cluster = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
@@ -147,6 +156,8 @@ def _settings(values: argparse.Namespace) -> Settings:
         dragonfly=values.dragonfly,
         metrics_open=values.metrics_open,
         cache_seconds=_seconds("--cache-seconds", values.cache_seconds, _DRAGONFLY_CACHE if values.dragonfly else 0.0),
+        disk_high=high,
+        disk_low=low,
         deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),
     )
 
@@ -167,6 +178,12 @@ def _seconds(flag: str, text: str, default: float) -> float:
         return default
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise SettingsError(f"{flag} {text!r}: give a whole number of seconds")
+    return float(text)
+
+
+def _percent(flag: str, text: str) -> float:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100:
+        raise SettingsError(f"{flag} {text!r}: give a whole number of percent, 1 to 100")
     return float(text)
 
 

@@ -28,10 +28,7 @@ _TICK = 1.0
 
 
 class Supernode:
-    """One supernode. ``clock`` tells monotonic seconds.
-
-    Copies that nobody wants are kept for ``grace`` seconds, or for ``cache`` seconds if that is longer.
-    """
+    """One supernode. ``clock`` tells monotonic seconds."""
 
     def __init__(
         self,
@@ -44,16 +41,14 @@ class Supernode:
         cdn: CDNManager,
         store: PieceStore,
         clock: Callable[[], float],
-        grace: float,
-        cache: float = 0.0,
     ) -> None:
         self.boot = boot
         self.listeners: list[Callable[[TaskID], None]] = []
         """Told the ID of a task whose copy or lease changed, on the event loop."""
         self.recovered = False
         """The volume was read; before that nothing can be said of what is cached."""
-        self.evictions = 0
-        """Copies that were removed from the volume."""
+        self.dropped = 0
+        """Copies that were removed because nobody states them any more."""
         self._tasks = managers.tasks
         self._dfget_tasks = managers.dfget_tasks
         self._progress = managers.progress
@@ -63,10 +58,8 @@ class Supernode:
         self._cdn = cdn
         self._store = store
         self._clock = clock
-        self._kept_for = max(grace, cache)
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
         self._inspections: set[asyncio.Task[None]] = set()
-        self._orphans: dict[TaskID, float] = {}
 
     def state(self, statement: Statement) -> StatementReceipt:
         """Take the full set of what is wanted."""
@@ -128,7 +121,6 @@ class Supernode:
             await asyncio.sleep(_TICK)
             self._apply(self._tasks.expire(now=self._clock()))
             self._exchange.tick()
-            self._drop_orphans()
 
     def release(self) -> None:
         """Answer everybody who waits; those who are to be kept from coming back are cut off before."""
@@ -149,7 +141,7 @@ class Supernode:
             self._tell(task_id)
         for task_id in restated.retired:
             self._forget(task_id)
-            self._cdn.pause(task_id)
+            self._cdn.retire(task_id)
             self._tell(task_id)
         for task_id in restated.tasks:
             self._ask_cdn(task_id)
@@ -183,26 +175,14 @@ class Supernode:
     async def _delete_copy(self, task_id: TaskID, dropped: frozenset[str]) -> None:
         try:
             await self._cdn.delete(task_id)
-            self.evictions += 1
+            self.dropped += 1
             _log.info("task deleted", task=task_id)
-        except SupernodeError as error:  # it is an orphan from now on, so deleting is tried again
+        except SupernodeError as error:  # nobody wants it, so the janitor tries again
             _log.warning("cannot delete a task from the volume; it is tried again", task=task_id, error=str(error))
         finally:
             del self._deletions[task_id]
         for uid in dropped:
             self._reports.touch_dropped(uid)
-
-    def _drop_orphans(self) -> None:
-        """Delete what nobody wants: old caches, what was unstated while this process was down, what deletion failed."""
-        if not self._tasks.revision:
-            return
-        now = self._clock()
-        stored = {TaskID(file.meta.task_id) for file in self._store}
-        unwanted = {task_id for task_id in stored if self._tasks.get(task_id) is None}
-        self._orphans = {task_id: self._orphans.get(task_id, now) for task_id in unwanted}
-        for task_id, since in self._orphans.items():
-            if now - since >= self._kept_for:
-                self._delete(task_id, frozenset())
 
     async def _inspect(self, task_id: TaskID, piece: int) -> None:
         file = self._store.get(task_id)

@@ -11,6 +11,7 @@ from pantala_pieces.errors import StoreFullError
 from pantala_pieces.file import Meta, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol import digest, geometry, ranges
+from pantala_protocol.digest import Digest
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.copy import FetchOrder
@@ -19,7 +20,7 @@ from pantala_supernode.cdn.history import History
 from pantala_supernode.cdn.lane import Lane
 from pantala_supernode.cdn.pipeline import Pipeline
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.source import Answer, Resume, Source
+from pantala_supernode.cdn.source import Answer, Lineage, Resume, Source
 
 BUFFER = 16 * 1024 * 1024
 """Bytes of one copy in memory at most, on their way to the disk."""
@@ -114,6 +115,8 @@ class Fetch:
             recorder, continued = await self._adopt(answer, resume)
             if not continued:
                 start, end = 0, None
+            if answer.lineage is not None and answer.lineage.end is not None:
+                end = answer.lineage.end
             cutter = Cutter(recorder.meta.piece_size, start, recorder.meta.length if end is None else end)
             pipeline = Pipeline(self._keep, BUFFER)
             try:
@@ -134,6 +137,8 @@ class Fetch:
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
         """Tell whether the answer continues the content that is there; if not, begin a new generation with it."""
         recorder = self._history.recorder
+        if answer.lineage is not None:
+            return await self._join(answer, answer.lineage)
         if recorder is not None and resume is not None:
             if self._same(answer, recorder.meta):
                 self._history.stitched |= not resume.validator
@@ -155,6 +160,16 @@ class Fetch:
             )
         return await self._begin(answer), False
 
+    async def _join(self, answer: Answer, lineage: Lineage) -> tuple[Recorder, bool]:
+        """Go on with the copy of another supernode, or begin with it if ours is of another generation."""
+        recorder, history = self._history.recorder, self._history
+        continued = recorder is not None and recorder.meta.generation == lineage.generation
+        if recorder is None or not continued:
+            recorder = await self._begin(answer)
+        history.lineage = lineage
+        history.origin_bytes = max(history.origin_bytes, lineage.origin_bytes)
+        return recorder, continued
+
     def _same(self, answer: Answer, meta: Meta) -> bool:
         if answer.length is not None and meta.length is not None and answer.length != meta.length:
             return False
@@ -165,16 +180,17 @@ class Fetch:
         return answer.offset > 0 and answer.length == meta.length  # the whole's digest will tell
 
     async def _begin(self, answer: Answer) -> Recorder:
+        lineage = answer.lineage
         meta = Meta(
             task_id=self._order.task_id,
-            generation=f"{self._rng.getrandbits(64):016x}",
-            piece_size=geometry.piece_size(answer.length),
+            generation=lineage.generation if lineage is not None else f"{self._rng.getrandbits(64):016x}",
+            piece_size=lineage.piece_size if lineage is not None else geometry.piece_size(answer.length),
             length=answer.length,
             etag=answer.etag,
             last_modified=answer.last_modified,
         )
         history = self._history
-        history.recorder, history.stitched, history.lost = None, False, 0
+        history.recorder, history.lineage, history.stitched, history.lost = None, None, False, 0
         self._last, self._length = {}, None
         self._on_pieces()  # the former content's pieces are not there any more
         file = await self._on_volume(lambda: _create(self._store, meta), answer.length or meta.piece_size)
@@ -187,9 +203,9 @@ class Fetch:
         self._framed = answer.framed or answer.length is not None
         try:
             async for chunk in answer.chunks:
-                history.origin_bytes += len(chunk)
+                history.origin_bytes += len(chunk) if answer.lineage is None else 0
                 self._on_answer()
-                if self._limiter is not None:
+                if self._limiter is not None and answer.lineage is None:
                     await self._limiter.acquire(len(chunk))
                 view = memoryview(chunk)[min(skip, len(chunk)) :]
                 skip -= len(chunk) - len(view)
@@ -202,6 +218,8 @@ class Fetch:
             raise
         self._on_answer()
         self._check_end(cutter)
+        if answer.lineage is not None:
+            history.origin_bytes = max(history.origin_bytes, answer.lineage.origin_bytes)
 
     async def _take(self, number: int, piece: bytearray, pipeline: Pipeline) -> None:
         recorder = self._history.recorder
@@ -251,12 +269,17 @@ class Fetch:
             raise RuntimeError("nothing was read")
         try:
             await self._on_volume(
-                lambda: recorder.conclude(self._last, length, self._expected, self._history.origin_bytes),
+                lambda: recorder.conclude(self._last, length, self._whole(), self._history.origin_bytes),
                 sum(map(len, self._last.values())),
             )
         except errors.DigestMismatchError:
-            stitched, history = self._history.stitched, self._history
+            stitched, lineage, history = self._history.stitched, self._history.lineage, self._history
             await self._drop()
+            if lineage is not None:
+                lineage.on_wrong()
+                raise errors.SiblingError(
+                    f"What another supernode gave of {self._shown} is not right. It is fetched anew."
+                ) from None
             if not self._framed and length != history.cut_at:
                 history.cut_at = length
                 raise errors.SourceInterruptedError(
@@ -268,6 +291,11 @@ class Fetch:
             raise
         self._on_pieces()
 
+    def _whole(self) -> Digest | None:
+        """What the whole must have: the digest that was asked for, else that of the copy that ours is made from."""
+        lineage = self._history.lineage
+        return self._expected or (digest.parse(lineage.digest) if lineage is not None and lineage.digest else None)
+
     async def _on_volume(self, job: Callable[[], T], size: int) -> T:
         """Run ``job``; if there is no room, remember that ``size`` bytes are wanting."""
         try:
@@ -278,7 +306,7 @@ class Fetch:
 
     async def _drop(self) -> None:
         """Throw the pieces away: they are of no content that is wanted."""
-        self._history.recorder = None
+        self._history.recorder = self._history.lineage = None
         self._history.stitched, self._history.lost = False, 0
         self._on_pieces()  # nobody may count on them from here on
         await self._lane.run(lambda: self._store.delete(self._order.task_id))

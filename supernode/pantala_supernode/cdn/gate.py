@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+
+from pantala_supernode.cdn.source import Answer, Resume, Source
 
 
 class Gate:
@@ -51,3 +53,18 @@ class Gate:
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+class GatedSource:
+    """``source``, read by so many at once as ``gate`` has places. Who waits for something else holds none."""
+
+    def __init__(self, source: Source, gate: Gate, priority: int) -> None:
+        self._source = source
+        self._gate = gate
+        self._priority = priority
+
+    @asynccontextmanager
+    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+        """See :meth:`pantala_supernode.cdn.source.Source.open`."""
+        async with self._gate.place(self._priority), self._source.open(url, headers, resume) as answer:
+            yield answer

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
+from pantala_supernode.cdn.source import Lineage
 
 
 @dataclass
@@ -22,6 +23,8 @@ class History:
     """How often in a row the body ended at ``cut_at``."""
     lost: int = 0
     """Pieces that went bad on the volume and are to be fetched anew, as a bit mask."""
+    lineage: Lineage | None = None
+    """Of the pieces that another supernode gave; ``None``: all are the origin's."""
     stitched: bool = False
     """The pieces come from several answers that nothing but the whole's digest proves to be of one content."""
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import structlog
 
@@ -17,12 +18,12 @@ from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy import Copy, FetchOrder
 from pantala_supernode.cdn.fetch import Fetch, Limiter
-from pantala_supernode.cdn.gate import Gate
+from pantala_supernode.cdn.gate import Gate, GatedSource
 from pantala_supernode.cdn.kept import Kept
 from pantala_supernode.cdn.lane import Lane, settled
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
-from pantala_supernode.cdn.source import Source
+from pantala_supernode.cdn.source import Siblings, Source
 from pantala_supernode.errors import SupernodeError
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class CDNManager:
         store: PieceStore,
         source: Source,
         *,
+        siblings: Siblings | None = None,
         on_change: Callable[[TaskID], None],
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
@@ -49,6 +51,7 @@ class CDNManager:
     ) -> None:
         self._store = store
         self._source = source
+        self._siblings = siblings
         self._on_change = on_change
         self._rng = rng
         self._sleep = sleep
@@ -105,6 +108,10 @@ class CDNManager:
         kept.stop()
         if not kept.given_up:
             self._show(kept, CDNStatus.WAITING)
+
+    def retire(self, task_id: TaskID) -> None:
+        """Nobody wants the task any more: stop reading, and keep what is there as a cache."""
+        self.pause(task_id)
 
     def refetch(self, task_id: TaskID, piece: int) -> None:
         """Fetch one piece anew, because its bytes went bad on the volume. The generation stays."""
@@ -197,8 +204,8 @@ class CDNManager:
         """Try once; seconds until the next try, or ``None``."""
         kept.woken.clear()
         try:
-            async with self._gate.place(order.priority):
-                await self._fetch(kept, order).run()
+            async with self._sourced(order) as source:
+                await self._fetch(kept, order, source).run()
         except SupernodeError as error:
             return self._failed(kept, order, error, str(error))
         except Exception as error:
@@ -210,12 +217,17 @@ class CDNManager:
         self._show(kept, CDNStatus.SUCCESS)
         return None
 
-    def _fetch(self, kept: Kept, order: FetchOrder) -> Fetch:
+    def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[Source]:
+        """Where one try reads from."""
+        origin = GatedSource(self._source, self._gate, order.priority)
+        return nullcontext(origin) if self._siblings is None else self._siblings.trying(order, origin)
+
+    def _fetch(self, kept: Kept, order: FetchOrder, source: Source) -> Fetch:
         return Fetch(
             order,
             kept.history,
             store=self._store,
-            source=self._source,
+            source=source,
             lane=kept.lane,
             rng=self._rng,
             limiter=self._limiter,

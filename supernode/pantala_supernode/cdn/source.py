@@ -1,11 +1,13 @@
-"""The port to origins: what the CDN asks for and what it gets."""
+"""The ports to where files come from: origins, and other supernodes that have them already."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
+
+from pantala_supernode.cdn.copy import FetchOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,22 @@ class Resume:
     """The byte behind the last one wanted; ``None``: up to the end of the file."""
     validator: str = ""
     """The strong ETag (with quotes) or Last-Modified of that content: another one is given whole. Empty: not known."""
+
+
+@dataclass(slots=True)
+class Lineage:
+    """Of a body that another supernode gives from its copy: what makes ours the same copy."""
+
+    generation: str
+    piece_size: int
+    origin_bytes: int
+    """Bytes of body read from the origin for it; true when the body has ended."""
+    digest: str = ""
+    """``sha256:`` of the whole; known when the body has ended, at the latest."""
+    end: int | None = None
+    """The byte behind the last one that it can give; ``None``: it gives all up to the end of the file."""
+    on_wrong: Callable[[], None] = lambda: None
+    """To be told that the whole did not have the digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +54,8 @@ class Answer:
     """Whether a cut can be told from the body's end."""
     chunks: AsyncIterator[bytes]
     """The body. Raises :class:`pantala_supernode.errors.SourceError`; ends only where the origin ended it in order."""
+    lineage: Lineage | None = None
+    """``None``: the origin gives the body."""
 
     @property
     def validator(self) -> str:
@@ -52,4 +72,14 @@ class Source(Protocol):
         """Ask for ``url`` in one GET; ``headers`` go to its host alone. Leaving the context ends the reading.
 
         Raises :class:`pantala_supernode.errors.SourceError`.
+        """
+
+
+class Siblings(Protocol):
+    """The other supernodes."""
+
+    def trying(self, order: FetchOrder, origin: Source) -> AbstractAsyncContextManager[Source]:
+        """What to read in one try to complete a copy: others' copies where there are any, else ``origin``.
+
+        While the context is entered the others can be told what this supernode is at.
         """
