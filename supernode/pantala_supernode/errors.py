@@ -20,6 +20,7 @@
     │   ├── SourceURLError          SourceURLInvalid
     │   ├── SourceHeadersError      SecretInvalid          headers that cannot be sent
     │   └── LengthMismatchError     LengthMismatch         the body is not as long as announced
+    ├── SiblingError                SourceInterrupted      another supernode, that gave the content, does not any more
     ├── DigestMismatchError         DigestMismatch         the body is not what was asked for
     ├── VolumeFullError             VolumeFull
     ├── VolumeFailedError           VolumeFailed
@@ -146,6 +147,15 @@ class LengthMismatchError(SourceError):
     """The body is shorter or longer than the origin announced."""
 
     reason = Reason.LENGTH_MISMATCH
+
+
+class SiblingError(SupernodeError):
+    """Another supernode, whose copy was being read, gives no more of it, or gave something wrong.
+
+    That costs the origin nothing, so it is no failure of the origin's: as often as it takes, it is tried again.
+    """
+
+    reason = Reason.SOURCE_INTERRUPTED
 
 
 class DigestMismatchError(SupernodeError):
