@@ -132,7 +132,7 @@ class Fetch:
         if recorder is None or not recorder.have:
             return None
         validator = recorder.meta.etag or recorder.meta.last_modified
-        return Resume(start, end, validator) if validator or self._expected else None
+        return Resume(start, end, validator, recorder.meta.generation) if validator or self._expected else None
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
         """Tell whether the answer continues the content that is there; if not, begin a new generation with it."""

@@ -20,6 +20,8 @@ class Resume:
     """The byte behind the last one wanted; ``None``: up to the end of the file."""
     validator: str = ""
     """The strong ETag (with quotes) or Last-Modified of that content: another one is given whole. Empty: not known."""
+    generation: str = ""
+    """By which other supernodes know that content."""
 
 
 @dataclass(slots=True)
