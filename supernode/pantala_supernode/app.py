@@ -38,6 +38,7 @@ from pantala_supernode.http.application import application
 from pantala_supernode.http.rest import RestAPI
 from pantala_supernode.identity import ClusterKeys, Verifier
 from pantala_supernode.managers import Managers
+from pantala_supernode.members import Members
 from pantala_supernode.metrics import Gauges, Metrics, TimedScheduler
 from pantala_supernode.peer import PeerManager
 from pantala_supernode.preheat import PreheatManager
@@ -150,8 +151,9 @@ class App:
         settings, boot = self.settings, secrets.token_hex(8)
         chance = random.Random()  # noqa: S311 - it chooses among equals; secrets come from elsewhere
         managers = self._managers = self._with_metrics(TaskManager(grace=settings.grace), chance)
+        members = Members()
         cdn = CDNManager(self._store, source, rng=chance, on_change=lambda task_id: supernode.copy_changed(task_id))
-        roster, reports = Roster(managers), Reports(boot, managers)
+        roster, reports = Roster(managers, members), Reports(boot, managers)
         dispatcher = Dispatcher(
             managers,
             roster,
@@ -167,6 +169,7 @@ class App:
             managers,
             dispatcher=dispatcher,
             exchange=Exchange(boot, managers, roster, reports, dispatcher, clock=time.monotonic, timing=Timing()),
+            members,
             reports=reports,
             cdn=cdn,
             store=self._store,

@@ -84,7 +84,7 @@ class Exchange:
     # What the rest of the supernode tells the exchange.
 
     def all_assignments_changed(self) -> None:
-        """What anybody shall hold may have changed: tell those for whom it did."""
+        """What anybody shall hold, or with whom to speak, may have changed: tell those for whom it did."""
         self.assignments_changed(list(self._sessions))
 
     def assignments_changed(self, peers: Iterable[str]) -> None:
@@ -187,6 +187,7 @@ class Exchange:
             inventory_wanted=not session.inventoried,
             revision=session.revision,
             assignments=session.told if changed else None,
+            membership=session.membership if changed else None,
             work=work + (() if request.leaving else self._dispatcher.work(session)),
         )
 

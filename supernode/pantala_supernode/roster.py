@@ -5,6 +5,7 @@ from __future__ import annotations
 from pantala_protocol.sync import Assignment
 from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.managers import Managers
+from pantala_supernode.members import Members
 from pantala_supernode.session import Session
 from pantala_supernode.task import Task
 
@@ -12,7 +13,8 @@ from pantala_supernode.task import Task
 class Roster:
     """Keeps the peers' assignments and their part in the swarms in step with what is wanted. Pure."""
 
-    def __init__(self, managers: Managers) -> None:
+    def __init__(self, managers: Managers, members: Members) -> None:
+        self._members = members
         self._tasks = managers.tasks
         self._dfget_tasks = managers.dfget_tasks
         self._progress = managers.progress
@@ -39,9 +41,9 @@ class Roster:
             self._enrol(session, task)
         session.open_tasks = {task.id: None for task in tasks if task.id in session.open_tasks}
         told: tuple[Assignment, ...] = tuple(task.assignment(session.peer) for task in tasks)
-        if told == session.told:
+        if (told, self._members.membership) == (session.told, session.membership):
             return False
-        session.told = told
+        session.told, session.membership = told, self._members.membership
         session.revision += 1
         return True
 

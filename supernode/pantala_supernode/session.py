@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from pantala_protocol.membership import Membership
 from pantala_protocol.sync import Assignment, SyncAnswer
 
 _REMEMBERED = 4
@@ -23,8 +24,10 @@ class Session:
     """What it says to hold: task -> (generation, pieces). Kept, since the task may become known later."""
     told: tuple[Assignment, ...] | None = None
     """The assignments in force; ``None``: no statement yet, it keeps what it has."""
+    membership: Membership | None = None
+    """What it was told of the supernodes, beside ``told``."""
     revision: int = 0
-    """Of ``told``."""
+    """Of both."""
     inventoried: bool = False
     """It told its whole inventory since this supernode started."""
     open_tasks: dict[str, None] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.exchange import Exchange
 from pantala_supernode.managers import Managers
+from pantala_supernode.members import Members
 from pantala_supernode.reports import Reports
 from pantala_supernode.task import Lease, Restated
 
@@ -34,6 +35,7 @@ class Supernode:
         self,
         boot: str,
         managers: Managers,
+        members: Members,
         *,
         dispatcher: Dispatcher,
         exchange: Exchange,
@@ -43,6 +45,7 @@ class Supernode:
         clock: Callable[[], float],
     ) -> None:
         self.boot = boot
+        self.members = members
         self.listeners: list[Callable[[TaskID], None]] = []
         """Told the ID of a task whose copy or lease changed, on the event loop."""
         self.recovered = False
@@ -65,8 +68,9 @@ class Supernode:
         """Take the full set of what is wanted."""
         first = not self._tasks.revision
         restated = self._tasks.state(statement, now=self._clock())
+        moved = self.members.take(statement)
         self._apply(restated)
-        if first:
+        if first or moved:
             self._exchange.all_assignments_changed()
         self._reports.touch_statement()
         return StatementReceipt(boot=self.boot, revision=statement.revision)

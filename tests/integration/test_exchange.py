@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
 
 from pantala_protocol import ranges, task_id, ticket
+from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Changes, Statement, WantedTask
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
 from pantala_supernode.app import build
@@ -47,9 +49,9 @@ class Lab:
     async def stop(self) -> None:
         await self._running.aclose()
 
-    async def state(self, *wanted: WantedTask) -> None:
+    async def state(self, *wanted: WantedTask, **more: Any) -> None:
         self.revision += 1
-        body = msgspec.json.encode(Statement(self.revision, wanted))
+        body = msgspec.json.encode(Statement(self.revision, wanted, **more))
         async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
             assert 200 == answer.status, await answer.text()
 
@@ -332,3 +334,16 @@ async def test_a_peer_that_lost_a_task_and_gets_it_again_is_given_all_its_pieces
     assert () == (await asyncio.wait_for(_with_assignments(peer), 5)).assignments
     await lab.state(wanted(origin, "n1", "n2"))
     assert 4 == len(await asyncio.wait_for(peer.work(), 5))
+
+
+async def test_another_membership_reaches_a_peer_whose_exchange_is_held(lab: Lab) -> None:
+    first = Membership(1, (Member("s-0", lab.url), Member("s-1", "http://s-1:8002")))
+    second = Membership(2, first.members[:1])
+    speaker = Speaker(lab, "n1")
+    await lab.state(membership=first, member="s-0")
+    assert first == (await speaker.say()).membership
+    held = asyncio.create_task(speaker.say())
+    await asyncio.sleep(0.1)
+    await lab.state(membership=second, member="s-0")
+    answer = await asyncio.wait_for(held, 2)
+    assert ((), second) == (answer.assignments, answer.membership)

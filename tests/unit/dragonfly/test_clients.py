@@ -12,6 +12,7 @@ from pantala_supernode.dispatch import Dispatcher, Endpoint
 from pantala_supernode.dragonfly.clients import Client, Clients, Lasting
 from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.managers import Managers
+from pantala_supernode.members import Members
 from pantala_supernode.peer import PeerManager
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.reports import Reports
@@ -33,7 +34,7 @@ class Stage:
         peers, progress = PeerManager(), ProgressManager()
         scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), can_serve=peers.can_serve)
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
-        roster, reports = Roster(self.managers), Reports("boot", self.managers)
+        roster, reports = Roster(self.managers, Members()), Reports("boot", self.managers)
         self.dispatcher = Dispatcher(
             self.managers,
             roster,

@@ -15,6 +15,7 @@ from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.dispatch import Dispatcher, Endpoint
 from pantala_supernode.dragonfly.clients import Clients, Lasting
 from pantala_supernode.managers import Managers
+from pantala_supernode.members import Members
 from pantala_supernode.peer import Peer, PeerManager
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.reports import Reports
@@ -51,8 +52,9 @@ class Bench:
     def __post_init__(self) -> None:
         peers, progress = PeerManager(), ProgressManager()
         scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), can_serve=peers.can_serve)
+        self.members = Members()
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
-        self.roster = Roster(self.managers)
+        self.roster = Roster(self.managers, self.members)
         self.reports = Reports("boot", self.managers)
         self.dispatcher = Dispatcher(
             self.managers,
