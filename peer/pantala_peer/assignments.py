@@ -1,4 +1,4 @@
-"""Making the node what the supernode says: the full set of tasks to hold, and pieces to fetch for them.
+"""Making the node what the supernodes say: the full set of tasks to hold, and pieces to fetch for them.
 
 Each task is settled by itself, one settling at a time, again and again until nothing changed meanwhile: what a
 settling does follows from what is assigned and what is there, never from what happened.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
@@ -16,33 +16,34 @@ from pantala_peer.cache import Cache
 from pantala_peer.deliveries import Deliveries
 from pantala_peer.download import Downloads, Outcome
 from pantala_peer.errors import LOCAL, DeliveryError, DigestMismatchError, RotError, failed
-from pantala_peer.session import Orders, Session
+from pantala_peer.reports import Reports
 from pantala_pieces.errors import StoreError
-from pantala_protocol import digest, task_id
 from pantala_protocol.ranges import MAX_PIECE
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
 from pantala_protocol.wrapping import Wrapping
 
-_MAX_PIECE_SIZE = 64 * 1024 * 1024
-"""Bytes. Far above what is cut; it bounds the memory that a wrong word can take."""
-
 log = structlog.get_logger()
 
 
-class Assignments:
-    """What this node shall hold. ``news`` is called when the session has something new to say."""
+class _Given(NamedTuple):
+    work: Work
+    giver: str
 
-    def __init__(self, session: Session, cache: Cache, deliveries: Deliveries, *, news: Callable[[], None]) -> None:
+
+class Assignments:
+    """What this node shall hold, and what became of it."""
+
+    def __init__(self, reports: Reports, cache: Cache, deliveries: Deliveries) -> None:
         self.downloads: Downloads
         """Set by who composes; it must tell its outcomes to :meth:`ended`."""
-        self._session = session
+        self._reports = reports
         self._cache = cache
         self._deliveries = deliveries
-        self._news = news
         self._assigned: dict[str, Assignment] = {}
-        self._known = False
+        self._complete = False
         self._ready: set[str] = set()
-        self._waiting: dict[str, list[Work]] = {}
+        self._waiting: dict[str, list[_Given]] = {}
+        self._given: dict[tuple[str, int], list[_Given]] = {}
         self._troubles: dict[str, DeliveryState] = {}
         self._taken: dict[str, Counter[str]] = {}
         self._dirty: set[str] = set()
@@ -62,8 +63,10 @@ class Assignments:
             for name, assignment in list(self._assigned.items()):
                 self.touch(name)
                 if assignment.digest and not self._cache.is_whole(name) and not self.downloads.fetches(name):
-                    self._session.state_inventory()  # all there is to have, and nothing is given: are we misunderstood?
-            self._news()
+                    self._reports.state_inventory(
+                        name
+                    )  # all there is to have, and nothing is given: are we misunderstood?
+            self._reports.send()
 
     async def close(self) -> None:
         """Stop where we are. Published files stay."""
@@ -75,29 +78,52 @@ class Assignments:
 
     # What is said and what happened
 
-    def obey(self, orders: Orders) -> None:
-        """Take an answer's orders."""
-        if orders.assignments is not None:
-            self._assign({a.task_id: a for a in orders.assignments if _is_sane(a)})
-        for work in orders.work:
-            self._give(work)
+    def assign(self, assigned: dict[str, Assignment], *, complete: bool) -> None:
+        """Hold what is assigned, by task ID. Only what a ``complete`` set does not name is dropped."""
+        former, self._assigned, self._complete = self._assigned, assigned, complete
+        touched = {name for name in former.keys() | assigned.keys() if former.get(name) != assigned.get(name)}
+        if complete:
+            touched |= (self._cache.tasks() | self._deliveries.tasks()) - assigned.keys()
+        self._ready -= touched
+        for name in sorted(touched, key=lambda name: -assigned[name].priority if name in assigned else 0):
+            self.touch(name)
+
+    def give(self, work: Work, giver: str) -> None:
+        """Fetch a piece for the supernode ``giver``. Who gives one that is being fetched comes in if that fails."""
+        assignment = self._assigned.get(work.task_id)
+        if assignment is None or not _fits(work, assignment):
+            log.info("work for a task that is not assigned like this", **_shown(work))
+        elif self._cache.has(work.task_id, work.generation, work.piece):
+            self._reports.piece_done(work.task_id, work.generation, work.piece)
+            self._reports.send()
+        elif work.task_id in self._ready:
+            givers = self._given.setdefault((work.task_id, work.piece), [])
+            if all(given.giver != giver for given in givers):
+                givers.append(_Given(work, giver))
+            self.downloads.start(work)
+        else:
+            self._waiting.setdefault(work.task_id, []).append(_Given(work, giver))
+            self.touch(work.task_id)
 
     def ended(self, outcome: Outcome) -> None:
         """A download ended."""
         work = outcome.work
+        given, *others = self._given.pop((work.task_id, work.piece))
         if not outcome.kind:
-            self._session.piece_done(work.task_id, work.generation, work.piece)
+            self._reports.piece_done(work.task_id, work.generation, work.piece)
             self._taken.setdefault(work.task_id, Counter())[work.provider] += work.size
             cleared = self._troubles.pop(work.task_id, None) is not None
             if cleared or self._cache.is_whole(work.task_id):
                 self.touch(work.task_id)
         else:
             log.warning("a piece was not had", kind=outcome.kind, error=str(outcome.error), **_shown(work))
-            self._fail(work, outcome.kind)
+            self._fail(given, outcome.kind)
             if isinstance(outcome.error, StoreError):
                 self._troubles[work.task_id] = failed(outcome.error)
                 self.touch(work.task_id)
-        self._news()
+            for other in others:
+                self.give(*other)
+        self._reports.send()
 
     def touch(self, name: str) -> None:
         """Something about a task may have changed: settle it."""
@@ -105,31 +131,13 @@ class Assignments:
         if name not in self._settling:
             self._settling[name] = asyncio.create_task(self._settle_while_dirty(name))
 
-    def _assign(self, assigned: dict[str, Assignment]) -> None:
-        former, self._assigned = self._assigned, assigned
-        touched = {name for name in former.keys() | assigned.keys() if former.get(name) != assigned.get(name)}
-        if not self._known:
-            self._known = True
-            touched |= self._cache.tasks() | self._deliveries.tasks()
-        self._ready -= touched
-        for name in sorted(touched, key=lambda name: -assigned[name].priority if name in assigned else 0):
-            self.touch(name)
+    def _fail(self, given: _Given, kind: str) -> None:
+        work = given.work
+        self._reports.piece_failed(PieceFailure(work.task_id, work.piece, work.provider, kind), given.giver)
 
-    def _give(self, work: Work) -> None:
-        assignment = self._assigned.get(work.task_id)
-        if assignment is None or not _fits(work, assignment):
-            log.info("work for a task that is not assigned like this", **_shown(work))
-        elif self._cache.has(work.task_id, work.generation, work.piece):
-            self._session.piece_done(work.task_id, work.generation, work.piece)
-            self._news()
-        elif work.task_id in self._ready:
-            self.downloads.start(work)
-        else:
-            self._waiting.setdefault(work.task_id, []).append(work)
-            self.touch(work.task_id)
-
-    def _fail(self, work: Work, kind: str) -> None:
-        self._session.piece_failed(PieceFailure(work.task_id, work.piece, work.provider, kind))
+    async def _cancel(self, name: str) -> None:
+        await self.downloads.cancel(name)
+        self._given = {key: givers for key, givers in self._given.items() if key[0] != name}
 
     # Settling one task
 
@@ -138,14 +146,14 @@ class Assignments:
             while name in self._dirty:
                 self._dirty.discard(name)
                 await self._settle(name)
-                self._news()
+                self._reports.send()
         finally:
             del self._settling[name]
 
     async def _settle(self, name: str) -> None:
         assignment = self._assigned.get(name)
         try:
-            if assignment is None and self._known:
+            if assignment is None and self._complete:
                 await self._drop(name)
             elif assignment is not None:
                 await self._hold(assignment)
@@ -154,7 +162,7 @@ class Assignments:
             log.warning("a task cannot be settled; trying again later", task=name, error=str(error))
             self._ready.discard(name)  # its cache may be gone: held anew before the next piece
             if isinstance(error, DigestMismatchError):
-                self._session.state_inventory()  # less is held than was said
+                self._reports.state_inventory(name)  # less is held than was said
             if isinstance(error, StoreError):
                 self._troubles[name] = failed(error)
             if assignment is not None:
@@ -165,7 +173,7 @@ class Assignments:
         self._troubles.pop(name, None)
         self._taken.pop(name, None)
         await self._withdraw(name)
-        await self.downloads.cancel(name)
+        await self._cancel(name)
         await self._cache.drop(name)
         self._waiting.pop(name, None)
         log.info("dropped a task", task=name)
@@ -175,9 +183,9 @@ class Assignments:
         try:
             if not self._cache.fits(assignment):
                 self._ready.discard(name)
-                await self.downloads.cancel(name)
+                await self._cancel(name)
                 await self._cache.drop(name)
-                self._session.state_inventory()
+                self._reports.state_inventory(name)
             if await self._cache.hold(assignment) and self._assigned.get(name) == assignment:
                 self._ready.add(name)
         except StoreError:
@@ -190,11 +198,11 @@ class Assignments:
         """Begin the work that waited for its room, or say that there is none."""
         if name in self._dirty:
             return  # assigned anew meanwhile: after the next settling
-        for work in self._waiting.pop(name, ()):
+        for given in self._waiting.pop(name, ()):
             if name in self._ready:
-                self._give(work)
+                self.give(*given)
             else:
-                self._fail(work, LOCAL)
+                self._fail(given, LOCAL)
 
     async def _deliver(self, assignment: Assignment) -> None:
         """Let the file appear at all its paths, once it is whole."""
@@ -220,18 +228,6 @@ class Assignments:
         for other in self._assigned.values() if paths else ():
             if other.task_id != name and any(delivery.path in paths for delivery in other.deliveries):
                 self.touch(other.task_id)
-
-
-def _is_sane(assignment: Assignment) -> bool:
-    """Whether an assignment can be worked with: its names become paths and URLs, its sizes memory."""
-    try:
-        task_id.parse(assignment.task_id)
-        if assignment.digest:
-            digest.parse(assignment.digest)
-    except ValueError as error:
-        log.warning("an assignment that cannot be read was left out", error=str(error))
-        return False
-    return 0 <= assignment.piece_size <= _MAX_PIECE_SIZE and (assignment.length is None or assignment.length >= 0)
 
 
 def _fits(work: Work, assignment: Assignment) -> bool:

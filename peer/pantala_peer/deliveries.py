@@ -1,4 +1,4 @@
-"""The files' appearance at their paths, and what is said of it to the supernode."""
+"""The files' appearance at their paths, and what is said of it to the supernodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msgspec import structs
 
 from pantala_peer.errors import DeliveryError, failed
 from pantala_peer.publish import Publisher, Wanted
-from pantala_peer.session import Session
+from pantala_peer.reports import Reports
 from pantala_pieces.errors import StoreError
 from pantala_protocol import digest
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, DeliveryStatus
@@ -26,8 +26,8 @@ log = structlog.get_logger()
 class Deliveries:
     """Publishes through one thread, so that the publisher's records follow one another."""
 
-    def __init__(self, session: Session, publisher: Publisher) -> None:
-        self._session = session
+    def __init__(self, reports: Reports, publisher: Publisher) -> None:
+        self._reports = reports
         self._publisher = publisher
         self._thread = ThreadPoolExecutor(1, "tree")
         self._stated: dict[str, set[str]] = {}
@@ -68,7 +68,7 @@ class Deliveries:
             log.info("unpublished a file", path=path)
         stated = self._stated.get(task_id, set())
         for uid in stated - uids:
-            self._session.delivery(uid, None)
+            self._reports.delivery(task_id, uid, None)
         self._stated[task_id] = stated & uids
         if not self._stated[task_id]:
             del self._stated[task_id]
@@ -80,7 +80,7 @@ class Deliveries:
 
     def _state(self, task_id: str, delivery: Delivery, state: DeliveryState | None) -> None:
         self._stated.setdefault(task_id, set()).add(delivery.uid)
-        self._session.delivery(delivery.uid, structs.replace(state, path=delivery.path) if state else None)
+        self._reports.delivery(task_id, delivery.uid, structs.replace(state, path=delivery.path) if state else None)
 
     async def _in_thread(self, operation: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, operation)

@@ -52,7 +52,7 @@ class Downloads:
         """Fetch a piece, unless it is being fetched."""
         key = (work.task_id, work.piece)
         if key not in self._running:
-            task = self._running[key] = asyncio.create_task(self._run(work))
+            task = self._running[key] = asyncio.create_task(self._run(work, key))
             task.add_done_callback(lambda done: self._forget(key, done))
 
     def fetches(self, task_id: str) -> bool:
@@ -72,9 +72,10 @@ class Downloads:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, work: Work) -> None:
+    async def _run(self, work: Work, key: tuple[str, int]) -> None:
         async with self._slots:
             outcome = await self._fetch(work)
+        del self._running[key]  # who is told may begin the same piece anew
         self._ended(outcome)
 
     async def _fetch(self, work: Work) -> Outcome:
@@ -96,6 +97,7 @@ class Downloads:
         return outcome
 
     def _forget(self, key: tuple[str, int], done: asyncio.Task[None]) -> None:
-        self._running.pop(key, None)
+        if self._running.get(key) is done:
+            del self._running[key]
         if not done.cancelled() and done.exception() is not None:
             done.get_loop().call_exception_handler({"message": "a fetch ended in a bug", "exception": done.exception()})

@@ -6,11 +6,13 @@ again unchanged as often as it takes. A supernode that does not know us (another
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pantala_protocol import ranges
+from pantala_protocol.membership import Membership
 from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Work
 
 _MOST_UNDER_WAY = 2
@@ -30,6 +32,8 @@ class Identity:
     zone: str
     version: str
     downloads: int
+    uploads: int
+    """Pieces that it sends at once, at most."""
 
 
 class Load(NamedTuple):
@@ -44,12 +48,18 @@ class Orders(NamedTuple):
 
     assignments: tuple[Assignment, ...] | None
     work: tuple[Work, ...]
+    membership: Membership | None = None
+    """All supernodes there are, as far as the answer tells."""
 
 
 class Session:
-    """One process's side of its exchanges with the supernode."""
+    """One process's side of its exchanges with one supernode.
 
-    def __init__(self, identity: Identity) -> None:
+    ``numbers`` are those of its exchanges. Sessions of one process share them: whichever reach the same supernode, no
+    two of their exchanges are taken for one.
+    """
+
+    def __init__(self, identity: Identity, numbers: Iterator[int] | None = None) -> None:
         self.identity = identity
         self.supernode = ""
         """Boot ID of the supernode that answered last."""
@@ -57,6 +67,7 @@ class Session:
         """Of the assignments acted on."""
         self.key = b""
         """With which tickets are checked; empty: none is good yet."""
+        self._numbers = numbers or itertools.count(1)
         self._seq = 0
         self._latest = 0
         self._under_way: dict[int, SyncRequest] = {}
@@ -65,7 +76,10 @@ class Session:
         self._failures: list[PieceFailure] = []
         self._states: dict[str, DeliveryState] = {}
         self._changed: dict[str, None] = {}
+        self._urgent = False
         self._named: set[str] = set()
+        self._tasks: frozenset[str] | None = None
+        self._unsaid: set[str] = set()
 
     # What is to be reported
 
@@ -77,8 +91,11 @@ class Session:
         """A piece that was given could not be had."""
         self._failures = [*self._failures, failure][-_MOST_FAILURES:]
 
-    def delivery(self, uid: str, state: DeliveryState | None) -> None:
-        """Say how a delivery is now; ``None``: not there. Only a change is reported."""
+    def delivery(self, uid: str, state: DeliveryState | None, *, urgent: bool = True) -> None:
+        """Say how a delivery is now; ``None``: not there. Only a change is reported.
+
+        What is not ``urgent`` goes with the next exchange, whenever that is.
+        """
         if self._states.get(uid) == state:
             return
         if state is None:
@@ -86,6 +103,7 @@ class Session:
         else:
             self._states[uid] = state
         self._changed[uid] = None
+        self._urgent = self._urgent or urgent
 
     def state_inventory(self) -> None:
         """Something that was reported as held is gone: the next exchange states all."""
@@ -96,7 +114,7 @@ class Session:
     @property
     def has_news(self) -> bool:
         """There is something that no exchange carries yet."""
-        return bool(self._inventory_due or self._done or self._failures or self._changed)
+        return bool(self._inventory_due or self._done or self._failures or self._urgent or self._unsaid)
 
     def is_latest(self, seq: int) -> bool:
         """No exchange was begun after ``seq``."""
@@ -120,8 +138,11 @@ class Session:
 
     def begin(self, load: Load, inventory: Callable[[], dict[str, Held]], *, leaving: bool = False) -> SyncRequest:
         """The next exchange, with all news. Send it until it was :meth:`answered`, or :meth:`abandon` it."""
-        self._seq += 1
+        self._seq = next(self._numbers)
         whole = self._inventory_due
+        held = inventory() if whole or self._unsaid else {}
+        if not whole:
+            self._say_held(held)
         request = SyncRequest(
             peer=self.identity.peer,
             boot=self.identity.boot,
@@ -131,17 +152,19 @@ class Session:
             port=self.identity.port,
             zone=self.identity.zone,
             version=self.identity.version,
-            inventory=inventory() if whole else None,
+            inventory=held if whole else None,
             done={name: Held(held[0], ranges.render(held[1])) for name, held in self._done.items()},
             failures=tuple(self._failures),
             deliveries=dict(self._states) if whole else {uid: self._states.get(uid) for uid in self._changed},
             uploads=load.uploads,
             cache_bytes=load.cache_bytes,
             downloads=self.identity.downloads,
+            upload_slots=self.identity.uploads,
             leaving=leaving,
         )
-        self._inventory_due = False
+        self._inventory_due = self._urgent = False
         self._done, self._failures, self._changed = {}, [], {}
+        self._unsaid.clear()
         self._under_way[request.seq] = request
         return request
 
@@ -162,7 +185,7 @@ class Session:
         if newest:
             self._latest = seq
             self.key = bytes.fromhex(answer.key) if answer.key else self.key
-        return Orders(self._accept(answer, newest=newest), answer.work)
+        return Orders(self._accept(answer, newest=newest), answer.work, answer.membership)
 
     def abandon(self, seq: int) -> None:
         """The supernode will not take exchange ``seq``: its reports go into the next one, beside the inventory."""
@@ -180,17 +203,30 @@ class Session:
                 self.revision = 0  # a repeated answer, or a count that began anew: the next answer says all again
             return None
         self.revision = answer.revision
-        named = {delivery.uid for assignment in answer.assignments for delivery in assignment.deliveries}
-        for uid in sorted(named - self._named):  # stated before the supernode knew what it is about
+        self._restate(answer.assignments)
+        return answer.assignments
+
+    def _restate(self, assignments: tuple[Assignment, ...]) -> None:
+        """Say of what the supernode begins to name how it is: it kept nothing of what it did not know by then."""
+        named = {delivery.uid for assignment in assignments for delivery in assignment.deliveries}
+        for uid in sorted(named - self._named):
             if uid in self._states:
                 self._changed[uid] = None
+                self._urgent = True
         self._named = named
-        return answer.assignments
+        tasks = frozenset(assignment.task_id for assignment in assignments)
+        if self._tasks is not None:  # of the first ones it knows from the inventory
+            self._unsaid |= tasks - self._tasks
+        self._tasks = tasks
+
+    def _say_held(self, held: dict[str, Held]) -> None:
+        for name in self._unsaid & held.keys():
+            self._done[name] = (held[name].generation, ranges.parse(held[name].pieces))
 
     def _meet(self, supernode: str, request: SyncRequest) -> None:
         self.supernode = supernode
         self.revision = 0
-        self._named = set()
+        self._named, self._tasks = set(), None
         if request.inventory is None:
             self._inventory_due = True
 

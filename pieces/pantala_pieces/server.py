@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 from aiohttp import web
@@ -46,20 +46,21 @@ class RefusedError(Exception):
 class PieceServer:
     """The route that serves pieces, and its limits.
 
-    ``lookup`` finds a task's file; ``key`` is the key that tickets are checked with (empty: none is good); ``clock``
-    tells seconds since the epoch; ``slots`` pieces are sent at once, first come, first served.
+    ``lookup`` finds a task's file; ``keys`` are those that tickets may be issued with, one of each supernode (none: no
+    ticket is good); ``clock`` tells seconds since the epoch; ``slots`` pieces are sent at once, first come, first
+    served.
     """
 
     def __init__(
         self,
         lookup: Callable[[str], PieceFile | None],
         *,
-        key: Callable[[], bytes],
+        keys: Callable[[], Iterable[bytes]],
         clock: Callable[[], float],
         slots: int,
     ) -> None:
         self._lookup = lookup
-        self._key = key
+        self._keys = keys
         self._clock = clock
         self._slots = asyncio.Semaphore(slots)
         self.uploads = 0
@@ -91,8 +92,8 @@ class PieceServer:
 
     def find(self, name: str, generation: str, shown: str) -> PieceFile:
         """The pieces of a task for who shows a ticket. Raises :class:`RefusedError`."""
-        key = self._key()
-        if not key or not ticket.check(key, name, generation, shown, now=self._clock()):
+        now = self._clock()
+        if not any(ticket.check(key, name, generation, shown, now=now) for key in self._keys()):
             raise RefusedError(403, "TicketInvalid", "the ticket is missing, wrong or has expired; ask for a new one")
         file = self._lookup(name)
         if file is None or file.meta.generation != generation:

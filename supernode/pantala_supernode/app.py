@@ -86,7 +86,9 @@ class App:
         settings = self.settings
         _, tasks = await asyncio.to_thread(open_volume, settings.data, lambda: secrets.token_hex(8))
         self._store = PieceStore(tasks, durable=True)
-        self._pieces = PieceServer(self._store.get, key=lambda: self._key, clock=time.time, slots=settings.piece_slots)
+        self._pieces = PieceServer(
+            self._store.get, keys=lambda: (self._key,), clock=time.time, slots=settings.piece_slots
+        )
         egress = EgressPolicy(settings.deny_source)
         async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
             self.supernode = self._supernode(source)

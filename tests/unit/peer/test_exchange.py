@@ -49,7 +49,7 @@ class Running:
     """An exchange with a fake supernode, and the orders that it obeyed."""
 
     def __init__(self, answer: Answer) -> None:
-        self.session = Session(Identity("node", "boot", 1, "", "0", 4))
+        self.session = Session(Identity("node", "boot", 1, "", "0", 4, 4))
         self.supernode = FakeSupernode(answer)
         self.orders: list[Orders] = []
         self.busy = False

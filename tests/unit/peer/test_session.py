@@ -18,7 +18,7 @@ from pantala_protocol.sync import (
     Work,
 )
 
-ME = Identity("node", "boot-p", 65002, "zone", "0.1.0", 4)
+ME = Identity("node", "boot-p", 65002, "zone", "0.1.0", 4, 8)
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 TASK = "a" * 64
 
