@@ -1,4 +1,4 @@
-"""The conversation with the supernode: state what is wanted, hear what became of it, never give up."""
+"""The conversation with one supernode: state what is wanted, hear what became of it, never give up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeError
 from pantala_operator.ports import Clock, Supernode
+from pantala_protocol.membership import Membership
 from pantala_protocol.statement import Changes, Statement, WantedTask
 
 log = structlog.get_logger(__name__)
@@ -23,18 +24,27 @@ _BREATH = 0.1
 """Seconds between two answers: progress of many tasks comes together."""
 
 
+Wish = tuple[tuple[WantedTask, ...], Membership | None]
+"""What a statement says."""
+
+
 class Conversation:
     """Speaks and listens until cancelled. What is heard goes to ``heard``; silence and its end to ``away``."""
 
     def __init__(
         self,
+        member: str,
         supernode: Supernode,
         clock: Clock,
         patience: float,
         heard: Callable[[Changes], None],
         away: Callable[[str], None],
     ) -> None:
-        """``patience``: seconds of silence before ``away`` is told why; it is told ``""`` when all is well again."""
+        """``member``: the supernode's name among the members; empty if it is the only one and has none.
+
+        ``patience``: seconds of silence before ``away`` is told why; it is told ``""`` when all is well again.
+        """
+        self._member = member
         self._supernode = supernode
         self._clock = clock
         self._patience = patience
@@ -44,17 +54,32 @@ class Conversation:
         self._version = 0
         self._revision = 0
         self._in_force = 0
-        self._wanted: tuple[WantedTask, ...] | None = None
-        self._stated: tuple[WantedTask, ...] | None = None
+        self._wanted: Wish | None = None
+        self._stated: Wish | None = None
         self._news = asyncio.Event()
         self._silent_since: dict[str, float] = {}
         self._reason = ""
 
-    def want(self, tasks: tuple[WantedTask, ...]) -> None:
-        """All that is wanted from now on."""
-        self._wanted = tasks
-        if tasks != self._stated:
+    def want(self, tasks: tuple[WantedTask, ...], membership: Membership | None) -> None:
+        """All that is wanted from now on, and who the supernodes are."""
+        self._wanted = tasks, membership
+        if self._wanted != self._stated:
             self._news.set()
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is wanted of the supernode, and it knows."""
+        stated = self._stated
+        return stated is not None and stated == self._wanted and not stated[0] and self._in_force == self._revision
+
+    async def run(self) -> None:
+        """Speak and listen, for ever."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in (self.listen(), self.speak(), self.watch()):
+                    group.create_task(part)
+        finally:
+            await self._supernode.close()
 
     async def listen(self) -> None:
         """Hear what changed."""
@@ -87,10 +112,13 @@ class Conversation:
             wanted = self._wanted
             if wanted is None or wanted == self._stated:
                 continue
+            tasks, membership = wanted
             # Grows beyond that of an operator that ran before, without anything kept, also by a clock that went back.
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
+            if membership is not None:
+                revision = max(revision, membership.revision)
             try:
-                receipt = await self._supernode.state(Statement(revision, wanted))
+                receipt = await self._supernode.state(Statement(revision, tasks, membership, self._member))
             except SupernodeError as error:
                 self._fail("speak", error)
                 self._news.set()
@@ -116,9 +144,12 @@ class Conversation:
     def _fail(self, what: str, error: SupernodeError) -> None:
         self._reason = str(error)
         if what not in self._silent_since:
-            log.warning("The supernode did not do what was asked; it is tried again", what=what, error=str(error))
+            log.warning(
+                "The supernode did not do what was asked; it is tried again",
+                supernode=self._member, what=what, error=str(error),
+            )  # fmt: skip
             self._silent_since[what] = self._clock.monotonic()
 
     def _succeed(self, what: str) -> None:
         if self._silent_since.pop(what, None) is not None:
-            log.info("The supernode does what is asked again", what=what)
+            log.info("The supernode does what is asked again", supernode=self._member, what=what)

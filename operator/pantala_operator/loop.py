@@ -15,13 +15,15 @@ import msgspec
 import structlog
 
 from pantala_operator import resources
-from pantala_operator.conversation import Conversation
+from pantala_operator.choice import Choice
+from pantala_operator.conversations import Conversations
 from pantala_operator.observation import Observation, secret_key
 from pantala_operator.ports import Clock
-from pantala_operator.reconcile import statement, target, task
+from pantala_operator.reconcile import statement, task
 from pantala_operator.reconcile.statement import Claim, Origin
 from pantala_operator.reconcile.target import Targets
 from pantala_operator.reconcile.task import Observed, TaskPlan
+from pantala_operator.replicas import Replicas
 from pantala_operator.resources import Task
 from pantala_operator.writer import Writer
 from pantala_protocol.statement import Changes, WantedTask
@@ -30,28 +32,6 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_SLEEP = 5.0
 """Seconds: the heart beats at least that often."""
-
-
-class Choice:
-    """The nodes of Tasks, at one moment: most Tasks want the same nodes, which are chosen once."""
-
-    def __init__(self, observation: Observation) -> None:
-        """``observation`` must not change while this is used."""
-        self._known = observation
-        self._peers = observation.peer_states()
-        self._made: dict[tuple[bytes, str, frozenset[str]], Targets] = {}
-
-    def of(self, each: Task) -> Targets:
-        """The nodes of one Task."""
-        if not each.spec.to_peers:
-            return Targets()
-        wish, uid = each.spec.target, each.metadata.uid
-        holders = self._known.supernode.holders(uid)
-        limited = wish.count is not None or wish.percentage is not None
-        key = (msgspec.json.encode(wish), uid if limited else "", holders)
-        if key not in self._made:
-            self._made[key] = target.choose(wish, uid, self._known.nodes.items, self._peers, holders)
-        return self._made[key]
 
 
 class Loop:
@@ -63,11 +43,12 @@ class Loop:
         self._writer = writer
         self._clock = clock
         self._root = root
-        self._conversation: Conversation | None = None
+        self._conversations: Conversations | None = None
         self._signal = asyncio.Event()
         self._dirty: set[str] = set()
         self._all_dirty = True
         self._wanted: dict[str, WantedTask] = {}
+        self._stated: dict[str, frozenset[str]] = {}
         self._claims: dict[str, Claim] = {}
         self._by_path: dict[str, dict[str, Claim]] = {}
         self._wake: dict[str, datetime] = {}
@@ -76,9 +57,9 @@ class Loop:
         self.beat = clock.monotonic()
         """When the loop was last seen alive, by the monotonic clock."""
 
-    def attach(self, conversation: Conversation) -> None:
+    def attach(self, conversations: Conversations) -> None:
         """Say where the statements go."""
-        self._conversation = conversation
+        self._conversations = conversations
 
     # What may happen.
 
@@ -101,17 +82,22 @@ class Loop:
         except msgspec.ValidationError as error:
             log.warning("An object cannot be read and is passed over", kind=kind, error=str(error))
 
-    def hear(self, changes: Changes) -> None:
-        """The supernode said something."""
-        touched, peers_changed = self._known.supernode.hear(changes)
+    def settle(self, replicas: Replicas) -> None:
+        """Somebody said which supernodes there shall be."""
+        if self._known.supernodes.settle(replicas):
+            self._meet()
+
+    def hear(self, member: str, changes: Changes) -> None:
+        """A supernode said something."""
+        touched, peers_changed = self._known.supernodes.hear(member, changes)
         if peers_changed:
             self.mark_all()
         else:
             self._mark(touched)
 
-    def away(self, reason: str) -> None:
-        """The supernode cannot be asked, or (empty ``reason``) can be asked again."""
-        self._known.away = reason
+    def away(self, member: str, reason: str) -> None:
+        """A supernode cannot be asked, or (empty ``reason``) can be asked again."""
+        self._known.supernodes.silence(member, reason)
         self.mark_all()
 
     def mark_all(self) -> None:
@@ -170,12 +156,34 @@ class Loop:
         for uid in list(dirty):
             dirty |= self._claim(tasks[uid], targets[uid], now) & tasks.keys()
         for uid in dirty:
-            self._plan(tasks[uid], choice.of(tasks[uid]), now)
+            self._plan(tasks[uid], choice, now)
         if everything or self._clock.monotonic() - self._peers_written >= _LONGEST_SLEEP:
             self._peers_written = self._clock.monotonic()
             self._writer.write_peers(now)
-        if self._known.complete and self._conversation is not None:
-            self._conversation.want(tuple(self._wanted[uid] for uid in sorted(self._wanted)))
+        if self._known.complete and self._conversations is not None:
+            self._state(self._conversations, now)
+
+    def _state(self, conversations: Conversations, now: datetime) -> None:
+        """Tell each supernode its part; let go who was leaving and has nothing left to give."""
+        supernodes = self._known.supernodes
+        ordered = sorted(self._wanted)
+        parts = {
+            member.name: tuple(self._wanted[uid] for uid in ordered if member.name in self._stated[uid])
+            for member in supernodes.members
+        }
+        heard = {name: part for name, part in parts.items() if supernodes.views[name].heard}
+        conversations.want(heard, supernodes.membership(now))
+        for member in supernodes.members:
+            bare = not parts[member.name] and conversations.is_bare(member.name)
+            if member.leaving and (bare or supernodes.views[member.name].silent):
+                log.info("A supernode has left", supernode=member.name)
+                supernodes.release(member.name)
+                self._meet()
+
+    def _meet(self) -> None:
+        if self._conversations is not None:
+            self._conversations.settle(self._known.supernodes.members)
+        self.mark_all()
 
     def _claim(self, each: Task, chosen: Targets, now: datetime) -> set[str]:
         """Take note of the path that a Task claims. Returns the Tasks for which that may change something."""
@@ -209,23 +217,26 @@ class Loop:
 
     def _forget(self, uid: str) -> set[str]:
         self._wanted.pop(uid, None)
+        self._stated.pop(uid, None)
         self._wake.pop(uid, None)
-        self._known.supernode.forget(uid)
+        self._known.supernodes.forget(uid)
         self._writer.forget(uid)
         return self._release(uid)
 
-    def _plan(self, each: Task, chosen: Targets, now: datetime) -> None:
+    def _plan(self, each: Task, choice: Choice, now: datetime) -> None:
         uid = each.metadata.uid
         claim = self._claims.get(uid)
+        standing = choice.standing(each)
         observed = Observed(
             secret=self._known.secret_of(each),
-            targets=chosen,
+            targets=choice.of(each),
             owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
-            report=self._known.supernode.reports.get(uid),
-            holders=self._known.supernode.holders(uid),
-            heard=self._known.supernode.heard,
-            away=self._known.away,
+            report=standing.report,
+            holders=standing.holders,
+            heard=self._known.supernodes.heard,
+            away=standing.away,
         )
+        self._stated[uid] = standing.stated
         self._follow(each, task.plan(each, observed, self._root, now))
 
     def _follow(self, each: Task, plan: TaskPlan) -> None:

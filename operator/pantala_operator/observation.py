@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from pantala_operator.reconcile.headers import SecretReading, Unread
 from pantala_operator.reconcile.target import PeerState
 from pantala_operator.resources import Node, Peer, Task, newer
-from pantala_protocol.statement import Changes, PeerReport, TaskReport
+from pantala_operator.supernodes import Supernodes
 
 R = TypeVar("R", Task, Node, Peer)
 SecretKey = tuple[str, str]
@@ -65,65 +65,6 @@ class Collection(Generic[R]):
         return gone
 
 
-class SupernodeView:
-    """What one supernode said, in this boot and, of nodes it has not met again yet, before."""
-
-    def __init__(self) -> None:
-        """Begin with nothing heard."""
-        self.boot = ""
-        self.version = 0
-        self.revision = 0
-        self.heard = False
-        """Whether it has said which peers there are."""
-        self.reports: dict[str, TaskReport] = {}
-        self.peers: dict[str, PeerReport] = {}
-        self._remembered: dict[str, tuple[str, frozenset[str]]] = {}
-
-    def holders(self, uid: str) -> frozenset[str]:
-        """Nodes that have the file of the Task ``uid`` at its path, as far as is known.
-
-        A supernode that restarted learns what a peer has when that peer is back; until then it counts what was known.
-        """
-        report = self.reports.get(uid)
-        attempt, remembered = self._remembered.get(uid, ("", frozenset()))
-        if report is None:
-            return remembered
-        ready = frozenset(report.ready_peers)
-        return ready | (remembered - self._connected()) if report.attempt == attempt else ready
-
-    def hear(self, changes: Changes) -> tuple[set[str], bool]:
-        """Take its word. Returns the UIDs of Tasks it concerns, and whether the set of peers changed."""
-        anew = changes.boot != self.boot or changes.full
-        touched = set(self.reports) if anew else set()
-        former = self._connected()
-        if anew:
-            self._remember()
-            self.reports.clear()
-            self.peers.clear()
-        self.boot, self.version, self.revision, self.heard = changes.boot, changes.version, changes.revision, True
-        self.peers.update({peer.name: peer for peer in changes.peers})
-        self.reports.update({report.uid: report for report in changes.tasks})
-        for uid in changes.gone:
-            self.forget(uid)
-        touched.update(report.uid for report in changes.tasks)
-        connected = self._connected()
-        if connected != former:
-            self._remembered = {uid: (attempt, held - connected) for uid, (attempt, held) in self._remembered.items()}
-        return touched, connected != former
-
-    def forget(self, uid: str) -> None:
-        """The Task is gone."""
-        self.reports.pop(uid, None)
-        self._remembered.pop(uid, None)
-
-    def _remember(self) -> None:
-        for uid, report in self.reports.items():
-            self._remembered[uid] = (report.attempt, self.holders(uid))
-
-    def _connected(self) -> frozenset[str]:
-        return frozenset(name for name, peer in self.peers.items() if peer.connected)
-
-
 class Observation:
     """The whole."""
 
@@ -133,14 +74,13 @@ class Observation:
         self.nodes: Collection[Node] = Collection()
         self.peers: Collection[Peer] = Collection()
         self.secrets: dict[SecretKey, SecretReading] = {}
-        self.supernode = SupernodeView()
-        self.away = ""
-        """Why the supernode cannot be asked, once that has lasted; empty: it can."""
+        self.supernodes = Supernodes()
 
     @property
     def complete(self) -> bool:
-        """Whether enough is known to tell the supernode what is wanted, and so what is not."""
-        return self.tasks.listed and self.nodes.listed and self.peers.listed and self.supernode.heard
+        """Whether enough is known to tell the supernodes what is wanted, and so what is not."""
+        listed = self.tasks.listed and self.nodes.listed and self.peers.listed
+        return listed and self.supernodes.heard and not self.supernodes.absent
 
     def secret_of(self, task: Task) -> SecretReading:
         """The Secret with the Task's headers, as it was read last."""
@@ -149,7 +89,7 @@ class Observation:
 
     def peer_states(self) -> dict[str, PeerState]:
         """All peers there are, by node."""
-        reports, resources = self.supernode.peers, self.peers.items
+        reports, resources = self.supernodes.peers, self.peers.items
         return {
             name: PeerState(
                 connected=name in reports and reports[name].connected,

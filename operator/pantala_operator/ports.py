@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from pantala_operator.resources import Node, Peer, PeerStatus, Secret, Task, TaskStatus
+from pantala_operator.resources import Node, Peer, PeerStatus, Secret, StatefulSet, Task, TaskStatus
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 
@@ -51,6 +51,10 @@ class Cluster(Protocol):
         """One Secret, fresh."""
         ...
 
+    async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
+        """One StatefulSet, fresh."""
+        ...
+
     async def apply_task_status(self, task: Task, status: TaskStatus) -> Task:
         """Write the whole status. Raises ``ConflictError`` if the Task changed since ``task`` was read."""
         ...
@@ -77,7 +81,7 @@ class Cluster(Protocol):
 
 
 class Supernode(Protocol):
-    """The supernode. Each call ends within its timeout, or raises :class:`pantala_operator.errors.SupernodeError`."""
+    """One supernode. Each call ends within its timeout, or raises :class:`pantala_operator.errors.SupernodeError`."""
 
     async def state(self, statement: Statement) -> StatementReceipt:
         """Say all that is wanted."""
@@ -85,6 +89,10 @@ class Supernode(Protocol):
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
         """What changed since version ``since`` of ``boot``; held open up to ``wait`` seconds while nothing did."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
         ...
 
 

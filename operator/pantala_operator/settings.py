@@ -10,14 +10,20 @@ from urllib.parse import urlsplit
 
 from pantala_operator.errors import SettingsError
 from pantala_protocol import __version__
+from pantala_protocol.redaction import RedactedURL
+
+_WHICH = "which supernodes? set either --supernode http://HOST:8002 or --supernode-statefulset NAMESPACE/NAME"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
-    supernode: str
-    """Base URL of the supernode's API, ``http://HOST:8002``."""
+    supernode: tuple[str, ...] = ()
+    """Base URLs of the supernodes' APIs, ``http://HOST:8002``, where they are fixed. Empty: see the next."""
+
+    supernode_statefulset: str = ""
+    """``NAMESPACE/NAME`` of the supernodes' StatefulSet: its replicas are the supernodes. Empty: see the former."""
 
     kubeconfig: str = ""
     """Kubeconfig file. Empty: the pod's service account, else ``KUBECONFIG``, else ``~/.kube/config``."""
@@ -52,8 +58,12 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         flag = flags[name]
         return str(flag) if flag is not None else environment.get(f"PANTALA_{name.upper()}") or default
 
+    supernode, stateful_set = value("supernode", ""), value("supernode_statefulset", "")
+    if bool(supernode) == bool(stateful_set):
+        raise SettingsError(_WHICH)
     return Settings(
-        supernode=_url(value("supernode", "")),
+        supernode=_urls(supernode),
+        supernode_statefulset=_stateful_set(stateful_set),
         kubeconfig=value("kubeconfig", ""),
         health_listen=_address(value("health_listen", "127.0.0.1:8080")),
         token_file=value("token_file", ""),
@@ -77,7 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("--supernode", metavar="URL", help="the supernode's API, http://HOST:8002 (required)")
+    parser.add_argument("--supernode", metavar="URL[,URL...]", help="the supernodes' APIs, http://HOST:8002")
+    parser.add_argument(
+        "--supernode-statefulset", metavar="NAMESPACE/NAME", help="instead: the StatefulSet whose replicas they are"
+    )
     parser.add_argument("--kubeconfig", metavar="FILE", help="default: service account, KUBECONFIG, ~/.kube/config")
     parser.add_argument("--health-listen", metavar="HOST:PORT", help="/healthz and /readyz (default 127.0.0.1:8080)")
     parser.add_argument("--token-file", metavar="FILE", help="bearer token for the supernode (default: none)")
@@ -88,11 +101,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SettingsError("no supernode to talk to; set --supernode http://HOST:8002 (or PANTALA_SUPERNODE)")
-    return text.rstrip("/")
+def _urls(text: str) -> tuple[str, ...]:
+    urls = tuple(url.strip().rstrip("/") for url in text.split(",")) if text else ()
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SettingsError(f"--supernode {RedactedURL(url)!s} is no URL; write it as in http://HOST:8002")
+    if len({urlsplit(url).netloc.rpartition("@")[2] for url in urls}) < len(urls):
+        raise SettingsError("--supernode names one host and port twice; name each supernode once")
+    return urls
+
+
+def _stateful_set(text: str) -> str:
+    namespace, _, name = text.partition("/")
+    if text and (not namespace or not name or "/" in name):
+        raise SettingsError(f"--supernode-statefulset {text!r} is no StatefulSet; write NAMESPACE/NAME")
+    return text
 
 
 def _address(text: str) -> str:

@@ -55,7 +55,7 @@ class Writer:
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._complaint = ""
-        self._boot = ("", 0.0)
+        self._boots: tuple[tuple[str, ...], float] = ((), 0.0)
         self._signal = asyncio.Event()
         self.again: Callable[[str], None] = lambda key: None
         """Called with the key of what has to be planned anew."""
@@ -76,16 +76,15 @@ class Writer:
 
     def write_peers(self, now: datetime) -> None:
         """Bring all Peer resources in line with what is known."""
-        supernode, moment = self._known.supernode, self._clock.monotonic()
-        if supernode.boot != self._boot[0]:
-            self._boot = (supernode.boot, moment)
-        heard = supernode.heard and moment - self._boot[1] >= _COMING_BACK
-        nodes, peers, reports = self._known.nodes.items, self._known.peers.items, supernode.peers
+        supernodes, moment = self._known.supernodes, self._clock.monotonic()
+        if supernodes.boots != self._boots[0]:
+            self._boots = (supernodes.boots, moment)
+        heard = supernodes.heard and moment - self._boots[1] >= _COMING_BACK
+        away = supernodes.away
+        nodes, peers, reports = self._known.nodes.items, self._known.peers.items, supernodes.peers
         for name in nodes.keys() | peers.keys():
             there = peers.get(name)
-            plan = peer.plan(
-                there, reports.get(name), on_node=name in nodes, heard=heard, away=self._known.away, now=now
-            )
+            plan = peer.plan(there, reports.get(name), on_node=name in nodes, heard=heard, away=away, now=now)
             self._write_peer(name, there, plan)
 
     def forget(self, uid: str) -> None:

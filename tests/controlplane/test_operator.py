@@ -22,7 +22,8 @@ from aiohttp import web
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.kubernetes import KubernetesCluster
-from pantala_operator.adapters.memory import MemoryCluster, MemorySupernode
+from pantala_operator.adapters.memory import MemoryCluster
+from pantala_operator.adapters.memory_supernode import MemorySupernode
 from pantala_operator.conditions import Condition
 from pantala_operator.errors import ConflictError, NotFoundError
 from pantala_operator.resources import PeerCache, PeerCount, PeerStatus, TaskStatus

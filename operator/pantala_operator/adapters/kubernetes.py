@@ -26,7 +26,7 @@ from pantala_operator.errors import (
     RejectedError,
 )
 from pantala_operator.ports import Login
-from pantala_operator.resources import API_VERSION, GROUP, Node, Peer, PeerStatus, Secret, Task, TaskStatus
+from pantala_operator.resources import API_VERSION, GROUP, Node, Peer, PeerStatus, Secret, StatefulSet, Task, TaskStatus
 
 FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{resources.VERSION}"
@@ -130,6 +130,12 @@ class KubernetesCluster:
         """See :class:`pantala_operator.ports.Cluster`."""
         body = await self._request("get", f"/api/v1/namespaces/{namespace}/secrets/{name}")
         return _read(body, Secret)
+
+    async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return _read(
+            await self._request("get", f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"), StatefulSet
+        )
 
     async def apply_task_status(self, task: Task, status: TaskStatus) -> Task:
         """See :class:`pantala_operator.ports.Cluster`."""

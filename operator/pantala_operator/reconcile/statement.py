@@ -51,6 +51,11 @@ def origin(task: Task, reading: SecretReading) -> Origin | Problem | Unread:
     return Origin(named, read.values)
 
 
+def task_id_of(task: Task, source: Origin | Problem | Unread) -> str:
+    """How the task is named; while its headers cannot be read as it was named last; empty: not known yet."""
+    return source.task_id if isinstance(source, Origin) else task.status.task_id
+
+
 def path(task: Task, root: str) -> str | Problem:
     """Where the file appears, relative to ``root``; empty when it stays on the supernode."""
     if not task.spec.to_peers:

@@ -32,7 +32,7 @@ class Observed:
     owner: Claim | None = None
     """The Task that has this one's path by right."""
     report: TaskReport | None = None
-    """The supernode's newest word on the Task."""
+    """The newest word on the Task of the supernode that counts."""
     holders: frozenset[str] = frozenset()
     """Nodes that have the file at the Task's path."""
     heard: bool = False
@@ -72,7 +72,7 @@ def plan(task: Task, observed: Observed, root: str, now: datetime) -> TaskPlan:
     delivery = _delivery_problem(task, path, observed)
     where = path if isinstance(path, str) and delivery is None else ""
     started, completed = _clock(task, now)
-    known = source.task_id if isinstance(source, Origin) else task.status.task_id
+    known = statement.task_id_of(task, source)
     report = observed.report if observed.report is not None and observed.report.task_id == known else None
     facts = _facts(task, observed, source, delivery, report, known)
     deadline = _deadline(task, started, completed)

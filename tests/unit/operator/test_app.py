@@ -12,14 +12,15 @@ import msgspec
 import pytest
 
 from pantala_operator.adapters.clock import SystemClock
-from pantala_operator.adapters.memory import MemoryCluster, MemorySupernode
+from pantala_operator.adapters.memory import MemoryCluster
+from pantala_operator.adapters.memory_supernode import MemorySupernode
 from pantala_operator.app import App
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.settings import Settings
 from pantala_protocol.statement import CDNStatus, TaskReport
 
 SETTINGS = Settings(
-    supernode="http://memory",
+    supernode=("http://memory",),
     health_listen="127.0.0.1:0",
     relist_interval=3600,
     progress_interval=0.5,
@@ -63,7 +64,7 @@ class World:
             return None
 
         clock = SystemClock()
-        app = App(self.settings, self.cluster, self.supernode, clock, self.cluster.watching, close)
+        app = App(self.settings, self.cluster, lambda _: self.supernode, clock, self.cluster.watching, close)
         running = asyncio.create_task(app.run())
         await until(lambda: running.done() or not app.problems() or self.cluster.outage or self.cluster.missing)
         try:
@@ -121,7 +122,7 @@ async def _run_for(world: World, seconds: float) -> None:
     async def close() -> None:
         return None
 
-    app = App(world.settings, world.cluster, world.supernode, SystemClock(), world.cluster.watching, close)
+    app = App(world.settings, world.cluster, lambda _: world.supernode, SystemClock(), world.cluster.watching, close)
     try:
         async with asyncio.timeout(seconds):
             await app.run()

@@ -11,22 +11,27 @@ from pantala_operator.__main__ import main
 from pantala_operator.errors import SettingsError
 from pantala_operator.settings import Settings, host_and_port, load
 
+_EXAMPLES: dict[str, tuple[str, object]] = {
+    "supernode": ("http://x:1", ("http://x:1",)),
+    "supernode_statefulset": ("ns/x", "ns/x"),
+    "health_listen": ("[::1]:9", "[::1]:9"),
+}
+
 
 def test_defaults_are_those_of_the_class() -> None:
-    assert Settings(supernode="http://s:8002") == load(["--supernode", "http://s:8002/"], {})
+    assert Settings(supernode=("http://s:8002",)) == load(["--supernode", "http://s:8002/"], {})
+
+
+def test_supernodes_are_listed_or_counted() -> None:
+    assert ("http://a:1", "http://b:2") == load(["--supernode", "http://a:1/, http://b:2"], {}).supernode
+    counted = load(["--supernode-statefulset", "ns/supernode"], {})
+    assert ((), "ns/supernode") == (counted.supernode, counted.supernode_statefulset)
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: str(field.name))
 def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object]) -> None:
-    if field.name == "supernode":
-        text, expected = "http://x:1", "http://x:1"
-    elif field.name == "health_listen":
-        text, expected = "[::1]:9", "[::1]:9"
-    elif field.type == "float":
-        text, expected = "7.5", 7.5  # type: ignore[assignment]
-    else:
-        text, expected = "/some/file", "/some/file"
-    base = {"PANTALA_SUPERNODE": "http://s:8002"}
+    base = {} if field.name == "supernode_statefulset" else {"PANTALA_SUPERNODE": "http://s:8002"}
+    text, expected = _EXAMPLES.get(field.name, ("7.5", 7.5) if field.type == "float" else ("/some/file", "/some/file"))
     by_variable = load([], base | {f"PANTALA_{field.name.upper()}": text})
     by_flag = load([f"--{field.name.replace('_', '-')}", text], base | {f"PANTALA_{field.name.upper()}": "ignored"})
     assert expected == getattr(by_variable, field.name) == getattr(by_flag, field.name)
@@ -38,6 +43,11 @@ def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object
         [],
         ["--supernode", "s:8002"],
         ["--supernode", "ftp://s"],
+        ["--supernode", "http://s,"],
+        ["--supernode", "http://s:1,http://u@s:1"],
+        ["--supernode", "http://s", "--supernode-statefulset", "ns/s"],
+        ["--supernode-statefulset", "s"],
+        ["--supernode-statefulset", "ns/"],
         ["--supernode", "http://s", "--health-listen", "8080"],
         ["--supernode", "http://s", "--health-listen", "h:99999"],
         ["--supernode", "http://s", "--root", "files"],

@@ -1,0 +1,98 @@
+"""A fake: a supernode in memory, for tests. It keeps the promises of the port, faults included."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pantala_operator.errors import SupernodeError
+from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
+
+
+class MemorySupernode:
+    """A :class:`pantala_operator.ports.Supernode`; tests say what becomes of the wanted tasks."""
+
+    def __init__(self) -> None:
+        """Begin with nothing stated and no peer."""
+        self.outage: SupernodeError | None = None
+        """Raised by every call while it is set."""
+        self.statements: list[Statement] = []
+        """All statements of all boots."""
+        self.boot = "boot-1"
+        self._revision = 0
+        self._version = 0
+        self._reports: dict[str, tuple[int, TaskReport]] = {}
+        self._peers: dict[str, tuple[int, PeerReport]] = {}
+        self._gone: dict[str, int] = {}
+        self._changed = asyncio.Condition()
+
+    @property
+    def wanted(self) -> dict[str, WantedTask]:
+        """What is wanted now, by ``namespace/name``."""
+        return {each.name: each for each in self.statements[-1].tasks} if self.statements else {}
+
+    async def report(self, report: TaskReport) -> None:
+        """Say what became of a Task."""
+        self._version += 1
+        self._reports[report.uid] = (self._version, report)
+        await self._wake()
+
+    async def connect(self, *names: str, connected: bool = True) -> None:
+        """Peers come or go."""
+        self._version += 1
+        for name in names:
+            self._peers[name] = (self._version, PeerReport(name, connected, "10.0.0.1", 65002))
+        await self._wake()
+
+    async def restart(self) -> None:
+        """Lose everything that is in memory."""
+        self.boot = f"boot-{int(self.boot.removeprefix('boot-')) + 1}"
+        self._revision = self._version = 0
+        for kept in (self._reports, self._peers, self._gone):
+            kept.clear()
+        await self._wake()
+
+    async def state(self, statement: Statement) -> StatementReceipt:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        self._check()
+        self.statements.append(statement)
+        self._revision = statement.revision
+        self._version += 1
+        uids = {task.uid for task in statement.tasks}
+        for uid in self._reports.keys() - uids:
+            del self._reports[uid]
+            self._gone[uid] = self._version
+        await self._wake()
+        return StatementReceipt(self.boot, self._revision)
+
+    async def changes(self, boot: str, since: int, wait: float) -> Changes:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        self._check()
+        if boot == self.boot:
+            try:
+                async with asyncio.timeout(wait), self._changed:
+                    await self._changed.wait_for(lambda: self._version > since or self.boot != boot)
+            except TimeoutError:
+                pass
+        self._check()
+        full = boot != self.boot
+        after = -1 if full else since
+        return Changes(
+            boot=self.boot,
+            version=self._version,
+            revision=self._revision,
+            full=full,
+            tasks=tuple(report for version, report in self._reports.values() if version > after),
+            gone=tuple(uid for uid, version in self._gone.items() if version > after),
+            peers=tuple(report for version, report in self._peers.values() if version > after),
+        )
+
+    async def close(self) -> None:
+        """See :class:`pantala_operator.ports.Supernode`."""
+
+    def _check(self) -> None:
+        if self.outage is not None:
+            raise self.outage
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
