@@ -1,0 +1,125 @@
+"""Image references, read as containerd and Docker do: ``nginx`` is ``docker.io/library/nginx:latest``."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final, Self
+
+import msgspec
+
+from pantala_protocol import digest as digests
+
+DOCKER_HUB: Final = "docker.io"
+_DOCKER_HUB_ALIAS = "index.docker.io"
+_DOCKER_HUB_HOST = "registry-1.docker.io"
+
+_MAX_REPOSITORY = 255
+_MAX_HOST = 253
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
+_REGISTRY = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[([0-9A-Fa-f:]+)\])(?::([0-9]{{1,5}}))?")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class ImageReference(msgspec.Struct, frozen=True):
+    """An image in a registry, by its tag or by its digest: exactly one of the two is set."""
+
+    registry: str
+    """``host[:port]`` as images' names have it: ``docker.io``, never ``registry-1.docker.io``."""
+    repository: str
+    tag: str = ""
+    digest: str = ""
+    """``sha256:`` or ``sha512:``, of the index or the manifest."""
+
+    @property
+    def name(self) -> str:
+        """``registry/repository``."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def target(self) -> str:
+        """What a registry is asked for in that repository: the digest, or the tag."""
+        return self.digest or self.tag
+
+    def pinned(self, digest: str) -> Self:
+        """The image of this name that has ``digest``. Raises :class:`ValueError`."""
+        return type(self)(self.registry, self.repository, digest=str(digests.parse(digest)))
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
+
+
+def parse(text: str) -> ImageReference:
+    """Read a reference in any spelling that containerd takes.
+
+    Without tag and digest the tag is ``latest``; beside a digest a tag says nothing and is left out. Raises
+    :class:`ValueError` with a message that says what is wrong; digests other than SHA-2 are refused.
+    """
+    if _IMAGE_ID.fullmatch(text):
+        raise ValueError(f"{text!r} is an image's ID, which no registry knows; give its name")
+    rest, at, digest = text.partition("@")
+    if at:
+        digest = str(digests.parse(digest))
+    registry, rest = _split_registry(rest)
+    repository, colon, tag = rest.partition(":")
+    if colon:
+        check_tag(tag)
+    if registry == DOCKER_HUB and "/" not in repository:
+        repository = f"library/{repository}"
+    check_registry(registry)
+    check_repository(repository)
+    return ImageReference(registry, repository, tag="" if digest else tag or "latest", digest=digest)
+
+
+def check_registry(text: str) -> None:
+    """Raise :class:`ValueError` unless ``text`` can be a registry: ``host``, ``host:port``, IPv6 in brackets."""
+    match = _REGISTRY.fullmatch(text)
+    if match is None or len(match[1]) > _MAX_HOST or not _is_address(match[2]) or not _is_port(match[3]):
+        raise ValueError(f"{text[:140]!r} is no registry; give host or host:port, without a scheme")
+
+
+def check_repository(text: str) -> None:
+    """Raise :class:`ValueError` unless ``text`` can be a repository's name in a registry."""
+    if len(text) > _MAX_REPOSITORY or not _REPOSITORY.fullmatch(text):
+        raise ValueError(
+            f"{text[:140]!r} is no repository: give lower-case letters and digits, joined by '/', '-', '.', '_' or "
+            f"'__', {_MAX_REPOSITORY} at most"
+        )
+
+
+def check_tag(text: str) -> None:
+    """Raise :class:`ValueError` unless ``text`` can be a tag."""
+    if not _TAG.fullmatch(text):
+        raise ValueError(
+            f"{text[:140]!r} is no tag: give 1 to 128 letters, digits, '_', '.' and '-', the first one no '.' or '-'"
+        )
+
+
+def endpoint(registry: str) -> str:
+    """The ``host[:port]`` that answers for ``registry``."""
+    return _DOCKER_HUB_HOST if registry == DOCKER_HUB else registry.lower()
+
+
+def _split_registry(text: str) -> tuple[str, str]:
+    """The registry and the rest. What comes before the first ``/`` is a host only if it looks like one."""
+    first, slash, rest = text.partition("/")
+    if not slash or not (first == "localhost" or "." in first or ":" in first or first != first.lower()):
+        return DOCKER_HUB, text
+    return (DOCKER_HUB if first == _DOCKER_HUB_ALIAS else first), rest
+
+
+def _is_port(text: str | None) -> bool:
+    return text is None or 0 < int(text) < 65536
+
+
+def _is_address(text: str | None) -> bool:
+    if text is None:
+        return True
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
