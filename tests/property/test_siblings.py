@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +143,17 @@ def test_the_origin_is_read_once_whoever_is_the_owner_and_however_steps_interlea
     assert all(node.whole for node in nodes if node.wants)
     assert (0 if first == PIECES else 1) == len(world.readers)
     assert len({node.generation for node in nodes if node.wants}) == 1
+
+
+@pytest.mark.parametrize("owners", [("s-0", "s-1"), ("s-0", "s-0"), ("s-1", "s-0"), ("", "")])
+def test_of_two_one_reads_the_origin_in_every_order_of_their_first_steps(owners: tuple[str, str]) -> None:
+    for order in itertools.product(NAMES[:2], repeat=10):
+        nodes = [Node(name, owner, wants=True) for name, owner in zip(NAMES[:2], owners, strict=True)]
+        world = World(nodes, set())
+        for name in (*order, *NAMES[:2] * 30):
+            world.step(world.nodes[name])
+        assert 1 == len(world.readers), order
+        assert all(node.whole for node in nodes), order
 
 
 @given(
