@@ -123,3 +123,24 @@ async def test_a_cancelled_task_is_neither_kept_nor_told_and_others_go_on(it: Fi
     await it.until(3)
     assert {3, 4, 5} == set(it.keeper.kept)
     assert {OTHER} == {outcome.work.task_id for outcome in it.outcomes}
+
+
+async def test_who_is_told_of_a_failure_may_have_the_same_piece_fetched_at_once() -> None:
+    """Another supernode may have given it, too, from elsewhere."""
+    it = Fixture()
+
+    def ended(outcome: Outcome) -> None:
+        it.outcomes.append(outcome)
+        if outcome.kind:
+            it.provider.fails = False
+            it.downloads.start(work(1))
+
+    it.downloads = Downloads(it.provider, it.keeper, parallel=1, ended=ended)
+    it.provider.fails = True
+    it.provider.go.set()
+    it.downloads.start(work(1))
+    await it.until(2)
+    await asyncio.sleep(0.01)
+    assert ["missing", ""] == [outcome.kind for outcome in it.outcomes]
+    assert not it.downloads.busy
+    await it.downloads.close()

@@ -1,11 +1,14 @@
 """The exchange loses no report, whatever is lost, repeated or reordered on the way."""
 
+import itertools
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from pantala_peer.session import Identity, Load, Orders, Session
 from pantala_protocol import ranges
+from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import (
     Assignment,
     Delivery,
@@ -20,7 +23,7 @@ from pantala_protocol.sync import (
 
 ME = Identity("node", "boot-p", 65002, "zone", "0.1.0", 4, 8)
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
-TASK = "a" * 64
+TASK, OTHER = "a" * 64, "b" * 64
 
 
 def begin(session: Session, held: dict[str, Held] | None = None, *, leaving: bool = False) -> SyncRequest:
@@ -176,6 +179,44 @@ def test_the_key_stays_until_another_one_is_told() -> None:
     assert session.key == b"\xaa"
     session.answered(begin(session).seq, SyncAnswer("s", 3, key="bb"))
     assert session.key == b"\xbb"
+
+
+def test_sessions_of_one_process_never_share_a_number() -> None:
+    """Two of them may reach the same supernode, which tells exchanges apart by it."""
+    numbers = itertools.count(1)
+    one, other = Session(ME, numbers), Session(ME, numbers)
+    assert [1, 2] == [begin(one).seq, begin(other).seq]
+    one.answered(1, SyncAnswer("s", 1))
+    assert 3 == begin(one).seq
+    assert not one.is_latest(2)
+
+
+def test_what_is_not_urgent_goes_with_the_next_exchange() -> None:
+    session = met()
+    session.delivery("u", PUBLISHED, urgent=False)
+    assert not session.has_news
+    assert {"u": PUBLISHED} == begin(session).deliveries
+    assert {} == begin(session).deliveries
+
+
+def test_what_is_held_is_said_of_a_task_that_the_supernode_begins_to_assign() -> None:
+    """It kept nothing of the inventory but its own tasks."""
+    session, held = met(), {TASK: Held("g", "0-3"), OTHER: Held("g", "0")}
+    session.answered(begin(session).seq, SyncAnswer("s", 2, revision=1, assignments=(Assignment(OTHER, "g"),)))
+    assert {} == begin(session, held).done
+    both = (Assignment(OTHER, "g"), *assigned("u"))
+    session.answered(3, SyncAnswer("s", 3, revision=2, assignments=both))
+    assert session.has_news
+    assert {TASK: Held("g", "0-3")} == begin(session, held).done
+    assert {} == begin(session, held).done
+
+
+def test_who_there_is_and_what_it_can_bear_is_passed_on() -> None:
+    session, all_there_are = met(), Membership(1, (Member("s-0", "http://s-0"),))
+    request = begin(session)
+    assert (4, 8) == (request.downloads, request.upload_slots)
+    answer = SyncAnswer("s", request.seq, revision=1, assignments=(), membership=all_there_are)
+    assert Orders((), (), all_there_are) == session.answered(request.seq, answer)
 
 
 class Supernode:
