@@ -30,6 +30,12 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """``sha256:`` of the whole; set once all of it was checked, and only then."""
     origin_bytes: int = 0
     """What had been read of the origin when the whole was checked."""
+    confirmed: float = 0.0
+    """When the origin gave this content, or said last that it still has it, in seconds since the epoch."""
+    lifetime: float | None = None
+    """Seconds that the origin said then that this holds; ``None``: it did not say."""
+    claims: tuple[str, ...] = ()
+    """Who wants the whole as it is, by names that last: for them it is not asked for again after a restart."""
 
 
 class Piece(NamedTuple):

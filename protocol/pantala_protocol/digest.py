@@ -1,4 +1,4 @@
-"""Digests as users write them: ``sha256:<hex>`` or ``sha512:<hex>``."""
+"""Digests as users write them: ``sha256:<hex>`` or ``sha512:<hex>``; of Dragonfly's clients ``md5:<hex>``, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Final
 import msgspec
 
 HEX_LENGTH: Final = {"sha256": 64, "sha512": 128}
+"""The algorithms that are integrity, by the length of their digests."""
 _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
+_MD5 = re.compile(r"md5:([0-9a-f]{32})")
 
 
 class Digest(msgspec.Struct, frozen=True):
@@ -28,6 +30,20 @@ def parse(text: str) -> Digest:
     if match is None:
         raise ValueError(f"not a sha256: or sha512: digest in lower-case hex: {text[:140]!r}")
     return Digest(match[1] or match[3], match[2] or match[4])
+
+
+def parse_checksum(text: str) -> Digest:
+    """Read a digest that the whole is checked against, ``md5:`` included: it protects from accidents, not from malice.
+
+    Raises :class:`ValueError`.
+    """
+    match = _MD5.fullmatch(text)
+    return parse(text) if match is None else Digest("md5", match[1])
+
+
+def new_checksum(algorithm: str) -> hashlib._Hash:
+    """A running hash for any digest that :func:`parse_checksum` reads. Raises :class:`ValueError`."""
+    return hashlib.new("md5", usedforsecurity=False) if algorithm == "md5" else new(algorithm)
 
 
 def new(algorithm: str) -> hashlib._Hash:

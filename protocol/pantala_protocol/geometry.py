@@ -6,6 +6,7 @@ serves every client, so that one swarm does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MIN_PIECE_SIZE = 128 * 1024
@@ -17,6 +18,11 @@ _PIECES_AIMED_AT = 256
 """A swarm of N peers needs about (k + log2 N) / k of the line time for k pieces, and each piece costs CPU: 128 to 256
 pieces is the optimum that was measured for 16 and for 64 peers alike."""
 
+_MIB = 1024 * 1024
+
+PieceSizeRule = Callable[[int | None], int]
+"""Tells the piece size in bytes for a file's length in bytes (``None``: not known)."""
+
 
 def piece_size(length: int | None) -> int:
     """The piece size in bytes for a file of ``length`` bytes (``None``: not known); a power of two."""
@@ -26,6 +32,17 @@ def piece_size(length: int | None) -> int:
         raise ValueError(f"a file cannot have {length} bytes")
     wanted = -(-length // _PIECES_AIMED_AT)
     return min(max(1 << max(wanted - 1, 0).bit_length(), MIN_PIECE_SIZE), MAX_PIECE_SIZE)
+
+
+def dragonfly_piece_size(length: int | None) -> int:
+    """The piece size that Dragonfly's supernode would choose: 4 MiB, and 1 MiB more per 100 MiB above 200, up to 15."""
+    if length is None or length <= 200 * _MIB:
+        return 4 * _MIB
+    return min((4 + length // (100 * _MIB) - 2) * _MIB, 15 * _MIB)
+
+
+RULES: dict[str, PieceSizeRule] = {"swarm": piece_size, "dragonfly": dragonfly_piece_size}
+"""By the name that settings have for them."""
 
 
 @dataclass(frozen=True, slots=True)

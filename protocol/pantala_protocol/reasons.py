@@ -37,6 +37,7 @@ class Reason(enum.StrEnum):
     SOURCE_DENIED = "SourceDenied"
     SOURCE_TLS = "SourceCertificateInvalid"
     SOURCE_PROTOCOL = "SourceProtocolError"
+    SOURCE_UNUSABLE = "SourceUnusable"
     SOURCE_URL_INVALID = "SourceURLInvalid"
     LENGTH_MISMATCH = "LengthMismatch"
     DIGEST_MISMATCH = "DigestMismatch"
@@ -86,6 +87,9 @@ _ADVICE = {
     Reason.SOURCE_DENIED: Advice(Retry.NEVER, "Ask the cluster's administrator to allow this source."),
     Reason.SOURCE_TLS: Advice(Retry.LATER, "Check the origin's certificate and the supernode's trusted roots."),
     Reason.SOURCE_PROTOCOL: Advice(Retry.SOON, "Check the origin: its answer breaks HTTP."),
+    Reason.SOURCE_UNUSABLE: Advice(
+        Retry.LATER, "Have the origin serve the plain file, with its length; it is asked again every few minutes."
+    ),
     Reason.SOURCE_URL_INVALID: Advice(Retry.NEVER, "Correct spec.source.url in a new Task."),
     Reason.LENGTH_MISMATCH: Advice(Retry.SOON, "Check the origin: its body is not as long as it announced."),
     Reason.DIGEST_MISMATCH: Advice(Retry.NEVER, "Check spec.digest against the file at the origin; create a new Task."),

@@ -16,7 +16,8 @@
     │   ├── SourceChangedError      SourceChanged          another content than a moment ago
     │   ├── SourceDeniedError       SourceDenied           an address or a redirect that is not allowed
     │   ├── SourceCertificateError  SourceCertificateInvalid
-    │   ├── SourceProtocolError     SourceProtocolError    an answer that breaks HTTP, or cannot be taken safely
+    │   ├── SourceProtocolError     SourceProtocolError    an answer that breaks HTTP
+    │   ├── SourceUnusableError     SourceUnusable         an answer that is right, and no file that can be taken
     │   ├── SourceURLError          SourceURLInvalid
     │   ├── SourceHeadersError      SecretInvalid          headers that cannot be sent
     │   └── LengthMismatchError     LengthMismatch         the body is not as long as announced
@@ -126,9 +127,15 @@ class SourceCertificateError(SourceError):
 
 
 class SourceProtocolError(SourceError):
-    """The answer breaks HTTP, or its end or content cannot be known."""
+    """The answer breaks HTTP."""
 
     reason = Reason.SOURCE_PROTOCOL
+
+
+class SourceUnusableError(SourceError):
+    """The origin answers in a way that no file can be had from, and will do so again: its body is not read."""
+
+    reason = Reason.SOURCE_UNUSABLE
 
 
 class SourceURLError(SourceError):

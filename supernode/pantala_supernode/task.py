@@ -90,6 +90,8 @@ class Task:
             attempt=" ".join(attempts),
             retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
             priority=self.priority,
+            claims=frozenset(self.wanted),
+            stale_will_do=not self.wanted,
         )
 
     def wanted_by(self, peer: str) -> bool:

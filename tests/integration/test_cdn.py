@@ -43,10 +43,15 @@ class Bench:
         self.cdn = CDNManager(
             self.store,
             source,
-            on_change=lambda _: self.changed.set(),
+            on_change=self._changed,
             rng=random.Random(1),
             sleep=self._sleep,
         )
+        self.told: list[Copy] = []
+
+    def _changed(self, task_id: str) -> None:
+        self.told.append(self.cdn.status(task_id))  # type: ignore[arg-type]
+        self.changed.set()
 
     async def _sleep(self, delay: float) -> None:
         self.delays.append(delay)
@@ -116,7 +121,6 @@ PASSING = {
         Behaviour(close_after=MIB),
         Behaviour(headers={"Content-Range": f"bytes 0-{BODY.size - 1}/{BODY.size}"}),
     ],
-    "gzip once": [Behaviour(gzip=True)],
     "one body longer than announced": [Behaviour(announced=-100_000)],
     "one body shorter than announced": [Behaviour(announced=10)],
     "chunked": [Behaviour(framing="chunked")],
@@ -150,8 +154,8 @@ FINAL = {
     "always shorter": (Behaviour(announced=10), Reason.LENGTH_MISMATCH),
     "always longer": (Behaviour(announced=-100_000), Reason.LENGTH_MISMATCH),
     "always cut at one byte": (Behaviour(close_after=MIB, ranges=False), Reason.LENGTH_MISMATCH),
-    "always gzip": (Behaviour(gzip=True), Reason.SOURCE_PROTOCOL),
-    "end not told, no digest": (Behaviour(framing="close"), Reason.SOURCE_PROTOCOL),
+    "always gzip": (Behaviour(gzip=True), Reason.SOURCE_UNUSABLE),
+    "end not told, no digest": (Behaviour(framing="close"), Reason.SOURCE_UNUSABLE),
     "silent": (Behaviour(stall_after=0), Reason.SOURCE_TIMEOUT),
 }
 
@@ -171,6 +175,30 @@ async def test_lasting_faults_end_in_a_failure_that_says_what_to_do(
         assert copy.failure.message.endswith(".")
         assert origin.body_bytes("/file") <= 8 * BODY.size
         assert copy.digest == ""
+
+
+@pytest.mark.parametrize("refused", [Behaviour(gzip=True), Behaviour(framing="close")], ids=["gzip", "no end"])
+async def test_what_no_file_can_be_had_from_is_asked_for_once(tmp_path: Path, refused: Behaviour) -> None:
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", Generated(64 * MIB), always=refused)
+        b.cdn.trigger(order(origin, retry_limit=None))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert (Reason.SOURCE_UNUSABLE, True) == (copy.failure.reason, copy.failure.final)
+        await asyncio.sleep(0.05)
+        assert (1, 0) == (len(origin.log), copy.origin_bytes)
+        assert [300.0] == b.delays
+
+
+async def test_a_body_that_ends_with_a_piece_but_before_its_announced_end_is_too_short(tmp_path: Path) -> None:
+    """What is asked for then is behind the true end: 416, and yet nothing changed."""
+    async with Origin() as origin, bench(tmp_path) as b:
+        origin.serve("/file", Generated(8 * PIECE), always=Behaviour(announced=10))
+        b.cdn.trigger(order(origin, retry_limit=None))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert Reason.LENGTH_MISMATCH == copy.failure.reason
+        assert 416 in {access.status for access in origin.log}
 
 
 async def test_a_wrong_digest_is_final_and_leaves_nothing(tmp_path: Path) -> None:
@@ -398,7 +426,7 @@ async def test_redirects_are_followed_and_secrets_stay_at_home(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("location", "reason"),
     [
-        ("/file", Reason.SOURCE_PROTOCOL),
+        ("/file", Reason.SOURCE_UNUSABLE),
         ("file:///etc/passwd", Reason.SOURCE_DENIED),
         ("http://169.254.169.254/latest", Reason.SOURCE_DENIED),
         ("http://[::ffff:169.254.169.254]/latest", Reason.SOURCE_DENIED),
@@ -519,9 +547,8 @@ async def small_volume(directory: Path, size: int) -> AsyncIterator[SmallVolume]
 @pytest.mark.parametrize("second", [Behaviour(replace=OTHER), Behaviour(announced=-1)])
 async def test_pieces_are_taken_back_before_they_are_thrown_away(tmp_path: Path, second: Behaviour) -> None:
     """Whoever was told of a piece can have its digest, until told that it is gone."""
-    told: list[Copy] = []
-
     async with Origin() as origin, bench(tmp_path) as b:
+        told = b.told
 
         class Watching(PieceStore):
             def delete(self, task_id: str) -> None:
@@ -529,7 +556,6 @@ async def test_pieces_are_taken_back_before_they_are_thrown_away(tmp_path: Path,
                 super().delete(task_id)
 
         b.store.__class__ = Watching
-        b.cdn._on_change = lambda task_id: told.append(b.cdn.status(task_id))
         origin.serve("/file", BODY, script=[Behaviour(reset_after=MIB), second], always=Behaviour(replace=OTHER))
         b.cdn.trigger(order(origin))
         async with asyncio.timeout(20):

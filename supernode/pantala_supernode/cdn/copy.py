@@ -18,13 +18,17 @@ class FetchOrder:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """For the origin's host alone; never shown."""
     digest: str = ""
-    """``sha256:`` or ``sha512:`` that the whole must have; empty: whatever the origin sends."""
+    """``sha256:``, ``sha512:`` or ``md5:`` that the whole must have; empty: whatever the origin sends."""
     attempt: str = ""
     """A new value asks for a new try after a failure, with all its retries."""
     retry_limit: int | None = None
     """How many passing failures of the origin are tried again; ``None``: all."""
     priority: int = 0
     """Higher goes first where copies wait for their turn."""
+    claims: frozenset[str] = frozenset()
+    """Who wants it, by names that last over a restart."""
+    stale_will_do: bool = False
+    """If the origin cannot be asked whether a copy of before is still right, that is used as it is."""
 
 
 @dataclass(frozen=True, slots=True)

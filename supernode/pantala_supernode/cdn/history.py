@@ -25,6 +25,8 @@ class History:
     """Pieces that went bad on the volume and are to be fetched anew, as a bit mask."""
     lineage: Lineage | None = None
     """Of the pieces that another supernode gave; ``None``: all are the origin's."""
+    doubted: bool = False
+    """Whole, but of another time: the origin is asked first whether that is still its content."""
     stitched: bool = False
     """The pieces come from several answers that nothing but the whole's digest proves to be of one content."""
 

@@ -21,12 +21,15 @@ from yarl import URL
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
-from pantala_supernode.cdn import refusal
+from pantala_supernode.cdn import freshness, refusal
 from pantala_supernode.cdn.egress import CheckedResolver, EgressPolicy
 from pantala_supernode.cdn.source import Answer, Resume
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
+_NOT_MODIFIED = 304
+_CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
+"""What a task's own headers cannot say: tasks are whole files, and the CDN alone asks whether they changed."""
 _READ_SIZE = 256 * 1024
 _LENGTH = errors.LengthMismatchError.reason.action
 _PROTOCOL = errors.SourceProtocolError.reason.action
@@ -123,7 +126,7 @@ class HTTPSource:
                 return response
             response.close()
             url = _follow(url, response.headers["Location"])
-        raise errors.SourceProtocolError(
+        raise errors.SourceUnusableError(
             f"{RedactedURL(str(first))} redirects more than {_MAX_REDIRECTS} times. Correct the origin's redirects."
         )
 
@@ -142,14 +145,16 @@ class HTTPSource:
         resume: Resume | None,
         chunks: AsyncIterator[bytes],
     ) -> Answer:
-        refusal.raise_for_status(response.status, response.headers, shown)
+        unchanged = response.status == _NOT_MODIFIED and resume is not None and resume.complete
+        if not unchanged:
+            refusal.raise_for_status(response.status, response.headers, shown, resume)
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in ("", "identity"):
-            raise errors.SourceProtocolError(
+            raise errors.SourceUnusableError(
                 f"{shown} came with {_shown_coding(coding)}, which was not asked for. "
                 "Serve the file without compression."
             )
-        offset, length = _extent(response, shown, resume)
+        offset, length = (0, None) if unchanged else _extent(response, shown, resume)
         etag = response.headers.get("ETag", "").strip()
         return Answer(
             length=length,
@@ -158,6 +163,8 @@ class HTTPSource:
             last_modified=_last_modified(response.headers),
             framed=response.content_length is not None or _chunked(response),
             chunks=chunks,
+            lifetime=freshness.lifetime(response.headers),
+            unchanged=unchanged,
         )
 
     async def _chunks(self, response: aiohttp.ClientResponse, shown: RedactedURL) -> AsyncGenerator[bytes, None]:
@@ -234,10 +241,13 @@ def _follow(url: URL, location: str) -> URL:
 
 def _headers(own: Mapping[str, str], resume: Resume | None) -> CIMultiDict[str]:
     headers: CIMultiDict[str] = CIMultiDict(own)
-    for name in ("Range", "If-Range"):
+    for name in _CONDITIONS:
         headers.popall(name, None)
     headers["Accept-Encoding"] = "identity"
-    if resume is not None:
+    if resume is not None and resume.complete:
+        if resume.validator:
+            headers["If-None-Match" if resume.validator.startswith('"') else "If-Modified-Since"] = resume.validator
+    elif resume is not None:
         headers["Range"] = f"bytes={resume.offset}-{'' if resume.end is None else resume.end - 1}"
         if resume.validator:
             headers["If-Range"] = resume.validator

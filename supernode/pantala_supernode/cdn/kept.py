@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy import Copy, FetchOrder
+from pantala_supernode.cdn.freshness import is_sure
 from pantala_supernode.cdn.history import History
 from pantala_supernode.cdn.lane import Lane
+
+
+class Use(StrEnum):
+    """What became of somebody's wish for a file."""
+
+    HIT = "hit"
+    """The whole was there, and sure to be right."""
+    REVALIDATED = "revalidated"
+    """The whole was there, and the origin confirmed it."""
+    STALE = "stale"
+    """The whole was there, and the origin could not be asked."""
+    MISS = "miss"
+    """All or a part of it was to be read from the origin."""
 
 
 @dataclass(eq=False)
@@ -20,6 +35,10 @@ class Kept:
     lane: Lane
     order: FetchOrder | None = None
     paused: bool = False
+    gone: bool = False
+    """It was deleted."""
+    idle: bool = True
+    """Nobody wants it, or whether what is there is right for who does was not decided yet."""
     given_up: bool = False
     """The last failure is not tried again; a new attempt is wanted."""
     status: CDNStatus = CDNStatus.WAITING
@@ -29,6 +48,31 @@ class Kept:
     def __post_init__(self) -> None:
         self.history = History()
         self.woken = asyncio.Event()
+
+    @property
+    def unclaimed(self) -> bool:
+        """Some of those who want the whole as it is are not noted on the volume."""
+        recorder, order = self.history.recorder, self.order
+        return recorder is not None and order is not None and not order.claims <= frozenset(recorder.meta.claims)
+
+    def take_up(self, *, now: float, fresh_for: float) -> Use | None:
+        """Somebody wants what nobody wanted before: decide what is used of it. ``None``: that was decided already.
+
+        A whole copy that may be out of date does not show any more, until the origin was asked.
+        """
+        recorder, order = self.history.recorder, self.order
+        if not self.idle or order is None:
+            return None
+        self.idle = False
+        if self.history.doubted:
+            return None
+        if recorder is None or self.status is not CDNStatus.SUCCESS:
+            return Use.MISS
+        if is_sure(recorder.meta, order, now=now, fresh_for=fresh_for):
+            return Use.HIT
+        self.history.doubted = True
+        self.status = CDNStatus.WAITING
+        return None
 
     @property
     def running(self) -> bool:
@@ -44,7 +88,7 @@ class Kept:
         """The copy as it is now."""
         attempt = self.order.attempt if self.order is not None else ""
         recorder = self.history.recorder
-        if recorder is None:
+        if recorder is None or self.history.doubted:
             return Copy(
                 self.task_id,
                 self.status,

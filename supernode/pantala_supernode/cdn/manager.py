@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
-
-import structlog
 
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.store import PieceStore
-from pantala_protocol.reasons import Reason, Retry
-from pantala_protocol.redaction import RedactedURL
-from pantala_protocol.statement import CDNStatus, Failure
+from pantala_protocol import geometry
+from pantala_protocol.geometry import PieceSizeRule
+from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.fetch import Fetch, Limiter
-from pantala_supernode.cdn.gate import Gate, GatedSource
-from pantala_supernode.cdn.kept import Kept
-from pantala_supernode.cdn.lane import Lane, settled
+from pantala_supernode.cdn.gate import Gate
+from pantala_supernode.cdn.intake import Limiter
+from pantala_supernode.cdn.kept import Kept, Use
+from pantala_supernode.cdn.lane import Lane
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
+from pantala_supernode.cdn.room import MakeRoom, no_room
 from pantala_supernode.cdn.source import Siblings, Source
-from pantala_supernode.errors import SupernodeError
-
-log = structlog.get_logger(__name__)
-
-Sleep = Callable[[float], Awaitable[None]]
+from pantala_supernode.cdn.worker import Means, Sleep, Worker
 
 
 class CDNManager:
     """Keeps the copies that are ordered. At most one reads an origin for a task, at most ``fetches`` do in all.
 
     ``on_change`` is called with a task's ID, on the event loop, whenever its :class:`Copy` changed: it must not block.
+    A copy that nobody wanted for a while is used without asking its origin for ``fresh_for`` seconds, unless the origin
+    said how long it holds; ``wall`` tells seconds since the epoch.
     """
 
     def __init__(
@@ -47,20 +44,37 @@ class CDNManager:
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
         limiter: Limiter | None = None,
+        make_room: MakeRoom = no_room,
+        piece_size: PieceSizeRule = geometry.piece_size,
+        fresh_for: float = 60.0,
+        wall: Callable[[], float] = time.time,
         fetches: int = 16,
     ) -> None:
         self._store = store
-        self._source = source
-        self._siblings = siblings
         self._on_change = on_change
-        self._rng = rng
-        self._sleep = sleep
-        self._limiter = limiter
         self._gate = Gate(fetches)
+        means = Means(
+            store=store,
+            source=source,
+            siblings=siblings,
+            gate=self._gate,
+            limiter=limiter,
+            make_room=make_room,
+            piece_size=piece_size,
+            fresh_for=fresh_for,
+            rng=rng,
+            sleep=sleep,
+            wall=wall,
+        )
+        self._worker = Worker(means, on_change)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
         self._kept: dict[TaskID, Kept] = {}
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
-        self._loaded = asyncio.Event()
+
+    @property
+    def uses(self) -> Mapping[Use, int]:
+        """What became of those who wanted a task that nobody wanted before, as counts."""
+        return self._worker.uses
 
     @property
     def queue(self) -> int:
@@ -76,9 +90,9 @@ class CDNManager:
         for file in await Lane(self._threads).run(self._store.open):
             kept = self._keep(TaskID(file.meta.task_id))
             kept.history.recorder = Recorder(file, verified=False)
-        self._loaded.set()
+        self._worker.loaded.set()
         for kept in list(self._kept.values()):
-            await self._verify(kept)
+            await self._worker.verify(kept)
 
     def trigger(self, order: FetchOrder) -> None:
         """Have ``order`` done. The same order again changes nothing; another ``attempt`` tries a failed copy anew."""
@@ -88,14 +102,19 @@ class CDNManager:
             return
         resumed = kept.paused
         kept.order, kept.paused = order, False
+        self._worker.take_up(kept)
         anew = former is None or former.attempt != order.attempt
         elsewhere = former is None or (former.url, former.headers) != (order.url, order.headers)
         if anew:
             kept.history.budget = RetryBudget()
-        if kept.status is CDNStatus.SUCCESS or (kept.given_up and not anew):
+        if kept.status is CDNStatus.SUCCESS:
+            if kept.unclaimed:
+                self._start(kept)
+            return
+        if kept.given_up and not anew:
             return
         if anew and kept.failure is not None and kept.failure.final:
-            self._show(kept, CDNStatus.WAITING)  # that it failed for good is not true any more
+            self._worker.show(kept, CDNStatus.WAITING)  # that it failed for good is not true any more
         if anew or resumed or elsewhere:
             self._start(kept)
 
@@ -107,11 +126,14 @@ class CDNManager:
         kept.paused = True
         kept.stop()
         if not kept.given_up:
-            self._show(kept, CDNStatus.WAITING)
+            self._worker.show(kept, CDNStatus.WAITING)
 
     def retire(self, task_id: TaskID) -> None:
         """Nobody wants the task any more: stop reading, and keep what is there as a cache."""
         self.pause(task_id)
+        kept = self._kept.get(task_id)
+        if kept is not None:
+            kept.order, kept.idle = None, True
 
     def refetch(self, task_id: TaskID, piece: int) -> None:
         """Fetch one piece anew, because its bytes went bad on the volume. The generation stays."""
@@ -120,7 +142,7 @@ class CDNManager:
             return
         kept.history.lost |= 1 << piece
         kept.history.budget = RetryBudget()
-        self._show(kept, CDNStatus.WAITING if kept.status is CDNStatus.SUCCESS else kept.status, kept.failure)
+        self._worker.show(kept, CDNStatus.WAITING if kept.status is CDNStatus.SUCCESS else kept.status, kept.failure)
         if kept.order is not None and not kept.paused:
             self._start(kept)
 
@@ -142,6 +164,8 @@ class CDNManager:
         Raises :class:`pantala_supernode.errors.VolumeFailedError`; then it can be asked for again.
         """
         kept = self._kept.pop(task_id, None)
+        if kept is not None:
+            kept.gone = True
         former = self._deletions.get(task_id)
         if former is None or kept is not None:
             former = asyncio.get_running_loop().create_task(self._remove(task_id, kept, former))
@@ -169,88 +193,7 @@ class CDNManager:
             kept.woken.set()
         else:
             before = [task for task in (kept.task, self._deletions.get(kept.task_id)) if task is not None]
-            kept.task = asyncio.get_running_loop().create_task(self._complete(kept, before))
-
-    async def _verify(self, kept: Kept) -> None:
-        recorder = kept.history.recorder
-        if recorder is None or recorder.verified or self._kept.get(kept.task_id) is not kept:
-            return
-        try:
-            read_before = await kept.lane.run(recorder.recover)
-            kept.history.origin_bytes += read_before  # not in one statement: others verify the same copy meanwhile
-        except SupernodeError as error:
-            log.warning("a copy on the volume cannot be read and is fetched anew", task=kept.task_id, error=str(error))
-            kept.history.recorder = None
-        if kept.history.recorder is not None and recorder.meta.digest:
-            kept.status = CDNStatus.SUCCESS
-        self._on_change(kept.task_id)
-
-    async def _complete(self, kept: Kept, before: list[asyncio.Task[None]]) -> None:
-        """Try until the copy is whole or nothing more is to be tried; first wait for who is still at its files."""
-        for task in before:
-            await settled(task)
-        await self._loaded.wait()
-        await self._verify(kept)
-        while kept.status is not CDNStatus.SUCCESS and kept.order is not None:
-            delay = await self._try(kept, kept.order)
-            if delay is not None:
-                await self._rest(kept, delay)
-            elif not kept.woken.is_set():
-                kept.given_up = kept.status is CDNStatus.FAILED
-                return
-            kept.woken.clear()
-
-    async def _try(self, kept: Kept, order: FetchOrder) -> float | None:
-        """Try once; seconds until the next try, or ``None``."""
-        kept.woken.clear()
-        try:
-            async with self._sourced(order) as source:
-                await self._fetch(kept, order, source).run()
-        except SupernodeError as error:
-            return self._failed(kept, order, error, str(error))
-        except Exception as error:
-            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.url))
-            return self._failed(kept, order, SupernodeError(), f"{type(error).__name__}. {Reason.INTERNAL.action}")
-        if kept.history.lost:  # it came to light while the rest was fetched
-            return 0.0
-        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.url))
-        self._show(kept, CDNStatus.SUCCESS)
-        return None
-
-    def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[Source]:
-        """Where one try reads from."""
-        origin = GatedSource(self._source, self._gate, order.priority)
-        return nullcontext(origin) if self._siblings is None else self._siblings.trying(order, origin)
-
-    def _fetch(self, kept: Kept, order: FetchOrder, source: Source) -> Fetch:
-        return Fetch(
-            order,
-            kept.history,
-            store=self._store,
-            source=source,
-            lane=kept.lane,
-            rng=self._rng,
-            limiter=self._limiter,
-            on_answer=lambda: self._show(kept, CDNStatus.RUNNING),
-            on_pieces=lambda: self._on_change(kept.task_id),
-        )
-
-    def _failed(self, kept: Kept, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
-        delay = kept.history.budget.delay(error, order.retry_limit, self._rng)
-        final = delay is None or error.reason.retry is not Retry.SOON
-        log.warning("a fetch failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
-        self._show(kept, CDNStatus.FAILED, Failure(error.reason, message, final))
-        return delay
-
-    async def _rest(self, kept: Kept, delay: float) -> None:
-        """Wait ``delay`` seconds, or until another order wakes the task."""
-        loop = asyncio.get_running_loop()
-        waits = {loop.create_task(_awaited(self._sleep(delay))), loop.create_task(_awaited(kept.woken.wait()))}
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+            kept.task = asyncio.get_running_loop().create_task(self._worker.complete(kept, before))
 
     async def _remove(self, task_id: TaskID, kept: Kept | None, former: asyncio.Task[None] | None) -> None:
         try:
@@ -265,12 +208,3 @@ class CDNManager:
             if self._deletions.get(task_id) is asyncio.current_task():
                 del self._deletions[task_id]
             self._on_change(task_id)
-
-    def _show(self, kept: Kept, status: CDNStatus, failure: Failure | None = None) -> None:
-        if (kept.status, kept.failure) != (status, failure) or status is CDNStatus.SUCCESS:
-            kept.status, kept.failure = status, failure
-            self._on_change(kept.task_id)
-
-
-async def _awaited(awaitable: Awaitable[object]) -> None:
-    await awaitable

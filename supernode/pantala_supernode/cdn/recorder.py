@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -97,6 +97,14 @@ class Recorder:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
             self._file.close()  # to be opened for writing again
 
+    def confirm(self, at: float, lifetime: float | None) -> None:
+        """The origin still has this content; so it said at ``at``, and for how many seconds that holds."""
+        self._file.update(msgspec.structs.replace(self.meta, confirmed=at, lifetime=lifetime))
+
+    def claim(self, claims: Iterable[str]) -> None:
+        """Note who wants the whole as it is."""
+        self._file.update(msgspec.structs.replace(self.meta, claims=tuple(sorted(claims))))
+
     def keep(self, pieces: Mapping[int, Buffer]) -> None:
         """Hash ``pieces`` and make them durable, all together."""
         running = {name: one.copy() for name, one in self._running.items()}
@@ -129,7 +137,7 @@ class Recorder:
 
     def _finish(self, algorithm: str, last: Mapping[int, Buffer], length: int) -> str:
         kept = self._running.get(algorithm)
-        running = kept.copy() if kept else _Running(digest.new(algorithm))
+        running = kept.copy() if kept else _Running(digest.new_checksum(algorithm))
         self._advance(running, last)
         if running.next != Geometry(self.meta.piece_size, length).pieces:
             raise VolumeFailedError(f"Piece {running.next} of task {self.meta.task_id} is gone; it is fetched again.")

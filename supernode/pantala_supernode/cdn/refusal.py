@@ -12,6 +12,7 @@ import aiohttp
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
+from pantala_supernode.cdn.source import Resume
 
 _BY_STATUS: dict[int, type[errors.SourceError]] = {
     401: errors.SourceUnauthorizedError,
@@ -25,10 +26,15 @@ _BY_STATUS: dict[int, type[errors.SourceError]] = {
 _MAX_RETRY_AFTER = 3600.0
 
 
-def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL) -> None:
-    """Raise what ``status`` means, unless it is 200 or 206."""
+def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL, resume: Resume | None = None) -> None:
+    """Raise what ``status``, as an answer to ``resume``, means, unless it is 200 or 206."""
     if status in (200, 206):
         return
+    if status == 416 and resume is not None and resume.validator:  # another content would have been given whole
+        raise errors.LengthMismatchError(
+            f"{shown} has no byte {resume.offset} of the content that it announced as longer. "
+            f"{errors.LengthMismatchError.reason.action}"
+        )
     kind = _BY_STATUS.get(status, errors.SourceAnswerError)
     if status < 400 and kind is errors.SourceAnswerError:
         kind = errors.SourceProtocolError

@@ -12,7 +12,7 @@ from pantala_supernode.cdn.copy import FetchOrder
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Ask for a part of a content that was seen before."""
+    """Ask for a part of a content that was seen before, or whether that is still the content."""
 
     offset: int
     """The first byte wanted."""
@@ -22,6 +22,8 @@ class Resume:
     """The strong ETag (with quotes) or Last-Modified of that content: another one is given whole. Empty: not known."""
     generation: str = ""
     """By which other supernodes know that content."""
+    complete: bool = False
+    """All of it is here: only another content is wanted, and that from its start."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,10 @@ class Answer:
     """The body. Raises :class:`pantala_supernode.errors.SourceError`; ends only where the origin ended it in order."""
     lineage: Lineage | None = None
     """``None``: the origin gives the body."""
+    lifetime: float | None = None
+    """Seconds that the origin says its answer holds, from now on; ``None``: it does not say."""
+    unchanged: bool = False
+    """The content is the one that was complete; there is no body."""
 
     @property
     def validator(self) -> str:
