@@ -35,9 +35,9 @@ def outputs() -> dict[Path, str]:
     files = {}
     for source in sorted(CRDS.glob("*.yaml")):
         text = source.read_text()
-        kind = yaml.safe_load(text)["spec"]["names"]["kind"].lower()
-        files[CHART / "templates" / "crds" / f"{kind}s.yaml"] = template(text)
-        files[REFERENCE / f"{kind}.md"] = _GENERATED.format(source=source.relative_to(ROOT)) + page(
+        names = yaml.safe_load(text)["spec"]["names"]
+        files[CHART / "templates" / "crds" / f"{names['plural']}.yaml"] = template(text)
+        files[REFERENCE / f"{names['singular']}.md"] = _GENERATED.format(source=source.relative_to(ROOT)) + page(
             yaml.safe_load(text)
         )
     values = CHART / "values.yaml"
@@ -111,7 +111,9 @@ def _objects(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, A
 
 
 def _row(name: str, field: dict[str, Any], required: bool) -> str:
-    kind = f"[]{field['items']['type']}" if field["type"] == "array" else field["type"]
+    kind = field.get("type", "integer or string")
+    if kind == "array":
+        kind = f"[]{field['items']['type']}"
     if "additionalProperties" in field:
         kind = f"map of {field['additionalProperties']['type']}"
     notes = [f"{key}: `{_flow(field[key])}`" for key in _CONSTRAINTS if key in field]
