@@ -22,8 +22,11 @@ from pantala_supernode.cdn.eviction import Cause, Watermarks
 from pantala_supernode.cdn.http_source import HTTPSource
 from pantala_supernode.cdn.janitor import Housekeeping, Janitor
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.sibling_client import SiblingClient
+from pantala_supernode.cdn.sibling_source import SiblingCopies
 from pantala_supernode.cdn.source import Source
 from pantala_supernode.cdn.volume import open_volume
+from pantala_supernode.copies import Copies
 from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.dispatch import Dispatcher, Endpoint
 from pantala_supernode.dragonfly.checksums import Checksums
@@ -35,6 +38,7 @@ from pantala_supernode.exchange import Exchange, Timing
 from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import API
 from pantala_supernode.http.application import application
+from pantala_supernode.http.copies import CopiesAPI
 from pantala_supernode.http.rest import RestAPI
 from pantala_supernode.identity import ClusterKeys, Verifier
 from pantala_supernode.managers import Managers
@@ -72,6 +76,7 @@ class App:
         self.guard: Guard
         self.api: web.Application
         self.supernode: Supernode
+        self.copies: Copies
         self.conversation: Conversation
         self.visitors: Visitors
         self.preheats: PreheatManager
@@ -91,11 +96,12 @@ class App:
         )
         egress = EgressPolicy(settings.deny_source)
         async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
-            self.supernode = self._supernode(source)
+            self.supernode = self._supernode(source, SiblingClient(session, settings.token_file))
             self.guard = Guard(
                 None if settings.no_auth else self._verifier(session),
                 operator=settings.trusted_operator,
                 peer=settings.trusted_peer,
+                supernode=settings.trusted_supernode,
             )
             self.api = self._api()
             self.api.on_shutdown.append(self._release)  # once nobody is let in any more
@@ -142,19 +148,30 @@ class App:
             access=Access.DRAGONFLY if settings.dragonfly else Access.OPERATOR,
         )
         return application(
-            (*API(self.supernode, self._metrics).operations(), *rest.operations()),
+            (
+                *API(self.supernode, self._metrics).operations(),
+                *CopiesAPI(self.copies).operations(),
+                *rest.operations(),
+            ),
             self.guard,
             self._metrics,
             document_access=rest.access,
             metrics_access=Access.METRICS if settings.metrics_open else Access.OPERATOR,
         )
 
-    def _supernode(self, source: Source) -> Supernode:
+    def _supernode(self, source: Source, client: SiblingClient) -> Supernode:
         settings, boot = self.settings, secrets.token_hex(8)
+        members = Members()
+        siblings = SiblingCopies(members, client)
         chance = random.Random()  # noqa: S311 - it chooses among equals; secrets come from elsewhere
         managers = self._managers = self._with_metrics(TaskManager(grace=settings.grace), chance)
-        members = Members()
-        cdn = CDNManager(self._store, source, rng=chance, on_change=lambda task_id: supernode.copy_changed(task_id))
+        cdn = CDNManager(
+            self._store,
+            source,
+            siblings=siblings,
+            rng=chance,
+            on_change=lambda task_id: supernode.copy_changed(task_id),
+        )
         roster, reports = Roster(managers, members), Reports(boot, managers)
         dispatcher = Dispatcher(
             managers,
@@ -169,9 +186,9 @@ class App:
         supernode = Supernode(
             boot,
             managers,
+            members,
             dispatcher=dispatcher,
             exchange=Exchange(boot, managers, roster, reports, dispatcher, clock=time.monotonic, timing=Timing()),
-            members,
             reports=reports,
             cdn=cdn,
             store=self._store,
@@ -200,7 +217,10 @@ class App:
                 evictions=lambda: self._janitor.evictions | {Cause.DROPPED: supernode.dropped},
             ),
         )
-        supernode.listeners.append(self._metrics.copy_changed)
+        self.copies = Copies(
+            supernode, managers.tasks, self._store, members, stage=siblings.stage, clock=time.monotonic
+        )
+        supernode.listeners += [self._metrics.copy_changed, self.copies.changed]
         self._invite(supernode, dispatcher)
         return supernode
 

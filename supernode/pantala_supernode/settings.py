@@ -13,6 +13,7 @@ from typing import NamedTuple
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 OPERATOR = "system:serviceaccount:pantala:pantala-operator"
+SUPERNODE = "system:serviceaccount:pantala:pantala-supernode"
 PEER = "system:serviceaccount:pantala:pantala-peer"
 API_SERVER = "https://kubernetes.default.svc"
 
@@ -58,6 +59,13 @@ class Settings:
     """Whose token states what is wanted."""
     trusted_peer: str = PEER
     """Whose tokens take and give pieces."""
+    trusted_supernode: str = SUPERNODE
+    """Whose tokens take copies: the other supernodes'."""
+    token_file: Path | None = None
+    """Shown to the other supernodes; read each time, since the kubelet rotates it."""
+    leave_seconds: float = 600.0
+    """Seconds that a supernode which is to go may take to give its tasks away: about as long as a large file takes to
+    reach its new owner from a slow origin, and less than the pod's grace period."""
     api_server: str = API_SERVER
     """Whose keys tokens are checked with."""
     api_ca: Path | None = None
@@ -96,6 +104,9 @@ _FLAGS = (
     _Flag("advertise", "host that peers read our pieces from (default: that of --piece-listen)", ""),
     _Flag("trusted-operator", "service account that states what is wanted", OPERATOR),
     _Flag("trusted-peer", "service account of the peers", PEER),
+    _Flag("trusted-supernode", "service account of the other supernodes", SUPERNODE),
+    _Flag("token-file", "file with the token to show to the other supernodes", ""),
+    _Flag("leave-seconds", "seconds that giving tasks away may take before it stops", "600"),
     _Flag("api-server", "URL of the API server whose tokens are trusted", ""),
     _Flag("api-ca", "file with its certificate authority", ""),
     _Flag("api-token-file", "file with the token to read its keys", ""),
@@ -150,6 +161,9 @@ def _settings(values: argparse.Namespace) -> Settings:
         no_auth=values.no_auth,
         trusted_operator=values.trusted_operator,
         trusted_peer=values.trusted_peer,
+        trusted_supernode=values.trusted_supernode,
+        token_file=Path(values.token_file) if values.token_file else None,
+        leave_seconds=_seconds("--leave-seconds", values.leave_seconds, 600.0),
         api_server=values.api_server or (in_cluster if host else API_SERVER),
         api_ca=_file(values.api_ca, _SERVICE_ACCOUNT / "ca.crt"),
         api_token=_file(values.api_token_file, _SERVICE_ACCOUNT / "token"),

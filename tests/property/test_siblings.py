@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ class Node:
             self.generation,
             SIZE if self.generation else 0,
             PIECES * SIZE,
+            etag='"v1"',
             cached=ranges.render((1 << self.have) - 1),
         )
 
@@ -171,7 +173,7 @@ def test_who_cannot_reach_the_owner_gets_the_file_all_the_same(cut: tuple[str, s
 
 def test_all_of_it_goes_before_what_is_still_read_and_that_before_a_part() -> None:
     def report(stage: Stage, *, whole: bool = False, cached: str = "", generation: str = "g") -> CopyReport:
-        return CopyReport("t", stage, whole, generation, SIZE, PIECES * SIZE, cached=cached)
+        return CopyReport("t", stage, whole, generation, SIZE, PIECES * SIZE, '"v1"', cached=cached)
 
     part, reading = report(Stage.IDLE, cached="0-2"), report(Stage.READING, cached="0")
     whole = report(Stage.IDLE, whole=True, cached="0-3")
@@ -179,6 +181,9 @@ def test_all_of_it_goes_before_what_is_still_read_and_that_before_a_part() -> No
     assert Decision(Act.TAKE, "c") == decide(need, {"a": part, "b": reading, "c": whole})
     assert Decision(Act.TAKE, "b") == decide(need, {"a": part, "b": reading})
     assert Decision(Act.TAKE, "a", 30) == decide(need, {"a": part})
+    nameless = msgspec.structs.replace(part, etag="")
+    assert Decision(Act.READ) == decide(need, {"a": nameless})
+    assert Decision(Act.TAKE, "a", 30) == decide(Need("s-0", claimed=True, pinned=True), {"a": nameless})
     have = Need("s-0", claimed=True, generation="g", offset=30)
     assert Decision(Act.READ) == decide(have, {"a": part, "b": None})
     other = Need("s-0", claimed=True, generation="other")

@@ -93,6 +93,8 @@ class Need:
     """Of what it has; empty: nothing."""
     offset: int = 0
     """The first byte that it lacks of that."""
+    pinned: bool = False
+    """A digest says which content is meant, so that a part of one can be gone on with even if nothing else names it."""
 
 
 def decide(need: Need, said: Mapping[str, CopyReport | None]) -> Decision:
@@ -128,7 +130,8 @@ def _giver(need: Need, reports: Mapping[str, CopyReport]) -> Decision | None:
 
 def _part(need: Need, report: CopyReport) -> int:
     """Up to which byte another's pieces follow on what we have, without a gap."""
-    if report.length is None or need.generation not in ("", report.generation):
+    named = report.etag or report.last_modified or need.pinned
+    if not named or report.length is None or need.generation not in ("", report.generation):
         return 0
     offset = need.offset if need.generation else 0
     held = ranges.parse(report.cached) >> offset // report.piece_size

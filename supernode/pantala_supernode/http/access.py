@@ -24,6 +24,7 @@ class Access(Enum):
     OPEN = "everybody: it tells nothing but that the process lives"
     OPERATOR = "the operator's service account"
     PEER = "the peers' service account"
+    SUPERNODE = "the supernodes' service account"
     METRICS = "everybody who reaches the port: with --metrics-open, else the operator's service account"
     DRAGONFLY = "everybody who reaches the port: Dragonfly's clients cannot authenticate. Off unless enabled"
 
@@ -35,9 +36,9 @@ ANYBODY = (Access.OPEN, Access.DRAGONFLY, Access.METRICS)
 class Guard:
     """Lets through whom a route's decision allows. Without a verifier everybody is everybody (``--no-auth``)."""
 
-    def __init__(self, verifier: Verifier | None, *, operator: str, peer: str) -> None:
+    def __init__(self, verifier: Verifier | None, *, operator: str, peer: str, supernode: str) -> None:
         self._verifier = verifier
-        self._subjects = {Access.OPERATOR: operator, Access.PEER: peer}
+        self._subjects = {Access.OPERATOR: operator, Access.PEER: peer, Access.SUPERNODE: supernode}
         self._decisions: dict[web.AbstractRoute, Access] = {}
 
     def add(self, router: web.UrlDispatcher, method: str, path: str, handler: Handler, access: Access) -> None:

@@ -1,4 +1,4 @@
-"""Answers of Dragonfly's REST API: bodies, and errors in its words."""
+"""Answers: bodies, and the errors of Dragonfly's REST API in its words."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
+from pantala_supernode.http.answers import answer
 from pantala_supernode.http.models import read_query
 from pantala_supernode.http.operations import Operation, Problem
 from pantala_supernode.metrics import Metrics
@@ -96,46 +97,43 @@ class API:
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """The process lives."""
-        return _json(Health())
+        return answer(Health())
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """The volume was read and requests are taken."""
         if self._supernode.recovered:
-            return _json(Health())
+            return answer(Health())
         return error_response(503, "Recovering", "the volume is being read")
 
     async def statement(self, request: web.Request) -> web.Response:
         """Take the full set of what is wanted."""
-        statement = await _body(request, Statement)
+        statement = await read_body(request, Statement)
         try:
-            return _json(self._supernode.state(statement))
+            return answer(self._supernode.state(statement))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error
 
     async def changes(self, request: web.Request) -> web.Response:
         """Tell what changed, or wait for it."""
         asked = read_query(request.query.items(), ChangesQuery)
-        return _json(await self._supernode.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
+        return answer(await self._supernode.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
         """One exchange of a peer; the peer is the node that its token names."""
-        message = await _body(request, SyncRequest)
+        message = await read_body(request, SyncRequest)
         identity = request.get(IDENTITY)
         if identity is not None and identity.node != message.peer:
             return error_response(403, "Forbidden", f"the token is of node {identity.node!r}, not of {message.peer!r}")
         self._metrics.exchanges.inc()
         try:
-            return _json(await self._supernode.sync(message, request.remote or ""))
+            return answer(await self._supernode.sync(message, request.remote or ""))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error
 
 
-async def _body(request: web.Request, kind: type[T]) -> T:
+async def read_body(request: web.Request, kind: type[T]) -> T:
+    """A JSON body. Raises :class:`InvalidValueError`."""
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidValueError(f"the body is no {kind.__name__}: {error}") from error
-
-
-def _json(message: msgspec.Struct) -> web.Response:
-    return web.Response(body=msgspec.json.encode(message), content_type="application/json")

@@ -46,7 +46,7 @@ def _kinds(operations: Iterable[Operation]) -> list[Any]:
     kinds: dict[str, Any] = {repr(Problem): Problem}
     for operation in operations:
         for kind in (operation.body, *operation.answers.values()):
-            if kind is not None and kind is not str:
+            if kind not in (None, str, bytes):
                 kinds[repr(kind)] = kind
     return list(kinds.values())
 
@@ -82,6 +82,8 @@ def _answer(status: int, kind: Any, known: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if kind is str:
         answer["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    elif kind is bytes:
+        answer["content"] = {"application/octet-stream": {}}
     elif kind is not None:
         answer["content"] = {"application/json": {"schema": known[repr(kind)]}}
     return answer

@@ -35,7 +35,7 @@ class Operation:
     access: Access
     summary: str
     answers: Mapping[int, Any] = field(default_factory=dict)
-    """Status -> type of the JSON body; ``str``: plain text, ``None``: no body."""
+    """Status -> type of the JSON body; ``str``: plain text, ``bytes``: those, ``None``: no body."""
     query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
     aliases: tuple[str, ...] = ()

@@ -1,0 +1,112 @@
+"""What one supernode says to another, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import structlog
+
+from pantala_protocol.membership import Member
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.cdn.siblings import CopyReport
+from pantala_supernode.errors import SiblingError
+
+_log = structlog.get_logger(__name__)
+
+_WORD = aiohttp.ClientTimeout(total=1.5)
+"""A supernode that lives answers at once, and nothing begins before all others were asked."""
+_BODY = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
+"""Longer than an origin may be silent: that one failed, its reader tells by ending the body."""
+_MAX_WORD = 4 * 1024 * 1024
+
+
+class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the owner of a task is to fetch for another supernode."""
+
+    url: str
+    headers: dict[str, str] = {}
+    """Sent to the origin, and to no other host. Kept in memory only."""
+    digest: str = ""
+    """That the whole must have; empty: whatever the origin sends."""
+    attempt: str = ""
+    """A new value asks for a new try after a failure."""
+
+
+class SiblingClient:
+    """Asks other supernodes. ``token``: the file with the token to show, read each time since the kubelet rotates it.
+
+    Whatever keeps one from answering is a :class:`pantala_supernode.errors.SiblingError`.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, token: Path | None) -> None:
+        self._session = session
+        self._token = token
+        self._silent: dict[str, str] = {}
+
+    async def report(self, member: Member, task_id: TaskID) -> CopyReport | None:
+        """What it has of a file; ``None``: nobody wants that there."""
+        return await self._ask(member, "GET", task_id)
+
+    async def want(self, member: Member, task_id: TaskID, wish: Wish) -> CopyReport | None:
+        """Have it fetch a file, and go on with that for a minute."""
+        return await self._ask(member, "PUT", task_id, msgspec.json.encode(wish))
+
+    @asynccontextmanager
+    async def content(
+        self, member: Member, task_id: TaskID, generation: str, start: int, end: int | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes from ``start`` on, as they come; with ``end`` those that are there now."""
+        query: dict[str, str | int] = {"generation": generation, "start": start}
+        query |= {} if end is None else {"end": end}
+        try:
+            async with self._request(member, "GET", f"{task_id}/content", timeout=_BODY, params=query) as answer:
+                if answer.status != 200:
+                    raise SiblingError(f"{member.name} answered {answer.status} when its copy was to be read")
+                yield _chunks(answer, member)
+        except (aiohttp.ClientError, OSError) as error:
+            raise SiblingError(f"{member.name} cannot be reached: {type(error).__name__}") from error
+
+    async def _ask(self, member: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
+        try:
+            async with self._request(member, method, task_id, timeout=_WORD, data=body) as answer:
+                report = await _report(answer)
+        except (aiohttp.ClientError, OSError, ValueError, SiblingError) as error:
+            self._note(member, f"{type(error).__name__}: {error}")
+            raise SiblingError(f"{member.name} did not answer: {type(error).__name__}") from error
+        self._silent.pop(member.name, None)
+        return report
+
+    def _request(self, member: Member, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **more: Any) -> Any:
+        url = f"{member.url.rstrip('/')}/api/v1/copies/{path}"
+        headers = self._headers()
+        return self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
+
+    def _headers(self) -> Mapping[str, str]:
+        return {} if self._token is None else {"Authorization": f"Bearer {self._token.read_text().strip()}"}
+
+    def _note(self, member: Member, error: str) -> None:
+        """Say it once that a supernode does not answer, and in which way."""
+        if self._silent.get(member.name) != error:
+            self._silent[member.name] = error
+            _log.warning("another supernode cannot be asked", member=member.name, error=error)
+
+
+async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
+    if answer.status == 404:
+        return None
+    if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_WORD:
+        raise SiblingError(f"status {answer.status}")
+    return msgspec.json.decode(await answer.read(), type=CopyReport)
+
+
+async def _chunks(answer: aiohttp.ClientResponse, member: Member) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, OSError) as error:
+        raise SiblingError(f"{member.name} ended in the middle of its copy: {type(error).__name__}") from error
