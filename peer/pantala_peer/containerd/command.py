@@ -1,0 +1,74 @@
+"""``pantala-peer configure`` and ``pantala-peer cleanup``: what an init container and the hook at uninstall run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pantala_peer.containerd import registry
+from pantala_peer.containerd.configuration import Report, cleanup, configure, keep_token
+from pantala_peer.errors import PeerError, SettingsError
+
+_FLAGS = (
+    ("certs-d", "DIR", "the folder that containerd's config_path names", "/etc/containerd/certs.d"),
+    ("containerd-state", "DIR", "where is kept what has to be put back", "/var/lib/pantala/containerd"),
+)
+_CONFIGURE_FLAGS = (
+    ("registries", "LIST", "names or URLs, comma-separated, of registries to mirror beside the default", ""),
+    ("mirror", "URL", "the mirror on this node", "http://127.0.0.1:65001"),
+    ("mirror-token-file", "FILE", "the token that containerd shows to the mirror; made if it is missing", ""),
+)
+
+
+def add_commands(commands: argparse._SubParsersAction[Any], environment: Mapping[str, str]) -> None:
+    """Mount the two below another parser; each sets ``run``, to be called with the parsed arguments.
+
+    ``--foo-bar`` mirrors ``PANTALA_FOO_BAR``.
+    """
+    for name, text, flags, run in (
+        ("configure", "tell this node's containerd of the mirror", _FLAGS + _CONFIGURE_FLAGS, _configure),
+        ("cleanup", "put containerd's files back as they were", _FLAGS, _cleanup),
+    ):
+        parser = commands.add_parser(name, help=text, description=text)
+        parser.set_defaults(run=run)
+        for flag, shown, about, default in flags:
+            value = environment.get("PANTALA_" + flag.upper().replace("-", "_"), "") or default
+            parser.add_argument(f"--{flag}", metavar=shown, help=f"{about} ({default or 'none'})", default=value)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the two. Exit code 0; 1 if something could not be done; 2 for wrong flags."""
+    parser = argparse.ArgumentParser(prog="pantala-peer")
+    add_commands(parser.add_subparsers(required=True), os.environ)
+    given = parser.parse_args(arguments)
+    try:
+        report: Report = given.run(given)
+    except SettingsError as error:
+        print(f"pantala-peer: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PeerError as error:
+        print(f"pantala-peer: {error}", file=sys.stderr)
+        sys.exit(1)
+    for note in report.notes:
+        print(note, file=sys.stderr)
+    print(f"containerd: {', '.join(report.changed) + ' changed' if report.changed else 'nothing to change'}")
+    sys.exit(0 if report.finished else 1)
+
+
+def _configure(given: argparse.Namespace) -> Report:
+    state = Path(given.containerd_state)
+    token = keep_token(Path(given.mirror_token_file) if given.mirror_token_file else state.with_name("mirror-token"))
+    names = [name for name in map(str.strip, given.registries.split(",")) if name]
+    return configure(Path(given.certs_d), state, [registry.parse(name) for name in names], given.mirror, token)
+
+
+def _cleanup(given: argparse.Namespace) -> Report:
+    return cleanup(Path(given.certs_d), Path(given.containerd_state))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""``certs.d`` and the state beside it, on the disk. Each step is whole or not done, after a crash as well."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pantala_peer.containerd.errors import FolderError
+from pantala_peer.containerd.plan import Entry, File, Place, Plan, Record, Tree
+from pantala_pieces.file import sync_directory
+
+_HOSTS = "hosts.toml"
+_TEMPORARY = ".hosts.toml.pantala"
+_CERTIFICATES = frozenset({".crt", ".cert", ".key"})
+_MAX_SIZE = 256 * 1024
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Folder:
+    """The methods block and raise :class:`FolderError`; one process at a time calls them."""
+
+    def __init__(self, certs_d: Path, state: Path) -> None:
+        self._certs_d = certs_d
+        self._state = state
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the state for oneself, and have what the disk says told as :class:`FolderError`."""
+        try:
+            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise FolderError(
+                f"{error.filename or self._certs_d}: {error.strerror}; correct that and run it again"
+            ) from error
+
+    def recall(self) -> Record:
+        """What is remembered."""
+        try:
+            content = self._record.read_bytes()
+        except FileNotFoundError:
+            return Record()
+        try:
+            return msgspec.json.decode(content, type=Record)
+        except msgspec.DecodeError as error:
+            raise FolderError(
+                f"{self._record} cannot be read ({error}); move it away: then what is marked as Pantala's is undone"
+            ) from None
+
+    def look(self) -> Tree:
+        """What is there."""
+        missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]
+        places = {}
+        if not missing:
+            with os.scandir(self._certs_d) as entries:
+                places = {entry.name: _look(Path(entry.path)) for entry in entries}
+        return Tree(places, tuple(map(str, reversed(missing))), (os.geteuid(), os.getegid()))
+
+    def carry_out(self, plan: Plan) -> None:
+        """Do it. It may end at any point, and be planned and carried out again."""
+        if plan.writes or plan.restores:
+            self._remember(plan.record)
+        for name, file in plan.writes.items():
+            (self._certs_d / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._put(self._certs_d / name / _HOSTS, file)
+        for name in plan.restores.keys() - plan.unfinished:
+            self._restore(self._certs_d / name, plan.restores[name])
+        if plan.after.entries:
+            if plan.restores:
+                self._remember(plan.after)
+            return
+        for made in reversed(plan.record.made):
+            _remove_empty(Path(made))
+        self._record.unlink(missing_ok=True)
+        _remove_empty(self._state)
+
+    @property
+    def _record(self) -> Path:
+        return self._state / "record.json"
+
+    def _remember(self, record: Record) -> None:
+        self._put(self._record, File(msgspec.json.encode(record), 0o600, os.geteuid(), os.getegid()))
+
+    def _restore(self, directory: Path, entry: Entry) -> None:
+        (directory / _TEMPORARY).unlink(missing_ok=True)
+        if entry.file is None:
+            (directory / _HOSTS).unlink(missing_ok=True)
+        elif entry.file != _look(directory).file:
+            self._put(directory / _HOSTS, entry.file)
+        if not entry.directory:
+            _remove_empty(directory)
+
+    def _put(self, path: Path, file: File) -> None:
+        """Let a file be whole at ``path``, or what was there before."""
+        temporary = path.with_name(_TEMPORARY)
+        with os.fdopen(os.open(temporary, _WRITE, 0o600), "wb") as output:
+            there = os.fstat(output.fileno())
+            if (there.st_uid, there.st_gid) != (file.uid, file.gid):
+                os.fchown(output.fileno(), file.uid, file.gid)
+            os.fchmod(output.fileno(), file.mode)
+            output.write(file.content)
+            output.flush()
+            os.fsync(output.fileno())
+        self._rename(temporary, path)
+        sync_directory(path.parent)
+
+    def _rename(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+
+def _look(directory: Path) -> Place:
+    if directory.is_symlink() or not directory.is_dir():
+        return Place(directory.is_dir(), obstacle="it is no directory of its own but a link or a file")
+    certificates = any(path.suffix in _CERTIFICATES for path in directory.iterdir())
+    try:
+        fd = os.open(directory / _HOSTS, _READ)
+    except FileNotFoundError:
+        return Place(True, certificates=certificates)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return Place(True, obstacle="its hosts.toml is a symbolic link")
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_SIZE:
+            return Place(True, obstacle=f"its hosts.toml is no plain file of up to {_MAX_SIZE >> 10} KiB")
+        content = file.read()
+    return Place(True, File(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid), "", certificates)
+
+
+def _remove_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # busy: it is mounted here
+            raise
+        return
+    sync_directory(directory.parent)

@@ -1,0 +1,176 @@
+"""The text of a ``hosts.toml``: our part goes in before all other hosts, and comes out without a trace.
+
+The text is changed by insertion, never written anew from what was parsed: comments, order and bytes of others stay.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from pantala_peer.containerd.errors import UnusableFileError
+from pantala_peer.errors import SettingsError
+
+HEADER = "x-pantala-mirror"
+"""Sent by containerd with each request to the mirror, so that others on the node are told apart."""
+
+_BEGIN = "# >>> pantala: written when the peer starts, taken out when it leaves; do not edit between these lines"
+_END = "# <<< pantala"
+_OURS = re.compile(rb"^# >>> pantala\b[^\n]*\n(?:[^\n]*\n)*?# <<< pantala[^\S\n]*(?:\n|\Z)", re.MULTILINE)
+_CAPABILITIES = frozenset({"pull", "resolve", "push", "referrers"})
+_DURATION = re.compile(r"[+-]?(?:0|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|ms|s|m|h))+")
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """The mirror on this node, as containerd is to reach it."""
+
+    url: str
+    token: str
+    """Random, one a node. It stands in files that only root can read."""
+
+    def __post_init__(self) -> None:
+        """Raises :class:`SettingsError` for what may not stand in a file of containerd's."""
+        try:
+            parts = urlsplit(self.url)
+            plain = parts.scheme == "http" and parts.hostname and parts.port and self.url == f"http://{parts.netloc}"
+        except ValueError:
+            plain = False
+        if not plain or not self.url.isascii() or not re.fullmatch(r"[^\s\"'\\@]+", self.url):
+            raise SettingsError(f"the mirror {self.url!r} is no plain URL; give one like http://127.0.0.1:65001")
+        if not _TOKEN.fullmatch(self.token):
+            raise SettingsError("the mirror's token is empty or has other characters than letters, digits and ._~-")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is put into one file."""
+
+    mirror: Mirror
+    server: str | None = None
+    """Where the registry is, if nothing in the file says so. None: by containerd's own rule, https mostly."""
+    capabilities: tuple[str, ...] = ("pull",)
+    """Without ``resolve`` a tag is asked for, and so authorised, at the registry itself."""
+    everybody: bool = False
+    """The file is for all registries that have none of their own, so a ``server`` in it would be everybody's."""
+
+    def text(self) -> str:
+        """Our lines."""
+        host = f'host."{self.mirror.url}"'
+        lines = [
+            _BEGIN,
+            *([f'server = "{self.server}"', ""] if self.server else []),
+            f"[{host}]",
+            f"  capabilities = [{', '.join(f'{word!r}' for word in self.capabilities)}]".replace("'", '"'),
+            '  dial_timeout = "200ms"',  # containerd 2.1 and newer; others leave it alone
+            f"  [{host}.header]",
+            f'    {HEADER} = ["{self.mirror.token}"]',
+            _END,
+        ]
+        return "\n".join(lines)
+
+
+def has_ours(content: bytes) -> bool:
+    """Whether our part is in it."""
+    return _OURS.search(content) is not None
+
+
+def without_ours(content: bytes) -> bytes:
+    """``content`` without our part: to the byte what it was, if nobody touched it since."""
+    while match := _OURS.search(content):
+        # Our part ends with a newline, unless it was put after a last line that had none: then one came before it.
+        start = match.start() if match[0].endswith(b"\n") else max(0, match.start() - 1)
+        content = content[:start] + content[match.end() :]
+    return content
+
+
+def with_ours(theirs: bytes, part: Part) -> bytes:
+    """``theirs`` with our part before all other hosts: a file that containerd takes.
+
+    Raises :class:`UnusableFileError` for what cannot be worked with.
+    """
+    try:
+        document = tomllib.loads(theirs.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnusableFileError(f"it is not TOML ({error}), so containerd ignores it; correct or remove it") from None
+    _check(document, part)
+    server = part.server if "server" not in document and "host" not in document else None
+    head = _head(theirs)
+    text = replace(part, server=server).text().encode()
+    new = head + text + b"\n" + theirs[len(head) :] if head.endswith(b"\n") or not head else head + b"\n" + text
+    if not _is_as_meant(new, document, part.mirror.url, server):
+        raise UnusableFileError('its hosts are not tables of their own; write them as [host."..."]')
+    return new
+
+
+def _head(content: bytes) -> bytes:
+    """All before the first table: keys there belong to the file as a whole."""
+    at = 0
+    for line in content.splitlines(keepends=True):
+        if line.lstrip(b" \t").startswith(b"[") and _is_toml(content[:at]):  # else it is inside of a value
+            return content[:at]
+        at += len(line)
+    return content
+
+
+def _is_toml(content: bytes) -> bool:
+    try:
+        tomllib.loads(content.decode())
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
+
+
+def _is_as_meant(new: bytes, before: Mapping[str, Any], url: str, server: str | None) -> bool:
+    try:
+        document = tomllib.loads(new.decode())
+    except tomllib.TOMLDecodeError:
+        return False
+    hosts = document.pop("host")
+    others = {name: host for name, host in hosts.items() if name != url}
+    expected = {key: value for key, value in before.items() if key != "host"} | ({"server": server} if server else {})
+    return url == next(iter(hosts)) and (expected, before.get("host", {})) == (document, others)
+
+
+def _check(document: Mapping[str, Any], part: Part) -> None:
+    """Refuse what containerd would ignore as a whole, ours with it, or what ours would put in force."""
+    hosts = document.get("host", {})
+    if not isinstance(hosts, dict) or not all(isinstance(host, dict) for host in hosts.values()):
+        raise UnusableFileError("its `host` is no table of hosts, so containerd ignores it; correct or remove it")
+    if part.mirror.url in hosts:
+        raise UnusableFileError(f"it has the host {part.mirror.url} already; remove that table")
+    if part.everybody and "server" in document and not hosts:
+        raise UnusableFileError(
+            "it has a `server` and no host, which containerd 1.x ignores; our host would make that server everybody's "
+            "registry: remove the line"
+        )
+    for where in (document, *hosts.values()):
+        for key, is_good in _FIELDS.items():
+            if key in where and not is_good(where[key]):
+                raise UnusableFileError(f"its {key} = {where[key]!r} is nothing that containerd takes; correct it")
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+
+
+def _is_pairs(value: Any) -> bool:
+    pairs = value if isinstance(value, list) else [value]
+    return all(_is_names(pair) and (isinstance(pair, str) or len(pair) == 2) for pair in pairs)
+
+
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "server": lambda value: isinstance(value, str),
+    "capabilities": lambda value: isinstance(value, list) and {str(word).lower() for word in value} <= _CAPABILITIES,
+    "ca": _is_names,
+    "client": _is_pairs,
+    "skip_verify": lambda value: isinstance(value, bool),
+    "override_path": lambda value: isinstance(value, bool),
+    "header": lambda value: isinstance(value, dict) and all(map(_is_names, value.values())),
+    "dial_timeout": lambda value: isinstance(value, str) and (not value or bool(_DURATION.fullmatch(value))),
+}

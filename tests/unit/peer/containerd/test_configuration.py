@@ -1,0 +1,356 @@
+"""A node's certs.d: told of the mirror at each start, and put back to the byte."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pantala_peer.containerd import registry
+from pantala_peer.containerd.command import main
+from pantala_peer.containerd.configuration import Report, cleanup, configure, keep_token
+from pantala_peer.containerd.errors import FolderError
+
+MIRROR = "http://127.0.0.1:65001"
+THEIRS = b'# ours since 2024\nserver = "https://r.example"\n\n[host."https://cache"]\n  capabilities = ["pull"]'
+PROBE = "localhost:65001"
+TOKEN = "t0ken"
+_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+class Node:
+    """One node's folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.certs_d, self.state = root / "etc/containerd/certs.d", root / "var/state"
+
+    def configure(self, *registries: str, token: str = TOKEN) -> Report:
+        return configure(self.certs_d, self.state, [registry.parse(name) for name in registries], MIRROR, token)
+
+    def cleanup(self) -> Report:
+        return cleanup(self.certs_d, self.state)
+
+    def write(self, name: str, content: bytes, mode: int = 0o644) -> Path:
+        path = self.certs_d / name / "hosts.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
+        return path
+
+    def hosts(self, name: str) -> list[str]:
+        return list(self.document(name)["host"])
+
+    def document(self, name: str) -> dict[str, Any]:
+        return tomllib.loads((self.certs_d / name / "hosts.toml").read_text())
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, bytes | str]]:
+    """Everything below ``root``: modes, contents, targets of links."""
+    tree = {}
+    for path in sorted(root.rglob("*")):
+        mode = path.lstat().st_mode
+        content = path.readlink().as_posix() if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+        tree[str(path.relative_to(root))] = (mode, content)
+    return tree
+
+
+def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_afterwards(node: Node, tmp_path: Path) -> None:
+    report = node.configure("docker.io", "http://10.0.0.5:5000")
+    assert Report(("10.0.0.5:5000", "_default", "docker.io", PROBE), (), finished=True) == report
+    assert "server" not in node.document("_default")
+    assert "https://registry-1.docker.io" == node.document("docker.io")["server"]
+    assert "http://10.0.0.5:5000" == node.document("10.0.0.5:5000")["server"]
+    assert [MIRROR] == node.hosts("_default")
+    assert Report(("10.0.0.5:5000", "_default", "docker.io", PROBE), (), finished=True) == node.cleanup()
+    assert {"var"} == snapshot(tmp_path).keys()
+
+
+def test_the_name_for_the_probe_is_resolved_by_the_mirror_alone(node: Node) -> None:
+    node.configure()
+    assert MIRROR == node.document(PROBE)["server"]
+    assert ["pull", "resolve"] == node.document(PROBE)["host"][MIRROR]["capabilities"]
+
+
+def test_only_root_reads_the_token(node: Node) -> None:
+    path = node.write("r.example", THEIRS, 0o644)
+    node.configure("r.example")
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    node.cleanup()
+    assert (THEIRS, 0o644) == (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+
+
+def test_a_second_start_changes_nothing(node: Node) -> None:
+    node.write("r.example", THEIRS)
+    node.configure("r.example", "docker.io")
+    before = snapshot(node.certs_d)
+    assert Report((), (), finished=True) == node.configure("r.example", "docker.io")
+    assert before == snapshot(node.certs_d)
+
+
+def test_a_folder_that_was_made_anew_is_told_again_and_put_back_as_it_is_now(node: Node) -> None:
+    """K3s and others write theirs at each of their starts."""
+    node.write("r.example", THEIRS)
+    node.configure("r.example")
+    node.write("r.example", b'[host."https://new"]\n', 0o640)
+    node.configure("r.example")
+    assert [MIRROR, "https://new"] == node.hosts("r.example")
+    expected = node.certs_d / "r.example/hosts.toml"
+    node.cleanup()
+    assert (b'[host."https://new"]\n', 0o640) == (expected.read_bytes(), stat.S_IMODE(expected.stat().st_mode))
+
+
+def test_a_registry_that_is_not_listed_any_more_is_put_back(node: Node) -> None:
+    node.write("r.example", THEIRS)
+    node.configure("r.example", "docker.io")
+    assert ("docker.io", "r.example") == node.configure().changed
+    assert THEIRS == (node.certs_d / "r.example/hosts.toml").read_bytes()
+    assert not (node.certs_d / "docker.io").exists()
+
+
+def test_somebodys_default_is_not_hidden_by_a_directory_of_ours(node: Node) -> None:
+    node.write("_default", b'[host."https://company"]\n')
+    node.configure("docker.io")
+    assert [MIRROR, "https://company"] == node.hosts("_default")
+    assert not (node.certs_d / "docker.io").exists()
+
+
+def test_an_empty_directory_of_a_registry_hides_the_default_and_is_filled(node: Node) -> None:
+    (node.certs_d / "r.example_5000_").mkdir(parents=True)
+    node.configure("http://r.example:5000")
+    assert "http://r.example:5000" == node.document("r.example_5000_")["server"]
+    assert not (node.certs_d / "r.example:5000").exists()
+    node.cleanup()
+    assert [] == list((node.certs_d / "r.example_5000_").iterdir())
+
+
+@pytest.mark.parametrize("content", [b"server = ", b"host = 1", b"\xff\xfe"])
+def test_what_cannot_be_parsed_is_left_and_told(node: Node, content: bytes) -> None:
+    path = node.write("r.example", content)
+    report = node.configure("r.example")
+    assert content == path.read_bytes()
+    assert any(note.startswith("r.example: the mirror is not used") for note in report.notes)
+    assert node.cleanup().finished
+    assert content == path.read_bytes()
+
+
+def test_certificates_that_only_count_without_a_hosts_toml_go_on_counting(node: Node) -> None:
+    (node.certs_d / "r.example").mkdir(parents=True)
+    (node.certs_d / "r.example/ca.crt").write_text("x")
+    assert "certificates" in "".join(node.configure("r.example").notes)
+    assert ["ca.crt"] == [path.name for path in (node.certs_d / "r.example").iterdir()]
+
+
+def test_links_are_not_followed(node: Node, tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "hosts.toml").write_bytes(THEIRS)
+    node.certs_d.mkdir(parents=True)
+    (node.certs_d / "a.example").symlink_to(target)
+    (node.certs_d / "b.example").mkdir()
+    (node.certs_d / "b.example/hosts.toml").symlink_to(target / "hosts.toml")
+    assert 2 == len(node.configure("a.example", "b.example").notes)
+    assert THEIRS == (target / "hosts.toml").read_bytes()
+    assert (node.certs_d / "b.example/hosts.toml").is_symlink()
+
+
+def test_a_registry_of_its_own_directory_that_is_not_listed_is_named(node: Node) -> None:
+    node.write("r.example", THEIRS)
+    assert ["r.example"] == [note.partition(":")[0] for note in node.configure().notes]
+
+
+def test_what_somebody_added_meanwhile_stays_and_is_told(node: Node) -> None:
+    path = node.write("r.example", THEIRS, 0o640)
+    node.configure("r.example")
+    path.write_bytes(path.read_bytes() + b'\n[host."https://late"]\n')
+    report = node.cleanup()
+    assert THEIRS + b'\n[host."https://late"]\n' == path.read_bytes()
+    assert 0o640 == stat.S_IMODE(path.stat().st_mode)
+    assert (True, ["r.example: hosts.toml was changed by somebody; only Pantala's part was taken out"]) == (
+        report.finished,
+        list(report.notes),
+    )
+
+
+def test_what_somebody_removed_meanwhile_stays_removed_and_is_told(node: Node) -> None:
+    node.write("r.example", THEIRS)
+    node.configure("r.example")
+    (node.certs_d / "r.example/hosts.toml").unlink()
+    assert ("r.example: hosts.toml was removed by somebody; it stays so",) == node.cleanup().notes
+
+
+def test_without_a_memory_the_marks_suffice(node: Node) -> None:
+    path = node.write("r.example", THEIRS)
+    node.configure("r.example", "docker.io")
+    (node.state / "record.json").unlink()
+    node.cleanup()
+    assert THEIRS == path.read_bytes()
+    assert ["r.example"] == [entry.name for entry in node.certs_d.iterdir()]
+
+
+def test_a_memory_that_cannot_be_read_is_an_error_that_says_what_to_do(node: Node) -> None:
+    node.configure()
+    (node.state / "record.json").write_text("{")
+    with pytest.raises(FolderError, match="move it away"):
+        node.cleanup()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(node: Node) -> None:
+    node.certs_d.parent.parent.mkdir(parents=True)
+    node.certs_d.parent.write_text("a file")
+    with pytest.raises(FolderError, match="Not a directory"):
+        node.configure()
+
+
+def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "made/token"
+    token = keep_token(path)
+    assert 32 < len(token)
+    assert (token, 0o600) == (keep_token(path), stat.S_IMODE(path.stat().st_mode))
+
+
+def test_a_token_that_a_crash_left_empty_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "token").touch()
+    assert 32 < len(keep_token(tmp_path / "token"))
+
+
+# Any tree, any course of events.
+
+
+class PowerCutError(BaseException):
+    """The machine stops here."""
+
+
+_cut_after: list[int] = []
+
+
+def _audit(event: str, _arguments: tuple[Any, ...]) -> None:
+    if _cut_after and event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        _cut_after[0] -= 1
+        if _cut_after[0] < 0:
+            raise PowerCutError
+
+
+sys.addaudithook(_audit)  # it cannot be taken away again; without a number in the list it does nothing
+
+
+@contextmanager
+def power_cut(after: int) -> Iterator[None]:
+    """Stop before the change number ``after``, if there are so many."""
+    _cut_after[:] = [after]
+    try:
+        yield
+    except PowerCutError:
+        pass
+    finally:
+        _cut_after.clear()
+
+
+NAMES = ["_default", "docker.io", "r.example", "r.example:5000", "r.example_5000_", "a-link"]
+CONTENTS = [
+    b"", b"\n", THEIRS, THEIRS + b"\n", b'[host."https://b"]\n[host."https://a"]\n', b'server = "https://s"',
+    b"[host]\r\n[host.x]\r\n", b"nonsense", b"\xff", b'host = {x = {}}\n', b"ca = 'ca.crt'\n# <<< pantala\n",
+]  # fmt: skip
+PLACES = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.tuples(st.sampled_from([None, *CONTENTS]), st.sampled_from([0o600, 0o644, 0o444]), st.booleans())
+        for name in NAMES
+    },
+)
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["configure", "configure", "cleanup"]),
+        st.lists(st.sampled_from(["docker.io", "r.example", "http://r.example:5000"]), unique=True),
+        st.sampled_from(["one", "two"]),
+        st.integers(0, 25),
+    ),
+    max_size=5,
+)
+
+
+def _build(node: Node, places: dict[str, tuple[bytes | None, int, bool]]) -> None:
+    node.certs_d.mkdir(parents=True)
+    for name, (content, mode, certificate) in places.items():
+        if name == "a-link":
+            (node.certs_d / name).symlink_to("r.example")
+            continue
+        (node.certs_d / name).mkdir()
+        if content is not None:
+            node.write(name, content, mode)
+        if certificate:
+            (node.certs_d / name / "ca.crt").write_text("x")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(places=st.none() | PLACES, events=EVENTS)
+def test_whatever_was_there_and_wherever_it_stopped_cleanup_gives_the_same_tree(
+    places: dict[str, tuple[bytes | None, int, bool]] | None, events: list[tuple[str, list[str], str, int]]
+) -> None:
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
+        root = Path(folder)
+        node = Node(root)
+        (root / "etc").mkdir()
+        if places is not None:
+            _build(node, places)
+        before = snapshot(root / "etc")
+        for what, registries, token, cut in events:
+            with power_cut(cut):
+                if what == "configure":
+                    node.configure(*registries, token=token)
+                else:
+                    node.cleanup()
+        node.configure("r.example", token="last")
+        for path in node.certs_d.glob("*/hosts.toml"):
+            if b">>> pantala" in path.read_bytes():
+                assert MIRROR == next(iter(tomllib.loads(path.read_text())["host"]))
+        assert ((), True) == node.configure("r.example", token="last")[::2]
+        assert node.cleanup().finished
+        assert before == snapshot(root / "etc")
+        assert not (root / "var/state").exists() or [] == list((root / "var/state").iterdir())
+
+
+def test_a_stop_in_the_middle_is_not_taken_for_somebodys_change(node: Node) -> None:
+    node.write("r.example", THEIRS)
+    node.configure("r.example")
+    with power_cut(1):
+        node.configure("r.example", token="another")
+    assert Report(("_default", PROBE, "r.example"), (), finished=True) == node.cleanup()
+
+
+# The commands
+
+
+def test_the_two_commands(node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["configure", *folders, "--registries=docker.io, http://r.example:5000"])
+    token = (tmp_path / "var/mirror-token").read_text()
+    assert {"x-pantala-mirror": [token]} == node.document("docker.io")["host"][MIRROR]["header"]
+    assert "docker.io" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        main(["cleanup", *folders])
+    assert not node.certs_d.exists()
+
+
+def test_a_wrong_flag_ends_with_two_and_a_disk_that_refuses_with_one(node: Node) -> None:
+    folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["configure", *folders, "--registries=a b"])
+    node.certs_d.parent.parent.mkdir(parents=True)
+    node.certs_d.parent.write_text("a file")
+    with pytest.raises(SystemExit, match="1"):
+        main(["configure", *folders])

@@ -1,0 +1,131 @@
+"""Our part in a hosts.toml."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_peer.containerd.errors import UnusableFileError
+from pantala_peer.containerd.hosts import Mirror, Part, has_ours, with_ours, without_ours
+from pantala_peer.errors import SettingsError
+
+MIRROR = Mirror("http://127.0.0.1:65001", "t0ken")
+PART = Part(MIRROR, server="https://registry.example.com")
+
+LINES = st.sampled_from(
+    [
+        "", "# a comment", 'server = "https://other"', "skip_verify = true", 'ca = "/x.crt"', "[host]",
+        '[host."https://a"]', "[host.b]", '  capabilities = ["pull", "resolve"]', '  [host."https://a".header]',
+        '    authorization = ["Basic x"]', "x = [", "[1],", "]", 'text = """', "[host.c]", '"""', "host = {}",
+        'host."https://d".capabilities = ["pull"]', "# <<< pantala", "é = 1", "[[other]]", 'capabilities = ["fly"]',
+    ]
+)  # fmt: skip
+FILES = st.builds(
+    lambda lines, newline, last: (newline.join(lines) + newline * last).encode(),
+    st.lists(LINES, max_size=8),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+) | st.binary(max_size=40)
+
+
+def test_a_new_file_says_where_the_registry_is_and_whom_to_ask_first() -> None:
+    assert {
+        "server": "https://registry.example.com",
+        "host": {
+            "http://127.0.0.1:65001": {
+                "capabilities": ["pull"],
+                "dial_timeout": "200ms",
+                "header": {"x-pantala-mirror": ["t0ken"]},
+            }
+        },
+    } == tomllib.loads(with_ours(b"", PART).decode())
+
+
+@given(FILES)
+def test_what_is_put_in_comes_out_without_a_trace(theirs: bytes) -> None:
+    try:
+        new = with_ours(theirs, PART)
+    except UnusableFileError:
+        return
+    assert has_ours(new)
+    assert theirs == without_ours(new)
+
+
+@given(FILES)
+def test_others_keep_what_they_said_behind_the_mirror(theirs: bytes) -> None:
+    try:
+        new = tomllib.loads(with_ours(theirs, PART).decode())
+    except UnusableFileError:
+        return
+    before = tomllib.loads(theirs.decode())
+    assert [MIRROR.url, *before.get("host", {})] == list(new["host"])
+    del new["host"][MIRROR.url]
+    expected = {"host": {}, **before}
+    if not before.keys() & {"server", "host"}:
+        expected["server"] = "https://registry.example.com"
+    assert expected == new
+
+
+@given(FILES, st.integers(0, 400), st.text("#x\n[]", max_size=5))
+def test_text_that_others_add_stays_when_ours_goes(theirs: bytes, at: int, added: str) -> None:
+    """Not inside of our part: that is ours."""
+    try:
+        new = with_ours(theirs, PART)
+    except UnusableFileError:
+        return
+    lines = new.split(b"\n")
+    ours = range(lines.index(PART.text().encode().split(b"\n")[0]) + 1, lines.index(b"# <<< pantala") + 1)
+    at = min(at, len(lines))
+    if at not in ours:
+        changed = b"\n".join([*lines[:at], b"#" + added.replace("\n", "").encode(), *lines[at:]])
+        rest = without_ours(changed).split(b"\n")
+        rest.remove(b"#" + added.replace("\n", "").encode())
+        assert theirs.rstrip() == b"\n".join(rest).rstrip()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "why"),
+    [
+        (b"server = ", "not TOML"),
+        (b"\xff", "not TOML"),
+        (b"host = 1", "no table of hosts"),
+        (b"[host]\na = 1", "no table of hosts"),
+        (b'host = {"https://a" = {}}', r"write them as \[host"),
+        (b'host."https://a".ca = "x"', r"write them as \[host"),
+        (b'[host."http://127.0.0.1:65001"]', "already"),
+        (b'[host.a]\ncapabilities = ["fly"]', "capabilities"),
+        (b'[host.a]\ndial_timeout = "soon"', "dial_timeout"),
+        (b"[host.a]\nclient = [['a', 'b', 'c']]", "client"),
+        (b"[host.a.header]\nx = 1", "header"),
+        (b"server = 1", "server"),
+    ],
+)
+def test_what_containerd_would_ignore_is_refused_with_the_reason(theirs: bytes, why: str) -> None:
+    with pytest.raises(UnusableFileError, match=why):
+        with_ours(theirs, PART)
+
+
+def test_a_server_that_is_not_in_force_is_not_made_everybodys() -> None:
+    theirs = b'server = "http://cache"\n'
+    with pytest.raises(UnusableFileError, match="everybody"):
+        with_ours(theirs, Part(MIRROR, everybody=True))
+    assert theirs == without_ours(with_ours(theirs, PART))
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("https://127.0.0.1:65001", "x"),
+        ("http://127.0.0.1", "x"),
+        ("http://127.0.0.1:65001/", "x"),
+        ('http://127.0.0.1:1"', "x"),
+        ("http://u@127.0.0.1:1", "x"),
+        ("http://127.0.0.1:65001", ""),
+        ("http://127.0.0.1:65001", 'a"b'),
+        ("http://127.0.0.1:65001", "a\nb"),
+    ],
+)
+def test_nothing_gets_into_the_file_that_is_not_a_mirror(url: str, token: str) -> None:
+    with pytest.raises(SettingsError):
+        Mirror(url, token)
