@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import msgspec
 from aiohttp import web
@@ -66,6 +66,8 @@ class PieceServer:
         self.uploads = 0
         """Pieces being sent now."""
         self.bytes_sent = 0
+        self.pace: Callable[[int], Awaitable[None]] | None = None
+        """Waited for with the bytes of a piece before it is sent, to bound the bytes per second."""
         self.on_missing: Callable[[str], None] = lambda _task_id: None
         """Told a task's ID when its data file is gone although its pieces counted as held."""
 
@@ -98,6 +100,7 @@ class PieceServer:
         file = self._lookup(name)
         if file is None or file.meta.generation != generation:
             raise RefusedError(404, "NotHeld", "this generation of the task is not held here")
+        file.used = now
         return file
 
     @contextlib.asynccontextmanager
@@ -110,6 +113,8 @@ class PieceServer:
             raise RefusedError(503, "Busy", "too many pieces are being sent", **{"Retry-After": "1"}) from None
         self.uploads += 1
         try:
+            if self.pace is not None:
+                await self.pace(size)
             async with asyncio.timeout(30 + size / _MIN_RATE):
                 yield
         finally:

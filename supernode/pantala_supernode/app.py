@@ -17,11 +17,13 @@ from aiohttp import web
 from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
 from pantala_pieces.wrapped import WrappedServer
+from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.egress import EgressPolicy
 from pantala_supernode.cdn.eviction import Cause, Watermarks
 from pantala_supernode.cdn.http_source import HTTPSource
 from pantala_supernode.cdn.janitor import Housekeeping, Janitor
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.rate import Rate
 from pantala_supernode.cdn.sibling_client import SiblingClient
 from pantala_supernode.cdn.sibling_source import SiblingCopies
 from pantala_supernode.cdn.source import Source
@@ -94,6 +96,8 @@ class App:
         self._pieces = PieceServer(
             self._store.get, keys=lambda: (self._key,), clock=time.time, slots=settings.piece_slots
         )
+        if settings.serve_rate is not None:
+            self._pieces.pace = Rate(settings.serve_rate).acquire
         egress = EgressPolicy(settings.deny_source)
         async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
             self.supernode = self._supernode(source, SiblingClient(session, settings.token_file))
@@ -171,6 +175,10 @@ class App:
             siblings=siblings,
             rng=chance,
             on_change=lambda task_id: supernode.copy_changed(task_id),
+            limiter=Rate(settings.origin_rate) if settings.origin_rate is not None else None,
+            make_room=lambda size: self._janitor.make_room(size),
+            piece_size=RULES[settings.piece_size_rule],
+            fresh_for=settings.fresh_seconds,
         )
         roster, reports = Roster(managers, members), Reports(boot, managers)
         dispatcher = Dispatcher(
@@ -214,6 +222,7 @@ class App:
                 queued_fetches=lambda: cdn.queue,
                 uploads=lambda: self._pieces.uploads,
                 bytes_sent=lambda: self._pieces.bytes_sent,
+                uses=lambda: cdn.uses,
                 evictions=lambda: self._janitor.evictions | {Cause.DROPPED: supernode.dropped},
             ),
         )

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy import Copy
 from pantala_supernode.cdn.eviction import Cause
+from pantala_supernode.cdn.kept import Use
 from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.managers import Managers
 from pantala_supernode.progress import ProgressManager
@@ -40,6 +41,8 @@ class Gauges:
     """Pieces being sent."""
     bytes_sent: Callable[[], int]
     """Bytes of pieces sent since the start, also those that were of no use."""
+    uses: Callable[[], Mapping[Use, int]]
+    """What became of those who wanted a file that nobody wanted before."""
     evictions: Callable[[], Mapping[Cause, int]]
     """Copies removed from the volume since the start, by cause."""
 
@@ -154,6 +157,10 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", gauges.queued_fetches())
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", gauges.uploads())
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", gauges.bytes_sent())
+        uses = CounterMetricFamily("pantala_cache_uses", "Files wanted anew, by what the volume had.", labels=["found"])
+        for use in Use:
+            uses.add_metric([use], gauges.uses().get(use, 0))
+        yield uses
         evictions = CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", labels=["cause"])
         for cause in Cause:
             evictions.add_metric([cause], gauges.evictions().get(cause, 0))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from pantala_protocol.geometry import RULES
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -18,6 +21,9 @@ PEER = "system:serviceaccount:pantala:pantala-peer"
 API_SERVER = "https://kubernetes.default.svc"
 
 _DRAGONFLY_CACHE = 6 * 3600.0
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_QUANTITY = re.compile(r"([1-9][0-9]{0,11})(|k|M|G|Ki|Mi|Gi)")
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -89,6 +95,15 @@ class Settings:
     """Percent of the volume's file system above which copies that nobody wants are removed, whatever their age ..."""
     disk_low: float = 80.0
     """... until it is no fuller than this."""
+    fresh_seconds: float = 60.0
+    """Seconds for which a copy that nobody wanted for a while is used again without asking its origin, where that does
+    not say how long it holds (Cache-Control, Expires). What a digest pins is never asked for."""
+    origin_rate: float | None = None
+    """Bytes a second read from all origins together; ``None``: as fast as they come."""
+    serve_rate: float | None = None
+    """Bytes a second of pieces that are sent to all together; ``None``: as fast as they go."""
+    piece_size_rule: str = "swarm"
+    """How files are cut: ``swarm``, small pieces, as is best for many peers; ``dragonfly``, as its supernode did."""
 
 
 class _Flag(NamedTuple):
@@ -115,6 +130,10 @@ _FLAGS = (
     ),
     _Flag("disk-high", "percent of the volume's disk above which unwanted copies are removed, oldest first", "90"),
     _Flag("disk-low", "percent of the volume's disk down to which they are", "80"),
+    _Flag("fresh-seconds", "seconds for which a copy used again is not asked for at its origin", "60"),
+    _Flag("origin-rate", "bytes a second read from all origins together, like 50M or 1Gi (default: no limit)", ""),
+    _Flag("serve-rate", "bytes a second of pieces sent to all together, like 50M or 1Gi (default: no limit)", ""),
+    _Flag("piece-size-rule", "how files are cut: swarm, or dragonfly", "swarm"),
     _Flag("deny-source", "networks (CIDR, comma-separated) that no file is read from", ""),
 )
 _SWITCHES = (
@@ -150,6 +169,8 @@ def _settings(values: argparse.Namespace) -> Settings:
     high, low = _percent("--disk-high", values.disk_high), _percent("--disk-low", values.disk_low)
     if low > high:
         raise SettingsError(f"--disk-low {low:g} is above --disk-high {high:g}: give the lower one as --disk-low")
+    if values.piece_size_rule not in RULES:
+        raise SettingsError(f"--piece-size-rule {values.piece_size_rule!r}: give one of {', '.join(RULES)}")
     host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
     port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     in_cluster = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
@@ -172,6 +193,10 @@ def _settings(values: argparse.Namespace) -> Settings:
         cache_seconds=_seconds("--cache-seconds", values.cache_seconds, _DRAGONFLY_CACHE if values.dragonfly else 0.0),
         disk_high=high,
         disk_low=low,
+        fresh_seconds=_seconds("--fresh-seconds", values.fresh_seconds, 60.0),
+        origin_rate=_rate("--origin-rate", values.origin_rate),
+        serve_rate=_rate("--serve-rate", values.serve_rate),
+        piece_size_rule=values.piece_size_rule,
         deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),
     )
 
@@ -199,6 +224,15 @@ def _percent(flag: str, text: str) -> float:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100:
         raise SettingsError(f"{flag} {text!r}: give a whole number of percent, 1 to 100")
     return float(text)
+
+
+def _rate(flag: str, text: str) -> float | None:
+    if not text:
+        return None
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise SettingsError(f"{flag} {text!r}: give bytes a second like 500k, 50M or 1Gi")
+    return float(int(match[1]) * _UNITS[match[2]])
 
 
 def _network(text: str) -> Network:

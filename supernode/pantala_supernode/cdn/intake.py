@@ -22,7 +22,7 @@ _LENGTH = errors.LengthMismatchError.reason.action
 
 
 class Limiter(Protocol):
-    """Bounds the bytes per second from origins; :class:`aiolimiter.AsyncLimiter` is one."""
+    """Bounds the bytes per second from origins; :class:`pantala_supernode.cdn.rate.Rate` is one."""
 
     async def acquire(self, amount: float = 1) -> None:
         """Wait until ``amount`` bytes may be read."""
