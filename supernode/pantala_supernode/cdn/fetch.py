@@ -101,8 +101,8 @@ class Fetch:
                 await self._room.run(lambda: recorder.confirm(self._wall(), answer.lifetime))
                 self._history.doubted = False
             else:
-                content.check_end_is_seen(answer, self._shown, digest_known=self._expected is not None)
-                await self._intake.take_in(answer, await self._begin(answer), 0, None)
+                other, _ = await self._adopt(answer, None)
+                await self._intake.take_in(answer, other, 0, None)
 
     def _gap(self) -> tuple[int, int | None] | None:
         """The first bytes that are missing, ``(start, end)``; end ``None``: the rest of the file."""

@@ -29,6 +29,8 @@ _IDLE = 10.0
 """Seconds for which an owner may do nothing about a file; then it is read without it."""
 _RENEWAL = 20.0
 """Seconds after which the owner is told again that a file is wanted: a third of what it remembers."""
+_ALL = 1 << 62
+"""More bytes than any file has."""
 
 
 def _of_origin() -> dict[str, type[errors.SupernodeError]]:
@@ -133,7 +135,7 @@ class _Try:
             owner.name if owner is not None else "",
             claimed,
             resume.generation if resume is not None else "",
-            resume.offset if resume is not None else 0,
+            _ALL if resume is not None and resume.complete else resume.offset if resume is not None else 0,
             pinned=bool(self._order.digest),
         )
 

@@ -117,7 +117,7 @@ class Worker:
         history = kept.history
         of_before = history.recorder if history.doubted else None
         try:
-            async with self._sourced(kept, order) as source:
+            async with self._sourced(order) as source:
                 await self._fetch(kept, order, source).run()
         except SupernodeError as error:
             if history.doubted and not history.lost and order.stale_will_do and error.reason.retry is Retry.SOON:
@@ -155,12 +155,10 @@ class Worker:
             return False
         return True
 
-    def _sourced(self, kept: Kept, order: FetchOrder) -> AbstractAsyncContextManager[Source]:
-        """Where one try reads from. Whether a copy is out of date only the origin can tell."""
+    def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[Source]:
+        """Where one try reads from."""
         origin = GatedSource(self._means.source, self._means.gate, order.priority)
-        if self._means.siblings is None or kept.history.doubted:
-            return nullcontext(origin)
-        return self._means.siblings.trying(order, origin)
+        return nullcontext(origin) if self._means.siblings is None else self._means.siblings.trying(order, origin)
 
     def _fetch(self, kept: Kept, order: FetchOrder, source: Source) -> Fetch:
         return Fetch(
