@@ -14,6 +14,7 @@ from pantala_peer.app import Peer, build
 from pantala_peer.settings import Address, Settings
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.geometry import Geometry
+from pantala_protocol.membership import Membership
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Work
 
 KEY = b"k" * 32
@@ -69,8 +70,11 @@ class Known:
 class ScriptedSupernode:
     """Gives each assigned piece, four at a time, from a peer that has it or else from itself."""
 
-    def __init__(self) -> None:
-        self.boot = "boot-1"
+    def __init__(self, name: str = "boot", key: bytes = KEY) -> None:
+        self.name = name
+        self.boot = f"{name}-1"
+        self.key = key
+        self.membership: Membership | None = None
         self.revision = 1
         self.files: dict[str, File] = {}
         self.assigned: dict[str, list[tuple[File, tuple[Delivery, ...]]]] = {}
@@ -97,15 +101,25 @@ class ScriptedSupernode:
         self.revision += 1
         await self.notify()
 
+    async def state(self, membership: Membership, peer: str, *files: tuple[File, tuple[Delivery, ...]]) -> None:
+        """Take both at once, as an operator says it."""
+        self.membership = membership
+        await self.assign(peer, *files)
+
     async def deliver(self, peer: str, file: File, path: str, uid: str = "uid-1") -> None:
         await self.assign(peer, (file, (Delivery(uid, path),)))
+
+    async def join(self, membership: Membership) -> None:
+        self.membership = membership
+        self.revision += 1
+        await self.notify()
 
     async def notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
     async def restart(self) -> None:
-        self.boot = f"boot-{int(self.boot[5:]) + 1}"
+        self.boot = f"{self.name}-{int(self.boot.rpartition('-')[2]) + 1}"
         self.peers.clear()
         await self.notify()
 
@@ -113,13 +127,13 @@ class ScriptedSupernode:
         async with asyncio.timeout(timeout), self._changed:
             await self._changed.wait_for(condition)
 
-    def state(self, peer: str, uid: str = "uid-1") -> DeliveryState | None:
+    def delivered(self, peer: str, uid: str = "uid-1") -> DeliveryState | None:
         state = self.peers[peer].deliveries.get(uid) if peer in self.peers else None
         return msgspec.structs.replace(state, path="") if state else None
 
     async def until_delivered(self, peer: str, uid: str = "uid-1", timeout: float = 10.0) -> DeliveryState:
-        await self.until(lambda: self.state(peer, uid) is not None, timeout)
-        state = self.state(peer, uid)
+        await self.until(lambda: self.delivered(peer, uid) is not None, timeout)
+        state = self.delivered(peer, uid)
         assert state is not None
         return state
 
@@ -200,7 +214,7 @@ class ScriptedSupernode:
 
     async def _answer(self, known: Known, said: SyncRequest) -> SyncAnswer:
         if not known.greeted:
-            return SyncAnswer(self.boot, said.seq, key=KEY.hex(), inventory_wanted=True)
+            return SyncAnswer(self.boot, said.seq, key=self.key.hex(), inventory_wanted=True)
         if said.failures and self.pause_after_failure:
             await asyncio.sleep(self.pause_after_failure)
         revision_told = said.revision if said.supernode == self.boot else 0
@@ -220,13 +234,15 @@ class ScriptedSupernode:
             return SyncAnswer(self.boot, said.seq)
         for piece in work:
             known.given[piece.task_id, piece.piece] = piece
+        news = revision_told != self.revision
         return SyncAnswer(
             self.boot,
             said.seq,
-            key=KEY.hex(),
+            key=self.key.hex(),
             revision=self.revision,
-            assignments=None if revision_told == self.revision else self._assignments(said.peer),
+            assignments=self._assignments(said.peer) if news else None,
             work=work,
+            membership=self.membership if news else None,
         )
 
     def _assignments(self, peer: str) -> tuple[Assignment, ...]:
@@ -260,7 +276,7 @@ class ScriptedSupernode:
             if self.prefer_peers and name != asking and has and not other.leaving:
                 provider = name
         peer = self.peers.get(provider)
-        shown = ticket.issue(KEY, file.task_id, file.generation, now=_now()) if peer else f"own-{file.task_id}"
+        shown = ticket.issue(self.key, file.task_id, file.generation, now=_now()) if peer else f"own-{file.task_id}"
         return Work(
             file.task_id,
             file.generation,

@@ -143,7 +143,7 @@ async def test_new_content_replaces_the_old_when_it_is_whole(supernode: Scripted
         supernode.window = 0
         supernode.peers["node-1"].held.clear()
         await supernode.deliver("node-1", new, "a")
-        await supernode.until(lambda: supernode.state("node-1") is None)
+        await supernode.until(lambda: supernode.delivered("node-1") is None)
         assert old.content == (tmp_path / "files/a").read_bytes()
         supernode.window = 4
         await supernode.notify()
@@ -291,7 +291,7 @@ async def test_f3_a_file_without_room_is_reported_and_fetched_when_there_is(
         supernode._assignments = made  # type: ignore[method-assign]
         supernode.revision += 1
         await supernode.notify()
-        await supernode.until(lambda: supernode.state("node-1") == PUBLISHED)
+        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ async def test_a_path_that_another_task_gives_up_is_taken_over(supernode: Script
         state = await supernode.until_delivered("node-1", "two")
         assert Reason.PATH_CONFLICT == state.reason
         await supernode.assign("node-1", both[1])
-        await supernode.until(lambda: supernode.state("node-1", "two") == PUBLISHED)
+        await supernode.until(lambda: supernode.delivered("node-1", "two") == PUBLISHED)
     assert second.content == (tmp_path / "files/same").read_bytes()
 
 
@@ -346,7 +346,7 @@ async def test_a_published_file_that_is_harmed_comes_back(
                     path.unlink()
             published.unlink()
         await eventually(lambda: published.exists() and published.read_bytes() == file.content)
-        await supernode.until(lambda: supernode.state("node-1") == PUBLISHED)
+        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED)
 
 
 # The process
@@ -378,7 +378,7 @@ async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(supernode: Scr
     assert known > 5
     sent = len(supernode.sent)
     async with process(supernode, tmp_path):
-        await supernode.until(lambda: supernode.state("node-1") == PUBLISHED, timeout=30)
+        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED, timeout=30)
     assert len(supernode.sent) - sent <= file.geometry.pieces - known
     assert file.content == (tmp_path / "files/a").read_bytes()
 
@@ -397,7 +397,7 @@ async def test_f16_a_peer_takes_leave_and_its_files_stay(supernode: ScriptedSupe
     before = (tmp_path / "files/a").stat().st_ino
     async with process(supernode, tmp_path):
         await supernode.until(lambda: not supernode.peers["node-1"].leaving, timeout=30)
-        await supernode.until(lambda: supernode.state("node-1") == PUBLISHED, timeout=30)
+        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED, timeout=30)
     assert [] == supernode.sent
     assert before == (tmp_path / "files/a").stat().st_ino
 

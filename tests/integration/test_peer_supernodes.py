@@ -1,0 +1,250 @@
+"""A peer with several supernodes: whatever moves between them, its files stay and no piece is fetched twice."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from pantala_protocol.membership import Member, Membership
+from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
+from tests.integration.peer_harness import PIECE, File, ScriptedSupernode, peer
+
+PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
+HERE = (Delivery("uid-1", "a"),)
+Supernodes = list[ScriptedSupernode]
+
+
+def content(pieces: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(pieces * PIECE - 5)
+
+
+@pytest.fixture
+async def supernodes() -> AsyncIterator[Supernodes]:
+    """Three, of which only the first one is a member."""
+    async with contextlib.AsyncExitStack() as stack:
+        made = [ScriptedSupernode(f"s-{number}", bytes([number]) * 32) for number in range(3)]
+        for supernode in made:
+            await stack.enter_async_context(supernode.serving())
+        await made[0].join(membership(1, made[0]))
+        yield made
+
+
+def url(supernode: ScriptedSupernode) -> str:
+    return f"http://127.0.0.1:{supernode.port}"
+
+
+def membership(revision: int, *supernodes: ScriptedSupernode) -> Membership:
+    return Membership(revision, tuple(Member(supernode.name, url(supernode)) for supernode in supernodes))
+
+
+async def join(revision: int, supernodes: Supernodes) -> None:
+    for supernode in supernodes:
+        await supernode.join(membership(revision, *supernodes))
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def never_gone(path: Path) -> AsyncIterator[None]:
+    """The file is at its path, and the same one, all the time."""
+    before = path.stat().st_ino
+
+    async def look() -> None:
+        while True:
+            assert before == path.stat().st_ino
+            await asyncio.sleep(0.001)
+
+    looking = asyncio.create_task(look())
+    yield
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking
+
+
+async def until_it_has_all(supernode: ScriptedSupernode, file: File) -> None:
+    """The supernode knows that the node holds the file and shows it."""
+
+    def has_all() -> bool:
+        node = supernode.peers.get("node-1")
+        return node is not None and node.held.get(file.task_id) == file.geometry.all
+
+    await supernode.until(lambda: has_all() and supernode.delivered("node-1") == PUBLISHED)
+
+
+def sent(supernodes: Supernodes) -> list[int]:
+    return sorted(number for supernode in supernodes for _, number in supernode.sent)
+
+
+async def test_a_published_file_stays_while_its_task_moves(supernodes: Supernodes, tmp_path: Path) -> None:
+    file = File("a", content(8))
+    old, new, _ = supernodes
+    async with peer(url(old), tmp_path):
+        await old.deliver("node-1", file, "a")
+        await old.until_delivered("node-1")
+        async with never_gone(tmp_path / "files/a"):
+            for revision, (here, there) in enumerate([(old, new), (new, old)] * 3, start=2):
+                both = membership(revision, old, new)
+                await here.state(both, "node-1")  # in haste: before the new owner said a word
+                await asyncio.sleep(random.Random(revision).uniform(0.0, 0.1))
+                await there.state(both, "node-1", (file, HERE))
+                await until_it_has_all(there, file)
+    assert file.geometry.pieces == len(sent(supernodes))
+
+
+async def test_a_task_that_moves_in_mid_course_goes_on(supernodes: Supernodes, tmp_path: Path) -> None:
+    file = File("a", content(20))
+    old, new, _ = supernodes
+    async with peer(url(old), tmp_path):
+        await old.deliver("node-1", file, "a")
+        await old.until(lambda: len(old.sent) >= 8)
+        old.window = 0
+        await asyncio.sleep(0.1)
+        await join(2, [old, new])
+        await new.deliver("node-1", file, "a")
+        await old.assign("node-1")
+        assert PUBLISHED == await new.until_delivered("node-1")
+        await eventually(lambda: not old.peers["node-1"].leaving)
+    assert file.content == (tmp_path / "files/a").read_bytes()
+    assert list(range(file.geometry.pieces)) == sent(supernodes)
+
+
+async def test_a_supernode_that_dies_leaves_its_tasks_to_others(supernodes: Supernodes, tmp_path: Path) -> None:
+    """Both are stated the task; the one that began it dies before it had it all."""
+    file = File("a", content(20), digest_known=False)
+    whole = File("a", content(20))
+    _, new, third = supernodes
+    old = ScriptedSupernode("s-old")
+    async with contextlib.AsyncExitStack() as life, peer_of(old, life, tmp_path):
+        for number, supernode in enumerate((old, new, third)):
+            await supernode.join(membership(1, old, new, third))
+            await supernode.assign("node-1", *[(file, HERE)] * (number == 0))
+        await old.until(lambda: len(old.sent) >= 4)
+        await life.aclose()
+        new.window = 4
+        await new.deliver("node-1", whole, "a")
+        assert PUBLISHED == await new.until_delivered("node-1")
+    assert file.content == (tmp_path / "files/a").read_bytes()
+
+
+@contextlib.asynccontextmanager
+async def peer_of(supernode: ScriptedSupernode, life: contextlib.AsyncExitStack, root: Path) -> AsyncIterator[None]:
+    at = await life.enter_async_context(supernode.serving())
+    async with peer(at, root):
+        yield
+
+
+async def test_work_that_two_give_is_fetched_once_and_both_are_told(supernodes: Supernodes, tmp_path: Path) -> None:
+    file = File("a", content(24))
+    async with peer(url(supernodes[0]), tmp_path):
+        await join(2, supernodes)
+        for supernode in supernodes:
+            await supernode.assign("node-1", (file, HERE))
+        for supernode in supernodes:
+            assert PUBLISHED == await supernode.until_delivered("node-1")
+            held = supernode.peers["node-1"].held
+            assert {file.task_id: file.geometry.all} == held
+    assert list(range(file.geometry.pieces)) == sent(supernodes)
+
+
+async def test_what_one_gives_in_vain_is_had_from_another(supernodes: Supernodes, tmp_path: Path) -> None:
+    liar, honest, _ = supernodes
+    good, bad = File("a", content(12)), File("a", content(12), corrupt=True)
+    async with peer(url(liar), tmp_path):
+        await join(2, supernodes)
+        await liar.assign("node-1", (bad, HERE))
+        await honest.assign("node-1", (good, HERE))
+        assert PUBLISHED == await honest.until_delivered("node-1")
+        await liar.until(lambda: {"corrupt"} == {failure.kind for failure in liar.failures})
+    assert good.content == (tmp_path / "files/a").read_bytes()
+    assert [] == honest.failures
+
+
+async def test_a_file_stays_while_not_all_supernodes_are_there(supernodes: Supernodes, tmp_path: Path) -> None:
+    """A new process of the peer knows only who the members are; the one that assigns the file is silent."""
+    file = File("a", content(3))
+    owner, other, silent = supernodes
+    async with peer(url(owner), tmp_path):
+        await owner.deliver("node-1", file, "a")
+        await owner.until_delivered("node-1")
+    await join(2, supernodes)
+    silent.status = 503
+    owner.status = 503
+    async with never_gone(tmp_path / "files/a"), peer(url(other), tmp_path):
+        await other.until(lambda: "node-1" in other.peers and other.peers["node-1"].greeted)
+        await asyncio.sleep(0.3)
+        owner.status = 200
+        await owner.until(lambda: "node-1" in owner.peers and owner.delivered("node-1") == PUBLISHED)
+        silent.status = 200
+        await silent.until(lambda: "node-1" in silent.peers and silent.peers["node-1"].greeted)
+        await asyncio.sleep(0.3)
+        sent_before = len(sent(supernodes))
+    assert file.geometry.pieces == sent_before
+
+
+async def test_what_nobody_assigns_is_gone_once_all_said_so(supernodes: Supernodes, tmp_path: Path) -> None:
+    file = File("a", content(3))
+    async with peer(url(supernodes[0]), tmp_path) as node:
+        await join(2, supernodes)
+        for supernode in supernodes[:2]:
+            await supernode.deliver("node-1", file, "a")
+            await supernode.until_delivered("node-1")
+        await supernodes[0].assign("node-1")
+        await asyncio.sleep(0.2)
+        assert (tmp_path / "files/a").exists()
+        await supernodes[1].assign("node-1")
+        await eventually(lambda: not (tmp_path / "files/a").exists() and not node.cache.tasks())
+
+
+async def test_peers_read_from_each_other_with_the_tickets_of_any_supernode(
+    supernodes: Supernodes, tmp_path: Path
+) -> None:
+    files = [File(str(number), content(8, number)) for number in range(3)]
+    async with peer(url(supernodes[0]), tmp_path / "1", "node-1"), peer(url(supernodes[2]), tmp_path / "2", "node-2"):
+        await supernodes[2].join(membership(1, supernodes[0]))
+        await join(2, supernodes)
+        for name in ("node-1", "node-2"):
+            for supernode, file in zip(supernodes, files, strict=True):
+                await supernode.deliver(name, file, file.name, file.name)
+            for supernode, file in zip(supernodes, files, strict=True):
+                assert PUBLISHED == await supernode.until_delivered(name, file.name)
+    for number, (supernode, file) in enumerate(zip(supernodes, files, strict=True)):
+        assert file.content == (tmp_path / "2/files" / str(number)).read_bytes()
+        assert file.geometry.pieces == len(supernode.sent)
+        assert [] == supernode.failures
+
+
+async def test_with_nothing_to_say_one_exchange_is_held_by_each(supernodes: Supernodes, tmp_path: Path) -> None:
+    file = File("a", content(4))
+    async with peer(url(supernodes[0]), tmp_path) as node:
+        await join(2, supernodes)
+        await supernodes[1].deliver("node-1", file, "a")
+        await supernodes[1].until_delivered("node-1")
+        await asyncio.sleep(0.7)
+        before = [len(supernode.requests) for supernode in supernodes]
+        await asyncio.sleep(2.0)
+        after = [len(supernode.requests) for supernode in supernodes]
+        assert node.why_not_ready() == ""
+    assert max(b - a for a, b in itertools.zip_longest(before, after)) <= 1
+
+
+async def test_a_peer_is_ready_while_any_supernode_answers_and_takes_leave_of_all(
+    supernodes: Supernodes, tmp_path: Path
+) -> None:
+    async with peer(url(supernodes[0]), tmp_path) as node:
+        await join(2, supernodes)
+        for supernode in supernodes:
+            await supernode.until(lambda s=supernode: "node-1" in s.peers and s.peers["node-1"].greeted)  # type: ignore[misc]
+        supernodes[0].status = supernodes[1].status = 503
+        await asyncio.sleep(0.5)
+        assert node.why_not_ready() == ""
+        supernodes[0].status = supernodes[1].status = 200
+        await asyncio.sleep(0.5)
+    assert [True] * 3 == [supernode.peers["node-1"].leaving for supernode in supernodes]
