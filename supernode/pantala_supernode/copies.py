@@ -13,7 +13,6 @@ from pantala_pieces.file import PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges
 from pantala_protocol.membership import Member
-from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.sibling_client import Wish
 from pantala_supernode.cdn.siblings import CopyReport, Stage
@@ -124,18 +123,18 @@ class Copies:
         """
         with self._reading():
             while end is None or start < end:
-                file = self._file(task_id, generation)
-                if file is None:
+                task, file = self._tasks.get(task_id), self._file(task_id, generation)
+                if task is None or file is None:
                     raise EndedError("the copy is gone, or another one took its place")
-                number = start // file.meta.piece_size
-                if self._has(task_id, number):
+                at_end, number = start == task.copy.length, start // file.meta.piece_size
+                if at_end and task.complete:
+                    return
+                if not at_end and task.copy.cached >> number & 1:
                     piece = await self._piece(file, number)
                     offset = number * file.meta.piece_size
                     yield piece[start - offset : None if end is None else end - offset]
                     start = offset + len(piece)
-                elif self._at_end(task_id, number):
-                    return
-                elif end is not None or self._stage(TaskID(task_id)) is not Stage.READING:
+                elif end is not None or self._stage(task.id) is not Stage.READING:
                     raise EndedError("the next piece is not there, and the origin is not being read")
                 else:
                     await self._await_news(task_id)
@@ -164,20 +163,12 @@ class Copies:
             return None
         return file if task.copy.generation == file.meta.generation == generation else None
 
-    def _has(self, task_id: str, number: int) -> bool:
-        task = self._tasks.get(task_id)
-        return task is not None and bool(task.copy.cached >> number & 1)
-
     def _holds(self, task_id: str, start: int, end: int) -> bool:
         task = self._tasks.known(task_id)
         if not 0 <= start < end <= (task.copy.length or 0):
             return False
         size = task.copy.piece_size
         return all(task.copy.cached >> number & 1 for number in range(start // size, (end - 1) // size + 1))
-
-    def _at_end(self, task_id: str, number: int) -> bool:
-        task = self._tasks.get(task_id)
-        return task is not None and task.copy.status is CDNStatus.SUCCESS and number >= (task.copy.total or 0)
 
     async def _piece(self, file: PieceFile, number: int) -> bytes:
         try:

@@ -1,0 +1,327 @@
+"""Several supernodes over real sockets: whose is a task, who reads the origin, and what moves between them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_protocol import task_id
+from pantala_protocol.membership import Member, Membership
+from pantala_protocol.reasons import Reason
+from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
+from pantala_supernode.app import App, build
+from pantala_supernode.cdn.siblings import CopyReport, Stage
+from pantala_supernode.settings import Listen, Settings
+from testbed.origin import Behaviour, Generated, Origin, sha256
+from tests.integration.dragonfly_client import Dfget
+
+MIB = 1024 * 1024
+BODY = Generated(6 * MIB + 17)
+REVISIONS = itertools.count(1)
+
+
+class Node:
+    """One supernode that can be killed and started again, and its operator."""
+
+    def __init__(self, name: str, settings: Settings, session: aiohttp.ClientSession) -> None:
+        self.name = name
+        self.settings = settings
+        self.url = f"http://127.0.0.1:{settings.listen.port}"
+        self.app: App
+        self._session = session
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        self.app = await self._stack.enter_async_context(build(self.settings).serving())
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    def state(self, membership: Membership | None, *wanted: WantedTask) -> None:
+        """State as the operator does."""
+        self.app.supernode.state(Statement(next(REVISIONS), wanted, membership, self.name))
+
+    async def ask(self, method: str, path: str, body: object = None, **more: Any) -> tuple[int, Any]:
+        data = None if body is None else msgspec.json.encode(body)
+        async with self._session.request(method, f"{self.url}/api/v1/copies/{path}", data=data, **more) as answer:
+            return answer.status, await answer.read()
+
+    def report(self, uid: str = "u") -> TaskReport:
+        report = self.app.supernode._reports.task(uid)
+        assert report is not None
+        return report
+
+    async def until(self, wanted: Callable[[TaskReport], bool], seconds: float = 20) -> TaskReport:
+        deadline = time.monotonic() + seconds
+        while not wanted(self.report()):
+            assert time.monotonic() < deadline, self.report()
+            await asyncio.sleep(0.02)
+        return self.report()
+
+    async def whole(self) -> TaskReport:
+        return await self.until(lambda report: report.cdn_status is CDNStatus.SUCCESS)
+
+    def data(self, task: str) -> bytes:
+        file = self.app._store.get(task)
+        assert file is not None
+        return file.path.read_bytes()
+
+
+class Ring:
+    """Some supernodes, who knows which of them, and an origin."""
+
+    def __init__(self, nodes: list[Node], origin: Origin) -> None:
+        self.nodes = nodes
+        self.origin = origin
+
+    def membership(self, *nodes: Node, leaving: tuple[Node, ...] = ()) -> Membership:
+        members = tuple(Member(node.name, node.url, leaving=node in leaving) for node in nodes or self.nodes)
+        return Membership(next(REVISIONS), members)
+
+    def owned_by(self, owner: Node, *nodes: Node) -> tuple[WantedTask, Membership]:
+        """A wish for a file that belongs to ``owner`` among ``nodes``, and their membership."""
+        membership = self.membership(*nodes)
+        for number in itertools.count():
+            task = task_id.compute(self.origin.url(f"/{owner.name}/{number}"))
+            found = membership.owner(task)
+            if found is not None and found.name == owner.name:
+                return WantedTask("u", "ns/u", task, self.origin.url("/file")), membership
+        raise AssertionError
+
+
+@pytest.fixture
+async def ring(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Ring]:
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        origin = await stack.enter_async_context(Origin())
+        origin.serve("/file", BODY)
+        nodes = []
+        for number in range(3):
+            settings = Settings(
+                listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+                piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+                data=tmp_path / f"s-{number}",
+                advertise="127.0.0.1",
+                no_auth=True,
+                grace=0.2,
+                dragonfly=True,
+                cache_seconds=60,
+            )
+            node = Node(f"s-{number}", settings, session)
+            await node.start()
+            stack.push_async_callback(node.stop)
+            nodes.append(node)
+        yield Ring(nodes, origin)
+
+
+async def test_a_task_that_moves_while_it_is_read_costs_no_byte_of_the_origin(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB))
+    holder.state(None, wanted)
+    await holder.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
+    for node in (holder, owner):
+        node.state(membership, wanted)
+    await owner.until(lambda report: report.pieces_cached > 0)
+    assert holder.report().cdn_status is CDNStatus.RUNNING
+    reports = [await node.whole() for node in (holder, owner)]
+    assert BODY.size == ring.origin.body_bytes("/file")
+    assert reports[0] == reports[1]
+    assert (f"sha256:{sha256(BODY)}", BODY.size) == (reports[1].digest, reports[1].origin_bytes)
+    assert holder.data(wanted.task_id) == owner.data(wanted.task_id) == BODY.read(0, BODY.size)
+    assert holder.app.copies.report(wanted.task_id) == owner.app.copies.report(wanted.task_id)
+
+
+async def test_a_whole_task_that_moves_is_copied(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    holder.state(None, wanted)
+    await holder.whole()
+    for node in (holder, owner):
+        node.state(membership, wanted)
+    assert holder.report() == await owner.whole()
+    holder.state(membership)
+    assert BODY.size == ring.origin.body_bytes("/file")
+
+
+async def test_if_the_holder_dies_the_owner_goes_on_at_the_origin_where_the_copy_ended(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    ring.origin.serve("/file", BODY, always=Behaviour(rate=2 * MIB))
+    holder.state(None, wanted)
+    await holder.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 3)
+    for node in (holder, owner):
+        node.state(membership, wanted)
+    copied = await owner.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
+    await holder.stop()
+    read_before = ring.origin.body_bytes("/file")
+    report = await owner.whole()
+    assert BODY.read(0, BODY.size) == owner.data(wanted.task_id)
+    again = ring.origin.requests("/file")[1:]
+    assert ["bytes="] == [access.range[:6] for access in again]
+    assert int(again[0].range[6:].rstrip("-")) >= copied.pieces_cached * copied.piece_size
+    lost = read_before - int(again[0].range[6:].rstrip("-"))
+    assert ring.origin.body_bytes("/file") <= BODY.size + lost
+    assert report.origin_bytes <= ring.origin.body_bytes("/file")
+
+
+async def test_all_that_want_a_new_task_at_the_same_moment_read_it_once(ring: Ring) -> None:
+    wanted, membership = ring.owned_by(ring.nodes[1])
+    for node in ring.nodes:
+        node.state(membership, wanted)
+    reports = [await node.whole() for node in ring.nodes]
+    assert BODY.size == ring.origin.body_bytes("/file")
+    assert 1 == len({(report.digest, report.origin_bytes) for report in reports})
+
+
+async def test_each_taking_itself_for_the_owner_they_read_it_once_all_the_same(ring: Ring) -> None:
+    wanted, _ = ring.owned_by(ring.nodes[0])
+    others = ring.nodes[1:]
+    for node in ring.nodes:
+        rest = tuple(other for other in ring.nodes if other is not node)
+        node.state(ring.membership(leaving=rest), wanted)
+    for node in (ring.nodes[0], *others):
+        await node.whole()
+    assert BODY.size == ring.origin.body_bytes("/file")
+
+
+async def test_without_its_owner_a_task_is_read_all_the_same(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    await owner.stop()
+    holder.state(membership, wanted)
+    await holder.whole()
+    assert BODY.size == ring.origin.body_bytes("/file")
+
+
+async def test_what_keeps_the_owner_from_having_it_is_said_by_who_asked_for_it(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    ring.origin.serve("/file", BODY, always=Behaviour(status=404))
+    owner.state(membership)
+    holder.state(membership, wanted)
+    report = await holder.until(lambda report: report.failure is not None)
+    assert report.failure is not None
+    assert (Reason.SOURCE_NOT_FOUND, True) == (report.failure.reason, report.failure.final)
+    assert 1 == len(ring.origin.requests("/file"))
+
+
+async def test_a_piece_that_went_bad_on_the_holders_disk_is_never_part_of_the_copy(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    holder.state(None, wanted)
+    report = await holder.whole()
+    file = holder.app._store.get(wanted.task_id)
+    assert file is not None
+    with file.path.open("r+b") as data:
+        data.seek(2 * report.piece_size)
+        data.write(b"wrong")
+    for node in (holder, owner):
+        node.state(membership, wanted)
+    for node in (owner, holder):
+        await node.whole()
+        assert BODY.read(0, BODY.size) == node.data(wanted.task_id)
+    assert report.digest == owner.report().digest
+
+
+async def test_a_file_whose_length_only_its_end_tells_moves_while_it_is_read(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB, framing="chunked"))
+    holder.state(None, wanted)
+    await holder.until(lambda report: report.pieces_cached > 0)
+    for node in (holder, owner):
+        node.state(membership, wanted)
+    assert (await owner.whole()).digest == (await holder.whole()).digest == f"sha256:{sha256(BODY)}"
+    assert BODY.size == ring.origin.body_bytes("/file")
+
+
+async def test_a_part_whose_reader_was_stopped_is_taken_and_not_read_again(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    ring.origin.serve("/file", BODY, script=[Behaviour(rate=4 * MIB)])
+    holder.state(None, wanted)
+    await holder.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
+    holder.state(membership, msgspec.structs.replace(wanted, suspended=True))
+    await asyncio.sleep(0.1)
+    held = holder.report()
+    owner.state(membership, wanted)
+    report = await owner.whole()
+    assert BODY.read(0, BODY.size) == owner.data(wanted.task_id)
+    starts = [access.range for access in ring.origin.requests("/file")]
+    assert ["", f"bytes={held.pieces_cached * held.piece_size}-"] == starts
+    assert report.origin_bytes >= BODY.size
+
+
+async def test_two_of_dragonflys_clients_at_two_supernodes_cost_one_read(ring: Ring) -> None:
+    for node in ring.nodes:
+        node.state(ring.membership())
+    url = ring.origin.url("/file")
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(Dfget(node.url.removeprefix("http://"), url)) for node in ring.nodes[:2]
+        ]
+        begun = time.monotonic()
+        await asyncio.gather(*(client.register(tries=1) for client in clients))
+        assert time.monotonic() - begun < 5
+        assert [BODY.read(0, BODY.size)] * 2 == await asyncio.gather(*(client.run() for client in clients))
+    assert BODY.size == ring.origin.body_bytes("/file")
+
+
+async def test_a_supernode_asked_to_fetch_anothers_task_says_whose_it_is(ring: Ring) -> None:
+    holder, owner, _ = ring.nodes
+    wanted, membership = ring.owned_by(owner)
+    holder.state(membership)
+    status, body = await holder.ask("PUT", wanted.task_id, {"url": wanted.url})
+    said = msgspec.json.decode(body)
+    assert (421, {"name": owner.name, "url": owner.url}) == (status, said["owner"])
+    assert "Misdirected" == said["error"]["reason"]
+
+
+async def test_copies_are_told_and_given_in_parts_and_whole(ring: Ring) -> None:
+    node = ring.nodes[0]
+    wanted, _ = ring.owned_by(node)
+    assert 404 == (await node.ask("GET", wanted.task_id))[0]
+    assert 400 == (await node.ask("PUT", "nothing", {"url": wanted.url}))[0]
+    assert 200 == (await node.ask("PUT", wanted.task_id, {"url": wanted.url, "headers": {"X-Key": "secret"}}))[0]
+    deadline = time.monotonic() + 10
+    while not (report := msgspec.json.decode((await node.ask("GET", wanted.task_id))[1], type=CopyReport)).whole:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert (Stage.IDLE, BODY.size, f"sha256:{sha256(BODY)}") == (report.stage, report.length, report.digest)
+    assert "secret" == ring.origin.requests("/file")[0].headers["x-key"]
+    path = f"{wanted.task_id}/content"
+    query = {"generation": report.generation}
+    assert (200, BODY.read(0, BODY.size)) == await node.ask("GET", path, params=query)
+    assert (200, BODY.read(999, BODY.size)) == await node.ask("GET", path, params={**query, "start": 999})
+    assert (200, BODY.read(5, MIB)) == await node.ask("GET", path, params={**query, "start": 5, "end": MIB + 5})
+    assert 409 == (await node.ask("GET", path, params={**query, "start": 5, "end": BODY.size + 1}))[0]
+    assert 409 == (await node.ask("GET", path, params={**query, "start": BODY.size + 1}))[0]
+    assert 404 == (await node.ask("GET", path, params={"generation": "other"}))[0]
+    assert 400 == (await node.ask("GET", path))[0]
+
+
+async def test_a_reader_is_cut_off_when_the_copy_goes(ring: Ring) -> None:
+    node = ring.nodes[0]
+    wanted, _ = ring.owned_by(node)
+    ring.origin.serve("/file", BODY, always=Behaviour(rate=MIB))
+    node.state(None, wanted)
+    report = await node.until(lambda report: report.pieces_cached > 0)
+    assert report.length == BODY.size
+    query = {"generation": node.app.copies.report(wanted.task_id).generation}
+    reading = asyncio.create_task(node.ask("GET", f"{wanted.task_id}/content", params=query))
+    await asyncio.sleep(0.1)
+    assert 1 == node.app.copies.readers
+    node.state(None)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await asyncio.wait_for(reading, 5)
+    assert 0 == node.app.copies.readers
