@@ -1,0 +1,326 @@
+"""Images made from nothing: layers of random bytes of any size, for any platforms, as an OCI layout; and their push.
+
+::
+
+    image = build(tmp_path / "image", [Layer(200 << 20), Layer(1024)], platforms=["linux/amd64", "linux/arm64"])
+    digest = push(image, "127.0.0.1:5079", "team/app", "1.0", account=("ann", "secret"))
+
+Alone: ``python -m testbed.image --dir DIR --layer 600M --push 127.0.0.1:5079/team/big:1``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import hashlib
+import http.client
+import io
+import json
+import random
+import ssl
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+from urllib.parse import urlsplit
+
+from testbed.binaries import assets
+
+_BLOCK = 1024 * 1024
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_PUSH_SECONDS = 120
+_TYPES = {
+    "oci": {
+        "index": "application/vnd.oci.image.index.v1+json",
+        "manifest": "application/vnd.oci.image.manifest.v1+json",
+        "config": "application/vnd.oci.image.config.v1+json",
+        "tar": "application/vnd.oci.image.layer.v1.tar",
+        "tar+gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
+    },
+    "docker": {
+        "index": "application/vnd.docker.distribution.manifest.list.v2+json",
+        "manifest": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": "application/vnd.docker.container.image.v1+json",
+        "tar": "application/vnd.docker.image.rootfs.diff.tar",
+        "tar+gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    },
+}
+
+Format = Literal["oci", "docker"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer holds."""
+
+    size: int = 0
+    """Random bytes in the file ``/payload/<seed>``; they depend on ``seed`` alone, and do not compress."""
+    seed: int = 0
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    """Further files, all executable, by path."""
+    compressed: bool = False
+    """By gzip. Random bytes take time and gain nothing."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in an OCI layout."""
+
+    folder: Path
+    digest: str
+    """Of the index; of the manifest, if there is one platform and no index."""
+    manifests: Mapping[str, str]
+    """The manifests' digests, by platform."""
+    blobs: Mapping[str, int]
+    """Sizes of configs and layers, by digest."""
+
+    def read(self, digest: str) -> bytes:
+        """A blob's or manifest's bytes."""
+        return self.path(digest).read_bytes()
+
+    def path(self, digest: str) -> Path:
+        """The file of a blob or manifest."""
+        return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+
+def build(
+    folder: Path,
+    layers: Sequence[Layer],
+    *,
+    platforms: Sequence[str] = ("linux/amd64",),
+    index: bool | None = None,
+    format: Format = "oci",  # noqa: A002 - what it is called everywhere
+    entrypoint: Sequence[str] = (),
+) -> Image:
+    """Write an image whose ``layers`` are the same on all platforms, with an index if there are several."""
+    builder = _Builder(folder, format)
+    written = [builder.layer(layer) for layer in layers]
+    manifests = {platform: builder.manifest(platform, written, entrypoint) for platform in platforms}
+    top = next(iter(manifests.values()))
+    if len(platforms) > 1 if index is None else index:
+        top = builder.index(manifests)
+    document = {"schemaVersion": 2, "manifests": [top]}
+    (folder / "index.json").write_text(json.dumps(document))
+    (folder / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+    digests = {platform: str(found["digest"]) for platform, found in manifests.items()}
+    return Image(folder, str(top["digest"]), digests, builder.blobs)
+
+
+def runnable(layers: Sequence[Layer], folder: Path, **arguments: object) -> Image:
+    """:func:`build` with a program that waits, so that pods of the image run."""
+    program = Layer(files={"pause": assets(["pause"])["pause"]})
+    return build(folder, [program, *layers], entrypoint=["/pause"], **arguments)  # type: ignore[arg-type]
+
+
+def push(
+    image: Image,
+    registry: str,
+    repository: str,
+    tag: str,
+    *,
+    account: tuple[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> str:
+    """Bring an image to a registry (plain http without ``tls``); gives its digest. What is there is not sent again."""
+    pusher = _Pusher(registry, repository, account, tls)
+    with pusher:
+        for digest in image.blobs:
+            pusher.blob(digest, image.path(digest))
+        for digest in image.manifests.values():
+            pusher.manifest(digest, image.read(digest))
+        pusher.manifest(tag, image.read(image.digest))
+    return image.digest
+
+
+class _Builder:
+    def __init__(self, folder: Path, format: Format) -> None:  # noqa: A002
+        self._folder = folder / "blobs" / "sha256"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._types = _TYPES[format]
+        self.blobs: dict[str, int] = {}
+
+    def layer(self, layer: Layer) -> tuple[dict[str, object], str]:
+        """The layer's descriptor, and the digest of its uncompressed tar."""
+        partial = self._folder / ".partial"
+        with partial.open("wb") as file:
+            outer = _Hashing(file)
+            if layer.compressed:
+                with gzip.GzipFile(fileobj=outer, mode="wb", compresslevel=1, mtime=0) as squeezed:
+                    inner = _Hashing(squeezed)
+                    _write_tar(inner, layer)
+            else:
+                inner = outer
+                _write_tar(inner, layer)
+        partial.rename(self._folder / outer.hex)
+        self.blobs[f"sha256:{outer.hex}"] = outer.size
+        kind = "tar+gzip" if layer.compressed else "tar"
+        return self._descriptor(kind, outer.hex, outer.size), f"sha256:{inner.hex}"
+
+    def manifest(
+        self, platform: str, layers: Sequence[tuple[dict[str, object], str]], entrypoint: Sequence[str]
+    ) -> dict[str, object]:
+        """The descriptor of the platform's manifest."""
+        os, architecture, *variant = platform.split("/")
+        stated = {"os": os, "architecture": architecture, **({"variant": variant[0]} if variant else {})}
+        run = {"config": {"Entrypoint": list(entrypoint)}} if entrypoint else {}
+        rootfs = {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]}
+        config = self._write("config", {**stated, **run, "rootfs": rootfs})
+        self.blobs[str(config["digest"])] = int(str(config["size"]))
+        listed = {"config": config, "layers": [descriptor for descriptor, _ in layers]}
+        document = {"schemaVersion": 2, "mediaType": self._types["manifest"], **listed}
+        return {**self._write("manifest", document), "platform": stated}
+
+    def index(self, manifests: Mapping[str, dict[str, object]]) -> dict[str, object]:
+        """The descriptor of the index of these manifests."""
+        document = {
+            "schemaVersion": 2,
+            "mediaType": self._types["index"],
+            "manifests": list(manifests.values()),
+        }
+        return self._write("index", document)
+
+    def _write(self, kind: str, document: Mapping[str, object]) -> dict[str, object]:
+        body = json.dumps(document).encode()
+        name = hashlib.sha256(body).hexdigest()
+        (self._folder / name).write_bytes(body)
+        return self._descriptor(kind, name, len(body))
+
+    def _descriptor(self, kind: str, name: str, size: int) -> dict[str, object]:
+        return {"mediaType": self._types[kind], "digest": f"sha256:{name}", "size": size}
+
+
+class _Hashing(io.RawIOBase):
+    """Passes on what is written, and knows its digest and size."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def hex(self) -> str:
+        return self._digest.hexdigest()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._digest.update(data)
+        self.size += len(data)
+        self._file.write(data)
+        return len(data)
+
+
+class _Random(io.RawIOBase):
+    """Random bytes that are never all in memory."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._left = size
+        self._random = random.Random(seed)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._left if size < 0 else min(size, self._left)
+        self._left -= wanted
+        return b"".join(self._random.randbytes(min(_BLOCK, wanted - at)) for at in range(0, wanted, _BLOCK))
+
+
+def _write_tar(output: _Hashing, layer: Layer) -> None:
+    with tarfile.open(fileobj=output, mode="w|", bufsize=_BLOCK) as tar:
+        for name, content in layer.files.items():
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            tar.addfile(_entry(name, len(data)), io.BytesIO(data))
+        if layer.size:
+            tar.addfile(_entry(f"payload/{layer.seed}", layer.size), _Random(layer.size, layer.seed))
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o755
+    return entry
+
+
+class _Pusher:
+    """One connection to one repository."""
+
+    def __init__(
+        self, registry: str, repository: str, account: tuple[str, str] | None, tls: ssl.SSLContext | None
+    ) -> None:
+        self._connection = (
+            http.client.HTTPSConnection(registry, timeout=_PUSH_SECONDS, context=tls)
+            if tls is not None
+            else http.client.HTTPConnection(registry, timeout=_PUSH_SECONDS)
+        )
+        self._base = f"/v2/{repository}"
+        self._headers = {}
+        if account is not None:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(":".join(account).encode()).decode()
+
+    def __enter__(self) -> None:
+        self._connection.connect()
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def blob(self, digest: str, path: Path) -> None:
+        if self._ask("HEAD", f"{self._base}/blobs/{digest}", expected=(200, 404))[0] == 200:
+            return
+        _, location = self._ask("POST", f"{self._base}/blobs/uploads/", expected=(202,))
+        parts = urlsplit(location)
+        query = f"{parts.query}&digest={digest}" if parts.query else f"digest={digest}"
+        size = {"Content-Length": str(path.stat().st_size), "Content-Type": "application/octet-stream"}
+        with path.open("rb") as file:
+            self._ask("PUT", f"{parts.path}?{query}", file, size, expected=(201,))
+
+    def manifest(self, target: str, body: bytes) -> None:
+        kind = {"Content-Type": json.loads(body)["mediaType"]}
+        self._ask("PUT", f"{self._base}/manifests/{target}", body, kind, expected=(201,))
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: IO[bytes] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        expected: tuple[int, ...],
+    ) -> tuple[int, str]:
+        self._connection.request(method, path, body, {**self._headers, **(headers or {})})
+        response = self._connection.getresponse()
+        said = response.read()
+        if response.status not in expected:
+            raise RuntimeError(f"{method} {path.partition('?')[0]}: {response.status} {said[:300]!r}")
+        return response.status, response.headers.get("Location", "")
+
+
+def _size(text: str) -> int:
+    return int(text[:-1]) * _UNITS[text[-1]] if text[-1:] in _UNITS else int(text)
+
+
+def main() -> int:
+    """Build an image, and push it if told to."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.image", description="Images for experiments.")
+    parser.add_argument("--dir", type=Path, required=True, help="folder of the layout")
+    parser.add_argument("--layer", action="append", type=_size, default=[], help="bytes, or like 600M; repeat it")
+    parser.add_argument("--seed", type=int, default=0, help="another one makes other bytes")
+    parser.add_argument("--platform", action="append", default=[], help="like linux/amd64; repeat it")
+    parser.add_argument("--push", default="", help="REGISTRY/REPOSITORY:TAG, by plain http")
+    parser.add_argument("--account", default="", help="USER:PASSWORD of the registry")
+    values = parser.parse_args()
+    layers = [Layer(size, seed=values.seed + number) for number, size in enumerate(values.layer)]
+    image = runnable(layers, values.dir, platforms=values.platform or ["linux/amd64"])
+    if values.push:
+        registry, _, rest = values.push.partition("/")
+        repository, _, tag = rest.rpartition(":")
+        user, _, password = values.account.partition(":")
+        push(image, registry, repository, tag, account=(user, password) if user else None)
+    print(image.digest)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

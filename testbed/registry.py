@@ -1,0 +1,180 @@
+"""A real registry process of its own (Debian's docker-registry): open or with accounts, with or without TLS.
+
+In a test::
+
+    with Registry(tmp_path, accounts={"ann": "secret"}) as registry:
+        ...  # push to and pull from registry.host
+        assert registry.blob_bytes() == {"sha256:...": 1234}
+
+Alone: ``python -m testbed.registry --listen 127.0.0.1:5079 --dir DIR [--account USER:PASSWORD]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import ctypes.util
+import json
+import re
+import secrets
+import shutil
+import signal
+import socket
+import string
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from testbed.process import Process, free_ports
+
+_PROGRAM = "docker-registry"
+_READY_SECONDS = 15.0
+_ACCESS = re.compile(r'\S+ \S+ \S+ \[[^\]]*\] "([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ([0-9]+) ')
+_BLOB = re.compile(r"/v2/.+/blobs/(sha256:[0-9a-f]{64})")
+_SALT = string.ascii_letters + string.digits
+
+
+class RegistryError(RuntimeError):
+    """The registry does not start; the message says why."""
+
+
+class Access(NamedTuple):
+    """One request that the registry answered."""
+
+    method: str
+    path: str
+    status: int
+    bytes: int
+    """Of body that were sent."""
+
+
+def installed() -> bool:
+    """Whether this machine has the program."""
+    return shutil.which(_PROGRAM) is not None
+
+
+class Registry:
+    """Runs while it is entered. What is pushed stays in ``folder``, so that another run has it again."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        listen: str = "",
+        accounts: Mapping[str, str] | None = None,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        self._folder = folder
+        self._accounts = accounts or {}
+        self._tls = {"certificate": str(certificate), "key": str(key)} if certificate and key else {}
+        self.host = listen or f"127.0.0.1:{free_ports(1)[0]}"
+        """``address:port``, as images' names have it."""
+        self.url = f"{'https' if self._tls else 'http'}://{self.host}"
+        self._process: Process | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it listens. Raises :class:`RegistryError`."""
+        if not installed():
+            raise RegistryError(f"{_PROGRAM} is not installed: apt-get install {_PROGRAM}")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "registry.yaml"
+        path.write_text(json.dumps(self._configuration()))  # JSON is YAML
+        self._process = Process([_PROGRAM, "serve", str(path)], self._log)
+        host, _, port = self.host.rpartition(":")
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=1):
+                return
+            if self._process.returncode is not None or time.monotonic() > deadline:
+                tail = self._process.tail()
+                self.stop()
+                raise RegistryError(f"{_PROGRAM} does not listen at {self.host}:\n{tail}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it, as an outage does; :meth:`start` goes on with what was pushed."""
+        if self._process is not None:
+            self._process.stop(grace=1.0)
+            self._process = None
+
+    def requests(self) -> list[Access]:
+        """All requests that were answered since the log was forgotten, in the order of their ends."""
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return [
+            Access(match[1], match[2].partition("?")[0], int(match[3]), int(match[4]))
+            for match in map(_ACCESS.match, lines)
+            if match is not None
+        ]
+
+    def blob_bytes(self) -> Counter[str]:
+        """Bytes that were sent of each blob, by digest."""
+        sent: Counter[str] = Counter()
+        for access in self.requests():
+            match = _BLOB.fullmatch(access.path)
+            if match is not None and access.method == "GET" and access.status in (200, 206):
+                sent[match[1]] += access.bytes
+        return sent
+
+    def forget(self) -> None:
+        """Begin the log anew."""
+        if self._log.exists():
+            self._log.write_text("")
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "registry.log"
+
+    def _configuration(self) -> dict[str, object]:
+        storage = {"filesystem": {"rootdirectory": str(self._folder / "data")}, "delete": {"enabled": True}}
+        http = {"addr": self.host, "tls": self._tls} if self._tls else {"addr": self.host}
+        found: dict[str, object] = {"version": 0.1, "log": {"level": "warn"}, "storage": storage, "http": http}
+        if self._accounts:
+            path = self._folder / "htpasswd"
+            lines = (f"{user}:{bcrypt(password)}\n" for user, password in self._accounts.items())
+            path.write_text("".join(lines))
+            found["auth"] = {"htpasswd": {"realm": "testbed", "path": str(path)}}
+        return found
+
+
+def bcrypt(password: str) -> str:
+    """The line's second half in a htpasswd file; the registry takes no other hash. Cheap, as it is for tests."""
+    library = ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1")
+    library.crypt.restype = ctypes.c_char_p
+    salt = "".join(secrets.choice(_SALT) for _ in range(21)) + "u"
+    hashed: bytes | None = library.crypt(password.encode(), f"$2b$04${salt}".encode())
+    if hashed is None or not hashed.startswith(b"$2b$"):
+        raise RegistryError("this machine's libcrypt does not know bcrypt; use Debian's libcrypt1")
+    return hashed.decode()
+
+
+def main() -> int:
+    """Run one until it is interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.registry", description="A registry for experiments.")
+    parser.add_argument("--listen", default="127.0.0.1:5079", help="HOST:PORT")
+    parser.add_argument("--dir", type=Path, required=True, help="folder for its data and its log (registry.log)")
+    parser.add_argument("--account", action="append", default=[], help="USER:PASSWORD; without any it is open")
+    values = parser.parse_args()
+    accounts = dict(account.split(":", 1) for account in values.account)
+    done = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: done.set())
+    with Registry(values.dir, listen=values.listen, accounts=accounts) as registry:
+        print(registry.url, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            done.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
