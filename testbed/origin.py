@@ -176,6 +176,8 @@ class Behaviour:
     """How the body's end is told: ``Content-Length``, chunks, or only the end of the connection."""
     ranges: bool = True
     """Whether ``Range`` is understood; if not, all is sent with 200."""
+    conditional: bool = True
+    """Whether ``If-None-Match`` and ``If-Modified-Since`` are understood: 304 if nothing changed."""
     validators: Literal["all", "etag", "weak", "modified", "none"] = "all"
     """Which of ETag and Last-Modified the answer has; ``weak``: a weak ETag alone."""
     gzip: bool = False
@@ -375,6 +377,9 @@ class _Answer:
             return True
         if status == HTTPStatus.PARTIAL_CONTENT:
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
+        if status == HTTPStatus.OK and how.conditional and _unchanged(self._access.headers, headers):
+            await self._send_head(HTTPStatus.NOT_MODIFIED, headers)
+            return True
         if how.framing == "length":
             headers["Content-Length"] = str(max(end - first + how.announced, 0))
         elif how.framing == "chunked":
@@ -462,6 +467,15 @@ def _select(request: Mapping[str, str], answer: Mapping[str, str], size: int) ->
     if first >= size or end <= first:
         return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, 0, 0
     return HTTPStatus.PARTIAL_CONTENT, first, end
+
+
+def _unchanged(request: Mapping[str, str], answer: Mapping[str, str]) -> bool:
+    """Whether a request says of its own that it has this content (RFC 9110, 13.1.2 and 13.1.3)."""
+    tags = request.get("if-none-match")
+    if tags is not None:
+        own = answer.get("ETag", "").removeprefix("W/")
+        return bool(own) and own in [tag.strip().removeprefix("W/") for tag in tags.split(",")]
+    return "Last-Modified" in answer and request.get("if-modified-since") == answer["Last-Modified"]
 
 
 async def _reset(writer: asyncio.StreamWriter) -> None:

@@ -17,6 +17,7 @@ from testbed.origin import Behaviour, Bytes, Generated, Origin
 
 BODY = Generated(300_000)
 ETAG = f'"{BODY.etag}"'
+MODIFIED = email.utils.formatdate(BODY.modified, usegmt=True)
 
 
 async def ask(
@@ -49,6 +50,48 @@ async def test_a_part_is_asked_for_by_its_ends() -> None:
     answer, body, headers = await ask(Behaviour(), Resume(1000, 1500, ETAG))
     assert (BODY.size, BODY.read(1000, 500)) == (answer.length, body)
     assert headers["range"] == "bytes=1000-1499"
+
+
+@pytest.mark.parametrize(
+    ("how", "validator", "asked"),
+    [
+        (Behaviour(), ETAG, ("if-none-match", ETAG)),
+        (Behaviour(validators="modified"), MODIFIED, ("if-modified-since", MODIFIED)),
+    ],
+)
+async def test_whether_a_content_is_still_the_one_is_one_question(
+    how: Behaviour, validator: str, asked: tuple[str, str]
+) -> None:
+    given = {"If-None-Match": "x", "If-Modified-Since": "y", "If-Match": "z"}  # of a task's own: not its to say
+    answer, body, headers = await ask(how, Resume(0, None, validator, complete=True), given)
+    assert (True, b"") == (answer.unchanged, body)
+    conditions = {"range", "if-range", "if-none-match", "if-modified-since", "if-match"}
+    assert {asked[0]: asked[1]} == {name: headers[name] for name in conditions & set(headers)}
+
+
+@pytest.mark.parametrize("validator", ['"another"', "Mon, 01 Jan 2001 00:00:00 GMT", ""])
+async def test_another_content_answers_the_question_with_itself(validator: str) -> None:
+    answer, body, _ = await ask(Behaviour(), Resume(0, None, validator, complete=True))
+    assert (False, ETAG, BODY.read(0, BODY.size)) == (answer.unchanged, answer.etag, body)
+
+
+async def test_304_without_the_question_is_refused() -> None:
+    with pytest.raises(errors.SourceProtocolError):
+        await ask(Behaviour(status=304), Resume(1000, None, ETAG))
+
+
+async def test_an_answer_tells_how_long_it_holds() -> None:
+    answer, _, _ = await ask(Behaviour(headers={"Cache-Control": "max-age=7"}))
+    assert answer.lifetime == 7.0
+    answer, _, _ = await ask(Behaviour(headers={"Cache-Control": "max-age=8"}), Resume(0, None, ETAG, complete=True))
+    assert (8.0, True) == (answer.lifetime, answer.unchanged)
+
+
+async def test_a_range_behind_the_end_of_the_same_content_means_that_it_is_shorter_than_announced() -> None:
+    with pytest.raises(errors.LengthMismatchError):
+        await ask(Behaviour(), Resume(BODY.size, None, ETAG))
+    with pytest.raises(errors.SourceChangedError):  # nothing says that it is the same
+        await ask(Behaviour(), Resume(BODY.size))
 
 
 async def test_without_range_support_the_whole_comes() -> None:

@@ -1,0 +1,261 @@
+"""What becomes of a copy that nobody wanted for a while and somebody wants again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pantala_pieces.store import PieceStore
+from pantala_protocol import task_id
+from pantala_protocol.reasons import Reason
+from pantala_protocol.statement import CDNStatus
+from pantala_supernode import errors
+from pantala_supernode.cdn.copy import Copy, FetchOrder
+from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
+from pantala_supernode.cdn.kept import Use
+from pantala_supernode.cdn.manager import CDNManager
+
+TASK = task_id.compute("test")
+OLD = Content(random.Random(0).randbytes(300_000), '"v1"')
+NEW = Content(random.Random(1).randbytes(400_000), '"v2"')
+LEASE = FetchOrder(TASK, "http://origin/file", attempt="lease:", stale_will_do=True)
+CLAIM = FetchOrder(TASK, "http://origin/file", attempt="uid:", claims=frozenset({"uid"}))
+
+
+class Bench:
+    """A CDN on a fake origin, whose clock stands still until told."""
+
+    def __init__(self, directory: Path, source: FakeSource) -> None:
+        self.now = 1_000_000.0
+        self.source = source
+        self.seen: list[Copy] = []
+        self.store = PieceStore(directory, durable=False)
+        self.cdn = CDNManager(
+            self.store,
+            source,
+            on_change=lambda task_id: self.seen.append(self.cdn.status(task_id)),
+            rng=random.Random(1),
+            sleep=self._nap,
+            fresh_for=60.0,
+            wall=lambda: self.now,
+        )
+
+    async def _nap(self, delay: float) -> None:
+        await asyncio.sleep(0.001 if delay < 100 else 3600)
+
+    async def until(self, wanted: Callable[[Copy], bool]) -> Copy:
+        async with asyncio.timeout(10):
+            while not wanted(copy := self.cdn.status(TASK)):  # noqa: ASYNC110 - states are tested, not their telling
+                await asyncio.sleep(0.001)
+        return copy
+
+    async def whole(self) -> Copy:
+        return await self.until(lambda copy: copy.status is CDNStatus.SUCCESS)
+
+    async def idle(self, order: FetchOrder = LEASE, *, seconds: float = 3600.0) -> Copy:
+        """Have a whole copy that nobody wants for a while."""
+        self.cdn.trigger(order)
+        copy = await self.whole()
+        await asyncio.sleep(0.02)  # who claims it is noted
+        self.cdn.retire(TASK)
+        self.now += seconds
+        self.source.requests.clear()
+        self.source.sent = 0
+        self.seen.clear()
+        return copy
+
+    def data(self) -> bytes:
+        file = self.store.get(TASK)
+        return file.path.read_bytes() if file else b""
+
+
+@asynccontextmanager
+async def bench(directory: Path, source: FakeSource | None = None) -> AsyncIterator[Bench]:
+    made = Bench(directory, source or FakeSource(OLD))
+    await made.cdn.recover()
+    try:
+        yield made
+    finally:
+        await made.cdn.close()
+
+
+async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        before = await b.idle()
+        b.cdn.trigger(LEASE)
+        assert Copy(TASK, attempt="lease:", origin_bytes=before.origin_bytes) == b.cdn.status(TASK)
+        after = await b.whole()
+        assert before == after
+        assert ([True], 0) == ([resume.complete for resume in b.source.requests if resume], b.source.sent)
+        assert 1 == b.cdn.uses[Use.REVALIDATED]
+        b.cdn.retire(TASK)
+        b.cdn.trigger(LEASE)
+        assert before == b.cdn.status(TASK)  # confirmed just now
+        assert 1 == len(b.source.requests)
+
+
+async def test_an_origin_without_conditions_is_taken_at_its_word(tmp_path: Path) -> None:
+    async with bench(tmp_path, FakeSource(OLD, [Step(), Step(conditional=False)])) as b:
+        before = await b.idle()
+        b.cdn.trigger(LEASE)
+        assert before == await b.whole()
+        assert (1, 0) == (len(b.source.requests), b.source.sent)
+
+
+@pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
+async def test_another_content_is_read_from_the_very_answer_and_the_old_one_never_seen(
+    tmp_path: Path, order: FetchOrder
+) -> None:
+    async with bench(tmp_path, FakeSource(OLD, [Step(), Step(replace=NEW)])) as b:
+        before = await b.idle()
+        b.cdn.trigger(order)
+        after = await b.whole()
+        assert before.generation != after.generation
+        assert before.generation not in {copy.generation for copy in b.seen}
+        assert NEW.data == b.data()
+        assert (1, len(NEW.data)) == (len(b.source.requests), b.source.sent)
+        assert (0, 2) == (b.cdn.uses[Use.REVALIDATED], b.cdn.uses[Use.MISS])
+
+
+async def test_what_cannot_be_asked_for_is_read_anew(tmp_path: Path) -> None:
+    async with bench(tmp_path, FakeSource(Content(OLD.data))) as b:
+        before = await b.idle(seconds=1.0)
+        b.cdn.trigger(LEASE)
+        assert before.generation != (await b.whole()).generation
+        assert len(OLD.data) == b.source.sent
+
+
+async def test_a_young_copy_is_used_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        before = await b.idle(seconds=59.0)
+        b.cdn.trigger(LEASE)
+        assert before == b.cdn.status(TASK)
+        await asyncio.sleep(0.01)
+        assert ([], 1) == (b.source.requests, b.cdn.uses[Use.HIT])
+
+
+async def test_what_is_in_use_is_not_asked_for(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.cdn.trigger(LEASE)
+        before = await b.whole()
+        b.now += 3600.0
+        b.source.requests.clear()
+        b.cdn.trigger(CLAIM)
+        assert before.generation == b.cdn.status(TASK).generation
+        await asyncio.sleep(0.02)
+        assert [] == b.source.requests
+
+
+async def test_who_had_it_before_a_restart_has_it_after(tmp_path: Path) -> None:
+    async with bench(tmp_path, FakeSource(Content(OLD.data))) as b:
+        b.cdn.trigger(LEASE)
+        await b.whole()
+        b.cdn.trigger(CLAIM)  # joins
+        await asyncio.sleep(0.05)
+        before = b.cdn.status(TASK)
+    async with bench(tmp_path) as b:
+        b.now += 3600.0
+        b.cdn.trigger(CLAIM)
+        after = await b.whole()
+        assert (before.generation, before.digest) == (after.generation, after.digest)
+        assert [] == b.source.requests
+
+
+async def test_who_comes_after_a_restart_has_the_origin_asked(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.idle(CLAIM)
+    async with bench(tmp_path) as b:
+        b.now += 3600.0
+        b.cdn.trigger(LEASE)
+        await b.whole()
+        assert ([True], 0) == ([resume.complete for resume in b.source.requests if resume], b.source.sent)
+        assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
+
+
+async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_asked_too(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.idle(CLAIM)
+    b = Bench(tmp_path, FakeSource(OLD))
+    b.now += 3600.0
+    b.cdn.trigger(LEASE)
+    await b.cdn.recover()  # both look at the copy, at once
+    await b.whole()
+    assert ([True], 1) == ([resume.complete for resume in b.source.requests if resume], b.cdn.uses[Use.REVALIDATED])
+    assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
+    await b.cdn.close()
+
+
+async def test_a_digest_needs_no_question(tmp_path: Path) -> None:
+    order = FetchOrder(TASK, "http://origin/file", digest="")
+    async with bench(tmp_path) as b:
+        before = await b.idle(order)
+        pinned = FetchOrder(TASK, "http://origin/file", digest=before.digest)
+        b.cdn.trigger(pinned)
+        assert before.digest == b.cdn.status(TASK).digest
+        assert [] == b.source.requests
+
+
+@pytest.mark.parametrize("error", [errors.SourceRefusedError("no"), errors.SourceAnswerError("503")])
+async def test_leases_take_what_is_there_if_the_origin_cannot_be_asked(
+    tmp_path: Path, error: errors.SourceError
+) -> None:
+    async with bench(tmp_path, FakeSource(OLD, [Step(), Step(error=error)])) as b:
+        before = await b.idle()
+        b.cdn.trigger(LEASE)
+        assert before == await b.whole()
+        assert 1 == b.cdn.uses[Use.STALE]
+        b.cdn.retire(TASK)
+        b.cdn.trigger(LEASE)  # what was not confirmed is asked for again
+        await b.until(lambda _: b.cdn.uses[Use.REVALIDATED] == 1)
+
+
+async def test_tasks_wait_for_the_origins_word(tmp_path: Path) -> None:
+    faults = [Step(), *(Step(error=errors.SourceRefusedError("no")) for _ in range(3))]
+    async with bench(tmp_path, FakeSource(OLD, faults)) as b:
+        before = await b.idle()
+        b.cdn.trigger(CLAIM)
+        after = await b.whole()
+        assert (before.generation, 4, 0) == (after.generation, len(b.source.requests), b.source.sent)
+        reasons = [copy.failure.reason for copy in b.seen if copy.failure is not None]
+        assert {Reason.SOURCE_REFUSED} == set(reasons)
+        assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
+
+
+@pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
+async def test_a_file_that_the_origin_does_not_give_any_more_is_not_given(tmp_path: Path, order: FetchOrder) -> None:
+    gone = Step(error=errors.SourceNotFoundError("gone"))
+    async with bench(tmp_path, FakeSource(OLD, [Step(), gone])) as b:
+        await b.idle()
+        b.cdn.trigger(order)
+        copy = await b.until(lambda copy: copy.failure is not None)
+        assert (CDNStatus.FAILED, "", 0) == (copy.status, copy.generation, copy.cached)
+        b.cdn.retire(TASK)  # and wanted again: it is asked again
+        b.cdn.trigger(order)
+        assert (await b.whole()).failure is None
+
+
+async def test_a_question_that_is_broken_off_is_asked_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        before = await b.idle()
+        b.cdn.trigger(LEASE)
+        b.cdn.retire(TASK)
+        await asyncio.sleep(0.02)
+        b.cdn.trigger(LEASE)
+        assert "" == b.cdn.status(TASK).generation
+        assert before == await b.whole()
+        assert 1 == b.cdn.uses[Use.REVALIDATED]
+
+
+async def test_a_new_content_that_is_cut_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+    steps = [Step(), Step(replace=NEW, cut_after=300_000)]
+    async with bench(tmp_path, FakeSource(OLD, steps)) as b:
+        await b.idle()
+        b.cdn.trigger(LEASE)
+        await b.whole()
+        assert NEW.data == b.data()
+        assert [(0, True), (262144, False)] == [(r.offset, r.complete) for r in b.source.requests if r]
