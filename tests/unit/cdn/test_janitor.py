@@ -1,0 +1,214 @@
+"""The janitor with a real store and clocks that are told."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pantala_pieces.file import Meta, Piece
+from pantala_pieces.store import PieceStore, Usage
+from pantala_protocol import task_id
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.cdn.eviction import Cause, Watermarks
+from pantala_supernode.cdn.janitor import Housekeeping, Janitor
+from pantala_supernode.errors import VolumeFailedError
+
+NAMES = [task_id.compute(str(number)) for number in range(4)]
+SIZE = 128 * 1024
+RULES = Housekeeping(grace=5.0, kept_for=100.0, watermarks=Watermarks(90, 80))
+
+
+class Volume(PieceStore):
+    """A store on a disk whose size is told."""
+
+    disk = Usage(100 * SIZE, 100 * SIZE)
+
+    def usage(self) -> Usage:
+        taken = sum(file.allocated for file in self)
+        return Usage(self.disk.free - taken, self.disk.total)
+
+
+class Bench:
+    def __init__(self, directory: Path, *, stated: bool = True) -> None:
+        self.wall = 1_000_000.0
+        self.clock = 10.0
+        self.stated = stated
+        self.wanted: set[TaskID] = set()
+        self.broken: set[TaskID] = set()
+        self.store = Volume(directory, durable=False)
+        self.store.open()
+        self.janitor = self.employ()
+
+    def employ(self) -> Janitor:
+        return Janitor(
+            self.store,
+            self.delete,
+            wanted=lambda name: name in self.wanted,
+            stated=lambda: self.stated,
+            rules=RULES,
+            clock=lambda: self.clock,
+            wall=lambda: self.wall,
+        )
+
+    async def delete(self, name: TaskID) -> None:
+        if name in self.broken:
+            raise VolumeFailedError("no")
+        self.store.delete(name)
+
+    def put(self, number: int) -> None:
+        data = bytes([number + 1]) * SIZE
+        file = self.store.create(Meta(NAMES[number], "g", SIZE, SIZE))
+        file.put([Piece(0, data, hashlib.sha256(data).digest())])
+        file.used = self.wall
+
+    def pass_time(self, seconds: float) -> None:
+        self.wall += seconds
+        self.clock += seconds
+
+    def there(self) -> list[int]:
+        return [number for number, name in enumerate(NAMES) if self.store.get(name)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_age_counts_from_the_last_use(bench: Bench) -> None:
+    bench.put(0)
+    bench.put(1)
+    bench.wanted.add(NAMES[0])
+    await bench.janitor.look()
+    bench.pass_time(99)
+    await bench.janitor.look()
+    assert [0, 1] == bench.there()
+    bench.pass_time(1)
+    await bench.janitor.look()
+    assert [0] == bench.there()
+    bench.wanted.clear()
+    await bench.janitor.look()
+    bench.pass_time(99)
+    await bench.janitor.look()
+    assert [0] == bench.there()
+    bench.pass_time(1)
+    await bench.janitor.look()
+    assert [] == bench.there()
+    assert {Cause.AGE: 2} == bench.janitor.evictions
+
+
+async def test_a_copy_that_is_read_is_used(bench: Bench) -> None:
+    bench.put(0)
+    await bench.janitor.look()
+    bench.pass_time(99)
+    file = bench.store.get(NAMES[0])
+    assert file is not None
+    file.used = bench.wall
+    bench.pass_time(50)
+    await bench.janitor.look()
+    assert [0] == bench.there()
+
+
+async def test_when_a_copy_was_used_is_known_after_a_restart(bench: Bench, tmp_path: Path) -> None:
+    bench.put(0)
+    bench.wanted.add(NAMES[0])
+    bench.pass_time(500)
+    await bench.janitor.look()  # notes it on the disk
+    again = Bench(tmp_path)
+    again.wall, again.clock = bench.wall + 99, 50.0
+    await again.janitor.look()
+    again.pass_time(5)
+    await again.janitor.look()
+    assert [] == again.there()
+    file = bench.store.get(NAMES[0])
+    assert file is not None
+    assert file.used == bench.wall
+
+
+async def test_a_restart_leaves_the_operator_time_to_restate(bench: Bench) -> None:
+    bench.put(0)
+    bench.pass_time(1000)
+    await bench.janitor.look()
+    assert [0] == bench.there()
+    bench.wanted.add(NAMES[0])
+    bench.pass_time(6)
+    await bench.janitor.look()
+    assert [0] == bench.there()
+
+
+async def test_nothing_goes_by_age_before_it_is_known_to_be_unwanted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, stated=False)
+    bench.put(0)
+    bench.put(1)
+    bench.wanted.add(NAMES[1])
+    await bench.janitor.look()
+    bench.wanted.clear()  # its lease ended: that is known without any operator
+    for _ in range(3):
+        bench.pass_time(1000)
+        await bench.janitor.look()
+    assert [0] == bench.there()
+
+
+async def test_a_full_disk_loses_what_was_used_longest_ago_until_the_low_mark(bench: Bench) -> None:
+    for number in (2, 0, 3, 1):
+        bench.put(number)
+        bench.pass_time(1)
+    bench.wanted.add(NAMES[2])  # the oldest, but wanted
+    bench.store.disk = Usage(13 * SIZE, 100 * SIZE)  # 91 % taken with the four; 80 % is out of reach by two of them
+    await bench.janitor.look()
+    assert [2] == bench.there()
+    assert {Cause.DISK: 3} == bench.janitor.evictions
+
+
+async def test_no_more_than_needed_leaves_a_full_disk(bench: Bench) -> None:
+    for number in range(4):
+        bench.put(number)
+        bench.pass_time(1)
+    bench.store.disk = Usage(6 * SIZE, 20 * SIZE)  # 90 % are taken with the four
+    await bench.janitor.look()
+    assert [0, 1, 2, 3] == bench.there()
+    bench.store.disk = Usage(5 * SIZE, 20 * SIZE)  # 95 %, of which 80 % may stay
+    await bench.janitor.look()
+    assert [3] == bench.there()
+
+
+async def test_room_is_made_only_if_it_helps(bench: Bench) -> None:
+    for number in range(3):
+        bench.put(number)
+        bench.pass_time(1)
+    bench.wanted.add(NAMES[0])
+    await bench.janitor.look()
+    bench.store.disk = Usage(4 * SIZE, 1000 * SIZE)  # one is free
+    assert not await bench.janitor.make_room(4 * SIZE)
+    assert [0, 1, 2] == bench.there()
+    assert await bench.janitor.make_room(2 * SIZE)
+    assert [0, 2] == bench.there()
+    assert await bench.janitor.make_room(0)  # something else than bytes is short
+    assert [0] == bench.there()
+    assert not await bench.janitor.make_room(0)
+    assert {Cause.ROOM: 2} == bench.janitor.evictions
+
+
+async def test_without_a_word_of_an_operator_room_is_made_after_a_while(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, stated=False)
+    bench.put(0)
+    await bench.janitor.look()
+    assert not await bench.janitor.make_room(0)
+    bench.pass_time(600)
+    await bench.janitor.look()
+    assert [0] == bench.there()
+    assert await bench.janitor.make_room(0)
+
+
+async def test_what_cannot_be_removed_is_tried_again_and_stops_nothing(bench: Bench) -> None:
+    bench.put(0)
+    bench.put(1)
+    bench.broken.add(NAMES[0])
+    await bench.janitor.look()
+    bench.pass_time(200)
+    await bench.janitor.look()
+    assert [0] == bench.there()
+    bench.broken.clear()
+    await bench.janitor.look()
+    assert [] == bench.there()
