@@ -28,6 +28,8 @@ class SupernodeView:
         self.silent = ""
         """Why it cannot be asked, once that has lasted; empty: it can."""
         self.reports: dict[str, TaskReport] = {}
+        self.former: dict[str, TaskReport] = {}
+        """What it had before it started anew, until a statement is in force there again."""
         self.peers: dict[str, PeerReport] = {}
         self.connected: frozenset[str] = frozenset()
         self._remembered: dict[str, tuple[str, frozenset[str]]] = {}
@@ -52,8 +54,11 @@ class SupernodeView:
         if anew:
             for uid, report in self.reports.items():
                 self._remembered[uid] = (report.attempt, self.holders(uid))
+            self.former |= self.reports
             self.reports.clear()
             self.peers.clear()
+        if changes.revision:
+            self.former.clear()
         self.boot, self.revision, self.heard = changes.boot, changes.revision, True
         if anew or changes.peers:
             self.peers.update({peer.name: peer for peer in changes.peers})
@@ -63,11 +68,17 @@ class SupernodeView:
         touched.update(changes.gone)
         for uid in changes.gone:
             self.forget(uid)
-        if self.connected != former:
-            self._remembered = {
-                uid: (attempt, held - self.connected) for uid, (attempt, held) in self._remembered.items()
-            }
+        for uid in self._remembered.keys() & (touched if self.connected == former else self.reports.keys()):
+            self._meet_again(uid)
         return touched, self.connected != former
+
+    def word(self, uid: str, task_id: str) -> Word | None:
+        """What it says of the Task ``uid`` as long as that names ``task_id``."""
+        anew = uid not in self.reports
+        report = self.former.get(uid) if anew else self.reports[uid]
+        if report is None or report.task_id != task_id:
+            return None
+        return Word(report, self.connected, bool(self.silent), anew)
 
     def inherit(self, uid: str, holders: frozenset[str]) -> None:
         """Another supernode, that no longer has the Task ``uid``, knew of these nodes."""
@@ -77,7 +88,14 @@ class SupernodeView:
     def forget(self, uid: str) -> None:
         """The Task is gone."""
         self.reports.pop(uid, None)
+        self.former.pop(uid, None)
         self._remembered.pop(uid, None)
+
+    def _meet_again(self, uid: str) -> None:
+        """Of nodes that are back it says itself who has the file, once it says anything of the Task."""
+        if uid in self.reports:
+            attempt, held = self._remembered[uid]
+            self._remembered[uid] = (attempt, held - self.connected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +215,7 @@ class Supernodes:
     def standing(self, uid: str, task_id: str, attempt: str) -> Standing:
         """How the Task ``uid`` stands, which names ``task_id`` and wants ``attempt``."""
         owner = membership.owner(task_id, [member.name for member in self.members if not member.leaving])
-        words = {
-            name: Word(report, view.connected, bool(view.silent))
-            for name, view in self.views.items()
-            if (report := view.reports.get(uid)) is not None and report.task_id == task_id
-        }
+        words = {name: word for name, view in self.views.items() if (word := view.word(uid, task_id)) is not None}
         placement = place(None if self.absent else owner, words, attempt)
         asked = self.views.get(placement.counted or owner or "")
         return Standing(

@@ -21,6 +21,8 @@ class Word:
     """Nodes whose peers speak with it."""
     silent: bool = False
     """It has not answered for long: what it said last may be old."""
+    anew: bool = False
+    """It said so before it started anew, and nothing since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +45,14 @@ def place(owner: str | None, words: Mapping[str, Word], attempt: str) -> Placeme
     if owner is None:
         return Placement(frozenset(words), _foremost(words, attempt), moving=True)
     own = words.get(owner)
-    behind = {name: word for name, word in words.items() if name != owner and not _caught_up(own, word)}
-    if not behind:
-        return Placement(frozenset({owner}), owner if own is not None else "")
-    return Placement(
-        frozenset({owner, *behind}),
-        _foremost(behind if own is None else {**behind, owner: own}, attempt),
-        moving=True,
-    )
+    ahead = [name for name, word in words.items() if name != owner and not _caught_up(own, word)]
+    counting = {name: words[name] for name in (*ahead, owner) if name in words}
+    return Placement(frozenset({owner, *ahead}), _foremost(counting, attempt), moving=bool(ahead))
 
 
 def _caught_up(own: Word | None, other: Word) -> bool:
     """Whether the owner has all that ``other`` has: the copy, and the word of each node that can give it."""
-    if own is None or own.report.attempt != other.report.attempt:
+    if own is None or own.anew or own.report.attempt != other.report.attempt:
         return False
     if not set(other.report.ready_peers) & own.connected <= set(own.report.ready_peers):
         return False
@@ -82,4 +79,4 @@ def _foremost(words: Mapping[str, Word], attempt: str) -> str:
         right = report.attempt == attempt
         return right, not word.silent, whole, len(report.ready_peers), report.pieces_cached, name
 
-    return max(words, key=progress, default="")
+    return max((name for name, word in words.items() if not word.anew), key=progress, default="")
