@@ -239,9 +239,9 @@ class App:
         self._metrics = metrics
         scheduler = TimedScheduler(
             progress,
-            policy=Policy(),
+            policy=Policy(bandwidth=self.settings.uplink),
             chance=chance,
-            can_serve=peers.can_serve,
+            lookup=peers.get,
             observe=metrics.scheduling.observe,
             stopwatch=time.perf_counter,
         )

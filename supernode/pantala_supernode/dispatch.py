@@ -71,41 +71,66 @@ class Dispatcher:
             work += self._work_of(session, task_id, room - len(work))
         return tuple(work)
 
-    def serve_waiting(self, task_id: str) -> None:
-        """Give those who wait what has become possible, those with the fewest pieces first."""
-        scheduler = self._managers.scheduler
+    def serve_waiting(self, task_id: str, provider: str | None = None) -> None:
+        """Give those who wait what has become possible, those with the fewest pieces first.
+
+        ``provider``: because that one has got room, or a piece; only those are looked at who can take it.
+        """
         if task_id not in self._managers.progress.tasks:
             return
-        while names := self.waiting.waiting(task_id):
-            for name in scheduler.next_in_line(task_id, names):
-                work = self._work_of(self.sessions[name], task_id, scheduler.room(name))
-                if work:
-                    self.waiting.release(name, tuple(work))
-                    break
-            else:
-                return
+        while self._serve_one(task_id, provider):
+            pass
 
-    def serve_all_waiting(self) -> None:
+    def serve_all_waiting(self, provider: str | None = None) -> None:
         """Serve those who wait for any task."""
         for task_id in self.waiting.tasks():
-            self.serve_waiting(task_id)
+            self.serve_waiting(task_id, provider)
 
-    def given(self, session: Session, task: Task) -> tuple[Work, ...]:
-        """What a client was given of a task and has not reported."""
-        given = self._managers.progress.tasks[task.id].clients[session.peer].given
-        return tuple(self._piece(task, piece, provider) for piece, provider in given.items())
+    def given(self, session: Session, task: Task) -> tuple[tuple[int, str], ...]:
+        """What a client was given of a task and has not reported: pieces and their providers."""
+        return tuple(self._managers.progress.tasks[task.id].clients[session.peer].given.items())
+
+    def piece(self, task: Task, piece: int, provider: str) -> Work:
+        """How a piece is had from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
+        copy = task.copy
+        server = self._managers.peers.get(provider) if provider != SUPERNODE else None
+        host, port, key = (
+            (server.address, server.port, server.key)
+            if server is not None
+            else (self._endpoint.host, self._endpoint.port, self._endpoint.key)
+        )
+        session = self.sessions.get(provider)
+        path = session.path or "" if session is not None else ""
+        return Work(
+            task_id=task.id,
+            generation=copy.generation,
+            piece=piece,
+            offset=piece * copy.piece_size,
+            size=task.size(piece),
+            sha256=self._sha256(task.id, piece).hex(),
+            host=host,
+            port=port,
+            ticket=self._tickets.ticket(key, task.id, copy.generation),
+            provider=provider,
+            path=path,
+            wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
+        )
 
     def succeeded(self, session: Session, task: Task, pieces: int, *, serves: bool = True) -> None:
         """A client verified pieces (bit mask) of the task's content; ``serves``: others may take them from it."""
-        session.moved_at = self._clock()
+        session.moved_at = now = self._clock()
         providers = self._managers.progress.succeed(
             task.id, session.peer, pieces & task.possible, task.size, serves=serves
         )
+        if providers is None:
+            return
+        self._managers.scheduler.served(session.peer, providers, now=now)
         self._roster.note_completion(session, task)
         self._reports.touch_task(task.id)
-        self.serve_waiting(task.id)
+        for provider in {session.peer, SUPERNODE, *providers}:
+            self.serve_waiting(task.id, provider)
         if SUPERNODE in providers:  # it serves all tasks: its room may be another's
-            self.serve_all_waiting()
+            self.serve_all_waiting(SUPERNODE)
 
     def failed(self, session: Session, failure: PieceFailure) -> None:
         """A client could not have a piece."""
@@ -114,13 +139,13 @@ class Dispatcher:
             return
         session.moved_at = now
         own, corrupt = failure.kind == "local", failure.kind == "corrupt"
-        provider = self._managers.progress.fail(task_id, session.peer, failure.piece, blame=not own, corrupt=corrupt)
+        provider = self._managers.progress.fail(task_id, session.peer, failure.piece, blame=not own)
         if provider is None:
             return
         if own:
             session.paused[task_id] = now + _LOCAL_PAUSE
         elif provider != SUPERNODE:
-            self._managers.scheduler.failed(session.peer, provider, now=now)
+            self._managers.scheduler.failed(session.peer, provider, corrupt=corrupt, now=now)
             if failure.kind == "missing":
                 self._lost(provider, task_id, failure.piece)
         elif corrupt or failure.kind == "missing":
@@ -156,46 +181,34 @@ class Dispatcher:
         self._tickets.expire()
         self.serve_all_waiting()
 
-    def _work_of(self, session: Session, task_id: str, room: int) -> list[Work]:
+    def _serve_one(self, task_id: str, provider: str | None) -> bool:
+        """Give one who waits for pieces of a task some, if anybody of a sample can have any."""
+        scheduler, now = self._managers.scheduler, self._clock()
+        waiting = self.waiting.waiting(task_id)
+        for name in scheduler.next_in_line(task_id, waiting, now=now, provider=provider) if waiting else ():
+            if not self.waiting.listens(name):
+                continue
+            work = self._work_of(self.sessions[name], task_id, scheduler.room(name), provider)
+            if work:
+                self.waiting.release(name, tuple(work))
+                return True
+        return False
+
+    def _work_of(self, session: Session, task_id: str, room: int, provider: str | None = None) -> list[Work]:
         task = self._managers.tasks.get(task_id)
         now = self._clock()
         if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:
             return []
-        decided = self._managers.scheduler.schedule(task_id, session.peer, room=room, now=now)
+        decided = self._managers.scheduler.schedule(task_id, session.peer, room=room, now=now, provider=provider)
         if decided:
             session.moved_at = now
         work = []
         for info in decided:
             try:
-                work.append(self._piece(task, info.piece, info.provider))
+                work.append(self.piece(task, info.piece, info.provider))
             except PieceMissingError:  # it went bad a moment ago, and the CDN is about to say so
                 self._managers.progress.fail(task_id, session.peer, info.piece, blame=False)
         return work
-
-    def _piece(self, task: Task, piece: int, provider: str) -> Work:
-        copy = task.copy
-        server = self._managers.peers.get(provider) if provider != SUPERNODE else None
-        host, port, key = (
-            (server.address, server.port, server.key)
-            if server is not None
-            else (self._endpoint.host, self._endpoint.port, self._endpoint.key)
-        )
-        session = self.sessions.get(provider)
-        path = session.path or "" if session is not None else ""
-        return Work(
-            task_id=task.id,
-            generation=copy.generation,
-            piece=piece,
-            offset=piece * copy.piece_size,
-            size=task.size(piece),
-            sha256=self._sha256(task.id, piece).hex(),
-            host=host,
-            port=port,
-            ticket=self._tickets.ticket(key, task.id, copy.generation),
-            provider=provider,
-            path=path,
-            wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
-        )
 
     def _lost(self, provider: str, task_id: str, piece: int) -> None:
         """A provider does not have what it is said to have: ask it for all it has."""

@@ -140,6 +140,8 @@ class Exchange:
             leaving=request.leaving,
             cache_bytes=request.cache_bytes,
             uploads=request.uploads,
+            downloads=request.downloads,
+            upload_slots=request.upload_slots,
         ):
             self._reports.touch_peer(request.peer)
         return session

@@ -19,8 +19,10 @@ from pantala_supernode.cdn.eviction import Cause
 from pantala_supernode.cdn.kept import Use
 from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.managers import Managers
+from pantala_supernode.peer import Peer
+from pantala_supernode.pool import Chance
 from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import Chance, PieceInfo, Policy, SchedulerManager
+from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager
 from pantala_supernode.task import TaskManager
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -56,18 +58,20 @@ class TimedScheduler(SchedulerManager):
         *,
         policy: Policy,
         chance: Chance,
-        can_serve: Callable[[str], bool],
+        lookup: Callable[[str], Peer | None],
         observe: Callable[[float], None],
         stopwatch: Callable[[], float],
     ) -> None:
-        super().__init__(progress, policy=policy, chance=chance, can_serve=can_serve)
+        super().__init__(progress, policy=policy, chance=chance, lookup=lookup)
         self._observe = observe
         self._stopwatch = stopwatch
 
-    def schedule(self, task_id: str, client: str, *, room: int, now: float) -> list[PieceInfo]:
+    def schedule(
+        self, task_id: str, client: str, *, room: int, now: float, provider: str | None = None
+    ) -> list[PieceInfo]:
         """Decide, and tell how long that took."""
         begun = self._stopwatch()
-        decided = super().schedule(task_id, client, room=room, now=now)
+        decided = super().schedule(task_id, client, room=room, now=now, provider=provider)
         self._observe(self._stopwatch() - begun)
         return decided
 
@@ -87,6 +91,7 @@ class Metrics:
             registry=self._registry,
         )
         self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self._registry)
+        self._answers_by_status: dict[int, Counter] = {}
         self._origin_bytes = Counter(
             "pantala_origin_bytes", "Bytes of body read from origins.", registry=self._registry
         )
@@ -100,7 +105,10 @@ class Metrics:
 
     def answered(self, status: int) -> None:
         """The API answered."""
-        self._answers.labels(str(status)).inc()
+        counter = self._answers_by_status.get(status)
+        if counter is None:
+            counter = self._answers_by_status[status] = self._answers.labels(str(status))
+        counter.inc()
 
     def copy_changed(self, task_id: str) -> None:
         """There is news of a task's copy."""

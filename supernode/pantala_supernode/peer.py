@@ -31,6 +31,10 @@ class Peer:
     uploads: int = 0
     host: str = ""
     """The host's name, of a peer that gave it."""
+    downloads: int | None = None
+    """Pieces that it fetches at once; ``None``: it did not say."""
+    upload_slots: int | None = None
+    """Pieces that it sends at once; ``None``: it did not say."""
 
     @property
     def can_serve(self) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from pantala_protocol import ranges
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.swarm import SUPERNODE, ClientProgress, TaskProgress
 
@@ -19,10 +18,6 @@ class PeerService:
     """Pieces that others were told to take from it and have not reported yet."""
     succeeded: int = 0
     failed: int = 0
-    streak: int = 0
-    """Failures since the last success."""
-    accusers: set[str] = field(default_factory=set)
-    """Who said, since the last success, that its bytes were wrong."""
 
 
 class ProgressManager:
@@ -36,22 +31,23 @@ class ProgressManager:
         """What clients of all tasks, also of former ones, took from the supernode."""
         self.peer_bytes = 0
         """What they took from each other."""
+        self.peer_bookings = 0
+        """Pieces that clients were told to take from each other and have not reported yet."""
         self._tasks_of: defaultdict[str, set[str]] = defaultdict(set)
+        self._outstanding: defaultdict[str, int] = defaultdict(int)
 
     def init_task(self, task_id: str) -> TaskProgress:
         """Begin a task's swarm, if it has none."""
         return self.tasks.setdefault(task_id, TaskProgress())
 
-    def init_progress(self, task_id: str, client: str, have: int = 0) -> ClientProgress:
+    def init_progress(self, task_id: str, client: str, have: int = 0, *, zone: str = "") -> ClientProgress:
         """Begin a client's progress anew with what it says to have; what it was given before is free again."""
         if not client:
             raise EmptyValueError("a client without a name cannot take part")
         self.forget_client(task_id, client)
-        task = self.tasks[task_id]
-        progress = ClientProgress(have=have)
-        task.add(client, progress)
+        progress = ClientProgress(have=have, zone=zone)
+        self.tasks[task_id].add(client, progress)
         self._tasks_of[client].add(task_id)
-        task.count(have, 1)
         return progress
 
     def restart_task(self, task_id: str) -> None:
@@ -65,56 +61,49 @@ class ProgressManager:
         """A client was told to take a piece from a provider."""
         task, progress = self._part(task_id, client)
         task.give(progress, piece, provider)
-        self.service[provider].booked += 1
+        self._book(client, provider, 1)
 
     def succeed(
         self, task_id: str, client: str, pieces: int, size_of: Callable[[int], int], *, serves: bool = True
-    ) -> list[str]:
-        """A client verified pieces. Idempotent. Returns the providers that are free of one each.
+    ) -> list[str] | None:
+        """A client verified pieces. Idempotent. Returns the providers that are free of one each; ``None``: no news.
 
         ``size_of`` tells the bytes of a piece, for the account of who served. ``serves``: others may take them from it;
         once said, that stays.
         """
         task, progress = self._part(task_id, client)
-        news = pieces & ~progress.have
-        providers = []
-        for piece in ranges.members(news & progress.given_mask):
-            provider = self._take_back(task, progress, piece)
-            providers.append(provider)
+        known = progress.have & ~progress.withheld if serves else progress.have
+        if not pieces & ~known:
+            return None
+        given = task.verify(client, progress, pieces, serves=serves)
+        for piece, provider in given.items():
+            self._book(client, provider, -1)
             self._account(task, provider, size_of(piece))
-            service = self.service[provider]
-            service.succeeded += 1
-            service.streak = 0
-            service.accusers.discard(client)
-        progress.have |= news
-        progress.withheld = progress.withheld & ~pieces if serves else progress.withheld | news
-        task.count(news, 1)
-        return providers
+            self.service[provider].succeeded += 1
+        return list(given.values())
 
-    def fail(self, task_id: str, client: str, piece: int, *, blame: bool, corrupt: bool = False) -> str | None:
+    def fail(self, task_id: str, client: str, piece: int, *, blame: bool) -> str | None:
         """A client could not have a piece that it was given. Idempotent.
 
         Returns the provider, or ``None`` if the piece was not given to it (any more). ``blame``: it counts against the
-        provider, ``corrupt``: the bytes were wrong.
+        provider.
         """
         task, progress = self._part(task_id, client)
         if piece not in progress.given:
             return None
-        provider = self._take_back(task, progress, piece)
+        provider = self._take_back(task, client, progress, piece)
         if blame:
-            service = self.service[provider]
-            service.failed += 1
-            service.streak += 1
-            if corrupt:
-                service.accusers.add(client)
+            self.service[provider].failed += 1
         return provider
 
     def lose(self, task_id: str, client: str, pieces: int) -> None:
         """A client turned out not to have pieces that it had reported."""
         task, progress = self._part(task_id, client)
-        lost = pieces & progress.have
-        progress.have &= ~lost
-        task.count(lost, -1)
+        task.lose(client, progress, pieces)
+
+    def outstanding(self, client: str) -> int:
+        """How many pieces a client was given and did not report, over all tasks."""
+        return self._outstanding.get(client, 0)
 
     def release(self, client: str) -> list[str]:
         """All that a client was given is free again (it died or restarted). Returns the tasks concerned."""
@@ -125,7 +114,7 @@ class ProgressManager:
             if progress.given:
                 concerned.append(task_id)
             for piece in list(progress.given):
-                self._take_back(task, progress, piece)
+                self._take_back(task, client, progress, piece)
         return concerned
 
     def forget_client(self, task_id: str, client: str) -> None:
@@ -135,8 +124,7 @@ class ProgressManager:
         if progress is None:
             return
         for piece in list(progress.given):
-            self._take_back(task, progress, piece)
-        task.count(progress.have, -1)
+            self._take_back(task, client, progress, piece)
         task.remove(client)
         self._tasks_of[client].discard(task_id)
 
@@ -192,9 +180,20 @@ class ProgressManager:
             task.peer_bytes += size
             self.peer_bytes += size
 
-    def _take_back(self, task: TaskProgress, progress: ClientProgress, piece: int) -> str:
+    def _take_back(self, task: TaskProgress, client: str, progress: ClientProgress, piece: int) -> str:
         provider = task.take_back(progress, piece)
-        service = self.service.get(provider)
-        if service is not None and service.booked:
-            service.booked -= 1
+        self._book(client, provider, -1)
         return provider
+
+    def _book(self, client: str, provider: str, step: int) -> None:
+        self._outstanding[client] += step
+        if not self._outstanding[client]:
+            del self._outstanding[client]
+        if provider != SUPERNODE:
+            self.peer_bookings += step
+        if step > 0:
+            self.service[provider].booked += 1
+            return
+        service = self.service.get(provider)
+        if service is not None and service.booked:  # else the provider was forgotten meanwhile
+            service.booked -= 1

@@ -17,6 +17,7 @@ class Roster:
         self._members = members
         self._tasks = managers.tasks
         self._dfget_tasks = managers.dfget_tasks
+        self._peers = managers.peers
         self._progress = managers.progress
 
     def assign(self, session: Session) -> bool:
@@ -26,9 +27,7 @@ class Roster:
         """
         if not self._tasks.revision:
             return False
-        tasks = sorted(
-            (task for task in self._tasks if task.wanted_by(session.peer)), key=lambda task: (-task.priority, task.id)
-        )
+        tasks = sorted(self._tasks.wanted_by(session.peer), key=lambda task: (-task.priority, task.id))
         wanted = {task.id for task in tasks}
         for task_id in self._progress.tasks_of(session.peer) - wanted:
             self._progress.forget_client(task_id, session.peer)
@@ -80,5 +79,6 @@ class Roster:
             swarm.cached, swarm.arriving = task.copy.cached, not task.complete
             generation, pieces = session.holdings.get(task.id, ("", 0))
             have = pieces & task.possible if generation == task.copy.generation else 0
-            self._progress.init_progress(task.id, session.peer, have)
+            peer = self._peers.get(session.peer)
+            self._progress.init_progress(task.id, session.peer, have, zone=peer.zone if peer is not None else "")
         self.note_completion(session, task)

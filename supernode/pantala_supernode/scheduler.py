@@ -3,33 +3,21 @@
 The policy was found by simulation and measured: small windows, seeds spread, the least loaded of a sample and then
 *its* rarest piece. In order of weight: a client has few pieces given and not reported; a provider has few booked;
 while a cached piece is with nobody, the supernode gives only such pieces; who had more than its share of them waits.
+Where clients are in two zones or more, a piece enters each zone once and spreads inside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import reduce
-from operator import or_
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
+from pantala_supernode.peer import Peer
+from pantala_supernode.pool import Chance, Pool
 from pantala_supernode.progress import ProgressManager
+from pantala_supernode.reputation import Reputation, Tolerance
 from pantala_supernode.swarm import SUPERNODE, ClientProgress, TaskProgress
-
-T = TypeVar("T")
-
-
-class Chance(Protocol):
-    """What is used of :class:`random.Random`."""
-
-    def randrange(self, stop: int, /) -> int:
-        """A number of ``range(stop)``."""
-
-    def sample(self, population: list[T], k: int) -> list[T]:
-        """``k`` different members."""
-
-    def choices(self, population: list[T], *, k: int) -> list[T]:
-        """``k`` members; the same may come more than once."""
+from pantala_supernode.uplink import Uplink
+from pantala_supernode.zone import Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +25,30 @@ class Policy:
     """The scheduler's limits."""
 
     window: int = 4
-    """Pieces given to one client and not reported. More pins pieces in queues: 16 costs 70 % of the time."""
+    """Pieces given to one client that does not say how many it downloads at once, and not reported. More pins pieces
+    in queues: 16 costs 70 % of the time."""
+    most_window: int = 16
+    """Of one that says."""
     peer_uploads: int = 4
-    """Pieces booked at one peer. Below ``window`` single peers starve."""
+    """Pieces booked at a peer that does not say how many it sends at once. Below ``window`` single peers starve."""
+    most_peer_uploads: int = 32
+    """Of one that says."""
     supernode_uploads: int = 8
     """Pieces booked at the supernode: a receiver gives each sender a part of its link only, so it must serve many."""
+    most_supernode_uploads: int = 32
+    """With a link of known bandwidth that so many fill."""
+    bandwidth: float | None = None
+    """Of the supernode's link, in bytes a second; ``None``: not known."""
     sample: int = 16
     """Providers and held clients looked at for one decision."""
+    draws: int = 4
+    """Samples looked at, if none of a large swarm's has room."""
     blacklist_seconds: float = 30.0
     """How long a client is not sent again to a provider that failed it."""
-    streak_limit: int = 5
-    """Failures in a row after which a peer is offered to nobody for a while."""
-    accuser_limit: int = 2
-    """Clients that must say that a peer's bytes are wrong before it is offered to nobody: one may lie."""
-    quarantine_seconds: float = 60.0
+    zone_patience: float = 5.0
+    """Seconds that a zone at least waits for a piece given to one of its clients before it is brought in again."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    """With peers that fail others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +59,55 @@ class PieceInfo:
     provider: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Who wants a piece, and what it may have."""
+
+    name: str
+    progress: ClientProgress
+    missing: int
+    """Cached pieces that it neither has nor was given."""
+    zone: Zone | None
+    """Its zone, if there are borders to be heeded."""
+    now: float
+
+    @property
+    def imports(self) -> int:
+        """What it may take from outside of its zone."""
+        return self.missing if self.zone is None else self.missing & ~self.zone.present
+
+
 class SchedulerManager:
     """Decides over the swarms of a :class:`ProgressManager`, and books what it decides.
 
-    ``can_serve`` tells whether a peer is connected and takes requests.
+    ``lookup`` finds a peer by name.
     """
 
     def __init__(
-        self, progress: ProgressManager, *, policy: Policy, chance: Chance, can_serve: Callable[[str], bool]
+        self, progress: ProgressManager, *, policy: Policy, chance: Chance, lookup: Callable[[str], Peer | None]
     ) -> None:
         self.policy = policy
+        self.uplink = Uplink(policy.bandwidth, least=policy.supernode_uploads, most=policy.most_supernode_uploads)
         self._progress = progress
         self._chance = chance
-        self._can_serve = can_serve
+        self._lookup = lookup
+        self._reputation = Reputation(policy.tolerance)
         self._blacklist: dict[tuple[str, str], float] = {}
-        self._quarantine: dict[str, float] = {}
+        self._zones_aged_at = 0.0
 
-    def schedule(self, task_id: str, client: str, *, room: int, now: float) -> list[PieceInfo]:
-        """Give ``client`` up to ``room`` pieces of a task, and book them. Empty: nothing to be had now."""
+    def schedule(
+        self, task_id: str, client: str, *, room: int, now: float, provider: str | None = None
+    ) -> list[PieceInfo]:
+        """Give ``client`` up to ``room`` pieces of a task, and book them. Empty: nothing to be had now.
+
+        The first one is from ``provider``, if that is given and can serve.
+        """
         task = self._progress.tasks[task_id]
-        progress = task.clients[client]
         decided: list[PieceInfo] = []
         while len(decided) < room:
-            info = self._choose(task, client, progress, now)
+            asker = self._asker(task, client, now)
+            info = self._from(task, provider, asker) if provider is not None and not decided else None
+            info = info or self._choose(task, asker)
             if info is None:
                 break
             self._progress.give(task_id, client, info.piece, info.provider)
@@ -92,95 +116,159 @@ class SchedulerManager:
 
     def room(self, client: str) -> int:
         """How many pieces more a client may be given, over all its tasks."""
-        given = sum(
-            len(self._progress.tasks[task_id].clients[client].given) for task_id in self._progress.tasks_of(client)
-        )
-        return max(0, self.policy.window - given)
+        peer = self._lookup(client)
+        window = self.policy.window
+        if peer is not None and peer.downloads is not None:
+            window = max(1, min(peer.downloads, self.policy.most_window))
+        return max(0, window - self._progress.outstanding(client))
 
-    def next_in_line(self, task_id: str, waiting: list[str]) -> list[str]:
-        """Of the clients that wait for a piece of a task, a sample: those with the fewest pieces first."""
-        clients = self._progress.tasks[task_id].clients
-        known = [name for name in waiting if name in clients]
-        some = known if len(known) <= self.policy.sample else self._chance.sample(known, self.policy.sample)
-        return sorted(some, key=lambda name: clients[name].have.bit_count())
+    def next_in_line(self, task_id: str, waiting: Pool, *, now: float, provider: str | None = None) -> list[str]:
+        """Of the clients that wait for a piece of a task, a sample: those with the fewest pieces first.
 
-    def failed(self, client: str, provider: str, *, now: float) -> None:
+        Only those that can take something from ``provider``, if that is given.
+        """
+        task = self._progress.tasks[task_id]
+        if provider is not None and not self._has_room(provider, now):
+            return []
+        names = [name for name in waiting.draw(self._chance, self.policy.sample) if name in task.clients]
+        if provider is not None:
+            names = [name for name in names if self._offer(task, provider, self._asker(task, name, now))]
+        return sorted(names, key=lambda name: task.clients[name].have.bit_count())
+
+    def served(self, client: str, providers: Iterable[str], *, now: float) -> None:
+        """A client took a right piece from each of ``providers``."""
+        for provider in providers:
+            if provider != SUPERNODE:
+                self._reputation.served(provider, client, now=now)
+
+    def failed(self, client: str, provider: str, *, corrupt: bool = False, now: float) -> None:
         """A provider failed a client: keep them apart for a while, and the provider from all if it fails many."""
-        if provider == SUPERNODE:
-            return
-        self._blacklist[client, provider] = now + self.policy.blacklist_seconds
-        service = self._progress.service[provider]
-        if service.streak >= self.policy.streak_limit or len(service.accusers) >= self.policy.accuser_limit:
-            self._quarantine[provider] = now + self.policy.quarantine_seconds
-            service.streak = 0
-            service.accusers.clear()
+        if provider != SUPERNODE:
+            self._blacklist[client, provider] = now + self.policy.blacklist_seconds
+            self._reputation.failed(provider, client, corrupt=corrupt, now=now)
 
     def forget(self, peer: str) -> None:
         """A peer is gone: nothing is held against it any more."""
-        self._quarantine.pop(peer, None)
+        self._reputation.forget(peer)
         self._blacklist = {pair: until for pair, until in self._blacklist.items() if peer not in pair}
 
     def expire(self, now: float) -> None:
-        """Drop what no longer holds."""
+        """Take note that time goes by: drop what no longer holds, look how fast pieces move."""
         self._blacklist = {pair: until for pair, until in self._blacklist.items() if until > now}
-        self._quarantine = {peer: until for peer, until in self._quarantine.items() if until > now}
+        self._reputation.expire(now)
+        self.uplink.observe(self._progress.peer_bytes, self._progress.peer_bookings, now=now)
+        if now - self._zones_aged_at >= self.policy.zone_patience:
+            self._zones_aged_at = now
+            for task in self._progress.tasks.values():
+                for zone in task.zones.values():
+                    zone.age()
 
-    def _choose(self, task: TaskProgress, client: str, progress: ClientProgress, now: float) -> PieceInfo | None:
+    def _asker(self, task: TaskProgress, name: str, now: float) -> _Asker:
+        progress = task.clients[name]
         missing = task.cached & ~(progress.have | progress.given_mask)
-        seed = self._seed(task, progress, missing)
-        if seed is not None:
-            return seed
-        sample = self._sample(task)
-        provider = self._provider(task, sample, client, missing, now)
-        if provider is not None:
-            pieces = task.clients[provider].served & missing
-            return PieceInfo(self._any(task.rarest_of(pieces)), provider)
-        return self._assistance(task, sample, missing)
+        return _Asker(name, progress, missing, task.zone_of(progress), now)
 
-    def _seed(self, task: TaskProgress, progress: ClientProgress, missing: int) -> PieceInfo | None:
-        seeds = task.seeds & missing
-        if not seeds or not self._supernode_has_room() or task.had_its_share(progress):
+    def _choose(self, task: TaskProgress, asker: _Asker) -> PieceInfo | None:
+        if not asker.missing:
             return None
-        return PieceInfo(self._any(seeds), SUPERNODE)
+        seeds = self._seeds(task, asker)
+        if seeds and self._has_room(SUPERNODE, asker.now):
+            return PieceInfo(self._any(seeds), SUPERNODE)
+        if asker.zone is None:
+            return self._from_peers(task, task.holders, asker) or self._from(task, SUPERNODE, asker)
+        return (
+            self._from_peers(task, asker.zone.holders, asker)
+            or self._from_peers(task, task.holders, asker)
+            or self._from(task, SUPERNODE, asker)
+            or self._from_anybody(task, asker.zone, asker)
+        )
 
-    def _assistance(self, task: TaskProgress, sample: list[str], missing: int) -> PieceInfo | None:
-        """A piece that the supernode gives once more, since no peer can.
+    def _from_peers(self, task: TaskProgress, holders: Pool, asker: _Asker) -> PieceInfo | None:
+        """A piece from the least loaded of a sample of those who can give one."""
+        for _ in range(self.policy.draws if len(holders) > self.policy.sample else 1):
+            provider = self._least_loaded(task, holders.draw(self._chance, self.policy.sample), asker)
+            if provider is not None:
+                return self._from(task, provider, asker)
+        return None
+
+    def _least_loaded(self, task: TaskProgress, drawn: list[str], asker: _Asker) -> str | None:
+        best, least = None, 0
+        for name in drawn:
+            service = self._progress.service.get(name)
+            booked = service.booked if service is not None else 0
+            if best is not None and booked >= least:
+                continue
+            if self._offer(task, name, asker) and self._has_room(name, asker.now):
+                best, least = name, booked
+                if not booked:
+                    break
+        return best
+
+    def _from(self, task: TaskProgress, provider: str, asker: _Asker) -> PieceInfo | None:
+        """The rarest piece that a provider can give, if it can give one."""
+        pieces = self._offer(task, provider, asker) if self._has_room(provider, asker.now) else 0
+        return PieceInfo(self._any(task.rarest_of(pieces)), provider) if pieces else None
+
+    def _from_anybody(self, task: TaskProgress, zone: Zone, asker: _Asker) -> PieceInfo | None:
+        """A piece that is in the zone but with nobody who can serve it: for one who has nothing else to do."""
+        if asker.progress.given:
+            return None
+        stuck = asker.missing & ~zone.expected
+        for name in zone.holders.draw(self._chance, self.policy.sample):
+            if self._may_ask(asker, name) and self._slots(name, asker.now):
+                stuck &= ~task.clients[name].served
+        free = _Asker(asker.name, asker.progress, stuck, None, asker.now)
+        return self._from_peers(task, task.holders, free) or self._from(task, SUPERNODE, free)
+
+    def _offer(self, task: TaskProgress, provider: str, asker: _Asker) -> int:
+        """The pieces that a provider, if it has room, may give to one who asks."""
+        if provider == SUPERNODE:
+            return self._seeds(task, asker) or self._assistance(task, asker)
+        other = task.clients.get(provider)
+        if other is None:
+            return 0
+        pieces = other.served & (asker.missing if asker.progress.zone == other.zone else asker.imports)
+        return pieces if pieces and self._may_ask(asker, provider) else 0
+
+    def _seeds(self, task: TaskProgress, asker: _Asker) -> int:
+        """Pieces that are with nobody yet, for one who had no more than its share of such."""
+        seeds = task.seeds & asker.missing
+        return 0 if not seeds or task.had_its_share(asker.progress) else seeds
+
+    def _assistance(self, task: TaskProgress, asker: _Asker) -> int:
+        """Pieces that the supernode gives once more, since no peer can.
 
         While the file arrives, one that is on its way to a peer is not given: that peer can serve it in a moment, and
         nobody is done before the last piece came. Else a slow origin would make the supernode send all copies.
         """
-        if task.arriving:
-            held = reduce(or_, (task.clients[name].have for name in sample), 0)
-            missing &= held
-        if not missing or task.seeds or not self._supernode_has_room():
-            return None
-        return PieceInfo(self._any(task.rarest_of(missing)), SUPERNODE)
+        if task.seeds:
+            return 0
+        pieces = asker.imports
+        if task.arriving and pieces:
+            held = 0
+            for name in task.holders.draw(self._chance, self.policy.sample):
+                held |= task.clients[name].have
+            pieces &= held
+        return pieces
 
-    def _sample(self, task: TaskProgress) -> list[str]:
-        if len(task.members) <= self.policy.sample:
-            return task.members
-        return self._chance.choices(task.members, k=self.policy.sample)  # one twice does no harm, and costs a fifth
+    def _may_ask(self, asker: _Asker, provider: str) -> bool:
+        return provider != asker.name and self._blacklist.get((asker.name, provider), 0.0) <= asker.now
 
-    def _provider(self, task: TaskProgress, sample: list[str], client: str, missing: int, now: float) -> str | None:
-        able = [name for name in sample if task.clients[name].served & missing and self._may_serve(client, name, now)]
-        if not able:
-            return None
-        loads = {name: self._progress.service[name].booked for name in able}
-        least = min(loads.values())
-        lightest = [name for name in able if loads[name] == least]
-        return lightest[self._chance.randrange(len(lightest))]
+    def _has_room(self, provider: str, now: float) -> bool:
+        service = self._progress.service.get(provider)
+        return (service.booked if service is not None else 0) < self._slots(provider, now)
 
-    def _may_serve(self, client: str, provider: str, now: float) -> bool:
-        return (
-            provider != client
-            and self._progress.service[provider].booked < self.policy.peer_uploads
-            and self._quarantine.get(provider, 0.0) <= now
-            and self._blacklist.get((client, provider), 0.0) <= now
-            and self._can_serve(provider)
-        )
-
-    def _supernode_has_room(self) -> bool:
-        return self._progress.service[SUPERNODE].booked < self.policy.supernode_uploads
+    def _slots(self, provider: str, now: float) -> int:
+        """How many pieces may be booked at a provider."""
+        if provider == SUPERNODE:
+            return self.uplink.slots
+        peer = self._lookup(provider)
+        if peer is None or not peer.can_serve:
+            return 0
+        slots = self.policy.peer_uploads
+        if peer.upload_slots is not None:
+            slots = min(peer.upload_slots, self.policy.most_peer_uploads)
+        return self._reputation.allows(provider, slots, now=now)
 
     def _any(self, pieces: int) -> int:
         """A random member of a set that is not empty."""

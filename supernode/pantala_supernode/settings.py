@@ -100,10 +100,18 @@ class Settings:
     not say how long it holds (Cache-Control, Expires). What a digest pins is never asked for."""
     origin_rate: float | None = None
     """Bytes a second read from all origins together; ``None``: as fast as they come."""
+    bandwidth: float | None = None
+    """Bytes a second that the supernode's link carries: decides how many pieces it gives at once; ``None``: not known,
+    it gives 8."""
     serve_rate: float | None = None
     """Bytes a second of pieces that are sent to all together; ``None``: as fast as they go."""
     piece_size_rule: str = "swarm"
     """How files are cut: ``swarm``, small pieces, as is best for many peers; ``dragonfly``, as its supernode did."""
+
+    @property
+    def uplink(self) -> float | None:
+        """Bytes a second of pieces that can leave this supernode; ``None``: not known."""
+        return min((rate for rate in (self.bandwidth, self.serve_rate) if rate is not None), default=None)
 
 
 class _Flag(NamedTuple):
@@ -132,6 +140,11 @@ _FLAGS = (
     _Flag("disk-low", "percent of the volume's disk down to which they are", "80"),
     _Flag("fresh-seconds", "seconds for which a copy used again is not asked for at its origin", "60"),
     _Flag("origin-rate", "bytes a second read from all origins together, like 50M or 1Gi (default: no limit)", ""),
+    _Flag(
+        "bandwidth",
+        "bytes a second of the supernode's link, like 125M, to fill it with pieces (default: 8 at once)",
+        "",
+    ),
     _Flag("serve-rate", "bytes a second of pieces sent to all together, like 50M or 1Gi (default: no limit)", ""),
     _Flag("piece-size-rule", "how files are cut: swarm, or dragonfly", "swarm"),
     _Flag("deny-source", "networks (CIDR, comma-separated) that no file is read from", ""),
@@ -195,6 +208,8 @@ def _settings(values: argparse.Namespace) -> Settings:
         disk_low=low,
         fresh_seconds=_seconds("--fresh-seconds", values.fresh_seconds, 60.0),
         origin_rate=_rate("--origin-rate", values.origin_rate),
+        bandwidth=_rate("--bandwidth", values.bandwidth),
+        piece_slots=64 if values.bandwidth else 16,
         serve_rate=_rate("--serve-rate", values.serve_rate),
         piece_size_rule=values.piece_size_rule,
         deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),

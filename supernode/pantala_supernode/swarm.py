@@ -10,6 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from pantala_protocol import ranges
+from pantala_supernode.pool import Pool
+from pantala_supernode.zone import Zone
 
 SUPERNODE = ""
 """The supernode's name as a provider."""
@@ -21,6 +23,8 @@ class ClientProgress:
 
     have: int = 0
     """Verified by the client."""
+    zone: str = ""
+    """Where it is; empty: nowhere in particular."""
     withheld: int = 0
     """Of those it has, the ones it cannot serve (yet)."""
     given: dict[int, str] = field(default_factory=dict)
@@ -56,9 +60,10 @@ class TaskProgress:
         self.peer_bytes = 0
         """What clients took from each other."""
         self.clients: dict[str, ClientProgress] = {}
-        self.members: list[str] = []
-        """The clients' names, in no order: to draw a sample without walking over all."""
-        self._place: dict[str, int] = {}
+        self.holders = Pool()
+        """The clients with something to serve."""
+        self.zones: dict[str, Zone] = {}
+        """Those that clients are in."""
         self._busy = 0
         self._busy_seeds = 0
         self._copies: defaultdict[int, int] = defaultdict(int)
@@ -69,6 +74,10 @@ class TaskProgress:
     def seeds(self) -> int:
         """Cached pieces that no client has or was given."""
         return self.cached & ~self._counted
+
+    def zone_of(self, progress: ClientProgress) -> Zone | None:
+        """The zone that pieces shall come into once for a client; ``None``: there are no borders to be heeded."""
+        return self.zones.get(progress.zone) if len(self.zones) > 1 else None
 
     def rarest_of(self, pieces: int) -> int:
         """Those of ``pieces`` with the fewest copies (held or given)."""
@@ -85,8 +94,94 @@ class TaskProgress:
         """How many clients hold the piece or were given it."""
         return self._copies[piece] if self._counted >> piece & 1 else 0
 
-    def count(self, pieces: int, step: int) -> None:
+    def add(self, client: str, progress: ClientProgress) -> None:
+        """A client takes part, with what it has."""
+        self.clients[client] = progress
+        if progress.zone:
+            self.zones.setdefault(progress.zone, Zone()).clients += 1
+        self._count(progress, progress.have, 1)
+        self._note_holder(client, progress)
+
+    def remove(self, client: str) -> None:
+        """A client to which nothing is given does not take part any more."""
+        progress = self.clients.pop(client)
+        self._count(progress, progress.have, -1)
+        progress.have = 0
+        self._note_holder(client, progress)
+        if progress.zone:
+            zone = self.zones[progress.zone]
+            zone.clients -= 1
+            if not zone.clients:
+                del self.zones[progress.zone]
+
+    def give(self, progress: ClientProgress, piece: int, provider: str) -> None:
+        """Book a piece for a client."""
+        if not progress.given:
+            self._busy += 1
+            self._busy_seeds += progress.seeds
+        if provider == SUPERNODE:
+            progress.seeds += 1
+            self._busy_seeds += 1
+        progress.given[piece] = provider
+        progress.given_mask |= 1 << piece
+        if progress.zone:
+            self.zones[progress.zone].give(piece)
+        self._count(progress, 1 << piece, 1)
+
+    def take_back(self, progress: ClientProgress, piece: int) -> str:
+        """The piece is not given any more. Returns who was to serve it."""
+        provider = self._end(progress, piece)
+        self._count(progress, 1 << piece, -1)
+        return provider
+
+    def verify(self, client: str, progress: ClientProgress, pieces: int, *, serves: bool) -> dict[int, str]:
+        """A client has ``pieces``, which others may take if it ``serves``; once said, that stays.
+
+        Returns those of them that were given to it, and who served each.
+        """
+        news = pieces & ~progress.have
+        given = {piece: self._end(progress, piece) for piece in ranges.members(news & progress.given_mask)}
+        progress.have |= news
+        progress.withheld = progress.withheld & ~pieces if serves else progress.withheld | news
+        for piece in given:  # they were counted when they were given
+            news &= ~(1 << piece)
+        self._count(progress, news, 1)
+        self._note_holder(client, progress)
+        return given
+
+    def lose(self, client: str, progress: ClientProgress, pieces: int) -> None:
+        """A client does not have ``pieces`` after all."""
+        lost = pieces & progress.have
+        progress.have &= ~lost
+        self._count(progress, lost, -1)
+        self._note_holder(client, progress)
+
+    def had_its_share(self, progress: ClientProgress) -> bool:
+        """Whether a client had more pieces from the supernode than the mean of those at work, and can wait for more."""
+        return bool(progress.given) and progress.seeds * self._busy > self._busy_seeds
+
+    def _end(self, progress: ClientProgress, piece: int) -> str:
+        provider = progress.given.pop(piece)
+        progress.given_mask &= ~(1 << piece)
+        if not progress.given:
+            self._busy -= 1
+            self._busy_seeds -= progress.seeds
+        return provider
+
+    def _note_holder(self, client: str, progress: ClientProgress) -> None:
+        pools = [self.holders]
+        if progress.zone:
+            pools.append(self.zones[progress.zone].holders)
+        for pool in pools:
+            if progress.served:
+                pool.add(client)
+            else:
+                pool.discard(client)
+
+    def _count(self, progress: ClientProgress, pieces: int, step: int) -> None:
         """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
+        if progress.zone:
+            self.zones[progress.zone].count(pieces, step)
         for piece in ranges.members(pieces):
             bit = 1 << piece
             before = self._copies[piece]
@@ -99,46 +194,6 @@ class TaskProgress:
             else:
                 del self._copies[piece]
                 self._counted &= ~bit
-
-    def add(self, client: str, progress: ClientProgress) -> None:
-        """A client takes part."""
-        self.clients[client] = progress
-        self._place[client] = len(self.members)
-        self.members.append(client)
-
-    def remove(self, client: str) -> None:
-        """A client does not take part any more."""
-        del self.clients[client]
-        place, last = self._place.pop(client), self.members.pop()
-        if last != client:
-            self.members[place] = last
-            self._place[last] = place
-
-    def give(self, progress: ClientProgress, piece: int, provider: str) -> None:
-        """Book a piece for a client."""
-        if not progress.given:
-            self._busy += 1
-            self._busy_seeds += progress.seeds
-        if provider == SUPERNODE:
-            progress.seeds += 1
-            self._busy_seeds += 1
-        progress.given[piece] = provider
-        progress.given_mask |= 1 << piece
-        self.count(1 << piece, 1)
-
-    def take_back(self, progress: ClientProgress, piece: int) -> str:
-        """The piece is not given any more. Returns who was to serve it."""
-        provider = progress.given.pop(piece)
-        progress.given_mask &= ~(1 << piece)
-        if not progress.given:
-            self._busy -= 1
-            self._busy_seeds -= progress.seeds
-        self.count(1 << piece, -1)
-        return provider
-
-    def had_its_share(self, progress: ClientProgress) -> bool:
-        """Whether a client had more pieces from the supernode than the mean of those at work, and can wait for more."""
-        return bool(progress.given) and progress.seeds * self._busy > self._busy_seeds
 
     def _move(self, bit: int, level: int, *, out: bool) -> None:
         mask = self._levels.get(level, 0) ^ bit

@@ -46,6 +46,9 @@ class Task:
     lease: Lease | None = None
     guests: set[str] = field(default_factory=set)
     """Clients that fetch it under the lease."""
+    peers: frozenset[str] = frozenset()
+    """All that shall have it for a Task resource."""
+    _fetching: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -94,15 +97,29 @@ class Task:
             stale_will_do=not self.wanted,
         )
 
+    def want(self, wanted: WantedTask) -> None:
+        """A Task resource wants it, maybe in another way than before."""
+        self.wanted[wanted.uid] = wanted
+        self._index()
+
+    def unwant(self, uid: str) -> WantedTask:
+        """A Task resource does not want it any more."""
+        wanted = self.wanted.pop(uid)
+        self._index()
+        return wanted
+
     def wanted_by(self, peer: str) -> bool:
         """Whether the peer shall have the file."""
-        return any(peer in wanted.peers for wanted in self.wanted.values())
+        return peer in self.peers
 
     def runs_on(self, peer: str) -> bool:
         """Whether the peer shall have the file and may go on fetching it."""
-        return peer in self.guests or any(
-            peer in wanted.peers and not wanted.suspended for wanted in self.wanted.values()
-        )
+        return peer in self._fetching or peer in self.guests
+
+    def _index(self) -> None:
+        wishes = self.wanted.values()
+        self.peers = frozenset(peer for wanted in wishes for peer in wanted.peers)
+        self._fetching = frozenset(peer for wanted in wishes if not wanted.suspended for peer in wanted.peers)
 
     def assignment(self, peer: str) -> Assignment:
         """What the peer is told of the task."""
@@ -147,6 +164,7 @@ class TaskManager:
         self._tasks: dict[str, Task] = {}
         self._task_of: dict[str, str] = {}
         self._leaving: dict[str, float] = {}
+        self._by_peer: dict[str, set[str]] = {}
 
     def get(self, name: str) -> Task | None:
         """A task, if it is wanted."""
@@ -168,6 +186,10 @@ class TaskManager:
 
     def __iter__(self) -> Iterator[Task]:
         return iter(list(self._tasks.values()))
+
+    def wanted_by(self, peer: str) -> list[Task]:
+        """The tasks that a peer shall have."""
+        return [self._tasks[name] for name in self._by_peer.get(peer, ())]
 
     def check_status(self, name: str) -> bool:
         """Whether the supernode has all of the file, verified."""
@@ -259,7 +281,9 @@ class TaskManager:
         before = task.wanted.get(wanted.uid)
         if before == wanted:
             return
-        task.wanted[wanted.uid] = wanted
+        peers = task.peers
+        task.want(wanted)
+        self._index(task, peers)
         self._task_of[wanted.uid] = task.id
         changes.tasks.add(task.id)
         changes.peers.update(wanted.peers, before.peers if before else ())
@@ -268,7 +292,8 @@ class TaskManager:
         self._leave(self._tasks[self._task_of.pop(uid)], uid, changes)
 
     def _leave(self, task: Task, uid: str, changes: _Changes) -> None:
-        wanted = task.wanted.pop(uid)
+        peers, wanted = task.peers, task.unwant(uid)
+        self._index(task, peers)
         changes.dropped.add(uid)
         changes.peers.update(wanted.peers)
         if task.wanted or task.lease is not None:
@@ -277,6 +302,14 @@ class TaskManager:
             del self._tasks[task.id]
             changes.tasks.discard(task.id)
             changes.deleted.add(task.id)
+
+    def _index(self, task: Task, before: frozenset[str]) -> None:
+        for peer in task.peers - before:
+            self._by_peer.setdefault(peer, set()).add(task.id)
+        for peer in before - task.peers:
+            self._by_peer[peer].discard(task.id)
+            if not self._by_peer[peer]:
+                del self._by_peer[peer]
 
 
 @dataclass(slots=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from pantala_protocol.sync import Work
+from pantala_supernode.pool import Pool
 from pantala_supernode.session import Session
 
 Held = asyncio.Future[tuple[Work, ...]]
+
+_NOBODY = Pool()
 
 
 class SupersededError(Exception):
@@ -20,14 +23,14 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
         self._tasks_of: dict[str, tuple[str, ...]] = {}
-        self._by_task: dict[str, dict[str, None]] = {}
+        self._by_task: dict[str, Pool] = {}
 
     def enter(self, session: Session) -> Held:
         """Hold a peer's exchange: it waits for pieces of its open tasks, and for anything else there is to say."""
         held = self._held[session.peer] = asyncio.get_running_loop().create_future()
         self._tasks_of[session.peer] = tuple(session.open_tasks)
         for task_id in session.open_tasks:
-            self._by_task.setdefault(task_id, {})[session.peer] = None
+            self._by_task.setdefault(task_id, Pool()).add(session.peer)
         return held
 
     def leave(self, peer: str, held: Held | None = None) -> Held | None:
@@ -36,7 +39,7 @@ class WaitingRoom:
             return None
         for task_id in self._tasks_of.pop(peer, ()):
             waiting = self._by_task[task_id]
-            waiting.pop(peer, None)
+            waiting.discard(peer)
             if not waiting:
                 del self._by_task[task_id]
         return self._held.pop(peer, None)
@@ -58,9 +61,14 @@ class WaitingRoom:
         for peer in list(self._held):
             self.release(peer)
 
-    def waiting(self, task_id: str) -> list[str]:
-        """The peers that wait for pieces of a task and can still be answered."""
-        return [peer for peer in self._by_task.get(task_id, ()) if not self._held[peer].done()]
+    def waiting(self, task_id: str) -> Pool:
+        """The peers that wait for pieces of a task; of those, ask who :meth:`listens`."""
+        return self._by_task.get(task_id, _NOBODY)
+
+    def listens(self, peer: str) -> bool:
+        """Whether a peer waits and can still be answered."""
+        held = self._held.get(peer)
+        return held is not None and not held.done()
 
     def __len__(self) -> int:
         return len(self._held)

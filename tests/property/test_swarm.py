@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pantala_protocol import ranges
+from pantala_supernode.peer import Peer
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.scheduler import Policy, SchedulerManager
 from pantala_supernode.swarm import SUPERNODE
@@ -21,36 +22,51 @@ NAMES = [f"node{number}" for number in range(6)]
 
 names = st.sampled_from(NAMES)
 pieces = st.integers(min_value=0, max_value=PIECES - 1)
+zones = st.sampled_from(["", "north", "south"])
+limits = st.none() | st.sampled_from([0, 1, 3, 10**9])
+
+
+def peer(name: str, zone: str = "", slots: int | None = None, downloads: int | None = None) -> Peer:
+    return Peer(name, "boot", "10.0.0.1", 65002, b"k", zone, downloads=downloads, upload_slots=slots)
+
+
+def one_byte(_piece: int) -> int:
+    return 1
 
 
 class Swarm(RuleBasedStateMachine):
-    """Clients come, go, take, fail and lie; the supernode's pieces arrive meanwhile."""
+    """Clients of several zones come, go, take, fail and lie; the supernode's pieces arrive meanwhile."""
 
     def __init__(self) -> None:
         super().__init__()
         self.progress = ProgressManager()
-        self.there: set[str] = set()
+        self.peers: dict[str, Peer] = {}
         self.now = 0.0
         self.policy = Policy()
         self.scheduler = SchedulerManager(
-            self.progress, policy=self.policy, chance=random.Random(1), can_serve=lambda name: name in self.there
+            self.progress, policy=self.policy, chance=random.Random(1), lookup=self.peers.get
         )
         self.task = self.progress.init_task(TASK)
         self.task.arriving = True
 
-    @rule(name=names, have=st.integers(min_value=0, max_value=ALL))
-    def comes(self, name: str, have: int) -> None:
-        self.progress.init_progress(TASK, name, have)
-        self.there.add(name)
+    @rule(name=names, have=st.integers(min_value=0, max_value=ALL), zone=zones, slots=limits, downloads=limits)
+    def comes(self, name: str, have: int, zone: str, slots: int | None, downloads: int | None) -> None:
+        self.progress.release(name)  # as when a peer's process is another one
+        self.progress.forget_peer(name)
+        self.scheduler.forget(name)
+        self.peers[name] = peer(name, zone, slots, downloads)
+        self.progress.init_progress(TASK, name, have, zone=zone)
 
-    @rule(name=names)
-    def goes_away(self, name: str) -> None:
-        self.there.discard(name)
-        self.progress.release(name)
+    @rule(name=names, how=st.sampled_from(["connected", "leaving", "port"]))
+    def stops_to_serve(self, name: str, how: str) -> None:
+        if name in self.peers:
+            setattr(self.peers[name], how, how == "leaving")
+            if how == "connected":
+                self.progress.release(name)
 
     @rule(name=names)
     def is_forgotten(self, name: str) -> None:
-        self.there.discard(name)
+        self.peers.pop(name, None)
         self.progress.forget_peer(name)
         self.scheduler.forget(name)
 
@@ -61,33 +77,34 @@ class Swarm(RuleBasedStateMachine):
                 self.task.cached |= 1 << piece
                 count -= 1
 
-    @rule(name=names)
-    def asks(self, name: str) -> None:
+    @rule(name=names, provider=st.none() | names)
+    def asks(self, name: str, provider: str | None) -> None:
         client = self.task.clients.get(name)
         if client is None:
             return
-        before = client.have | client.given_mask
-        room = self.scheduler.room(name)
-        for info in self.scheduler.schedule(TASK, name, room=room, now=self.now):
+        before, room = client.have | client.given_mask, self.scheduler.room(name)
+        for info in self.scheduler.schedule(TASK, name, room=room, now=self.now, provider=provider):
             assert self.task.cached >> info.piece & 1
             assert not before >> info.piece & 1
             if info.provider != SUPERNODE:
                 assert info.provider != name
-                assert info.provider in self.there
-                assert self.task.clients[info.provider].have >> info.piece & 1
-        assert len(client.given) <= self.policy.window
+                assert self.peers[info.provider].can_serve
+                assert self.task.clients[info.provider].served >> info.piece & 1
+                assert self.progress.service[info.provider].booked <= self._slots(info.provider)
+        assert len(client.given) <= max(1, min(self.peers[name].downloads or 4, self.policy.most_window))
 
-    @rule(name=names, piece=pieces)
-    def verifies(self, name: str, piece: int) -> None:
+    @rule(name=names, piece=pieces, serves=st.booleans())
+    def verifies(self, name: str, piece: int, serves: bool) -> None:
         if name in self.task.clients:
-            self.progress.succeed(TASK, name, 1 << piece, lambda _piece: 1)
+            providers = self.progress.succeed(TASK, name, 1 << piece, one_byte, serves=serves)
+            self.scheduler.served(name, providers or (), now=self.now)
 
     @rule(name=names, piece=pieces, corrupt=st.booleans(), own=st.booleans())
     def fails(self, name: str, piece: int, corrupt: bool, own: bool) -> None:
         if name in self.task.clients:
-            provider = self.progress.fail(TASK, name, piece, blame=not own, corrupt=corrupt)
+            provider = self.progress.fail(TASK, name, piece, blame=not own)
             if provider is not None and not own:
-                self.scheduler.failed(name, provider, now=self.now)
+                self.scheduler.failed(name, provider, corrupt=corrupt, now=self.now)
 
     @rule(name=names, lost=st.integers(min_value=0, max_value=ALL))
     def lost_pieces(self, name: str, lost: int) -> None:
@@ -103,13 +120,21 @@ class Swarm(RuleBasedStateMachine):
         self.now += seconds
         self.scheduler.expire(self.now)
 
+    def _slots(self, name: str) -> int:
+        said = self.peers[name].upload_slots
+        return self.policy.peer_uploads if said is None else min(said, self.policy.most_peer_uploads)
+
     @invariant()
     def bookings_are_those_given(self) -> None:
         given = Counter(provider for client in self.task.clients.values() for provider in client.given.values())
         booked = {name: service.booked for name, service in self.progress.service.items() if service.booked}
         assert {name: count for name, count in given.items() if name in self.progress.service} == booked
+        assert given.total() - given[SUPERNODE] == self.progress.peer_bookings
+        assert [len(client.given) for client in self.task.clients.values()] == [
+            self.progress.outstanding(name) for name in self.task.clients
+        ]
         assert booked.get(SUPERNODE, 0) <= self.policy.supernode_uploads
-        assert all(count <= self.policy.peer_uploads for name, count in booked.items() if name != SUPERNODE)
+        assert all(count <= self._slots(name) for name, count in booked.items() if name in self.peers)
 
     @invariant()
     def copies_are_counted(self) -> None:
@@ -121,7 +146,22 @@ class Swarm(RuleBasedStateMachine):
         )
         assert [counted[piece] for piece in range(PIECES)] == [self.task.copies(piece) for piece in range(PIECES)]
         assert self.task.seeds == self.task.cached & ~sum(1 << piece for piece in counted)
-        assert sorted(self.task.members) == sorted(self.task.clients)
+
+    @invariant()
+    def holders_are_those_who_serve_something(self) -> None:
+        holders = {name for name, client in self.task.clients.items() if client.served}
+        assert holders == {*self.task.holders}
+        for name, zone in self.task.zones.items():
+            inside = {client for client, progress in self.task.clients.items() if progress.zone == name}
+            assert inside & holders == {*zone.holders}
+
+    @invariant()
+    def zones_know_what_is_in_them(self) -> None:
+        present: defaultdict[str, int] = defaultdict(int)
+        for client in self.task.clients.values():
+            present[client.zone] |= client.have | client.given_mask
+        present.pop("", None)
+        assert present == {name: zone.present for name, zone in self.task.zones.items()}
 
     @invariant()
     def the_rarest_are_the_rarest(self) -> None:
@@ -132,16 +172,17 @@ class Swarm(RuleBasedStateMachine):
     @precondition(lambda self: self.task.clients)
     @rule()
     def everybody_finishes_once_faults_stop(self) -> None:
-        self.now += 1000
-        self.scheduler.expire(self.now)
+        """Also where some cannot serve, and in zones where nobody can: time goes by a little with each round."""
         self.task.cached, self.task.arriving = ALL, False
-        self.there = set(self.task.clients)
-        for name in self.there:
+        for name in self.task.clients:
             self.progress.release(name)
-        for _ in range(PIECES * len(self.there) + 1):
-            for name in self.there:
+        for _ in range(PIECES * len(self.task.clients) * 2 + 8):
+            self.now += 5
+            self.scheduler.expire(self.now)
+            for name in list(self.task.clients):
                 for info in self.scheduler.schedule(TASK, name, room=self.scheduler.room(name), now=self.now):
-                    self.progress.succeed(TASK, name, 1 << info.piece, lambda _piece: 1)
+                    providers = self.progress.succeed(TASK, name, 1 << info.piece, one_byte)
+                    self.scheduler.served(name, providers or (), now=self.now)
             if all(client.have == ALL for client in self.task.clients.values()):
                 return
         raise AssertionError("a client does not finish although nothing fails")
@@ -154,7 +195,7 @@ TestSwarm.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
     """Sixteen clients at the same pace: the supernode gives little more than one copy of each piece."""
     progress, chance = ProgressManager(), random.Random(7)
-    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=lambda _name: True)
+    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, lookup=peer)
     task = progress.init_task(TASK)
     task.cached = (1 << 256) - 1
     clients = [f"c{number}" for number in range(16)]
@@ -168,7 +209,7 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
             given = list(task.clients[name].given.items())
             for piece, provider in given[:1]:
                 served[provider] += 1
-                progress.succeed(TASK, name, 1 << piece, lambda _piece: 1)
+                progress.succeed(TASK, name, 1 << piece, one_byte)
     assert all(client.have == task.cached for client in task.clients.values())
     assert 16 * 256 == sum(served.values())
     assert served[SUPERNODE] < 1.5 * 256
@@ -177,7 +218,7 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
 def test_pieces_that_arrive_slowly_leave_the_supernode_once() -> None:
     """A slow origin: each new piece goes to one client, and the others take it from there."""
     progress, chance = ProgressManager(), random.Random(7)
-    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, can_serve=lambda _name: True)
+    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, lookup=peer)
     task = progress.init_task(TASK)
     task.arriving = True
     clients = ["a", "b", "c"]
@@ -192,5 +233,26 @@ def test_pieces_that_arrive_slowly_leave_the_supernode_once() -> None:
             for name in clients:
                 for piece, provider in list(task.clients[name].given.items()):
                     served["supernode" if provider == SUPERNODE else "peers"] += 1
-                    progress.succeed(TASK, name, 1 << piece, lambda _piece: 1)
+                    progress.succeed(TASK, name, 1 << piece, one_byte)
     assert {"supernode": 64, "peers": 128} == served
+
+
+def test_each_piece_crosses_a_zones_border_about_once() -> None:
+    """Four zones of eight: without regard to zones each piece would cross some 28 times, with it at least four."""
+    progress, chance = ProgressManager(), random.Random(7)
+    clients = {f"{zone}{number}": peer(f"{zone}{number}", zone) for zone in "nsew" for number in range(8)}
+    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, lookup=clients.get)
+    task = progress.init_task(TASK)
+    task.cached = (1 << 128) - 1
+    for name in clients:
+        progress.init_progress(TASK, name, zone=clients[name].zone)
+    crossings = 0
+    for _ in range(2000):
+        for name in clients:
+            for info in scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0):
+                crossings += info.provider == SUPERNODE or clients[info.provider].zone != clients[name].zone
+        for name in clients:
+            for piece in list(task.clients[name].given)[:1]:
+                progress.succeed(TASK, name, 1 << piece, one_byte)
+    assert all(client.have == task.cached for client in task.clients.values())
+    assert 4 * 128 <= crossings < 1.1 * 4 * 128

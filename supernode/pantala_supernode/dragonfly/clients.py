@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pantala_supernode.dispatch import Dispatcher
-from pantala_supernode.dragonfly.wire import Registration
+from pantala_supernode.dragonfly.wire import Entry, Registration
 from pantala_supernode.managers import Managers
 from pantala_supernode.peer import Peer
 from pantala_supernode.session import Session
@@ -48,6 +48,8 @@ class Client:
     finished: bool = False
     took: int = 0
     """Pieces that others had taken from it when it was last looked at."""
+    told: dict[tuple[int, str], Entry] = field(default_factory=dict)
+    """What it was told of the pieces that it was given, by piece and provider: it is told again with each pull."""
     hints: dict[str, str] = field(default_factory=dict)
     """What it said of a piece (by range) or provider just before it reports the failure: the failure's kind."""
 

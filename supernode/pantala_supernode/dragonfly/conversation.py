@@ -21,7 +21,7 @@ from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.registry import Patience, Registry, is_lost, is_stale
 from pantala_supernode.dragonfly.watch import Watch
-from pantala_supernode.dragonfly.wire import Code, Envelope, Pull, Registration, envelope
+from pantala_supernode.dragonfly.wire import Code, Entry, Envelope, Pull, Registration, envelope
 from pantala_supernode.managers import Managers
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.swarm import SUPERNODE
@@ -128,18 +128,23 @@ class Conversation:
         finally:
             waiting.leave(client.name, held)
 
-    async def _entries(self, client: Client, task: Task) -> list[dict[str, object]]:
+    async def _entries(self, client: Client, task: Task) -> list[Entry]:
         """All that the client was given and did not report: what runs there is ignored, what is done reported again."""
-        given = self._dispatcher.given(client.session, task)
-        entries = await asyncio.gather(*(self._entry(client, task, work) for work in given))
-        return [entry for entry in entries if entry is not None]
+        told = {}
+        for given in self._dispatcher.given(client.session, task):
+            entry = client.told.get(given) or await self._entry(client, task, *given)
+            if entry is not None:
+                told[given] = entry
+        client.told = told
+        return list(told.values())
 
-    async def _entry(self, client: Client, task: Task, work: Work) -> dict[str, object] | None:
+    async def _entry(self, client: Client, task: Task, piece: int, provider: str) -> Entry | None:
         try:
+            work = self._dispatcher.piece(task, piece, provider)
             md5 = await self._checksums.piece(task.id, work.generation, work.piece)
         except (LookupError, StoreError):
-            self._managers.progress.fail(task.id, client.name, work.piece, blame=False)
-            self._supernode.accused(task.id, work.piece)
+            self._managers.progress.fail(task.id, client.name, piece, blame=False)
+            self._supernode.accused(task.id, piece)
             return None
         wrapping = Wrapping(task.copy.piece_size)
         return {

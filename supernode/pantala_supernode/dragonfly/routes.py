@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -108,6 +109,6 @@ def _enveloped(answer: Answer) -> Handler:
         except Exception:
             _log.exception("a request failed", path=request.path)
             said = envelope(Code.SYSTEM_ERROR, "see the supernode's log")
-        return web.json_response(said)
+        return web.Response(body=msgspec.json.encode(said), content_type="application/json")
 
     return handler

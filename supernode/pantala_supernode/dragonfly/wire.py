@@ -17,6 +17,9 @@ from pantala_protocol.task_id import TaskID
 
 Envelope = NewType("Envelope", dict[str, Any])
 
+Entry = dict[str, object]
+"""One piece of an answer to a pull, and where to get it."""
+
 _PATH = re.compile(r"/[!-~]{1,511}")
 _CID = re.compile(r"[!-~]{1,256}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")

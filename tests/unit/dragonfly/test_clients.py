@@ -32,7 +32,7 @@ class Stage:
     def __init__(self) -> None:
         self.now = 1000.0
         peers, progress = PeerManager(), ProgressManager()
-        scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), can_serve=peers.can_serve)
+        scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), lookup=peers.get)
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
         roster, reports = Roster(self.managers, Members()), Reports("boot", self.managers)
         self.dispatcher = Dispatcher(

@@ -51,7 +51,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         peers, progress = PeerManager(), ProgressManager()
-        scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), can_serve=peers.can_serve)
+        scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), lookup=peers.get)
         self.members = Members()
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
         self.roster = Roster(self.managers, self.members)

@@ -66,7 +66,7 @@ def test_a_success_counts_once_and_frees_the_provider(progress: ProgressManager)
     progress.give("t", "a", 0, "b")
     progress.give("t", "a", 2, SUPERNODE)
     assert ["b", SUPERNODE] == progress.succeed("t", "a", 0b0101, ten)
-    assert [] == progress.succeed("t", "a", 0b0101, ten)
+    assert progress.succeed("t", "a", 0b0101, ten) is None
     swarm, service = progress.tasks["t"], progress.service["b"]
     assert (0b0101, 2, 1) == (progress.pieces_by_cid("t", "a"), swarm.copies(0), swarm.copies(2))
     assert (0, 1, 10, 10) == (service.booked, service.succeeded, swarm.peer_bytes, swarm.supernode_bytes)
@@ -89,22 +89,55 @@ def test_semi_success_makes_no_provider_until_the_piece_can_be_served(progress: 
     assert 0b0001 == client.served
 
 
-def test_failures_count_against_the_provider_until_a_success(progress: ProgressManager) -> None:
+def test_failures_count_against_the_provider(progress: ProgressManager) -> None:
     service = progress.service["b"]
-    for corrupt in (False, True):
+    for _ in range(2):
         progress.give("t", "a", 0, "b")
-        assert "b" == progress.fail("t", "a", 0, blame=True, corrupt=corrupt)
+        assert "b" == progress.fail("t", "a", 0, blame=True)
     assert progress.fail("t", "a", 0, blame=True) is None
-    assert (2, 2, {"a"}, 0) == (service.failed, service.streak, service.accusers, service.booked)
-    progress.give("t", "a", 1, "b")
-    progress.succeed("t", "a", 0b0010, ten)
-    assert (2, 0, set()) == (service.failed, service.streak, service.accusers)
+    assert (2, 0) == (service.failed, service.booked)
 
 
 def test_a_failure_of_the_clients_own_blames_nobody(progress: ProgressManager) -> None:
     progress.give("t", "a", 0, "b")
-    assert "b" == progress.fail("t", "a", 0, blame=False, corrupt=True)
-    assert (0, set()) == (progress.service["b"].failed, progress.service["b"].accusers)
+    assert "b" == progress.fail("t", "a", 0, blame=False)
+    assert 0 == progress.service["b"].failed
+
+
+def test_what_is_outstanding_is_counted_over_all_tasks(progress: ProgressManager) -> None:
+    progress.init_task("u")
+    progress.init_progress("u", "a")
+    progress.give("t", "a", 0, "b")
+    progress.give("t", "a", 2, SUPERNODE)
+    progress.give("u", "a", 0, SUPERNODE)
+    assert (3, 0, 1) == (progress.outstanding("a"), progress.outstanding("b"), progress.peer_bookings)
+    progress.succeed("t", "a", 0b0001, ten)
+    progress.fail("t", "a", 2, blame=False)
+    assert (1, 0) == (progress.outstanding("a"), progress.peer_bookings)
+    progress.delete_task("u")
+    assert 0 == progress.outstanding("a")
+
+
+def test_a_zone_is_known_while_a_client_is_in_it(progress: ProgressManager) -> None:
+    swarm = progress.tasks["t"]
+    first = progress.init_progress("t", "z1", 0b0001, zone="z")
+    assert swarm.zone_of(first) is None
+    other = progress.init_progress("t", "y1", zone="y")
+    zone, beyond = swarm.zone_of(first), swarm.zone_of(other)
+    assert zone is not None
+    assert beyond is not None
+    progress.give("t", "y1", 0, "z1")
+    assert (0b0001, 0b0001, 0b0001) == (zone.present, beyond.present, beyond.expected)
+    assert (["z1"], []) == (list(zone.holders), list(beyond.holders))
+    beyond.age()
+    assert 0b0001 == beyond.expected
+    beyond.age()
+    assert 0 == beyond.expected
+    progress.fail("t", "y1", 0, blame=True)
+    assert 0 == beyond.present
+    assert swarm.zone_of(progress.tasks["t"].clients["a"]) is None
+    progress.forget_peer("y1")
+    assert (None, ["z"]) == (swarm.zone_of(first), list(swarm.zones))
 
 
 def test_a_client_that_registers_again_begins_anew(progress: ProgressManager) -> None:

@@ -1,0 +1,274 @@
+"""Simulated clients: they ask, report and ask again as fast as they are answered, and transfer no byte.
+
+Each is a state machine on one kept connection, without a task or an HTTP library: five hundred of them must leave the
+supernode its core. What they leave out of HTTP, the supernode does not send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bench.errors import BenchError
+from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
+from pantala_protocol.wrapping import Wrapping
+
+_NUMBERS = itertools.count(10_000)
+
+
+_CLAIMED = 8
+"""Pieces that a client has when it comes, so that there is work for everybody from the start."""
+
+
+@dataclass(frozen=True)
+class File:
+    """What all of them download."""
+
+    url: str
+    task_id: str
+    pieces: int
+    piece_size: int
+
+
+@dataclass
+class Tally:
+    """What all clients of one kind saw."""
+
+    begun: int = 0
+    """Clients that came, told what they have and began to ask for more."""
+    cycles: int = 0
+    """Pieces that were reported, each with an answer that gave work or said that all is there."""
+    waits: int = 0
+    """Answers that came to one who had nothing left to do: held until there was work."""
+    latencies: list[float] = field(default_factory=list)
+    """Seconds from a request to its answer, of those who still had work: nothing holds these."""
+
+
+class Connection(asyncio.Protocol):
+    """One kept HTTP connection with one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._received = b""
+        self._then: Callable[[bytes], None] | None = None
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> Connection:
+        """Connect."""
+        _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
+        return connection
+
+    def ask(self, request: bytes, then: Callable[[bytes], None]) -> None:
+        """Send a request; ``then`` is called with the answer's body."""
+        self._then = then
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Nothing is called any more."""
+        self._then = None
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        if len(body) < _length(head):
+            return
+        self._received, then, self._then = b"", self._then, None
+        if then is not None:
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise BenchError(f"the supernode answered {head[:60]!r} {body[:300]!r}")
+            then(body)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Called by the loop."""
+        if self._then is not None:
+            raise BenchError("the supernode closed a connection")
+
+
+def get(path: str) -> bytes:
+    """A GET request."""
+    return f"GET {path} HTTP/1.1\r\nHost: supernode\r\n\r\n".encode()
+
+
+def post(path: str, body: bytes) -> bytes:
+    """A POST request."""
+    head = f"POST {path} HTTP/1.1\r\nHost: supernode\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+class _Entry(msgspec.Struct):
+    range: str
+    cid: str
+
+
+class _Envelope(msgspec.Struct):
+    code: int
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_entries = msgspec.json.Decoder(list[_Entry]).decode
+_sync_answer = msgspec.json.Decoder(SyncAnswer).decode
+
+
+class Dfget:
+    """One client of Dragonfly after the other on one connection: who has all goes, and another comes."""
+
+    def __init__(self, connection: Connection, file: File, tally: Tally) -> None:
+        self._connection = connection
+        self._file = file
+        self._tally = tally
+        self._cid = ""
+        self._running: dict[str, str] = {}
+        self._asked_at = 0.0
+
+    def register(self, then: Callable[[], None]) -> None:
+        """Register as a new client; ``then`` is called when that is done."""
+        number = next(_NUMBERS)
+        self._cid, self._running = f"127.0.0.1-{number}-1600000000.{number % 1000:03}", {}
+        body = {
+            "superNodeIp": "127.0.0.1", "rawUrl": self._file.url, "taskUrl": self._file.url, "cid": self._cid,
+            "ip": "127.0.0.1", "hostName": "node", "port": 15000 + number % 50_000, "version": "1.0.6",
+            "path": f"/peer/file/f-{number}-1600000000.000",
+        }  # fmt: skip
+
+        def registered(answer: bytes) -> None:
+            if _envelope(answer).code != 200:
+                raise BenchError(f"a registration was answered {answer!r}")
+            then()
+
+        self._connection.ask(post("/peer/registry", msgspec.json.encode(body)), registered)
+
+    def leave(self, then: Callable[[], None]) -> None:
+        """The client and its uploader go; ``then`` is called when that is done."""
+        path = f"/peer/service/down?taskId={self._file.task_id}&cid={self._cid}"
+        self._connection.ask(get(path), lambda _answer: then())
+
+    def start(self) -> None:
+        """Download for ever."""
+        self.register(lambda: self._claim(_some(self._file.pieces)))
+
+    def _claim(self, pieces: list[int]) -> None:
+        if not pieces:
+            self._tally.begun += 1
+            self._begin()
+            return
+        piece = Wrapping(self._file.piece_size).range(pieces.pop())
+        path = f"/peer/piece/suc?taskId={self._file.task_id}&cid={self._cid}&dstCid=&pieceRange={piece}"
+        self._connection.ask(get(path), lambda _answer: self._claim(pieces))
+
+    def _begin(self) -> None:
+        self._pull("700&result=502&range=&dstCid=")
+
+    def _pull(self, said: str) -> None:
+        self._asked_at = time.perf_counter()
+        path = f"/peer/task?srcCid={self._cid}&taskId={self._file.task_id}&status={said}"
+        self._connection.ask(get(path), self._pulled)
+
+    def _pulled(self, answer: bytes) -> None:
+        said, tally = _envelope(answer), self._tally
+        if said.code == 600:
+            tally.cycles += 1
+            self.leave(self.start)
+            return
+        if said.code == 602:
+            tally.waits += 1
+            self._begin()
+            return
+        if said.code != 601:
+            raise BenchError(f"a pull was answered {answer!r}")
+        tally.cycles += 1
+        if self._running:
+            tally.latencies.append(time.perf_counter() - self._asked_at)
+        else:
+            tally.waits += 1
+        self._running.update((entry.range, entry.cid) for entry in _entries(said.data))
+        piece = next(iter(self._running))
+        provider = self._running.pop(piece)
+        path = f"/peer/piece/suc?taskId={self._file.task_id}&cid={self._cid}&dstCid={provider}&pieceRange={piece}"
+        self._connection.ask(get(path), lambda _answer: self._pull(f"701&result=503&range={piece}&dstCid={provider}"))
+
+
+class Native:
+    """One peer of ours: each exchange reports a piece and gets another. Who has all comes again with nothing."""
+
+    def __init__(self, connection: Connection, file: File, name: str, tally: Tally) -> None:
+        self._connection = connection
+        self._file = file
+        self._name = name
+        self._tally = tally
+        self._message: SyncRequest
+        self._running: list[Work] = []
+        self._left = 0
+        self._asked_at = 0.0
+
+    def start(self) -> None:
+        """Download for ever."""
+        boot = f"{self._name}-{next(_NUMBERS)}"
+        self._message = SyncRequest(self._name, boot, seq=0, port=65002, inventory={})
+        self._running, self._left = [], self._file.pieces
+        self._ask({}, self._began)
+
+    def _began(self, answer: bytes) -> None:
+        said = self._take(answer)
+        self._tally.begun += 1
+        given = {work.piece for work in self._running}
+        claimed = [piece for piece in _some(self._file.pieces) if piece not in given]
+        self._left -= len(claimed)
+        generation = next(assignment.generation for assignment in said.assignments or ())
+        pieces = ",".join(str(piece) for piece in claimed)
+        self._ask({self._file.task_id: Held(generation, pieces)}, self._answered)
+
+    def _answered(self, answer: bytes) -> None:
+        self._tally.cycles += 1
+        if self._running:
+            self._tally.latencies.append(time.perf_counter() - self._asked_at)
+        else:
+            self._tally.waits += 1
+        self._take(answer)
+        if not self._left:
+            self.start()
+        elif not self._running:
+            self._ask({}, self._answered)
+        else:
+            work = self._running.pop(0)
+            self._left -= 1
+            self._ask({work.task_id: Held(work.generation, str(work.piece))}, self._answered)
+
+    def _ask(self, done: dict[str, Held], then: Callable[[bytes], None]) -> None:
+        self._message = msgspec.structs.replace(self._message, seq=self._message.seq + 1, done=done)
+        self._asked_at = time.perf_counter()
+        self._connection.ask(post("/api/v1/sync", msgspec.json.encode(self._message)), then)
+
+    def _take(self, answer: bytes) -> SyncAnswer:
+        said = _sync_answer(answer)
+        self._running += said.work
+        self._message = msgspec.structs.replace(
+            self._message, supernode=said.supernode, revision=said.revision, inventory=None
+        )
+        return said
+
+
+def _some(pieces: int) -> list[int]:
+    return random.sample(range(pieces), _CLAIMED)
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        if line[:15].lower() == b"content-length:":
+            return int(line[15:])
+    return 0

@@ -1,0 +1,128 @@
+"""Who serves badly is out for a while; who only is said to, by one, is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from pantala_supernode.reputation import Reputation, Tolerance
+
+TOLERANCE = Tolerance()
+
+
+@pytest.fixture
+def reputation() -> Reputation:
+    return Reputation(TOLERANCE)
+
+
+def put_out(reputation: Reputation, now: float = 0.0) -> None:
+    for accuser in ("a", "b"):
+        reputation.failed("bad", accuser, corrupt=True, now=now)
+
+
+def serve_well(reputation: Reputation, pieces: int, now: float) -> None:
+    for _ in range(pieces):
+        reputation.served("bad", "c", now=now)
+
+
+def test_a_stranger_is_trusted(reputation: Reputation) -> None:
+    assert 4 == reputation.allows("x", 4, now=0.0)
+
+
+def test_one_accuser_alone_puts_nobody_out(reputation: Reputation) -> None:
+    for second in range(100):
+        reputation.failed("honest", "liar", corrupt=True, now=float(second))
+    assert 4 == reputation.allows("honest", 4, now=100.0)
+
+
+def test_two_accusers_of_wrong_bytes_do_while_nothing_good_is_known(reputation: Reputation) -> None:
+    put_out(reputation)
+    assert 0 == reputation.allows("bad", 4, now=0.0)
+
+
+def test_links_that_break_need_twice_as_many(reputation: Reputation) -> None:
+    for accuser, allowed in (("a", 4), ("b", 4), ("c", 4), ("d", 0)):
+        reputation.failed("bad", accuser, corrupt=False, now=0.0)
+        assert allowed == reputation.allows("bad", 4, now=0.0)
+
+
+def test_a_few_failures_among_many_successes_are_borne(reputation: Reputation) -> None:
+    serve_well(reputation, 50, now=0.0)
+    put_out(reputation)
+    assert 4 == reputation.allows("bad", 4, now=0.0)
+    reputation.failed("bad", "c", corrupt=True, now=0.0)
+    assert 0 == reputation.allows("bad", 4, now=0.0)
+
+
+def test_failures_of_long_ago_are_forgotten(reputation: Reputation) -> None:
+    reputation.failed("bad", "a", corrupt=True, now=0.0)
+    reputation.failed("bad", "b", corrupt=True, now=10 * TOLERANCE.half_life)
+    assert 4 == reputation.allows("bad", 4, now=10 * TOLERANCE.half_life)
+
+
+def test_who_complains_of_everybody_is_believed_less(reputation: Reputation) -> None:
+    for number in range(8):
+        reputation.failed(f"n{number}", "liar", corrupt=True, now=0.0)
+    reputation.failed("honest", "liar", corrupt=True, now=0.0)
+    reputation.failed("honest", "a", corrupt=True, now=0.0)
+    assert 4 == reputation.allows("honest", 4, now=0.0)
+
+
+def test_who_complains_now_and_then_and_takes_much_well_is_believed(reputation: Reputation) -> None:
+    reputation.failed("other", "a", corrupt=True, now=0.0)
+    for _ in range(40):
+        reputation.served("other", "a", now=0.0)
+    put_out(reputation)
+    assert 0 == reputation.allows("bad", 4, now=0.0)
+
+
+def test_after_its_time_it_serves_one_piece_at_once_until_it_did_well(reputation: Reputation) -> None:
+    put_out(reputation)
+    back = TOLERANCE.out_seconds
+    assert 0 == reputation.allows("bad", 4, now=back - 1)
+    assert (1, 0) == (reputation.allows("bad", 4, now=back), reputation.allows("bad", 0, now=back))
+    serve_well(reputation, TOLERANCE.probation - 1, now=back)
+    assert 1 == reputation.allows("bad", 4, now=back)
+    serve_well(reputation, 1, now=back)
+    assert 4 == reputation.allows("bad", 4, now=back)
+
+
+def test_what_it_served_while_it_was_out_is_no_probation(reputation: Reputation) -> None:
+    put_out(reputation)
+    serve_well(reputation, 10, now=1.0)
+    assert 1 == reputation.allows("bad", 4, now=TOLERANCE.out_seconds)
+
+
+def test_each_failed_probation_takes_twice_as_long_up_to_a_bound(reputation: Reputation) -> None:
+    put_out(reputation)
+    now, seconds = TOLERANCE.out_seconds, []
+    for number in range(40):
+        reputation.failed("bad", f"n{number}", corrupt=False, now=now)
+        begun = now
+        while not reputation.allows("bad", 4, now=now):
+            now += 1.0
+        seconds.append(now - begun)
+    assert [120.0, 240.0, 480.0, 960.0, 960.0] == seconds[:5]
+    assert 960.0 == seconds[-1]
+
+
+def test_a_liar_cannot_fail_a_probation(reputation: Reputation) -> None:
+    for number in range(8):
+        reputation.failed(f"n{number}", "liar", corrupt=True, now=0.0)
+    put_out(reputation)
+    reputation.failed("bad", "liar", corrupt=True, now=TOLERANCE.out_seconds)
+    assert 1 == reputation.allows("bad", 4, now=TOLERANCE.out_seconds)
+
+
+def test_nothing_is_held_against_a_peer_that_is_forgotten(reputation: Reputation) -> None:
+    put_out(reputation)
+    reputation.forget("bad")
+    assert 4 == reputation.allows("bad", 4, now=0.0)
+
+
+def test_what_has_faded_is_dropped_and_a_probation_is_not(reputation: Reputation) -> None:
+    put_out(reputation)
+    reputation.failed("other", "a", corrupt=True, now=0.0)
+    serve_well(reputation, 1, now=0.0)
+    reputation.expire(1000.0)
+    assert 1 == reputation.allows("bad", 4, now=1000.0)
+    assert (["bad"], {}, {}) == (list(reputation._records), reputation._complaints, reputation._taken)
