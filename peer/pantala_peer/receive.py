@@ -26,7 +26,10 @@ _WAKE_AT = 128 * 1024
 """Bytes for which the kernel wakes us in mid-piece."""
 
 _MIN_RATE = 32 * 1024
-"""Bytes per second below which, after 30 s, a provider that always sends a little counts as stalled."""
+"""Bytes per second below which a provider that always sends a little counts as stalled, ..."""
+
+_HEAD_START = 15.0
+"""... after so many seconds: a link may be slow for a while, and a small piece may come slowly."""
 
 _TICK = 0.5
 """Seconds between two looks at the clock."""
@@ -69,7 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         self._keep = True
         self._wake_at = 1
         self._patience = Patience(0, 0)
-        self._deadline = self._last_byte = 0.0
+        self._asked_at = self._last_byte = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     async def get(self, request: bytes, asked: Asked, into: memoryview, patience: Patience) -> None:
@@ -83,8 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         self._asked, self._into, self._patience = asked, into, patience
         self._filled = self._got = 0
         self.heard = False
-        self._last_byte = loop.time()
-        self._deadline = self._last_byte + 30 + asked.size / _MIN_RATE
+        self._asked_at = self._last_byte = loop.time()
         self._answer = loop.create_future()
         self._timer = loop.call_later(_TICK, self._tick, loop)
         self._transport.write(request)
@@ -185,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
         now = loop.time()
         quiet = now - self._last_byte
         limit = self._patience.head if self._body is None else self._patience.stall
-        if quiet >= limit or now >= self._deadline:
+        if quiet >= limit or self._got < (now - self._asked_at - _HEAD_START) * _MIN_RATE:
             what = f"no byte for {quiet:.1f} s" if quiet >= limit else "it is too slow"
             self._fail(StalledError(f"{self._got} of {self._asked.size} bytes came, then {what}"))
             return

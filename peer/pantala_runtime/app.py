@@ -1,0 +1,85 @@
+"""The runtime helper, composed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from pantala_runtime.api import API
+from pantala_runtime.containerd import Containerd
+from pantala_runtime.errors import SettingsError
+from pantala_runtime.pulls import Pulls
+from pantala_runtime.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Helper:
+    """The process beside one peer. :func:`build` makes it, :meth:`run` is its life."""
+
+    settings: Settings
+    containerd: Containerd
+    pulls: Pulls
+    api: API
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set. Raises :class:`SettingsError` if the socket cannot be made."""
+        with _listening(self.settings.listen) as listener:
+            async with self.containerd:
+                # A client that goes away takes its pull along.
+                runner = web.AppRunner(
+                    self.api.application(),
+                    access_log=None,
+                    handler_cancellation=True,
+                    shutdown_timeout=self.settings.grace,
+                )
+                await runner.setup()
+                try:
+                    await web.SockSite(runner, listener).start()
+                    log.info("listening", socket=str(self.settings.listen), runtime=self.settings.runtime)
+                    await stop.wait()
+                    log.info("leaving")
+                finally:
+                    await self.pulls.close()
+                    await runner.cleanup()
+
+
+def build(settings: Settings) -> Helper:
+    """Put a helper together. Nothing happens before it runs."""
+    containerd = Containerd(settings.runtime)
+    pulls = Pulls(containerd, time.monotonic)
+    return Helper(settings, containerd, pulls, API(containerd, pulls, settings.image_filesystem))
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """A socket at ``path`` that only our user can open, from its first moment on; a dead one is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise SettingsError(f"--listen: {path} is no socket; remove it or choose another path")
+            path.unlink()
+        former = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(former)
+        listener.setblocking(False)
+        yield listener
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--listen: {path} cannot be made: {error.strerror}; check its directory") from error
+    finally:
+        listener.close()

@@ -1,0 +1,356 @@
+"""One real supernode, honest peers, and a hostile one: every honest peer ends with the right bytes, and soon.
+
+The origin is read once, whatever the hostile peer says and serves.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_protocol import task_id, ticket
+from pantala_protocol.geometry import piece_size
+from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
+from pantala_protocol.sync import Assignment, DeliveryState, DeliveryStatus, Held, PieceFailure, SyncAnswer, Work
+from pantala_supernode.app import build
+from pantala_supernode.settings import Listen, Settings
+from testbed.origin import Behaviour, Generated, Origin, sha256
+from tests.integration.peer_harness import peer
+
+SIZE = 6 * 1024 * 1024 + 17
+PIECES = -(-SIZE // piece_size(SIZE))
+BODY = Generated(SIZE)
+ALL = f"0-{PIECES - 1}"
+HONEST = ("node-1", "node-2", "node-3")
+SOON = 20.0
+"""Seconds in which all honest peers are done: less than the swarm takes a silent peer for lost."""
+
+Request = tuple[bytes, int, int]
+Serve = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Hostile:
+    """A peer on the raw protocol, that says what it likes and serves by ``serve``."""
+
+    url: str
+    serve: Serve
+    name: str = "hostile"
+    seq: int = 0
+    supernode: str = ""
+    revision: int = 0
+    port: int = 0
+    asked: list[Request] = field(default_factory=list)
+    assignments: tuple[Assignment, ...] = ()
+    work: list[Work] = field(default_factory=list)
+    _connections: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def living(self) -> AsyncIterator["Hostile"]:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as self._http:
+                yield self
+        finally:
+            server.close()
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def say(self, **said: object) -> tuple[int, SyncAnswer | None]:
+        """One exchange, of any content."""
+        self.seq += 1
+        said = {"peer": self.name, "boot": "b", "seq": self.seq, "port": self.port, "inventory": {}} | said
+        said |= {"supernode": self.supernode, "revision": self.revision}
+        if self.seq > 1 and said["inventory"] == {}:
+            del said["inventory"]
+        async with self._http.post(f"{self.url}/api/v1/sync", data=msgspec.json.encode(said)) as reply:
+            body = await reply.read()
+        if reply.status != 200:
+            return reply.status, None
+        answer = msgspec.json.decode(body, type=SyncAnswer)
+        self.supernode, self.revision = answer.supernode, answer.revision
+        self.assignments = answer.assignments or self.assignments
+        self.work += answer.work
+        return 200, answer
+
+    async def claim_all(self) -> None:
+        """Say to have everything, for as long as it takes the others to believe it."""
+        while not any(assignment.generation for assignment in self.assignments):
+            await self.say()
+        await self.say(done={a.task_id: Held(a.generation, ALL) for a in self.assignments})
+
+    async def go_on(self) -> None:
+        """Stay connected and take no work."""
+        while True:
+            await self.say()
+            await asyncio.sleep(0.05)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.append(task)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                found = re.search(rb"Range: bytes=(\d+)-(\d+)", head)
+                assert found is not None
+                request = (head, int(found[1]), int(found[2]) + 1)
+                self.asked.append(request)
+                await self.serve(request, writer)
+        writer.transport.abort()
+
+
+def head(first: int, end: int) -> bytes:
+    return b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n" % (
+        end - first,
+        first,
+        end - 1,
+        SIZE,
+    )
+
+
+async def wrong_bytes(request: Request, writer: asyncio.StreamWriter) -> None:
+    _, first, end = request
+    writer.write(head(first, end) + bytes(end - first))
+    await writer.drain()
+
+
+async def bytes_of_another_piece(request: Request, writer: asyncio.StreamWriter) -> None:
+    _, first, end = request
+    writer.write(head(first, end) + BODY.read((first + (end - first)) % (SIZE - (end - first)), end - first))
+    await writer.drain()
+
+
+async def not_here(_request: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    await writer.drain()
+
+
+async def silence(_request: Request, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def half(request: Request, writer: asyncio.StreamWriter) -> None:
+    _, first, end = request
+    writer.write(head(first, end) + BODY.read(first, (end - first) // 2))
+    await writer.drain()
+    writer.transport.abort()
+
+
+async def half_and_silence(request: Request, writer: asyncio.StreamWriter) -> None:
+    _, first, end = request
+    writer.write(head(first, end) + BODY.read(first, (end - first) // 2))
+    await asyncio.sleep(60)
+
+
+async def drops(request: Request, writer: asyncio.StreamWriter) -> None:
+    """Always a byte more before anybody may call it stalled."""
+    _, first, end = request
+    writer.write(head(first, end))
+    for byte in BODY.read(first, end - first):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.2)
+
+
+async def endless_head(_request: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 206 Partial Content\r\n")
+    while True:
+        writer.write(b"X-More: and more\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.001)
+
+
+async def garbage(_request: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 1000 + b"\r\n\r\n")
+    await writer.drain()
+
+
+async def more_than_asked(request: Request, writer: asyncio.StreamWriter) -> None:
+    _, first, end = request
+    writer.write(head(first, end) + BODY.read(first, end - first) + bytes(1 << 20))
+    await writer.drain()
+
+
+@dataclass
+class Lab:
+    """The supernode, its operator, the origin and the honest peers."""
+
+    url: str
+    origin: Origin
+    root: Path
+    http: aiohttp.ClientSession
+    peers: list[Peer] = field(default_factory=list)
+    revision: int = 0
+
+    async def want(self, *names: str) -> None:
+        self.revision += 1
+        url = self.origin.url("/file")
+        wanted = WantedTask("u", "ns/t", task_id.compute(url), url, path="file", peers=names, attempt="1/")
+        body = msgspec.json.encode(Statement(self.revision, (wanted,)))
+        async with self.http.put(f"{self.url}/api/v1/statement", data=body) as answer:
+            assert 200 == answer.status
+
+    async def changes(self) -> Changes:
+        async with self.http.get(f"{self.url}/api/v1/changes") as answer:
+            return msgspec.json.decode(await answer.read(), type=Changes)
+
+    async def report(self) -> TaskReport:
+        return (await self.changes()).tasks[0]
+
+    @contextlib.asynccontextmanager
+    async def honest(self, *names: str) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            for name in names:
+                self.peers.append(await stack.enter_async_context(peer(self.url, self.root / name, name)))
+            yield
+
+    async def until_all_have_it(self, *names: str) -> None:
+        """Until the honest peers show the file, soon; it has the right bytes then, and the origin gave it once."""
+        async with asyncio.timeout(SOON):
+            while not set(names) <= set((await self.report()).ready_peers):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        for name in names:
+            assert BODY.read(0, SIZE) == (self.root / name / "files/file").read_bytes()
+        assert SIZE == self.origin.body_bytes("/file")
+        assert sha256(BODY) == (await self.report()).digest.removeprefix("sha256:")
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
+    port = unused_tcp_port_factory()
+    settings = Settings(
+        listen=Listen("127.0.0.1", port),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "supernode",
+        advertise="127.0.0.1",
+        no_auth=True,
+    )
+    async with Origin() as origin, build(settings).serving(), aiohttp.ClientSession() as http:
+        origin.serve("/file", BODY, always=Behaviour(rate=4 * 1024 * 1024))
+        yield Lab(f"http://127.0.0.1:{port}", origin, tmp_path, http)
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [
+        wrong_bytes,
+        bytes_of_another_piece,
+        not_here,
+        silence,
+        half,
+        half_and_silence,
+        drops,
+        endless_head,
+        garbage,
+        more_than_asked,
+    ],
+)
+async def test_one_that_claims_all_and_serves_badly_harms_nobody(lab: Lab, serve: Serve) -> None:
+    async with Hostile(lab.url, serve).living() as hostile, lab.honest(*HONEST):
+        await lab.want("hostile", *HONEST)
+        await hostile.claim_all()
+        going_on = asyncio.create_task(hostile.go_on())
+        await lab.until_all_have_it(*HONEST)
+        going_on.cancel()
+        assert hostile.asked
+
+
+async def test_one_that_dies_after_it_claimed_all_harms_nobody(lab: Lab) -> None:
+    """Its port is closed, and nobody says goodbye."""
+    async with lab.honest(*HONEST):
+        async with Hostile(lab.url, silence).living() as hostile:
+            await lab.want("hostile", *HONEST)
+            await hostile.claim_all()
+        await lab.until_all_have_it(*HONEST)
+
+
+async def test_one_that_takes_all_work_and_reports_nothing_harms_nobody(lab: Lab) -> None:
+    """While it is connected, some pieces are given to it for a while; others need not wait for that."""
+    async with Hostile(lab.url, not_here).living() as hostile:
+        await lab.want("hostile", *HONEST)
+        while len(hostile.work) < 4:
+            await hostile.say()
+        going_on = asyncio.create_task(hostile.go_on())
+        async with lab.honest(*HONEST):
+            await lab.until_all_have_it(*HONEST)
+        going_on.cancel()
+
+
+FLOODS: dict[str, Callable[[str, str], dict[str, object]]] = {
+    "huge ranges": lambda task, generation: {"done": {task: Held(generation, "0-4194303")}},
+    "many ranges": lambda task, generation: {"done": {task: Held(generation, ",".join(["0-4194303"] * 200))}},
+    "ranges beyond all": lambda task, generation: {"done": {task: Held(generation, "0-99999999999999999999")}},
+    "negative ranges": lambda task, generation: {"done": {task: Held(generation, "-5--1")}},
+    "other generations": lambda task, _: {"done": {task: Held("f" * 16, ALL)}},
+    "unknown tasks": lambda _, generation: {"done": {f"{n:064x}": Held(generation, ALL) for n in range(1000)}},
+    "nonsense": lambda _, generation: {"done": {"../../etc": Held(generation, ALL)}, "zone": "z" * 10000},
+    "negative pieces": lambda task, _: {"failures": (PieceFailure(task, -1, "node-1", "corrupt"),) * 1000},
+    "pieces beyond all": lambda task, _: {"failures": (PieceFailure(task, 10**18, "node-1", "missing"),) * 1000},
+    "accusations": lambda task, _: {
+        "failures": tuple(
+            PieceFailure(task, piece, name, kind)
+            for piece in range(PIECES)
+            for name in ("", *HONEST)
+            for kind in ("corrupt", "missing", "stalled", "no such kind")
+        )
+    },
+    "deliveries": lambda _, __: {
+        "deliveries": {str(n): DeliveryState(DeliveryStatus.FAILED, "NoSuchReason", "x" * 1000) for n in range(500)}
+    },
+    "impossible loads": lambda *_: {"uploads": 10**18, "downloads": 10**18, "upload_slots": -(10**18)},
+    "inventories": lambda task, generation: {"inventory": {task: Held(generation, ALL), "x": Held("", "0")}},
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_one_that_floods_the_supernode_with_false_reports_harms_nobody(lab: Lab, flood: str) -> None:
+    async with Hostile(lab.url, not_here).living() as hostile, lab.honest(*HONEST):
+        await lab.want("hostile", *HONEST)
+        while not any(assignment.generation for assignment in hostile.assignments):
+            await hostile.say()
+        told = FLOODS[flood](hostile.assignments[0].task_id, hostile.assignments[0].generation)
+
+        async def rage() -> None:
+            while True:
+                status, _ = await hostile.say(**told)
+                assert status < 500
+
+        raging = asyncio.create_task(rage())
+        await lab.until_all_have_it(*HONEST)
+        assert not raging.done()
+        raging.cancel()
+
+
+async def test_a_ticket_opens_one_generation_of_one_task_at_one_server(lab: Lab) -> None:
+    """A peer that was given one cannot have with it what it was not given."""
+    async with Hostile(lab.url, not_here).living() as hostile, lab.honest("node-1", "node-2"):
+        await lab.want("node-1", "node-2")
+        await lab.until_all_have_it("node-1", "node-2")
+        await lab.want("hostile", "node-1", "node-2")
+        while not hostile.work:
+            await hostile.say()
+        work = hostile.work[0]
+        servers = {(one.address, one.port) for one in (await lab.changes()).peers if one.name != "hostile"}
+
+        async def get(host: str, port: int, name: str, generation: str, shown: str) -> int:
+            headers = {ticket.HEADER: shown, "Range": "bytes=0-9"}
+            async with lab.http.get(f"http://{host}:{port}/pieces/{name}/{generation}", headers=headers) as reply:
+                return reply.status
+
+        assert 206 == await get(work.host, work.port, work.task_id, work.generation, work.ticket)
+        for host, port in servers - {(work.host, work.port)}:
+            assert 403 == await get(host, port, work.task_id, work.generation, work.ticket)
+        assert 403 == await get(work.host, work.port, "e" * 64, work.generation, work.ticket)
+        assert 403 == await get(work.host, work.port, work.task_id, "e" * 16, work.ticket)
+        later = str(int(work.ticket.partition(".")[0]) + 1000) + work.ticket[work.ticket.index(".") :]
+        assert 403 == await get(work.host, work.port, work.task_id, work.generation, later)
