@@ -7,7 +7,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import aiohttp
@@ -37,11 +37,13 @@ from pantala_supernode.dragonfly.conversation import Conversation
 from pantala_supernode.dragonfly.registry import Patience
 from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.exchange import Exchange, Timing
+from pantala_supernode.handover import Handover
 from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import API
 from pantala_supernode.http.application import application
 from pantala_supernode.http.copies import CopiesAPI
 from pantala_supernode.http.rest import RestAPI
+from pantala_supernode.http.site import site
 from pantala_supernode.identity import ClusterKeys, Verifier
 from pantala_supernode.managers import Managers
 from pantala_supernode.members import Members
@@ -52,16 +54,13 @@ from pantala_supernode.progress import ProgressManager
 from pantala_supernode.reports import Reports
 from pantala_supernode.roster import Roster
 from pantala_supernode.scheduler import Policy
-from pantala_supernode.settings import Listen, Settings
+from pantala_supernode.settings import Settings
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.task import TaskManager
 from pantala_supernode.tickets import TicketOffice
 from pantala_supernode.visitors import Visitors
 
 _log = structlog.get_logger(__name__)
-
-_GRACE = 25.0
-"""Seconds that requests under way may take after a signal to stop; less than a pod's 30."""
 
 _TICK = 1.0
 """Seconds between two looks at which visitors are silent."""
@@ -79,6 +78,7 @@ class App:
         self.api: web.Application
         self.supernode: Supernode
         self.copies: Copies
+        self.handover: Handover
         self.conversation: Conversation
         self.visitors: Visitors
         self.preheats: PreheatManager
@@ -116,8 +116,8 @@ class App:
             )
             try:
                 async with (
-                    _site(self.api, settings.listen),
-                    _site(self._piece_application(), settings.piece_listen),
+                    site(self.api, settings.listen),
+                    site(self._piece_application(), settings.piece_listen),
                 ):
                     _log.info("supernode up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
                     if settings.no_auth:
@@ -130,14 +130,20 @@ class App:
                 self._running.cancel()
                 await asyncio.gather(self._running, return_exceptions=True)
 
-    async def until(self, stop: asyncio.Event) -> None:
-        """Wait for ``stop``. Raises what ended the supernode before, e.g. a volume that cannot be read."""
-        stopped = asyncio.create_task(stop.wait())
-        both: set[asyncio.Future[Any]] = {stopped, self._running}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not stop.is_set():
-            self._running.result()
+    async def until(self, end: Coroutine[Any, Any, object]) -> None:
+        """Wait for ``end``. Raises what ended the supernode before, e.g. a volume that cannot be read."""
+        ended = asyncio.create_task(end)
+        both: set[asyncio.Future[Any]] = {ended, self._running}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            (ended if ended.done() else self._running).result()
+        finally:
+            ended.cancel()
+
+    def _is_idle(self) -> bool:
+        """Whether nobody would miss this supernode."""
+        downloads = any(not client.finished for client in self.conversation.clients)
+        return not (self.supernode.stated or self.copies.readers or downloads)
 
     async def _release(self, _: web.Application) -> None:
         self.supernode.release()
@@ -229,6 +235,7 @@ class App:
         self.copies = Copies(
             supernode, managers.tasks, self._store, members, stage=siblings.stage, clock=time.monotonic
         )
+        self.handover = Handover(members, self._is_idle, patience=settings.leave_seconds)
         supernode.listeners += [self._metrics.copy_changed, self.copies.changed]
         self._invite(supernode, dispatcher)
         return supernode
@@ -282,20 +289,6 @@ class App:
         self._pieces.add_routes(app.router)
         WrappedServer(self._pieces).add_routes(app.router)
         return app
-
-
-@contextlib.asynccontextmanager
-async def _site(app: web.Application, listen: Listen) -> AsyncIterator[None]:
-    # A peer whose connection is gone must not be held on: its exchange is cancelled, and it counts as quiet.
-    runner = web.AppRunner(
-        app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=75
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, listen.host, listen.port, backlog=1024).start()
-        yield
-    finally:
-        await runner.cleanup()
 
 
 def build(settings: Settings) -> App:

@@ -15,15 +15,28 @@ from pantala_supernode.settings import Settings, SettingsError, read
 
 
 async def _run(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop, at_once = asyncio.Event(), asyncio.Event()
+
+    def terminate() -> None:
+        (at_once if stop.is_set() else stop).set()
+
+    def interrupt() -> None:
+        stop.set()
+        at_once.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
     async with build(settings).serving() as app:
-        await app.until(stop)
+        await app.until(stop.wait())
+        await app.until(app.handover.wait(at_once))
 
 
 def main() -> None:
-    """Run a supernode until SIGTERM or SIGINT. Exits with 2 for wrong settings, 1 if it cannot start."""
+    """Run a supernode until SIGTERM; a second one, or SIGINT, ends it before its tasks have moved.
+
+    Exits with 2 for wrong settings, 1 if it cannot start.
+    """
     try:
         settings = read(sys.argv[1:], os.environ)
     except SettingsError as error:

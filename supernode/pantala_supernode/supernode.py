@@ -48,6 +48,8 @@ class Supernode:
         self.members = members
         self.listeners: list[Callable[[TaskID], None]] = []
         """Told the ID of a task whose copy or lease changed, on the event loop."""
+        self.stated = 0
+        """How many Task resources the statement in force wants something of this supernode for."""
         self.recovered = False
         """The volume was read; before that nothing can be said of what is cached."""
         self.dropped = 0
@@ -68,7 +70,7 @@ class Supernode:
         """Take the full set of what is wanted."""
         first = not self._tasks.revision
         restated = self._tasks.state(statement, now=self._clock())
-        moved = self.members.take(statement)
+        moved, self.stated = self.members.take(statement), len(statement.tasks)
         self._apply(restated)
         if first or moved:
             self._exchange.all_assignments_changed()

@@ -81,7 +81,7 @@ def known(url: str, file: str) -> dict[str, list[str]]:
     peer = fetched(f"{url}/peers", {"IP": "127.0.0.1", "hostName": "host", "port": 15001})["ID"]
     task = fetched(f"{url}/tasks", {"cID": "c1", "rawURL": file, "path": "/f", "peerID": peer})["ID"]
     preheat = fetched(f"{url}/preheats", {"type": "file", "url": file, "identifier": "another"})["ID"]
-    return {"peers": [peer], "tasks": [task], "preheats": [preheat]}
+    return {"peers": [peer], "tasks": [task], "preheats": [preheat], "copies": [task]}
 
 
 def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, there: list[str]) -> None:
@@ -90,8 +90,9 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, there: list[str]
     @given(case=st.one_of(operation.as_strategy(mode) for mode in GenerationMode), pick=st.booleans())
     @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def ask(case: Case, pick: bool) -> None:
-        if pick and there and "id" in case.path_parameters:
-            case.path_parameters["id"] = there[0]
+        for name in ("id", "task_id"):
+            if pick and there and name in case.path_parameters:
+                case.path_parameters[name] = there[0]
         case.call_and_validate(base_url=url, checks=CHECKS, timeout=20)
 
     ask()
@@ -106,7 +107,7 @@ def test_whatever_is_asked_is_answered_as_documented(tmp_path: Path, unused_tcp_
         assert len(operations) > 20
         ids = known(url, file)
         for operation in sorted(operations, key=lambda operation: operation.method == "delete"):
-            fuzz(operation, url, ids.get(operation.path.split("/")[1], []))
+            fuzz(operation, url, ids.get(operation.path.removeprefix("/api/v1").split("/")[1], []))
         statuses = metric(url, "pantala_http_answers_total")
     assert {"200", "201", "204", "400", "404"} <= statuses
     assert not {status for status in statuses if status.startswith("5")}

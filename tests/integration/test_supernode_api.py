@@ -22,6 +22,7 @@ from pantala_supernode.settings import Listen, Settings
 
 OPERATOR = "system:serviceaccount:pantala:operator"
 PEER = "system:serviceaccount:pantala:peer"
+SUPERNODE = "system:serviceaccount:pantala:supernode"
 ISSUER = "https://issuer.example"
 FRESH_VOLUME = ["volume.json"]
 
@@ -87,6 +88,7 @@ async def node(
         advertise="127.0.0.1",
         trusted_operator=OPERATOR,
         trusted_peer=PEER,
+        trusted_supernode=SUPERNODE,
         api_server=cluster[1],
     )
     async with build(settings).serving() as app:
@@ -153,6 +155,18 @@ async def test_only_the_operators_good_token_reads_changes(
     assert expected == status
 
 
+@pytest.mark.parametrize(("subject", "expected"), [(SUPERNODE, 404), (OPERATOR, 403), (PEER, 403)])
+async def test_only_supernodes_take_copies(
+    node: tuple[App, str], cluster: tuple[Cluster, str], subject: str, expected: int
+) -> None:
+    url = f"{node[1]}/api/v1/copies/{task_id.compute('x')}"
+    token = cluster[0].token(subject)
+    assert expected == (await call(url, token=token))[0]
+    assert expected == (await call(f"{url}/content?generation=g", token=token))[0]
+    status, _ = await call(url, "PUT", token, b'{"url": "http://origin.example/f"}')
+    assert (200 if expected == 404 else expected) == status
+
+
 async def test_strangers_do_not_make_us_load_the_keys_again_and_again(
     node: tuple[App, str], cluster: tuple[Cluster, str]
 ) -> None:
@@ -188,6 +202,7 @@ GARBAGE = [
     b'{"peer": "node1", "boot": "b", "seq": 1, "done": {"t": {"generation": "g", "pieces": "0-99999999999"}}}',
     b'{"peer": "node1", "boot": "b", "seq": 1, "inventory": {"../x": {"generation": "g", "pieces": "a"}}}',
     b'{"peer": "node1", "boot": "b", "seq": "x"}',
+    b'{"url": 5}',
     b"\xff\xfe",
     b"[" * 100_000,
 ]
@@ -198,7 +213,12 @@ async def test_garbage_is_answered_with_an_error_and_the_server_lives(
     node: tuple[App, str], cluster: tuple[Cluster, str], body: bytes, tmp_path: Path
 ) -> None:
     _, url = node
-    for method, path, subject in (("PUT", "/api/v1/statement", OPERATOR), ("POST", "/api/v1/sync", PEER)):
+    copies = f"/api/v1/copies/{task_id.compute('x')}"
+    for method, path, subject in (
+        ("PUT", "/api/v1/statement", OPERATOR),
+        ("POST", "/api/v1/sync", PEER),
+        ("PUT", copies, SUPERNODE),
+    ):
         status, answer = await call(url + path, method, cluster[0].token(subject), body)
         assert 400 == status, answer
         assert answer["error"]["message"]
