@@ -37,7 +37,7 @@ def routes() -> set[str]:
         def add(self, router: Any, method: str, path: str, handler: Any, access: Access) -> None:
             seen.add(f"{method} {path}")
 
-    DragonflyAPI(nothing).add_routes(nothing, Noted(None, operator="", peer=""))
+    DragonflyAPI(nothing).add_routes(nothing, Noted(None, operator="", peer="", supernode=""))
     return seen
 
 
