@@ -179,7 +179,8 @@ def test_who_starts_anew_during_a_move_keeps_what_it_had() -> None:
     supernodes.hear(OTHER, heard(boot="new", revision=0))
     standing = supernodes.standing("u", TASK, "1/")
     assert {OWNER, OTHER} == standing.stated
-    assert (None, {"a"}) == (standing.report, standing.holders)
+    assert standing.report is None
+    assert {"a"} == standing.holders
     supernodes.hear(OTHER, heard(boot="new", revision=2))
     assert {OWNER} == supernodes.standing("u", TASK, "1/").stated, "it was told of nothing, and so has nothing"
 
