@@ -34,6 +34,11 @@ def refused(*flags: str) -> tuple[int, str]:
         (["--data", "x", "--listen", "nowhere"], "give HOST:PORT"),
         (["--data", "x", "--listen", "0.0.0.0:1", "--no-auth"], "add --i-know"),
         (["--data", "x", "--deny-source", "10.0.0.1/8"], "give networks"),
+        (["--data", "x", "--disk-low", "95"], "give the lower one as --disk-low"),
+        (["--data", "x", "--disk-high", "0"], "1 to 100"),
+        (["--data", "x", "--origin-rate", "fast"], "give bytes a second"),
+        (["--data", "x", "--serve-rate", "0"], "give bytes a second"),
+        (["--data", "x", "--piece-size-rule", "large"], "swarm, dragonfly"),
         (["--unknown"], "unrecognized arguments"),
     ],
 )

@@ -1,0 +1,205 @@
+"""How much room and how many bytes a second the CDN takes: measured, and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from pantala_pieces.file import Meta, Piece
+from pantala_pieces.server import PieceServer
+from pantala_pieces.store import PieceStore
+from pantala_protocol import task_id, ticket
+from pantala_protocol.geometry import RULES
+from pantala_protocol.reasons import Reason
+from pantala_protocol.statement import CDNStatus
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.cdn.copy import Copy, FetchOrder
+from pantala_supernode.cdn.eviction import Cause, Watermarks
+from pantala_supernode.cdn.http_source import HTTPSource
+from pantala_supernode.cdn.janitor import Housekeeping, Janitor
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.rate import Rate
+from testbed.origin import Behaviour, Generated, Origin
+from tests.integration.test_cdn import small_volume
+
+MIB = 1024 * 1024
+PIECE = 128 * 1024
+NAMES = [task_id.compute(str(number)) for number in range(4)]
+
+
+class Bench:
+    """A CDN with a janitor on one volume, and who wants what."""
+
+    def __init__(self, directory: Path, source: HTTPSource, origin: Origin, rate: Rate | None) -> None:
+        self.origin = origin
+        self.wanted: set[TaskID] = set()
+        self.failures: list[Copy] = []
+        self.store = PieceStore(directory, durable=False)
+        self.cdn = CDNManager(
+            self.store,
+            source,
+            on_change=self._look,
+            rng=random.Random(1),
+            sleep=lambda _: asyncio.sleep(0.02),
+            limiter=rate,
+            make_room=lambda size: self.janitor.make_room(size),
+        )
+        self.janitor = Janitor(
+            self.store,
+            self.cdn.delete,
+            wanted=lambda name: name in self.wanted,
+            stated=lambda: True,
+            rules=Housekeeping(grace=0.0, kept_for=3600.0, watermarks=Watermarks(100, 100)),
+            clock=time.monotonic,
+            wall=time.time,
+        )
+
+    def _look(self, name: TaskID) -> None:
+        copy = self.cdn.status(name)
+        if copy.failure is not None:
+            self.failures.append(copy)
+
+    def want(self, number: int) -> None:
+        self.wanted.add(NAMES[number])
+        self.cdn.trigger(FetchOrder(NAMES[number], self.origin.url(f"/{number}"), attempt=str(time.time())))
+
+    async def leave(self, number: int) -> None:
+        self.wanted.discard(NAMES[number])
+        self.cdn.retire(NAMES[number])
+        await self.janitor.look()
+
+    async def whole(self, *numbers: int) -> None:
+        async with asyncio.timeout(20):
+            for number in numbers:
+                while self.cdn.status(NAMES[number]).status is not CDNStatus.SUCCESS:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+
+    def there(self) -> list[int]:
+        return [number for number, name in enumerate(NAMES) if self.store.get(name)]
+
+
+@asynccontextmanager
+async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Bench]:
+    async with Origin() as origin, HTTPSource() as source:
+        made = Bench(directory, source, origin, rate)
+        await made.cdn.recover()
+        try:
+            yield made
+        finally:
+            await made.cdn.close()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_what_nobody_wants_makes_room_before_a_fetch_fails(tmp_path: Path, framing: str) -> None:
+    async with small_volume(tmp_path, 8 * MIB), bench(tmp_path) as b:
+        for number, size in enumerate((3 * MIB, 2 * MIB, MIB, 4 * MIB)):
+            b.origin.serve(f"/{number}", Generated(size, seed=number), always=Behaviour(framing=framing))  # type: ignore[arg-type]
+        for number in range(3):
+            b.want(number)
+            await b.whole(number)
+            await b.leave(number)
+        b.want(1)  # used again
+        await b.whole(1)
+        await b.leave(1)
+        b.want(3)
+        await b.whole(3)
+        assert [1, 2, 3] == b.there()
+        assert ([], {Cause.ROOM: 1}) == (b.failures, b.janitor.evictions)
+        assert 4 * MIB == b.origin.body_bytes("/3")
+
+
+async def test_what_somebody_wants_stays_and_the_fetch_waits_for_room(tmp_path: Path) -> None:
+    async with small_volume(tmp_path, 8 * MIB), bench(tmp_path) as b:
+        b.origin.serve("/0", Generated(5 * MIB))
+        b.origin.serve("/1", Generated(4 * MIB, seed=1))
+        b.want(0)
+        await b.whole(0)
+        b.want(1)
+        async with asyncio.timeout(10):
+            while len(b.failures) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert {Reason.VOLUME_FULL} == {copy.failure.reason for copy in b.failures if copy.failure}
+        assert [0] == b.there()
+        await b.leave(0)
+        await b.whole(1)
+        assert [1] == b.there()
+
+
+async def test_all_origins_together_are_read_at_the_rate_and_no_faster(tmp_path: Path) -> None:
+    rate, size = 8 * MIB, 3 * MIB
+    async with bench(tmp_path, Rate(rate)) as b:
+        for number in range(4):
+            b.origin.serve(f"/{number}", Generated(size, seed=number))
+        begun = time.monotonic()
+        for number in range(4):
+            b.want(number)
+        await b.whole(*range(4))
+        ratio = 4 * size / (time.monotonic() - begun) / rate
+    assert 0.5 < ratio < 1.15, ratio
+
+
+async def test_pieces_are_served_at_the_rate_and_no_faster(tmp_path: Path, unused_tcp_port: int) -> None:
+    rate, pieces = 8 * MIB, 96
+    store = PieceStore(tmp_path, durable=False)
+    data = Generated(pieces * PIECE).read(0, pieces * PIECE)
+    file = store.create(Meta(NAMES[0], "g", PIECE, len(data)))
+    cut = [data[first : first + PIECE] for first in range(0, len(data), PIECE)]
+    file.put([Piece(number, piece, hashlib.sha256(piece).digest()) for number, piece in enumerate(cut)])
+    server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=8)
+    server.pace = Rate(rate).acquire
+    app = web.Application()
+    server.add_routes(app.router)
+    runner = web.AppRunner(app)
+    url = f"http://127.0.0.1:{unused_tcp_port}/pieces/{NAMES[0]}/g"
+    shown = ticket.issue(b"key", NAMES[0], "g", now=time.time())
+
+    async def take(client: aiohttp.ClientSession, number: int) -> None:
+        first = number * PIECE
+        headers = {"Range": f"bytes={first}-{first + PIECE - 1}", ticket.HEADER: shown}
+        async with client.get(url, headers=headers) as answer:
+            assert cut[number] == await answer.read()
+
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=6)) as client:
+            begun = time.monotonic()
+            await asyncio.gather(*(take(client, number) for number in range(pieces)))
+            ratio = len(data) / (time.monotonic() - begun) / rate
+    finally:
+        await runner.cleanup()
+    assert 0.5 < ratio < 1.15, ratio
+    assert len(data) == server.bytes_sent
+    assert time.time() - file.used < 10  # who is read is used
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256", "sha512"])
+@pytest.mark.parametrize("right", [True, False])
+async def test_the_whole_is_checked_by_any_digest(tmp_path: Path, algorithm: str, *, right: bool) -> None:
+    body = Generated(3 * PIECE + 1)
+    expected = hashlib.new(algorithm, body.read(0, body.size) + (b"" if right else b"x")).hexdigest()
+    async with bench(tmp_path) as b:
+        b.origin.serve("/0", body, script=[Behaviour(reset_after=2 * PIECE)])
+        b.cdn.trigger(FetchOrder(NAMES[0], b.origin.url("/0"), digest=f"{algorithm}:{expected}"))
+        async with asyncio.timeout(10):
+            while not (copy := b.cdn.status(NAMES[0])).digest and not (copy.failure and copy.failure.final):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert right == (copy.status is CDNStatus.SUCCESS)
+        assert right or (copy.failure is not None and copy.failure.reason == Reason.DIGEST_MISMATCH)
+        assert right == bool(b.store.get(NAMES[0]))
+
+
+@pytest.mark.parametrize(
+    ("mib", "wanted"), [(0, 4), (200, 4), (300, 5), (399, 5), (1000, 12), (1300, 15), (5000, 15), (None, 4)]
+)
+def test_dragonflys_own_rule_is_its_own(mib: int | None, wanted: int) -> None:
+    assert wanted * MIB == RULES["dragonfly"](None if mib is None else mib * MIB)
