@@ -10,7 +10,11 @@ from pantala_runtime.errors import RequestError
 
 _MAX_SAID = 400
 _URL = re.compile(r"[a-z]+://[^\s\"'\\]+")
-_PREAMBLE = re.compile(r"rpc error: code = \w+ desc = ")
+_PREAMBLE = re.compile(
+    r"rpc error: code = \w+ desc = |failed to pull and unpack image \"[^\"]*\": |"
+    r"failed to resolve (image|reference \"[^\"]*\"): "
+)
+"""What only says that a pull failed, and of which image."""
 
 _UNREACHABLE = (
     r"dial tcp|no such host|server misbehaving|connection refused|connection reset|broken pipe|no route to host|"

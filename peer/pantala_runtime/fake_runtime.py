@@ -1,0 +1,79 @@
+"""A container runtime in memory, for tests: pulls end when they are let, errors come when they are set."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import structs
+
+from pantala_runtime.errors import NotFoundError, RequestError
+from pantala_runtime.runtime import Credentials, Filesystem, Image, Version
+
+
+class FakeRuntime:
+    """Has the images of :attr:`registry`, by name and digest; keeps what was pulled."""
+
+    def __init__(self, registry: dict[str, str]) -> None:
+        self.registry = registry
+        self.here: dict[str, Image] = {}
+        self.pulls: list[tuple[str, Credentials | None]] = []
+        self.running = 0
+        """Pulls that have begun and neither ended nor been cancelled."""
+        self.free = asyncio.Event()
+        """Pulls end while it is set."""
+        self.free.set()
+        self.error: RequestError | None = None
+        self.heeds_pins = True
+        self.config_path: str | None = "/etc/containerd/certs.d"
+
+    async def pull(self, name: str, credentials: Credentials | None) -> None:
+        """Have the image here, once :attr:`free` is set."""
+        self.pulls.append((name, credentials))
+        self.running += 1
+        try:
+            await self.free.wait()
+        finally:
+            self.running -= 1
+        if self.error is not None:
+            raise self.error
+        if name not in self.registry:
+            raise NotFoundError(f"{name}: not in the registry")
+        repository = name.partition("@")[0].rpartition(":")[0] or name
+        self.here.setdefault(
+            name, Image(self.registry[name], (name,), (f"{repository}@{self.registry[name]}",), 7, False)
+        )
+
+    async def image(self, name: str) -> Image | None:
+        """One image; ``None``: it is not here."""
+        return self.here.get(name)
+
+    async def images(self) -> list[Image]:
+        """All that are here."""
+        if self.error is not None:
+            raise self.error
+        return list(self.here.values())
+
+    async def digest(self, name: str) -> str:
+        """The digest that ``name`` stands for."""
+        return self.registry[name]
+
+    async def mark_pinned(self, name: str, pinned: bool) -> None:
+        """Heeded or not, as :attr:`heeds_pins` says."""
+        if name not in self.here:
+            raise NotFoundError(f"{name}: not on this node")
+        if self.heeds_pins:
+            self.here[name] = structs.replace(self.here[name], pinned=pinned)
+
+    async def version(self) -> Version:
+        """Of nothing real."""
+        if self.error is not None:
+            raise self.error
+        return Version("fake", "1", "v1")
+
+    async def filesystem(self) -> Filesystem | None:
+        """The root."""
+        return Filesystem("/", 7)
+
+    async def certs_d(self) -> str | None:
+        """What :attr:`config_path` says."""
+        return self.config_path

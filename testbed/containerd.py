@@ -1,0 +1,124 @@
+"""A real containerd of its own: images only, no kubelet, nothing outside of its folder. Needs root.
+
+::
+
+    with Containerd(tmp_path) as containerd:
+        ...  # its socket is containerd.address; containerd.certs_d is read at each pull
+
+``program`` may be any containerd from 1.6 on; ``PANTALA_CONTAINERD`` names further ones to test with, colon-separated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+from testbed.process import Process
+
+_READY_SECONDS = 30.0
+_PLUGIN = 'plugins."io.containerd.grpc.v1.cri"'
+
+
+class ContainerdError(RuntimeError):
+    """It does not start; the message says why."""
+
+
+def programs() -> list[str]:
+    """What this machine has: the one in PATH, then those that ``PANTALA_CONTAINERD`` names."""
+    named = [path for path in os.environ.get("PANTALA_CONTAINERD", "").split(":") if path]
+    return [path for path in (shutil.which("containerd"), *named) if path is not None]
+
+
+class Containerd:
+    """Runs while it is entered. What was pulled stays in ``folder`` until the end, over restarts."""
+
+    def __init__(self, folder: Path, program: str = "containerd", *, reads_certs_d: bool = True) -> None:
+        self._folder = folder
+        self._program = program
+        self._reads_certs_d = reads_certs_d
+        self._process: Process | None = None
+        # A socket's path may have 107 characters; a test's folder has more.
+        self._run = Path(tempfile.mkdtemp(prefix="containerd-"))
+        self.certs_d = folder / "certs.d"
+        """``config_path``, if it reads one."""
+
+    @property
+    def socket(self) -> Path:
+        """Its socket."""
+        return self._run / "c.sock"
+
+    @property
+    def address(self) -> str:
+        """The socket, as gRPC wants it."""
+        return f"unix://{self.socket}"
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Of the program: ``(1, 6, 20)``."""
+        said = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=True, timeout=20)
+        number = said.stdout.split()[2].removeprefix("v").partition("~")[0].partition("-")[0]
+        return tuple(map(int, number.split(".")))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        _unmount(self._folder)
+        shutil.rmtree(self._run, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it, and wait until its socket answers. Raises :class:`ContainerdError`."""
+        self.certs_d.mkdir(parents=True, exist_ok=True)
+        settings = self._folder / "config.toml"
+        settings.write_text(self._configuration())
+        self._process = Process([self._program, "--config", str(settings)], self._folder / "containerd.log")
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as trial:
+                trial.connect(str(self.socket))
+                return
+            if self._process.returncode is not None or time.monotonic() > deadline:
+                tail = self._process.tail()
+                self.stop()
+                raise ContainerdError(f"{self._program} does not listen:\n{tail}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it; :meth:`start` goes on with what was pulled."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def _configuration(self) -> str:
+        certs_d = f'[{_PLUGIN}.registry]\n  config_path = "{self.certs_d}"\n' if self._reads_certs_d else ""
+        return f"""\
+version = 2
+root = "{self._folder}/root"
+state = "{self._run}/state"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri", "io.containerd.internal.v1.tracing"]
+[grpc]
+  address = "{self.socket}"
+[{_PLUGIN}]
+  sandbox_image = "localhost/none:1"
+  [{_PLUGIN}.cni]
+    conf_dir = "{self._folder}/cni"
+  [{_PLUGIN}.containerd]
+    snapshotter = "native"
+{certs_d}"""
+
+
+def _unmount(folder: Path) -> None:
+    """Whatever a killed one left mounted."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        target = line.split()[1]
+        if target.startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", target], check=False, timeout=20)

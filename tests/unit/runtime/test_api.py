@@ -1,0 +1,210 @@
+"""The helper's HTTP interface, over a runtime in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from pantala_runtime import errors
+from pantala_runtime.api import API
+from pantala_runtime.fake_runtime import FakeRuntime
+from pantala_runtime.pulls import Pulls
+from pantala_runtime.runtime import Credentials
+
+DIGEST = "sha256:" + "a" * 64
+NGINX = "docker.io/library/nginx:latest"
+AUTH = {"username": "ann", "password": "secret", "server": "https://registry-1.docker.io"}
+
+Client = TestClient[web.Request, web.Application]
+
+
+@pytest.fixture
+async def runtime() -> FakeRuntime:
+    return FakeRuntime({NGINX: DIGEST})
+
+
+@pytest.fixture
+async def client(runtime: FakeRuntime) -> AsyncIterator[Client]:
+    api = API(runtime, Pulls(runtime, time.monotonic), Path("/"))
+    server = TestServer(api.application(), handler_cancellation=True)
+    async with TestClient(server) as client:
+        yield client
+
+
+async def post(client: Client, path: str, body: Any) -> tuple[int, Any]:
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    async with client.post(path, data=data) as response:
+        content = await response.read()
+        return response.status, msgspec.json.decode(content) if content else None
+
+
+async def test_an_image_is_pulled_by_its_whole_name(client: Client, runtime: FakeRuntime) -> None:
+    status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
+    assert (200, DIGEST, 7, False) == (status, body["digest"], body["bytes"], body["pinned"])
+    assert [(NGINX, None)] == runtime.pulls
+
+
+async def test_credentials_go_to_the_runtime_and_nowhere_else(
+    client: Client, runtime: FakeRuntime, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime.error = errors.UnauthorizedError("no")
+    status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5, "auth": AUTH, "pin": True})
+    assert [(NGINX, Credentials(**AUTH))] == runtime.pulls
+    assert (403, "Unauthorized") == (status, body["error"]["reason"])
+    captured = capsys.readouterr()
+    assert "secret" not in f"{body} {captured.out} {captured.err} {caplog.text}"
+
+
+def test_credentials_do_not_show_themselves() -> None:
+    credentials = Credentials(**AUTH)
+    assert "secret" not in f"{credentials!r} {credentials} {credentials.__rich_repr__()}"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "InvalidRequest"),
+        ([], "InvalidRequest"),
+        ({"image": "nginx"}, "InvalidRequest"),
+        ({"image": "nginx", "timeout_seconds": 0}, "InvalidRequest"),
+        ({"image": "nginx", "timeout_seconds": 1, "command": "rm"}, "InvalidRequest"),
+        ({"image": "nginx", "timeout_seconds": 1, "auth": {"username": "a"}}, "InvalidRequest"),
+        ({"image": "nginx", "timeout_seconds": 1, "auth": {**AUTH, "server": "docker.io"}}, "InvalidRequest"),
+        ({"image": "nginx", "timeout_seconds": 1, "auth": {**AUTH, "server": "https://a@b"}}, "InvalidRequest"),
+        ({"image": "", "timeout_seconds": 1}, "InvalidImage"),
+        ({"image": "a b", "timeout_seconds": 1}, "InvalidImage"),
+        ({"image": "../x", "timeout_seconds": 1}, "InvalidImage"),
+        ({"image": "0" * 64, "timeout_seconds": 1}, "InvalidImage"),  # an image's ID
+        ({"image": "nginx@sha256:1", "timeout_seconds": 1}, "InvalidImage"),
+        ({"image": "https://r/x", "timeout_seconds": 1}, "InvalidImage"),
+    ],
+)
+async def test_what_is_no_order_is_refused(client: Client, runtime: FakeRuntime, body: Any, reason: str) -> None:
+    status, answer = await post(client, "/v1/pull", body)
+    assert (400, reason) == (status, answer["error"]["reason"])
+    assert [] == runtime.pulls
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NotFoundError,
+        errors.UnauthorizedError,
+        errors.NoSpaceError,
+        errors.DigestMismatchError,
+        errors.UnreachableError,
+        errors.PullFailedError,
+        errors.UnavailableError,
+    ],
+)
+async def test_each_error_has_its_status(
+    client: Client, runtime: FakeRuntime, error: type[errors.RequestError]
+) -> None:
+    runtime.error = error("why")
+    expected = (error.status, {"error": {"reason": error.reason, "message": "why"}})
+    assert expected == await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
+
+
+async def test_too_slow_is_an_answer(client: Client, runtime: FakeRuntime) -> None:
+    runtime.free.clear()
+    status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 0.05})
+    assert (504, "Timeout", 0) == (status, body["error"]["reason"], runtime.running)
+
+
+async def test_a_client_that_goes_away_takes_its_pull_along(client: Client, runtime: FakeRuntime) -> None:
+    runtime.free.clear()
+    async with ClientSession() as session:
+        order = msgspec.json.encode({"image": "nginx", "timeout_seconds": 60})
+        asking = asyncio.create_task(session.post(client.make_url("/v1/pull"), data=order).__aenter__())
+        await until(lambda: runtime.running == 1)
+        asking.cancel()
+    await until(lambda: runtime.running == 0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - it is in another's hands
+            await asyncio.sleep(0.01)
+
+
+async def test_an_image_can_be_unpinned_and_never_removed(client: Client, runtime: FakeRuntime) -> None:
+    await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5, "pin": True})
+    assert runtime.here[NGINX].pinned
+    assert (204, None) == await post(client, "/v1/unpin", {"image": "nginx"})
+    assert not runtime.here[NGINX].pinned
+    for path in ("/v1/images", "/v1/images/nginx", "/v1/pull"):
+        async with client.delete(path) as response:
+            assert response.status in (404, 405)
+
+
+async def test_images_are_listed(client: Client) -> None:
+    await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
+    async with client.get("/v1/images") as response:
+        listed = {"id": DIGEST, "tags": [NGINX], "digests": [f"docker.io/library/nginx@{DIGEST}"], "bytes": 7}
+        assert [{**listed, "pinned": False}] == await response.json()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/etc/containerd/certs.d", {"config_path": "/etc/containerd/certs.d", "in_force": True}),
+        ("", {"config_path": "", "in_force": False}),
+        (None, {"config_path": None, "in_force": None}),
+    ],
+)
+async def test_the_status_says_what_is_known_and_no_more(
+    client: Client, runtime: FakeRuntime, path: str | None, expected: dict[str, Any]
+) -> None:
+    runtime.config_path = path
+    async with client.get("/v1/status") as response:
+        body = await response.json()
+    assert expected == body["mirror"]
+    assert {"honoured": None} == body["pinning"]
+    assert {"name": "fake", "version": "1", "api_version": "v1"} == body["runtime"]
+    filesystem = body["image_filesystem"]
+    assert ("/", 7) == (filesystem["path"], filesystem["used"])
+    assert 0 < filesystem["free"] <= filesystem["total"]
+
+
+async def test_the_status_knows_from_any_pinned_image_that_pins_are_heeded(
+    client: Client, runtime: FakeRuntime
+) -> None:
+    await runtime.pull(NGINX, None)
+    await runtime.mark_pinned(NGINX, pinned=True)
+    async with client.get("/v1/status") as response:
+        assert {"honoured": True} == (await response.json())["pinning"]
+
+
+async def test_a_runtime_that_is_down_is_said(client: Client, runtime: FakeRuntime) -> None:
+    runtime.error = errors.UnavailableError("down")
+    for path in ("/v1/status", "/v1/images"):
+        async with client.get(path) as response:
+            assert (503, "RuntimeUnavailable") == (response.status, (await response.json())["error"]["reason"])
+    status, body = await post(client, "/v1/probe", {"node": "node-1.example"})
+    assert (503, "RuntimeUnavailable") == (status, body["error"]["reason"])
+
+
+async def test_a_probe_pulls_a_name_that_only_the_mirror_knows(client: Client, runtime: FakeRuntime) -> None:
+    status, body = await post(client, "/v1/probe", {"node": "node-1.example", "port": 65009})
+    assert (200, "NotFound") == (status, body["outcome"])
+    assert [("localhost:65009/probe/node-1.example:1", None)] == runtime.pulls
+
+
+@pytest.mark.parametrize("node", ["", "a/../b", "a:1", "a@b", "A B"])
+async def test_a_probe_takes_only_a_nodes_name(client: Client, runtime: FakeRuntime, node: str) -> None:
+    status, body = await post(client, "/v1/probe", {"node": node})
+    assert (400, "InvalidImage") == (status, body["error"]["reason"])
+    assert [] == runtime.pulls
+
+
+async def test_a_body_is_bounded(client: Client) -> None:
+    status, body = await post(client, "/v1/pull", b" " * 100_000)
+    assert (413, "RequestEntityTooLarge") == (status, body["error"]["reason"])

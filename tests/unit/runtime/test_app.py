@@ -1,0 +1,50 @@
+"""The process: its socket, its end, and what is generated."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, UnixConnector
+
+from pantala_runtime import proto
+from pantala_runtime.app import build
+from pantala_runtime.errors import SettingsError
+from pantala_runtime.proto.generate import generate
+from pantala_runtime.settings import Settings
+
+
+async def test_only_our_user_can_open_the_socket_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "runtime.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    stop = asyncio.Event()
+    running = asyncio.create_task(build(Settings(f"unix://{tmp_path}/none.sock", path, grace=0.1)).run(stop))
+    async with ClientSession(connector=UnixConnector(str(path))) as session, asyncio.timeout(10):
+        await asyncio.sleep(0.1)
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+        async with session.get("http://runtime/v1/status") as response:
+            assert (503, "RuntimeUnavailable") == (response.status, (await response.json())["error"]["reason"])
+    stop.set()
+    await running
+    assert not path.exists()
+
+
+async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "runtime.sock"
+    path.write_text("mine")
+    with pytest.raises(SettingsError, match="no socket"):
+        await build(Settings(listen=path)).run(asyncio.Event())
+    assert "mine" == path.read_text()
+
+
+def test_generated_code_is_in_step_with_its_definitions(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed; the generated code is not compared")
+    generate(tmp_path)
+    here = Path(str(proto.__file__)).parent
+    assert {path.name: path.read_text() for path in here.glob("*_pb2.py*")} == {
+        path.name: path.read_text() for path in tmp_path.iterdir()
+    }
