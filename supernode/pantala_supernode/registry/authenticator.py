@@ -1,0 +1,116 @@
+"""Proving to registries who asks: remembers how each wants it, and the tokens that it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from pantala_supernode.registry import answer, challenge, token
+from pantala_supernode.registry.cache import Cache
+from pantala_supernode.registry.challenge import Challenge
+from pantala_supernode.registry.credentials import Credentials
+from pantala_supernode.registry.endpoint import Endpoints, Repository
+from pantala_supernode.registry.errors import ForbiddenError, InvalidAnswerError, UnauthorizedError
+from pantala_supernode.registry.flight import Flight
+from pantala_supernode.registry.token import Demand
+from pantala_supernode.registry.transport import Request, Transport
+
+_LIMIT = 10_000
+_CHALLENGE_SECONDS = 3600.0
+_MAX_TOKEN_BYTES = 128 * 1024
+_USED_UP = 0.9
+"""Of a token's life after which it is not begun with any more: the request has to arrive in time."""
+
+
+class _Account(NamedTuple):
+    repository: Repository
+    credentials: Credentials
+
+
+class Authenticator:
+    """Makes ``Authorization`` headers for registries. One token is asked for at a time, for each account."""
+
+    def __init__(self, transport: Transport, endpoints: Endpoints, clock: Callable[[], float]) -> None:
+        self._transport = transport
+        self._endpoints = endpoints
+        self._clock = clock
+        self._challenges: Cache[Repository, Challenge] = Cache(_LIMIT)
+        self._tokens: Cache[_Account, str] = Cache(_LIMIT)
+        self._flight: Flight[_Account, str] = Flight()
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._flight.close()
+
+    async def authorization(self, repository: Repository, credentials: Credentials) -> str:
+        """The header to begin with, as far as it is known what the registry wants; empty: none.
+
+        Raises :class:`pantala_supernode.registry.errors.RegistryError`.
+        """
+        if credentials.registry_token:
+            return f"Bearer {credentials.registry_token}"
+        known = self._challenges.get(repository, self._clock())
+        if known is None:
+            return ""
+        if known.scheme == "basic":
+            return credentials.basic
+        return await self._bearer(_Account(repository, credentials), known)
+
+    def challenged(self, repository: Repository, credentials: Credentials, values: Iterable[str], refused: str) -> bool:
+        """Take note of a 401 with these challenges; tells whether another header than ``refused`` can be made."""
+        try:
+            offered = challenge.parse(values)
+        except ValueError as error:
+            raise InvalidAnswerError.of(str(repository), f"the registry wants credentials in {error}") from None
+        by_scheme = {found.scheme: found for found in reversed(offered)}
+        chosen = by_scheme.get("bearer") or by_scheme.get("basic")
+        account = _Account(repository, credentials)
+        if chosen is None or credentials.registry_token:
+            return False
+        now = self._clock()
+        self._challenges.put(repository, chosen, now + _CHALLENGE_SECONDS)
+        if chosen.scheme == "basic":
+            return credentials.basic not in ("", refused)
+        if f"Bearer {self._tokens.get(account, now)}" == refused:
+            self._tokens.drop(account)
+        return True
+
+    async def _bearer(self, account: _Account, known: Challenge) -> str:
+        held = self._tokens.get(account, self._clock())
+        if held is None:
+            held = await self._flight.share(account, lambda: self._fetch(account, known))
+        return f"Bearer {held}"
+
+    async def _fetch(self, account: _Account, known: Challenge) -> str:
+        repository, credentials = account
+        what = f"{repository}, token"
+        try:
+            demand = token.demand(known, repository.name, plain_http=self._endpoints.plain_http(repository.registry))
+        except ValueError as error:
+            raise InvalidAnswerError.of(what, str(error)) from None
+        begun = self._clock()
+        reply = await self._transport.ask(self._request(demand, credentials, what, repository))
+        if reply.status in (400, 401, 403):
+            kind = ForbiddenError if reply.status == 403 and credentials else UnauthorizedError
+            raise kind.of(what, _refusal(credentials))
+        answer.raise_for_status(reply.status, reply.headers, what)
+        try:
+            given = token.read(reply.body)
+        except ValueError as error:
+            raise InvalidAnswerError.of(what, str(error)) from None
+        self._tokens.put(account, given.value, begun + given.seconds * _USED_UP)
+        return given.value
+
+    def _request(self, demand: Demand, credentials: Credentials, what: str, repository: Repository) -> Request:
+        ca = self._endpoints.ca(repository.registry)
+        if credentials.identity_token:
+            form = demand.form(credentials.identity_token)
+            return Request("POST", demand.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
+        headers = {"Authorization": credentials.basic} if credentials.basic else {}
+        return Request("GET", demand.url, what, headers, _MAX_TOKEN_BYTES, ca)
+
+
+def _refusal(credentials: Credentials) -> str:
+    if credentials:
+        return "the registry's token server does not accept the credentials"
+    return "the registry's token server wants credentials"

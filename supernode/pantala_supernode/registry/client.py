@@ -1,0 +1,194 @@
+"""What a tag means, and what an image is made of: asked of registries, and remembered for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pantala_protocol.image import ImageReference
+from pantala_supernode.registry.api import RegistryAPI
+from pantala_supernode.registry.cache import Cache
+from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
+from pantala_supernode.registry.document import Document
+from pantala_supernode.registry.endpoint import Endpoints, Repository
+from pantala_supernode.registry.errors import (
+    ForbiddenError,
+    ImageNotFoundError,
+    InvalidManifestError,
+    PlatformMissingError,
+    RateLimitedError,
+    RegistryError,
+    UnauthorizedError,
+)
+from pantala_supernode.registry.flight import Flight
+from pantala_supernode.registry.manifest import Blob, Index, Manifest
+from pantala_supernode.registry.platform import Platform
+
+_MAX_DEPTH = 3
+"""Manifests and indexes on the way from a tag to an image."""
+_ENTRIES = 10_000
+_DOCUMENT_BYTES = 512
+"""That a document costs beside its body."""
+_KEPT = (UnauthorizedError, ForbiddenError, ImageNotFoundError, RateLimitedError)
+"""Refusals that would be the same a moment later."""
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How long answers are believed, in seconds, and how many are kept."""
+
+    tag: float = 30.0
+    """What a tag means: as long may a moved tag go unnoticed."""
+    manifest: float = 3600.0
+    """Of a digest it never changes; but whether the registry still gives it to an account may."""
+    refusal: float = 5.0
+    """That there is no such image, or not for this account; longer if the registry asks for that."""
+    bytes: int = 64 * 1024 * 1024
+    """Of manifests in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What an image is, for one platform."""
+
+    image: ImageReference
+    """Pinned: what containerd shall be told to pull."""
+    platform: Platform
+    manifest: str
+    """The digest of the platform's own manifest; that of ``image`` if there is no index."""
+    media_type: str
+    """Of that manifest."""
+    config: Blob
+    layers: tuple[Blob, ...]
+    account: Credentials = ANONYMOUS
+    """Whose credentials the registry accepted. Never shown."""
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """Config and layers, each once."""
+        return Manifest(self.media_type, self.config, self.layers).blobs
+
+    @property
+    def bytes(self) -> int:
+        """Of all blobs, as the registry holds them."""
+        return sum(blob.size for blob in self.blobs)
+
+
+class BlobRequest(NamedTuple):
+    """How the CDN asks :class:`pantala_supernode.registry.source.RegistrySource` for a blob."""
+
+    url: str
+    headers: dict[str, str]
+    """The account, as an ``Authorization`` header: a secret."""
+
+    def __repr__(self) -> str:
+        return f"<BlobRequest {self.url}>"
+
+
+class _Key(NamedTuple):
+    repository: Repository
+    target: str
+    account: Credentials
+
+
+class RegistryClient:
+    """Reads registries for any account. Answers are kept apart by account: what one may see, another may not."""
+
+    def __init__(
+        self, api: RegistryAPI, endpoints: Endpoints, clock: Callable[[], float], freshness: Freshness | None = None
+    ) -> None:
+        self._api = api
+        self._endpoints = endpoints
+        self._clock = clock
+        self._freshness = freshness or Freshness()
+        self._documents: Cache[_Key, Document] = Cache(
+            self._freshness.bytes, lambda document: len(document.body) + _DOCUMENT_BYTES
+        )
+        self._tags: Cache[_Key, str] = Cache(_ENTRIES)
+        self._refusals: Cache[_Key, RegistryError] = Cache(_ENTRIES)
+        self._flight: Flight[_Key, Document] = Flight()
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._flight.close()
+
+    async def resolve(
+        self, image: ImageReference, platform: Platform, keyring: Keyring, *, fresh: bool = False
+    ) -> Resolved:
+        """What ``image`` is for a node of ``platform``, asked with each fitting account until one is accepted.
+
+        A tag is asked for once, so that all of the answer is of one image; ``fresh``: now, whatever was remembered.
+        Raises :class:`RegistryError`.
+        """
+        refused: RegistryError = UnauthorizedError.of(str(image), "there is nobody to ask as")
+        for account in keyring.find(image.name) or (ANONYMOUS,):
+            try:
+                return await self._resolve(image, platform, account, fresh=fresh)
+            except (UnauthorizedError, ForbiddenError) as error:
+                refused = error
+        raise refused
+
+    async def manifest(self, repository: Repository, target: str, account: Credentials = ANONYMOUS) -> Document:
+        """The manifest or index that ``target`` (a digest or a tag) names. Raises :class:`RegistryError`."""
+        key, now = _Key(repository, target, account), self._clock()
+        refused = self._refusals.get(key, now)
+        if refused is not None:
+            raise type(refused)(str(refused), retry_after=refused.retry_after)
+        digest = target if ":" in target else self._tags.get(key, now)
+        held = self._documents.get(key._replace(target=digest), now) if digest else None
+        return held or await self._flight.share(key, lambda: self._read(key))
+
+    def blob(self, repository: Repository, digest: str, account: Credentials = ANONYMOUS) -> BlobRequest:
+        """How to fetch a blob as a task. Raises RegistryError, and ValueError for what is no digest."""
+        header = account.authorization
+        return BlobRequest(self._endpoints.blob(repository, digest), {"Authorization": header} if header else {})
+
+    async def _resolve(
+        self, image: ImageReference, platform: Platform, account: Credentials, *, fresh: bool
+    ) -> Resolved:
+        repository = Repository(image.registry, image.repository)
+        if fresh:
+            self._tags.drop(_Key(repository, image.target, account))
+        top = found = await self.manifest(repository, image.target, account)
+        for _ in range(_MAX_DEPTH):
+            content = found.parse(str(image))
+            if isinstance(content, Manifest):
+                return Resolved(image.pinned(top.digest), platform, found.digest, *content, account)
+            found = await self._child(repository, content, platform, account, image)
+        raise InvalidManifestError.of(str(image), f"it has indexes in indexes, more than {_MAX_DEPTH}")
+
+    async def _child(
+        self, repository: Repository, index: Index, platform: Platform, account: Credentials, image: ImageReference
+    ) -> Document:
+        child = index.choose(platform)
+        if child is None:
+            offered = sorted({str(other.platform) for other in index.children if other.platform is not None})
+            raise PlatformMissingError.of(
+                str(image), f"it is not made for {platform}, only for {', '.join(offered)[:200] or 'none'}"
+            )
+        document = await self.manifest(repository, child.digest, account)
+        if len(document.body) != child.size:
+            raise InvalidManifestError.of(str(image), f"its index gives a wrong size for {child.digest}")
+        return document
+
+    async def _read(self, key: _Key) -> Document:
+        begun = self._clock()
+        try:
+            document = await self._ask(key)
+        except _KEPT as error:
+            seconds = max(error.retry_after or 0.0, self._freshness.refusal)
+            self._refusals.put(key, error, self._clock() + seconds)
+            raise
+        if ":" not in key.target:
+            self._tags.put(key, document.digest, begun + self._freshness.tag)
+        self._documents.put(key._replace(target=document.digest), document, begun + self._freshness.manifest)
+        return document
+
+    async def _ask(self, key: _Key) -> Document:
+        """Ask for the document; if it is a tag's, first whether the one that is there is still the one."""
+        repository, target, account = key
+        digest = "" if ":" in target else await self._api.digest(repository, target, account)
+        if digest:
+            return await self.manifest(repository, digest, account)
+        return await self._api.manifest(repository, target, account)

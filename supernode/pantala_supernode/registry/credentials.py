@@ -1,0 +1,191 @@
+"""Who asks a registry: credentials, and finding them in pull secrets as kubelet does. In memory only, never shown."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final, Self
+
+import msgspec
+
+_MAX_CONFIG = 1024 * 1024
+"""Bytes; a Secret holds no more."""
+_IDENTITY_USER = "<token>"
+"""Docker's own user name for a password that is an identity token."""
+_DEFAULT_KEY = "index.docker.io"
+_DEFAULT_REGISTRY = "docker.io"
+_SCHEME = re.compile(r"^https?://")
+_API_PATH = re.compile(r"^/v[12](?=/)")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """One account at a registry; all empty: nobody's."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    """Given to the registry's token server for a token."""
+    registry_token: str = ""
+    """A token already, given to the registry as it is."""
+
+    def __repr__(self) -> str:
+        return "<Credentials>" if self else "<no Credentials>"
+
+    def __bool__(self) -> bool:
+        return bool(self.username or self.password or self.identity_token or self.registry_token)
+
+    @property
+    def basic(self) -> str:
+        """The ``Authorization`` header with user and password; empty without a password."""
+        return _basic(self.username, self.password) if self.password else ""
+
+    @property
+    def authorization(self) -> str:
+        """All of this as one ``Authorization`` header, for :meth:`read`; empty for nobody."""
+        if self.registry_token:
+            return f"Bearer {self.registry_token}"
+        if self.identity_token:
+            return _basic(_IDENTITY_USER, self.identity_token)
+        return self.basic
+
+    @classmethod
+    def read(cls, authorization: str) -> Self:
+        """The credentials in an ``Authorization`` header. Raises :class:`ValueError`, which does not quote it."""
+        scheme, _, value = authorization.strip().partition(" ")
+        match scheme.lower():
+            case "":
+                return cls()
+            case "bearer":
+                return cls(registry_token=_line(value.strip()))
+            case "basic":
+                return cls.decode(value.strip())
+        raise ValueError("the Authorization header is neither Basic nor Bearer")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """The credentials in ``base64(user:password)``, padded or not. Raises :class:`ValueError`."""
+        try:
+            decoded = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise ValueError("credentials are no base64 of user:password") from None
+        username, colon, password = decoded.partition(":")
+        if not colon:
+            raise ValueError("credentials are no base64 of user:password")
+        if username == _IDENTITY_USER:
+            return cls(identity_token=_line(password))
+        return cls(_line(username), _line(password))
+
+
+ANONYMOUS: Final = Credentials()
+
+
+class _Entry(msgspec.Struct):
+    auth: str = ""
+    username: str = ""
+    password: str = ""
+    identitytoken: str = ""
+    registrytoken: str = ""
+
+
+class _Config(msgspec.Struct):
+    auths: dict[str, _Entry] = {}
+
+
+class Keyring:
+    """The credentials of some pull secrets. Prints none of them."""
+
+    def __init__(self, entries: Iterable[tuple[str, Credentials]] = ()) -> None:
+        self._entries: dict[str, list[Credentials]] = {}
+        for location, credentials in entries:
+            self._entries.setdefault(_key(location), []).append(credentials)
+
+    def __repr__(self) -> str:
+        return f"<Keyring of {len(self._entries)} locations>"
+
+    @classmethod
+    def read(cls, *configs: bytes | str) -> Self:
+        """The keyring of these ``.dockerconfigjson``, the first ones first.
+
+        Raises :class:`ValueError`, which quotes no secret.
+        """
+        entries: list[tuple[str, Credentials]] = []
+        for config in configs:
+            if len(config) > _MAX_CONFIG:
+                raise ValueError(f"the pull secret has more than {_MAX_CONFIG} bytes")
+            try:
+                auths = msgspec.json.decode(config, type=_Config).auths
+            except (msgspec.DecodeError, RecursionError, UnicodeError):
+                raise ValueError(
+                    "the pull secret is no Docker configuration (JSON with 'auths'); "
+                    "make it with kubectl create secret docker-registry"
+                ) from None
+            entries.extend((location, _credentials(location, entry)) for location, entry in auths.items())
+        return cls(entries)
+
+    def find(self, name: str) -> tuple[Credentials, ...]:
+        """Whose credentials may open ``registry/repository``: to be tried in this order.
+
+        As kubelet does: the longest path of a location that begins the name is first; ``*`` stands for one label of a
+        host's name; what Docker Hub's own old address names is for Docker Hub if nothing else fits.
+        """
+        found: list[Credentials] = []
+        for key in sorted(self._entries, reverse=True):
+            if _fits(key, name):
+                found += self._entries[key]
+        if not found and name.partition("/")[0] in (_DEFAULT_REGISTRY, _DEFAULT_KEY):
+            found = self._entries.get(_DEFAULT_KEY, [])
+        return tuple(dict.fromkeys(found))
+
+
+def _credentials(location: str, entry: _Entry) -> Credentials:
+    """What one entry says; ``auth`` counts before user and password."""
+    shown = location[:100]
+    try:
+        if entry.registrytoken:
+            return Credentials(registry_token=_line(entry.registrytoken))
+        if entry.identitytoken:
+            return Credentials(identity_token=_line(entry.identitytoken))
+        if entry.auth:
+            return Credentials.decode(entry.auth.strip())
+        return Credentials(_line(entry.username), _line(entry.password))
+    except ValueError as error:
+        raise ValueError(f"the pull secret's entry for {shown!r}: {error}") from None
+
+
+def _key(location: str) -> str:
+    """A location without scheme, API version and trailing slash."""
+    host, slash, path = _SCHEME.sub("", location.strip()).partition("/")
+    path = _API_PATH.sub("", slash + path)
+    return host if path in ("", "/") else host + path
+
+
+def _fits(key: str, name: str) -> bool:
+    """Whether the location ``key`` covers ``name``: same port, labels that match, a path that begins alike."""
+    (host, _, path), (wanted, _, rest) = key.partition("/"), name.partition("/")
+    if not rest.startswith(path):
+        return False
+    if host == wanted:
+        return True
+    if "[" in host:  # an IPv6 address, and no pattern
+        return False
+    (labels, _, port), (parts, _, wanted_port) = host.partition(":"), wanted.partition(":")
+    patterns, given = labels.split("."), parts.split(".")
+    if port != wanted_port or len(patterns) != len(given):
+        return False
+    return all(fnmatchcase(part, pattern) for part, pattern in zip(given, patterns, strict=True))
+
+
+def _basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def _line(text: str) -> str:
+    """``text``, unless it cannot be sent: then :class:`ValueError`, which does not quote it."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("credentials have a control character in them; check for a line break at the end")
+    return text

@@ -1,0 +1,97 @@
+"""Where each registry answers, and how it is spoken to. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+from pantala_protocol import digest as digests
+from pantala_protocol import image
+from pantala_supernode.registry.errors import RegistryDeniedError
+
+_BLOB = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/blobs/(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
+_HUB = image.endpoint(image.DOCKER_HUB)
+
+
+class Repository(NamedTuple):
+    """One repository of one registry."""
+
+    registry: str
+    """As images' names have it: ``docker.io``."""
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """What an administrator says of one registry."""
+
+    plain_http: bool = False
+    """It has no TLS. Passwords for it cross the network in clear text."""
+    ca: Path | None = None
+    """A file with the authority that signed its certificate, beside those that the system trusts."""
+
+
+class Endpoints:
+    """How registries are spoken to: https, but where an administrator says otherwise, and on this very machine.
+
+    ``only``: the registries that may be spoken to at all; ``None``: every one (that the egress policy allows).
+    """
+
+    def __init__(
+        self, settings: Mapping[str, RegistrySettings] | None = None, only: Collection[str] | None = None
+    ) -> None:
+        self._settings = {registry.lower(): setting for registry, setting in (settings or {}).items()}
+        self._only = None if only is None else frozenset(registry.lower() for registry in only)
+
+    def base(self, registry: str) -> str:
+        """The URL that ``/v2/`` is below. Raises :class:`RegistryDeniedError`."""
+        if self._only is not None and registry.lower() not in self._only:
+            raise RegistryDeniedError.of(registry, "is not among the registries that the supernode may ask")
+        return f"{'http' if self.plain_http(registry) else 'https'}://{image.endpoint(registry)}"
+
+    def plain_http(self, registry: str) -> bool:
+        """Whether it is spoken to without TLS."""
+        setting = self._settings.get(registry.lower())
+        return setting.plain_http if setting is not None else _is_local(registry)
+
+    def ca(self, registry: str) -> Path | None:
+        """The file with its authority, if it has one of its own."""
+        setting = self._settings.get(registry.lower())
+        return setting.ca if setting is not None else None
+
+    @property
+    def authorities(self) -> Mapping[str, Path]:
+        """The files with authorities of their own, by registry."""
+        return {registry: setting.ca for registry, setting in self._settings.items() if setting.ca is not None}
+
+    def blob(self, repository: Repository, digest: str) -> str:
+        """The URL of a blob."""
+        return f"{self.base(repository.registry)}/v2/{repository.name}/blobs/{digests.parse(digest)}"
+
+    def repository_of(self, url: str) -> Repository | None:
+        """Whose blob ``url`` is; ``None`` if :meth:`blob` would not write it."""
+        match = _BLOB.fullmatch(url)
+        if match is None:
+            return None
+        repository = Repository(image.DOCKER_HUB if match[2] == _HUB else match[2], match[3])
+        try:
+            image.check_registry(repository.registry)
+            image.check_repository(repository.name)
+            return repository if self.blob(repository, match[4]) == url else None
+        except (ValueError, RegistryDeniedError):
+            return None
+
+
+def _is_local(registry: str) -> bool:
+    host = registry.rpartition("]")[0].lstrip("[") or registry.partition(":")[0]
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,102 @@
+"""Which of an index's images a node takes: containerd's rule. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+_PART = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+_ALIASES = {
+    "i386": ("386", ""),
+    "x86_64": ("amd64", None),
+    "x86-64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+"""Other names of architectures, and the variant that each means; ``None``: the one that is given."""
+_USUAL = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): "", ("arm", ""): "v7"}
+"""Variants that are the same as another spelling."""
+_OLDEST_ARM = 5
+
+T = TypeVar("T")
+
+
+class Platform(NamedTuple):
+    """What an image runs on, in its one spelling; see :func:`normal`."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in self if part)
+
+
+def parse(text: str) -> Platform:
+    """Read ``os/architecture[/variant]``, e.g. ``linux/arm64``. Raises :class:`ValueError`."""
+    parts = text.split("/")
+    if len(parts) not in (2, 3) or not all(_PART.fullmatch(part) for part in parts):
+        raise ValueError(f"{text[:80]!r} is no platform; give os/architecture or os/architecture/variant")
+    return normal(*parts)
+
+
+def normal(os: str, architecture: str, variant: str = "") -> Platform:
+    """The platform of these words: the same one for ``x86_64`` and ``amd64``, ``arm64`` and ``arm64/v8``."""
+    os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
+    architecture, implied = _ALIASES.get(architecture, (architecture, None))
+    variant = variant if implied is None else implied
+    if architecture == "arm" and variant.isdecimal():
+        variant = f"v{variant}"
+    return Platform(os, architecture, _USUAL.get((architecture, variant), variant))
+
+
+def acceptable(wanted: Platform) -> tuple[Platform, ...]:
+    """The platforms whose images run on ``wanted``, best first."""
+    return wanted, *_lesser(*wanted)
+
+
+def choose(wanted: Platform, images: Iterable[tuple[Platform | None, T]]) -> T | None:
+    """The image that a node of platform ``wanted`` takes; ``None`` if there is none.
+
+    The best platform wins, then the first one named. An image of no stated platform is taken if no other fits.
+    """
+    given = list(images)
+    for platform in (*acceptable(wanted), None):
+        for offered, image in given:
+            if offered == platform:
+                return image
+    return None
+
+
+def _lesser(os: str, architecture: str, variant: str) -> Iterator[Platform]:
+    match architecture:
+        case "amd64":
+            for version in range(_number(variant) - 1, 0, -1):
+                yield normal(os, "amd64", f"v{version}")
+            yield Platform(os, "386")
+        case "arm":
+            for version in range(_number(variant) - 1, _OLDEST_ARM - 1, -1):
+                yield Platform(os, "arm", f"v{version}")
+        case "arm64":
+            yield from _lesser_arm64(os, variant or "v8")
+            yield from acceptable(Platform(os, "arm", "v8"))
+
+
+def _lesser_arm64(os: str, variant: str) -> Iterator[Platform]:
+    """Of v9.x all below and v8.(x+5), of v8.x all below: v9.0 came after v8.5."""
+    major, minor = _number(variant), _number(variant.partition(".")[2])
+    if major == 9:
+        for lower in range(minor - 1, -1, -1):
+            yield normal(os, "arm64", f"v9.{lower}" if lower else "v9")
+        major, minor = 8, minor + 6
+    if major == 8:
+        for lower in range(minor - 1, -1, -1):
+            yield normal(os, "arm64", f"v8.{lower}" if lower else "v8")
+
+
+def _number(text: str) -> int:
+    """The number that begins ``text`` after a ``v``, at most 99; 0 without one."""
+    match = re.match(r"v?([0-9]{1,2})(?![0-9])", text)
+    return int(match[1]) if match else 0

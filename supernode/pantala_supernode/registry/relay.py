@@ -1,0 +1,80 @@
+"""Whether a registry lets a node's containerd read a manifest: the registry is asked, with what containerd shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pantala_supernode.registry import answer
+from pantala_supernode.registry.api import CHALLENGE, RegistryAPI, shown
+from pantala_supernode.registry.credentials import ANONYMOUS
+from pantala_supernode.registry.endpoint import Repository
+from pantala_supernode.registry.errors import ForbiddenError, UnauthorizedError
+from pantala_supernode.registry.flight import Flight
+from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.registry.transport import Reply
+
+_REFUSALS = (401, 403)
+
+
+class Verdict(NamedTuple):
+    """A registry's yes or no."""
+
+    allowed: bool
+    challenges: tuple[str, ...] = ()
+    """Of a no: the values of the registry's own ``WWW-Authenticate`` headers, to be passed on unchanged."""
+
+
+class _Question(NamedTuple):
+    repository: Repository
+    digest: str
+    authorization: str
+
+
+class Relay:
+    """Asks once: a yes counts for all of the repository and whoever shows the same header, as long as it is remembered.
+
+    Headers themselves are not kept, and go to the registry's own host alone.
+    """
+
+    def __init__(self, api: RegistryAPI, permissions: Permissions, clock: Callable[[], float]) -> None:
+        self._api = api
+        self._permissions = permissions
+        self._clock = clock
+        self._flight: Flight[_Question, Verdict] = Flight()
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._flight.close()
+
+    async def check(self, repository: Repository, digest: str, authorization: str = "") -> Verdict:
+        """Whether who shows ``authorization`` (empty: nobody in particular) may read the manifest with ``digest``.
+
+        Raises :class:`pantala_supernode.registry.errors.RegistryError` where the registry says neither yes nor no.
+        """
+        if self._permissions.allows(str(repository), authorization, self._clock()):
+            return Verdict(allowed=True)
+        question = _Question(repository, digest, authorization)
+        return await self._flight.share(question, lambda: self._ask(question))
+
+    async def _ask(self, question: _Question) -> Verdict:
+        repository, digest, authorization = question
+        reply = await self._api.probe(repository, digest, authorization)
+        if reply.status in _REFUSALS:
+            if authorization or not await self._is_public(reply, question):
+                return Verdict(allowed=False, challenges=tuple(reply.headers.getall(CHALLENGE, [])))
+        else:
+            answer.raise_for_status(reply.status, reply.headers, shown(repository, digest))
+        self._permissions.allow(str(repository), authorization, self._clock())
+        return Verdict(allowed=True)
+
+    async def _is_public(self, refusal: Reply, question: _Question) -> bool:
+        """Whether the registry lets everybody in who fetches a token first: so many do with public images."""
+        repository, digest, _ = question
+        if not self._api.learned(refusal, repository, ANONYMOUS, ""):
+            return False
+        try:
+            header = await self._api.authorization(repository, ANONYMOUS)
+        except (UnauthorizedError, ForbiddenError):
+            return False
+        return (await self._api.probe(repository, digest, header)).status == 200

@@ -1,0 +1,72 @@
+"""All that the supernode does with registries, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp.abc import AbstractResolver
+
+from pantala_supernode.cdn.egress import EgressPolicy
+from pantala_supernode.cdn.http_source import HTTPSource
+from pantala_supernode.cdn.source import Source
+from pantala_supernode.registry import transport
+from pantala_supernode.registry.api import RegistryAPI
+from pantala_supernode.registry.authenticator import Authenticator
+from pantala_supernode.registry.client import Freshness, RegistryClient
+from pantala_supernode.registry.endpoint import Endpoints
+from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.registry.relay import Relay
+from pantala_supernode.registry.source import RegistrySource
+from pantala_supernode.registry.transport import Patience, Transport
+
+
+@dataclass(frozen=True)
+class RegistryService:
+    """What registries are asked through."""
+
+    client: RegistryClient
+    source: RegistrySource
+    relay: Relay
+
+
+@asynccontextmanager
+async def open_service(
+    endpoints: Endpoints,
+    origins: Source,
+    *,
+    egress: EgressPolicy | None = None,
+    patience: Patience | None = None,
+    freshness: Freshness | None = None,
+    resolver: AbstractResolver | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[RegistryService]:
+    """Ask registries while the context is entered; ``origins`` reads blobs of those without an authority of their own.
+
+    Raises :class:`pantala_supernode.registry.errors.CertificateError` for an authority that cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        asked = await stack.enter_async_context(Transport(egress=egress, patience=patience, resolver=resolver))
+        authenticator = Authenticator(asked, endpoints, clock)
+        stack.push_async_callback(authenticator.close)
+        api = RegistryAPI(asked, endpoints, authenticator)
+        client = RegistryClient(api, endpoints, clock, freshness)
+        stack.push_async_callback(client.close)
+        relay = Relay(api, Permissions(secrets.token_bytes(32)), clock)
+        stack.push_async_callback(relay.close)
+        private = await _private_sources(stack, endpoints, egress, resolver)
+        yield RegistryService(client, RegistrySource(api, endpoints, origins, private), relay)
+
+
+async def _private_sources(
+    stack: AsyncExitStack, endpoints: Endpoints, egress: EgressPolicy | None, resolver: AbstractResolver | None
+) -> Mapping[str, Source]:
+    found: dict[str, Source] = {}
+    for registry, ca in endpoints.authorities.items():
+        tls = await asyncio.to_thread(transport.trust, ca)
+        found[registry] = await stack.enter_async_context(HTTPSource(egress=egress, tls=tls, resolver=resolver))
+    return found

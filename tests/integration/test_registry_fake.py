@@ -1,0 +1,546 @@
+"""Registries with token servers, with object storage, and with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import trustme
+from aiohttp import web
+
+from pantala_protocol import image
+from pantala_protocol.image import ImageReference
+from pantala_supernode import errors as supernode_errors
+from pantala_supernode.cdn.egress import EgressPolicy
+from pantala_supernode.cdn.source import Resume
+from pantala_supernode.errors import SourceError
+from pantala_supernode.registry import errors
+from pantala_supernode.registry.client import Resolved
+from pantala_supernode.registry.credentials import Credentials, Keyring
+from pantala_supernode.registry.endpoint import Endpoints, RegistrySettings, Repository
+from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX, OCI_MANIFEST
+from pantala_supernode.registry.platform import Platform
+from pantala_supernode.registry.service import RegistryService
+from tests.integration.registry_fake import (
+    LAYER,
+    PASSWORD,
+    Clock,
+    FakeRegistry,
+    Handler,
+    Storage,
+    TokenServer,
+    basic,
+    service,
+    sha256,
+)
+
+AMD64 = Platform("linux", "amd64")
+ANN = Credentials("ann", PASSWORD)
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    async with FakeRegistry() as made:
+        made.push("1", ["linux/amd64", "linux/arm64"])
+        yield made
+
+
+@pytest.fixture
+async def tokens(registry: FakeRegistry) -> AsyncIterator[TokenServer]:
+    async with TokenServer() as made:
+        registry.tokens = made
+        yield made
+
+
+def app(registry: FakeRegistry, target: str = ":1") -> ImageReference:
+    return image.parse(f"{registry.host}/team/app{target}")
+
+
+def repository(registry: FakeRegistry) -> Repository:
+    return Repository(registry.host, "team/app")
+
+
+def keyring(registry: FakeRegistry, credentials: Credentials = ANN) -> Keyring:
+    return Keyring([(registry.host, credentials)])
+
+
+async def resolve(
+    opened: RegistryService, registry: FakeRegistry, keys: Keyring | None = None, *, fresh: bool = False
+) -> Resolved:
+    return await opened.client.resolve(app(registry), AMD64, keys or Keyring(), fresh=fresh)
+
+
+async def read(opened: RegistryService, found: Resolved, resume: Resume | None = None) -> bytes:
+    """The layer, by the source."""
+    repository = Repository(found.image.registry, found.image.repository)
+    url, headers = opened.client.blob(repository, found.layers[0].digest, found.account)
+    async with opened.source.open(url, headers, resume) as answer:
+        return b"".join([chunk async for chunk in answer.chunks])
+
+
+async def failure(opened: RegistryService, registry: FakeRegistry, keys: Keyring | None = None) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        await resolve(opened, registry, keys)
+    return caught.value
+
+
+# -- what is resolved
+
+
+async def test_a_tag_is_resolved_to_what_the_platform_takes(registry: FakeRegistry) -> None:
+    async with service() as opened:
+        found = await resolve(opened, registry)
+    assert app(registry, "@" + sha256(registry.manifests["1"][1])) == found.image
+    assert (OCI_MANIFEST, [(sha256(LAYER), len(LAYER))]) == (found.media_type, list(found.layers))
+    assert len(LAYER) + found.config.size == found.bytes
+    assert ["HEAD", "GET", "GET"] == [asked.method for asked in registry.asked]
+
+
+async def test_a_tag_is_asked_for_again_when_its_time_is_over_or_it_must_be_fresh(registry: FakeRegistry) -> None:
+    clock = Clock()
+    async with service(clock=clock) as opened:
+        one = await resolve(opened, registry)
+        moved = registry.push("1", layer=b"another")
+        assert one == await resolve(opened, registry)
+        assert len(registry.asked) == 3
+        assert moved == (await resolve(opened, registry, fresh=True)).image.digest
+        registry.push("1", ["linux/amd64", "linux/arm64"])
+        clock.now += 31
+        registry.asked.clear()
+        assert one == await resolve(opened, registry)
+        assert ["HEAD"] == [asked.method for asked in registry.asked]
+
+
+async def test_many_who_ask_at_once_are_one_question(registry: FakeRegistry, tokens: TokenServer) -> None:
+    async with service() as opened:
+        found = await asyncio.gather(*(resolve(opened, registry) for _ in range(20)))
+    assert 1 == len(set(map(str, found)))
+    assert (1, 4) == (len(tokens.asked), len(registry.asked))
+
+
+async def test_who_leaves_does_not_take_the_answer_from_others(registry: FakeRegistry) -> None:
+    async with service() as opened:
+        one, other = (asyncio.create_task(resolve(opened, registry)) for _ in range(2))
+        await asyncio.sleep(0.001)
+        one.cancel()
+        assert sha256(LAYER) == (await other).layers[0].digest
+
+
+@pytest.mark.parametrize("status", [405, 501, 200])
+async def test_where_head_tells_nothing_get_does(registry: FakeRegistry, status: int) -> None:
+    async def deaf(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=status) if request.method == "HEAD" else None
+
+    registry.faults["/manifests/1"] = deaf
+    async with service() as opened:
+        found = await resolve(opened, registry)
+    assert sha256(registry.manifests["1"][1]) == found.image.digest
+    assert 1 == sum(asked.path.endswith("/manifests/1") and asked.method == "GET" for asked in registry.asked)
+
+
+async def test_a_platform_that_is_not_there_is_named(registry: FakeRegistry) -> None:
+    async with service() as opened:
+        with pytest.raises(errors.PlatformMissingError, match="linux/s390x, only for linux/amd64, linux/arm64"):
+            await opened.client.resolve(app(registry), Platform("linux", "s390x"), Keyring())
+
+
+# -- tokens
+
+
+async def test_the_password_goes_to_the_token_server_and_the_token_to_the_registry(
+    registry: FakeRegistry, tokens: TokenServer
+) -> None:
+    tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
+    async with service() as opened:
+        found = await resolve(opened, registry, keyring(registry))
+        assert LAYER == await read(opened, found)
+    assert [basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
+    assert [("service", "fake"), ("scope", "repository:team/app:pull")] == tokens.asked[0].query
+    assert {"", "Bearer token-1"} == {asked.authorization for asked in registry.asked}
+    assert ANN == found.account
+
+
+async def test_a_token_is_renewed_before_it_is_used_up(registry: FakeRegistry, tokens: TokenServer) -> None:
+    clock = Clock()
+    async with service(clock=clock) as opened:
+        found = await resolve(opened, registry)
+        clock.now += 269
+        await read(opened, found)
+        assert 1 == len(tokens.asked)
+        clock.now += 2
+        registry.asked.clear()
+        await read(opened, found)
+    assert (2, ["Bearer token-2"]) == (len(tokens.asked), [asked.authorization for asked in registry.asked])
+
+
+async def test_a_token_refused_in_the_middle_is_renewed_once_for_all(
+    registry: FakeRegistry, tokens: TokenServer
+) -> None:
+    async with service() as opened:
+        found = await resolve(opened, registry)
+        tokens.valid.clear()
+        bodies = await asyncio.gather(*(read(opened, found) for _ in range(5)))
+        assert {LAYER} == set(bodies)
+        assert 2 == len(tokens.asked)
+        tokens.valid.clear()
+        assert LAYER[100:] == await read(opened, found, Resume(100))
+
+
+async def test_a_token_that_is_refused_time_and_again_is_an_end(registry: FakeRegistry, tokens: TokenServer) -> None:
+    async def useless(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"token": "useless"})
+
+    async with service() as opened:
+        found = await resolve(opened, registry)
+        tokens.valid.clear()
+        tokens.fault = useless
+        registry.asked.clear()
+        with pytest.raises(errors.UnauthorizedError, match="team/app"):
+            await read(opened, found)
+        assert 3 == len(registry.asked)
+        assert isinstance(await failure(opened, registry, keyring(registry)), errors.UnauthorizedError)
+
+
+async def test_an_identity_token_is_exchanged(registry: FakeRegistry, tokens: TokenServer) -> None:
+    tokens.identity_token = PASSWORD
+    async with service() as opened:
+        found = await resolve(opened, registry, keyring(registry, Credentials(identity_token=PASSWORD)))
+        tokens.valid.clear()
+        assert LAYER == await read(opened, found)
+    assert {"POST"} == {asked.method for asked in tokens.asked}
+    assert not [asked for asked in registry.asked if PASSWORD in asked.authorization]
+
+
+async def test_a_registry_token_is_shown_as_it_is(registry: FakeRegistry, tokens: TokenServer) -> None:
+    tokens.valid.add("given")
+    async with service() as opened:
+        found = await resolve(opened, registry, keyring(registry, Credentials(registry_token="given")))
+        assert LAYER == await read(opened, found)
+        assert {"Bearer given"} == {asked.authorization for asked in registry.asked}
+        tokens.valid.clear()
+        registry.push("1", ["linux/amd64"])
+        with pytest.raises(errors.UnauthorizedError):
+            await resolve(opened, registry, keyring(registry, Credentials(registry_token="given")), fresh=True)
+    assert [] == tokens.asked
+
+
+async def test_wrong_credentials_give_way_to_the_next_ones(registry: FakeRegistry, tokens: TokenServer) -> None:
+    tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
+    keys = Keyring([(registry.host, ANN), (f"{registry.host}/team", Credentials("bob", "old"))])
+    async with service() as opened:
+        assert ANN == (await resolve(opened, registry, keys)).account
+    assert [basic("bob", "old"), basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
+
+
+async def test_what_one_account_may_see_another_may_not(registry: FakeRegistry, tokens: TokenServer) -> None:
+    tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
+    async with service() as opened:
+        found = await resolve(opened, registry, keyring(registry))
+        for keys in (Keyring(), keyring(registry, Credentials("ann", "guess"))):
+            with pytest.raises(errors.UnauthorizedError):
+                await resolve(opened, registry, keys)
+        with pytest.raises(errors.UnauthorizedError):
+            await opened.client.manifest(repository(registry), found.manifest)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, b"<html>", errors.InvalidAnswerError),
+        (200, b"x" * 200_000, errors.InvalidAnswerError),
+        (302, b"", errors.InvalidAnswerError),
+        (403, b"", errors.ForbiddenError),
+        (429, b"", errors.RateLimitedError),
+        (503, b"", errors.RegistryError),
+    ],
+)
+async def test_a_token_servers_fault_is_named(
+    registry: FakeRegistry, tokens: TokenServer, status: int, body: bytes, expected: type[SourceError]
+) -> None:
+    async def fault(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, body=body)
+
+    tokens.fault = fault
+    async with service() as opened:
+        error = await failure(opened, registry, keyring(registry))
+    assert expected is type(error)
+    assert "team/app" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "expected"),
+    [
+        ('Bearer realm="http://169.254.169.254/token"', errors.RegistryDeniedError),
+        ('Bearer realm="http://[::ffff:169.254.169.254]/token"', errors.RegistryDeniedError),
+        ('Bearer realm="http://198.51.100.7/token"', errors.RegistryDeniedError),
+        ('Bearer realm="gopher://x/"', errors.InvalidAnswerError),
+        ("Bearer", errors.InvalidAnswerError),
+        ('Bearer realm="', errors.InvalidAnswerError),
+        ('Digest realm="x"', errors.UnauthorizedError),
+    ],
+)
+async def test_a_realm_that_is_not_allowed_is_not_asked(
+    registry: FakeRegistry, tokens: TokenServer, challenge: str, expected: type[SourceError]
+) -> None:
+    registry.challenge = challenge
+    async with service(egress=EgressPolicy([ip_network("198.51.100.0/24")])) as opened:
+        assert expected is type(await failure(opened, registry, keyring(registry)))
+    assert [] == tokens.asked
+
+
+# -- redirects
+
+
+async def test_object_storage_is_not_told_who_asks(registry: FakeRegistry, tokens: TokenServer) -> None:
+    async with Storage() as storage, service() as opened:
+        registry.storage = storage
+        found = await resolve(opened, registry)
+        assert LAYER == await read(opened, found)
+        assert LAYER[5000:] == await read(opened, found, Resume(5000))
+        assert [""] * 2 == [asked.authorization for asked in storage.asked]
+        assert "Bearer token-1" == registry.asked[-1].authorization
+
+
+async def test_basic_credentials_do_not_follow_a_redirect_nor_a_strangers_challenge(registry: FakeRegistry) -> None:
+    registry.accounts = {"ann": PASSWORD}
+    async with FakeRegistry() as stranger, service() as opened:
+        stranger.accounts = {"eve": "x"}
+
+        async def elsewhere(request: web.Request) -> web.StreamResponse:
+            return web.Response(status=307, headers={"Location": f"{stranger.url}{request.path}"})
+
+        registry.faults["/manifests/"] = elsewhere
+        assert isinstance(await failure(opened, registry, keyring(registry)), errors.UnauthorizedError)
+        assert stranger.asked
+        assert {""} == {asked.authorization for asked in stranger.asked}
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://169.254.169.254/x", "file:///etc/passwd", "http://user:x@127.0.0.1/", "/v2/team/app/manifests/1"],
+)
+async def test_a_redirect_that_is_not_allowed_is_not_followed(registry: FakeRegistry, location: str) -> None:
+    async def away(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": location})
+
+    registry.faults["/manifests/1"] = away
+    async with service() as opened:
+        error = await failure(opened, registry)
+    assert isinstance(error, errors.RegistryDeniedError | errors.InvalidAnswerError)
+    assert len(registry.asked) <= 6
+
+
+async def test_nothing_falls_back_from_https_to_http(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with FakeRegistry(context) as registry, FakeRegistry() as plain:
+        registry.push("1")
+        endpoints = Endpoints({registry.host: RegistrySettings(ca=ca)})
+        async with service(endpoints) as opened:
+            found = await resolve(opened, registry)
+            assert LAYER == await read(opened, found)
+
+            async def down(request: web.Request) -> web.StreamResponse:
+                return web.Response(status=307, headers={"Location": f"{plain.url}{request.path}"})
+
+            registry.faults["/v2/"] = down
+            with pytest.raises(errors.RegistryDeniedError, match="https: to http:"):
+                await resolve(opened, registry, fresh=True)
+            with pytest.raises(supernode_errors.SourceDeniedError):
+                await read(opened, found)
+        assert [] == plain.asked
+        strict = Endpoints({registry.host: RegistrySettings(plain_http=False)})
+        async with service(strict) as opened:
+            assert isinstance(await failure(opened, registry), errors.CertificateError)
+
+
+# -- faults
+
+
+def give(body: bytes, media_type: str = OCI_MANIFEST, **headers: str) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(body=body, headers={"Content-Type": media_type, **headers})
+
+    return answer
+
+
+def refuse(status: int, **headers: str) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    return answer
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": OCI_INDEX, "Content-Length": "5000"})
+    await response.prepare(request)
+    await response.write(b'{"schemaVersion"')
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def silent(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(5)
+    return web.Response()
+
+
+FAULTS: list[tuple[str, Handler, type[SourceError]]] = [
+    ("/manifests/", give(b"<html>", "text/html"), errors.InvalidManifestError),
+    ("/manifests/", give(b"\x00garbage"), errors.InvalidManifestError),
+    ("/manifests/sha256", give(b"{}"), errors.InvalidManifestError),
+    ("/manifests/", give(b"x" * (MAX_SIZE + 1)), errors.InvalidAnswerError),
+    ("/manifests/", give(b"{}", **{"Docker-Content-Digest": "latest"}), errors.InvalidAnswerError),
+    ("/manifests/", give(b"{}", **{"Content-Encoding": "gzip"}), errors.InvalidAnswerError),
+    ("/manifests/sha256", cut, errors.UnreachableError),
+    ("/manifests/", silent, errors.UnreachableError),
+    ("/manifests/", refuse(404), errors.ImageNotFoundError),
+    ("/manifests/", refuse(403), errors.ForbiddenError),
+    ("/manifests/", refuse(401), errors.UnauthorizedError),
+    ("/manifests/", refuse(500), errors.RegistryError),
+    ("/manifests/", refuse(503), errors.RegistryError),
+    ("/manifests/", refuse(304), errors.InvalidAnswerError),
+    ("/manifests/", refuse(429, Retry_After="7"), errors.RateLimitedError),
+]
+
+
+@pytest.mark.parametrize(("path", "fault", "expected"), FAULTS)
+async def test_a_registrys_fault_is_named_and_says_what_to_do(
+    registry: FakeRegistry, path: str, fault: Handler, expected: type[SourceError]
+) -> None:
+    registry.accounts = {"ann": PASSWORD}
+    registry.faults[path] = fault
+    async with service(total=0.5) as opened:
+        error = await failure(opened, registry, keyring(registry))
+    assert expected is type(error)
+    assert isinstance(error, errors.RegistryError)
+    assert (registry.host in str(error), str(error).endswith(error.action)) == (True, True)
+    assert PASSWORD not in f"{error!r} {error.__cause__!r}"
+    assert (7.0 if expected is errors.RateLimitedError else None) == error.retry_after
+
+
+async def test_an_index_that_gives_a_wrong_size_is_refused(registry: FakeRegistry) -> None:
+    media_type, body = registry.manifests["1"]
+    document = json.loads(body)
+    document["manifests"][0]["size"] += 1
+    wrong = json.dumps(document).encode()
+    registry.manifests["1"] = registry.manifests[sha256(wrong)] = (media_type, wrong)
+    async with service() as opened:
+        assert isinstance(await failure(opened, registry), errors.InvalidManifestError)
+
+
+async def test_indexes_in_indexes_end(registry: FakeRegistry) -> None:
+    inner = registry.manifests["1"][1]
+    for _ in range(4):
+        child = {"digest": sha256(inner), "size": len(inner), "mediaType": OCI_INDEX}
+        inner = json.dumps({"schemaVersion": 2, "manifests": [child]}).encode()
+        registry.manifests["1"] = registry.manifests[sha256(inner)] = (OCI_INDEX, inner)
+    async with service() as opened:
+        assert isinstance(await failure(opened, registry), errors.InvalidManifestError)
+
+
+async def test_a_refusal_is_remembered_for_some_seconds(registry: FakeRegistry) -> None:
+    clock = Clock()
+    registry.faults["/manifests/"] = refuse(404)
+    async with service(clock=clock) as opened:
+        first = await failure(opened, registry)
+        second = await failure(opened, registry)
+        assert (1, str(first)) == (len(registry.asked), str(second))
+        registry.faults.clear()
+        clock.now += 6
+        await resolve(opened, registry)
+
+
+async def test_who_is_asked_too_often_is_left_alone_as_long_as_it_wants(registry: FakeRegistry) -> None:
+    clock = Clock()
+    registry.faults["/manifests/"] = refuse(429, Retry_After="60")
+    async with service(clock=clock) as opened:
+        await failure(opened, registry)
+        clock.now += 59
+        assert 60.0 == (await failure(opened, registry)).retry_after
+        assert 1 == len(registry.asked)
+
+
+@pytest.mark.parametrize("name", ["169.254.169.254/x", "[fe80::1]/x", "127.0.0.1:1/x", "registry.invalid/x"])
+async def test_a_registry_that_is_denied_or_not_there_is_said_so(name: str) -> None:
+    async with service() as opened:
+        with pytest.raises(errors.RegistryError) as caught:
+            await opened.client.resolve(image.parse(name), AMD64, Keyring())
+    assert type(caught.value) in (errors.RegistryDeniedError, errors.UnreachableError)
+    assert name in str(caught.value)
+
+
+# -- blobs
+
+
+async def test_a_blob_that_is_missing_or_forbidden_is_said_in_the_registrys_words(registry: FakeRegistry) -> None:
+    async with service() as opened:
+        found = await resolve(opened, registry)
+        for status, expected in ((404, errors.ImageNotFoundError), (403, errors.ForbiddenError)):
+            registry.faults["/blobs/"] = refuse(status)
+            with pytest.raises(expected, match="blob"):
+                await read(opened, found)
+
+
+async def test_other_urls_are_read_as_before(registry: FakeRegistry) -> None:
+    registry.faults["/file"] = give(b"content")
+    async with (
+        service() as opened,
+        opened.source.open(f"{registry.url}/file", {"Authorization": "Custom x"}, None) as answer,
+    ):
+        assert b"content" == b"".join([chunk async for chunk in answer.chunks])
+    assert ["Custom x"] == [asked.authorization for asked in registry.asked]
+
+
+# -- the relay
+
+
+async def test_a_public_image_is_allowed_without_asking_again(registry: FakeRegistry, tokens: TokenServer) -> None:
+    clock = Clock()
+    async with service(clock=clock) as opened:
+        digest = sha256(registry.manifests["1"][1])
+        assert (True, ()) == await opened.relay.check(repository(registry), digest)
+        asked = len(registry.asked)
+        assert (await opened.relay.check(repository(registry), digest, "Bearer any")).allowed
+        assert asked == len(registry.asked)
+        clock.now += 301
+        assert (await opened.relay.check(repository(registry), digest)).allowed
+        assert asked < len(registry.asked)
+
+
+async def test_a_private_images_challenge_is_passed_on_and_what_comes_back_is_tried_once(
+    registry: FakeRegistry, tokens: TokenServer
+) -> None:
+    tokens.anonymous = False
+    tokens.valid.add("node's")
+    where, digest = repository(registry), sha256(registry.manifests["1"][1])
+    challenge = f'Bearer realm="{tokens.url}/token",service="fake",scope="repository:team/app:pull"'
+    async with service() as opened:
+        assert (False, (challenge,)) == await opened.relay.check(where, digest)
+        assert (False, (challenge,)) == await opened.relay.check(where, digest, "Bearer wrong")
+        registry.asked.clear()
+        for _ in range(3):
+            assert (True, ()) == await opened.relay.check(where, digest, "Bearer node's")
+        assert ["Bearer node's"] == [asked.authorization for asked in registry.asked]
+        assert not (await opened.relay.check(where, digest)).allowed
+        assert not (await opened.relay.check(Repository(registry.host, "team/other"), digest, "Bearer x")).allowed
+        found = await opened.client.manifest(where, digest, Credentials.read("Bearer node's"))
+        assert digest == found.digest
+
+
+async def test_the_relay_says_neither_yes_nor_no_where_the_registry_does_not(registry: FakeRegistry) -> None:
+    registry.faults["/manifests/"] = refuse(500)
+    async with service() as opened:
+        with pytest.raises(errors.RegistryError):
+            await opened.relay.check(repository(registry), "sha256:" + "a" * 64)
+        registry.faults.clear()
+        with pytest.raises(errors.ImageNotFoundError):
+            await opened.relay.check(repository(registry), "sha256:" + "a" * 64)

@@ -1,0 +1,144 @@
+"""Credentials are found as kubelet finds them, and never shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
+
+words = st.text(st.characters(min_codepoint=32, codec="utf-8", exclude_characters="\x7f"), min_size=1, max_size=12)
+users = words.filter(lambda text: ":" not in text and text != "<token>")
+
+
+def config(**auths: dict[str, str]) -> str:
+    return json.dumps({"auths": auths})
+
+
+def user(name: str) -> dict[str, str]:
+    return {"username": name, "password": f"{name}'s"}
+
+
+def found(keyring: Keyring, name: str) -> list[str]:
+    return [credentials.username for credentials in keyring.find(name)]
+
+
+def test_each_form_of_entry_is_read() -> None:
+    coded = base64.b64encode(b"ann:se:cret").decode()
+    keyring = Keyring.read(
+        config(
+            **{
+                "a.b": {"auth": coded, "username": "other", "password": "x"},
+                "c.d": {"auth": coded.rstrip("=")},
+                "e.f": user("eve"),
+                "g.h": {"identitytoken": "idt"},
+                "i.j": {"registrytoken": "rgt"},
+                "k.l": {},
+            }
+        )
+    )
+    names = ["a.b/x", "c.d/x", "e.f/x", "g.h/x", "i.j/x", "k.l/x", "m.n/x"]
+    expected = [
+        (Credentials("ann", "se:cret"),),
+        (Credentials("ann", "se:cret"),),
+        (Credentials("eve", "eve's"),),
+        (Credentials(identity_token="idt"),),
+        (Credentials(registry_token="rgt"),),
+        (ANONYMOUS,),
+        (),
+    ]
+    assert expected == [keyring.find(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("location", "name", "fits"),
+    [
+        ("a.b", "a.b/x", True),
+        ("https://a.b", "a.b/x", True),
+        ("https://a.b/v2/", "a.b/x", True),
+        ("http://a.b/v1/", "a.b/x", True),
+        ("a.b/", "a.b/x", True),
+        ("a.b:443", "a.b/x", False),
+        ("a.b", "a.b:5000/x", False),
+        ("a.b:5000", "a.b:5000/x", True),
+        ("a.b/team", "a.b/team/x", True),
+        ("a.b/team", "a.b/other/x", False),
+        ("*.b", "a.b/x", True),
+        ("*.b", "a.c.b/x", False),
+        ("a*.b:80", "abc.b:80/x", True),
+        ("*", "a.b/x", False),
+        ("b", "a.b/x", False),
+        ("[::1]:5000", "[::1]:5000/x", True),
+        ("[::1]:5000", "[::2]:5000/x", False),
+        ("https://index.docker.io/v1/", "docker.io/library/x", True),
+        ("docker.io", "docker.io/library/x", True),
+        ("https://index.docker.io/v1/", "quay.io/x", False),
+    ],
+)
+def test_a_location_fits_as_it_does_for_kubelet(location: str, name: str, *, fits: bool) -> None:
+    assert (["u"] if fits else []) == found(Keyring.read(config(**{location: user("u")})), name)
+
+
+def test_the_longest_path_comes_first_and_secrets_in_their_order() -> None:
+    one = config(**{"a.b": user("host"), "a.b/team/app": user("app"), "a.b/team": user("team")})
+    two = config(**{"a.b/team": user("later"), "*.b": user("pattern")})
+    keyring = Keyring.read(one, two)
+    assert ["app", "team", "later", "host", "pattern"] == found(keyring, "a.b/team/app")
+    assert ["host", "pattern"] == found(keyring, "a.b/x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"auths": []}',
+        '{"auths": {"a.b": {"auth": "!!secret!!"}}}',
+        '{"auths": {"a.b": {"auth": "c2VjcmV0"}}}',
+        '{"auths": {"a.b": {"auth": 5}}}',
+        '{"auths": {"a.b": {"username": "u", "password": "secret\\n"}}}',
+        '{"auths": {"a.b": {"registrytoken": "secret\\r\\nX: y"}}}',
+        '{"auths": {"secret": ' + "[" * 5000,
+        " " * 1024 * 1024 + "{}",
+    ],
+)
+def test_a_broken_secret_is_refused_and_not_quoted(text: str) -> None:
+    with pytest.raises(ValueError, match="secret") as caught:
+        Keyring.read(text)
+    assert "secret!!" not in str(caught.value)
+    assert "c2VjcmV0" not in str(caught.value)
+    assert "secret\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_nothing_secret_is_shown() -> None:
+    credentials = Credentials("anna", "pass", "idtoken", "rgtoken")
+    shown = f"{credentials!r} {credentials} {Keyring([('a.b', credentials)])!r} {[credentials]}"
+    assert not [word for word in ("anna", "pass", "idtoken", "rgtoken") if word in shown]
+
+
+@given(
+    st.one_of(
+        st.builds(Credentials, users, words),
+        st.builds(lambda token: Credentials(identity_token=token), words),
+        st.builds(
+            lambda token: Credentials(registry_token=token), st.text("abcXYZ019-._~+/=", min_size=1, max_size=20)
+        ),
+        st.just(ANONYMOUS),
+    )
+)
+def test_credentials_are_read_from_the_header_that_they_are_written_as(credentials: Credentials) -> None:
+    assert credentials == Credentials.read(credentials.authorization)
+    assert credentials.authorization == Credentials.read(credentials.authorization).authorization
+
+
+@pytest.mark.parametrize("text", ["Digest x", "Basic !!", "Basic YQ==", "Bearer a\x00b", "secret"])
+def test_other_headers_are_refused_and_not_quoted(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Authorization|credentials") as caught:
+        Credentials.read(text)
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,78 @@
+"""Registries are spoken to by https, but where somebody who may said otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pantala_supernode.registry.endpoint import Endpoints, RegistrySettings, Repository
+from pantala_supernode.registry.errors import RegistryDeniedError
+
+DIGEST = "sha256:" + "a" * 64
+ENDPOINTS = Endpoints(
+    {"Plain.example:5000": RegistrySettings(plain_http=True), "own.ca": RegistrySettings(ca=Path("x"))}
+)
+
+
+@pytest.mark.parametrize(
+    ("registry", "expected"),
+    [
+        ("docker.io", "https://registry-1.docker.io"),
+        ("ghcr.io", "https://ghcr.io"),
+        ("plain.example:5000", "http://plain.example:5000"),
+        ("plain.example", "https://plain.example"),
+        ("10.0.0.1:5000", "https://10.0.0.1:5000"),
+        ("localhost:5000", "http://localhost:5000"),
+        ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("[fd00::1]:5000", "https://[fd00::1]:5000"),
+        ("localhost.evil.example", "https://localhost.evil.example"),
+    ],
+)
+def test_plain_http_is_only_where_it_is_listed_or_local(registry: str, expected: str) -> None:
+    assert expected == ENDPOINTS.base(registry)
+
+
+@pytest.mark.parametrize("registry", ["docker.io", "plain.example:5000", "[::1]:5000", "a.b"])
+def test_a_blobs_url_tells_whose_it_is(registry: str) -> None:
+    repository = Repository(registry, "library/app")
+    assert repository == ENDPOINTS.repository_of(ENDPOINTS.blob(repository, DIGEST))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://plain.example:5000/v2/app/blobs/{DIGEST}",
+        f"http://a.b/v2/app/blobs/{DIGEST}",
+        f"https://user:x@a.b/v2/app/blobs/{DIGEST}",
+        f"https://a.b/v2/app/blobs/{DIGEST}?x=y",
+        f"https://a.b/v2/app/blobs/{DIGEST}#x",
+        f"https://a.b/v2/App/blobs/{DIGEST}",
+        f"https://a.b/v2/../app/blobs/{DIGEST}",
+        "https://a.b/v2/app/blobs/sha256:abc",
+        f"https://a.b/v2/app/manifests/{DIGEST}",
+        f"https://a.b/x/v2/app/blobs/{DIGEST}",
+        "https://a.b/file",
+        "",
+    ],
+)
+def test_other_urls_are_nobodys(url: str) -> None:
+    assert ENDPOINTS.repository_of(url) is None
+
+
+def test_only_listed_registries_may_be_asked_if_there_is_a_list() -> None:
+    some = Endpoints(only=["ghcr.io"])
+    assert some.base("ghcr.io") == "https://ghcr.io"
+    with pytest.raises(RegistryDeniedError, match=r"a\.b"):
+        some.base("a.b")
+    assert some.repository_of(f"https://a.b/v2/app/blobs/{DIGEST}") is None
+
+
+def test_a_blob_has_a_digest() -> None:
+    with pytest.raises(ValueError, match="digest"):
+        ENDPOINTS.blob(Repository("a.b", "x"), "latest")
+
+
+def test_authorities_are_listed() -> None:
+    assert {"own.ca": Path("x")} == ENDPOINTS.authorities
