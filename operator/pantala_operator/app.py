@@ -51,7 +51,9 @@ class App:
         observation = Observation()
         self._writer = Writer(cluster, observation, clock, settings.progress_interval)
         self.loop = Loop(observation, self._writer, clock, settings.root)
-        self._conversations = Conversations(connect, clock, settings.supernode_patience, self.loop.hear, self.loop.away)
+        self._conversations = Conversations(
+            connect, clock, settings.supernode_patience, self.loop.hear, self.loop.away, self.loop.wake
+        )
         self.loop.attach(self._conversations)
         self._discovery: Discovery | None = None
         if settings.supernode_statefulset:

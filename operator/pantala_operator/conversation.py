@@ -39,10 +39,12 @@ class Conversation:
         patience: float,
         heard: Callable[[Changes], None],
         away: Callable[[str], None],
+        told: Callable[[], None],
     ) -> None:
         """``member``: the supernode's name among the members; empty if it is the only one and has none.
 
         ``patience``: seconds of silence before ``away`` is told why; it is told ``""`` when all is well again.
+        ``told``: called after each statement that it took.
         """
         self._member = member
         self._supernode = supernode
@@ -50,6 +52,7 @@ class Conversation:
         self._patience = patience
         self._heard = heard
         self._away = away
+        self._told = told
         self._boot = ""
         self._version = 0
         self._revision = 0
@@ -70,7 +73,7 @@ class Conversation:
     def bare(self) -> bool:
         """Whether nothing is wanted of the supernode, and it knows."""
         stated = self._stated
-        return stated is not None and stated == self._wanted and not stated[0] and self._in_force == self._revision
+        return stated is not None and stated == self._wanted and not stated[0]
 
     async def run(self) -> None:
         """Speak and listen, for ever."""
@@ -127,6 +130,7 @@ class Conversation:
             backoff.reset()
             self._succeed("speak")
             self._revision, self._stated = receipt.revision, wanted
+            self._told()
             await asyncio.sleep(_PACE)
 
     async def watch(self) -> None:

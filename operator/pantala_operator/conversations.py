@@ -24,13 +24,18 @@ class Conversations:
         patience: float,
         heard: Callable[[str, Changes], None],
         away: Callable[[str, str], None],
+        told: Callable[[], None],
     ) -> None:
-        """Speak with nobody yet. ``patience``: seconds of silence before ``away`` is told why."""
+        """Speak with nobody yet. ``patience``: seconds of silence before ``away`` is told why.
+
+        ``told``: called after each statement that one of them took.
+        """
         self._connect = connect
         self._clock = clock
         self._patience = patience
         self._heard = heard
         self._away = away
+        self._told = told
         self._with: dict[str, tuple[str, Conversation]] = {}
         self._tasks: dict[Conversation, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
@@ -76,7 +81,7 @@ class Conversations:
             if self._is_current(conversation, name):
                 self._away(name, reason)
 
-        conversation = Conversation(name, self._connect(url), self._clock, self._patience, heard, away)
+        conversation = Conversation(name, self._connect(url), self._clock, self._patience, heard, away, self._told)
         return conversation
 
     def _is_current(self, conversation: Conversation, name: str) -> bool:

@@ -100,6 +100,10 @@ class Loop:
         self._known.supernodes.silence(member, reason)
         self.mark_all()
 
+    def wake(self) -> None:
+        """A supernode took a statement: one that leaves may have nothing left to give."""
+        self._signal.set()
+
     def mark_all(self) -> None:
         """Plan everything anew."""
         self._all_dirty = True
