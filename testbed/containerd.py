@@ -41,7 +41,8 @@ class Containerd:
 
     def __init__(self, folder: Path, program: str = "containerd", *, reads_certs_d: bool = True) -> None:
         self._folder = folder
-        self._program = program
+        self.program = program
+        """Its path, or its name in PATH."""
         self._reads_certs_d = reads_certs_d
         self._process: Process | None = None
         # A socket's path may have 107 characters; a test's folder has more.
@@ -62,7 +63,7 @@ class Containerd:
     @property
     def version(self) -> tuple[int, ...]:
         """Of the program: ``(1, 6, 20)``."""
-        said = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=True, timeout=20)
+        said = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True, timeout=20)
         number = said.stdout.split()[2].removeprefix("v").partition("~")[0].partition("-")[0]
         return tuple(map(int, number.split(".")))
 
@@ -80,7 +81,7 @@ class Containerd:
         self.certs_d.mkdir(parents=True, exist_ok=True)
         settings = self._folder / "config.toml"
         settings.write_text(self._configuration())
-        self._process = Process([self._program, "--config", str(settings)], self._folder / "containerd.log")
+        self._process = Process([self.program, "--config", str(settings)], self._folder / "containerd.log")
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as trial:
@@ -89,7 +90,7 @@ class Containerd:
             if self._process.returncode is not None or time.monotonic() > deadline:
                 tail = self._process.tail()
                 self.stop()
-                raise ContainerdError(f"{self._program} does not listen:\n{tail}")
+                raise ContainerdError(f"{self.program} does not listen:\n{tail}")
             time.sleep(0.05)
 
     def stop(self) -> None:

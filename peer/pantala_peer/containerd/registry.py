@@ -33,16 +33,20 @@ def parse(text: str) -> Registry:
     """Read ``NAME``, which means https unless it is this machine, or a URL. Raises :class:`SettingsError`."""
     scheme, separator, name = text.rpartition("://")
     name = name.removesuffix("/")
-    try:
-        image.check_registry(name)
-        if separator and scheme not in ("http", "https"):
-            raise ValueError(scheme)
-    except ValueError:
+    if (separator and scheme not in ("http", "https")) or not _is_registry(name):
         raise SettingsError(
             f"{text!r} is no registry: give a name like registry.example.com:5000, or a URL like http://10.0.0.5:5000"
-        ) from None
+        )
     if name == f"index.{image.DOCKER_HUB}":
         name = image.DOCKER_HUB
     if not separator:
         scheme = "http" if _LOOPBACK.fullmatch(name) else "https"
     return Registry(name, f"{scheme}://{image.endpoint(name)}")
+
+
+def _is_registry(name: str) -> bool:
+    try:
+        image.check_registry(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,407 @@
+"""The runtime helper and the hosts.toml files against a real containerd and a real registry. Needs root.
+
+``PANTALA_CONTAINERD`` names further containerd programs, colon-separated; each runs all cases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from pantala_peer.containerd import registry as registries
+from pantala_peer.containerd.configuration import cleanup, configure
+from testbed import registry as registry_testbed
+from testbed.containerd import Containerd, programs
+from testbed.image import Image, Layer, build, push
+from testbed.process import Process, free_ports
+from testbed.registry import Registry
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root: run as root to see it pull"),
+    pytest.mark.skipif(not programs(), reason="containerd is not installed: apt-get install containerd"),
+    pytest.mark.skipif(
+        not registry_testbed.installed(), reason="install docker-registry to see containerd pull from it"
+    ),
+]
+
+ANN = {"ann": "s3cr3t-of-ann"}
+SIZE = 300_000
+
+
+class Helper:
+    """The real process, while it is entered, and its interface."""
+
+    def __init__(self, folder: Path, containerd: Containerd) -> None:
+        self.socket = containerd.socket.with_name("helper.sock")
+        flags = ["--runtime", containerd.address, "--listen", f"unix:{self.socket}"]
+        self._process = Process([sys.executable, "-m", "pantala_runtime", *flags], folder / "helper.log")
+        self.log = self._process.log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop()
+        assert 0 == self._process.returncode
+
+    def open(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession("http://helper", connector=aiohttp.UnixConnector(str(self.socket)))
+
+    async def get(self, path: str) -> Any:
+        async with self.open() as session, session.get(path) as response:
+            assert 200 == response.status, await response.text()
+            return await response.json()
+
+    async def post(self, path: str, **body: Any) -> tuple[int, Any]:
+        async with self.open() as session, session.post(path, data=msgspec.json.encode(body)) as response:
+            content = await response.read()
+            return response.status, json.loads(content) if content else None
+
+    async def pull(self, image: str, *, seconds: float = 30, **body: Any) -> tuple[int, Any]:
+        """Status, and the answer or the error's reason."""
+        status, answer = await self.post("/v1/pull", image=image, timeout_seconds=seconds, **body)
+        return status, answer if status == 200 else answer["error"]["reason"]
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError, AssertionError):
+                    await self.get("/v1/status")
+                    return
+                await asyncio.sleep(0.1)
+
+
+@dataclass
+class Node:
+    """A containerd, its helper, and what they pull from."""
+
+    containerd: Containerd
+    helper: Helper
+    open: Registry
+    private: Registry
+    image: Image
+    state: Path
+
+    @property
+    def modern(self) -> bool:
+        """Pins are heeded; Debian 12 has 1.6.20, where they are not."""
+        return self.containerd.version >= (1, 7)
+
+    @contextlib.contextmanager
+    def mirrored(self, port: int, *names: str) -> Iterator[None]:
+        listed = [registries.parse(name) for name in names]
+        configure(self.containerd.certs_d, self.state, listed, f"http://127.0.0.1:{port}", "t0ken")
+        try:
+            yield
+        finally:
+            cleanup(self.containerd.certs_d, self.state)
+
+
+@pytest.fixture(scope="module", params=programs(), ids=lambda path: path.strip("/").replace("/", "-"))
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("node")
+    image = build(folder / "image", [Layer(SIZE), Layer(1000, seed=1)])
+    with (
+        Registry(folder / "open") as open_registry,
+        Registry(folder / "private", accounts=ANN) as private,
+        Containerd(folder / "containerd", request.param) as containerd,
+        Helper(folder, containerd) as helper,
+    ):
+        push(image, open_registry.host, "team/app", "1")
+        push(image, private.host, "team/app", "1", account=next(iter(ANN.items())))
+        asyncio.run(helper.ready())
+        yield Node(containerd, helper, open_registry, private, image, folder / "state")
+
+
+def credentials(node: Node, password: str, server: str = "") -> dict[str, str]:
+    return {"username": "ann", "password": password, "server": server or node.private.url}
+
+
+class Mirror:
+    """Listens as a peer's mirror would, and does what a test says."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, str | None, str | None]] = []
+        self.answer: Callable[[web.Request], Any] | None = None
+        self.gone = asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        asked = request.headers.get("x-pantala-mirror")
+        self.requests.append((request.method, request.path, request.query.get("ns"), asked))
+        if self.answer is None:
+            return web.Response(status=404)
+        try:
+            response = await self.answer(request)
+        except asyncio.CancelledError:
+            self.gone.set()
+            raise
+        assert isinstance(response, web.StreamResponse)
+        return response
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+
+# Pulling
+
+
+async def test_a_tag_and_a_digest_are_pulled_and_listed(node: Node) -> None:
+    name, digest = f"{node.open.host}/team/app", node.image.digest
+    for image in (f"{name}:1", f"{name}@{digest}"):
+        status, pulled = await node.helper.pull(image)
+        assert (200, digest) == (status, pulled["digest"])
+        assert SIZE < pulled["bytes"] < SIZE * 1.2
+    listed = [image for image in await node.helper.get("/v1/images") if f"{name}:1" in image["tags"]]
+    assert [[f"{name}@{digest}"]] == [image["digests"] for image in listed]
+
+
+async def test_pulls_at_the_same_moment_load_each_blob_once(node: Node) -> None:
+    image = build(node.state.parent / "shared", [Layer(SIZE, seed=7), Layer(SIZE, seed=8)])
+    digest = push(image, node.open.host, "team/shared", "1")
+    node.open.forget()
+    name = f"{node.open.host}/team/shared@{digest}"
+    answers = await asyncio.gather(*(node.helper.pull(name) for _ in range(4)))
+    assert [digest] * 4 == [answer["digest"] for _, answer in answers]
+    await asyncio.sleep(0.2)  # the registry logs at the end
+    assert dict(image.blobs) == dict(node.open.blob_bytes())
+
+
+async def test_what_is_missing_is_not_found(node: Node) -> None:
+    for name in ("team/app:2", "team/none:1", f"team/app@sha256:{'0' * 64}"):
+        assert (404, "NotFound") == await node.helper.pull(f"{node.open.host}/{name}")
+
+
+async def test_a_private_image_needs_the_right_password_for_its_registry(node: Node) -> None:
+    name = f"{node.private.host}/team/app:1"
+    refused = (403, "Unauthorized")
+    assert refused == await node.helper.pull(name)
+    assert refused == await node.helper.pull(name, auth=credentials(node, "wrong"))
+    assert refused == await node.helper.pull(name, auth=credentials(node, ANN["ann"], server="http://another.example"))
+    status, pulled = await node.helper.pull(name, auth=credentials(node, ANN["ann"]))
+    assert (200, node.image.digest) == (status, pulled["digest"])
+    log = node.helper.log.read_text()
+    assert f"{node.private.host}/team/app:1" in log
+    assert ANN["ann"] not in log
+
+
+async def test_no_way_to_the_registry_is_unreachable(node: Node) -> None:
+    closed = free_ports(1)[0]
+    assert (502, "Unreachable") == await node.helper.pull(f"127.0.0.1:{closed}/team/app:1")
+    assert (502, "Unreachable") == await node.helper.pull("nowhere.invalid/team/app:1")
+
+
+async def test_a_registry_that_is_silent_costs_the_time_that_was_given(node: Node) -> None:
+    registry = Mirror()
+    registry.answer = lambda _request: asyncio.sleep(60)
+    async with registry.serving() as port:
+        assert (504, "Timeout") == await node.helper.pull(f"127.0.0.1:{port}/team/app:1", seconds=0.5)
+        async with asyncio.timeout(3):
+            await registry.gone.wait()
+
+
+async def test_a_client_that_goes_away_stops_the_download(node: Node) -> None:
+    registry = Mirror()
+    registry.answer = lambda _request: asyncio.sleep(60)
+    async with registry.serving() as port:
+        pulling = asyncio.create_task(node.helper.pull(f"127.0.0.1:{port}/team/app:1"))
+        async with asyncio.timeout(5):
+            while not registry.requests:  # noqa: ASYNC110 - it is in another's hands
+                await asyncio.sleep(0.01)
+        pulling.cancel()
+        async with asyncio.timeout(3):
+            await registry.gone.wait()
+
+
+async def test_wrong_bytes_are_a_digest_mismatch(node: Node) -> None:
+    image = build(node.state.parent / "wrong", [Layer(SIZE, seed=9)])
+    registry = Mirror()
+    registry.answer = lambda request: _serve(image, request, spoil=True)
+    async with registry.serving() as port:
+        name = f"127.0.0.1:{port}/team/wrong@{image.digest}"
+        assert (502, "DigestMismatch") == await node.helper.pull(name)
+
+
+async def _serve(image: Image, request: web.Request, *, spoil: bool) -> web.Response:
+    digest = request.path.rpartition("/")[2]
+    if not digest.startswith("sha256:") or not image.path(digest).exists():
+        return web.Response(status=404)
+    body, headers = image.read(digest), {"Docker-Content-Digest": digest}
+    if "/manifests/" in request.path:
+        headers["Content-Type"] = json.loads(body)["mediaType"]
+    elif spoil and len(body) > 10_000:
+        body = bytes(len(body))
+    return web.Response(body=body, headers=headers)
+
+
+async def test_a_full_disk_is_no_space(node: Node, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    await _run("mount", "-t", "tmpfs", "-o", "size=16m", "none", str(small))
+    try:
+        image = build(tmp_path / "large", [Layer(24_000_000, seed=3)])
+        digest = push(image, node.open.host, "team/large", "1")
+        with Containerd(small, node.containerd.program) as containerd, Helper(tmp_path, containerd) as helper:
+            await helper.ready()
+            assert (507, "NoSpace") == await helper.pull(f"{node.open.host}/team/large@{digest}")
+            assert 16 << 20 == (await helper.get("/v1/status"))["image_filesystem"]["total"]
+    finally:
+        await _run("umount", "--lazy", str(small))
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert 0 == await process.wait()
+
+
+async def test_a_restart_of_containerd_is_survived(node: Node) -> None:
+    name = f"{node.open.host}/team/app:1"
+    node.containerd.stop()
+    assert (503, "RuntimeUnavailable") == await node.helper.pull(name)
+    node.containerd.start()
+    await node.helper.ready()
+    assert 200 == (await node.helper.pull(name))[0]
+
+
+# Pinning
+
+
+async def test_a_pin_is_believed_when_the_runtime_shows_it(node: Node) -> None:
+    name = f"{node.open.host}/team/app@{node.image.digest}"
+    status, pulled = await node.helper.pull(name, pin=True)
+    assert (200, node.modern) == (status, pulled["pinned"])
+    assert {"honoured": node.modern} == (await node.helper.get("/v1/status"))["pinning"]
+    status, pulled = await node.helper.pull(f"{node.open.host}/team/app:1")
+    assert (200, node.modern) == (status, pulled["pinned"])  # another name does not take the pin away
+    status, pulled = await node.helper.pull(name, pin=True)
+    assert (200, node.modern) == (status, pulled["pinned"])
+    assert (204, None) == await node.helper.post("/v1/unpin", image=name)
+    await asyncio.sleep(0.5)  # the runtime interface learns of it by an event
+    assert not any(image["pinned"] for image in await node.helper.get("/v1/images"))
+
+
+async def test_nothing_is_pinned_that_is_not_here(node: Node) -> None:
+    status, answer = await node.helper.post("/v1/unpin", image=f"{node.open.host}/team/none:1")
+    assert (404, "NotFound") == (status, answer["error"]["reason"])
+
+
+# certs.d
+
+
+async def test_the_probe_is_seen_by_the_mirror_as_a_mirror(node: Node) -> None:
+    mirror = Mirror()
+    async with mirror.serving() as port:
+        with node.mirrored(port):
+            status, answer = await node.helper.post("/v1/probe", node="node-1", port=port)
+    assert (200, "NotFound") == (status, answer["outcome"])
+    assert ("HEAD", "/v2/probe/node-1/manifests/1", f"localhost:{port}", "t0ken") in mirror.requests
+
+
+async def test_a_folder_that_is_not_read_shows_in_the_probe_and_where_it_is_told_in_the_status(
+    node: Node, tmp_path: Path
+) -> None:
+    mirror = Mirror()
+    with (
+        Containerd(tmp_path / "deaf", node.containerd.program, reads_certs_d=False) as deaf,
+        Helper(tmp_path, deaf) as helper,
+    ):
+        await helper.ready()
+        async with mirror.serving() as port:
+            configure(deaf.certs_d, node.state, [], f"http://127.0.0.1:{port}", "t0ken")
+            await helper.post("/v1/probe", node="node-1", port=port)
+        assert {(None, None)} == {(ns, token) for _, _, ns, token in mirror.requests}
+        if node.containerd.version < (2, 0):
+            assert {"config_path": "", "in_force": False} == (await helper.get("/v1/status"))["mirror"]
+
+
+async def test_the_status_tells_the_folder_where_the_runtime_does(node: Node) -> None:
+    told = str(node.containerd.certs_d)
+    known = {"config_path": told, "in_force": True}
+    unknown = {"config_path": None, "in_force": None}
+    assert (known if node.containerd.version < (2, 0) else unknown) == (await node.helper.get("/v1/status"))["mirror"]
+
+
+SHAPES = {
+    "none": None,
+    "empty": b"",
+    "comment": b"# hello\r\n",
+    "server": b'server = "http://{host}"',
+    "server-options": b'server = "http://{host}"\nskip_verify = true\n',
+    "bare-host": b'server = "http://{host}"\n[host]\n',
+    "host": b'server = "http://{host}"\n\n[host."http://127.0.0.1:9"]\n  capabilities = ["pull"]\n'
+    b'  [host."http://127.0.0.1:9".header]\n    a = "b"',
+    "unquoted": b'server = "http://{host}"\r\n[host.other]\r\ncapabilities = ["resolve"]\r\n',
+    "arrays": b'server = "http://{host}"\nca = [\n]\n[host."http://127.0.0.1:9"]\nskip_verify = false\n',
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_containerd_takes_what_we_wrote_and_asks_the_mirror_then_the_registry(node: Node, shape: str) -> None:
+    theirs = SHAPES[shape]
+    image = build(
+        node.state.parent / shape, [Layer(2000, seed=int(hashlib.sha256(shape.encode()).hexdigest()[:8], 16))]
+    )
+    digest = push(image, node.open.host, f"shape/{shape}", "1")
+    path = node.containerd.certs_d / node.open.host / "hosts.toml"
+    if theirs is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(theirs.replace(b"{host}", node.open.host.encode()))
+    mirror = Mirror()
+    try:
+        async with mirror.serving() as port:
+            with node.mirrored(port, node.open.url):
+                assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+                status, pulled = await node.helper.pull(f"{node.open.host}/shape/{shape}@{digest}")
+        assert (200, digest) == (status, pulled["digest"])
+        assert {node.open.host} == {ns for _, _, ns, _ in mirror.requests}
+        assert {"t0ken"} == {token for *_, token in mirror.requests}
+        assert ("HEAD", f"/v2/shape/{shape}/manifests/{digest}") == mirror.requests[0][:2]
+        assert 3 <= len(mirror.requests)
+        if theirs is not None:
+            assert theirs.replace(b"{host}", node.open.host.encode()) == path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+        if path.parent.exists():
+            path.parent.rmdir()
+
+
+async def test_the_default_serves_a_registry_without_a_folder_until_we_leave(node: Node) -> None:
+    mirror = Mirror()
+    async with mirror.serving() as port:
+        with node.mirrored(port):
+            await node.helper.pull(f"{node.open.host}/team/app@{node.image.digest}")
+        asked = len(mirror.requests)
+        assert 0 < asked
+        await node.helper.pull(f"{node.open.host}/team/app@{node.image.digest}")
+        assert asked == len(mirror.requests)
+    assert [] == list(node.containerd.certs_d.iterdir())
+
+
+async def test_a_mirror_that_is_gone_costs_nothing(node: Node) -> None:
+    with node.mirrored(free_ports(1)[0], node.open.url):
+        begun = asyncio.get_running_loop().time()
+        status, _ = await node.helper.pull(f"{node.open.host}/team/app@{node.image.digest}")
+        assert 200 == status
+        assert asyncio.get_running_loop().time() - begun < 2
