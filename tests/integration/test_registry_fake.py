@@ -272,6 +272,18 @@ async def test_a_token_servers_fault_is_named(
     assert "team/app" in str(error)
 
 
+async def test_a_token_server_that_moved_is_found_again(registry: FakeRegistry, tokens: TokenServer) -> None:
+    clock = Clock()
+    async with service(clock=clock) as opened, TokenServer() as another:
+        found = await resolve(opened, registry)
+        registry.tokens = another
+        tokens.fault = refuse(503)
+        clock.now += 271
+        with pytest.raises(errors.RegistryError):
+            await read(opened, found)
+        assert LAYER == await read(opened, found)
+
+
 @pytest.mark.parametrize(
     ("challenge", "expected"),
     [

@@ -1,4 +1,4 @@
-"""What a registry's refusal means, in one place. Pure."""
+"""What a registry's refusal means, in one place."""
 
 from __future__ import annotations
 

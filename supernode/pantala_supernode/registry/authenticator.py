@@ -10,7 +10,7 @@ from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.challenge import Challenge
 from pantala_supernode.registry.credentials import Credentials
 from pantala_supernode.registry.endpoint import Endpoints, Repository
-from pantala_supernode.registry.errors import ForbiddenError, InvalidAnswerError, UnauthorizedError
+from pantala_supernode.registry.errors import ForbiddenError, InvalidAnswerError, RegistryError, UnauthorizedError
 from pantala_supernode.registry.flight import Flight
 from pantala_supernode.registry.token import Demand
 from pantala_supernode.registry.transport import Request, Transport
@@ -78,8 +78,15 @@ class Authenticator:
     async def _bearer(self, account: _Account, known: Challenge) -> str:
         held = self._tokens.get(account, self._clock())
         if held is None:
-            held = await self._flight.share(account, lambda: self._fetch(account, known))
+            held = await self._flight.share(account, lambda: self._renew(account, known))
         return f"Bearer {held}"
+
+    async def _renew(self, account: _Account, known: Challenge) -> str:
+        try:
+            return await self._fetch(account, known)
+        except RegistryError:
+            self._challenges.drop(account.repository)  # it may have moved: the registry is asked again who gives tokens
+            raise
 
     async def _fetch(self, account: _Account, known: Challenge) -> str:
         repository, credentials = account

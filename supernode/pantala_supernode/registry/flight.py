@@ -35,7 +35,7 @@ class Flight(Generic[K, V]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _land(self, key: K, task: asyncio.Task[V]) -> None:
-        del self._under_way[key]
+        self._under_way.pop(key, None)
         if not task.cancelled():
             task.exception()  # it may be that nobody waits for it any more
 

@@ -60,6 +60,9 @@ class Request(NamedTuple):
     form: Mapping[str, str] | None = None
     """Sent as the body."""
 
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {RedactedURL(self.url)}>"
+
 
 class Reply(NamedTuple):
     """An answer, whatever its status."""
@@ -119,9 +122,9 @@ class Transport:
         except RegistryError:
             raise
         except errors.SourceError as error:
-            raise _translated(error, request.what) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _translated(refusal.from_exception(error, RedactedURL(request.url)), request.what) from error
+            raise _translated(error, request.what) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # its text may quote a signed URL
+            raise _translated(refusal.from_exception(error, RedactedURL(request.url)), request.what) from None
 
     async def _follow(self, request: Request) -> Reply:
         if self._session is None:

@@ -1,0 +1,231 @@
+"""A real registry: open, with accounts, with TLS; and its blobs as tasks of the CDN."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from pantala_pieces.store import PieceStore
+from pantala_protocol import image, task_id
+from pantala_protocol.statement import CDNStatus
+from pantala_supernode.cdn.copy import FetchOrder
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.source import Resume
+from pantala_supernode.registry import errors
+from pantala_supernode.registry.client import Resolved
+from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
+from pantala_supernode.registry.endpoint import Endpoints, RegistrySettings, Repository
+from pantala_supernode.registry.platform import Platform
+from pantala_supernode.registry.service import RegistryService
+from testbed import registry as testbed_registry
+from testbed.image import Image, Layer, build, push
+from testbed.registry import Registry
+from tests.integration.registry_fake import Clock, basic, service
+
+pytestmark = pytest.mark.skipif(
+    not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
+)
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+ANN = Credentials("ann", "ann's secret")
+LAYERS = [Layer(3_000_000, seed=1), Layer(50_000, seed=2, compressed=True)]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return build(tmp_path_factory.mktemp("image"), LAYERS, platforms=["linux/amd64", "linux/arm64"])
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory, app: Image) -> Iterator[Registry]:
+    with Registry(tmp_path_factory.mktemp("public")) as registry:
+        push(app, registry.host, "team/app", "1")
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory, app: Image) -> Iterator[Registry]:
+    with Registry(tmp_path_factory.mktemp("private"), accounts={ANN.username: ANN.password}) as registry:
+        push(app, registry.host, "team/app", "1", account=(ANN.username, ANN.password))
+        yield registry
+
+
+async def resolve(
+    opened: RegistryService,
+    registry: Registry,
+    target: str = ":1",
+    platform: Platform = AMD64,
+    keys: Keyring | None = None,
+) -> Resolved:
+    return await opened.client.resolve(image.parse(f"{registry.host}/team/app{target}"), platform, keys or Keyring())
+
+
+async def read(opened: RegistryService, found: Resolved, digest: str, resume: Resume | None = None) -> bytes:
+    repository = Repository(found.image.registry, found.image.repository)
+    url, headers = opened.client.blob(repository, digest, found.account)
+    async with opened.source.open(url, headers, resume) as answer:
+        return b"".join([chunk async for chunk in answer.chunks])
+
+
+async def sent(registry: Registry, *, requests: int) -> dict[str, int]:
+    """Bytes of blobs that the registry sent, once so many requests for them are in its log."""
+    for _ in range(250):
+        if sum("/blobs/" in access.path and access.status < 400 for access in registry.requests()) >= requests:
+            break
+        await asyncio.sleep(0.02)
+    return dict(registry.blob_bytes())
+
+
+async def test_an_image_is_what_was_pushed(public: Registry, app: Image) -> None:
+    async with service() as opened:
+        found = {platform: await resolve(opened, public, platform=platform) for platform in (AMD64, ARM64)}
+        pinned = await resolve(opened, public, f"@{app.digest}")
+    assert found[AMD64] == pinned
+    assert [app.manifests[str(platform)] for platform in found] == [each.manifest for each in found.values()]
+    assert {app.digest} == {each.image.digest for each in found.values()}
+    for each in found.values():
+        assert {blob.digest: app.blobs[blob.digest] for blob in each.blobs} == dict(each.blobs)
+        assert sum(blob.size for blob in each.blobs) == each.bytes
+    assert set(app.blobs) == {blob.digest for each in found.values() for blob in each.blobs}
+
+
+@pytest.mark.parametrize("index", [True, False])
+async def test_dockers_own_types_are_read(tmp_path: Path, public: Registry, *, index: bool) -> None:
+    made = build(tmp_path, [Layer(10)], format="docker", index=index)
+    push(made, public.host, "team/docker", "1")
+    async with service() as opened:
+        found = await opened.client.resolve(image.parse(f"{public.host}/team/docker:1"), AMD64, Keyring())
+    assert (made.digest, made.manifests["linux/amd64"]) == (found.image.digest, found.manifest)
+
+
+async def test_a_moved_tag_is_seen_when_it_is_asked_for_afresh(tmp_path: Path, public: Registry) -> None:
+    one, two = (build(tmp_path / str(seed), [Layer(10, seed=seed)]) for seed in (1, 2))
+    name = image.parse(f"{public.host}/team/moving:1")
+    async with service() as opened:
+        digests = []
+        for made in (one, two):
+            push(made, public.host, "team/moving", "1")
+            digests.append((await opened.client.resolve(name, AMD64, Keyring(), fresh=True)).image.digest)
+    assert [one.digest, two.digest] == digests
+
+
+@pytest.mark.parametrize("target", [":none", "@sha256:" + "0" * 64])
+async def test_what_is_not_there_is_not_found(public: Registry, target: str) -> None:
+    async with service() as opened:
+        with pytest.raises(errors.ImageNotFoundError, match="team/app"):
+            await resolve(opened, public, target)
+
+
+async def test_a_private_image_needs_the_right_password(private: Registry, app: Image) -> None:
+    wrong = Credentials("ann", "guess")
+    async with service() as opened:
+        for keys in (Keyring(), Keyring([(private.host, wrong)]), Keyring([("other.example", ANN)])):
+            with pytest.raises(errors.UnauthorizedError, match="team/app:1"):
+                await resolve(opened, private, keys=keys)
+        found = await resolve(opened, private, keys=Keyring([(private.host, ANN), (f"{private.host}/team", wrong)]))
+        assert (ANN, app.digest) == (found.account, found.image.digest)
+        for blob in found.blobs:
+            assert app.path(blob.digest).read_bytes() == await read(opened, found, blob.digest)
+
+
+async def test_a_part_of_a_blob_is_that_part(private: Registry, app: Image) -> None:
+    async with service() as opened:
+        found = await resolve(opened, private, keys=Keyring([(private.host, ANN)]))
+        digest = found.layers[0].digest
+        whole = app.path(digest).read_bytes()
+        private.forget()
+        assert whole[1_000_000:] == await read(opened, found, digest, Resume(1_000_000))
+        assert whole[5:2000] == await read(opened, found, digest, Resume(5, 2000))
+    assert {digest: len(whole) - 1_000_000 + 1995} == await sent(private, requests=2)
+
+
+async def test_the_registry_decides_who_reads_a_private_manifest(
+    private: Registry, public: Registry, app: Image
+) -> None:
+    where = Repository(private.host, "team/app")
+    right, wrong = basic(ANN.username, ANN.password), basic(ANN.username, "guess")
+    async with service() as opened:
+        for header in ("", wrong):
+            assert (False, ('Basic realm="testbed"',)) == await opened.relay.check(where, app.digest, header)
+        assert (True, ()) == await opened.relay.check(where, app.digest, right)
+        private.forget()
+        assert (True, ()) == await opened.relay.check(where, app.manifests["linux/amd64"], right)
+        assert [] == private.requests()
+        assert not (await opened.relay.check(where, app.digest)).allowed
+        document = await opened.client.manifest(where, app.digest, Credentials.read(right))
+        assert app.read(app.digest) == document.body
+        with pytest.raises(errors.UnauthorizedError):
+            await opened.client.manifest(where, app.digest, ANONYMOUS)
+        assert (await opened.relay.check(Repository(public.host, "team/app"), app.digest)).allowed
+
+
+async def test_an_outage_is_named_and_passes(tmp_path: Path) -> None:
+    clock = Clock()
+    made = build(tmp_path / "image", [Layer(10)])
+    with Registry(tmp_path / "registry") as registry:
+        push(made, registry.host, "team/app", "1")
+        async with service(clock=clock) as opened:
+            first = await resolve(opened, registry)
+            registry.stop()
+            assert first == await resolve(opened, registry)  # what is remembered needs no registry
+            clock.now += 31
+            with pytest.raises(errors.UnreachableError, match=r"refused|cut"):
+                await resolve(opened, registry)
+            registry.start()
+            assert first == await resolve(opened, registry)
+
+
+async def test_a_private_authority_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca, certificate, key = tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(ca))
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    made = build(tmp_path / "image", [Layer(1000)])
+    with Registry(tmp_path / "registry", certificate=certificate, key=key) as registry:
+        push(made, registry.host, "team/app", "1", tls=ssl.create_default_context(cafile=ca))
+        async with service(Endpoints({registry.host: RegistrySettings(ca=ca)})) as opened:
+            found = await resolve(opened, registry)
+            digest = found.layers[0].digest
+            assert made.path(digest).read_bytes() == await read(opened, found, digest)
+        async with service(Endpoints({registry.host: RegistrySettings()})) as opened:
+            with pytest.raises(errors.CertificateError, match="authority"):
+                await resolve(opened, registry)
+        with pytest.raises(errors.CertificateError, match="missing"):
+            async with service(Endpoints({registry.host: RegistrySettings(ca=tmp_path / "missing")})):
+                pass
+
+
+async def test_a_blob_is_a_task_that_the_registry_gives_once(tmp_path: Path, private: Registry, app: Image) -> None:
+    done = asyncio.Event()
+    store = PieceStore(tmp_path, durable=False)
+    async with service() as opened:
+        found = await resolve(opened, private, keys=Keyring([(private.host, ANN)]))
+        layer = found.layers[0]
+        request = opened.client.blob(Repository(private.host, "team/app"), layer.digest, found.account)
+        assert "secret" not in repr(request)
+        cdn = CDNManager(store, opened.source, on_change=lambda _: done.set(), rng=random.Random(1))
+        await cdn.recover()
+        try:
+            name = task_id.compute(layer.digest)
+            private.forget()
+            for _ in range(3):
+                cdn.trigger(FetchOrder(name, request.url, request.headers, digest=layer.digest, retry_limit=2))
+            async with asyncio.timeout(20):
+                while (copy := cdn.status(name)).status is not CDNStatus.SUCCESS:
+                    assert copy.failure is None
+                    await done.wait()
+                    done.clear()
+        finally:
+            await cdn.close()
+    file = store.get(name)
+    assert file is not None
+    assert layer.digest == "sha256:" + hashlib.sha256(file.path.read_bytes()).hexdigest()
+    assert {layer.digest: layer.size} == await sent(private, requests=1)
