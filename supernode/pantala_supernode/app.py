@@ -100,7 +100,7 @@ class App:
             self._pieces.pace = Rate(settings.serve_rate).acquire
         egress = EgressPolicy(settings.deny_source)
         async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
-            self.supernode = self._supernode(source, SiblingClient(session, settings.token_file))
+            self.supernode = self._supernode(source, SiblingClient(session, settings.token_file, clock=time.monotonic))
             self.guard = Guard(
                 None if settings.no_auth else self._verifier(session),
                 operator=settings.trusted_operator,

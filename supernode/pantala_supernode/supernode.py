@@ -67,7 +67,9 @@ class Supernode:
         self._inspections: set[asyncio.Task[None]] = set()
 
     def state(self, statement: Statement) -> StatementReceipt:
-        """Take the full set of what is wanted."""
+        """Take the full set of what is wanted. Raises :class:`ValueError` for what no operator states."""
+        if statement.membership is not None and not statement.member:
+            raise ValueError("a membership says nothing to a supernode that is not told its name among the members")
         first = not self._tasks.revision
         restated = self._tasks.state(statement, now=self._clock())
         moved, self.stated = self.members.take(statement), len(statement.tasks)

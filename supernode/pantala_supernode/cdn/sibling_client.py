@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -18,11 +19,15 @@ from pantala_supernode.errors import SiblingError
 
 _log = structlog.get_logger(__name__)
 
-_WORD = aiohttp.ClientTimeout(total=1.5)
+_WORD = aiohttp.ClientTimeout(total=2.0)
 """A supernode that lives answers at once, and nothing begins before all others were asked."""
 _BODY = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
 """Longer than an origin may be silent: that one failed, its reader tells by ending the body."""
+_SILENCE = 2.0
+"""Seconds for which a supernode that could not be reached is not asked again: many files wait for its word."""
 _MAX_WORD = 4 * 1024 * 1024
+_LINES = 32
+"""Questions under way at once; more would wait for each other, and be taken for unanswered."""
 
 
 class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,16 +42,24 @@ class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
     """A new value asks for a new try after a failure."""
 
 
+class _Silence(NamedTuple):
+    error: str
+    until: float
+
+
 class SiblingClient:
     """Asks other supernodes. ``token``: the file with the token to show, read each time since the kubelet rotates it.
 
-    Whatever keeps one from answering is a :class:`pantala_supernode.errors.SiblingError`.
+    ``clock`` tells monotonic seconds. Whatever keeps one from answering is a
+    :class:`pantala_supernode.errors.SiblingError`.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, token: Path | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, token: Path | None, *, clock: Callable[[], float]) -> None:
         self._session = session
         self._token = token
-        self._silent: dict[str, str] = {}
+        self._clock = clock
+        self._lines = asyncio.Semaphore(_LINES)
+        self._silent: dict[str, _Silence] = {}
 
     async def report(self, member: Member, task_id: TaskID) -> CopyReport | None:
         """What it has of a file; ``None``: nobody wants that there."""
@@ -64,35 +77,40 @@ class SiblingClient:
         query: dict[str, str | int] = {"generation": generation, "start": start}
         query |= {} if end is None else {"end": end}
         try:
-            async with self._request(member, "GET", f"{task_id}/content", timeout=_BODY, params=query) as answer:
-                if answer.status != 200:
-                    raise SiblingError(f"{member.name} answered {answer.status} when its copy was to be read")
-                yield _chunks(answer, member)
+            answer = await self._send(member, "GET", f"{task_id}/content", timeout=_BODY, params=query)
         except (aiohttp.ClientError, OSError) as error:
             raise SiblingError(f"{member.name} cannot be reached: {type(error).__name__}") from error
+        async with answer:
+            if answer.status != 200:
+                raise SiblingError(f"{member.name} answered {answer.status} when its copy was to be read")
+            yield _chunks(answer, member)
 
     async def _ask(self, member: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
-        try:
-            async with self._request(member, method, task_id, timeout=_WORD, data=body) as answer:
-                report = await _report(answer)
-        except (aiohttp.ClientError, OSError, ValueError, SiblingError) as error:
-            self._note(member, f"{type(error).__name__}: {error}")
-            raise SiblingError(f"{member.name} did not answer: {type(error).__name__}") from error
-        self._silent.pop(member.name, None)
+        async with self._lines:
+            silence = self._silent.get(member.url)
+            if silence is not None and self._clock() < silence.until:
+                raise SiblingError(f"{member.name} did not answer a moment ago")
+            try:
+                async with await self._send(member, method, task_id, timeout=_WORD, data=body) as answer:
+                    report = await _report(answer)
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                self._fall_silent(member, f"{type(error).__name__} {error}".strip())
+                raise SiblingError(f"{member.name} did not answer: {type(error).__name__}") from error
+        self._silent.pop(member.url, None)
         return report
 
-    def _request(self, member: Member, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **more: Any) -> Any:
+    async def _send(
+        self, member: Member, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **more: Any
+    ) -> aiohttp.ClientResponse:
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token.read_text().strip()}"}
         url = f"{member.url.rstrip('/')}/api/v1/copies/{path}"
-        headers = self._headers()
-        return self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
+        return await self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
 
-    def _headers(self) -> Mapping[str, str]:
-        return {} if self._token is None else {"Authorization": f"Bearer {self._token.read_text().strip()}"}
-
-    def _note(self, member: Member, error: str) -> None:
-        """Say it once that a supernode does not answer, and in which way."""
-        if self._silent.get(member.name) != error:
-            self._silent[member.name] = error
+    def _fall_silent(self, member: Member, error: str) -> None:
+        """Leave a supernode alone for a moment; that it does not answer, and in which way, is logged once."""
+        before = self._silent.get(member.url)
+        self._silent[member.url] = _Silence(error, self._clock() + _SILENCE)
+        if before is None or before.error != error:
             _log.warning("another supernode cannot be asked", member=member.name, error=error)
 
 
@@ -100,7 +118,8 @@ async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
     if answer.status == 404:
         return None
     if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_WORD:
-        raise SiblingError(f"status {answer.status}")
+        _log.warning("another supernode refused", path=answer.url.path, status=answer.status)
+        raise SiblingError(f"another supernode answered {answer.status}")
     return msgspec.json.decode(await answer.read(), type=CopyReport)
 
 

@@ -21,7 +21,7 @@ from pantala_supernode.members import Members
 
 _log = structlog.get_logger(__name__)
 
-_COPIES = 8
+_COPIES = 16
 """Copies that are taken from others at once: what is in memory on its way to the disk is bounded."""
 _FIRST_PAUSE, _PAUSE = 0.02, 0.5
 """Seconds between two rounds of questions: at first, and at most."""
@@ -29,6 +29,7 @@ _IDLE = 10.0
 """Seconds for which an owner may do nothing about a file; then it is read without it."""
 _RENEWAL = 20.0
 """Seconds after which the owner is told again that a file is wanted: a third of what it remembers."""
+_LAST_WORDS = 3
 _ALL = 1 << 62
 """More bytes than any file has."""
 
@@ -149,10 +150,9 @@ class _Try:
             if isinstance(report, BaseException):
                 if not isinstance(report, errors.SiblingError):
                     raise report
-            elif report is not None and (member.name, report.generation) in self._siblings.wrong:
-                reports[member] = CopyReport(report.task_id, report.stage)
             else:
-                reports[member] = report
+                wrong = report is not None and (member.name, report.generation) in self._siblings.wrong
+                reports[member] = None if wrong else report
         return reports
 
     async def _want(self, owner: Member, pause: float) -> bool:
@@ -213,10 +213,19 @@ class _Try:
             yield chunk
         if giver.end is not None:
             return
-        report = await self._client.report(giver.member, self._order.task_id)
+        report = await self._last_word(giver.member)
         if report is None or not report.whole or report.generation != lineage.generation:
             raise errors.SiblingError(f"{giver.member.name} does not say that its copy is whole. It is asked again.")
         lineage.digest, lineage.origin_bytes = report.digest, report.origin_bytes
+
+    async def _last_word(self, member: Member) -> CopyReport | None:
+        """What a giver says after the last byte; it may be busy, and without it the last piece would be read again."""
+        for _ in range(_LAST_WORDS):
+            try:
+                return await self._client.report(member, self._order.task_id)
+            except errors.SiblingError:
+                await asyncio.sleep(1.0)
+        return await self._client.report(member, self._order.task_id)
 
     async def _renew(self) -> None:
         """Keep the owner from letting the file go while it is copied for our sake."""

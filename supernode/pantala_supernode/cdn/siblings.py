@@ -7,14 +7,17 @@ want to at the same moment at least one sees the other, and of two who see each 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 import msgspec
 
-from pantala_protocol import ranges
+from pantala_protocol import digest, ranges
 from pantala_protocol.statement import Failure
+
+_GENERATION = re.compile("[0-9A-Za-z]{0,64}")
 
 
 class Stage(StrEnum):
@@ -52,6 +55,16 @@ class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
     origin_bytes: int = 0
     """Bytes of body read from the origin for it."""
     failure: Failure | None = None
+
+    def __post_init__(self) -> None:
+        """Another process says this: raises :class:`ValueError` for what cannot be meant."""
+        if not _GENERATION.fullmatch(self.generation) or self.piece_size < 0 or (self.length or 0) < 0:
+            raise ValueError("not a copy")
+        if bool(self.generation) != bool(self.piece_size):
+            raise ValueError("a content without pieces, or pieces of no content")
+        ranges.parse(self.cached)
+        if self.digest:
+            digest.parse(self.digest)
 
 
 class Act(Enum):
@@ -115,7 +128,7 @@ def decide(need: Need, said: Mapping[str, CopyReport | None]) -> Decision:
 
 def _giver(need: Need, reports: Mapping[str, CopyReport]) -> Decision | None:
     """Who gives most: all of it at once, all of it as it comes, or a part that would be read again otherwise."""
-    able = {name: report for name, report in reports.items() if report.generation and report.piece_size > 0}
+    able = {name: report for name, report in reports.items() if report.generation}
     own = sorted(able, key=lambda name: (able[name].generation != need.generation, name))
     for name in own:
         if able[name].whole:

@@ -1,0 +1,186 @@
+"""A supernode beside another one that lies, refuses, or stops: what it has in the end is right all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pantala_protocol import task_id
+from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
+from pantala_supernode.app import App, build
+from pantala_supernode.settings import Listen, Settings
+from testbed.origin import Generated, Origin
+
+BODY = Generated(1024 * 1024 + 5)
+PIECE = 128 * 1024
+CONTENT = BODY.read(0, BODY.size)
+DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+TASK = task_id.compute("x")
+
+
+class Liar:
+    """The routes of another supernode, which says and gives what it is told to."""
+
+    def __init__(self, **said: Any) -> None:
+        self.said: dict[str, Any] = {"task_id": TASK, "stage": "idle", "whole": True, "generation": "g"}
+        self.said |= {"piece_size": PIECE, "length": BODY.size, "digest": DIGEST, "etag": f'"{BODY.etag}"'} | said
+        self.content = CONTENT
+        self.stop_at: int | None = None
+        self.status = 200
+        self.hang = False
+        self.tokens: list[str] = []
+        self.starts: list[int] = []
+
+    async def report(self, request: web.Request) -> web.Response:
+        self.tokens.append(request.headers.get("Authorization", ""))
+        if self.hang:
+            await asyncio.sleep(60)
+        return web.json_response(self.said, status=self.status)
+
+    async def give(self, request: web.Request) -> web.StreamResponse:
+        start = int(request.query["start"])
+        self.starts.append(start)
+        body = self.content[start : int(request.query.get("end", len(self.content)))]
+        response = web.StreamResponse()
+        response.content_length = len(body)
+        await response.prepare(request)
+        await response.write(body if self.stop_at is None else body[: max(self.stop_at - start, 0)])
+        if self.stop_at is not None:
+            await asyncio.sleep(0.3)  # what is not read when the connection breaks is lost
+            self.said = {"task_id": TASK, "stage": "copying"}
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+
+class Lab:
+    """One supernode, the liar and the origin."""
+
+    def __init__(self, app: App, origin: Origin, members: tuple[Member, ...]) -> None:
+        self.app = app
+        self.origin = origin
+        self.members = members
+
+    def state(self) -> None:
+        wanted = WantedTask("u", "ns/u", TASK, self.origin.url("/file"))
+        self.app.supernode.state(Statement(1, (wanted,), Membership(1, self.members), "own"))
+
+    async def whole(self) -> TaskReport:
+        deadline = time.monotonic() + 20
+        while (report := self.app.supernode._reports.task("u")) is None or report.cdn_status is not CDNStatus.SUCCESS:
+            assert time.monotonic() < deadline, report
+            await asyncio.sleep(0.02)
+        file = self.app._store.get(TASK)
+        assert file is not None
+        assert (DIGEST, CONTENT) == (report.digest, file.path.read_bytes())
+        return report
+
+
+@pytest.fixture
+def liar() -> Liar:
+    return Liar()
+
+
+@pytest.fixture
+async def lab(liar: Liar, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
+    routes = web.Application()
+    routes.router.add_get("/api/v1/copies/{task}", liar.report)
+    routes.router.add_put("/api/v1/copies/{task}", liar.report)
+    routes.router.add_get("/api/v1/copies/{task}/content", liar.give)
+    runner = web.AppRunner(routes, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    (tmp_path / "token").write_text("first\n")
+    settings = Settings(
+        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "data",
+        advertise="127.0.0.1",
+        no_auth=True,
+        token_file=tmp_path / "token",
+    )
+    other = Member("other", f"http://127.0.0.1:{runner.addresses[0][1]}", leaving=True)
+    async with Origin() as origin, build(settings).serving() as app:
+        origin.serve("/file", BODY)
+        own = Member("own", f"http://127.0.0.1:{settings.listen.port}")
+        yield Lab(app, origin, (own, other))
+    await runner.cleanup()
+
+
+async def test_a_right_copy_is_taken_with_the_token_of_the_moment(lab: Lab, liar: Liar) -> None:
+    lab.state()
+    await lab.whole()
+    assert (0, {"Bearer first"}) == (lab.origin.body_bytes("/file"), set(liar.tokens))
+    assert lab.app.settings.token_file is not None
+    lab.app.settings.token_file.write_text("second")
+    liar.tokens.clear()
+    lab.app.supernode.accused(TASK, 0)  # nothing is wrong
+    file = lab.app._store.get(TASK)
+    assert file is not None
+    with file.path.open("r+b") as data:
+        data.write(b"wrong")
+    lab.app.supernode.accused(TASK, 0)
+    await asyncio.sleep(0.3)
+    await lab.whole()
+    assert {"Bearer second"} == set(liar.tokens)
+
+
+@pytest.mark.parametrize("stage", ["idle", "reading"])
+async def test_bytes_that_do_not_have_the_givers_digest_are_never_shown_as_whole(
+    lab: Lab, liar: Liar, stage: str
+) -> None:
+    liar.content = CONTENT[:-1] + b"?"
+    liar.said["stage"] = stage
+    lab.state()
+    report = await lab.whole()
+    assert BODY.size == lab.origin.body_bytes("/file") == report.origin_bytes
+    assert [0] == liar.starts, "who gave something wrong is not asked for it again"
+
+
+async def test_a_giver_that_stops_costs_what_it_did_not_give(lab: Lab, liar: Liar) -> None:
+    liar.stop_at = 3 * PIECE + 7
+    lab.state()
+    await lab.whole()
+    assert [f"bytes={3 * PIECE}-"] == [access.range for access in lab.origin.requests("/file")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"generation": ""},
+        {"piece_size": 0},
+        {"stage": "nonsense"},
+        {"cached": "9-1", "whole": False},
+        {"digest": "sha256:short"},
+        {"whole": False, "stage": "copying"},
+    ],
+    ids=str,
+)
+async def test_nonsense_is_not_believed(lab: Lab, liar: Liar, said: dict[str, Any]) -> None:
+    liar.said |= said
+    lab.state()
+    await lab.whole()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409, 500, 302])
+async def test_who_refuses_is_not_waited_for(lab: Lab, liar: Liar, status: int) -> None:
+    liar.status = status
+    lab.state()
+    await lab.whole()
+    assert BODY.size == lab.origin.body_bytes("/file")
+
+
+async def test_who_hangs_is_waited_for_but_seconds(lab: Lab, liar: Liar) -> None:
+    liar.hang = True
+    begun = time.monotonic()
+    lab.state()
+    await lab.whole()
+    assert time.monotonic() - begun < 4
