@@ -79,6 +79,7 @@ def test_the_first_task_in_the_notes_applies(control_plane: ControlPlane, releas
         (OPERATOR, "list", "secrets", False),
         (OPERATOR, "create", "pods", False),
         (OPERATOR, "patch", "nodes", False),
+        (OPERATOR, "get", "statefulsets.apps", False),
         (f"system:serviceaccount:{NAMESPACE}:pantala-supernode", "list", "tasks.pantala.dev", False),
         (f"system:serviceaccount:{NAMESPACE}:pantala-supernode", "get", "secrets", False),
         (f"system:serviceaccount:{NAMESPACE}:pantala-peer", "list", "tasks.pantala.dev", False),
@@ -91,3 +92,13 @@ def test_rights(
     question = ("can-i", verb, resource, f"--subresource={part}", "--all-namespaces", f"--as={account}")
     expected = "yes" if allowed else "no"
     assert expected == control_plane.kubectl("auth", *question, check=False).strip()
+
+
+def test_the_operator_may_look_at_the_supernodes_statefulset_and_at_no_other(
+    control_plane: ControlPlane, release: Callable[..., str]
+) -> None:
+    def may(name: str) -> str:
+        where = (f"--namespace={NAMESPACE}", f"--as={OPERATOR}")
+        return control_plane.kubectl("auth", "can-i", "get", f"statefulsets.apps/{name}", *where, check=False).strip()
+
+    assert ("yes", "no") == (may("pantala-supernode"), may("another"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,10 @@ VARIANTS = {
         'operator.extraArgs=["--relist-interval=60"]',
         'supernode.extraEnv=[{"name":"A","value":"b"}]',
         'supernode.persistence.storageClassName="fast"',
+        "supernode.replicas=3",
+        "supernode.dragonfly.enabled=true",
+        'supernode.cache={"seconds":3600,"diskHigh":70,"diskLow":60}',
+        'supernode.rates={"origin":"100M","serve":"1Gi","link":"125M"}',
         'supernode.nodeSelector={"disk":"ssd"}',
         'supernode.priorityClassName="high"',
         'peer.affinity={"nodeAffinity":{}}',
@@ -91,14 +96,19 @@ def test_peers_run_on_every_node(render: Render) -> None:
     assert workloads(render())["peer"]["spec"]["tolerations"] == [{"operator": "Exists"}]
 
 
-def test_the_supernode_trusts_exactly_the_accounts_that_operator_and_peers_run_as(render: Render) -> None:
-    values = ('operator.serviceAccount.name="boss"', 'peer.serviceAccount={"create":false,"name":"node"}')
+def test_the_supernode_trusts_exactly_the_accounts_that_the_three_run_as(render: Render) -> None:
+    values = (
+        'supernode.serviceAccount.name="super"',
+        'operator.serviceAccount.name="boss"',
+        'peer.serviceAccount={"create":false,"name":"node"}',
+    )
     pods = workloads(render(*values, namespace="elsewhere"))
-    accounts = [pods[name]["spec"]["serviceAccountName"] for name in ("operator", "peer")]
-    assert accounts == ["boss", "node"]
+    accounts = [pods[name]["spec"]["serviceAccountName"] for name in ("operator", "peer", "supernode")]
+    assert accounts == ["boss", "node", "super"]
     arguments = pods["supernode"]["spec"]["containers"][0]["args"]
     assert "--trusted-operator=system:serviceaccount:elsewhere:boss" in arguments
     assert "--trusted-peer=system:serviceaccount:elsewhere:node" in arguments
+    assert "--trusted-supernode=system:serviceaccount:elsewhere:super" in arguments
 
 
 def test_selectors_match_pods_and_tell_components_and_releases_apart(render: Render) -> None:
@@ -124,6 +134,7 @@ def test_network_policies_let_in_only_who_has_business_there(render: Render) -> 
     expected = {
         ("pantala-supernode", "api", "operator"),
         ("pantala-supernode", "api", "peer"),
+        ("pantala-supernode", "api", "supernode"),
         ("pantala-supernode", "pieces", "peer"),
         ("pantala-peer", "pieces", "peer"),
     }
@@ -149,6 +160,17 @@ def test_dragonflys_clients_are_let_in_only_where_they_are_enabled(render: Rende
     assert (True, False) == (flagged(objects), flagged(render()))
 
 
+def test_dragonflys_clients_have_a_service_that_keeps_each_with_one_supernode(render: Render) -> None:
+    def services(*values: str) -> dict[str, Object]:
+        return {each["metadata"]["name"]: each["spec"] for each in render(*values) if each["kind"] == "Service"}
+
+    assert {"pantala-supernode"} == services().keys()
+    service = services("supernode.dragonfly.enabled=true")["pantala-supernode-dragonfly"]
+    assert "ClientIP" == service["sessionAffinity"]
+    assert {8001, 8002} == {port["port"] for port in service["ports"]}
+    assert "clusterIP" not in service
+
+
 def test_the_volume_goes_with_the_release_unless_it_shall_stay(render: Render) -> None:
     for choice in ("Delete", "Retain"):
         (sts,) = [
@@ -167,8 +189,63 @@ def test_what_an_uninstall_keeps_is_said_by_a_hook_in_the_words_of_the_values(re
         said = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
         assert len(said.splitlines()) == 1
         assert "`rm -rf /srv/pantala`" in said
-        assert "`kubectl delete -n pantala-system pvc data-pantala-supernode-0`" in said
+        selector = "app.kubernetes.io/instance=pantala,app.kubernetes.io/component=supernode"
+        assert f"`kubectl delete -n pantala-system pvc -l {selector}`" in said
+        (sts,) = [each for each in render(*values) if each["kind"] == "StatefulSet"]
+        labels = sts["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"]
+        assert set(selector.split(",")) <= {f"{key}={value}" for key, value in labels.items()}
         assert keep == ("`kubectl delete crd tasks.pantala.dev peers.pantala.dev`" in said)
+
+
+def test_as_many_supernodes_as_wanted_and_one_by_default(render: Render) -> None:
+    for values, replicas in (((), 1), (("supernode.replicas=3",), 3), (("supernode.replicas=0",), 0)):
+        (sts,) = [each for each in render(*values) if each["kind"] == "StatefulSet"]
+        assert replicas == sts["spec"]["replicas"]
+
+
+def test_nothing_but_their_number_depends_on_the_number_of_supernodes(render: Render) -> None:
+    """So that kubectl scale does the same as an upgrade of the release."""
+
+    def rest(count: int) -> list[Object]:
+        objects = copy.deepcopy(render(f"supernode.replicas={count}"))
+        for each in objects:
+            if each["kind"] == "StatefulSet":
+                del each["spec"]["replicas"]
+        return objects
+
+    assert rest(1) == rest(3)
+
+
+def test_supernodes_leave_beside_each_other_with_time_to_hand_over_and_keep_apart(render: Render) -> None:
+    (sts,) = [each for each in render() if each["kind"] == "StatefulSet"]
+    pod = sts["spec"]["template"]["spec"]
+    assert ("Parallel", 630) == (sts["spec"]["podManagementPolicy"], pod["terminationGracePeriodSeconds"])
+    (spread,) = pod["topologySpreadConstraints"]
+    assert ("kubernetes.io/hostname", "ScheduleAnyway") == (spread["topologyKey"], spread["whenUnsatisfiable"])
+    (budget,) = [each for each in render() if each["kind"] == "PodDisruptionBudget"]
+    labels = sts["spec"]["selector"]["matchLabels"]
+    assert (1, labels) == (budget["spec"]["maxUnavailable"], budget["spec"]["selector"]["matchLabels"])
+    assert labels == spread["labelSelector"]["matchLabels"]
+
+
+def test_the_operator_counts_the_supernodes_of_its_release(render: Render) -> None:
+    objects = render(namespace="elsewhere", release="r")
+    (sts,) = [each for each in objects if each["kind"] == "StatefulSet"]
+    (container,) = workloads(objects)["operator"]["spec"]["containers"]
+    assert f"--supernode-statefulset=elsewhere/{sts['metadata']['name']}" in container["args"]
+
+
+def test_the_cache_and_its_rates_are_set_by_values(render: Render) -> None:
+    def flags(*values: str) -> dict[str, str]:
+        (container,) = workloads(render(*values))["supernode"]["spec"]["containers"]
+        given = dict(each.removeprefix("--").partition("=")[::2] for each in container["args"])
+        names = ("cache-seconds", "fresh-seconds", "disk-high", "disk-low", "origin-rate", "serve-rate", "bandwidth")
+        return {name: given[name] for name in names if name in given}
+
+    assert {"fresh-seconds": "60", "disk-high": "90", "disk-low": "80"} == flags()
+    values = ('supernode.cache={"seconds":0}', 'supernode.rates={"origin":"1M","serve":"2M","link":"3M"}')
+    expected = {"cache-seconds": "0", "origin-rate": "1M", "serve-rate": "2M", "bandwidth": "3M"}
+    assert expected.items() <= flags(*values).items()
 
 
 @pytest.mark.parametrize("component", ["operator", "supernode", "peer"])
@@ -176,7 +253,7 @@ def test_each_process_knows_the_flags_that_the_chart_gives(render: Render, compo
     known = subprocess.run(
         [sys.executable, "-m", f"pantala_{component}", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    (container,) = workloads(render())[component]["spec"]["containers"]
+    (container,) = workloads(render(*VARIANTS["everything set"]))[component]["spec"]["containers"]
     flags = {argument.partition("=")[0] for argument in container["args"]}
     assert flags
     assert set() == {flag for flag in flags if f"{flag} " not in known}

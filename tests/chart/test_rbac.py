@@ -16,6 +16,7 @@ OPERATOR = {
     ("", "nodes"): {"list", "watch"},
     ("", "events"): {"create"},
 }
+STATEFULSET = {("apps", "statefulsets"): {"get"}}
 SECRETS = {("", "secrets"): {"get"}}
 VIEW = {("pantala.dev", "tasks"): {"get", "list", "watch"}, ("pantala.dev", "peers"): {"get", "list", "watch"}}
 EDIT = {("pantala.dev", "tasks"): {"create", "update", "patch", "delete", "deletecollection"}}
@@ -56,8 +57,11 @@ def test_rights_of_a_default_install(render: Render) -> None:
         ("", "pantala-edit"): EDIT,
     }
     assert expected == roles(objects, "ClusterRole")
-    assert roles(objects, "Role") == {}
+    assert {("pantala-system", "pantala-operator"): STATEFULSET} == roles(objects, "Role")
+    (role,) = [each for each in objects if each["kind"] == "Role"]
+    assert ["pantala-supernode"] == role["rules"][0]["resourceNames"]
     bound = {
+        ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
         ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
         ("ClusterRoleBinding", "", "pantala-operator-secrets", "pantala-operator"),
     }
@@ -68,9 +72,11 @@ def test_secrets_of_named_namespaces_only(render: Render) -> None:
     objects = render('operator.secretNamespaces=["a","b"]')
     assert ("", "pantala-operator-secrets") not in roles(objects, "ClusterRole")
     expected = {(namespace, "pantala-operator-secrets"): SECRETS for namespace in ("a", "b")}
+    expected[("pantala-system", "pantala-operator")] = STATEFULSET
     assert expected == roles(objects, "Role")
     bound = {
         ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
+        ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
         ("RoleBinding", "a", "pantala-operator-secrets", "pantala-operator"),
         ("RoleBinding", "b", "pantala-operator-secrets", "pantala-operator"),
     }

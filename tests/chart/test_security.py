@@ -41,8 +41,8 @@ def test_only_who_needs_it_has_a_token_of_the_api_server(render: Render) -> None
     assert tokens == {"operator": True, "supernode": True, "peer": False, "uninstall": False}
 
 
-def test_operator_and_peers_show_a_short_lived_token_that_is_good_for_pantala_alone(render: Render) -> None:
-    for component in ("operator", "peer"):
+def test_all_three_show_a_short_lived_token_that_is_good_for_pantala_alone(render: Render) -> None:
+    for component in ("operator", "peer", "supernode"):
         volumes = {each["name"]: each for each in workloads(render())[component]["spec"]["volumes"]}
         (source,) = volumes["token"]["projected"]["sources"]
         expected = {"audience": "pantala", "expirationSeconds": 600, "path": "token"}
