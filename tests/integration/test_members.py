@@ -60,15 +60,15 @@ class Node:
         assert report is not None
         return report
 
-    async def until(self, wanted: Callable[[TaskReport], bool], seconds: float = 20) -> TaskReport:
-        deadline = time.monotonic() + seconds
-        while not wanted(self.report()):
-            assert time.monotonic() < deadline, self.report()
+    async def until(self, wanted: Callable[[TaskReport], bool], uid: str = "u") -> TaskReport:
+        deadline = time.monotonic() + 30
+        while not wanted(self.report(uid)):
+            assert time.monotonic() < deadline, self.report(uid)
             await asyncio.sleep(0.02)
-        return self.report()
+        return self.report(uid)
 
-    async def whole(self) -> TaskReport:
-        return await self.until(lambda report: report.cdn_status is CDNStatus.SUCCESS)
+    async def whole(self, uid: str = "u") -> TaskReport:
+        return await self.until(lambda report: report.cdn_status is CDNStatus.SUCCESS, uid)
 
     def data(self, task: str) -> bytes:
         file = self.app._store.get(task)
@@ -325,3 +325,20 @@ async def test_a_reader_is_cut_off_when_the_copy_goes(ring: Ring) -> None:
     with pytest.raises(aiohttp.ClientPayloadError):
         await asyncio.wait_for(reading, 5)
     assert 0 == node.app.copies.readers
+
+
+async def test_many_tasks_at_once_do_not_wait_for_each_other(ring: Ring) -> None:
+    """More than there are places, each wanted by all: whoever waits for another holds no place that one needs."""
+    membership, wanted = ring.membership(), []
+    for number in range(60):
+        body = Generated(300_000 + number, seed=number)
+        url = ring.origin.url(f"/many/{number}")
+        ring.origin.serve(f"/many/{number}", body, always=Behaviour(delay=0.1))
+        wanted.append(WantedTask(f"u{number}", f"ns/u{number}", task_id.compute(url), url))
+    for node in ring.nodes:
+        node.state(membership, *wanted)
+    for node in ring.nodes:
+        for number in range(60):
+            await node.whole(f"u{number}")
+    for number in range(60):
+        assert 300_000 + number == ring.origin.body_bytes(f"/many/{number}")
