@@ -66,7 +66,7 @@ class Kept:
         self.idle = False
         if self.history.doubted:
             return None
-        if recorder is None or self.status is not CDNStatus.SUCCESS:
+        if recorder is None or not recorder.meta.digest:
             return Use.MISS
         if is_sure(recorder.meta, order, now=now, fresh_for=fresh_for):
             return Use.HIT

@@ -91,6 +91,8 @@ class CDNManager:
             kept = self._keep(TaskID(file.meta.task_id))
             kept.history.recorder = Recorder(file, verified=False)
         self._worker.loaded.set()
+        for kept in self._kept.values():
+            self._worker.take_up(kept)
         for kept in list(self._kept.values()):
             await self._worker.verify(kept)
 

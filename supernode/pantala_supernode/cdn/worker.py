@@ -77,13 +77,11 @@ class Worker:
             kept.history.recorder = None
         if kept.history.recorder is recorder and recorder.meta.digest and not kept.history.doubted:
             kept.status = CDNStatus.SUCCESS
-            self.take_up(kept)
         self._on_change(kept.task_id)
 
     def take_up(self, kept: Kept) -> None:
         """Decide what is used of a copy, if somebody wants it anew and it is known what there is."""
-        recorder = kept.history.recorder
-        if self.loaded.is_set() and (recorder is None or recorder.verified):
+        if self.loaded.is_set():
             shown = kept.status
             use = kept.take_up(now=self._means.wall(), fresh_for=self._means.fresh_for)
             if use is not None:
@@ -96,8 +94,8 @@ class Worker:
         for task in before:
             await settled(task)
         await self.loaded.wait()
-        await self.verify(kept)
         self.take_up(kept)
+        await self.verify(kept)
         while kept.order is not None:
             if kept.status is CDNStatus.SUCCESS:
                 if not await self._claimed(kept, kept.order):

@@ -183,7 +183,10 @@ async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_ask
     b = Bench(tmp_path, FakeSource(OLD))
     b.now += 3600.0
     b.cdn.trigger(LEASE)
-    await b.cdn.recover()  # both look at the copy, at once
+    recovering = asyncio.create_task(b.cdn.recover())  # both look at the copy, at once
+    while not recovering.done():
+        b.seen.append(b.cdn.status(TASK))
+        await asyncio.sleep(0)
     await b.whole()
     assert ([True], 1) == ([resume.complete for resume in b.source.requests if resume], b.cdn.uses[Use.REVALIDATED])
     assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}

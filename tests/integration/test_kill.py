@@ -1,0 +1,266 @@
+"""A real supernode that is killed at any moment: what is finished stays, is right, and is not fetched again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_pieces import journal
+from pantala_pieces.file import Meta, Piece
+from pantala_pieces.store import PieceStore
+from pantala_protocol import ranges, task_id
+from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
+from pantala_protocol.sync import Held, Work
+from testbed.origin import Access, Generated, Origin, sha256
+from testbed.process import Process
+from tests.integration.dragonfly_client import Dfget
+from tests.integration.test_exchange import Speaker
+
+MIB = 1024 * 1024
+PIECE = 128 * 1024
+BODY = Generated(24 * MIB + 5)
+CONTENT = BODY.read(0, BODY.size)
+TASK = task_id.compute("killed")
+
+
+class Node:
+    """One supernode's process on one volume, started as often as it is killed."""
+
+    def __init__(self, directory: Path, ports: Callable[[], int], *flags: str) -> None:
+        self.data = directory / "data"
+        self.task = self.data / "tasks" / TASK[:2] / TASK
+        self.port = ports()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "log"
+        self.session: aiohttp.ClientSession
+        self._flags = ["--no-auth", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}", *flags]
+        self._flags += ["--piece-listen", f"127.0.0.1:{ports()}"]
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        """Start it; it listens when this returns, and may still verify what is on its volume."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
+        self._process = Process([sys.executable, "-m", "pantala_supernode", *self._flags], self.log, environment)
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.01)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+            self._process = None
+
+    async def ready(self) -> bool:
+        async with self.session.get(f"{self.url}/readyz") as answer:
+            return answer.status == 200
+
+    async def state(self, *wanted: WantedTask) -> None:
+        body = msgspec.json.encode(Statement(1, wanted))
+        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
+            assert 200 == answer.status, await answer.text()
+
+    async def report(self) -> TaskReport | None:
+        async with self.session.get(f"{self.url}/api/v1/changes") as answer:
+            tasks = msgspec.json.decode(await answer.read(), type=Changes).tasks
+        return tasks[0] if tasks else None
+
+    async def whole(self) -> TaskReport:
+        async with asyncio.timeout(30):
+            while (report := await self.report()) is None or report.cdn_status != "SUCCESS":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return report
+
+    def journalled(self) -> int:
+        """The pieces that are finished on the volume, as a bit mask."""
+        try:
+            records = journal.decode((self.task / "journal").read_bytes())
+        except FileNotFoundError:
+            return 0
+        return sum(1 << number for number in {record.piece for record in records})
+
+    async def read(self, name: str) -> bytes:
+        """Take all pieces as a peer does, each of which must be right; ends with the file."""
+        speaker, got = Speaker(self, name), dict[int, bytes]()  # type: ignore[arg-type]
+        done: dict[str, Held] = {}
+        while sum(map(len, got.values())) < BODY.size:
+            work = (await speaker.say(done=done)).work
+            done = {}
+            for piece in work:
+                got[piece.piece] = await self._take(piece)
+                held = sum(1 << number for number in got)
+                done = {TASK: Held(piece.generation, ranges.render(held))}
+        return b"".join(got[number] for number in sorted(got))
+
+    async def _take(self, work: Work) -> bytes:
+        headers = {"Range": f"bytes={work.offset}-{work.offset + work.size - 1}", "X-Pantala-Ticket": work.ticket}
+        url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
+        async with self.session.get(url, headers=headers) as answer:
+            assert 206 == answer.status, await answer.text()
+            data = await answer.read()
+        if len(data) == work.size:  # if not, it was killed meanwhile
+            assert CONTENT[work.offset : work.offset + work.size] == data, f"piece {work.piece} is wrong"
+            assert work.sha256 == hashlib.sha256(data).hexdigest()
+        return data
+
+
+@contextlib.asynccontextmanager
+async def node(directory: Path, ports: Callable[[], int], *flags: str) -> AsyncIterator[Node]:
+    made = Node(directory, ports, *flags)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+        made.session = session
+        try:
+            yield made
+        finally:
+            made.kill()
+
+
+def wanted(origin: Origin) -> WantedTask:
+    return WantedTask(uid="uid", name="ns/name", task_id=TASK, url=origin.url("/f"), peers=("node1",))
+
+
+def fetched(log: list[Access]) -> int:
+    """The pieces of which bytes were sent, as a bit mask."""
+    found = 0
+    for access in log:
+        first = int(access.range.removeprefix("bytes=").partition("-")[0]) if access.status == 206 else 0
+        for number in range(first // PIECE, -(-(first + access.sent) // PIECE)):
+            found |= 1 << number
+    return found
+
+
+def harm(node: Node, chance: random.Random) -> None:
+    """What may happen to a volume while nobody looks: a torn journal, a flipped bit."""
+    finished = list(ranges.members(node.journalled()))
+    if chance.random() < 0.5 and finished:
+        path = node.task / "journal"
+        content = path.read_bytes()
+        torn = chance.choice([content[: -chance.randrange(1, 44)], content + chance.randbytes(chance.randrange(1, 44))])
+        path.write_bytes(torn)
+
+
+def flip(node: Node, chance: random.Random) -> int:
+    """Flip a bit of a finished piece; tell which, as a bit mask."""
+    finished = list(ranges.members(node.journalled()))
+    if not finished or chance.random() < 0.5:
+        return 0
+    number = chance.choice(finished)
+    with (node.task / "data").open("r+b") as data:
+        data.seek(number * PIECE + chance.randrange(5))
+        byte = data.read(1)
+        data.seek(-1, os.SEEK_CUR)
+        data.write(bytes([byte[0] ^ 1 << chance.randrange(8)]))
+    return 1 << number
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], seed: int
+) -> None:
+    chance, again = random.Random(seed), 0
+    async with Origin() as origin, node(tmp_path, unused_tcp_port_factory) as one:
+        origin.rate = 10 * MIB
+        origin.serve("/f", BODY)
+        for _ in range(6):
+            asked, kept = len(origin.log), one.journalled() & ~again
+            await one.start()
+            await one.state(wanted(origin))
+            reading = asyncio.create_task(one.read("node1"))
+            await asyncio.sleep(chance.uniform(0.0, 0.8))
+            if await one.ready():
+                report = await one.report()
+                assert report is not None
+                assert report.pieces_cached >= kept.bit_count()
+            one.kill()
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                await reading
+            assert 0 == fetched(origin.log[asked:]) & kept
+            harm(one, chance)
+            again = flip(one, chance)
+        asked, kept = len(origin.log), one.journalled() & ~again
+        await one.start()
+        await one.state(wanted(origin))
+        assert CONTENT == await one.read("node1")
+        assert f"sha256:{sha256(BODY)}" == (await one.whole()).digest
+        assert 0 == fetched(origin.log[asked:]) & kept
+        assert CONTENT == (one.task / "data").read_bytes()
+
+
+async def test_killed_while_it_verifies_it_verifies_again(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    chance = random.Random(3)
+    async with Origin() as origin, node(tmp_path, unused_tcp_port_factory) as one:
+        origin.serve("/f", BODY)
+        await one.start()
+        await one.state(wanted(origin))
+        before = await one.whole()
+        await asyncio.sleep(0.2)  # who wants it is noted
+        one.kill()
+        ballast(one)
+        unready = 0
+        for _ in range(4):
+            await one.start()
+            await asyncio.sleep(chance.uniform(0.0, 0.1))
+            unready += not await one.ready()
+            one.kill()
+        again = 0
+        while not again:
+            again = flip(one, chance)
+        await one.start()
+        await one.state(wanted(origin))
+        assert CONTENT == await one.read("node1")
+        after = await one.whole()
+        assert unready, "it was never killed while it verified"
+        assert before.digest == after.digest
+        assert [BODY.size, PIECE] == [access.sent for access in origin.log]
+        assert again == fetched(origin.log[1:])
+
+
+def ballast(node: Node) -> None:
+    """Another task's pieces, so many that looking at them all takes a while."""
+    store = PieceStore(node.data / "tasks", durable=False)
+    store.open()
+    block = random.Random(0).randbytes(4 * MIB)
+    digest = hashlib.sha256(block).digest()
+    for name in map(str, range(2)):
+        file = store.create(Meta(task_id.compute(name), "g", 4 * MIB))
+        for number in range(64):
+            file.put([Piece(number, block, digest)])
+    store.close()
+
+
+async def test_a_copy_that_was_finished_under_a_lease_is_a_hit_after_a_kill(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    flags = ("--dragonfly", "--cache-seconds", "3600", "--fresh-seconds", "0")
+    body, other = Generated(3 * MIB), Generated(3 * MIB, seed=9)
+    async with Origin() as origin, node(tmp_path, unused_tcp_port_factory, *flags) as one:
+        origin.serve("/f", body)
+        for _ in range(3):
+            await one.start()
+            async with Dfget(f"127.0.0.1:{one.port}", origin.url("/f")) as client:
+                assert body.read(0, body.size) == await client.run()
+            one.kill()
+        assert [(200, body.size), (304, 0), (304, 0)] == [(access.status, access.sent) for access in origin.log]
+        origin.serve("/f", other)
+        await one.start()
+        async with Dfget(f"127.0.0.1:{one.port}", origin.url("/f")) as client:
+            assert other.read(0, other.size) == await client.run()
+        assert [(200, other.size)] == [(access.status, access.sent) for access in origin.log[3:]]
