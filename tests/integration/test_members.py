@@ -115,6 +115,7 @@ async def ring(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> As
                 grace=0.2,
                 dragonfly=True,
                 cache_seconds=60,
+                fresh_seconds=0,
             )
             node = Node(f"s-{number}", settings, session)
             await node.start()
@@ -275,6 +276,31 @@ async def test_two_of_dragonflys_clients_at_two_supernodes_cost_one_read(ring: R
         assert time.monotonic() - begun < 5
         assert [BODY.read(0, BODY.size)] * 2 == await asyncio.gather(*(client.run() for client in clients))
     assert BODY.size == ring.origin.body_bytes("/file")
+
+
+async def test_copies_of_before_are_confirmed_once_or_read_anew_once(ring: Ring) -> None:
+    for node in ring.nodes:
+        node.state(ring.membership())
+    url, nodes = ring.origin.url("/file"), ring.nodes[:2]
+
+    async def download() -> list[bytes]:
+        async with AsyncExitStack() as stack:
+            hosts = [node.url.removeprefix("http://") for node in nodes]
+            clients = [await stack.enter_async_context(Dfget(host, url, pattern="cdn")) for host in hosts]
+            files = await asyncio.gather(*(client.run() for client in clients))
+        for node in ring.nodes:  # the clients and their leases are gone, the copies stay
+            for client in clients:
+                if node.app._managers.tasks.get(client.task_id) is not None:
+                    node.app.visitors.delete_task(client.task_id, full=False)
+        return files
+
+    assert [BODY.read(0, BODY.size)] * 2 == await download()
+    assert [BODY.read(0, BODY.size)] * 2 == await download()
+    assert [BODY.size, 0] == [access.sent for access in ring.origin.requests("/file")]
+    other = Generated(BODY.size, seed=9)
+    ring.origin.serve("/file", other)
+    assert [other.read(0, other.size)] * 2 == await download()
+    assert [BODY.size, 0, other.size] == [access.sent for access in ring.origin.requests("/file")]
 
 
 async def test_a_supernode_asked_to_fetch_anothers_task_says_whose_it_is(ring: Ring) -> None:
