@@ -1,4 +1,7 @@
-"""``python -m bench``: N peers on shaped links, beside N direct downloads. About two minutes for each run of all N."""
+"""``python -m bench [data] [control]``: the swarm on shaped links beside direct downloads; the supernode's word.
+
+About two minutes for each run of ``data``, and one for ``control``.
+"""
 
 from __future__ import annotations
 
@@ -16,38 +19,59 @@ from types import FrameType
 
 from rich.console import Console
 
-from bench import direct, swarm
+from bench import control, direct, swarm
 from bench.errors import BenchError
-from bench.report import Measured, document, table
+from bench.report import Measured, control_table, document, table
 from bench.stage import Plan, Stage, make_file
 from testbed.cluster.command import CommandError, run
 
+_SCENARIOS = ("data", "control")
 _PROGRAMS = ("ip", "tc", "nsenter", "mount", "umount")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; returns the exit code: 0 measured, 1 a run failed or had a wrong file, 2 not possible here."""
     options = _parser().parse_args(arguments)
+    options.scenarios = options.scenarios or list(_SCENARIOS)
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
-    if os.geteuid() != 0 or missing:
-        why = f"{', '.join(missing)} missing: install iproute2 and util-linux" if missing else "it needs root"
+    if "data" in options.scenarios and (os.geteuid() != 0 or missing):
+        why = f"{', '.join(missing)} missing: install iproute2 and util-linux" if missing else "data needs root"
         print(f"python -m bench: {why}", file=sys.stderr)
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     plan = Plan(size=options.size * 1024 * 1024)
     try:
-        measured = _measure(options, plan, console)
+        measured = _measure(options, plan, console) if "data" in options.scenarios else []
+        samples = _control(options, console) if "control" in options.scenarios else []
     except (BenchError, CommandError) as error:
         console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
-    console.print(_legend(plan, options.runs), soft_wrap=True)
-    console.print(table(measured, plan))
-    print(json.dumps(document(measured, plan), indent=2))
+    if measured:
+        console.print(_legend(plan, options.runs), soft_wrap=True)
+        console.print(table(measured, plan))
+    if samples:
+        console.print(_control_legend(options), soft_wrap=True)
+        console.print(control_table(samples))
+    print(json.dumps(document(measured, plan, samples), indent=2))
     return 0
+
+
+def _control(options: argparse.Namespace, console: Console) -> list[list[control.ControlSample]]:
+    """Runs of each number of clients of each kind."""
+    measured: list[list[control.ControlSample]] = []
+    for kind in ("dfget", "native"):
+        for clients in options.clients:
+            runs = []
+            for number in range(1, options.runs + 1):
+                with tempfile.TemporaryDirectory(prefix="pantala-bench-") as folder:
+                    runs.append(control.measure(Path(folder), kind, clients, options.seconds))
+                console.print(f"run {number}, {clients} {kind} clients: {runs[-1].cycles:.0f} cycles/s")
+            measured.append(runs)
+    return measured
 
 
 def _measure(options: argparse.Namespace, plan: Plan, console: Console) -> list[Measured]:
@@ -88,9 +112,12 @@ def _stage(plan: Plan, file: Path, folder: Path) -> Iterator[Stage]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", choices=("data", "control"), help="what to measure (both)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median counts (3)")
     parser.add_argument("--peers", type=_numbers, default=[1, 4, 8], metavar="N,N", help="numbers of peers (1,4,8)")
     parser.add_argument("--size", type=int, default=64, metavar="MIB", help="of the file (64)")
+    parser.add_argument("--clients", type=_numbers, default=[50, 500], metavar="N,N", help="of control (50,500)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="that each run of control is measured for (4)")
     return parser
 
 
@@ -103,10 +130,24 @@ def _legend(plan: Plan, runs: int) -> str:
     )
 
 
+def _control_legend(options: argparse.Namespace) -> str:
+    return (
+        f"{control.PIECES} pieces, no bytes moved, clients and supernode on the same cores; medians of {options.runs}\n"
+        "cycle: a report and a pull (dfget), one exchange with both (native); pulls of clients with work left;\n"
+        "waits: answers to clients without work left, which may be held; CPU: the supernode's"
+    )
+
+
+def _scenario(text: str) -> str:
+    if text not in _SCENARIOS:
+        raise argparse.ArgumentTypeError(f"give {' or '.join(_SCENARIOS)}")
+    return text
+
+
 def _numbers(text: str) -> list[int]:
     numbers = [int(part) for part in text.split(",")]
-    if not all(1 <= number <= 200 for number in numbers):
-        raise argparse.ArgumentTypeError("give numbers from 1 to 200")
+    if not all(1 <= number <= 2000 for number in numbers):
+        raise argparse.ArgumentTypeError("give numbers from 1 to 2000")
     return numbers
 
 

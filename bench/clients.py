@@ -41,7 +41,7 @@ class Tally:
     """What all clients of one kind saw."""
 
     begun: int = 0
-    """Clients that came, told what they have and began to ask for more."""
+    """Clients that came, told what they have and have been given work."""
     cycles: int = 0
     """Pieces that were reported, each with an answer that gave work or said that all is there."""
     waits: int = 0
@@ -134,6 +134,7 @@ class Dfget:
         self._tally = tally
         self._cid = ""
         self._running: dict[str, str] = {}
+        self._fresh = True
         self._asked_at = 0.0
 
     def register(self, then: Callable[[], None]) -> None:
@@ -164,7 +165,6 @@ class Dfget:
 
     def _claim(self, pieces: list[int]) -> None:
         if not pieces:
-            self._tally.begun += 1
             self._begin()
             return
         piece = Wrapping(self._file.piece_size).range(pieces.pop())
@@ -196,6 +196,8 @@ class Dfget:
             tally.latencies.append(time.perf_counter() - self._asked_at)
         else:
             tally.waits += 1
+        tally.begun += self._fresh
+        self._fresh = False
         self._running.update((entry.range, entry.cid) for entry in _entries(said.data))
         piece = next(iter(self._running))
         provider = self._running.pop(piece)

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bench.control import ControlSample
 from bench.stage import Plan
 from bench.swarm import SwarmSample
 
@@ -79,11 +80,46 @@ def table(all_measured: Sequence[Measured], plan: Plan) -> Table:
     return shown
 
 
-def document(all_measured: Sequence[Measured], plan: Plan) -> dict[str, Any]:
+def control_summary(runs: Sequence[ControlSample]) -> dict[str, Any]:
+    """Medians over the runs of one number of clients of one kind."""
+    numbers = {
+        name: statistics.median(getattr(run, name) for run in runs)
+        for name in ("registrations", "cycles", "median", "worst", "waits", "cpu")
+    }
+    return {"kind": runs[0].kind, "clients": runs[0].clients, **numbers}
+
+
+def control_table(measured: Sequence[Sequence[ControlSample]]) -> Table:
+    """One line for each number of clients of each kind."""
+    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("clients", "kind", "registrations/s", "cycles/s", "pull p50 ms", "p99 ms", "waits", "CPU ms/cycle"):
+        shown.add_column(column, no_wrap=True)
+    for runs in measured:
+        each = control_summary(runs)
+        shown.add_row(
+            str(each["clients"]),
+            each["kind"],
+            f"{each['registrations']:.0f}" if each["registrations"] else "",
+            f"{each['cycles']:.0f}",
+            f"{each['median'] * 1000:.0f}",
+            f"{each['worst'] * 1000:.0f}",
+            f"{each['waits']:.1%}",
+            f"{each['cpu']:.2f}",
+        )
+    return shown
+
+
+def document(
+    all_measured: Sequence[Measured], plan: Plan, control: Sequence[Sequence[ControlSample]]
+) -> dict[str, Any]:
     """Everything, with the single runs."""
     return {
         "plan": {**asdict(plan), "line_seconds": plan.line_seconds},
         "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
         "medians": [summary(measured, plan) for measured in all_measured],
         "runs": [asdict(measured) for measured in all_measured],
+        "control": {
+            "medians": [control_summary(runs) for runs in control],
+            "runs": [asdict(run) for runs in control for run in runs],
+        },
     }

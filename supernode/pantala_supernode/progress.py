@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.swarm import SUPERNODE, ClientProgress, TaskProgress
@@ -18,6 +18,8 @@ class PeerService:
     """Pieces that others were told to take from it and have not reported yet."""
     succeeded: int = 0
     failed: int = 0
+    full_in: set[str] = field(default_factory=set)
+    """Tasks in whose swarms it is noted as full."""
 
 
 class ProgressManager:
@@ -77,9 +79,9 @@ class ProgressManager:
             return None
         given = task.verify(client, progress, pieces, serves=serves)
         for piece, provider in given.items():
-            self._book(client, provider, -1)
             self._account(task, provider, size_of(piece))
             self.service[provider].succeeded += 1
+            self._book(client, provider, -1)
         return list(given.values())
 
     def fail(self, task_id: str, client: str, piece: int, *, blame: bool) -> str | None:
@@ -91,15 +93,21 @@ class ProgressManager:
         task, progress = self._part(task_id, client)
         if piece not in progress.given:
             return None
-        provider = self._take_back(task, client, progress, piece)
         if blame:
-            self.service[provider].failed += 1
-        return provider
+            self.service[progress.given[piece]].failed += 1
+        return self._take_back(task, client, progress, piece)
 
     def lose(self, task_id: str, client: str, pieces: int) -> None:
         """A client turned out not to have pieces that it had reported."""
         task, progress = self._part(task_id, client)
         task.lose(client, progress, pieces)
+
+    def note_full(self, task_id: str, provider: str) -> None:
+        """A provider was found to have as many pieces booked as it serves: it is not looked at until it has room."""
+        service = self.service.get(provider)
+        if service is not None and service.booked:  # else nothing would ever say that it has room
+            service.full_in.add(task_id)
+            self.tasks[task_id].note_full(provider, full=True)
 
     def outstanding(self, client: str) -> int:
         """How many pieces a client was given and did not report, over all tasks."""
@@ -133,7 +141,9 @@ class ProgressManager:
         for task_id in list(self._tasks_of.get(client, ())):
             self.forget_client(task_id, client)
         self._tasks_of.pop(client, None)
-        self.service.pop(client, None)
+        service = self.service.pop(client, None)
+        if service is not None and service.booked:  # by others, who have not noticed yet
+            self.service[client] = PeerService(booked=service.booked)
 
     def delete_task(self, task_id: str) -> None:
         """A task is gone, with all progress of it. Idempotent."""
@@ -191,9 +201,13 @@ class ProgressManager:
             del self._outstanding[client]
         if provider != SUPERNODE:
             self.peer_bookings += step
+        service = self.service[provider]
+        service.booked += step
         if step > 0:
-            self.service[provider].booked += 1
             return
-        service = self.service.get(provider)
-        if service is not None and service.booked:  # else the provider was forgotten meanwhile
-            service.booked -= 1
+        for task_id in service.full_in:
+            if task_id in self.tasks:
+                self.tasks[task_id].note_full(provider, full=False)
+        service.full_in.clear()
+        if not service.booked and provider != SUPERNODE and provider not in self._tasks_of:
+            del self.service[provider]  # the provider was forgotten meanwhile

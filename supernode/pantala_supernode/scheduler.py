@@ -69,6 +69,7 @@ class _Asker:
     """Cached pieces that it neither has nor was given."""
     zone: Zone | None
     """Its zone, if there are borders to be heeded."""
+    task_id: str
     now: float
 
     @property
@@ -105,7 +106,7 @@ class SchedulerManager:
         task = self._progress.tasks[task_id]
         decided: list[PieceInfo] = []
         while len(decided) < room:
-            asker = self._asker(task, client, now)
+            asker = self._asker(task_id, task, client, now)
             info = self._from(task, provider, asker) if provider is not None and not decided else None
             info = info or self._choose(task, asker)
             if info is None:
@@ -132,7 +133,7 @@ class SchedulerManager:
             return []
         names = [name for name in waiting.draw(self._chance, self.policy.sample) if name in task.clients]
         if provider is not None:
-            names = [name for name in names if self._offer(task, provider, self._asker(task, name, now))]
+            names = [name for name in names if self._offer(task, provider, self._asker(task_id, task, name, now))]
         return sorted(names, key=lambda name: task.clients[name].have.bit_count())
 
     def served(self, client: str, providers: Iterable[str], *, now: float) -> None:
@@ -163,10 +164,10 @@ class SchedulerManager:
                 for zone in task.zones.values():
                     zone.age()
 
-    def _asker(self, task: TaskProgress, name: str, now: float) -> _Asker:
+    def _asker(self, task_id: str, task: TaskProgress, name: str, now: float) -> _Asker:
         progress = task.clients[name]
         missing = task.cached & ~(progress.have | progress.given_mask)
-        return _Asker(name, progress, missing, task.zone_of(progress), now)
+        return _Asker(name, progress, missing, task.zone_of(progress), task_id, now)
 
     def _choose(self, task: TaskProgress, asker: _Asker) -> PieceInfo | None:
         if not asker.missing:
@@ -175,18 +176,18 @@ class SchedulerManager:
         if seeds and self._has_room(SUPERNODE, asker.now):
             return PieceInfo(self._any(seeds), SUPERNODE)
         if asker.zone is None:
-            return self._from_peers(task, task.holders, asker) or self._from(task, SUPERNODE, asker)
+            return self._from_peers(task, task.free, asker) or self._from(task, SUPERNODE, asker)
         return (
-            self._from_peers(task, asker.zone.holders, asker)
-            or self._from_peers(task, task.holders, asker)
+            self._from_peers(task, asker.zone.free, asker)
+            or self._from_peers(task, task.free, asker)
             or self._from(task, SUPERNODE, asker)
             or self._from_anybody(task, asker.zone, asker)
         )
 
-    def _from_peers(self, task: TaskProgress, holders: Pool, asker: _Asker) -> PieceInfo | None:
+    def _from_peers(self, task: TaskProgress, free: Pool, asker: _Asker) -> PieceInfo | None:
         """A piece from the least loaded of a sample of those who can give one."""
-        for _ in range(self.policy.draws if len(holders) > self.policy.sample else 1):
-            provider = self._least_loaded(task, holders.draw(self._chance, self.policy.sample), asker)
+        for _ in range(self.policy.draws if len(free) > self.policy.sample else 1):
+            provider = self._least_loaded(task, free.draw(self._chance, self.policy.sample), asker)
             if provider is not None:
                 return self._from(task, provider, asker)
         return None
@@ -198,10 +199,14 @@ class SchedulerManager:
             booked = service.booked if service is not None else 0
             if best is not None and booked >= least:
                 continue
-            if self._offer(task, name, asker) and self._has_room(name, asker.now):
+            if not self._offer(task, name, asker):
+                continue
+            if booked < self._slots(name, asker.now):
                 best, least = name, booked
                 if not booked:
                     break
+            elif booked:
+                self._progress.note_full(asker.task_id, name)
         return best
 
     def _from(self, task: TaskProgress, provider: str, asker: _Asker) -> PieceInfo | None:
@@ -217,8 +222,8 @@ class SchedulerManager:
         for name in zone.holders.draw(self._chance, self.policy.sample):
             if self._may_ask(asker, name) and self._slots(name, asker.now):
                 stuck &= ~task.clients[name].served
-        free = _Asker(asker.name, asker.progress, stuck, None, asker.now)
-        return self._from_peers(task, task.holders, free) or self._from(task, SUPERNODE, free)
+        free = _Asker(asker.name, asker.progress, stuck, None, asker.task_id, asker.now)
+        return self._from_peers(task, task.free, free) or self._from(task, SUPERNODE, free)
 
     def _offer(self, task: TaskProgress, provider: str, asker: _Asker) -> int:
         """The pieces that a provider, if it has room, may give to one who asks."""

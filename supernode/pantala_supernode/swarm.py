@@ -32,6 +32,8 @@ class ClientProgress:
     given_mask: int = 0
     seeds: int = 0
     """Pieces it got from the supernode, for the fair share of them."""
+    full: bool = False
+    """As many pieces are booked at it as it serves at once."""
 
     @property
     def served(self) -> int:
@@ -62,6 +64,8 @@ class TaskProgress:
         self.clients: dict[str, ClientProgress] = {}
         self.holders = Pool()
         """The clients with something to serve."""
+        self.free = Pool()
+        """Of those, the ones that are not known to be full."""
         self.zones: dict[str, Zone] = {}
         """Those that clients are in."""
         self._busy = 0
@@ -156,6 +160,13 @@ class TaskProgress:
         self._count(progress, lost, -1)
         self._note_holder(client, progress)
 
+    def note_full(self, client: str, *, full: bool) -> None:
+        """A client serves as many pieces as it can, or does not any more. Unknown ones are no matter."""
+        progress = self.clients.get(client)
+        if progress is not None and progress.full is not full:
+            progress.full = full
+            self._note_holder(client, progress)
+
     def had_its_share(self, progress: ClientProgress) -> bool:
         """Whether a client had more pieces from the supernode than the mean of those at work, and can wait for more."""
         return bool(progress.given) and progress.seeds * self._busy > self._busy_seeds
@@ -169,14 +180,9 @@ class TaskProgress:
         return provider
 
     def _note_holder(self, client: str, progress: ClientProgress) -> None:
-        pools = [self.holders]
-        if progress.zone:
-            pools.append(self.zones[progress.zone].holders)
-        for pool in pools:
-            if progress.served:
-                pool.add(client)
-            else:
-                pool.discard(client)
+        for part in (self, self.zones[progress.zone]) if progress.zone else (self,):
+            _put(part.holders, client, progress.served)
+            _put(part.free, client, progress.served and not progress.full)
 
     def _count(self, progress: ClientProgress, pieces: int, step: int) -> None:
         """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
@@ -201,3 +207,10 @@ class TaskProgress:
             del self._levels[level]
         else:
             self._levels[level] = mask
+
+
+def _put(pool: Pool, name: str, belongs: int) -> None:
+    if belongs:
+        pool.add(name)
+    else:
+        pool.discard(name)

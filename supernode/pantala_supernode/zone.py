@@ -17,6 +17,8 @@ class Zone:
         """Pieces that a client of the zone holds or was given."""
         self.holders = Pool()
         """Its clients with something to serve."""
+        self.free = Pool()
+        """Of those, the ones that are not known to be full."""
         self._copies: Counter[int] = Counter()
         self._given = 0
         self._given_before = 0

@@ -128,7 +128,7 @@ class Swarm(RuleBasedStateMachine):
     def bookings_are_those_given(self) -> None:
         given = Counter(provider for client in self.task.clients.values() for provider in client.given.values())
         booked = {name: service.booked for name, service in self.progress.service.items() if service.booked}
-        assert {name: count for name, count in given.items() if name in self.progress.service} == booked
+        assert given == booked
         assert given.total() - given[SUPERNODE] == self.progress.peer_bookings
         assert [len(client.given) for client in self.task.clients.values()] == [
             self.progress.outstanding(name) for name in self.task.clients
@@ -154,6 +154,14 @@ class Swarm(RuleBasedStateMachine):
         for name, zone in self.task.zones.items():
             inside = {client for client, progress in self.task.clients.items() if progress.zone == name}
             assert inside & holders == {*zone.holders}
+            assert {*zone.free} == inside & {*self.task.free}
+        assert {*self.task.free} == {name for name in holders if not self.task.clients[name].full}
+
+    @invariant()
+    def who_is_noted_as_full_has_pieces_booked(self) -> None:
+        for name, client in self.task.clients.items():
+            service = self.progress.service.get(name)
+            assert not client.full or (service is not None and service.booked and TASK in service.full_in)
 
     @invariant()
     def zones_know_what_is_in_them(self) -> None:

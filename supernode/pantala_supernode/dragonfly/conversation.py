@@ -108,8 +108,7 @@ class Conversation:
                 return envelope(Code.CDN_FAILED, task.copy.failure.message if task.copy.failure else "")
             if self._has_all(client, task):
                 return await self._finish(client, task)
-            self._dispatcher.work(client.session)
-            entries = await self._entries(client, task)
+            entries = await self._entries(client, task, self._dispatcher.work(client.session))
             if entries:
                 return envelope(Code.CONTINUE, data=entries)
             left = deadline - self._clock()
@@ -128,23 +127,24 @@ class Conversation:
         finally:
             waiting.leave(client.name, held)
 
-    async def _entries(self, client: Client, task: Task) -> list[Entry]:
+    async def _entries(self, client: Client, task: Task, fresh: tuple[Work, ...]) -> list[Entry]:
         """All that the client was given and did not report: what runs there is ignored, what is done reported again."""
+        works = {(work.piece, work.provider): work for work in fresh}
         told = {}
         for given in self._dispatcher.given(client.session, task):
-            entry = client.told.get(given) or await self._entry(client, task, *given)
+            entry = client.told.get(given) or await self._entry(client, task, given, works.get(given))
             if entry is not None:
                 told[given] = entry
         client.told = told
         return list(told.values())
 
-    async def _entry(self, client: Client, task: Task, piece: int, provider: str) -> Entry | None:
+    async def _entry(self, client: Client, task: Task, given: tuple[int, str], work: Work | None) -> Entry | None:
         try:
-            work = self._dispatcher.piece(task, piece, provider)
+            work = work or self._dispatcher.piece(task, *given)
             md5 = await self._checksums.piece(task.id, work.generation, work.piece)
         except (LookupError, StoreError):
-            self._managers.progress.fail(task.id, client.name, piece, blame=False)
-            self._supernode.accused(task.id, piece)
+            self._managers.progress.fail(task.id, client.name, given[0], blame=False)
+            self._supernode.accused(task.id, given[0])
             return None
         wrapping = Wrapping(task.copy.piece_size)
         return {

@@ -80,7 +80,7 @@ class Registry:
         if is_lost(task):
             return _refusal(registration, task)
         self._clients.enrol(registration, task, host)
-        _log.info("dfget registered", task=task_id, cid=registration.cid, url=RedactedURL(registration.raw_url))
+        _log.debug("dfget registered", task=task_id, cid=registration.cid, url=RedactedURL(registration.raw_url))
         return _accepted(task)
 
     def reject(self, task: Task) -> None:

@@ -36,6 +36,9 @@ class Watch:
 
     async def until(self, task_id: str, decided: Callable[[Task], bool], seconds: float) -> Task | None:
         """The task once it is ``decided``, or as it is after ``seconds``."""
+        task = self._lookup(task_id)
+        if task is None or decided(task):
+            return task
         try:
             async with asyncio.timeout(seconds):
                 while (task := self._lookup(task_id)) is not None and not decided(task):

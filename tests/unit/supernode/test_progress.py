@@ -162,14 +162,30 @@ def test_a_released_client_frees_what_it_was_given_and_keeps_what_it_has(progres
     assert (0, 0b0011) == (progress.service["b"].booked, progress.pieces_by_cid("t", "b"))
 
 
-def test_with_a_peer_go_its_part_and_its_service(progress: ProgressManager) -> None:
+def test_with_a_peer_go_its_part_and_what_it_did(progress: ProgressManager) -> None:
     progress.give("t", "a", 0, "b")
+    progress.service["b"].failed = 1
     for _ in range(2):
         progress.forget_peer("b")
         assert ["a"] == list(progress.peers_by_task("t"))
-        assert "b" not in progress.service
+        assert (1, 0) == (progress.service["b"].booked, progress.service["b"].failed)
     assert "b" == progress.fail("t", "a", 0, blame=False)
+    assert "b" not in progress.service
     progress.forget_client("t", "b")
+
+
+def test_one_that_is_full_is_free_again_with_the_first_piece_that_is_reported(progress: ProgressManager) -> None:
+    swarm = progress.tasks["t"]
+    progress.note_full("t", "b")
+    assert ["b"] == list(swarm.free)
+    progress.give("t", "a", 0, "b")
+    progress.give("t", "a", 1, "b")
+    progress.note_full("t", "b")
+    assert (["b"], []) == (list(swarm.holders), list(swarm.free))
+    progress.succeed("t", "b", 0b1000, ten)
+    assert [] == list(swarm.free)
+    progress.succeed("t", "a", 0b0001, ten)
+    assert ["a", "b"] == list(swarm.free)
 
 
 def test_with_a_task_go_all_parts_and_bookings(progress: ProgressManager) -> None:

@@ -90,6 +90,7 @@ def test_with_a_visitor_go_all_its_downloads(bench: Bench, visitors: Visitors, t
     assert [other, others.name] == [peer.name for peer in bench.managers.peers]
     assert [others.name] == list(bench.managers.progress.peers_by_task(ID))
     assert bench.managers.dfget_tasks.get(mine.name, ID) is None
+    bench.dispatcher.release(others.session)
     assert mine.name not in bench.managers.progress.service
     with pytest.raises(NotFoundError):
         visitors.deregister(name)
