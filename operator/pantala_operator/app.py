@@ -107,7 +107,7 @@ class App:
         await self._watching(self.loop, self._reach, self._listing.hurry)
 
 
-async def build(settings: Settings) -> App:
+async def build(settings: Settings, address: Address = replicas.service_address) -> App:
     """Put the operator together from its real parts."""
     cluster = await kubernetes.connect(settings.kubeconfig)
 
@@ -117,4 +117,4 @@ async def build(settings: Settings) -> App:
     async def watching(inbox: Inbox, kinds: Kinds, started: Callable[[], None]) -> None:
         await Watch(inbox, cluster.login, kinds, started).run()
 
-    return App(settings, cluster, connect, SystemClock(), watching, cluster.close)
+    return App(settings, cluster, connect, SystemClock(), watching, cluster.close, address)

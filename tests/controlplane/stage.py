@@ -10,7 +10,7 @@ import ssl
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,20 +46,41 @@ class Stage:
         """What each Task's conditions ever said: (type, status, reason) -> message."""
         self.sizes: dict[str, set[int]] = {}
         """The sizes that a file at a path may have, for paths that are looked after; none: it must never appear."""
+        self.lasting: set[str] = set()
+        """Paths whose file must be there on all nodes."""
         self.violations: list[str] = []
         self._session: aiohttp.ClientSession | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._ports = free_ports(3 + 2 * len(NODES))
+        self._ports = free_ports(3 + 2 * len(NODES) + 4)
 
     # Processes
 
-    def supernode(self, *more: str, data: Path | None = None) -> None:
-        """Start the supernode."""
-        api, pieces = self._ports[:2]
+    def supernode(self, *more: str, data: Path | None = None, number: int = 0) -> None:
+        """Start the supernode, or (``number`` 1, 2) another one beside it."""
+        api, pieces = self._supernode_ports(number)
+        name = f"supernode-{number}" if number else "supernode"
         self._run(
-            "supernode", "pantala_supernode",
+            name, "pantala_supernode",
             "--listen", f"127.0.0.1:{api}", "--piece-listen", f"127.0.0.1:{pieces}",
-            "--data", str(data or self.data), "--no-auth", *more,
+            "--data", str(data or self.folder / name), "--no-auth", *more,
+        )  # fmt: skip
+
+    def supernode_url(self, number: int = 0) -> str:
+        """Where its API is."""
+        return f"http://127.0.0.1:{self._supernode_ports(number)[0]}"
+
+    def _supernode_ports(self, number: int) -> list[int]:
+        return self._ports[-2 * number :][:2] if number else self._ports[:2]
+
+    def counting_operator(self, stateful_set: str, pods: Sequence[str]) -> None:
+        """Start the operator, to count the supernodes by a StatefulSet whose pods are processes here."""
+        urls = {pod: self.supernode_url(number) for number, pod in enumerate(pods)}
+        self._run(
+            "operator", "tests.controlplane.local_operator",
+            "--supernode-statefulset", stateful_set, "--health-listen", f"127.0.0.1:{self._ports[2]}",
+            "--progress-interval", "0.5", "--supernode-patience", "3",
+            "--kubeconfig", str(self.control_plane.kubeconfig),
+            PODS=json.dumps(urls),
         )  # fmt: skip
 
     def operator(self, *more: str) -> None:
@@ -243,6 +264,9 @@ class Stage:
                 for node, at in self.published(path).items():
                     if at.exists() and at.stat().st_size not in sizes:
                         self.violations.append(f"{path} on {node} has {at.stat().st_size} bytes, not {sizes or 'none'}")
+            for path in self.lasting:
+                gone = [node for node, at in self.published(path).items() if not at.exists()]
+                self.violations += [f"{path} is gone from {node}" for node in gone]
             await asyncio.sleep(_LOOK)
 
     def _note(self, name: str, task: Resource) -> None:
@@ -253,9 +277,10 @@ class Stage:
         if len(true & {"Ready", "Reconciling", "Stalled"}) > 1:
             self.violations.append(f"{name} is {sorted(true)} all at once")
 
-    def _run(self, name: str, module: str, *arguments: str) -> None:
+    def _run(self, name: str, module: str, *arguments: str, **variables: str) -> None:
         log = self.folder / f"{name}.log"
-        self.processes[name] = Process([sys.executable, "-m", module, *arguments], log)
+        environment = {**os.environ, **variables} if variables else None
+        self.processes[name] = Process([sys.executable, "-m", module, *arguments], log, environment)
 
 
 def _version(task: Resource) -> int:

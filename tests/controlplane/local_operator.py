@@ -1,0 +1,21 @@
+"""The operator for supernodes that are processes of this machine: ``PODS`` is a JSON object of pods' names and URLs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+from pantala_operator import app, log, settings
+
+
+async def _run() -> None:
+    pods: dict[str, str] = json.loads(os.environ["PODS"])
+    operator = await app.build(settings.load(sys.argv[1:]), lambda found, pod: pods[pod])
+    await operator.run()
+
+
+if __name__ == "__main__":
+    log.configure()
+    asyncio.run(_run())
