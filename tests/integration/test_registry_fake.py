@@ -318,18 +318,31 @@ async def test_object_storage_is_not_told_who_asks(registry: FakeRegistry, token
         assert "Bearer token-1" == registry.asked[-1].authorization
 
 
-async def test_basic_credentials_do_not_follow_a_redirect_nor_a_strangers_challenge(registry: FakeRegistry) -> None:
+def elsewhere(other: FakeRegistry) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": f"{other.url}{request.path}"})
+
+    return answer
+
+
+async def test_credentials_do_not_follow_a_redirect(registry: FakeRegistry) -> None:
     registry.accounts = {"ann": PASSWORD}
     async with FakeRegistry() as stranger, service() as opened:
-        stranger.accounts = {"eve": "x"}
-
-        async def elsewhere(request: web.Request) -> web.StreamResponse:
-            return web.Response(status=307, headers={"Location": f"{stranger.url}{request.path}"})
-
-        registry.faults["/manifests/"] = elsewhere
-        assert isinstance(await failure(opened, registry, keyring(registry)), errors.UnauthorizedError)
-        assert stranger.asked
+        stranger.push("1")
+        registry.faults["/manifests/"] = elsewhere(stranger)
+        await resolve(opened, registry, keyring(registry))
+        assert 3 == len(stranger.asked)
         assert {""} == {asked.authorization for asked in stranger.asked}
+
+
+async def test_who_was_redirected_to_does_not_get_the_password_by_a_challenge(registry: FakeRegistry) -> None:
+    async with FakeRegistry() as stranger, TokenServer() as stealing, service() as opened:
+        stranger.tokens = stealing
+        registry.faults["/manifests/"] = elsewhere(stranger)
+        assert isinstance(await failure(opened, registry, keyring(registry)), errors.UnauthorizedError)
+        assert (False, ()) == await opened.relay.check(repository(registry), "sha256:" + "a" * 64)
+        assert stranger.asked
+        assert [] == stealing.asked
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ class Relay:
         reply = await self._api.probe(repository, digest, authorization)
         if reply.status in _REFUSALS:
             if authorization or not await self._is_public(reply, question):
-                return Verdict(allowed=False, challenges=tuple(reply.headers.getall(CHALLENGE, [])))
+                # Another host's challenge would bring it the password that is meant for the registry.
+                challenges = reply.headers.getall(CHALLENGE, []) if reply.own else []
+                return Verdict(allowed=False, challenges=tuple(challenges))
         else:
             answer.raise_for_status(reply.status, reply.headers, shown(repository, digest))
         self._permissions.allow(str(repository), authorization, self._clock())
