@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
+
+K = TypeVar("K", bound=StrEnum)
 
 
 class ConditionType(StrEnum):
@@ -69,7 +71,7 @@ def is_true(conditions: Iterable[Condition], kind: str) -> bool:
 
 
 def merge(
-    previous: Iterable[Condition], verdicts: Mapping[ConditionType, Verdict], generation: int, now: datetime
+    previous: Iterable[Condition], verdicts: Mapping[K, Verdict], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     """Conditions that say ``verdicts`` of ``generation``.
 

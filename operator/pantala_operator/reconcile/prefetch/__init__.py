@@ -1,0 +1,1 @@
+"""The plan of an ImagePrefetch: pure, one small decision a module, joined in ``plan``."""

@@ -1,0 +1,95 @@
+"""What the parts of a plan share: the resource, what was observed, and the pulls that begin now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pantala_operator.reconcile import problem
+from pantala_operator.reconcile.prefetch import rollout
+from pantala_operator.reconcile.prefetch import run as runs
+from pantala_operator.reconcile.prefetch.pull import Step
+from pantala_operator.reconcile.prefetch.resource import ImageKey, ImagePrefetch
+from pantala_operator.reconcile.prefetch.rollout import NodeWork, Starts
+from pantala_operator.reconcile.prefetch.survey import Observed, Survey, survey
+from pantala_operator.reconcile.problem import Problem
+from pantala_protocol.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One moment of one ImagePrefetch."""
+
+    prefetch: ImagePrefetch
+    observed: Observed
+    seen: Survey
+    now: datetime
+    overdue: Problem | None = None
+    starts: Starts = field(default_factory=dict)
+    """The pulls that begin with this plan; ``seen`` counts them as active."""
+
+    @property
+    def uid(self) -> str:
+        """Of the ImagePrefetch."""
+        return self.prefetch.metadata.uid
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is to be done until another run."""
+        return self.seen.run.completed is not None and not self.prefetch.spec.continuous
+
+    @property
+    def holding(self) -> bool:
+        """Whether nothing is begun, and pulls that go on are cut."""
+        spec, run = self.prefetch.spec, self.seen.run
+        stopped = spec.suspend or spec.planning or self.overdue is not None
+        return stopped or self.done or run.started is None or run.fault is not None
+
+    @property
+    def works(self) -> list[NodeWork]:
+        """The nodes as the rollout sees them: an image without a digest of this run, or a Task, cannot begin."""
+        taken = {child.name for child in self.observed.children if child.owner != self.uid}
+        tasks = self.seen.tasks
+        blocked = {key for key, pin in self.seen.pins.items() if not pin.current or tasks.get(key) in taken}
+        return [
+            NodeWork(name, _possible(steps, blocked), self.observed.cluster.labels(name))
+            for name, steps in self.seen.steps.items()
+        ]
+
+    def platforms(self, key: ImageKey) -> frozenset[str]:
+        """The platforms that an image is needed for."""
+        cluster = self.observed.cluster
+        return frozenset({key.platform} if key.platform else map(cluster.platform, self.seen.targets.wanted))
+
+
+def draw(prefetch: ImagePrefetch, observed: Observed, now: datetime) -> Scene:
+    """The scene at ``now``, with the pulls that begin."""
+    run = runs.current(prefetch, now)
+    seen = survey(prefetch, observed, run, now)
+    if seen.complete and observed.heard and not prefetch.spec.planning:
+        seen = replace(seen, run=run.completing(now))
+    until = runs.deadline(prefetch, seen.run)
+    overdue = _overdue(prefetch) if until is not None and now >= until else None
+    return _begin(Scene(prefetch, observed, seen, now, overdue))
+
+
+def _begin(scene: Scene) -> Scene:
+    """Choose the pulls that begin, and count them as begun."""
+    if scene.holding or not scene.observed.heard:
+        return scene
+    starts = rollout.starts(scene.works, scene.prefetch.spec.rollout, scene.uid)
+    steps = {
+        name: {key: Step.ACTIVE if key in starts.get(name, ()) else step for key, step in node.items()}
+        for name, node in scene.seen.steps.items()
+    }
+    return replace(scene, seen=replace(scene.seen, steps=steps), starts=starts)
+
+
+def _possible(steps: Mapping[ImageKey, Step], blocked: set[ImageKey]) -> dict[ImageKey, Step]:
+    return {key: step for key, step in steps.items() if key not in blocked or not step.startable}
+
+
+def _overdue(prefetch: ImagePrefetch) -> Problem:
+    what = f"The run is not done after {prefetch.spec.active_deadline_seconds} s"
+    return problem.of(Reason.DEADLINE_EXCEEDED, what)

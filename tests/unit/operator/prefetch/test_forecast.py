@@ -1,0 +1,120 @@
+"""What would be fetched, and what fits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_operator.reconcile.prefetch.forecast import Inventory, Work, forecast, omissions, quantity, size
+from pantala_operator.reconcile.prefetch.pins import Blob, Pin
+from pantala_operator.reconcile.prefetch.pull import Step
+from pantala_operator.reconcile.prefetch.resource import ImageKey, NodeForecast, PullFailure
+from tests.unit.operator.prefetch.world import AMD64
+
+ARM64 = "linux/arm64"
+
+
+def pin(name: str, **blobs: int) -> Pin:
+    asked = frozenset({AMD64, ARM64})
+    return Pin(ImageKey(name), "d", platforms={AMD64: tuple(Blob(*each) for each in blobs.items())}, asked=asked)
+
+
+ONE, TWO = pin("one", base=100, top=10), pin("two", base=100, other=20)
+PINS = {each.key: each for each in (ONE, TWO)}
+
+
+def work(node: str, one: Step, two: Step, inventory: Inventory | None = None, platform: str = AMD64) -> Work:
+    return Work(node, platform, {ONE.key: one, TWO.key: two}, inventory or Inventory())
+
+
+def test_layers_that_images_share_are_fetched_once() -> None:
+    found = forecast([work("a", Step.WAITING, Step.WAITING)], PINS, [])
+    assert (130, 130, (NodeForecast("a", 130, 2),)) == (found.size, found.registry_bytes, found.nodes)
+
+
+def test_layers_that_are_there_are_not_fetched() -> None:
+    has_one = work("a", Step.READY, Step.WAITING)
+    has_base = work("b", Step.WAITING, Step.WAITING, Inventory(layers=frozenset({"base"})))
+    has_all = work("c", Step.READY, Step.READY)
+    found = forecast([has_one, has_base, has_all], PINS, [])
+    assert (NodeForecast("b", 30, 2), NodeForecast("a", 20, 1)) == found.nodes
+    assert (50, 30, 2) == (found.size, found.registry_bytes, found.nodes_total)
+
+
+def test_disks_after_the_pulls_are_estimated_with_what_is_unpacked() -> None:
+    found = forecast([work("a", Step.WAITING, Step.WAITING, Inventory(disk_free=400))], PINS, [])
+    assert (400, 400 - 130 - 325) == (found.nodes[0].disk_free, found.nodes[0].disk_free_after)
+
+
+def test_what_a_node_does_not_get_is_not_counted() -> None:
+    found = forecast([work("a", Step.WAITING, Step.LEFT_OUT)], PINS, [PullFailure("a", "BudgetExceeded", "two")])
+    assert (110, (NodeForecast("a", 110, 1),)) == (found.size, found.nodes)
+    assert ((PullFailure("a", "BudgetExceeded", "two"),), 1) == (found.left_out, found.left_out_total)
+
+
+def test_the_report_is_bounded_and_says_how_much_it_leaves_out() -> None:
+    works = [work(f"n{number:03}", Step.WAITING, Step.WAITING) for number in range(60)]
+    left = [PullFailure(f"m{number:03}", "NoPeer") for number in range(70)]
+    found = forecast(works, PINS, left)
+    assert (50, 60, 50, 70) == (len(found.nodes), found.nodes_total, len(found.left_out), found.left_out_total)
+    assert (60 * 130, 130) == (found.size, found.registry_bytes)
+
+
+def test_a_budget_takes_the_first_images_that_fit() -> None:
+    big, small = pin("big", large=1000), pin("small", tiny=1)
+    pins = [ONE, big, TWO, small]
+    assert {} == omissions(pins, AMD64, None)
+    assert {big.key: "BudgetExceeded"} == omissions(pins, AMD64, 131)
+    assert {big.key: "BudgetExceeded", TWO.key: "BudgetExceeded"} == omissions(pins, AMD64, 111)
+
+
+def test_an_image_that_is_not_made_for_a_platform_is_left_out() -> None:
+    assert {ONE.key: "PlatformMissing", TWO.key: "PlatformMissing"} == omissions([ONE, TWO], ARM64, None)
+    assert {} == omissions([Pin(ImageKey("unknown"), "d")], ARM64, 1)
+
+
+BLOBS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 50), max_size=4)
+
+
+@given(st.lists(BLOBS, max_size=5), st.integers(0, 200))
+def test_what_is_kept_never_exceeds_the_budget(contents: list[dict[str, int]], budget: int) -> None:
+    lengths = {name: length for each in contents for name, length in each.items()}
+    pins = [pin(f"i{number}", **{name: lengths[name] for name in each}) for number, each in enumerate(contents)]
+    refused = omissions(pins, AMD64, budget)
+    kept = [blob for each in pins if each.key not in refused for blob in each.blobs(AMD64) or ()]
+    assert size(kept) <= budget
+    for each in pins:
+        if each.key in refused:
+            assert size([*kept, *(each.blobs(AMD64) or ())]) > 0
+
+
+@given(st.lists(BLOBS, max_size=5), st.frozensets(st.sampled_from("abcdefgh")), st.data())
+def test_the_forecast_never_counts_a_blob_twice(
+    contents: list[dict[str, int]], layers: frozenset[str], data: st.DataObject
+) -> None:
+    lengths = {name: length for each in contents for name, length in each.items()}
+    pins = [pin(f"i{number}", **{name: lengths[name] for name in each}) for number, each in enumerate(contents)]
+    known = {each.key: each for each in pins}
+    steps = {key: data.draw(st.sampled_from([Step.READY, Step.WAITING, Step.PAUSED])) for key in known}
+    there = layers | {
+        blob.digest for key in known if steps[key] is Step.READY for blob in known[key].blobs(AMD64) or ()
+    }
+    expected = sum(length for name, length in lengths.items() if name not in there)
+    works = [Work(name, AMD64, steps, Inventory(layers=layers)) for name in ("a", "b")]
+    found = forecast(works, known, [])
+    assert (2 * expected, expected) == (found.size, found.registry_bytes)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1", 1), ("20Gi", 20 << 30), ("1Ki", 1024), ("3k", 3000), ("2P", 2 * 10**15), ("1Pi", 1 << 50)],
+)
+def test_quantities(text: str, expected: int) -> None:
+    assert expected == quantity(text)
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1.5Gi", "-1", "1X", "1 Gi"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quantity of bytes"):
+        quantity(text)

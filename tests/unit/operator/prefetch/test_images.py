@@ -1,0 +1,176 @@
+"""Which images are meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_operator.reconcile.prefetch import selector
+from pantala_operator.reconcile.prefetch.images import ImageSet, Surroundings, Workload, gather, of_template
+from pantala_operator.reconcile.prefetch.resource import ImageKey, LabelSelector, Requirement
+from pantala_protocol import image
+from tests.unit.operator.prefetch.world import ONE, digest, prefetch
+
+
+def images(around: Surroundings | None = None, **spec: Any) -> ImageSet:
+    return gather(prefetch(**spec).spec, "ns", around or Surroundings())
+
+
+def template(*containers: str, secrets: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    spec = {
+        "containers": [{"name": f"c{number}", "image": each} for number, each in enumerate(containers)],
+        "imagePullSecrets": [{"name": name} for name in secrets],
+    }
+    return {"spec": spec | more}
+
+
+def reasons(found: ImageSet) -> list[str]:
+    return [each.reason for each in found.problems]
+
+
+ALIKE = ["one:1", "docker.io/one:1", "docker.io/library/one:1", "index.docker.io/library/one:1"]
+
+
+def test_names_of_the_same_image_are_one() -> None:
+    found = images(images=[{"image": each} for each in [*ALIKE, "two", "one:1"]])
+    assert (ImageKey(ONE), ImageKey("docker.io/library/two:latest")) == found.keys
+    assert () == found.problems
+
+
+def test_a_digest_says_more_than_the_tag_beside_it() -> None:
+    found = images(images=[{"image": f"one:1@{digest('a')}"}, {"image": f"one@{digest('a')}"}])
+    assert (ImageKey(f"docker.io/library/one@{digest('a')}"),) == found.keys
+
+
+def test_another_platform_is_another_image() -> None:
+    found = images(images=[{"image": "one:1"}, {"image": "one:1", "platform": "linux/arm64"}])
+    assert (ImageKey(ONE), ImageKey(ONE, "linux/arm64")) == found.keys
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_taken() -> None:
+    found = images(images=[{"image": "a" * 64}, {"image": "one:1"}])
+    assert (ImageKey(ONE),) == found.keys
+    assert ["InvalidImage"] == reasons(found)
+
+
+def test_a_template_has_images_in_volumes_and_in_both_kinds_of_containers() -> None:
+    found = of_template(
+        template(
+            "main",
+            "side",
+            initContainers=[{"image": "init"}, {"image": "side"}],
+            volumes=[{"image": {"reference": "model"}}, {"emptyDir": {}}],
+        )
+    )
+    assert ("model", "init", "side", "main") == found
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["spec", "containers", "image", "volumes", "reference", "x"]), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.just("spec"), JSON))
+def test_a_malformed_template_does_no_harm(anything: dict[str, Any]) -> None:
+    assert all(isinstance(each, str) for each in of_template(anything))
+
+
+DEPLOYMENT = Workload("Deployment", "ns", "web", template("one:1", secrets=("own",)))
+FOLLOWS: dict[str, Any] = {"from": {"workloadRef": {"kind": "Deployment", "name": "web"}}}
+
+
+def test_a_workload_brings_its_images_and_secrets() -> None:
+    found = images(Surroundings((DEPLOYMENT,)), pullSecrets=["ours"], **FOLLOWS)
+    assert {ImageKey(ONE): ("ours", "own")} == found.secrets
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Workload("StatefulSet", "ns", "web", template("x")),
+        Workload("Deployment", "other", "web", template("x")),
+        Workload("Deployment", "ns", "other", template("x")),
+    ],
+)
+def test_a_workload_is_found_by_kind_namespace_and_name(other: Workload) -> None:
+    found = images(Surroundings((other,)), **FOLLOWS)
+    assert ((), ["WorkloadMissing"]) == (found.keys, reasons(found))
+
+
+ELSEWHERE = Workload("DaemonSet", "other", "logs", template("logs:1", secrets=("theirs",)))
+NAMESPACES = {"ns": {"team": "a"}, "other": {"team": "b"}}
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ({}, {"docker.io/library/one:1": ("own",), "docker.io/library/logs:1": ()}),
+        ({"matchLabels": {"team": "b"}}, {"docker.io/library/logs:1": ()}),
+        ({"matchLabels": {"team": "c"}}, {}),
+    ],
+)
+def test_other_namespaces_bring_images_but_never_secrets(
+    selector: dict[str, Any], expected: dict[str, tuple[str, ...]]
+) -> None:
+    around = Surroundings((ELSEWHERE, DEPLOYMENT), NAMESPACES, privileged=True)
+    found = images(around, **{"from": {"namespaceSelector": selector}})
+    assert expected == {key.reference: secrets for key, secrets in found.secrets.items()}
+
+
+def test_only_the_privileged_follow_other_namespaces() -> None:
+    around = Surroundings((ELSEWHERE, DEPLOYMENT), NAMESPACES)
+    found = images(around, **{"from": {"namespaceSelector": {}}})
+    assert ((), ["NamespacesForbidden"]) == (found.keys, reasons(found))
+
+
+def test_no_image_and_too_many_images_are_said_to_be_so() -> None:
+    empty = Workload("Deployment", "ns", "web", template())
+    assert ["NoImage"] == reasons(images(Surroundings((empty,)), **FOLLOWS))
+    many = Workload("Deployment", "ns", "web", template(*(f"i{number}" for number in range(300))))
+    found = images(Surroundings((many,)), **FOLLOWS)
+    assert (256, ["TooManyImages"]) == (len(found.keys), reasons(found))
+
+
+@given(st.lists(st.sampled_from([*ALIKE, "two", "two:latest", "r.example/one:1", "UPPER", ""])))
+def test_gathered_images_are_normal_and_each_is_there_once(references: list[str]) -> None:
+    found = images(images=[{"image": each} for each in references])
+    assert [key.reference for key in found.keys] == [str(image.parse(key.reference)) for key in found.keys]
+    assert len(set(found.keys)) == len(found.keys)
+    assert len(references) >= len(found.keys)
+
+
+LABELS = {"a": "1", "b": ""}
+
+
+@pytest.mark.parametrize(
+    ("operator", "key", "values", "expected"),
+    [
+        ("In", "a", ("1", "2"), True),
+        ("In", "a", ("2",), False),
+        ("In", "z", ("1",), False),
+        ("NotIn", "a", ("1",), False),
+        ("NotIn", "z", ("1",), True),
+        ("Exists", "b", (), True),
+        ("Exists", "z", (), False),
+        ("DoesNotExist", "z", (), True),
+        ("DoesNotExist", "a", (), False),
+        ("Like", "a", ("1",), False),
+    ],
+)
+def test_selectors_are_those_of_kubernetes(operator: str, key: str, values: tuple[str, ...], expected: bool) -> None:
+    wanted = LabelSelector(match_expressions=(Requirement(key, operator, values),))
+    assert expected == selector.matches(wanted, LABELS)
+
+
+def test_a_selector_wants_everything_it_names() -> None:
+    assert selector.matches(LabelSelector(), {})
+    assert selector.matches(LabelSelector({"a": "1"}, (Requirement("b", "Exists"),)), LABELS)
+    assert not selector.matches(LabelSelector({"a": "2"}, (Requirement("b", "Exists"),)), LABELS)

@@ -1,0 +1,168 @@
+"""When runs start, and when a schedule is due, over changes of the clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pantala_operator.reconcile.prefetch import schedule
+from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus, Schedule
+from pantala_operator.reconcile.prefetch.run import current, deadline, expiry
+from pantala_operator.resources import REQUESTED_AT
+from tests.unit.operator.prefetch.world import NOW, SECOND, prefetch
+
+BERLIN = "Europe/Berlin"
+NIGHTLY = Schedule("30 2 * * *", BERLIN)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def berlin(*parts: int, fold: int = 0) -> datetime:
+    year, month, day, hour, minute = parts
+    return datetime(year, month, day, hour, minute, tzinfo=ZoneInfo(BERLIN), fold=fold).astimezone(UTC)
+
+
+def ran(each: ImagePrefetch, at: datetime, completed: datetime | None = None, **changes: object) -> ImagePrefetch:
+    """The ImagePrefetch after a plan at that time."""
+    run = current(each, at)
+    status = PrefetchStatus(
+        observed_generation=each.metadata.generation,
+        start_time=run.started,
+        completion_time=completed,
+        last_schedule_time=run.scheduled,
+        last_handled_request=each.requested_at,
+    )
+    return msgspec.structs.replace(each, status=status, **changes)
+
+
+def test_a_run_starts_at_once_and_goes_on() -> None:
+    first = current(prefetch(), NOW)
+    assert (NOW, True) == (first.started, first.fresh)
+    again = current(ran(prefetch(), NOW, completed=NOW), NOW + HOUR)
+    assert (NOW, NOW, False) == (again.started, again.completed, again.fresh)
+
+
+@pytest.mark.parametrize("changed", [prefetch(generation=2), prefetch(annotations={REQUESTED_AT: "again"})])
+def test_an_edit_and_a_request_start_a_run(changed: ImagePrefetch) -> None:
+    former = ran(prefetch(), NOW, completed=NOW)
+    run = current(msgspec.structs.replace(changed, status=former.status), NOW + HOUR)
+    assert (NOW + HOUR, None, True) == (run.started, run.completed, run.fresh)
+
+
+def test_two_runs_never_have_the_same_token() -> None:
+    former = ran(prefetch(), NOW)
+    edited = msgspec.structs.replace(prefetch(generation=2), status=former.status)
+    assert current(former, NOW).token != current(edited, NOW).token
+
+
+def test_with_a_schedule_nothing_starts_before_the_first_due_time() -> None:
+    each = prefetch(schedule={"cron": "30 2 * * *", "timeZone": BERLIN})
+    due = berlin(2026, 1, 1, 2, 30)
+    waiting = current(each, due - SECOND)
+    assert (None, due, False) == (waiting.started, waiting.upcoming, waiting.fresh)
+    edited = msgspec.structs.replace(prefetch(generation=2, schedule={"cron": "30 2 * * *", "timeZone": BERLIN}))
+    assert current(msgspec.structs.replace(edited, status=ran(each, due - SECOND).status), due - SECOND).started is None
+    first = current(each, due)
+    assert (due, due, due + DAY) == (first.started, first.scheduled, first.upcoming)
+
+
+def test_one_run_makes_up_for_all_that_were_missed() -> None:
+    each = ran(prefetch(schedule={"cron": "30 2 * * *", "timeZone": BERLIN}), berlin(2026, 1, 1, 2, 30))
+    late = berlin(2026, 1, 9, 12, 0)
+    run = current(each, late)
+    assert (late, berlin(2026, 1, 9, 2, 30)) == (run.started, run.scheduled)
+    assert not current(ran(each, late), late + HOUR).fresh
+
+
+def test_due_times_pass_while_suspended_and_one_run_makes_up_for_them() -> None:
+    hourly = {"cron": "0 * * * *"}
+    each = ran(prefetch(suspend=True, schedule=hourly), NOW)
+    assert current(each, NOW + 5 * HOUR).started is None
+    resumed = msgspec.structs.replace(prefetch(generation=2, schedule=hourly), status=each.status)
+    assert NOW + 5 * HOUR == current(resumed, NOW + 5 * HOUR).started
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "says"),
+    [("61 2 * * *", "Etc/UTC", "Bad minute"), ("30 2 30 2 *", "Etc/UTC", "Bad"), ("0 0 * * *", "Mars/Base", "Mars")],
+)
+def test_a_schedule_that_cannot_be_read_is_said_to_be_so(cron: str, zone: str, says: str) -> None:
+    run = current(prefetch(schedule={"cron": cron, "timeZone": zone}), NOW)
+    assert run.fault is not None
+    assert ("ScheduleInvalid", True, True) == (run.fault.reason, run.fault.final, says in run.fault.message)
+    assert run.fault.message.endswith("Correct spec.schedule.")
+
+
+def test_a_time_that_the_clock_leaves_out_is_due_right_after_it() -> None:
+    before = berlin(2026, 3, 28, 12, 0)
+    assert berlin(2026, 3, 29, 3, 0) == schedule.following(NIGHTLY, before)
+    assert berlin(2026, 3, 30, 2, 30) == schedule.following(NIGHTLY, berlin(2026, 3, 29, 3, 0))
+
+
+def test_a_time_that_comes_twice_is_due_once() -> None:
+    first = schedule.following(NIGHTLY, berlin(2026, 10, 24, 12, 0))
+    assert berlin(2026, 10, 25, 2, 30) == first
+    assert first is not None
+    assert berlin(2026, 10, 26, 2, 30) == schedule.following(NIGHTLY, first)
+
+
+@given(
+    st.lists(st.text("0123456789*,-/#LWjanmo", min_size=1, max_size=6), min_size=5, max_size=5).map(" ".join),
+    st.sampled_from([BERLIN, "Etc/UTC", "Nowhere", "Europe", "../x", "a\0b"]),
+)
+def test_whatever_is_written_there_is_read_or_refused(cron: str, zone: str) -> None:
+    wanted = Schedule(cron, zone)
+    if schedule.fault(wanted, NOW) is None:
+        schedule.following(wanted, NOW)
+
+
+CRONS = st.sampled_from(["30 2 * * *", "*/7 * * * *", "0 3 * * mon", "15 1,2,3 * * *", "0 0 29 2 *", "5 4 1 */3 *"])
+ZONES = st.sampled_from([BERLIN, "America/New_York", "Australia/Lord_Howe", "Etc/UTC", "Asia/Kathmandu"])
+TIMES = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)).map(
+    lambda at: at.replace(microsecond=0)
+)
+
+
+@given(CRONS, ZONES, TIMES)
+@example("30 2 * * *", BERLIN, berlin(2026, 3, 28, 12, 0))
+@example("30 2 * * *", BERLIN, berlin(2026, 10, 24, 12, 0))
+def test_due_times_grow_and_are_found_again(cron: str, zone: str, at: datetime) -> None:
+    wanted = Schedule(cron, zone)
+    due = schedule.following(wanted, at)
+    assert due is not None
+    assert due > at
+    assert due == schedule.latest(wanted, at, due)
+    assert schedule.latest(wanted, at, due - SECOND) is None
+    later = schedule.following(wanted, due)
+    assert later is not None
+    assert later > due
+    assert due == schedule.latest(wanted, at, later - SECOND)
+
+
+@given(ZONES, TIMES)
+def test_a_daily_time_is_due_once_a_day(zone: str, at: datetime) -> None:
+    wanted, days = Schedule("30 2 * * *", zone), []
+    for _ in range(5):
+        due = schedule.following(wanted, at)
+        assert due is not None
+        days.append(due.astimezone(ZoneInfo(zone)).date())
+        at = due
+    assert [days[0] + DAY * number for number in range(5)] == days
+
+
+def test_a_run_has_a_deadline_until_it_is_done() -> None:
+    each = prefetch(activeDeadlineSeconds=60)
+    assert NOW + 60 * SECOND == deadline(each, current(each, NOW))
+    assert deadline(each, current(ran(each, NOW, completed=NOW), NOW)) is None
+    assert deadline(prefetch(), current(prefetch(), NOW)) is None
+
+
+def test_it_expires_some_time_after_it_finished() -> None:
+    each = prefetch(ttlSecondsAfterFinished=60)
+    assert NOW + 60 * SECOND == expiry(each, NOW)
+    assert expiry(each, None) is None
+    assert expiry(prefetch(), NOW) is None
