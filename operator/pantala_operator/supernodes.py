@@ -229,9 +229,11 @@ class Supernodes:
         if placement.counted not in words:
             return frozenset[str]().union(*(view.holders(uid) for view in self.views.values()))
         attempt, counted = words[placement.counted].report.attempt, self.views[placement.counted]
-        others = (self.views[name].holders(uid) for name, word in words.items() if word.report.attempt == attempt)
-        told = frozenset[str]().union(*others)
-        return told if placement.moving else counted.holders(uid) | (told - counted.connected)
+        others = [name for name, word in words.items() if name != placement.counted and word.report.attempt == attempt]
+        if not others:
+            return counted.holders(uid)
+        told = frozenset[str]().union(*(self.views[name].holders(uid) for name in others))
+        return counted.holders(uid) | (told if placement.moving else told - counted.connected)
 
     def _hand_on(self, held: dict[str, frozenset[str]]) -> None:
         """What one no longer has, those know who have it still."""
@@ -245,7 +247,7 @@ class Supernodes:
 
 
 def _merged(all_peers: Iterable[dict[str, PeerReport]]) -> dict[str, PeerReport]:
-    """A peer is connected if it is with anybody. What was served adds up; what is under way, all see."""
+    """A peer is connected if it is with anybody. What each supernode counts adds up; what the peer itself says does not."""
     merged: dict[str, PeerReport] = {}
     for peers in all_peers:
         for name, report in peers.items():
@@ -259,7 +261,7 @@ def _together(one: PeerReport, other: PeerReport) -> PeerReport:
     return msgspec.structs.replace(
         seen,
         cache_bytes=max(one.cache_bytes, other.cache_bytes),
-        tasks=max(one.tasks, other.tasks),
+        tasks=one.tasks + other.tasks,
         uploads=max(one.uploads, other.uploads),
         succeeded=one.succeeded + other.succeeded,
         failed=one.failed + other.failed,

@@ -121,14 +121,14 @@ def test_a_peer_is_connected_if_it_is_with_anybody_who_can_be_asked() -> None:
     assert {"a": True, "b": False} == {name: each.connected for name, each in supernodes.peers.items()}
 
 
-def test_what_peers_served_adds_up_and_what_all_see_does_not() -> None:
+def test_what_supernodes_count_adds_up_and_what_peers_say_does_not() -> None:
     supernodes = three()
     for name, report in {
         "s-0": PeerReport("a", False, "", 0, cache_bytes=5, tasks=1, uploads=2, succeeded=3, failed=1),
         "s-1": PeerReport("a", True, "h", 9, cache_bytes=7, tasks=2, uploads=1, succeeded=4, failed=0),
     }.items():
         supernodes.hear(name, Changes("b", 1, peers=(report,)))
-    expected = PeerReport("a", True, "h", 9, cache_bytes=7, tasks=2, uploads=2, succeeded=7, failed=1)
+    expected = PeerReport("a", True, "h", 9, cache_bytes=7, tasks=3, uploads=2, succeeded=7, failed=1)
     assert {"a": expected} == supernodes.peers
 
 
