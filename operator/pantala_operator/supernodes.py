@@ -247,7 +247,7 @@ class Supernodes:
 
 
 def _merged(all_peers: Iterable[dict[str, PeerReport]]) -> dict[str, PeerReport]:
-    """A peer is connected if it is with anybody. What each supernode counts adds up; what the peer itself says does not."""
+    """A peer is connected if it is with anybody. What supernodes count adds up; what the peer itself says does not."""
     merged: dict[str, PeerReport] = {}
     for peers in all_peers:
         for name, report in peers.items():
