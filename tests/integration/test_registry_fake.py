@@ -387,6 +387,14 @@ async def test_nothing_falls_back_from_https_to_http(tmp_path: Path) -> None:
             assert isinstance(await failure(opened, registry), errors.CertificateError)
 
 
+async def test_https_is_not_given_up_for_a_registry_that_has_none(registry: FakeRegistry) -> None:
+    async with service(Endpoints({registry.host: RegistrySettings(plain_http=False)})) as opened:
+        error = await failure(opened, registry, keyring(registry))
+    assert isinstance(error, errors.CertificateError)
+    assert "list it as plain http" in str(error)
+    assert [] == registry.asked
+
+
 # -- faults
 
 
