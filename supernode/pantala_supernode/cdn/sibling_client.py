@@ -45,6 +45,8 @@ class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Silence(NamedTuple):
     error: str
     until: float
+    sure: bool
+    """It is not there, or was asked before: nothing is to be expected of it."""
 
 
 class SiblingClient:
@@ -60,6 +62,11 @@ class SiblingClient:
         self._clock = clock
         self._lines = asyncio.Semaphore(_LINES)
         self._silent: dict[str, _Silence] = {}
+
+    def in_doubt(self, member: Member) -> bool:
+        """Whether one that did not answer in time may only be busy: it is to be asked again."""
+        silence = self._silent.get(member.url)
+        return silence is not None and not silence.sure
 
     async def report(self, member: Member, task_id: TaskID) -> CopyReport | None:
         """What it has of a file; ``None``: nobody wants that there."""
@@ -94,7 +101,7 @@ class SiblingClient:
                 async with await self._send(member, method, task_id, timeout=_WORD, data=body) as answer:
                     report = await _report(answer)
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                self._fall_silent(member, f"{type(error).__name__} {error}".strip())
+                self._fall_silent(member, error)
                 raise SiblingError(f"{member.name} did not answer: {type(error).__name__}") from error
         self._silent.pop(member.url, None)
         return report
@@ -106,12 +113,13 @@ class SiblingClient:
         url = f"{member.url.rstrip('/')}/api/v1/copies/{path}"
         return await self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
 
-    def _fall_silent(self, member: Member, error: str) -> None:
+    def _fall_silent(self, member: Member, error: Exception) -> None:
         """Leave a supernode alone for a moment; that it does not answer, and in which way, is logged once."""
-        before = self._silent.get(member.url)
-        self._silent[member.url] = _Silence(error, self._clock() + _SILENCE)
-        if before is None or before.error != error:
-            _log.warning("another supernode cannot be asked", member=member.name, error=error)
+        before, said = self._silent.get(member.url), f"{type(error).__name__} {error}".strip()
+        sure = before is not None or not isinstance(error, TimeoutError)
+        self._silent[member.url] = _Silence(said, self._clock() + _SILENCE, sure)
+        if before is None or before.error != said:
+            _log.warning("another supernode cannot be asked", member=member.name, error=said)
 
 
 async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:

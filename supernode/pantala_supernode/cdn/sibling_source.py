@@ -117,7 +117,7 @@ class _Try:
             self._siblings.enter(task_id, Stage.CLAIMING if claimed else Stage.ASKING)
             said = await self._ask()
             found = decide(self._need(owner, resume, claimed=claimed), {m.name: report for m, report in said.items()})
-            if found.act is Act.READ:
+            if found.act is Act.READ and not any(map(self._client.in_doubt, self._members.others)):
                 self._siblings.enter(task_id, Stage.READING)
                 return None
             if found.act is Act.TAKE:
@@ -126,7 +126,7 @@ class _Try:
                 return _Giver(member, said[member] or CopyReport(task_id, Stage.IDLE), found.end)
             if found.act is Act.WANT and owner is not None and not await self._want(owner, pause):
                 owner = None
-            claimed = found.act is Act.CLAIM
+            claimed = found.act in (Act.CLAIM, Act.READ)
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, _PAUSE)
 
