@@ -174,7 +174,9 @@ class App:
         members = Members()
         siblings = SiblingCopies(members, client)
         chance = random.Random()  # noqa: S311 - it chooses among equals; secrets come from elsewhere
-        managers = self._managers = self._with_metrics(TaskManager(grace=settings.grace), chance)
+        managers = self._managers = self._with_metrics(
+            TaskManager(grace=settings.grace, keep=settings.cache_seconds > settings.grace), chance
+        )
         cdn = CDNManager(
             self._store,
             source,
@@ -212,14 +214,13 @@ class App:
             self._store,
             cdn.delete,
             wanted=lambda task_id: managers.tasks.get(task_id) is not None,
+            released=cdn.released,
             stated=lambda: managers.tasks.revision > 0,
             rules=Housekeeping(
                 grace=settings.grace,
                 kept_for=max(settings.grace, settings.cache_seconds),
                 watermarks=Watermarks(settings.disk_high, settings.disk_low),
             ),
-            clock=time.monotonic,
-            wall=time.time,
         )
         self._metrics.watch(
             managers,
@@ -228,6 +229,7 @@ class App:
                 queued_fetches=lambda: cdn.queue,
                 uploads=lambda: self._pieces.uploads,
                 bytes_sent=lambda: self._pieces.bytes_sent,
+                origin_bytes=lambda: cdn.origin_bytes,
                 uses=lambda: cdn.uses,
                 evictions=lambda: self._janitor.evictions | {Cause.DROPPED: supernode.dropped},
             ),

@@ -43,6 +43,8 @@ class Gauges:
     """Pieces being sent."""
     bytes_sent: Callable[[], int]
     """Bytes of pieces sent since the start, also those that were of no use."""
+    origin_bytes: Callable[[], int]
+    """Bytes of body read from origins since the start."""
     uses: Callable[[], Mapping[Use, int]]
     """What became of those who wanted a file that nobody wanted before."""
     evictions: Callable[[], Mapping[Cause, int]]
@@ -92,9 +94,6 @@ class Metrics:
         )
         self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self._registry)
         self._answers_by_status: dict[int, Counter] = {}
-        self._origin_bytes = Counter(
-            "pantala_origin_bytes", "Bytes of body read from origins.", registry=self._registry
-        )
         self._failures = Counter(
             "pantala_fetch_failures", "Failures to fetch from an origin.", ["reason"], registry=self._registry
         )
@@ -116,8 +115,6 @@ class Metrics:
         if task is None:
             return
         copy = self._copies[task_id] = task.copy
-        known = before.origin_bytes if before is not None else 0
-        self._origin_bytes.inc(max(0, copy.origin_bytes - known))
         if copy.failure is not None and (before is None or copy.failure is not before.failure):
             self._failures.labels(copy.failure.reason).inc()
 
@@ -165,6 +162,7 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", gauges.queued_fetches())
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", gauges.uploads())
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", gauges.bytes_sent())
+        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", gauges.origin_bytes())
         uses = CounterMetricFamily("pantala_cache_uses", "Files wanted anew, by what the volume had.", labels=["found"])
         for use in Use:
             uses.add_metric([use], gauges.uses().get(use, 0))

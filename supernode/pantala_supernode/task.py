@@ -145,9 +145,9 @@ class Restated:
     tasks: frozenset[TaskID] = frozenset()
     """Tasks that are wanted in another way than before."""
     deleted: frozenset[TaskID] = frozenset()
-    """Tasks that nobody wants any more."""
+    """Tasks that nobody wants any more; their copies go."""
     retired: frozenset[TaskID] = frozenset()
-    """Tasks whose lease ended and that nobody else wants: their copies stay as a cache."""
+    """Tasks that nobody wants any more either, but whose copies stay as a cache."""
     dropped: frozenset[str] = frozenset()
     """UIDs that are no longer wanted."""
     peers: frozenset[str] = frozenset()
@@ -155,12 +155,16 @@ class Restated:
 
 
 class TaskManager:
-    """The tasks by ID. ``grace`` is in seconds, ``now`` everywhere monotonic seconds."""
+    """The tasks by ID. ``grace`` is in seconds, ``now`` everywhere monotonic seconds.
 
-    def __init__(self, *, grace: float) -> None:
+    ``keep``: the copies of tasks that are not stated any more stay as a cache; else they go.
+    """
+
+    def __init__(self, *, grace: float, keep: bool = False) -> None:
         self.revision = 0
         """Of the statement in force; 0: none yet, so nothing is known to be unwanted."""
         self._grace = grace
+        self._keep = keep
         self._tasks: dict[str, Task] = {}
         self._task_of: dict[str, str] = {}
         self._leaving: dict[str, float] = {}
@@ -301,7 +305,7 @@ class TaskManager:
         else:
             del self._tasks[task.id]
             changes.tasks.discard(task.id)
-            changes.deleted.add(task.id)
+            (changes.retired if self._keep else changes.deleted).add(task.id)
 
     def _index(self, task: Task, before: frozenset[str]) -> None:
         for peer in task.peers - before:

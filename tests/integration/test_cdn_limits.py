@@ -57,6 +57,7 @@ class Bench:
             self.store,
             self.cdn.delete,
             wanted=lambda name: name in self.wanted,
+            released=lambda _: False,
             stated=lambda: True,
             rules=Housekeeping(grace=0.0, kept_for=3600.0, watermarks=Watermarks(100, 100)),
             clock=time.monotonic,

@@ -29,7 +29,7 @@ TASKS = [task_id.compute("first"), task_id.compute("second")]
 
 ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["trigger", "trigger", "retry", "pause", "delete", "refetch", "restart", "look"]),
+        st.sampled_from(["trigger", "trigger", "retry", "pause", "retire", "delete", "refetch", "restart", "look"]),
         st.integers(0, 1),
         st.integers(0, 40),
     ),
@@ -78,6 +78,7 @@ class Life:
             rng=random.SystemRandom(),
             sleep=lambda _: asyncio.sleep(0),
             fetches=1,
+            fresh_for=0.0,
         )
         await self.cdn.recover()
 
@@ -98,6 +99,8 @@ class Life:
                 self.cdn.trigger(self.order(number))
             case "pause":
                 self.cdn.pause(task)
+            case "retire":
+                self.cdn.retire(task)
             case "delete":
                 self._deletions.append(asyncio.create_task(self.cdn.delete(task)))
             case "refetch":

@@ -43,7 +43,7 @@ class Fetch:
         wall: Callable[[], float],
         limiter: Limiter | None,
         piece_size: PieceSizeRule,
-        on_answer: Callable[[], None],
+        on_bytes: Callable[[int], None],
         on_pieces: Callable[[], None],
     ) -> None:
         self._order = order
@@ -57,9 +57,7 @@ class Fetch:
         self._on_pieces = on_pieces
         self._shown = RedactedURL(order.url)
         self._expected = digest.parse_checksum(order.digest) if order.digest else None
-        self._intake = Intake(
-            self._shown, history, room=room, limiter=limiter, on_answer=on_answer, on_pieces=on_pieces
-        )
+        self._intake = Intake(self._shown, history, room=room, limiter=limiter, on_bytes=on_bytes, on_pieces=on_pieces)
 
     async def run(self) -> None:
         """Read what is missing, in as few requests as there are gaps, then check and keep the whole."""

@@ -38,7 +38,7 @@ class Intake:
         *,
         room: Room,
         limiter: Limiter | None,
-        on_answer: Callable[[], None],
+        on_bytes: Callable[[int], None],
         on_pieces: Callable[[], None],
     ) -> None:
         self.last: dict[int, bytearray] = {}
@@ -53,7 +53,7 @@ class Intake:
         self._history = history
         self._room = room
         self._limiter = limiter
-        self._on_answer = on_answer
+        self._on_bytes = on_bytes
         self._on_pieces = on_pieces
 
     def begin(self) -> None:
@@ -78,8 +78,9 @@ class Intake:
         self.framed = answer.framed or answer.length is not None
         try:
             async for chunk in answer.chunks:
-                history.origin_bytes += len(chunk) if answer.lineage is None else 0
-                self._on_answer()
+                read = len(chunk) if answer.lineage is None else 0
+                history.origin_bytes += read
+                self._on_bytes(read)
                 if self._limiter is not None and answer.lineage is None:
                     await self._limiter.acquire(len(chunk))
                 view = memoryview(chunk)[min(skip, len(chunk)) :]
@@ -91,7 +92,7 @@ class Intake:
         except errors.SourceInterruptedError:
             self.cut_at = cutter.position
             raise
-        self._on_answer()
+        self._on_bytes(0)  # an empty file is an answer, too
         self._check_end(cutter)
         if answer.lineage is not None:
             history.origin_bytes = max(history.origin_bytes, answer.lineage.origin_bytes)

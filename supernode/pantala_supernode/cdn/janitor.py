@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -39,8 +40,8 @@ class Housekeeping:
 class Janitor:
     """Removes copies that nobody wants, by ``delete``. Never one that somebody wants.
 
-    What nobody wants is known once the operator made its statement (``stated``). Before that only copies that were
-    wanted since the start, and are not any more, count; others go only if room is needed and no operator is heard of.
+    What nobody wants is known once the operator made its statement (``stated``). Before that only copies count that
+    were wanted since the start and were ``released``; others go only if room is needed and no operator is heard of.
     ``clock`` tells monotonic seconds, ``wall`` seconds since the epoch.
     """
 
@@ -50,22 +51,23 @@ class Janitor:
         delete: Callable[[TaskID], Awaitable[None]],
         *,
         wanted: Callable[[TaskID], bool],
+        released: Callable[[TaskID], bool],
         stated: Callable[[], bool],
         rules: Housekeeping,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.evictions: Counter[Cause] = Counter()
         """Copies removed since the start."""
         self._store = store
         self._delete = delete
         self._wanted = wanted
+        self._released = released
         self._stated = stated
         self._rules = rules
         self._clock = clock
         self._wall = wall
         self._begun = clock()
-        self._known: set[TaskID] = set()
         self._unwanted_since: dict[TaskID, float] = {}
         self._stamped = 0.0
         self._turn = asyncio.Lock()
@@ -120,11 +122,9 @@ class Janitor:
             task_id = TaskID(file.meta.task_id)
             if self._wanted(task_id):
                 file.used = wall
-                self._known.add(task_id)
             else:
                 unwanted[task_id] = self._unwanted_since.get(task_id, now)
         self._unwanted_since = unwanted
-        self._known &= {TaskID(file.meta.task_id) for file in self._store}
 
     def _candidates(self, *, pressing: bool = False) -> list[Unwanted]:
         certain = self._stated() or (pressing and self._clock() - self._begun >= _SILENCE)
@@ -133,7 +133,7 @@ class Janitor:
             for file in self._store
             if (task_id := TaskID(file.meta.task_id)) in self._unwanted_since
             and not self._wanted(task_id)
-            and (certain or task_id in self._known)
+            and (certain or self._released(task_id))
         ]
 
     def _measured(self, copies: Iterable[Unwanted]) -> list[Unwanted]:

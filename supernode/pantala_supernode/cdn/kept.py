@@ -35,6 +35,8 @@ class Kept:
     lane: Lane
     order: FetchOrder | None = None
     paused: bool = False
+    released: bool = False
+    """Somebody wanted it since the start, and said to want it no more."""
     gone: bool = False
     """It was deleted."""
     idle: bool = True

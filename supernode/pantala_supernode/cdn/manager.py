@@ -77,6 +77,11 @@ class CDNManager:
         return self._worker.uses
 
     @property
+    def origin_bytes(self) -> int:
+        """Bytes of body read from origins since the start, also those that were of no use."""
+        return self._worker.origin_bytes
+
+    @property
     def queue(self) -> int:
         """How many copies wait for their turn to be fetched."""
         return self._gate.queue
@@ -135,7 +140,12 @@ class CDNManager:
         self.pause(task_id)
         kept = self._kept.get(task_id)
         if kept is not None:
-            kept.order, kept.idle = None, True
+            kept.order, kept.idle, kept.released = None, True, True
+
+    def released(self, task_id: TaskID) -> bool:
+        """Whether a copy was wanted since the start, until :meth:`retire`."""
+        kept = self._kept.get(task_id)
+        return kept is not None and kept.released
 
     def refetch(self, task_id: TaskID, piece: int) -> None:
         """Fetch one piece anew, because its bytes went bad on the volume. The generation stays."""

@@ -59,6 +59,8 @@ class Worker:
     def __init__(self, means: Means, on_change: Callable[[TaskID], None]) -> None:
         self.uses: Counter[Use] = Counter()
         """What became of those who wanted a task that nobody wanted before."""
+        self.origin_bytes = 0
+        """Bytes of body read from origins."""
         self.loaded = asyncio.Event()
         """It is known what the volume has."""
         self._means = means
@@ -169,9 +171,13 @@ class Worker:
             wall=self._means.wall,
             limiter=self._means.limiter,
             piece_size=self._means.piece_size,
-            on_answer=lambda: self.show(kept, CDNStatus.RUNNING),
+            on_bytes=lambda count: self._came(kept, count),
             on_pieces=lambda: self._on_change(kept.task_id),
         )
+
+    def _came(self, kept: Kept, count: int) -> None:
+        self.origin_bytes += count
+        self.show(kept, CDNStatus.RUNNING)
 
     def _failed(self, kept: Kept, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
         delay = kept.history.budget.delay(error, order.retry_limit, self._means.rng)
