@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import traceback
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -447,16 +448,18 @@ FAULTS: list[tuple[str, Handler, type[SourceError]]] = [
 
 @pytest.mark.parametrize(("path", "fault", "expected"), FAULTS)
 async def test_a_registrys_fault_is_named_and_says_what_to_do(
-    registry: FakeRegistry, path: str, fault: Handler, expected: type[SourceError]
+    registry: FakeRegistry, path: str, fault: Handler, expected: type[SourceError], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(0)
     registry.accounts = {"ann": PASSWORD}
     registry.faults[path] = fault
-    async with service(total=0.5) as opened:
+    async with service(total=0.5 if fault is silent else 10.0) as opened:
         error = await failure(opened, registry, keyring(registry))
     assert expected is type(error)
     assert isinstance(error, errors.RegistryError)
     assert (registry.host in str(error), str(error).endswith(error.action)) == (True, True)
-    assert PASSWORD not in f"{error!r} {error.__cause__!r}"
+    shown = caplog.text + "".join(traceback.format_exception(error))
+    assert not [secret for secret in (PASSWORD, basic("ann", PASSWORD)) if secret in shown]
     assert (7.0 if expected is errors.RateLimitedError else None) == error.retry_after
 
 
