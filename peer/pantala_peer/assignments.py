@@ -89,7 +89,7 @@ class Assignments:
             self.touch(name)
 
     def give(self, work: Work, giver: str) -> None:
-        """Fetch a piece for the supernode ``giver``. Who gives one that is being fetched comes in if that fails."""
+        """Fetch a piece for the supernode of boot ID ``giver``; one that is being fetched, if that fails."""
         assignment = self._assigned.get(work.task_id)
         if assignment is None or not _fits(work, assignment):
             log.info("work for a task that is not assigned like this", **_shown(work))

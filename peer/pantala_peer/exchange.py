@@ -71,6 +71,7 @@ class Exchange:
         self._obey = obey
         self._rng = rng
         self._wake = asyncio.Event()
+        self._retired = False
         self._failures = 0
         self._begun_at = float("-inf")
         self._quiet_until = float("-inf")
@@ -79,11 +80,16 @@ class Exchange:
         """There may be news."""
         self._wake.set()
 
+    def retire(self) -> None:
+        """Begin no more exchanges; an answer that is under way is still taken, for what it gives is booked for us."""
+        self._retired = True
+        self.wake()
+
     async def run(self) -> None:
-        """Exchange until cancelled."""
+        """Exchange until cancelled or retired."""
         now = asyncio.get_running_loop().time
         async with asyncio.TaskGroup() as lanes:
-            while True:
+            while not self._retired:
                 self._wake.clear()
                 pause = self._begun_at + _JOIN - now()
                 if self._session.idle and not self._session.has_news:
@@ -121,6 +127,8 @@ class Exchange:
             try:
                 answer = await self._supernode.sync(request)
             except ExchangeError as error:
+                if self._retired:
+                    break
                 await self._back_off(error)
                 if isinstance(error, ExchangeRefusedError):
                     self._session.abandon(request.seq)

@@ -15,7 +15,7 @@ class Reports(Protocol):
         ...
 
     def piece_failed(self, failure: PieceFailure, giver: str) -> None:
-        """A piece that the supernode ``giver`` gave could not be had."""
+        """A piece that the supernode of boot ID ``giver`` gave could not be had."""
         ...
 
     def delivery(self, task_id: str, uid: str, state: DeliveryState | None) -> None:

@@ -59,7 +59,7 @@ class Orders(Protocol):
         ...
 
     def give(self, work: Work, giver: str) -> None:
-        """Fetch a piece for the supernode ``giver``."""
+        """Fetch a piece for the supernode of boot ID ``giver``."""
         ...
 
 
@@ -108,7 +108,6 @@ class Supernodes:
         self._numbers = itertools.count(1)
         self._claims = Claims()
         self._lanes: dict[str, _Lane] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._states: dict[str, DeliveryState] = {}
         self._group: asyncio.TaskGroup
         self._met_at = float("-inf")
@@ -147,9 +146,10 @@ class Supernodes:
             lane.session.piece_done(task_id, generation, piece)
 
     def piece_failed(self, failure: PieceFailure, giver: str) -> None:
-        """A piece that the supernode ``giver`` gave could not be had."""
-        if giver in self._lanes:
-            self._lanes[giver].session.piece_failed(failure)
+        """A piece that the supernode of boot ID ``giver`` gave could not be had."""
+        for lane in self._lanes.values():
+            if lane.session.supernode == giver:
+                lane.session.piece_failed(failure)
 
     def delivery(self, task_id: str, uid: str, state: DeliveryState | None) -> None:
         """How a delivery of a task is now; ``None``: not there."""
@@ -192,25 +192,26 @@ class Supernodes:
             rng=self._rng,
         )
         lane = self._lanes[name] = _Lane(name, url, session, connection, exchange)
-        self._tasks[name] = self._group.create_task(_converse(lane))
+        self._group.create_task(_converse(lane))
 
     def _end(self, name: str) -> None:
         """No goodbye: the supernode may hear us through another conversation."""
-        del self._lanes[name]
-        self._tasks.pop(name).cancel()
+        self._lanes.pop(name).exchange.retire()
 
     def _obey(self, lane: _Lane, said: Said) -> None:
-        if self._lanes.get(lane.name) is not lane:
-            return  # its last words, after it ended
+        if self._lanes.get(lane.name) is lane:
+            self._hear(lane, said)
+        for work in said.work:
+            self.orders.give(work, lane.session.supernode)
+        self._end_first()
+
+    def _hear(self, lane: _Lane, said: Said) -> None:
         if said.membership is not None and self._claims.join(said.membership):
             self._meet(said.membership)
         if said.assignments is not None and self._lanes.get(lane.name) is lane:
             revision = said.membership.revision if said.membership else 0
             self._claims.say(lane.name, _sane(said.assignments), revision=revision)
             self._assign()
-        for work in said.work:
-            self.orders.give(work, lane.name)
-        self._end_first()
 
     def _assign(self) -> None:
         self.orders.assign(self._claims.assigned(), complete=self._claims.complete)

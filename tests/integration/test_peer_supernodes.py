@@ -159,11 +159,13 @@ async def test_what_one_gives_in_vain_is_had_from_another(supernodes: Supernodes
     good, bad = File("a", content(12)), File("a", content(12), corrupt=True)
     async with peer(url(liar), tmp_path):
         await join(2, supernodes)
+        liar.pause_after_failure = 0.2
         await liar.assign("node-1", (bad, HERE))
+        await liar.until(lambda: bool(liar.failures))
         await honest.assign("node-1", (good, HERE))
         assert PUBLISHED == await honest.until_delivered("node-1")
-        await liar.until(lambda: {"corrupt"} == {failure.kind for failure in liar.failures})
     assert good.content == (tmp_path / "files/a").read_bytes()
+    assert {"corrupt"} == {failure.kind for failure in liar.failures}
     assert [] == honest.failures
 
 

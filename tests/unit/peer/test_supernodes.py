@@ -237,8 +237,9 @@ async def test_a_member_that_left_is_left_and_what_only_it_assigned_is_not_assig
     await stage.until_complete()
     for name in ("s-0", "s-2"):
         stage.fakes[name].say(*(stage.fakes[name].assignments or ()), membership=membership(2, "s-0", "s-2"))
-    await stage.until(lambda: stage.opened == {"http://s-0", "http://s-2"})
     await stage.until_complete()
+    stage.fakes["s-1"].say(Assignment(OTHER, "g"))  # too late
+    await stage.until(lambda: stage.opened == {"http://s-0", "http://s-2"})
     assert {TASK} == stage.assigned.keys()
     assert not any(request.leaving for request in stage.fakes["s-1"].requests)
 
@@ -260,7 +261,7 @@ async def test_reports_go_to_those_who_assign_the_task_and_wake_nobody_else(stag
     await stage.quiet()
     before = stage.counts()
     stage.supernodes.piece_done(TASK, "g", 3)
-    stage.supernodes.piece_failed(PieceFailure(TASK, 7, "x", "stalled"), "s-1")
+    stage.supernodes.piece_failed(PieceFailure(TASK, 7, "x", "stalled"), "s-1-boot")
     stage.supernodes.delivery(TASK, "u", PUBLISHED)
     stage.supernodes.send()
     await asyncio.sleep(0.1)
@@ -295,12 +296,28 @@ async def test_a_member_that_is_new_is_told_all(stage: Stage) -> None:
     assert (stage.held, {"u": PUBLISHED}) == (first.inventory, first.deliveries)
 
 
-async def test_work_is_handed_on_with_the_name_of_who_gave_it(stage: Stage) -> None:
+async def test_work_is_handed_on_with_the_boot_id_of_who_gave_it(stage: Stage) -> None:
     stage.all_say(membership(1, *NAMES))
     await stage.until_complete()
     stage.fakes["s-2"].give(WORK)
     await stage.until(lambda: bool(stage.given))
-    assert [(WORK, "s-2")] == stage.given
+    assert [(WORK, "s-2-boot")] == stage.given
+
+
+async def test_what_the_first_conversation_still_gives_is_not_lost(stage: Stage) -> None:
+    """It is booked for us at a supernode that we go on to speak with in another conversation."""
+    first, own = stage.fakes["s-0"], FakeSupernode("s-0")
+    stage.fakes["s-0"] = stage.at["http://s-0"] = own
+    first.say(membership=membership(1, *NAMES))
+    await stage.until(lambda: "http://s-0" in stage.opened and first.under_way == 1)
+    stage.all_say(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
+    await stage.until_complete()
+    first.give(WORK)
+    await stage.until(lambda: bool(stage.given))
+    stage.supernodes.piece_failed(PieceFailure(TASK, 0, "x", "stalled"), stage.given[0][1])
+    stage.supernodes.send()
+    await stage.until(lambda: bool(stage.fakes["s-0"].requests[-1].failures))
+    await stage.until(lambda: "http://any" not in stage.opened)
 
 
 async def test_if_no_member_answers_the_first_address_is_asked_again(

@@ -1,0 +1,182 @@
+"""Real supernodes come and go under real peers, as an operator has them: tasks move, and files stay."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_protocol import task_id
+from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
+from pantala_supernode.app import build
+from pantala_supernode.settings import Listen, Settings
+from testbed.origin import Behaviour, Generated, Origin
+from tests.integration.peer_harness import peer
+
+MIB = 1024 * 1024
+NODES = ("node-1", "node-2")
+FILES = {f"/{number}": Generated(MIB // 2 + number, number) for number in range(9)} | {"/slow": Generated(2 * MIB + 5)}
+SLOW = "/slow"
+
+
+@dataclass
+class Cluster:
+    """Three supernodes, the peers' root and the operator's part."""
+
+    ports: list[tuple[int, int]]
+    root: Path
+    origin: Origin
+    http: aiohttp.ClientSession
+    stack: contextlib.AsyncExitStack
+    revision: int = 0
+    membership: Membership = field(default_factory=lambda: Membership(0, ()))
+
+    def url(self, number: int) -> str:
+        return f"http://127.0.0.1:{self.ports[number][0]}"
+
+    async def start(self, number: int) -> None:
+        api, pieces = self.ports[number]
+        settings = Settings(
+            listen=Listen("127.0.0.1", api),
+            piece_listen=Listen("127.0.0.1", pieces),
+            data=self.root / f"supernode-{number}",
+            advertise="127.0.0.1",
+            no_auth=True,
+            grace=0.2,
+        )
+        await self.stack.enter_async_context(build(settings).serving())
+
+    def wanted(self, path: str) -> WantedTask:
+        url = self.origin.url(path)
+        return WantedTask(path, f"ns{path}", task_id.compute(url), url, path=path[1:], peers=NODES, attempt="1/")
+
+    def owned(self, number: int, paths: list[str]) -> list[str]:
+        """Those of ``paths`` that belong to a supernode."""
+        name = f"s-{number}"
+        owners = {path: self.membership.owner(self.wanted(path).task_id) for path in paths}
+        return [path for path, owner in owners.items() if owner is not None and owner.name == name]
+
+    def scale(self, staying: range, listed: range) -> None:
+        members = tuple(Member(f"s-{n}", self.url(n), leaving=n not in staying) for n in listed)
+        self.membership = Membership(self.membership.revision + 1, members)
+
+    async def state(self, number: int, paths: list[str]) -> None:
+        self.revision += 1
+        tasks = tuple(self.wanted(path) for path in paths)
+        body = msgspec.json.encode(Statement(self.revision, tasks, self.membership, f"s-{number}"))
+        async with self.http.put(f"{self.url(number)}/api/v1/statement", data=body) as answer:
+            assert 200 == answer.status, await answer.text()
+
+    async def reports(self, number: int) -> dict[str, TaskReport]:
+        async with self.http.get(f"{self.url(number)}/api/v1/changes") as answer:
+            changes = msgspec.json.decode(await answer.read(), type=Changes)
+        return {report.uid: report for report in changes.tasks}
+
+    async def until_caught_up(self, number: int, paths: list[str]) -> None:
+        """The supernode has each whole, and knows that every node shows it."""
+        async with asyncio.timeout(30):
+            while True:
+                known = await self.reports(number)
+                if all(
+                    path in known
+                    and known[path].cdn_status is CDNStatus.SUCCESS
+                    and set(NODES) == set(known[path].ready_peers)
+                    for path in paths
+                ):
+                    return
+                await asyncio.sleep(0.05)
+
+    async def move(self, before: dict[int, list[str]], paths: list[str]) -> dict[int, list[str]]:
+        """Give each task to its owner, and leave it to the one that had it until then."""
+        after = {number: self.owned(number, paths) for number in range(3)}
+        listed = [number for number in range(3) if self.membership.member(f"s-{number}")]
+        for number in listed:
+            await self.state(number, sorted({*after[number], *before.get(number, [])}))
+        for number in listed:
+            await self.until_caught_up(number, after[number])
+        for number in listed:
+            await self.state(number, after[number])
+        return after
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Cluster]:
+    ports = [(unused_tcp_port_factory(), unused_tcp_port_factory()) for _ in range(3)]
+    async with Origin() as origin, aiohttp.ClientSession() as http, contextlib.AsyncExitStack() as stack:
+        for path, body in FILES.items():
+            origin.serve(path, body, always=Behaviour(rate=MIB if path == SLOW else None))
+        made = Cluster(ports, tmp_path, origin, http, stack)
+        await made.start(0)
+        made.scale(range(1), range(1))
+        for name in NODES:
+            await stack.enter_async_context(peer(made.url(0), tmp_path / name, name))
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def all_stay(files: list[Path]) -> AsyncIterator[None]:
+    """Each file is there, and the same one, all the time."""
+    before = [file.stat().st_ino for file in files]
+
+    async def look() -> None:
+        while True:
+            assert before == [file.stat().st_ino for file in files]
+            await asyncio.sleep(0.002)
+
+    looking = asyncio.create_task(look())
+    yield
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking
+
+
+async def test_from_one_supernode_to_three_and_back_every_file_stays(cluster: Cluster) -> None:
+    paths = [path for path in FILES if path != SLOW]
+    here = await cluster.move({}, paths)
+    published = [cluster.root / name / "files" / path[1:] for name in NODES for path in paths]
+    async with all_stay(published):
+        await cluster.start(1)
+        await cluster.start(2)
+        cluster.scale(range(3), range(3))
+        here = await cluster.move(here, paths)
+        assert here[1] or here[2]
+        moved = [report for number in (1, 2) for report in (await cluster.reports(number)).values()]
+        assert [0] * len(moved) == [report.supernode_bytes + report.peer_bytes for report in moved]
+        cluster.scale(range(1), range(3))
+        here = await cluster.move(here, paths)
+        cluster.scale(range(1), range(1))
+        here = await cluster.move(here, paths)
+        assert paths == sorted(here[0])
+        await asyncio.sleep(0.5)
+    for name in NODES:
+        for path in paths:
+            assert FILES[path].read(0, 3 * MIB) == (cluster.root / name / "files" / path[1:]).read_bytes()
+
+
+async def test_a_running_task_moves_and_ends_right(cluster: Cluster) -> None:
+    await cluster.state(0, [SLOW])
+    await asyncio.sleep(0.8)
+    for number in (1, 2):
+        await cluster.start(number)
+    cluster.scale(range(1, 3), range(3))
+    here = await cluster.move({0: [SLOW]}, [SLOW])
+    assert [] == here[0]
+    for name in NODES:
+        assert FILES[SLOW].read(0, 3 * MIB) == (cluster.root / name / "files" / SLOW[1:]).read_bytes()
+
+
+async def test_what_is_not_wanted_any_more_is_gone_whoever_had_it(cluster: Cluster) -> None:
+    paths = [path for path in FILES if path != SLOW]
+    for number in (1, 2):
+        await cluster.start(number)
+    cluster.scale(range(3), range(3))
+    await cluster.move({}, paths)
+    await cluster.move({}, [])
+    async with asyncio.timeout(10):
+        while any(path for name in NODES for path in (cluster.root / name / "files").iterdir()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
