@@ -249,7 +249,7 @@ def ballast(node: Node) -> None:
 async def test_a_copy_that_was_finished_under_a_lease_is_a_hit_after_a_kill(
     tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
-    flags = ("--dragonfly", "--cache-seconds", "3600", "--fresh-seconds", "0")
+    flags = ("--dragonfly", "--cache-seconds", "3600", "--fresh-seconds", "0", "--disk-high", "100")
     body, other = Generated(3 * MIB), Generated(3 * MIB, seed=9)
     async with Origin() as origin, node(tmp_path, unused_tcp_port_factory, *flags) as one:
         origin.serve("/f", body)
