@@ -526,6 +526,13 @@ async def test_a_blob_that_is_missing_or_forbidden_is_said_in_the_registrys_word
                 await read(opened, found)
 
 
+async def test_a_registry_that_does_not_ask_who_it_is_is_not_told(registry: FakeRegistry) -> None:
+    async with service() as opened:
+        found = await resolve(opened, registry, keyring(registry))
+        assert (ANN, LAYER) == (found.account, await read(opened, found))
+    assert {""} == {asked.authorization for asked in registry.asked}
+
+
 async def test_other_urls_are_read_as_before(registry: FakeRegistry) -> None:
     registry.faults["/file"] = give(b"content")
     async with (
@@ -561,7 +568,9 @@ async def test_a_private_images_challenge_is_passed_on_and_what_comes_back_is_tr
     challenge = f'Bearer realm="{tokens.url}/token",service="fake",scope="repository:team/app:pull"'
     async with service() as opened:
         assert (False, (challenge,)) == await opened.relay.check(where, digest)
+        registry.asked.clear()
         assert (False, (challenge,)) == await opened.relay.check(where, digest, "Bearer wrong")
+        assert ["Bearer wrong"] == [asked.authorization for asked in registry.asked]
         registry.asked.clear()
         for _ in range(3):
             assert (True, ()) == await opened.relay.check(where, digest, "Bearer node's")
