@@ -44,8 +44,8 @@ class Environment(Protocol):
     def node_files(self, node: str) -> list[str]:
         """Every file of Pantala on the node, published or cached."""
 
-    def volume_files(self) -> list[str]:
-        """Every file on the supernode's volume."""
+    def volume_files(self, number: int = 0) -> list[str]:
+        """Every file on a supernode's volume."""
 
 
 class OwnCluster:
@@ -85,9 +85,9 @@ class OwnCluster:
         """Read from the node's disk."""
         return _files(self.cluster.path(node, ROOT))
 
-    def volume_files(self) -> list[str]:
+    def volume_files(self, number: int = 0) -> list[str]:
         """Read from the disk of the node that has the volume."""
-        claim = self.kubectl.get("persistentvolumeclaim", "data-pantala-supernode-0", NAMESPACE)
+        claim = self.kubectl.get("persistentvolumeclaim", f"data-pantala-supernode-{number}", NAMESPACE)
         volume = self.kubectl.get("persistentvolume", claim["spec"]["volumeName"])
         return _files(Path(volume["spec"]["local"]["path"]))
 
@@ -123,9 +123,9 @@ class GivenCluster:
         """Asked of the node's peer."""
         return self._listing(self._peer(node))
 
-    def volume_files(self) -> list[str]:
+    def volume_files(self, number: int = 0) -> list[str]:
         """Asked of the supernode."""
-        return self._listing("pantala-supernode-0")
+        return self._listing(f"pantala-supernode-{number}")
 
     def _peer(self, node: str) -> str:
         pods = self.kubectl.list("pods", NAMESPACE, "app.kubernetes.io/component=peer")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,19 @@ class Kubectl:
             status = self("get", name, "--output=jsonpath={.status}", *_in(namespace), check=False)
             error.add_note(f"its status: {status}")
             raise
+
+    @contextmanager
+    def watching(self, name: str, what: str, namespace: str = "") -> Iterator[Sequence[str]]:
+        """Meanwhile watch what a jsonpath says of it; the list is filled with each version's answer in the end."""
+        said: list[str] = []
+        template = f"--output=jsonpath={what}{{'\\n'}}"
+        command = (*self._base, "get", name, "--watch", template, *_in(namespace))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+            try:
+                yield said
+            finally:
+                watch.terminate()
+                said += watch.communicate(timeout=10)[0].splitlines()
 
     def delete(self, name: str, namespace: str = "", timeout: float = 60.0) -> None:
         """Delete it and wait until it is gone."""
