@@ -78,7 +78,7 @@ class Session:
         self._changed: dict[str, None] = {}
         self._urgent = False
         self._named: set[str] = set()
-        self._tasks: frozenset[str] | None = None
+        self._tasks: frozenset[str] = frozenset()
         self._unsaid: set[str] = set()
 
     # What is to be reported
@@ -207,7 +207,10 @@ class Session:
         return answer.assignments
 
     def _restate(self, assignments: tuple[Assignment, ...]) -> None:
-        """Say of what the supernode begins to name how it is: it kept nothing of what it did not know by then."""
+        """Say of what the supernode begins to name how it is: it kept nothing of what it did not know by then.
+
+        Of the inventory, too, something may have become old since it was taken.
+        """
         named = {delivery.uid for assignment in assignments for delivery in assignment.deliveries}
         for uid in sorted(named - self._named):
             if uid in self._states:
@@ -215,8 +218,7 @@ class Session:
                 self._urgent = True
         self._named = named
         tasks = frozenset(assignment.task_id for assignment in assignments)
-        if self._tasks is not None:  # of the first ones it knows from the inventory
-            self._unsaid |= tasks - self._tasks
+        self._unsaid |= tasks - self._tasks
         self._tasks = tasks
 
     def _say_held(self, held: dict[str, Held]) -> None:
@@ -226,7 +228,7 @@ class Session:
     def _meet(self, supernode: str, request: SyncRequest) -> None:
         self.supernode = supernode
         self.revision = 0
-        self._named, self._tasks = set(), None
+        self._named, self._tasks = set(), frozenset()
         if request.inventory is None:
             self._inventory_due = True
 

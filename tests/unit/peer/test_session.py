@@ -203,7 +203,7 @@ def test_what_is_held_is_said_of_a_task_that_the_supernode_begins_to_assign() ->
     """It kept nothing of the inventory but its own tasks."""
     session, held = met(), {TASK: Held("g", "0-3"), OTHER: Held("g", "0")}
     session.answered(begin(session).seq, SyncAnswer("s", 2, revision=1, assignments=(Assignment(OTHER, "g"),)))
-    assert {} == begin(session, held).done
+    assert {OTHER: Held("g", "0")} == begin(session, held).done
     both = (Assignment(OTHER, "g"), *assigned("u"))
     session.answered(3, SyncAnswer("s", 3, revision=2, assignments=both))
     assert session.has_news
