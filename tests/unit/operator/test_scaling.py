@@ -20,7 +20,7 @@ from pantala_operator.errors import ForbiddenError, SupernodeUnavailableError
 from pantala_operator.settings import Settings
 from pantala_protocol import task_id
 from pantala_protocol.membership import owner
-from pantala_protocol.statement import CDNStatus, TaskReport
+from pantala_protocol.statement import CDNStatus, Changes, TaskReport
 
 SETTINGS = Settings(
     supernode_statefulset="ns/s",
@@ -176,6 +176,31 @@ async def test_who_leaves_without_a_word_is_let_go(world: World) -> None:
         world.supernodes["s-1"].outage = DOWN
         world.scale(1)
         await until(lambda: world.members("s-0") == {"s-0": False})
+
+
+class Shy(MemorySupernode):
+    """Takes statements at once, and says nothing for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speaks = asyncio.Event()
+
+    async def changes(self, boot: str, since: int, wait: float) -> Changes:
+        await self.speaks.wait()
+        return await super().changes(boot, since, wait)
+
+
+async def test_nothing_is_stated_to_one_that_was_not_heard_yet(world: World) -> None:
+    """It may have what nobody else knows of."""
+    shy = world.supernodes["s-1"] = Shy()
+    async with world.operator():
+        await until(lambda: world.members("s-0"))
+        world.scale(2)
+        await until(lambda: world.members("s-0") == {"s-0": False, "s-1": False})
+        await asyncio.sleep(0.3)
+        assert [] == shy.statements
+        shy.speaks.set()
+        await until(lambda: world.members("s-1") == {"s-0": False, "s-1": False})
 
 
 async def test_one_that_is_away_holds_only_its_own_tasks_up(world: World) -> None:
