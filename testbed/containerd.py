@@ -5,7 +5,9 @@
     with Containerd(tmp_path) as containerd:
         ...  # its socket is containerd.address; containerd.certs_d is read at each pull
 
-``program`` may be any containerd from 1.6 on; ``PANTALA_CONTAINERD`` names further ones to test with, colon-separated.
+``config_path`` may be another folder, a list of them, or empty for none. ``program`` may be any containerd from 1.6 on;
+``PANTALA_CONTAINERD`` names further ones to test with, colon-separated. With other than three ``concurrent_downloads``
+newer ones pull as older ones do, instead of by their transfer service.
 """
 
 from __future__ import annotations
@@ -39,16 +41,23 @@ def programs() -> list[str]:
 class Containerd:
     """Runs while it is entered. What was pulled stays in ``folder`` until the end, over restarts."""
 
-    def __init__(self, folder: Path, program: str = "containerd", *, reads_certs_d: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        program: str = "containerd",
+        *,
+        config_path: str | None = None,
+        concurrent_downloads: int = 3,
+    ) -> None:
         self._folder = folder
         self.program = program
         """Its path, or its name in PATH."""
-        self._reads_certs_d = reads_certs_d
+        self._downloads = concurrent_downloads
         self._process: Process | None = None
         # A socket's path may have 107 characters; a test's folder has more.
         self._run = Path(tempfile.mkdtemp(prefix="containerd-"))
         self.certs_d = folder / "certs.d"
-        """``config_path``, if it reads one."""
+        self._config_path = str(self.certs_d) if config_path is None else config_path
 
     @property
     def socket(self) -> Path:
@@ -100,7 +109,6 @@ class Containerd:
             self._process = None
 
     def _configuration(self) -> str:
-        certs_d = f'[{_PLUGIN}.registry]\n  config_path = "{self.certs_d}"\n' if self._reads_certs_d else ""
         return f"""\
 version = 2
 root = "{self._folder}/root"
@@ -109,12 +117,15 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri",
 [grpc]
   address = "{self.socket}"
 [{_PLUGIN}]
+  max_concurrent_downloads = {self._downloads}
   sandbox_image = "localhost/none:1"
   [{_PLUGIN}.cni]
     conf_dir = "{self._folder}/cni"
   [{_PLUGIN}.containerd]
     snapshotter = "native"
-{certs_d}"""
+[{_PLUGIN}.registry]
+  config_path = "{self._config_path}"
+"""
 
 
 def _unmount(folder: Path) -> None:

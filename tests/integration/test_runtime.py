@@ -10,6 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
+import socket
+import ssl
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +30,7 @@ from pantala_peer.containerd.configuration import cleanup, configure
 from testbed import registry as registry_testbed
 from testbed.containerd import Containerd, programs
 from testbed.image import Image, Layer, build, push
+from testbed.pki import Authority
 from testbed.process import Process, free_ports
 from testbed.registry import Registry
 
@@ -104,11 +108,11 @@ class Node:
     @contextlib.contextmanager
     def mirrored(self, port: int, *names: str) -> Iterator[None]:
         listed = [registries.parse(name) for name in names]
-        configure(self.containerd.certs_d, self.state, listed, f"http://127.0.0.1:{port}", "t0ken")
+        configure([self.containerd.certs_d], self.state, listed, f"http://127.0.0.1:{port}", "t0ken")
         try:
             yield
         finally:
-            cleanup(self.containerd.certs_d, self.state)
+            cleanup([self.containerd.certs_d], self.state)
 
 
 @pytest.fixture(scope="module", params=programs(), ids=lambda path: path.strip("/").replace("/", "-"))
@@ -324,12 +328,12 @@ async def test_a_folder_that_is_not_read_shows_in_the_probe_and_where_it_is_told
 ) -> None:
     mirror = Mirror()
     with (
-        Containerd(tmp_path / "deaf", node.containerd.program, reads_certs_d=False) as deaf,
+        Containerd(tmp_path / "deaf", node.containerd.program, config_path="") as deaf,
         Helper(tmp_path, deaf) as helper,
     ):
         await helper.ready()
         async with mirror.serving() as port:
-            configure(deaf.certs_d, node.state, [], f"http://127.0.0.1:{port}", "t0ken")
+            configure([deaf.certs_d], node.state, [], f"http://127.0.0.1:{port}", "t0ken")
             await helper.post("/v1/probe", node="node-1", port=port)
         assert {(None, None)} == {(ns, token) for _, _, ns, token in mirror.requests}
         if node.containerd.version < (2, 0):
@@ -385,6 +389,58 @@ async def test_containerd_takes_what_we_wrote_and_asks_the_mirror_then_the_regis
         path.unlink(missing_ok=True)
         if path.parent.exists():
             path.parent.rmdir()
+
+
+async def test_certificates_in_a_further_folder_stay_in_force(node: Node, tmp_path: Path) -> None:
+    """Containerd takes the first folder with a directory for the registry or a default: ours would hide the others."""
+    further = tmp_path / "docker"
+    authority = Authority(tmp_path / "pki")
+    name = socket.gethostname().lower()  # loopback's certificates are not checked
+    certificate, key = authority.issue("registry", name)
+    mirror = Mirror()
+    with (
+        Registry(tmp_path / "tls", listen=f"{name}:{free_ports(1)[0]}", certificate=certificate, key=key) as registry,
+        Containerd(
+            tmp_path / "two",
+            node.containerd.program,
+            config_path=f"{tmp_path}/two/certs.d:{further}",
+            concurrent_downloads=4,
+        ) as two,
+        Helper(tmp_path, two) as helper,
+    ):
+        await helper.ready()
+        context = ssl.create_default_context(cafile=str(authority.certificate_file))
+        image = f"{registry.host}/team/app@{push(node.image, registry.host, 'team/app', '1', tls=context)}"
+        assert (502, "Unreachable") == await helper.pull(image)
+        (further / registry.host).mkdir(parents=True)
+        shutil.copy(authority.certificate_file, further / registry.host / "ca.crt")
+        assert 200 == (await helper.pull(image))[0]
+        async with mirror.serving() as port:
+            configure([two.certs_d, further], node.state, [], f"http://127.0.0.1:{port}", "t0ken")
+            assert 200 == (await helper.pull(image))[0]
+            assert [] == mirror.requests
+            assert 200 == (await helper.pull(f"{node.open.host}/team/app@{node.image.digest}"))[0]
+            assert [] != mirror.requests
+        cleanup([two.certs_d, further], node.state)
+        assert 200 == (await helper.pull(image))[0]
+
+
+async def test_a_list_of_folders_is_in_force_however_containerd_takes_it(node: Node, tmp_path: Path) -> None:
+    """2.1 to 2.4 have a list by default, and their transfer service takes it for one folder's name."""
+    folders = [tmp_path / "two/certs.d", tmp_path / "docker/certs.d"]
+    mirror = Mirror()
+    config_path = ":".join(map(str, folders))
+    with (
+        Containerd(tmp_path / "two", node.containerd.program, config_path=config_path) as two,
+        Helper(tmp_path, two) as helper,
+    ):
+        await helper.ready()
+        async with mirror.serving() as port:
+            configure(folders, tmp_path / "state", [], f"http://127.0.0.1:{port}", "t0ken")
+            await helper.post("/v1/probe", node="node-1", port=port)
+        cleanup(folders, tmp_path / "state")
+    assert ("HEAD", "/v2/probe/node-1/manifests/1", f"localhost:{port}", "t0ken") in mirror.requests
+    assert not (tmp_path / "two/certs.d:").exists()
 
 
 async def test_the_default_serves_a_registry_without_a_folder_until_we_leave(node: Node) -> None:

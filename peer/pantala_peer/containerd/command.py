@@ -14,7 +14,7 @@ from pantala_peer.containerd.configuration import Report, cleanup, configure, ke
 from pantala_peer.errors import PeerError, SettingsError
 
 _FLAGS = (
-    ("certs-d", "DIR", "the folder that containerd's config_path names", "/etc/containerd/certs.d"),
+    ("certs-d", "DIR[:DIR]", "what containerd's config_path names", "/etc/containerd/certs.d:/etc/docker/certs.d"),
     ("containerd-state", "DIR", "where is kept what has to be put back", "/var/lib/pantala/containerd"),
 )
 _CONFIGURE_FLAGS = (
@@ -63,11 +63,19 @@ def _configure(given: argparse.Namespace) -> Report:
     state = Path(given.containerd_state)
     token = keep_token(Path(given.mirror_token_file) if given.mirror_token_file else state.with_name("mirror-token"))
     names = [name for name in map(str.strip, given.registries.split(",")) if name]
-    return configure(Path(given.certs_d), state, [registry.parse(name) for name in names], given.mirror, token)
+    return configure(_folders(given), state, [registry.parse(name) for name in names], given.mirror, token)
 
 
 def _cleanup(given: argparse.Namespace) -> Report:
-    return cleanup(Path(given.certs_d), Path(given.containerd_state))
+    return cleanup(_folders(given), Path(given.containerd_state))
+
+
+def _folders(given: argparse.Namespace) -> list[Path]:
+    """As containerd lists them: its own default since 2.3 has two."""
+    folders = [Path(folder) for folder in str(given.certs_d).split(":") if folder]
+    if not folders or not all(folder.is_absolute() for folder in folders):
+        raise SettingsError(f"--certs-d: {given.certs_d!r} is no list of absolute paths; give what config_path names")
+    return folders
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.folder import Folder
 from pantala_peer.containerd.hosts import Mirror
-from pantala_peer.containerd.plan import Plan, plan, wanted
+from pantala_peer.containerd.plan import Plan, Record, Tree, Wish, plan, wish
 from pantala_peer.containerd.registry import Registry
 
 
@@ -19,38 +19,40 @@ class Report(NamedTuple):
     """What was done below ``certs.d``."""
 
     changed: tuple[str, ...]
-    """Directories whose ``hosts.toml`` was written or put back."""
+    """Directories that were written or put back."""
     notes: tuple[str, ...]
     """What a person should know, a line each."""
     finished: bool
     """False: something could not be put back; the notes say what and why."""
 
 
-def configure(certs_d: Path, state: Path, registries: Sequence[Registry], mirror_url: str, token: str) -> Report:
+def configure(
+    certs_d: Sequence[Path], state: Path, registries: Sequence[Registry], mirror_url: str, token: str
+) -> Report:
     """Have containerd ask the mirror first, for ``registries`` and for all that have no directory of their own.
 
+    ``certs_d`` are containerd's folders in its order. The first is written; what stands in the others stays in force.
     Called at each start: what is as it should be stays, what was written anew meanwhile is told again. Blocks. Raises
     :class:`FolderError`, and :class:`SettingsError` for a mirror that cannot be written down.
     """
     mirror = Mirror(mirror_url, token)
-    folder = Folder(certs_d, state)
-    with folder.alone():
-        tree, record = folder.look(), folder.recall()
-        todo = plan(tree, record, wanted(tree, record, registries, mirror))
-        folder.carry_out(todo)
-    return _report(todo)
+
+    def decide(tree: Tree, record: Record) -> Plan:
+        return plan(tree, record, wish(tree, record, registries, mirror))
+
+    return _report([_carry_out(*view, decide) for view in _views(certs_d, state)])
 
 
-def cleanup(certs_d: Path, state: Path) -> Report:
+def cleanup(certs_d: Sequence[Path], state: Path) -> Report:
     """Put all back to the byte, or take only our part out where somebody changed a file. Blocks.
 
     Nothing to undo is no error. Raises :class:`FolderError`; then it can be called again.
     """
-    folder = Folder(certs_d, state)
-    with folder.alone():
-        todo = plan(folder.look(), folder.recall(), {})
-        folder.carry_out(todo)
-    return _report(todo)
+
+    def decide(tree: Tree, record: Record) -> Plan:
+        return plan(tree, record, Wish())
+
+    return _report([_carry_out(*view, decide) for view in reversed(_views(certs_d, state))])
 
 
 def keep_token(path: Path) -> str:
@@ -73,6 +75,31 @@ def keep_token(path: Path) -> str:
     return token
 
 
-def _report(todo: Plan) -> Report:
-    changed = sorted(todo.writes.keys() | todo.restores.keys() - todo.unfinished)
-    return Report(tuple(changed), tuple(todo.notes), not todo.unfinished)
+def _views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
+    """The folders as they are meant; and as containerd 2.1 to 2.4 takes a list of them, for *one* folder's name.
+
+    (Its issue 12415; other settings than its defaults make it read the list.) Nothing else is in force there then, so
+    what we write there hides nothing.
+    """
+    views: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]
+    if len(certs_d) > 1:
+        views.append(([Path(":".join(map(str, certs_d)))], state / "list"))
+    return views
+
+
+def _carry_out(certs_d: Sequence[Path], state: Path, decide: Callable[[Tree, Record], Plan]) -> tuple[Path, Plan]:
+    folder = Folder(certs_d, state)
+    with folder.alone():
+        todo = decide(folder.look(), folder.recall())
+        folder.carry_out(todo)
+    return certs_d[0], todo
+
+
+def _report(done: Sequence[tuple[Path, Plan]]) -> Report:
+    changed = [
+        str(folder / name)
+        for folder, todo in done
+        for name in sorted({*todo.writes, *todo.restores, *todo.links, *todo.unlinks} - todo.unfinished)
+    ]
+    notes = [note for _, todo in done for note in todo.notes]
+    return Report(tuple(changed), tuple(dict.fromkeys(notes)), not any(todo.unfinished for _, todo in done))

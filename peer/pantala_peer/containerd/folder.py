@@ -7,13 +7,13 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from pantala_peer.containerd.errors import FolderError
-from pantala_peer.containerd.plan import Entry, File, Place, Plan, Record, Tree
+from pantala_peer.containerd.plan import DEFAULT, Entry, File, Place, Plan, Record, Tree
 from pantala_pieces.file import sync_directory
 
 _HOSTS = "hosts.toml"
@@ -27,8 +27,8 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 class Folder:
     """The methods block and raise :class:`FolderError`; one process at a time calls them."""
 
-    def __init__(self, certs_d: Path, state: Path) -> None:
-        self._certs_d = certs_d
+    def __init__(self, folders: Sequence[Path], state: Path) -> None:
+        self._certs_d, *self._further = folders
         self._state = state
 
     @contextlib.contextmanager
@@ -63,23 +63,32 @@ class Folder:
     def look(self) -> Tree:
         """What is there."""
         missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]
-        places = {}
-        if not missing:
-            with os.scandir(self._certs_d) as entries:
-                places = {entry.name: _look(Path(entry.path)) for entry in entries}
-        return Tree(places, tuple(map(str, reversed(missing))), (os.geteuid(), os.getegid()))
+        places = {} if missing else {path.name: _look(path) for path in self._certs_d.iterdir()}
+        beyond: dict[str, str] = {}
+        for folder in self._further:
+            if DEFAULT not in beyond and folder.is_dir():  # a default hides what comes after it
+                beyond = {path.name: str(path) for path in folder.iterdir() if path.is_dir()} | beyond
+        return Tree(places, tuple(map(str, reversed(missing))), (os.geteuid(), os.getegid()), beyond)
 
     def carry_out(self, plan: Plan) -> None:
         """Do it. It may end at any point, and be planned and carried out again."""
-        if plan.writes or plan.restores:
+        if not plan.idle:
             self._remember(plan.record)
+        for name in plan.restores.keys() - plan.unfinished:
+            self._restore(self._certs_d / name, plan.restores[name])
+        for name, target in plan.links.items():  # before the default, that would hide where they lead
+            self._certs_d.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # somebody's, a moment ago: then it is in force
+                (self._certs_d / name).symlink_to(target)
         for name, file in plan.writes.items():
             (self._certs_d / name).mkdir(mode=0o755, parents=True, exist_ok=True)
             self._put(self._certs_d / name / _HOSTS, file)
-        for name in plan.restores.keys() - plan.unfinished:
-            self._restore(self._certs_d / name, plan.restores[name])
-        if plan.after.entries:
-            if plan.restores:
+        for name, target in plan.unlinks.items():
+            link = self._certs_d / name
+            if link.is_symlink() and str(link.readlink()) == target:
+                link.unlink()
+        if plan.after.entries or plan.after.links:
+            if plan.after != plan.record:
                 self._remember(plan.after)
             return
         for made in reversed(plan.record.made):
@@ -123,7 +132,8 @@ class Folder:
 
 def _look(directory: Path) -> Place:
     if directory.is_symlink() or not directory.is_dir():
-        return Place(directory.is_dir(), obstacle="it is no directory of its own but a link or a file")
+        link = str(directory.readlink()) if directory.is_symlink() else ""
+        return Place(directory.is_dir(), obstacle="it is no directory of its own but a link or a file", link=link)
     certificates = any(path.suffix in _CERTIFICATES for path in directory.iterdir())
     try:
         fd = os.open(directory / _HOSTS, _READ)

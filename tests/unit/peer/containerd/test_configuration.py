@@ -30,14 +30,19 @@ _MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 class Node:
     """One node's folders."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, further: bool = False) -> None:
         self.certs_d, self.state = root / "etc/containerd/certs.d", root / "var/state"
+        self.folders = [self.certs_d, root / "etc/docker/certs.d"] if further else [self.certs_d]
 
     def configure(self, *registries: str, token: str = TOKEN) -> Report:
-        return configure(self.certs_d, self.state, [registry.parse(name) for name in registries], MIRROR, token)
+        return configure(self.folders, self.state, [registry.parse(name) for name in registries], MIRROR, token)
 
     def cleanup(self) -> Report:
-        return cleanup(self.certs_d, self.state)
+        return cleanup(self.folders, self.state)
+
+    def changed(self, report: Report) -> list[str]:
+        """The names below ``certs.d``."""
+        return [Path(path).name for path in report.changed if Path(path).parent == self.certs_d]
 
     def write(self, name: str, content: bytes, mode: int = 0o644) -> Path:
         path = self.certs_d / name / "hosts.toml"
@@ -58,6 +63,12 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
+@pytest.fixture
+def node_of_two(tmp_path: Path) -> Node:
+    """One whose containerd is told of two folders."""
+    return Node(tmp_path, further=True)
+
+
 def snapshot(root: Path) -> dict[str, tuple[int, bytes | str]]:
     """Everything below ``root``: modes, contents, targets of links."""
     tree = {}
@@ -70,12 +81,13 @@ def snapshot(root: Path) -> dict[str, tuple[int, bytes | str]]:
 
 def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_afterwards(node: Node, tmp_path: Path) -> None:
     report = node.configure("docker.io", "http://10.0.0.5:5000")
-    assert Report(("10.0.0.5:5000", "_default", "docker.io", PROBE), (), finished=True) == report
+    assert ["10.0.0.5:5000", "_default", "docker.io", PROBE] == node.changed(report)
+    assert ((), True) == report[1:]
     assert "server" not in node.document("_default")
     assert "https://registry-1.docker.io" == node.document("docker.io")["server"]
     assert "http://10.0.0.5:5000" == node.document("10.0.0.5:5000")["server"]
     assert [MIRROR] == node.hosts("_default")
-    assert Report(("10.0.0.5:5000", "_default", "docker.io", PROBE), (), finished=True) == node.cleanup()
+    assert report == node.cleanup()
     assert {"var"} == snapshot(tmp_path).keys()
 
 
@@ -116,7 +128,7 @@ def test_a_folder_that_was_made_anew_is_told_again_and_put_back_as_it_is_now(nod
 def test_a_registry_that_is_not_listed_any_more_is_put_back(node: Node) -> None:
     node.write("r.example", THEIRS)
     node.configure("r.example", "docker.io")
-    assert ("docker.io", "r.example") == node.configure().changed
+    assert ["docker.io", "r.example"] == node.changed(node.configure())
     assert THEIRS == (node.certs_d / "r.example/hosts.toml").read_bytes()
     assert not (node.certs_d / "docker.io").exists()
 
@@ -227,6 +239,82 @@ def test_a_token_that_a_crash_left_empty_is_made_again(tmp_path: Path) -> None:
     assert 32 < len(keep_token(tmp_path / "token"))
 
 
+# Folders that containerd reads after the first
+
+
+def test_a_registry_in_a_further_folder_keeps_its_settings(node_of_two: Node, tmp_path: Path) -> None:
+    """Containerd takes the first folder with a directory for it *or a default*: ours would hide its certificates."""
+    node = node_of_two
+    corp = tmp_path / "etc/docker/certs.d/corp.example:5000"
+    corp.mkdir(parents=True)
+    (corp / "ca.crt").write_text("x")
+    report = node.configure("corp.example:5000")
+    assert corp == (node.certs_d / "corp.example:5000").resolve()
+    assert [str(corp)] == [note.partition(": ")[0] for note in report.notes]
+    assert Report((), report.notes, finished=True) == node.configure("corp.example:5000")
+    assert ["ca.crt"] == [path.name for path in corp.iterdir()]
+    node.cleanup()
+    assert not node.certs_d.exists()
+
+
+def test_a_link_goes_with_what_it_led_to(node_of_two: Node, tmp_path: Path) -> None:
+    node = node_of_two
+    corp = tmp_path / "etc/docker/certs.d/corp.example"
+    corp.mkdir(parents=True)
+    node.configure()
+    corp.rmdir()
+    assert ["corp.example"] == node.changed(node.configure())
+    assert not (node.certs_d / "corp.example").is_symlink()
+
+
+def test_a_registry_that_is_set_in_the_first_folder_is_not_overruled(node_of_two: Node, tmp_path: Path) -> None:
+    node = node_of_two
+    path = node.write("corp.example:5000", THEIRS)
+    (tmp_path / "etc/docker/certs.d/corp.example_5000_").mkdir(parents=True)
+    node.configure()
+    assert path.parent == in_force(node, "corp.example:5000")
+
+
+def test_a_link_that_somebody_led_elsewhere_is_theirs(node_of_two: Node, tmp_path: Path) -> None:
+    node = node_of_two
+    (tmp_path / "etc/docker/certs.d/corp.example").mkdir(parents=True)
+    node.configure()
+    link = node.certs_d / "corp.example"
+    link.unlink()
+    link.symlink_to("/elsewhere")
+    node.cleanup()
+    assert "/elsewhere" == str(link.readlink())
+
+
+def test_a_further_default_stays_everybodys(node_of_two: Node, tmp_path: Path) -> None:
+    node = node_of_two
+    default = tmp_path / "etc/docker/certs.d/_default"
+    default.mkdir(parents=True)
+    report = node.configure("docker.io")
+    assert [PROBE] == node.changed(report)
+    assert [str(default)] == [note.partition(": ")[0] for note in report.notes]
+
+
+def test_a_directory_of_ours_makes_way_for_somebodys(node_of_two: Node, tmp_path: Path) -> None:
+    node = node_of_two
+    node.configure("corp.example:5000")
+    corp = tmp_path / "etc/docker/certs.d/corp.example_5000_"
+    corp.mkdir(parents=True)
+    node.configure("corp.example:5000")
+    assert corp == (node.certs_d / "corp.example_5000_").resolve()
+    assert not (node.certs_d / "corp.example:5000").exists()
+
+
+def test_a_list_is_written_for_those_too_who_take_it_for_one_folder(node_of_two: Node) -> None:
+    """Containerd 2.1 to 2.4 does, and is told of a list by default."""
+    node = node_of_two
+    node.configure("docker.io")
+    one = Path(":".join(map(str, node.folders)))
+    assert {"_default", "docker.io", PROBE} == {path.name for path in one.iterdir()}
+    node.cleanup()
+    assert {"var"} == {path.name for path in node.state.parents[1].iterdir()}
+
+
 # Any tree, any course of events.
 
 
@@ -282,30 +370,48 @@ EVENTS = st.lists(
 )
 
 
-def _build(node: Node, places: dict[str, tuple[bytes | None, int, bool]]) -> None:
-    node.certs_d.mkdir(parents=True)
+Places = dict[str, tuple[bytes | None, int, bool]]
+
+
+def _build(folder: Path, places: Places) -> None:
+    folder.mkdir(parents=True)
     for name, (content, mode, certificate) in places.items():
         if name == "a-link":
-            (node.certs_d / name).symlink_to("r.example")
+            (folder / name).symlink_to("r.example")
             continue
-        (node.certs_d / name).mkdir()
+        (folder / name).mkdir()
         if content is not None:
-            node.write(name, content, mode)
+            (folder / name / "hosts.toml").write_bytes(content)
+            (folder / name / "hosts.toml").chmod(mode)
         if certificate:
-            (node.certs_d / name / "ca.crt").write_text("x")
+            (folder / name / "ca.crt").write_text("x")
+
+
+def says_anything(directory: Path) -> bool:
+    file = directory / "hosts.toml"
+    return file.exists() and bool(file.read_bytes().strip())
+
+
+def in_force(node: Node, host: str) -> Path | None:
+    """The directory that containerd reads for a registry."""
+    name, _, port = host.partition(":")
+    names = [f"{name}_{port}_", host, "_default"] if port else [host, "_default"]
+    paths = (folder / name for folder in node.folders for name in names)
+    return next((path.resolve() for path in paths if path.exists()), None)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(places=st.none() | PLACES, events=EVENTS)
+@given(places=st.none() | PLACES, further=st.none() | PLACES, events=EVENTS)
 def test_whatever_was_there_and_wherever_it_stopped_cleanup_gives_the_same_tree(
-    places: dict[str, tuple[bytes | None, int, bool]] | None, events: list[tuple[str, list[str], str, int]]
+    places: Places | None, further: Places | None, events: list[tuple[str, list[str], str, int]]
 ) -> None:
     with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
         root = Path(folder)
-        node = Node(root)
+        node = Node(root, further=True)
         (root / "etc").mkdir()
-        if places is not None:
-            _build(node, places)
+        for path, there in zip(node.folders, (places, further), strict=True):
+            if there is not None:
+                _build(path, there)
         before = snapshot(root / "etc")
         for what, registries, token, cut in events:
             with power_cut(cut):
@@ -328,7 +434,28 @@ def test_a_stop_in_the_middle_is_not_taken_for_somebodys_change(node: Node) -> N
     node.configure("r.example")
     with power_cut(1):
         node.configure("r.example", token="another")
-    assert Report(("_default", PROBE, "r.example"), (), finished=True) == node.cleanup()
+    report = node.cleanup()
+    assert ["_default", PROBE, "r.example"] == node.changed(report)
+    assert ((), True) == report[1:]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    places=PLACES, further=PLACES, registries=EVENTS.map(lambda events: [name for event in events for name in event[1]])
+)
+def test_what_somebody_set_for_a_registry_stays_in_force(
+    places: Places, further: Places, registries: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
+        node = Node(Path(folder), further=True)
+        for path, there in zip(node.folders, (places, further), strict=True):
+            _build(path, there)
+        hosts = ["docker.io", "r.example", "r.example:5000", "other.example", "a-link"]
+        before = {host: found for host in hosts if (found := in_force(node, host)) is not None}
+        empty = {found for found in before.values() if found.name == "_default" and not says_anything(found)}
+        node.configure(*registries)
+        for host, found in before.items():
+            assert found in empty or found == in_force(node, host)
 
 
 # The commands
