@@ -112,7 +112,7 @@ def _stage(plan: Plan, file: Path, folder: Path) -> Iterator[Stage]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", choices=("data", "control"), help="what to measure (both)")
+    parser.add_argument("scenarios", nargs="*", type=_scenario, metavar="data|control", help="what to measure (both)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median counts (3)")
     parser.add_argument("--peers", type=_numbers, default=[1, 4, 8], metavar="N,N", help="numbers of peers (1,4,8)")
     parser.add_argument("--size", type=int, default=64, metavar="MIB", help="of the file (64)")

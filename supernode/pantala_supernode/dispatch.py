@@ -127,7 +127,9 @@ class Dispatcher:
         self._managers.scheduler.served(session.peer, providers, now=now)
         self._roster.note_completion(session, task)
         self._reports.touch_task(task.id)
-        for provider in {session.peer, SUPERNODE, *providers}:
+        peers = dict.fromkeys((session.peer, *providers))
+        peers.pop(SUPERNODE, None)
+        for provider in (*peers, SUPERNODE):  # what peers can give, it need not
             self.serve_waiting(task.id, provider)
         if SUPERNODE in providers:  # it serves all tasks: its room may be another's
             self.serve_all_waiting(SUPERNODE)

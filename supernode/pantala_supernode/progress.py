@@ -57,7 +57,7 @@ class ProgressManager:
         task = self.init_task(task_id)
         for client in list(task.clients):
             self.forget_client(task_id, client)
-        task.cached = 0
+        task.cached = task.verified = 0
 
     def give(self, task_id: str, client: str, piece: int, provider: str) -> None:
         """A client was told to take a piece from a provider."""

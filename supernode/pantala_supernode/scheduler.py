@@ -59,7 +59,7 @@ class PieceInfo:
     provider: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asker:
     """Who wants a piece, and what it may have."""
 
@@ -248,13 +248,7 @@ class SchedulerManager:
         """
         if task.seeds:
             return 0
-        pieces = asker.imports
-        if task.arriving and pieces:
-            held = 0
-            for name in task.holders.draw(self._chance, self.policy.sample):
-                held |= task.clients[name].have
-            pieces &= held
-        return pieces
+        return asker.imports & task.verified if task.arriving else asker.imports
 
     def _may_ask(self, asker: _Asker, provider: str) -> bool:
         return provider != asker.name and self._blacklist.get((asker.name, provider), 0.0) <= asker.now

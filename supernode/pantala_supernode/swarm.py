@@ -57,6 +57,8 @@ class TaskProgress:
         """Pieces that the supernode can serve."""
         self.arriving = False
         """More of them are to come from the origin."""
+        self.verified = 0
+        """Pieces that a client had at some time."""
         self.supernode_bytes = 0
         """What clients took from the supernode since the swarm began."""
         self.peer_bytes = 0
@@ -103,6 +105,7 @@ class TaskProgress:
         self.clients[client] = progress
         if progress.zone:
             self.zones.setdefault(progress.zone, Zone()).clients += 1
+        self.verified |= progress.have
         self._count(progress, progress.have, 1)
         self._note_holder(client, progress)
 
@@ -146,6 +149,7 @@ class TaskProgress:
         news = pieces & ~progress.have
         given = {piece: self._end(progress, piece) for piece in ranges.members(news & progress.given_mask)}
         progress.have |= news
+        self.verified |= news
         progress.withheld = progress.withheld & ~pieces if serves else progress.withheld | news
         for piece in given:  # they were counted when they were given
             news &= ~(1 << piece)

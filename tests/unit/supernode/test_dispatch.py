@@ -1,0 +1,127 @@
+"""Giving work: who is woken by what, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pantala_protocol.sync import PieceFailure, Work
+from pantala_supernode.scheduler import Policy
+from pantala_supernode.session import Session
+from pantala_supernode.swarm import SUPERNODE
+from pantala_supernode.task import Task
+from tests.unit.supernode.conftest import ID, Bench, Wish
+
+PIECES = 4
+ALL = (1 << PIECES) - 1
+
+
+@pytest.fixture
+def task(bench: Bench, wanted: Wish) -> Task:
+    bench.state(wanted("u", "a", "b", "c"))
+    task = bench.cached(PIECES)
+    for name in ("a", "b", "c"):
+        bench.roster.assign(bench.peer(name))
+    return task
+
+
+def session(bench: Bench, name: str) -> Session:
+    return bench.dispatcher.sessions[name]
+
+
+def waits(bench: Bench, name: str) -> asyncio.Future[tuple[Work, ...]]:
+    return bench.dispatcher.waiting.enter(session(bench, name))
+
+
+def takes_everything(bench: Bench, name: str) -> None:
+    """All that the supernode can give is given to one, so that others find nothing."""
+    for piece in range(PIECES):
+        bench.managers.progress.give(ID, name, piece, SUPERNODE)
+    for _ in range(Policy().supernode_uploads - PIECES):
+        bench.managers.progress.service[SUPERNODE].booked += 1
+
+
+def pieces(work: tuple[Work, ...]) -> list[tuple[int, str]]:
+    return [(one.piece, one.provider) for one in work]
+
+
+async def test_a_new_piece_goes_to_one_who_waits_for_it(bench: Bench, task: Task) -> None:
+    takes_everything(bench, "a")
+    held = waits(bench, "b")
+    bench.dispatcher.succeeded(session(bench, "a"), task, 0b0010)
+    work = held.result()
+    assert (1, "a") in pieces(work)
+    assert work[0].ticket
+
+
+async def test_a_piece_that_is_reported_again_wakes_nobody(bench: Bench, task: Task) -> None:
+    takes_everything(bench, "a")
+    bench.dispatcher.succeeded(session(bench, "a"), task, 0b0010)
+    held = waits(bench, "b")
+    bench.dispatcher.succeeded(session(bench, "a"), task, 0b0010)
+    assert not held.done()
+
+
+async def test_a_piece_that_cannot_be_served_wakes_nobody(bench: Bench, task: Task) -> None:
+    takes_everything(bench, "a")
+    bench.managers.progress.service[SUPERNODE].booked += 1
+    held = waits(bench, "b")
+    bench.dispatcher.succeeded(session(bench, "a"), task, 0b0010, serves=False)
+    assert not held.done()
+
+
+async def test_room_at_a_provider_goes_to_one_who_waits_for_what_it_has(bench: Bench, task: Task) -> None:
+    takes_everything(bench, "a")
+    progress = bench.managers.progress
+    progress.init_progress(ID, "b", ALL)
+    progress.init_progress(ID, "c", 0b0111)
+    progress.init_progress(ID, "a", 0)
+    progress.service[SUPERNODE].booked = Policy().supernode_uploads
+    for piece in range(Policy().peer_uploads):
+        progress.give(ID, "a", piece, "b")
+    held = waits(bench, "c")
+    bench.dispatcher.serve_waiting(ID)
+    assert not held.done()
+    bench.dispatcher.succeeded(session(bench, "a"), task, 0b0001, serves=False)
+    assert [(3, "b")] == pieces(held.result())
+
+
+async def test_a_piece_that_failed_goes_to_another_who_waits(bench: Bench, task: Task) -> None:
+    takes_everything(bench, "a")
+    held = waits(bench, "b")
+    bench.dispatcher.failed(session(bench, "a"), PieceFailure(ID, 2, SUPERNODE, "stalled"))
+    assert (2, SUPERNODE) in pieces(held.result())
+
+
+async def test_who_cannot_be_answered_any_more_is_given_nothing(bench: Bench, task: Task) -> None:
+    held = waits(bench, "b")
+    held.cancel()
+    bench.dispatcher.serve_waiting(ID)
+    assert {} == bench.managers.progress.tasks[ID].clients["b"].given
+
+
+async def test_wrong_bytes_count_against_their_provider_and_a_disk_of_ones_own_against_nobody(
+    bench: Bench, task: Task
+) -> None:
+    progress = bench.managers.progress
+    progress.init_progress(ID, "c", ALL)
+    for name, kind in (("a", "corrupt"), ("b", "corrupt")):
+        progress.give(ID, name, 0, "c")
+        bench.dispatcher.failed(session(bench, name), PieceFailure(ID, 0, "c", kind))
+    assert 2 == progress.service["c"].failed
+    bench.clock.now += Policy().blacklist_seconds
+    bench.dispatcher.expire()
+    assert {SUPERNODE} == {work.provider for work in bench.dispatcher.work(session(bench, "a"))}
+
+
+async def test_a_piece_of_ours_that_is_said_to_be_wrong_is_looked_at(bench: Bench, task: Task) -> None:
+    bench.managers.progress.give(ID, "a", 0, SUPERNODE)
+    bench.dispatcher.failed(session(bench, "a"), PieceFailure(ID, 0, SUPERNODE, "corrupt"))
+    assert [(ID, 0)] == bench.accused
+
+
+async def test_a_peers_own_numbers_bound_what_it_is_given(bench: Bench, task: Task) -> None:
+    bench.managers.peers.update("a", downloads=1)
+    assert 1 == len(bench.dispatcher.work(session(bench, "a")))
+    assert () == bench.dispatcher.work(session(bench, "a"))
