@@ -48,7 +48,7 @@ def test_ranges_are_read_or_refused_with_a_value_error(text: str) -> None:
     assert mask == ranges.parse(ranges.render(mask))
 
 
-@pytest.mark.parametrize("text", ["1-0", "-1", "1-", "01", "1,,2", " 1", "4194304", "0-9999999", "٣"])
+@pytest.mark.parametrize("text", ["1-0", "-1", "1-", "01", "1,,2", " 1", "4194304", "0-9999999", "٣", "0-3,3", "5,1"])
 def test_wrong_ranges_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="range"):
         ranges.parse(text)
