@@ -115,9 +115,10 @@ class SiblingClient:
 
     def _fall_silent(self, member: Member, error: Exception) -> None:
         """Leave a supernode alone for a moment; that it does not answer, and in which way, is logged once."""
-        before, said = self._silent.get(member.url), f"{type(error).__name__} {error}".strip()
-        sure = before is not None or not isinstance(error, TimeoutError)
-        self._silent[member.url] = _Silence(said, self._clock() + _SILENCE, sure)
+        before, said, now = self._silent.get(member.url), f"{type(error).__name__} {error}".strip(), self._clock()
+        asked_again = before is not None and (before.sure or now >= before.until)  # not: two were waiting at once
+        sure = asked_again or not isinstance(error, TimeoutError)
+        self._silent[member.url] = _Silence(said, now + _SILENCE, sure)
         if before is None or before.error != said:
             _log.warning("another supernode cannot be asked", member=member.name, error=said)
 

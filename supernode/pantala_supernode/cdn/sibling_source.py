@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 _COPIES = 16
 """Copies that are taken from others at once: what is in memory on its way to the disk is bounded."""
-_FIRST_PAUSE, _PAUSE = 0.02, 0.5
+_FIRST_PAUSE, _PAUSE = 0.02, 1.0
 """Seconds between two rounds of questions: at first, and at most."""
 _IDLE = 10.0
 """Seconds for which an owner may do nothing about a file; then it is read without it."""
