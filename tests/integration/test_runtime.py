@@ -49,8 +49,8 @@ SIZE = 300_000
 class Helper:
     """The real process, while it is entered, and its interface."""
 
-    def __init__(self, folder: Path, containerd: Containerd) -> None:
-        self.socket = containerd.socket.with_name("helper.sock")
+    def __init__(self, folder: Path, containerd: Containerd, name: str = "helper.sock") -> None:
+        self.socket = containerd.socket.with_name(name)
         flags = ["--runtime", containerd.address, "--listen", f"unix:{self.socket}"]
         self._process = Process([sys.executable, "-m", "pantala_runtime", *flags], folder / "helper.log")
         self.log = self._process.log
@@ -237,6 +237,25 @@ async def test_a_client_that_goes_away_stops_the_download(node: Node) -> None:
         pulling.cancel()
         async with asyncio.timeout(3):
             await registry.gone.wait()
+
+
+async def test_a_signal_in_the_middle_of_a_pull_ends_all_in_order(node: Node, tmp_path: Path) -> None:
+    registry = Mirror()
+    registry.answer = lambda _request: asyncio.sleep(60)
+    helper = Helper(tmp_path, node.containerd, "second.sock")
+    async with registry.serving() as port:
+        with helper:  # its end is checked there
+            await helper.ready()
+            pulling = asyncio.create_task(helper.pull(f"127.0.0.1:{port}/team/app:1"))
+            async with asyncio.timeout(5):
+                while not registry.requests:  # noqa: ASYNC110 - it is in another's hands
+                    await asyncio.sleep(0.01)
+        async with asyncio.timeout(3):
+            await registry.gone.wait()
+        with pytest.raises(aiohttp.ClientError):
+            await pulling
+    assert not helper.socket.exists()
+    assert "Traceback" not in helper.log.read_text()
 
 
 async def test_wrong_bytes_are_a_digest_mismatch(node: Node) -> None:
