@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.folder import Folder
 from pantala_peer.containerd.hosts import Mirror
-from pantala_peer.containerd.plan import Plan, Record, Tree, Wish, plan, wish
+from pantala_peer.containerd.plan import Plan, Record, Tree, Wish, plan, wanted
 from pantala_peer.containerd.registry import Registry
 
 
@@ -38,7 +38,7 @@ def configure(
     mirror = Mirror(mirror_url, token)
 
     def decide(tree: Tree, record: Record) -> Plan:
-        return plan(tree, record, wish(tree, record, registries, mirror))
+        return plan(tree, record, wanted(tree, record, registries, mirror))
 
     return _report([_carry_out(*view, decide) for view in _views(certs_d, state)])
 

@@ -121,7 +121,7 @@ class Plan:
         return Record(entries, self.record.made, links)
 
 
-def wish(tree: Tree, record: Record, registries: Iterable[Registry], mirror: Mirror) -> Wish:
+def wanted(tree: Tree, record: Record, registries: Iterable[Registry], mirror: Mirror) -> Wish:
     """Our part in the default, in each registry's directory, and in one of ours to be probed by."""
     tree = _without_links(tree, record)
     theirs = {name for name, place in tree.places.items() if _before(place, record.entries.get(name)).directory}
