@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from pantala_operator.reconcile.prefetch.resource import read_prefetch
+from pantala_operator.resources import Taint
 from testbed.apiserver import ControlPlane
 from tests.controlplane.test_crds import API
+from tests.unit.operator.prefetch.world import World, cluster, node
 
 pytestmark = pytest.mark.controlplane
 
@@ -18,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PREFETCHES = "/apis/pantala.dev/v1alpha1/namespaces/default/imageprefetches"
 DIGEST = "sha256:" + "a" * 64
 NOW = "2026-01-01T00:00:00Z"
+UNREACHABLE = Taint("node.kubernetes.io/unreachable", "NoExecute")
 
 
 def prefetch(name: str, spec: Object) -> Object:
@@ -246,3 +251,27 @@ def test_the_whole_status_can_be_applied_and_is_shown_in_columns(api: API) -> No
     assert ["0", str(2**27)] == row.split()[6:8]
     api.kubectl("wait", "--for=condition=Ready", "imgp/columns", "--timeout=5s")
     assert "imageprefetch.pantala.dev/columns" in api.kubectl("get", "pantala", "-o", "name")
+
+
+def test_what_the_plan_says_is_taken_as_it_is(api: API) -> None:
+    """The Task that it owns, and the status: nothing is refused, dropped or changed."""
+    assert (
+        api.call("POST", PREFETCHES, prefetch("planned", images("one:1", "two:2", retention={"pin": True})))[0] == 201
+    )
+    stored = api.call("GET", f"{PREFETCHES}/planned")[1]
+    world = World(read_prefetch(stored), cluster(node("a"), node("b", UNREACHABLE)))
+    tasks = world.turn(2).family.apply
+    made = world.settle()
+    assert 2 == len(tasks)
+    for body in tasks:
+        path = f"/apis/pantala.dev/v1alpha1/namespaces/default/tasks/{body['metadata']['name']}"
+        query = "fieldManager=pantala-operator&force=true&fieldValidation=Strict"
+        status, answer = api.call("PATCH", f"{path}?{query}", dict(body), "apply-patch+yaml")
+        assert status == 201, answer["message"]
+        assert answer["spec"].items() >= body["spec"].items()
+    said = msgspec.json.decode(msgspec.json.encode(made.status))
+    patch = {**{key: stored[key] for key in ("apiVersion", "kind")}, "metadata": {"name": "planned"}, "status": said}
+    path = f"{PREFETCHES}/planned/status?fieldManager=pantala-operator&force=true&fieldValidation=Strict"
+    status, answer = api.call("PATCH", path, patch, "apply-patch+yaml")
+    assert (200, said) == (status, answer.get("status")), answer
+    assert read_prefetch(answer).status == made.status

@@ -74,8 +74,8 @@ def plan(prefetch: ImagePrefetch, observed: Observed, now: datetime) -> Prefetch
 
 
 def _family(scene: Scene) -> Family:
-    """The Tasks. In mode ``Plan``, before the first run and after the last they are left as they are."""
-    if scene.prefetch.spec.planning or scene.seen.run.started is None:
+    """The Tasks. In mode ``Plan``, before the first run and after a run of ``Once`` they are left as they are."""
+    if scene.prefetch.spec.planning or scene.seen.run.started is None or scene.resting:
         return Family(scene.seen.tasks)
     everywhere = scene.seen.everywhere if scene.observed.heard else frozenset()
     secrets = scene.seen.images.secrets

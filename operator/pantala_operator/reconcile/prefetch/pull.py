@@ -47,12 +47,12 @@ class Step(Enum):
     @property
     def failing(self) -> bool:
         """Whether the last try failed."""
-        return self in {Step.DUE, Step.PAUSED, Step.FAILED}
+        return self in (Step.DUE, Step.PAUSED, Step.FAILED)
 
     @property
     def startable(self) -> bool:
         """Whether a pull may begin now."""
-        return self in {Step.WAITING, Step.DUE}
+        return self in (Step.WAITING, Step.DUE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class NodeWork:
     @property
     def settled(self) -> bool:
         """Whether each of its images is there, or has failed."""
-        return all(step not in {Step.WAITING, Step.ACTIVE} for step in self.steps.values())
+        return all(step not in (Step.WAITING, Step.ACTIVE) for step in self.steps.values())
 
 
 Starts = Mapping[str, tuple[ImageKey, ...]]

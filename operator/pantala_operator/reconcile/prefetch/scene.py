@@ -40,6 +40,12 @@ class Scene:
         return self.seen.run.completed is not None and not self.prefetch.spec.continuous
 
     @property
+    def resting(self) -> bool:
+        """Whether a run of ``Once`` was done before this plan, so that all stays as it is."""
+        was_done = self.prefetch.status.completion_time is not None
+        return self.done and was_done and not self.seen.run.fresh
+
+    @property
     def holding(self) -> bool:
         """Whether nothing is begun, and pulls that go on are cut."""
         spec, run = self.prefetch.spec, self.seen.run
@@ -59,8 +65,7 @@ class Scene:
 
     def platforms(self, key: ImageKey) -> frozenset[str]:
         """The platforms that an image is needed for."""
-        cluster = self.observed.cluster
-        return frozenset({key.platform} if key.platform else map(cluster.platform, self.seen.targets.wanted))
+        return frozenset({key.platform}) if key.platform else self.seen.platforms
 
 
 def draw(prefetch: ImagePrefetch, observed: Observed, now: datetime) -> Scene:

@@ -69,7 +69,7 @@ def _stays(scene: Scene) -> bool:
     run, former = scene.seen.run, scene.prefetch.status
     if run.fresh or run.fault is not None:
         return False
-    if scene.done and former.completion_time is not None:
+    if scene.resting:
         return True
     return not scene.observed.heard and conditions.is_true(former.conditions, PrefetchCondition.READY)
 

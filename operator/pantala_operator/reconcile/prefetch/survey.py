@@ -76,6 +76,8 @@ class Survey:
     """Of the nodes that can be reached."""
     omitted: Mapping[str, Mapping[ImageKey, ImageReason]]
     """The images that these nodes do not get, with why."""
+    platforms: frozenset[str]
+    """Of the wanted nodes."""
 
     @property
     def everywhere(self) -> frozenset[ImageKey]:
@@ -114,7 +116,8 @@ def survey(prefetch: ImagePrefetch, observed: Observed, run: Run, now: datetime)
     pulls = {key: _pulls(observed.pulls.get(name, {}), observed.orders.get(name, {})) for key, name in tasks.items()}
     holders = {name for each in pulls.values() for name, pull in each.items() if pull.phase is not Phase.FAILED}
     targets = reach.reach(prefetch, observed.cluster, holders)
-    omitted = _omitted(prefetch, pinned, observed.cluster, targets)
+    platforms = {name: observed.cluster.platform(name) for name in targets.wanted}
+    omitted = _omitted(prefetch, pinned, platforms)
     steps = {
         name: {
             key: Step.LEFT_OUT if key in omitted[name] else step(pulls.get(key, {}).get(name), policy, now)
@@ -122,7 +125,7 @@ def survey(prefetch: ImagePrefetch, observed: Observed, run: Run, now: datetime)
         }
         for name in sorted(targets.desired)
     }
-    return Survey(run, wanted, pinned, tasks, targets, policy, pulls, steps, omitted)
+    return Survey(run, wanted, pinned, tasks, targets, policy, pulls, steps, omitted, frozenset(platforms.values()))
 
 
 def _pins(prefetch: ImagePrefetch, observed: Observed, run: Run, wanted: ImageSet) -> dict[ImageKey, Pin]:
@@ -154,16 +157,10 @@ def _pulls(reported: Mapping[str, Pull], orders: Mapping[str, Order]) -> dict[st
 
 
 def _omitted(
-    prefetch: ImagePrefetch, pinned: Mapping[ImageKey, Pin], cluster: Cluster, targets: Targets
+    prefetch: ImagePrefetch, pinned: Mapping[ImageKey, Pin], platforms: Mapping[str, str]
 ) -> dict[str, Mapping[ImageKey, ImageReason]]:
     """For each wanted node the images that it does not get; nodes of one platform are alike."""
     text = prefetch.spec.retention.byte_budget
     budget = quantity(text) if text else None
-    alike: dict[str, Mapping[ImageKey, ImageReason]] = {}
-    found = {}
-    for name in targets.wanted:
-        platform = cluster.platform(name)
-        if platform not in alike:
-            alike[platform] = omissions(pinned.values(), platform, budget)
-        found[name] = alike[platform]
-    return found
+    alike = {platform: omissions(pinned.values(), platform, budget) for platform in set(platforms.values())}
+    return {name: alike[platform] for name, platform in platforms.items()}

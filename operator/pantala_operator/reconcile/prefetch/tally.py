@@ -126,7 +126,7 @@ def failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:
 
 
 def _failed(step: Step) -> bool:
-    return step.failing or step in _BARRED
+    return step.failing or step in (Step.EVICTED, Step.LEFT_OUT)
 
 
 def _largest(pin: Pin) -> int:

@@ -274,6 +274,17 @@ def test_once_is_done_when_it_is_done() -> None:
     assert (status, {}, ()) == (made.status, it.active(), made.questions)
 
 
+def test_once_leaves_its_tasks_alone_when_it_is_done() -> None:
+    it = world(node("a"), **{"from": {"workloadRef": {"kind": "Deployment", "name": "web"}}})
+    for reference in ("one:1", "two:2"):
+        template = {"spec": {"containers": [{"image": reference}]}}
+        it.around = Surroundings((Workload("Deployment", "ns", "web", template),))
+        made = it.settle()
+    assert ([f"{ONE}@{digest('a')}"], ()) == ([each.image for each in it.children.values()], made.questions)
+    assert made.orders is not None
+    assert [["a"]] == [[*given] for given in made.orders.values()]
+
+
 def test_continuous_gives_nodes_that_join_the_images_and_then_takes_their_taint() -> None:
     key = "example.com/images-missing"
     spec = {"completionPolicy": "Continuous", "startupTaint": {"key": key, "deadlineSeconds": 600}}
