@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, build
+from pantala_supernode.cdn import sibling_source
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Generated, Origin
 from tests.integration.dragonfly_client import Dfget
@@ -39,9 +41,17 @@ class Liar:
         self.hang = False
         self.tokens: list[str] = []
         self.starts: list[int] = []
+        self.asked: list[str] = []
+        self.after_wish: dict[str, Any] = {}
+        """What it says once it is to fetch the file for another."""
+        self.slow = 0.0
+        """Seconds before its body."""
 
     async def report(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("Authorization", ""))
+        self.asked.append(request.method)
+        if request.method == "PUT":
+            self.said |= self.after_wish
         if self.hang:
             await asyncio.sleep(60)
         return web.json_response(self.said, status=self.status)
@@ -53,6 +63,10 @@ class Liar:
         response = web.StreamResponse()
         response.content_length = len(body)
         await response.prepare(request)
+        await asyncio.sleep(self.slow)
+        if self.slow:
+            self.status, self.said["whole"] = 500, True
+            asyncio.get_running_loop().call_later(0.5, setattr, self, "status", 200)
         await response.write(body if self.stop_at is None else body[: max(self.stop_at - start, 0)])
         if self.stop_at is not None:
             await asyncio.sleep(0.3)  # what is not read when the connection breaks is lost
@@ -70,9 +84,10 @@ class Lab:
         self.origin = origin
         self.members = members
 
-    def state(self, task: str = TASK) -> None:
+    def state(self, task: str = TASK, *, owner: str = "own") -> None:
         wanted = WantedTask("u", "ns/u", task, self.origin.url("/file"))
-        self.app.supernode.state(Statement(1, (wanted,), Membership(1, self.members), "own"))
+        members = tuple(msgspec.structs.replace(member, leaving=member.name != owner) for member in self.members)
+        self.app.supernode.state(Statement(1, (wanted,), Membership(1, members), "own"))
 
     async def whole(self) -> TaskReport:
         deadline = time.monotonic() + 20
@@ -208,3 +223,34 @@ async def test_a_dragonfly_client_is_answered_in_time_while_another_supernode_ha
     url = lab.app.settings.listen
     async with Dfget(f"{url.host}:{url.port}", lab.origin.url("/file")) as client:
         assert CONTENT == await client.run()
+
+
+IDLE = {"stage": "idle", "whole": False, "generation": "", "piece_size": 0, "length": None, "digest": ""}
+
+
+@pytest.mark.parametrize(
+    "after_wish", [{}, {"failure": {"reason": "VolumeFull", "message": "No room"}}], ids=["idle", "without room"]
+)
+async def test_an_owner_that_does_not_get_the_file_is_not_waited_for(
+    lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch, after_wish: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(sibling_source, "_IDLE", 0.3)
+    liar.said |= IDLE
+    liar.after_wish = after_wish
+    lab.state(owner="other")
+    await lab.whole()
+    assert "PUT" in liar.asked
+    assert BODY.size == lab.origin.body_bytes("/file")
+
+
+async def test_an_owner_is_told_again_and_again_while_its_copy_is_taken_and_asked_again_at_its_end(
+    lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sibling_source, "_RENEWAL", 0.1)
+    whole = {key: liar.said[key] for key in IDLE}
+    liar.said |= IDLE
+    liar.after_wish, liar.slow = whole, 0.5
+    lab.state(owner="other")
+    await lab.whole()
+    assert liar.asked.count("PUT") > 3
+    assert 0 == lab.origin.body_bytes("/file")
