@@ -156,17 +156,17 @@ class Moves(RuleBasedStateMachine):
         if name in leaving and not wanted:
             self.known.release(name)
 
-    @rule(name=st.sampled_from(NAMES))
-    def work(self, name: str) -> None:
-        """All of this for one, as it is most of the time."""
+    @rule(name=st.sampled_from(NAMES), giving=st.booleans())
+    def work(self, name: str, giving: bool = True) -> None:
+        """All of this for one, as it is most of the time; ``giving``: peers get as far as to publish."""
         self.hear(name)
         self.state(name)
-        for node in sorted(NODES):
+        for node in sorted(NODES - self.supernodes[name].connected):
             self.connect(name, node)
         for task in TASKS:
             for _ in range(WHOLE):
                 self.fetch(name, task)
-            for node in sorted(NODES):
+            for node in sorted(NODES) if giving else ():
                 self.publish(name, node, task)
         self.hear(name)
 
