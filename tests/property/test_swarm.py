@@ -93,10 +93,11 @@ class Swarm(RuleBasedStateMachine):
                 assert self.progress.service[info.provider].booked <= self._slots(info.provider)
         assert len(client.given) <= max(1, min(self.peers[name].downloads or 4, self.policy.most_window))
 
-    @rule(name=names, piece=pieces, serves=st.booleans())
-    def verifies(self, name: str, piece: int, serves: bool) -> None:
+    @rule(name=names, some=st.sets(pieces, min_size=1, max_size=4), serves=st.booleans())
+    def verifies(self, name: str, some: set[int], serves: bool) -> None:
         if name in self.task.clients:
-            providers = self.progress.succeed(TASK, name, 1 << piece, one_byte, serves=serves)
+            mask = sum(1 << piece for piece in some)
+            providers = self.progress.succeed(TASK, name, mask, one_byte, serves=serves)
             self.scheduler.served(name, providers or (), now=self.now)
 
     @rule(name=names, piece=pieces, corrupt=st.booleans(), own=st.booleans())

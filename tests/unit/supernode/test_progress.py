@@ -79,6 +79,12 @@ def test_a_piece_that_was_not_given_counts_as_held_and_not_as_served(progress: P
     assert (0b1000, 0) == (progress.pieces_by_cid("t", "a"), progress.supernode_bytes)
 
 
+def test_pieces_that_are_known_are_not_counted_again_beside_new_ones(progress: ProgressManager) -> None:
+    progress.succeed("t", "a", 0b0001, ten)
+    progress.succeed("t", "a", 0b0101, ten)
+    assert (2, 1) == (progress.tasks["t"].copies(0), progress.tasks["t"].copies(2))
+
+
 def test_semi_success_makes_no_provider_until_the_piece_can_be_served(progress: ProgressManager) -> None:
     client = progress.tasks["t"].clients["a"]
     progress.succeed("t", "a", 0b0001, ten, serves=False)
