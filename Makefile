@@ -66,6 +66,10 @@ bench: $(VENV)/ready ## Measure against the physical limit and a direct download
 crds: $(VENV)/ready ## Generate the chart's copies of crds/
 	@$(BIN)/python charts/generate.py
 
+.PHONY: proto
+proto: $(VENV)/ready ## Generate the runtime helper's messages
+	@$(BIN)/python -m pantala_runtime.proto.generate
+
 .PHONY: locks
 locks: $(VENV)/ready ## Lock the dependencies anew
 	@bash requirements/compile.sh

@@ -19,7 +19,7 @@ __main__.main()
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("package", ["pantala_supernode", "pantala_peer", "pantala_operator"])
+@pytest.mark.parametrize("package", ["pantala_supernode", "pantala_peer", "pantala_runtime", "pantala_operator"])
 def test_a_signal_while_modules_are_imported_ends_it_in_order(package: str, name: str) -> None:
     """What takes long is imported after the process listens to signals."""
     script = _SCRIPT.format(package=package, name=name)
