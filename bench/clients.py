@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from bench.errors import BenchError
+from pantala_protocol import ranges
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
 from pantala_protocol.wrapping import Wrapping
 
@@ -232,7 +233,7 @@ class Native:
         claimed = [piece for piece in _some(self._file.pieces) if piece not in given]
         self._left -= len(claimed)
         generation = next(assignment.generation for assignment in said.assignments or ())
-        pieces = ",".join(str(piece) for piece in claimed)
+        pieces = ranges.render(sum(1 << piece for piece in claimed))
         self._ask({self._file.task_id: Held(generation, pieces)}, self._answered)
 
     def _answered(self, answer: bytes) -> None:

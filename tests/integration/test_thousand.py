@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from bench.clients import Connection, get, post
-from pantala_protocol import task_id
+from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest
 from pantala_supernode.app import App, build
@@ -89,11 +89,12 @@ class Node:
         self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={})
 
     async def run(self) -> None:
-        have, done = set[int](), dict[str, Held]()
-        while len(have) < PIECES:
+        have, done = 0, dict[str, Held]()
+        while have.bit_count() < PIECES:
             answer = await self._sync(done)
-            have |= {work.piece for work in answer.work}
-            done = {work.task_id: Held(work.generation, ",".join(map(str, sorted(have)))) for work in answer.work}
+            for work in answer.work:
+                have |= 1 << work.piece
+            done = {work.task_id: Held(work.generation, ranges.render(have)) for work in answer.work}
         await self._sync(done, leaving=True)
 
     async def _sync(self, done: dict[str, Held], **more: Any) -> SyncAnswer:
