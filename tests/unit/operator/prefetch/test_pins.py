@@ -54,8 +54,9 @@ def test_a_tag_that_moves_is_followed_if_so_wished() -> None:
 def test_what_was_told_of_another_run_does_not_count() -> None:
     first = pin(KEY, None, resolved("a"), RUN, follow=False)
     fresh = Run(NOW + SECOND)
-    waiting = pin(KEY, status(first), resolved("a"), fresh, follow=False)
-    assert (digest("a"), False) == (waiting.digest, waiting.current)
+    moved = replace(first, latest=digest("b"))
+    waiting = pin(KEY, status(moved), resolved("a"), fresh, follow=False)
+    assert (digest("a"), False, "") == (waiting.digest, waiting.current, waiting.latest)
     assert pin(KEY, status(first), resolved("b", NOW + SECOND), fresh, follow=False).current
 
 

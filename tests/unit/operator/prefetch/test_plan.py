@@ -124,6 +124,11 @@ def test_orders_stay_as_they_are_while_they_are_carried_out() -> None:
     assert orders
     for _ in range(5):
         assert orders == it.turn().orders
+    it.outcome = lambda *_: READY
+    it.settle()
+    kept = it.plan().orders or {}
+    for task, given_before in orders.items():
+        assert given_before.items() <= kept[task].items(), "and after that"
 
 
 def test_a_node_that_does_not_answer_holds_its_slot_until_the_timeout() -> None:
@@ -179,6 +184,31 @@ def test_too_many_failures_halt() -> None:
     requested(it, "again", rollout={"parallelism": 1, "maxFailures": 1}, images=[{"image": "one:1"}])
     it.settle()
     assert (YES, "Prefetched") == it.says("Ready")
+
+
+def test_a_halted_rollout_goes_on_by_itself_when_fewer_nodes_fail() -> None:
+    it = world(rollout={"parallelism": 1, "maxFailures": 0}, images=[{"image": "one:1"}])
+    it.outcome = lambda *_: failed("Unreachable")
+    it.turn(4)
+    assert (YES, "TooManyFailures") == it.says("Stalled"), "though the one that fails is tried again"
+    it.outcome = lambda *_: READY
+    it.settle()
+    assert ((YES, "Prefetched"), "3/3") == (it.says("Ready"), it.each.status.summary)
+
+
+def test_a_failure_that_is_tried_again_soon_is_no_standstill() -> None:
+    it = world(node("a"), images=[{"image": "one:1"}])
+    it.outcome = lambda *_: failed("Unreachable")
+    it.turn(4)
+    assert [(YES, "Unreachable"), (NO, "Unreachable")] == [it.says("Reconciling"), it.says("Stalled")]
+
+
+def test_a_registry_that_cannot_be_reached_is_asked_again_after_a_pause() -> None:
+    it = world(images=[{"image": "one:1"}])
+    it.registry = {ONE: resolved("0", digest="", reason="Unreachable")}
+    asked = [len(it.turn().questions) for _ in range(10)]
+    assert [1, 0, 0, 0, 0, 1, 0, 0, 0, 0] == asked
+    assert (YES, "Unreachable") == it.says("Reconciling")
 
 
 def test_suspending_cuts_pulls_at_once_and_resuming_goes_on() -> None:
@@ -536,6 +566,7 @@ def test_whatever_happens_the_promises_hold(spec: dict[str, Any], data: st.DataO
         assert ready + reconciling + stalled <= 1
         counts = made.status.nodes
         assert counts is not None
+        assert min(counts.ready, counts.active, counts.failed, counts.waiting) >= 0
         assert counts.desired == counts.ready + counts.active + counts.failed + counts.waiting == len(names)
         assert ready == (counts.ready == len(names))
         assert made.wake_at is None or made.wake_at > before
