@@ -26,6 +26,7 @@ class ImageReason(enum.StrEnum):
     NO_SPACE = "NoSpace"
     TIMEOUT = "Timeout"
     RUNTIME_UNAVAILABLE = "RuntimeUnavailable"
+    PULL_FAILED = "PullFailed"
     FAILED = "Failed"
 
     WORKLOAD_MISSING = "WorkloadMissing"
@@ -70,6 +71,7 @@ _ADVICE = {
     ImageReason.RUNTIME_UNAVAILABLE: Advice(
         Retry.SOON, "Check the container runtime on the node and the peer's runtime helper."
     ),
+    ImageReason.PULL_FAILED: Advice(Retry.SOON, "See the log of the node's container runtime."),
     ImageReason.FAILED: Advice(Retry.SOON, "See the log of the node's peer."),
     ImageReason.WORKLOAD_MISSING: Advice(Retry.LATER, "Create the workload, or correct spec.from.workloadRef."),
     ImageReason.NAMESPACES_FORBIDDEN: Advice(

@@ -210,7 +210,9 @@ def _pinned(unpinned: tuple[str, ...]) -> Verdict:
     if not unpinned:
         return Verdict(Status.TRUE, "Pinned", "No runtime is known not to honour it")
     what = f"The runtime does not honour pinning on {len(unpinned)} of the nodes, such as {unpinned[0]}"
-    return _no("RuntimeTooOld", f"{what}: the kubelet may remove images there. Update containerd to 1.7 or later.")
+    return _no(
+        "RuntimeTooOld", f"{what}: the kubelet may remove images there. Update it; containerd 1.6.20 is too old."
+    )
 
 
 def _nowhere(seen: Survey) -> Problem:
