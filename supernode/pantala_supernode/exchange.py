@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pantala_protocol import ranges
@@ -21,6 +21,10 @@ from pantala_supernode.roster import Roster
 from pantala_supernode.session import Session
 from pantala_supernode.task import Task
 from pantala_supernode.waiting import SupersededError
+
+_MOST_PIECES = 1 << 26
+"""Pieces that an exchange may speak of, each task counted up to its last: more than any node's disk has. It bounds what
+a peer can make us keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +152,11 @@ class Exchange:
 
     def _take(self, session: Session, request: SyncRequest) -> None:
         if request.inventory is not None:
-            session.holdings = {
-                task_id: (held.generation, ranges.parse(held.pieces)) for task_id, held in request.inventory.items()
-            }
+            session.holdings = _read(request.inventory)
             session.inventoried = True
             self._roster.take_inventory(session)
-        for task_id, held in request.done.items():
-            self._take_done(session, task_id, held)
+        for task_id, (generation, pieces) in _read(request.done).items():
+            self._take_done(session, task_id, generation, pieces)
         for failure in request.failures:
             self._dispatcher.failed(session, failure)
         for uid, state in request.deliveries.items():
@@ -163,18 +165,13 @@ class Exchange:
                 self._managers.dfget_tasks.deliver(session.peer, task.id, uid, state)
                 self._reports.touch_task(task.id)
 
-    def _take_done(self, session: Session, task_id: str, held: Held) -> None:
-        pieces = ranges.parse(held.pieces)
+    def _take_done(self, session: Session, task_id: str, generation: str, pieces: int) -> None:
         if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):
             return  # the peer drops it
-        generation, before = session.holdings.get(task_id, (held.generation, 0))
-        session.holdings[task_id] = (held.generation, (before if generation == held.generation else 0) | pieces)
+        former, before = session.holdings.get(task_id, (generation, 0))
+        session.holdings[task_id] = (generation, (before if former == generation else 0) | pieces)
         task = self._managers.tasks.get(task_id)
-        if (
-            task is not None
-            and task.copy.generation == held.generation
-            and self._roster.takes_part(session.peer, task_id)
-        ):
+        if task is not None and task.copy.generation == generation and self._roster.takes_part(session.peer, task_id):
             self._dispatcher.succeeded(session, task, pieces)
 
     # The supernode's answer.
@@ -223,6 +220,18 @@ class Exchange:
         elif now - session.moved_at > self._timing.silence:
             self._dispatcher.release(session)
             session.moved_at = now
+
+
+def _read(said: Mapping[str, Held]) -> dict[str, tuple[str, int]]:
+    """Generation and pieces by task. Raises :class:`ValueError`."""
+    read, room = {}, _MOST_PIECES
+    for task_id, held in said.items():
+        pieces = ranges.parse(held.pieces)
+        room -= pieces.bit_length()
+        if room < 0:
+            raise ValueError(f"an exchange speaks of at most {_MOST_PIECES} pieces")
+        read[task_id] = (held.generation, pieces)
+    return read
 
 
 def _says_something(answer: SyncAnswer, request: SyncRequest) -> bool:

@@ -203,6 +203,8 @@ GARBAGE = [
     b'{"peer": "node1", "boot": "b", "seq": 1, "inventory": {"../x": {"generation": "g", "pieces": "a"}}}',
     b'{"peer": "node1", "boot": "b", "seq": "x"}',
     b'{"url": 5}',
+    b'{"peer": "node1", "boot": "b", "seq": 1, "inventory": {%s}}'
+    % b",".join(b'"t%d": {"generation": "g", "pieces": "4194303"}' % number for number in range(20)),
     b"\xff\xfe",
     b"[" * 100_000,
 ]
