@@ -242,12 +242,15 @@ class TaskManager:
         Raises :class:`ValueError` for no task ID.
         """
         key = task_id.parse(name)
-        task = self._tasks.setdefault(key, Task(key, Copy(key)))
-        changes = _Changes()
-        if task.lease is None or replace(task.lease, until=lease.until) != lease:
-            changes.tasks.add(task.id)
-        task.lease = lease if task.lease is None else replace(lease, until=max(lease.until, task.lease.until))
-        return changes.frozen()
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = Task(key, Copy(key))
+        before = task.lease
+        if before is not None and replace(lease, until=before.until) == before:  # as nearly always: who asks next
+            self.renew(key, until=lease.until)
+            return Restated()
+        task.lease = lease if before is None else replace(lease, until=max(lease.until, before.until))
+        return Restated(tasks=frozenset({task.id}))
 
     def renew(self, name: str, *, until: float) -> None:
         """Let a lease end later. A task without one gets none."""
