@@ -20,7 +20,8 @@ from pantala_supernode.exchange import Exchange
 from pantala_supernode.managers import Managers
 from pantala_supernode.members import Members
 from pantala_supernode.reports import Reports
-from pantala_supernode.task import Lease, Restated
+from pantala_supernode.restated import Restated
+from pantala_supernode.task import Lease
 
 _log = structlog.get_logger(__name__)
 

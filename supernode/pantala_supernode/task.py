@@ -17,6 +17,7 @@ from pantala_protocol.sync import Assignment, Delivery
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy import Copy, FetchOrder
 from pantala_supernode.errors import EmptyValueError, NotFoundError
+from pantala_supernode.restated import Changes, Restated
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +139,6 @@ class Task:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Restated:
-    """What a statement or the end of a grace period changed."""
-
-    tasks: frozenset[TaskID] = frozenset()
-    """Tasks that are wanted in another way than before."""
-    deleted: frozenset[TaskID] = frozenset()
-    """Tasks that nobody wants any more; their copies go."""
-    retired: frozenset[TaskID] = frozenset()
-    """Tasks that nobody wants any more either, but whose copies stay as a cache."""
-    dropped: frozenset[str] = frozenset()
-    """UIDs that are no longer wanted."""
-    peers: frozenset[str] = frozenset()
-    """Peers that something changed for."""
-
-
 class TaskManager:
     """The tasks by ID. ``grace`` is in seconds, ``now`` everywhere monotonic seconds.
 
@@ -212,7 +197,7 @@ class TaskManager:
             task_id.parse(wanted.task_id)
         self.revision = statement.revision
         stated = {wanted.uid: wanted for wanted in statement.tasks}
-        changes, left = _Changes(), []
+        changes, left = Changes(), []
         for wanted in stated.values():
             self._leaving.pop(wanted.uid, None)
             before = self.of(wanted.uid)
@@ -227,7 +212,7 @@ class TaskManager:
 
     def expire(self, *, now: float) -> Restated:
         """End the grace of those whose time has come."""
-        changes = _Changes()
+        changes = Changes()
         for uid in [uid for uid, end in self._leaving.items() if end <= now]:
             del self._leaving[uid]
             self._withdraw(uid, changes)
@@ -263,14 +248,14 @@ class TaskManager:
 
         Its copy goes with it, or stays as a cache (``keep``).
         """
-        task, changes = self._tasks.get(name), _Changes()
+        task, changes = self._tasks.get(name), Changes()
         if task is not None and task.lease is not None:
             self._end_lease(task, changes)
             if not keep:
                 changes.deleted, changes.retired = changes.retired, set()
         return changes.frozen()
 
-    def _end_lease(self, task: Task, changes: _Changes) -> None:
+    def _end_lease(self, task: Task, changes: Changes) -> None:
         task.lease = None
         task.guests.clear()
         if task.wanted:
@@ -280,7 +265,7 @@ class TaskManager:
             changes.tasks.discard(task.id)
             changes.retired.add(task.id)
 
-    def _register(self, wanted: WantedTask, changes: _Changes) -> None:
+    def _register(self, wanted: WantedTask, changes: Changes) -> None:
         task = self._tasks.get(wanted.task_id)
         if task is None:
             name = TaskID(wanted.task_id)
@@ -295,10 +280,10 @@ class TaskManager:
         changes.tasks.add(task.id)
         changes.peers.update(wanted.peers, before.peers if before else ())
 
-    def _withdraw(self, uid: str, changes: _Changes) -> None:
+    def _withdraw(self, uid: str, changes: Changes) -> None:
         self._leave(self._tasks[self._task_of.pop(uid)], uid, changes)
 
-    def _leave(self, task: Task, uid: str, changes: _Changes) -> None:
+    def _leave(self, task: Task, uid: str, changes: Changes) -> None:
         peers, wanted = task.peers, task.unwant(uid)
         self._index(task, peers)
         changes.dropped.add(uid)
@@ -317,21 +302,3 @@ class TaskManager:
             self._by_peer[peer].discard(task.id)
             if not self._by_peer[peer]:
                 del self._by_peer[peer]
-
-
-@dataclass(slots=True)
-class _Changes:
-    tasks: set[TaskID] = field(default_factory=set)
-    deleted: set[TaskID] = field(default_factory=set)
-    retired: set[TaskID] = field(default_factory=set)
-    dropped: set[str] = field(default_factory=set)
-    peers: set[str] = field(default_factory=set)
-
-    def frozen(self) -> Restated:
-        return Restated(
-            frozenset(self.tasks),
-            frozenset(self.deleted),
-            frozenset(self.retired),
-            frozenset(self.dropped),
-            frozenset(self.peers),
-        )
