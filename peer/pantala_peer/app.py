@@ -18,6 +18,9 @@ from pantala_peer.assignments import Assignments
 from pantala_peer.cache import Cache
 from pantala_peer.deliveries import Deliveries
 from pantala_peer.download import Downloads
+from pantala_peer.mirror.arrivals import Arrivals
+from pantala_peer.mirror.server import Rules
+from pantala_peer.mirror.service import MirrorService
 from pantala_peer.providers import Providers
 from pantala_peer.publish import Publisher, check_root
 from pantala_peer.receive import Patience
@@ -46,6 +49,7 @@ class Peer:
     assignments: Assignments
     providers: Providers
     pieces: PieceServer
+    mirror: MirrorService
     _opened: bool = field(default=False, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -87,6 +91,9 @@ class Peer:
         WrappedServer(self.pieces).add_routes(application.router)
         port = await stack.enter_async_context(_serving(application, self.settings.listen, grace=self.settings.grace))
         self.supernodes.identity = replace(self.supernodes.identity, port=port)
+        if self.settings.mirror_listen is not None:
+            await stack.enter_async_context(self.mirror.serving(*self.settings.mirror_listen))
+            log.info("serving containerd", port=self.mirror.port)
         self._opened = True
         log.info("serving pieces", port=port, held=len(self.cache.inventory()))
         async with asyncio.TaskGroup() as group:
@@ -130,10 +137,13 @@ def build(settings: Settings) -> Peer:
     providers = Providers(
         connect_timeout=settings.connect_timeout, patience=Patience(settings.head_timeout, settings.stall_timeout)
     )
-    assignments.downloads = Downloads(providers, cache, parallel=settings.downloads, ended=assignments.ended)
+    arrivals = Arrivals(cache)
+    assignments.downloads = Downloads(providers, arrivals, parallel=settings.downloads, ended=assignments.ended)
     pieces = PieceServer(cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads)
     pieces.on_missing = assignments.touch
-    return Peer(settings, supernodes, cache, deliveries, assignments, providers, pieces)
+    rules = Rules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
+    mirror = MirrorService(supernodes, cache.lookup, arrivals, rules, token_file=settings.token_file)
+    return Peer(settings, supernodes, cache, deliveries, assignments, providers, pieces, mirror)
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pantala_protocol import ranges
 from pantala_protocol.membership import Membership
-from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Work
+from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Wanted, Work
 
 _MOST_UNDER_WAY = 2
 """One that is held, and one with news."""
@@ -80,6 +80,7 @@ class Session:
         self._named: set[str] = set()
         self._tasks: frozenset[str] = frozenset()
         self._unsaid: set[str] = set()
+        self._wants: dict[str, Wanted] = {}
 
     # What is to be reported
 
@@ -104,6 +105,11 @@ class Session:
             self._states[uid] = state
         self._changed[uid] = None
         self._urgent = self._urgent or urgent
+
+    def want(self, wants: dict[str, Wanted]) -> None:
+        """These are all the blobs that the node waits for. How far each is goes with the next exchange."""
+        self._urgent = self._urgent or _calls(wants) != _calls(self._wants)
+        self._wants = wants
 
     def state_inventory(self) -> None:
         """Something that was reported as held is gone: the next exchange states all."""
@@ -156,6 +162,7 @@ class Session:
             done={name: Held(held[0], ranges.render(held[1])) for name, held in self._done.items()},
             failures=tuple(self._failures),
             deliveries=dict(self._states) if whole else {uid: self._states.get(uid) for uid in self._changed},
+            wants=self._wants,
             uploads=load.uploads,
             cache_bytes=load.cache_bytes,
             downloads=self.identity.downloads,
@@ -235,3 +242,8 @@ class Session:
     def _merge_done(self, task_id: str, generation: str, pieces: int) -> None:
         known, mask = self._done.get(task_id, (generation, 0))
         self._done[task_id] = (generation, pieces | mask if known == generation else pieces)
+
+
+def _calls(wants: dict[str, Wanted]) -> dict[str, int]:
+    """What is wanted, and how often it was asked for."""
+    return {name: wanted.stalls for name, wanted in wants.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from pantala_peer.errors import SettingsError
+from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol import __version__
 
 
@@ -38,6 +39,14 @@ class Settings:
     """A file with the bearer token, read for each exchange because the kubelet rotates it. None: no token is shown."""
     health_listen: Address | None = None
     """Where ``/healthz`` and ``/readyz`` are. None: nowhere."""
+    mirror_listen: Address | None = None
+    """Where containerd finds the registry mirror: a loopback address. None: nowhere, there is no mirror."""
+    mirror_token_file: Path | None = None
+    """A file with the token that containerd's ``hosts.toml`` has it show. None: anybody on the node is served."""
+    mirror_resolve: bool = False
+    """The mirror resolves tags, too. Else the registry does, and so authorises each pull by tag itself."""
+    mirror_deadlines: Deadlines = field(default_factory=Deadlines)
+    """How long the mirror lets containerd wait."""
     downloads: int = 4
     """Pieces fetched at once. Fewer leave a link idle between pieces, more pin pieces that others could take."""
     uploads: int = 4
@@ -71,6 +80,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         if name not in values:
             raise SettingsError(f"--{name} is missing: give it, or set PANTALA_{name.upper()}")
     token, health = values.get("token_file"), values.get("health_listen")
+    mirror, mirror_token = values.get("mirror_listen"), values.get("mirror_token_file")
     return Settings(
         supernode=_url(values["supernode"]),
         listen=_address("listen", values["listen"]),
@@ -79,6 +89,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         zone=values.get("zone", ""),
         token_file=Path(token) if token else None,
         health_listen=_address("health-listen", health) if health else None,
+        mirror_listen=_address("mirror-listen", mirror) if mirror else None,
+        mirror_token_file=Path(mirror_token) if mirror_token else None,
+        mirror_resolve=_choice("mirror-resolve", values.get("mirror_resolve", "no")),
         downloads=_count("downloads", values.get("downloads", "4")),
         uploads=_count("uploads", values.get("uploads", "4")),
     )
@@ -102,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         ("zone", "ZONE", "the node's zone"),
         ("token-file", "FILE", "bearer token to show to the supernode"),
         ("health-listen", "HOST:PORT", "where /healthz and /readyz are"),
+        ("mirror-listen", "HOST:PORT", "where containerd finds the registry mirror (none)"),
+        ("mirror-token-file", "FILE", "the token that containerd shows to the mirror"),
+        ("mirror-resolve", "yes|no", "whether the mirror resolves tags, too (no)"),
         ("downloads", "N", "pieces fetched at once (4)"),
         ("uploads", "N", "pieces sent at once (4)"),
     ):
@@ -132,3 +148,9 @@ def _count(flag: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
         raise SettingsError(f"--{flag} is not a number from 1 to 64: {text!r}")
     return int(text)
+
+
+def _choice(flag: str, text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise SettingsError(f"--{flag} is neither yes nor no: {text!r}")
+    return text == "yes"

@@ -50,10 +50,10 @@ class HTTPSupernode:
         """Send one exchange and wait for its answer. Raises :class:`ExchangeError`."""
         if self._client is None:
             raise ExchangeError("the connection to the supernode is not open")
-        body, headers = msgspec.json.encode(request), self._authorization()
+        body, headers = msgspec.json.encode(request), authorization(self._token_file)
         try:
             async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                content = await _bounded(response.content)
+                content = await bounded(response.content, _MAX_ANSWER)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ExchangeError(f"{self.shown}: {_plain(error)}") from error
         if response.status != 200:
@@ -65,28 +65,30 @@ class HTTPSupernode:
             raise ExchangeError(f"{self.shown} gave an answer that cannot be read: {error}") from error
         return answer
 
-    def _authorization(self) -> dict[str, str]:
-        if self._token_file is None:
-            return {}
-        try:
-            token = self._token_file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ExchangeError(f"the token in {self._token_file} cannot be read: {error}") from error
-        return {"Authorization": f"Bearer {token}"}
-
     def _refusal(self, status: int, content: bytes) -> ExchangeError:
         said = content[:200].decode(errors="replace")
         kind = ExchangeRefusedError if 400 <= status < 500 and status not in _PASSING else ExchangeError
         return kind(f"{self.shown} answered {status}: {said}")
 
 
-async def _bounded(stream: aiohttp.StreamReader) -> bytes:
-    """Read all, up to the limit."""
+def authorization(token_file: Path | None) -> dict[str, str]:
+    """The header that says who this peer is, if it has a token. Raises :class:`ExchangeError`."""
+    if token_file is None:
+        return {}
+    try:
+        token = token_file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExchangeError(f"the token in {token_file} cannot be read: {error}") from error
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def bounded(stream: aiohttp.StreamReader, limit: int) -> bytes:
+    """Read all, if that is ``limit`` bytes at most. Raises :class:`aiohttp.ClientPayloadError`."""
     content = bytearray()
     async for chunk in stream.iter_any():
         content += chunk
-        if len(content) > _MAX_ANSWER:
-            raise aiohttp.ClientPayloadError(f"an answer of more than {_MAX_ANSWER} bytes")
+        if len(content) > limit:
+            raise aiohttp.ClientPayloadError(f"an answer of more than {limit} bytes")
     return bytes(content)
 
 

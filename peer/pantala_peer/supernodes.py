@@ -22,7 +22,7 @@ from pantala_peer.session import Identity, Load, Session
 from pantala_peer.session import Orders as Said
 from pantala_protocol.membership import Membership
 from pantala_protocol.redaction import RedactedURL
-from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, Work
+from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, Wanted, Work
 
 _FIRST = ""
 """The name under which the supernode at the given address speaks; no member has it."""
@@ -109,6 +109,7 @@ class Supernodes:
         self._claims = Claims()
         self._lanes: dict[str, _Lane] = {}
         self._states: dict[str, DeliveryState] = {}
+        self._wants: dict[str, Wanted] = {}
         self._group: asyncio.TaskGroup
         self._met_at = float("-inf")
 
@@ -122,6 +123,11 @@ class Supernodes:
         """Why they do not answer; empty: all do."""
         return "; ".join(lane.exchange.error for lane in self._lanes.values() if lane.exchange.error)
 
+    def answering(self, task_id: str) -> str | None:
+        """Base URL of the supernode that a task belongs to, if its last exchange was answered."""
+        lane = self._lanes.get(self._owner(task_id))
+        return lane.url if lane is not None and not lane.exchange.error else None
+
     def keys(self) -> list[bytes]:
         """With which tickets are checked, one of each supernode."""
         return [lane.session.key for lane in self._lanes.values() if lane.session.key]
@@ -130,6 +136,7 @@ class Supernodes:
         """Converse until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self._begin(_FIRST, self._url)
+            self._spread()
             while True:
                 await asyncio.sleep(_LOOK)
                 self._look_for_anybody()
@@ -161,6 +168,14 @@ class Supernodes:
         for lane in self._lanes.values():
             lane.session.delivery(uid, state, urgent=lane.name in concerned)
 
+    def want(self, task_id: str, wanted: Wanted | None) -> None:
+        """What the node waits for of a blob's task, at once; ``None``: nothing any more."""
+        if wanted is None:
+            self._wants.pop(task_id, None)
+        else:
+            self._wants[task_id] = wanted
+        self._spread()
+
     def state_inventory(self, task_id: str) -> None:
         """Less is held of a task than was said."""
         for lane in self._assigning(task_id):
@@ -171,6 +186,17 @@ class Supernodes:
         for lane in self._lanes.values():
             if lane.session.has_news:
                 lane.exchange.wake()
+
+    def _spread(self) -> None:
+        """Let each supernode know what is wanted of its own tasks."""
+        for name, lane in self._lanes.items():
+            lane.session.want({task: wanted for task, wanted in self._wants.items() if self._owner(task) == name})
+        self.send()
+
+    def _owner(self, task_id: str) -> str:
+        """In whose conversation a task is asked for."""
+        owner = self._claims.membership.owner(task_id) if self._claims.membership else None
+        return owner.name if owner is not None and owner.name in self._lanes else _FIRST
 
     def _assigning(self, task_id: str) -> list[_Lane]:
         return [self._lanes[name] for name in self._claims.of(task_id) if name in self._lanes]
@@ -228,6 +254,7 @@ class Supernodes:
             self._claims.forget(name)
         for name in urls.keys() - self._lanes.keys():
             self._begin(name, urls[name])
+        self._spread()
         self._assign()
 
     def _end_first(self) -> None:

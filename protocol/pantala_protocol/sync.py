@@ -8,7 +8,7 @@ answer. Everything stated is a state or an idempotent report, so that order and 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -64,6 +64,31 @@ class Delivery(msgspec.Struct, frozen=True):
     """Relative to the peer's root."""
 
 
+class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A blob that containers' runtime on the peer's node waits for; its task is :func:`task_id.of_blob`'s.
+
+    Where it is spoken to, and how, is the supernode's to know: the peer never asks a registry.
+    """
+
+    registry: str
+    """As images' names have it: ``docker.io``."""
+    repository: str
+    digest: str
+    """Of the whole blob."""
+    position: Count = 0
+    """The first byte that is waited for: its piece is urgent."""
+    stalls: Count = 0
+    """How often nothing came for a long time: whoever was to give the next piece does not."""
+    credential: str = ""
+    """The ``Authorization`` that the runtime showed for this repository, word for word: a secret. Empty: none."""
+
+    def __repr__(self) -> str:
+        return f"<Wanted {self.registry}/{self.repository}@{self.digest}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("digest", self.digest)]
+
+
 class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
     """One task that the peer shall hold."""
 
@@ -101,6 +126,9 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[str, DeliveryState | None] = {}
     """What changed since the last exchange, by UID; ``None``: no longer there. Beside an inventory: all there are."""
+    wants: dict[str, Wanted] = {}
+    """All the blobs of this supernode that its node waits for now, by task ID; one that is not named is not wanted
+    any more. Those of the exchange with the greatest ``seq`` hold."""
     uploads: Count = 0
     """Pieces that it is sending right now."""
     cache_bytes: Count = 0

@@ -34,6 +34,11 @@ def compute(url: str, *, digest: str = "", scope: str = "", credentials: str = "
     return TaskID(state.hexdigest())
 
 
+def of_blob(digest: str) -> TaskID:
+    """Name the task of an image's blob: one in the cluster, whatever the registry and the repository."""
+    return compute("", digest=digest)
+
+
 def without_query_parameters(url: str, names: Iterable[str]) -> str:
     """Drop the query parameters ``names`` (exact, still encoded) from ``url``, keep the others' order and spelling.
 

@@ -1,0 +1,81 @@
+"""The mirror, composed, and where it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from pantala_peer.errors import SettingsError
+from pantala_peer.mirror.arrivals import Arrivals
+from pantala_peer.mirror.blobs import CachedBlobs, Lookup
+from pantala_peer.mirror.manifests import CachedManifests
+from pantala_peer.mirror.permissions import Permissions
+from pantala_peer.mirror.server import Mirror, Rules
+from pantala_peer.mirror.supernode import SupernodeManifests
+from pantala_peer.mirror.wants import Wants
+from pantala_peer.supernodes import Supernodes
+
+_GRACE = 1.0
+"""Seconds that bodies get at the end; containerd has the rest from the registry."""
+
+
+class MirrorService:
+    """One node's mirror."""
+
+    def __init__(
+        self, supernodes: Supernodes, lookup: Lookup, arrivals: Arrivals, rules: Rules, *, token_file: Path | None
+    ) -> None:
+        clock: Callable[[], float] = time.monotonic
+        permissions = Permissions(secrets.token_bytes(32))
+        blobs = CachedBlobs(
+            lookup,
+            arrivals,
+            Wants(supernodes.want),
+            answers=lambda name: supernodes.answering(name) is not None,
+            deadlines=rules.deadlines,
+        )
+        self._asking = SupernodeManifests(supernodes.answering, token_file=token_file)
+        self._manifests = CachedManifests(self._asking, permissions, clock)
+        self._rules = rules
+        self.port = 0
+        """Where it listens; 0: it does not."""
+        self.mirror = Mirror(blobs, self._manifests, permissions, rules, clock=clock, wall=time.time)
+
+    @contextlib.asynccontextmanager
+    async def serving(self, host: str, port: int) -> AsyncIterator[None]:
+        """Serve while the context is entered.
+
+        Who goes away is noticed at once: what only it waited for is not wanted any more. Raises
+        :class:`SettingsError` if the token cannot be read.
+        """
+        self.mirror.token = await asyncio.to_thread(_token, self._rules.token_file)
+        application = web.Application()
+        self.mirror.add_routes(application.router)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True)
+        async with self._asking, contextlib.aclosing(self._manifests):
+            await runner.setup()
+            try:
+                await web.TCPSite(runner, host, port).start()
+                self.port = runner.addresses[0][1]
+                yield
+            finally:
+                self.port = 0
+                await runner.cleanup()
+
+
+def _token(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the mirror's token in {file} cannot be read: {error}") from error
+    if not token:
+        raise SettingsError(f"the mirror's token in {file} is empty; run pantala-peer configure")
+    return token

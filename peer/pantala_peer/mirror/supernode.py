@@ -1,0 +1,76 @@
+"""Asking the supernode for manifests over HTTP: ``GET /api/v1/registry/manifests``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+
+from pantala_peer import supernode
+from pantala_peer.errors import ExchangeError
+from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
+from pantala_peer.mirror.resource import Repository
+from pantala_protocol import __version__, registry, task_id
+from pantala_protocol.registry import ManifestAnswer
+
+_MAX_ANSWER = 2 * registry.MAX_MANIFEST
+"""Bytes of an answer that are read: a manifest takes a third more in JSON."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)
+"""Longer than containerd waits: what comes late is there for the next one."""
+
+
+class SupernodeManifests:
+    """The adapter. ``answering`` tells the base URL of a task's supernode, if that answers now.
+
+    A repository's manifests are asked of one supernode, which remembers whom the registry let in. Use it as an
+    asynchronous context manager.
+    """
+
+    def __init__(self, answering: Callable[[str], str | None], *, token_file: Path | None) -> None:
+        self._answering = answering
+        self._token_file = token_file
+        self._client: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._client = aiohttp.ClientSession(
+            timeout=_TIMEOUT,
+            connector=aiohttp.TCPConnector(limit=32),
+            headers={"User-Agent": f"pantala-peer/{__version__}"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def manifest(self, repository: Repository, reference: str, authorization: str) -> ManifestAnswer:
+        """Ask for a manifest as who shows ``authorization``, within 10 s. Raises :class:`MirrorError`."""
+        base = self._answering(task_id.compute(str(repository)))
+        if base is None or self._client is None:
+            raise UnreachableError(f"the supernode of {repository} does not answer")
+        query = {"registry": repository.registry, "repository": repository.name, "reference": reference}
+        try:
+            headers = supernode.authorization(self._token_file)
+            if authorization:
+                headers[registry.AUTHORIZATION] = authorization
+            async with self._client.get(
+                base + registry.PATH, params=query, headers=headers, allow_redirects=False
+            ) as response:
+                content = await supernode.bounded(response.content, _MAX_ANSWER)
+        except TimeoutError:
+            raise SlowError(f"the supernode is too slow with {repository}") from None
+        except (aiohttp.ClientError, OSError, ValueError, ExchangeError) as error:
+            raise UnreachableError(f"the supernode cannot be asked for {repository}: {error}") from None
+        if response.status != 200:
+            raise MirrorError(f"the supernode answered {response.status} for {repository}")
+        try:
+            return msgspec.json.decode(content, type=ManifestAnswer)
+        except msgspec.DecodeError as error:
+            raise MirrorError(f"the supernode's answer for {repository} cannot be read: {error}") from None

@@ -1,0 +1,221 @@
+"""A scripted supernode with images, for the mirror in a real peer; and a client as plain as a socket."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from pantala_peer.app import Peer
+from pantala_peer.settings import Address
+from pantala_protocol import ranges, registry, task_id
+from pantala_protocol.registry import ManifestAnswer
+from pantala_protocol.sync import SyncRequest, Wanted, Work
+from tests.integration import peer_harness
+from tests.integration.peer_harness import File, Known, ScriptedSupernode
+
+OCI = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+REGISTRY = "registry.example:5000"
+
+
+def digest(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+@dataclass
+class BlobFile(File):
+    """A blob, as a task of its digest."""
+
+    @property
+    def task_id(self) -> str:
+        return task_id.of_blob(self.digest)
+
+    @property
+    def digest(self) -> str:
+        return digest(self.content)
+
+
+@dataclass
+class Image:
+    """A config and layers; ``authorization`` is what its registry wants to see."""
+
+    layers: list[BlobFile]
+    config: BlobFile = field(default_factory=lambda: BlobFile("config", b'{"os":"linux"}'))
+    repository: str = "library/thing"
+    authorization: str = ""
+
+    @property
+    def manifest(self) -> bytes:
+        def described(file: BlobFile) -> dict[str, object]:
+            return {"mediaType": "application/x", "digest": file.digest, "size": len(file.content)}
+
+        layers = [described(layer) for layer in self.layers]
+        content = {"schemaVersion": 2, "mediaType": OCI, "config": described(self.config), "layers": layers}
+        return json.dumps(content).encode()
+
+    @property
+    def digest(self) -> str:
+        return digest(self.manifest)
+
+    def path(self, *, ns: str = REGISTRY) -> str:
+        return f"/v2/{self.repository}/manifests/{self.digest}?ns={ns}"
+
+    def blob(self, file: BlobFile, *, ns: str = REGISTRY) -> str:
+        return f"/v2/{self.repository}/blobs/{file.digest.replace(':', '%3A')}?ns={ns}"
+
+
+class RegistrySupernode(ScriptedSupernode):
+    """Gives what is wanted: the urgent piece first, the others in any order; none that is not ``released``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[Image] = []
+        self.blobs: dict[str, BlobFile] = {}
+        self.wanted: list[dict[str, Wanted]] = []
+        """Each set of wants that was said, one after the other, repetitions left out."""
+        self.asked: list[tuple[str, str]] = []
+        """Manifests: reference and authorization."""
+        self.manifest_delay = 0.0
+        self.deaf = False
+        """Wants are heard and nothing is done for them."""
+        self.released: int | None = None
+        """Pieces that may be given, as a bit mask; ``None``: all."""
+        self.challenges: tuple[str, ...] = ('Bearer realm="https://auth.example/token",service="x"', 'Basic realm="y"')
+        self.rng = random.Random(7)
+        self.begun: list[int] = []
+        """Pieces, in the order in which they were given."""
+
+    def add(self, image: Image) -> Image:
+        self.images.append(image)
+        self.blobs |= {file.task_id: file for file in [image.config, *image.layers]}
+        return image
+
+    async def release(self, pieces: int | None) -> None:
+        self.released = pieces
+        await self.notify()
+
+    @contextlib.asynccontextmanager
+    async def serving(self, port: int = 0) -> AsyncIterator[str]:
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_post("/api/v1/sync", self._sync)
+        app.router.add_get("/pieces/{task_id}/{generation}", self._piece)
+        app.router.add_get(registry.PATH, self._manifest)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        self.port = runner.addresses[0][1]
+        try:
+            yield f"http://127.0.0.1:{self.port}"
+        finally:
+            await runner.cleanup()
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        assert REGISTRY == request.query["registry"]
+        shown, reference = request.headers.get(registry.AUTHORIZATION, ""), request.query["reference"]
+        self.asked.append((reference, shown))
+        await asyncio.sleep(self.manifest_delay)
+        answer = ManifestAnswer()
+        for image in self.images:
+            if image.repository == request.query["repository"] and reference in (image.digest, "latest"):
+                allowed = image.authorization in ("", shown)
+                found = ManifestAnswer(image.digest, OCI, image.manifest)
+                answer = found if allowed else ManifestAnswer(challenges=self.challenges)
+        return web.Response(body=msgspec.json.encode(answer))
+
+    def _apply(self, known: Known, said: SyncRequest) -> None:
+        super()._apply(known, said)
+        if said.seq < known.seq:
+            return
+        if not self.wanted or self.wanted[-1] != said.wants:
+            self.wanted.append(said.wants)
+        kept = [] if self.deaf else [self.blobs[name] for name in said.wants if name in self.blobs]
+        held = [file for file, _ in self.assigned.get(said.peer, []) if file not in kept]
+        chosen = [(file, ()) for file in [*held, *kept]]
+        if chosen != self.assigned.get(said.peer, []):
+            self.assigned[said.peer] = list(chosen)
+            self.files |= {file.task_id: file for file, _ in chosen}
+            self.revision += 1
+
+    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
+        work: list[Work] = []
+        for file, _ in self.assigned.get(said.peer, []):
+            missing = file.geometry.all & ~known.held.get(file.task_id, 0)
+            pieces = [
+                number for number in ranges.members(missing) if self.released is None or self.released >> number & 1
+            ]
+            self.rng.shuffle(pieces)
+            if file.task_id in self.wanted[-1]:
+                urgent = self.wanted[-1][file.task_id].position // file.piece_size
+                pieces.sort(key=lambda number: number != urgent)
+            for number in pieces:
+                if (file.task_id, number) not in known.given and len(known.given) + len(work) < self.window:
+                    work.append(self._one(file, number, said.peer))
+                    self.begun.append(number)
+        return tuple(work)
+
+
+@contextlib.asynccontextmanager
+async def mirror(supernode: RegistrySupernode, root: Path, **changes: object) -> AsyncIterator[Peer]:
+    """A peer with a mirror, once the supernode answered it."""
+    settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0, **changes}
+    async with peer_harness.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:
+        await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+        yield made
+
+
+async def until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
+    """Wait for what nobody tells."""
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+class Answer:
+    """What came back, and how the connection ended."""
+
+    def __init__(self, status: int, headers: dict[str, str], reader: asyncio.StreamReader) -> None:
+        self.status = status
+        self.headers = headers
+        self.reader = reader
+
+    async def body(self, timeout: float = 10.0) -> bytes:
+        """All that the head promised, or less if the connection ended by FIN. A RST raises."""
+        async with asyncio.timeout(timeout):
+            try:
+                return await self.reader.readexactly(int(self.headers["content-length"]))
+            except asyncio.IncompleteReadError as error:
+                return error.partial
+
+
+@contextlib.asynccontextmanager
+async def asked(
+    port: int, path: str, *, method: str = "GET", timeout: float = 10.0, **headers: str
+) -> AsyncIterator[Answer]:
+    """One request on a connection of its own, as soon as the answer's head is there."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            "Host: 127.0.0.1",
+            *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items()),
+        ]
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        async with asyncio.timeout(timeout):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        fields = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        yield Answer(int(head[0].split()[1]), fields, reader)
+    finally:
+        writer.close()
+
+
+async def get(port: int, path: str, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """One request, whole."""
+    async with asked(port, path, method=method, **headers) as answer:
+        return answer.status, answer.headers, b"" if method == "HEAD" else await answer.body()
