@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from pantala_pieces import unreadable
+
 
 def configure() -> None:
     """Set up structlog, and the standard library's records through it."""
@@ -31,3 +33,4 @@ def configure() -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    unreadable.quote_nothing()

@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from pantala_pieces import unreadable
+
 
 def configure(level: int = logging.INFO) -> None:
     """Render this process's log, that of its libraries included."""
@@ -28,3 +30,4 @@ def configure(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer))
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    unreadable.quote_nothing()
