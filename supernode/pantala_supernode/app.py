@@ -27,7 +27,7 @@ from pantala_supernode.cdn.rate import Rate
 from pantala_supernode.cdn.sibling_client import SiblingClient
 from pantala_supernode.cdn.sibling_source import SiblingCopies
 from pantala_supernode.cdn.source import Source
-from pantala_supernode.cdn.volume import open_volume
+from pantala_supernode.cdn.volume import alone, open_volume
 from pantala_supernode.copies import Copies
 from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.dispatch import Dispatcher, Endpoint
@@ -99,7 +99,11 @@ class App:
         if settings.serve_rate is not None:
             self._pieces.pace = Rate(settings.serve_rate).acquire
         egress = EgressPolicy(settings.deny_source)
-        async with aiohttp.ClientSession(trust_env=False) as session, HTTPSource(egress=egress) as source:
+        async with (
+            alone(settings.data),
+            aiohttp.ClientSession(trust_env=False) as session,
+            HTTPSource(egress=egress) as source,
+        ):
             self.supernode = self._supernode(source, SiblingClient(session, settings.token_file, clock=time.monotonic))
             self.guard = Guard(
                 None if settings.no_auth else self._verifier(session),

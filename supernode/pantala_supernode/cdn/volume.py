@@ -6,13 +6,19 @@ empty directory of its own beside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
+import structlog
 
-from pantala_pieces.errors import from_os_error
+from pantala_pieces.errors import StoreError, from_os_error
 from pantala_pieces.file import write_atomically
+
+_log = structlog.get_logger(__name__)
 
 FORMAT = 1
 _NAME = "volume.json"
@@ -40,6 +46,25 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> tuple[Volume, Pat
     except OSError as error:
         raise from_os_error(error, f"open the volume {directory}") from error
     return found, directory / found.tasks
+
+
+@contextlib.asynccontextmanager
+async def alone(directory: Path) -> AsyncIterator[None]:
+    """Keep every other supernode from the volume while the block runs: two would spoil each other's journals.
+
+    Raises :class:`pantala_pieces.errors.StoreError` if one has it.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"another supernode uses the volume {directory}; give each its own --data") from error
+        except OSError as error:  # not every file system has locks
+            _log.warning("the volume cannot be locked; see that no other supernode uses it", error=error.strerror)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _read(path: Path) -> Volume | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces.errors import StoreError
-from pantala_supernode.cdn.volume import Volume, open_volume
+from pantala_supernode.cdn.volume import Volume, alone, open_volume
 
 
 def test_an_empty_directory_becomes_a_volume_and_stays_it(tmp_path: Path) -> None:
@@ -39,3 +39,12 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_the_store(tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="open the volume"):
         open_volume(tmp_path / "file" / "data", lambda: "one")
+
+
+async def test_a_volume_is_one_supernodes_until_it_ends(tmp_path: Path) -> None:
+    async with alone(tmp_path):
+        with pytest.raises(StoreError, match="another supernode uses the volume"):
+            async with alone(tmp_path):
+                pass
+    async with alone(tmp_path):
+        pass
