@@ -5,6 +5,7 @@ import itertools
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from msgspec import structs
 
 from pantala_peer.session import Identity, Load, Orders, Session
 from pantala_protocol import ranges
@@ -18,6 +19,7 @@ from pantala_protocol.sync import (
     PieceFailure,
     SyncAnswer,
     SyncRequest,
+    Wanted,
     Work,
 )
 
@@ -112,6 +114,23 @@ def test_another_supernode_is_told_everything() -> None:
     assert ("another", 0) == (request.supernode, request.revision)
     assert {TASK: Held("g", "0")} == request.inventory
     assert {"u": PUBLISHED} == request.deliveries
+
+
+def test_what_the_node_waits_for_is_in_each_exchange_and_news_when_it_changes() -> None:
+    session = met()
+    wanted = Wanted("r", "a", "sha256:0")
+    session.want({TASK: wanted})
+    assert session.has_news
+    assert {TASK: wanted} == begin(session).wants
+    further = structs.replace(wanted, position=5)
+    session.want({TASK: further})
+    assert not session.has_news
+    assert {TASK: further} == begin(session).wants
+    again = structs.replace(further, stalls=1)
+    for wants in ({TASK: again}, {TASK: again, OTHER: wanted}, {OTHER: wanted}, {}):
+        session.want(wants)
+        assert session.has_news
+        assert wants == begin(session).wants
 
 
 def test_a_supernode_that_wants_the_inventory_gets_it() -> None:

@@ -23,6 +23,9 @@ def test_the_environment_mirrors_every_flag() -> None:
         "PANTALA_ZONE": "z",
         "PANTALA_TOKEN_FILE": "/t",
         "PANTALA_HEALTH_LISTEN": "127.0.0.1:2",
+        "PANTALA_MIRROR_LISTEN": "127.0.0.1:65001",
+        "PANTALA_MIRROR_TOKEN_FILE": "/m",
+        "PANTALA_MIRROR_RESOLVE": "yes",
         "PANTALA_DOWNLOADS": "8",
         "PANTALA_UPLOADS": "9",
     }
@@ -34,6 +37,9 @@ def test_the_environment_mirrors_every_flag() -> None:
         zone="z",
         token_file=Path("/t"),
         health_listen=Address("127.0.0.1", 2),
+        mirror_listen=Address("127.0.0.1", 65001),
+        mirror_token_file=Path("/m"),
+        mirror_resolve=True,
         downloads=8,
         uploads=9,
     )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -23,10 +24,13 @@ from pantala_protocol.sync import (
     PieceFailure,
     SyncAnswer,
     SyncRequest,
+    Wanted,
     Work,
 )
 
 TASK, OTHER = "a" * 64, "b" * 64
+MOVED = "c" * 64
+"""Belongs to the last of three, else to the second of two."""
 NAMES = ("s-0", "s-1", "s-2")
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 WORK = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
@@ -357,3 +361,36 @@ async def test_it_answers_for_as_long_as_one_member_does(stage: Stage) -> None:
     stage.fakes["s-0"].say()
     await stage.until(lambda: stage.supernodes.answered_at > before)
     assert "away; away" == stage.supernodes.error
+
+
+async def test_a_want_goes_to_whose_task_it_is_and_moves_with_it(stage: Stage) -> None:
+    wanted = {MOVED: Wanted("r", "a", "sha256:0")}
+
+    def only_said_to(owner: str) -> bool:
+        last = {name: fake.requests[-1].wants for name, fake in stage.fakes.items() if fake.requests}
+        return all(wants == (wanted if name == owner else {}) for name, wants in last.items())
+
+    await stage.until(lambda: stage.counts()[0] > 0)
+    stage.supernodes.want(MOVED, wanted[MOVED])
+    await stage.until(lambda: only_said_to("s-0"))
+    for revision, names in ((1, NAMES), (2, NAMES[:2]), (3, NAMES)):
+        members = membership(revision, *names)
+        owner = members.owner(MOVED)
+        assert owner is not None
+        stage.all_say(members)
+        await stage.until(partial(only_said_to, owner.name))
+        assert owner.url == stage.supernodes.answering(MOVED)
+    stage.supernodes.want(MOVED, None)
+    await stage.until(lambda: only_said_to(""))
+
+
+async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(stage: Stage) -> None:
+    supernode = stage.fakes["s-0"]
+    supernode.say()
+    await stage.until(lambda: stage.supernodes.answering(TASK) == "http://any")
+    supernode.away = True
+    supernode.wake()
+    await stage.until(lambda: stage.supernodes.answering(TASK) is None)
+    supernode.away = False
+    supernode.say()
+    await stage.until(lambda: stage.supernodes.answering(TASK) == "http://any")

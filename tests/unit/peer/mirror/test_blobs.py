@@ -1,0 +1,182 @@
+"""What arrives in the cache is read in order, at once, and only as long as it is verified and the task's own."""
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pantala_peer.cache import Cache
+from pantala_peer.errors import CorruptError
+from pantala_peer.mirror.arrivals import Arrivals
+from pantala_peer.mirror.blobs import CachedBlobs
+from pantala_peer.mirror.deadlines import Deadlines
+from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
+from pantala_peer.mirror.ports import Hint
+from pantala_peer.mirror.resource import Repository
+from pantala_peer.mirror.wants import Wants
+from pantala_protocol import task_id
+from pantala_protocol.sync import Assignment, Wanted, Work
+
+PIECE = 1000
+CONTENT = random.Random(5).randbytes(20 * PIECE + 7)
+DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+NAME = task_id.of_blob(DIGEST)
+HINT = Hint(Repository("r", "a"), len(CONTENT))
+
+
+class Node:
+    """A cache that pieces come into, and the blobs in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.cache = Cache(root)
+        self.arrivals = Arrivals(self.cache)
+        self.wanted: dict[str, Wanted] = {}
+        self.said: list[Wanted] = []
+        self.answers = True
+        self.got = bytearray()
+        """What the last reader has by now."""
+        self.blobs = CachedBlobs(
+            self.cache.lookup,
+            self.arrivals,
+            Wants(self.tell),
+            answers=lambda _: self.answers,
+            deadlines=Deadlines(again=0.2, stall=0.4),
+        )
+
+    def tell(self, name: str, wanted: Wanted | None) -> None:
+        if wanted is None:
+            del self.wanted[name]
+        else:
+            self.wanted[name] = wanted
+            self.said.append(wanted)
+
+    async def hold(self, generation: str = "g", length: int | None = len(CONTENT)) -> None:
+        assert await self.cache.hold(Assignment(NAME, generation, PIECE, length))
+
+    async def put(self, piece: int, generation: str = "g", content: bytes = CONTENT) -> None:
+        data = content[piece * PIECE : (piece + 1) * PIECE]
+        sha256 = hashlib.sha256(CONTENT[piece * PIECE : (piece + 1) * PIECE]).hexdigest()
+        work = Work(NAME, generation, piece, piece * PIECE, len(data), sha256, "h", 1, "t")
+        await self.arrivals.put(work, memoryview(data))
+
+    async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
+        self.got = bytearray()
+        async with self.blobs.open(DIGEST, HINT, start) as blob:
+            got = self.got
+            async for chunk in blob.read(start, end):
+                got += chunk
+        return bytes(got)
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    made = Node(tmp_path)
+    await made.cache.open()
+    yield made
+    made.cache.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_any_range_while_pieces_come_in_any_order(node: Node, seed: int) -> None:
+    rng = random.Random(seed)
+    pieces = list(range(21))
+    rng.shuffle(pieces)
+    ranges = [sorted(rng.sample(range(len(CONTENT) + 1), 2)) for _ in range(10)]
+    reading = [asyncio.create_task(node.read(start, end)) for start, end in ranges]
+    await asyncio.sleep(0)
+    await node.hold()
+    for piece in pieces:
+        await node.put(piece)
+        await asyncio.sleep(rng.choice([0, 0.001]))
+    assert [CONTENT[start:end] for start, end in ranges] == await asyncio.gather(*reading)
+    assert {} == node.wanted
+
+
+async def test_nothing_comes_of_a_piece_that_is_wrong(node: Node) -> None:
+    await node.hold()
+    reading = asyncio.create_task(node.read(0, 10))
+    with pytest.raises(CorruptError):
+        await node.put(0, content=bytes(len(CONTENT)))
+    await asyncio.sleep(0.05)
+    assert not reading.done()
+    await node.put(0)
+    assert CONTENT[:10] == await reading
+
+
+async def test_what_does_not_come_is_asked_for_again_and_then_given_up(node: Node) -> None:
+    await node.hold()
+    await node.put(0)
+    with pytest.raises(SlowError):
+        await node.read()
+    assert CONTENT[:PIECE] == node.got
+    assert Wanted("r", "a", DIGEST, PIECE, 1) == node.said[-1]
+
+
+async def test_a_cache_that_is_dropped_and_made_anew_shows_no_byte_of_its_empty_file(node: Node) -> None:
+    """The new file is as long as the former, and full of zeros."""
+    await node.hold()
+    for piece in range(21):
+        await node.put(piece)
+    got = bytearray()
+    async with node.blobs.open(DIGEST, HINT) as blob:
+        chunks = blob.read(0, len(CONTENT))
+        got += await anext(chunks)
+        next_chunk = asyncio.ensure_future(anext(chunks))
+        await asyncio.sleep(0)  # it is on its way to the thread
+        await node.cache.drop(NAME)
+        await node.hold("h")
+        await asyncio.sleep(0.05)
+        for piece in range(21):
+            await node.put(piece, "h")
+        got += await next_chunk
+        async for chunk in chunks:
+            got += chunk
+    assert CONTENT == got
+
+
+async def test_another_length_than_its_manifest_says_is_a_miss(node: Node) -> None:
+    await node.hold(length=len(CONTENT) + 1)
+    await node.put(0)
+    with pytest.raises(MirrorError):
+        await node.read()
+
+
+async def test_a_length_that_is_not_known_yet_does_not_matter(node: Node) -> None:
+    await node.hold(length=None)
+    await node.put(0)
+    assert CONTENT[:PIECE] == await node.read(0, PIECE)
+
+
+async def test_only_what_is_held_is_opened_while_nobody_answers(node: Node) -> None:
+    node.answers = False
+    with pytest.raises(UnreachableError):
+        await node.read()
+    assert [] == node.said
+    await node.hold()
+    for piece in range(21):
+        await node.put(piece)
+    assert node.blobs.holds(DIGEST)
+    assert CONTENT == await node.read()
+
+
+async def test_a_file_that_somebody_cut_is_a_miss(node: Node) -> None:
+    await node.hold()
+    await node.put(0)
+    file = node.cache.lookup(NAME)
+    assert file is not None
+    with file.path.open("r+b") as data:
+        data.truncate(10)
+    with pytest.raises(MirrorError):
+        await node.read(0, PIECE)
+
+
+async def test_who_waits_no_more_is_forgotten(node: Node) -> None:
+    for _ in range(3):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await node.arrivals.wait(NAME)
+    assert {} == node.arrivals._waiting
