@@ -366,22 +366,25 @@ async def test_it_answers_for_as_long_as_one_member_does(stage: Stage) -> None:
 async def test_a_want_goes_to_whose_task_it_is_and_moves_with_it(stage: Stage) -> None:
     wanted = {MOVED: Wanted("r", "a", "sha256:0")}
 
-    def only_said_to(owner: str) -> bool:
-        last = {name: fake.requests[-1].wants for name, fake in stage.fakes.items() if fake.requests}
-        return all(wants == (wanted if name == owner else {}) for name, wants in last.items())
+    def only_said_to(owner: str, names: tuple[str, ...]) -> bool:
+        requests = [(name, stage.fakes[name].requests) for name in names]
+        return all(said and said[-1].wants == (wanted if name == owner else {}) for name, said in requests)
+
+    def answers_for_it(url: str) -> bool:
+        return stage.supernodes.answering(MOVED) == url
 
     await stage.until(lambda: stage.counts()[0] > 0)
     stage.supernodes.want(MOVED, wanted[MOVED])
-    await stage.until(lambda: only_said_to("s-0"))
-    for revision, names in ((1, NAMES), (2, NAMES[:2]), (3, NAMES)):
+    await stage.until(lambda: only_said_to("s-0", ("s-0",)))
+    for revision, names in ((1, NAMES[:2]), (2, NAMES), (3, NAMES[:2])):
         members = membership(revision, *names)
         owner = members.owner(MOVED)
         assert owner is not None
         stage.all_say(members)
-        await stage.until(partial(only_said_to, owner.name))
-        assert owner.url == stage.supernodes.answering(MOVED)
+        await stage.until(partial(only_said_to, owner.name, names))
+        await stage.until(partial(answers_for_it, owner.url))
     stage.supernodes.want(MOVED, None)
-    await stage.until(lambda: only_said_to(""))
+    await stage.until(lambda: only_said_to("", NAMES[:2]))
 
 
 async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(stage: Stage) -> None:

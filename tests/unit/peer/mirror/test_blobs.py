@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from pantala_peer.cache import Cache
 from pantala_peer.errors import CorruptError
+from pantala_peer.mirror import blobs
 from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines
@@ -18,6 +20,7 @@ from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
 from pantala_peer.mirror.ports import Hint
 from pantala_peer.mirror.resource import Repository
 from pantala_peer.mirror.wants import Wants
+from pantala_pieces.file import PieceFile
 from pantala_protocol import task_id
 from pantala_protocol.sync import Assignment, Wanted, Work
 
@@ -116,32 +119,35 @@ async def test_what_does_not_come_is_asked_for_again_and_then_given_up(node: Nod
     assert Wanted("r", "a", DIGEST, PIECE, 1) == node.said[-1]
 
 
-async def test_a_cache_that_is_dropped_and_made_anew_shows_no_byte_of_its_empty_file(node: Node) -> None:
+async def test_a_cache_that_is_made_anew_while_it_is_read_shows_no_byte_of_its_empty_file(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The new file is as long as the former, and full of zeros."""
+    reads, go = threading.Event(), threading.Event()
+
+    def slowly(file: PieceFile, start: int, stop: int) -> bytes:
+        reads.set()
+        go.wait(5)
+        return pread(file, start, stop)
+
+    pread = blobs._pread
+    monkeypatch.setattr(blobs, "_pread", slowly)
     await node.hold()
-    for piece in range(21):
-        await node.put(piece)
-    got = bytearray()
-    async with node.blobs.open(DIGEST, HINT) as blob:
-        chunks = blob.read(0, len(CONTENT))
-        got += await anext(chunks)
-        next_chunk = asyncio.ensure_future(anext(chunks))
-        await asyncio.sleep(0)  # it is on its way to the thread
-        await node.cache.drop(NAME)
-        await node.hold("h")
-        await asyncio.sleep(0.05)
-        for piece in range(21):
-            await node.put(piece, "h")
-        got += await next_chunk
-        async for chunk in chunks:
-            got += chunk
-    assert CONTENT == got
+    await node.put(0)
+    reading = asyncio.create_task(node.read(0, PIECE))
+    await asyncio.to_thread(reads.wait, 5)
+    await node.cache.drop(NAME)
+    await node.hold("h")
+    go.set()
+    await asyncio.sleep(0.05)
+    await node.put(0, "h")
+    assert CONTENT[:PIECE] == await reading
 
 
 async def test_another_length_than_its_manifest_says_is_a_miss(node: Node) -> None:
     await node.hold(length=len(CONTENT) + 1)
     await node.put(0)
-    with pytest.raises(MirrorError):
+    with pytest.raises(MirrorError, match="its manifest says"):
         await node.read()
 
 
