@@ -120,8 +120,8 @@ class App:
             )
             try:
                 async with (
-                    site(self.api, settings.listen),
-                    site(self._piece_application(), settings.piece_listen),
+                    site(self.api, settings.listen, share=0.5),
+                    site(self._piece_application(), settings.piece_listen, share=0.25),
                 ):
                     _log.info("supernode up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
                     if settings.no_auth:

@@ -11,6 +11,7 @@ import sys
 from pantala_pieces.errors import StoreError
 from pantala_supernode.app import build
 from pantala_supernode.errors import SupernodeError
+from pantala_supernode.http.site import allow_files
 from pantala_supernode.logs import configure
 from pantala_supernode.settings import Settings, SettingsError, read
 
@@ -48,6 +49,7 @@ def main() -> None:
         sys.stderr.write(f"pantala-supernode: {error}\n")
         sys.exit(2)
     configure()
+    allow_files()
     gc.freeze()  # what was imported stays
     gc.set_threshold(*_GARBAGE)
     try:
