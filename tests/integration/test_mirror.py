@@ -445,13 +445,16 @@ async def test_a_tag_is_resolved_only_where_that_is_asked_for(
 async def test_the_probe_is_404_and_tells_whether_it_came_by_our_hosts_toml(
     supernode: RegistrySupernode, tmp_path: Path
 ) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    (tmp_path / "token").write_text("right")
+    async with mirror(supernode, tmp_path / "root", mirror_token_file=tmp_path / "token") as peer:
         port, service = peer.mirror.port, peer.mirror.mirror
-        assert service.sighting is None
-        probe = f"/v2/probe/node-1/manifests/1?ns=localhost%3A{port}"
-        for path, in_force in ((probe, True), (probe.partition("?")[0], False)):
-            assert 404 == (await get(port, path, method="HEAD"))[0]
+        probe = "/v2/probe/node-1/manifests/1"
+        there, found = f"{probe}?ns=localhost%3A{port}", []
+        for path, shown in ((there, "right"), (there, ""), (probe, ""), (there, "wrong")):
+            assert 404 == (await get(port, path, method="HEAD", **({"X_Pantala_Mirror": shown} if shown else {})))[0]
             assert service.sighting is not None
-            assert ("node-1", in_force) == (service.sighting.node, service.sighting.in_force)
+            assert "node-1" == service.sighting.node
             assert service.sighting.at > 1e9
+            found.append(service.sighting.in_force)
+        assert [True, True, False, False] == found, "the second one is the file's server, asked last"
     assert [] == supernode.asked
