@@ -220,6 +220,7 @@ class App:
             wanted=lambda task_id: managers.tasks.get(task_id) is not None,
             released=cdn.released,
             stated=lambda: managers.tasks.revision > 0,
+            spare=lambda: self.conversation.spare(),
             rules=Housekeeping(
                 grace=settings.grace,
                 kept_for=max(settings.grace, settings.cache_seconds),

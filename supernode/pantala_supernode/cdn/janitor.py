@@ -42,6 +42,7 @@ class Janitor:
 
     What nobody wants is known once the operator made its statement (``stated``). Before that only copies count that
     were wanted since the start and were ``released``; others go only if room is needed and no operator is heard of.
+    ``spare`` gives up one file that is wanted only in case somebody comes back, if there is one.
     ``clock`` tells monotonic seconds, ``wall`` seconds since the epoch.
     """
 
@@ -54,6 +55,7 @@ class Janitor:
         released: Callable[[TaskID], bool],
         stated: Callable[[], bool],
         rules: Housekeeping,
+        spare: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -65,6 +67,7 @@ class Janitor:
         self._released = released
         self._stated = stated
         self._rules = rules
+        self._spare = spare
         self._clock = clock
         self._wall = wall
         self._begun = clock()
@@ -111,8 +114,11 @@ class Janitor:
             except StoreError:
                 return False
             copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
-            if free + sum(copy.size for copy in copies) < size:
-                return False
+            while free + sum(copy.size for copy in copies) < max(size, 1):
+                if not self._spare():
+                    return False
+                self._take_note()
+                copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
             return await self._evict(least_recently_used(copies, max(size - free, 1)), Cause.ROOM)
 
     def _take_note(self) -> None:

@@ -213,6 +213,25 @@ class Conversation:
             self.clients.forget(client)
         return envelope(Code.DOWN_TAKEN)
 
+    def spare(self) -> bool:
+        """Room is needed: forget of the files that all their clients have the one that was asked for longest ago.
+
+        Tells whether there was one.
+        """
+        busy = {client.task_id for client in self.clients if not client.finished}
+        idle = [
+            (task.lease.until, task.id)
+            for task in self._managers.tasks
+            if task.lease is not None and task.guests and not task.wanted and task.complete and task.id not in busy
+        ]
+        if not idle:
+            return False
+        _, task_id = min(idle)
+        for client in list(self.clients.of(task_id)):
+            self.clients.forget(client)
+        self._supernode.end_lease(task_id, keep=True)
+        return True
+
     async def run(self) -> None:
         """Look after what time alone changes, until cancelled."""
         try:

@@ -38,6 +38,7 @@ class Bench:
         self.wanted: set[TaskID] = set()
         self.released: set[TaskID] = set()
         self.broken: set[TaskID] = set()
+        self.spared: list[TaskID] = []
         self.store = Volume(directory, durable=False)
         self.store.open()
         self.janitor = self.employ()
@@ -50,9 +51,16 @@ class Bench:
             released=lambda name: name in self.released,
             stated=lambda: self.stated,
             rules=RULES,
+            spare=self.spare,
             clock=lambda: self.clock,
             wall=lambda: self.wall,
         )
+
+    def spare(self) -> bool:
+        if not self.spared:
+            return False
+        self.wanted.discard(self.spared.pop(0))
+        return True
 
     async def delete(self, name: TaskID) -> None:
         if name in self.broken:
@@ -212,3 +220,15 @@ async def test_what_cannot_be_removed_is_tried_again_and_stops_nothing(bench: Be
     bench.broken.clear()
     await bench.janitor.look()
     assert [] == bench.there()
+
+
+async def test_what_is_wanted_just_in_case_goes_only_as_far_as_room_is_needed(bench: Bench) -> None:
+    bench.store.disk = Usage(4 * SIZE, 4 * SIZE)
+    for number in range(4):
+        bench.put(number)
+    bench.wanted |= set(NAMES)
+    bench.spared = [NAMES[2], NAMES[1], NAMES[3]]
+
+    assert await bench.janitor.make_room(2 * SIZE)
+    assert [0, 3] == bench.there()
+    assert [NAMES[3]] == bench.spared
