@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -33,13 +34,17 @@ def digest(body: bytes) -> str:
 class BlobFile(File):
     """A blob, as a task of its digest."""
 
-    @property
+    @cached_property
     def task_id(self) -> str:
         return task_id.of_blob(self.digest)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        return digest(self.content)
+        return f"sha256:{self.sha256}"
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
 
 
 @dataclass
@@ -76,6 +81,7 @@ class RegistrySupernode(ScriptedSupernode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.registry = REGISTRY
         self.images: list[Image] = []
         self.blobs: dict[str, BlobFile] = {}
         self.wanted: list[dict[str, Wanted]] = []
@@ -117,7 +123,7 @@ class RegistrySupernode(ScriptedSupernode):
             await runner.cleanup()
 
     async def _manifest(self, request: web.Request) -> web.Response:
-        assert REGISTRY == request.query["registry"]
+        assert self.registry == request.query["registry"]
         shown, reference = request.headers.get(registry.AUTHORIZATION, ""), request.query["reference"]
         self.asked.append((reference, shown))
         await asyncio.sleep(self.manifest_delay)
