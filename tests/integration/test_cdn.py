@@ -427,6 +427,8 @@ async def test_redirects_are_followed_and_secrets_stay_at_home(tmp_path: Path) -
     ("location", "reason"),
     [
         ("/file", Reason.SOURCE_UNUSABLE),
+        ("http://127.0.0.1:99999/", Reason.SOURCE_UNUSABLE),
+        ("http://[::1", Reason.SOURCE_UNUSABLE),
         ("file:///etc/passwd", Reason.SOURCE_DENIED),
         ("http://169.254.169.254/latest", Reason.SOURCE_DENIED),
         ("http://[::ffff:169.254.169.254]/latest", Reason.SOURCE_DENIED),
@@ -447,6 +449,7 @@ async def test_redirects_that_lead_nowhere_good_are_refused(tmp_path: Path, loca
         ("ftp://host/file", Reason.SOURCE_URL_INVALID),
         ("http://user:password@127.0.0.1/file", Reason.SOURCE_URL_INVALID),
         ("http://[::1", Reason.SOURCE_URL_INVALID),
+        ("http://127.0.0.1:99999/", Reason.SOURCE_URL_INVALID),
         ("http://169.254.169.254/latest/meta-data", Reason.SOURCE_DENIED),
         ("http://0.0.0.0:1/", Reason.SOURCE_DENIED),
         ("http://2852039166/", Reason.SOURCE_URL_INVALID),

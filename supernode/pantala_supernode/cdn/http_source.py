@@ -217,7 +217,7 @@ def _shown_coding(coding: str) -> str:
 
 def _parse(text: str) -> URL:
     try:
-        url = URL(text, encoded=True)
+        url = _read(text)
     except ValueError as error:
         raise errors.SourceURLError(f"{RedactedURL(text)} is no URL. Correct spec.source.url.") from error
     if url.scheme not in ("http", "https") or not url.host:
@@ -229,9 +229,18 @@ def _parse(text: str) -> URL:
     return url.with_fragment(None)
 
 
+def _read(text: str) -> URL:
+    url = URL(text, encoded=True)
+    _ = url.port  # is looked at only now: one past 65535 is an error
+    return url
+
+
 def _follow(url: URL, location: str) -> URL:
-    target = url.join(URL(location, encoded=True))
     shown = RedactedURL(str(url))
+    try:
+        target = url.join(_read(location))
+    except ValueError as error:
+        raise errors.SourceUnusableError(f"{shown} redirects to what is no URL. Correct the origin.") from error
     if target.scheme not in ("http", "https") or not target.host:
         raise errors.SourceDeniedError(f"{shown} redirects to a {target.scheme[:20]!r} URL. Correct the origin.")
     if url.scheme == "https" and target.scheme == "http":
