@@ -16,7 +16,7 @@ from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.dragonfly.clients import Client, Clients
-from pantala_supernode.errors import ConflictError, InvalidValueError, NotFoundError, NotReadyError
+from pantala_supernode.errors import ConflictError, EmptyValueError, InvalidValueError, NotFoundError, NotReadyError
 from pantala_supernode.managers import Managers
 from pantala_supernode.peer import Peer
 from pantala_supernode.task import Task
@@ -124,8 +124,9 @@ class Visitors:
     ) -> None:
         """A client tells what became of the piece with the range ``text``. Idempotent.
 
-        Raises :class:`InvalidValueError` for a range that is no piece's or a result that says nothing,
-        :class:`NotFoundError` for an unknown task or client, :class:`ConflictError` if the content changed meanwhile.
+        Raises :class:`EmptyValueError` for no client, :class:`InvalidValueError` for a range that is no piece's or a
+        result that says nothing, :class:`NotFoundError` for an unknown task or client, :class:`ConflictError` if the
+        content changed meanwhile.
         """
         task, client = self._managers.tasks.known(task_id), self._client(task_id, cid)
         if client.generation != task.copy.generation:
@@ -177,6 +178,8 @@ class Visitors:
             self._dispatcher.release(client.session)
 
     def _client(self, task_id: str, cid: str) -> Client:
+        if not cid:
+            raise EmptyValueError("srcCid is empty: tell who reports")
         client = self._clients.get(task_id, cid)
         if client is None:
             raise NotFoundError(f"client {cid[:100]!r} does not download task {task_id[:64]!r}; create the task again")

@@ -105,7 +105,8 @@ class Conversation:
             if known is not client or task is None:
                 return envelope(Code.NOT_FOUND, "this client is not known any more; register again")
             if is_stale(client, task) or is_lost(task):
-                return envelope(Code.CDN_FAILED, task.copy.failure.message if task.copy.failure else "")
+                failure = task.copy.failure
+                return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")
             if self._has_all(client, task):
                 return await self._finish(client, task)
             entries = await self._entries(client, task, self._dispatcher.work(client.session))

@@ -76,7 +76,7 @@ class Registry:
         self._supernode.lease(task_id, Lease(registration.raw_url, until, registration.headers, attempt=attempt))
         task = await self._watch.until(task_id, _is_decided, self._patience.registration)
         if task is None or not _is_decided(task):
-            return envelope(Code.ASK_AGAIN, "the origin has not answered yet")
+            return envelope(Code.ASK_AGAIN, _delay(task))
         if is_lost(task):
             return _refusal(registration, task)
         self._clients.enrol(registration, task, host)
@@ -116,6 +116,12 @@ def is_stale(client: Client, task: Task) -> bool:
 
 def _is_decided(task: Task) -> bool:
     return bool(task.copy.generation) or is_lost(task)
+
+
+def _delay(task: Task | None) -> str:
+    """What is in the way: the origin, or e.g. the volume."""
+    failure = task.copy.failure if task is not None else None
+    return failure.message if failure is not None else "the origin has not answered yet"
 
 
 def _accepted(task: Task) -> Envelope:

@@ -173,6 +173,8 @@ def test_a_download_begins_and_ends_as_the_client_says(
 def test_reports_that_make_no_sense_are_errors(bench: Bench, visitors: Visitors, task: Task) -> None:
     with pytest.raises(NotFoundError, match="'c1' does not download"):
         report(visitors)
+    with pytest.raises(EmptyValueError, match="srcCid is empty"):
+        visitors.update_piece(ID, RANGE, "", "", PieceStatus.RUNNING, PieceResult.SUCCESS)
     client = begin(bench, visitors, task, register(visitors))
     with pytest.raises(InvalidValueError):
         report(visitors, result=PieceResult.INVALID)
