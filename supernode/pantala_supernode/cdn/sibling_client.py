@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import aiohttp
 import msgspec
 import structlog
+from msgspec import Meta
 
 from pantala_protocol.membership import Member
 from pantala_protocol.task_id import TaskID
@@ -33,7 +34,7 @@ _LINES = 32
 class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the owner of a task is to fetch for another supernode."""
 
-    url: str
+    url: Annotated[str, Meta(pattern="^[hH][tT][tT][pP][sS]?://[!-~]+$")]
     headers: dict[str, str] = {}
     """Sent to the origin, and to no other host. Kept in memory only."""
     digest: str = ""
