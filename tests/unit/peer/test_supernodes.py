@@ -139,6 +139,13 @@ class Stage:
             rng=random.Random(1),
         )
         self.supernodes.orders = self
+        self.running: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """End the conversations, as who composes does."""
+        self.running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.running
 
     def assign(self, assigned: dict[str, Assignment], *, complete: bool) -> None:
         self.assigned = assigned
@@ -170,11 +177,9 @@ class Stage:
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     made = Stage()
-    running = asyncio.create_task(made.supernodes.run())
+    made.running = asyncio.create_task(made.supernodes.run())
     yield made
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await made.stop()
     assert set() == made.opened
 
 
@@ -345,9 +350,9 @@ async def test_leaving_is_said_to_all(stage: Stage) -> None:
     stage.all_say(membership(1, *NAMES))
     await stage.until_complete()
     await stage.until(lambda: len(stage.opened) == 3)
+    await stage.stop()
     await stage.supernodes.leave()
     assert [True] * 3 == [any(request.leaving for request in fake.requests) for fake in stage.fakes.values()]
-    stage.opened |= {f"http://{name}" for name in NAMES}
 
 
 async def test_it_answers_for_as_long_as_one_member_does(stage: Stage) -> None:
