@@ -309,6 +309,21 @@ async def test_with_a_peer_go_its_downloads_and_nobody_is_sent_to_it(stage: Stag
     assert 204 == (await stage.call("DELETE", f"/peers/dfget:c2~{name}"))[0]
 
 
+async def test_who_was_sent_to_a_peer_that_is_deleted_is_sent_elsewhere(stage: Stage) -> None:
+    stage.serve(P)
+    peer = await stage.peer()
+    name = await stage.task("c1", peerID=peer)
+    await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
+    update = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"}
+    await stage.call("PUT", f"/tasks/{name}/pieces/0-{WIRE - 1}", **update)
+    await stage.task("c2")
+    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    assert f"dfget:c1~{name}" == piece["cID"]
+    assert 204 == (await stage.call("DELETE", f"/peers/{peer}"))[0]
+    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    assert piece["cID"].startswith("cdnnode:")
+
+
 async def test_a_nodes_peer_that_is_there_is_not_deleted(stage: Stage) -> None:
     sync = {"peer": "node1", "boot": "b", "seq": 1, "port": 65002, "inventory": {}}
     assert 200 == (await stage.call("POST", "/api/v1/sync", **sync))[0]
