@@ -378,6 +378,7 @@ async def test_files_that_all_their_clients_have_make_room_for_the_next(settings
         for number in range(6):
             content = stage.serve(5 * P - number, f"/{number}")
             async with stage.dfget(f"/{number}") as client:
+                await client.register(tries=10)
                 assert content == await client.run()
         async with stage.dfget("/5") as client:
             await client.run()
