@@ -20,7 +20,8 @@
     │   ├── SourceUnusableError     SourceUnusable         an answer that is right, and no file that can be taken
     │   ├── SourceURLError          SourceURLInvalid
     │   ├── SourceHeadersError      SecretInvalid          headers that cannot be sent
-    │   └── LengthMismatchError     LengthMismatch         the body is not as long as announced
+    │   ├── LengthMismatchError     LengthMismatch         the body is not as long as announced
+    │   └── RegistryError           SourceError            a registry's; its own branch is in ``registry.errors``
     ├── SiblingError                SourceInterrupted      another supernode, that gave the content, does not any more
     ├── DigestMismatchError         DigestMismatch         the body is not what was asked for
     ├── VolumeFullError             VolumeFull
@@ -30,6 +31,7 @@
         │   └── EmptyValueError     400                    no value where one is needed
         ├── NotFoundError           404                    nobody knows it
         ├── ConflictError           409                    it cannot be done to a thing in this state
+        ├── MisdirectedError        421                    it is another supernode's; in ``copies``
         └── NotReadyError           503                    not yet; ask again
 """
 

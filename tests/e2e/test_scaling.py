@@ -17,7 +17,9 @@ from tests.e2e.tasks import MIB, assert_published, manifest, status, wait_cached
 
 _SIZE = 200 * MIB
 _RATE = 4 * MIB
-"""Bytes a second: the file takes most of a minute, time enough to come and to go."""
+"""Bytes a second: what is left when supernodes go takes long enough to see them go in the middle of it."""
+_SLOWLY = MIB
+"""Bytes a second while supernodes come, however long that takes here."""
 _NAMES = tuple(f"pantala-supernode-{number}" for number in range(3))
 _LOOK = 0.2
 
@@ -39,10 +41,12 @@ def test_from_one_supernode_to_three_and_back_while_a_task_runs(
         kubectl.apply(manifest("moving", namespace, origin.url(moving)))
         wait_cached(kubectl, "moving", namespace, 0.2)
         try:
+            origin.rate = _SLOWLY
             _scale(kubectl, 3)
             release.wait_ready()
-            eventually(lambda: _assert_holders(environment, status(kubectl, "done", namespace)["taskID"], {1}))
             eventually(lambda: _assert_holders(environment, status(kubectl, "moving", namespace)["taskID"], {0, 2}))
+            eventually(lambda: _assert_holders(environment, status(kubectl, "done", namespace)["taskID"], {1}))
+            origin.rate = _RATE
             wait_cached(kubectl, "moving", namespace, 0.6)
         finally:
             _scale(kubectl, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -223,4 +224,5 @@ def test_every_error_has_a_reason_that_says_what_to_do() -> None:
     for kind in tree(errors.SupernodeError):
         assert kind.reason in Reason
         assert kind.reason.retry in Retry
-        assert kind.__name__ in (errors.__doc__ or "")
+        drawn = (errors.__doc__ or "") + (sys.modules[kind.__module__].__doc__ or "")
+        assert kind.__name__ in drawn
