@@ -36,8 +36,8 @@ async def app(tmp_path: Path, unused_tcp_port_factory: Any) -> AsyncIterator[App
         dragonfly=True,
     )
     async with build(settings).serving() as served:
-        while not served.supernode.recovered:
-            await asyncio.sleep(0.01)
+        while statuses(await send(settings.listen.port, request("GET", "/readyz"))) != [200]:
+            pass
         yield served
 
 
