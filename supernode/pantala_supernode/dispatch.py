@@ -172,10 +172,23 @@ class Dispatcher:
             managers.peers.deregister(session.peer)
         self.sessions.pop(session.peer, None)
         for task_id in concerned:
+            self._take_back(task_id, session.peer)
             self._reports.touch_task(task_id)
             self.serve_waiting(task_id)
         if session.path is None:
             self._reports.touch_peer(session.peer)
+
+    def _take_back(self, task_id: str, provider: str) -> None:
+        """Free what Dragonfly's clients were to take from one who is gone: until they report it they are told the same.
+
+        Our own peers notice by themselves, and say so.
+        """
+        progress = self._managers.progress
+        for name, client in progress.tasks[task_id].clients.items():
+            session = self.sessions.get(name)
+            if session is not None and session.path is not None:
+                for piece in [piece for piece, giver in client.given.items() if giver == provider]:
+                    progress.fail(task_id, name, piece, blame=False)
 
     def expire(self) -> None:
         """Forget what time made void, and serve whom that allows to be served."""

@@ -109,7 +109,6 @@ class Conversation:
                 return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")
             if self._has_all(client, task):
                 return await self._finish(client, task)
-            self._take_back(client, task)
             entries = await self._entries(client, task, self._dispatcher.work(client.session))
             if entries:
                 return envelope(Code.CONTINUE, data=entries)
@@ -117,12 +116,6 @@ class Conversation:
             if left <= 0:
                 return envelope(Code.WAIT)
             await self._hold(client, left)
-
-    def _take_back(self, client: Client, task: Task) -> None:
-        """What was to come from somebody who is gone is given anew. A client that is just at it does not mind."""
-        for piece, provider in self._dispatcher.given(client.session, task):
-            if provider != SUPERNODE and self._managers.peers.get(provider) is None:
-                self._managers.progress.fail(task.id, client.name, piece, blame=False)
 
     async def _hold(self, client: Client, seconds: float) -> None:
         waiting = self._dispatcher.waiting
