@@ -19,14 +19,17 @@ from pantala_supernode.cdn.copy import Copy, FetchOrder
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.restated import Changes, Restated
 
+_GRAIN = 1.0
+"""Seconds by which leases are renewed: their clients speak with each piece."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A task is wanted for a while, by clients that no Task resource speaks for."""
 
     url: str
-    until: float
-    """Monotonic seconds."""
+    until: float = field(compare=False)
+    """Monotonic seconds. Two leases that differ in it alone want the same."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent to the origin, and to no other host."""
     digest: str = ""
@@ -231,16 +234,16 @@ class TaskManager:
         if task is None:
             task = self._tasks[key] = Task(key, Copy(key))
         before = task.lease
-        if before is not None and replace(lease, until=before.until) == before:  # as nearly always: who asks next
+        if lease == before:  # as nearly always: who asks next
             self.renew(key, until=lease.until)
             return Restated()
         task.lease = lease if before is None else replace(lease, until=max(lease.until, before.until))
         return Restated(tasks=frozenset({task.id}))
 
     def renew(self, name: str, *, until: float) -> None:
-        """Let a lease end later. A task without one gets none."""
+        """Let a lease end later, if it is a second or more. A task without one gets none."""
         task = self._tasks.get(name)
-        if task is not None and task.lease is not None and task.lease.until < until:
+        if task is not None and task.lease is not None and until - task.lease.until >= _GRAIN:
             task.lease = replace(task.lease, until=until)
 
     def end_lease(self, name: str, *, keep: bool = False) -> Restated:

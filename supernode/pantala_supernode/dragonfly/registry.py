@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import structlog
 
 from pantala_protocol.reasons import Reason
-from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_protocol.wrapping import Wrapping
@@ -80,7 +79,7 @@ class Registry:
         if is_lost(task):
             return _refusal(registration, task)
         self._clients.enrol(registration, task, host)
-        _log.debug("dfget registered", task=task_id, cid=registration.cid, url=RedactedURL(registration.raw_url))
+        _log.debug("dfget registered", task=task_id, cid=registration.cid)
         return _accepted(task)
 
     def reject(self, task: Task) -> None:

@@ -5,12 +5,13 @@ Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Keys come
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NewType
+
+import msgspec
 
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
@@ -208,8 +209,8 @@ class _Fields:
 
 def _fields(body: bytes) -> _Fields:
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadWordError("the body is no JSON") from error
     if not isinstance(value, dict):
         raise BadWordError("the body is no JSON object")
