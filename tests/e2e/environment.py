@@ -144,7 +144,8 @@ class GivenCluster:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    # os.walk, unlike Path.rglob, does not mind what is deleted meanwhile
+    return sorted(str((Path(at) / file).relative_to(folder)) for at, _, files in os.walk(folder) for file in files)
 
 
 def _sources() -> str:

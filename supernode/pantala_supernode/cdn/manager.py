@@ -24,6 +24,7 @@ from pantala_supernode.cdn.retry import RetryBudget
 from pantala_supernode.cdn.room import MakeRoom, no_room
 from pantala_supernode.cdn.source import Siblings, Source
 from pantala_supernode.cdn.worker import Means, Sleep, Worker
+from pantala_supernode.errors import VolumeFailedError
 
 
 class CDNManager:
@@ -67,6 +68,7 @@ class CDNManager:
             wall=wall,
         )
         self._worker = Worker(means, on_change)
+        self._closed = False
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
         self._kept: dict[TaskID, Kept] = {}
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
@@ -175,6 +177,8 @@ class CDNManager:
 
         Raises :class:`pantala_supernode.errors.VolumeFailedError`; then it can be asked for again.
         """
+        if self._closed:
+            raise VolumeFailedError(f"Task {task_id} stays on the volume until this supernode has started again.")
         kept = self._kept.pop(task_id, None)
         if kept is not None:
             kept.gone = True
@@ -185,7 +189,8 @@ class CDNManager:
         await asyncio.shield(former)
 
     async def close(self) -> None:
-        """Stop everything; what is durable stays and goes on after the next :meth:`recover`."""
+        """Stop everything; what is durable stays and goes on after the next :meth:`recover`. Nothing more begins."""
+        self._closed = True
         tasks = [kept.task for kept in self._kept.values() if kept.task is not None]
         for kept in self._kept.values():
             kept.stop()
@@ -200,6 +205,8 @@ class CDNManager:
 
     def _start(self, kept: Kept) -> None:
         """Have somebody work on a copy, now."""
+        if self._closed:
+            return
         kept.given_up = False
         if kept.running:
             kept.woken.set()

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy import Copy, FetchOrder
 from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.errors import VolumeFailedError
 
 TASK = task_id.compute("test")
 
@@ -63,6 +66,19 @@ async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path
     await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
     assert len(source.requests) == 2
     await bench.cdn.close()
+
+
+async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
+    """Requests under way may still ask for something while the process ends."""
+    source = FakeSource(Content(b"abc"))
+    bench = Bench(tmp_path, source)
+    await bench.cdn.recover()
+    await bench.cdn.close()
+    bench.cdn.trigger(FetchOrder(TASK, "http://origin/file"))
+    with pytest.raises(VolumeFailedError, match="started again"):
+        await bench.cdn.delete(TASK)
+    await asyncio.sleep(0.02)
+    assert [] == source.requests
 
 
 async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> None:
