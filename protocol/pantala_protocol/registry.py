@@ -1,6 +1,11 @@
-"""What a peer asks its supernode of registries: ``GET /api/v1/registry/manifests?registry=&repository=&reference=``.
+"""What a supernode is asked of registries.
 
-The answer is a :class:`ManifestAnswer` in JSON with 200, or an error as everywhere: nothing more is known then.
+A peer: ``GET /api/v1/registry/manifests?registry=&repository=&reference=[&order=]``, answered by a
+:class:`ManifestAnswer` with 200. ``order`` is the key of an image that this node was ordered to pull: its own
+credentials count, for its own digest and what that names.
+
+The operator: ``POST /api/v1/registry/resolve`` with a :class:`Resolve`, answered by a :class:`Resolved` with 200, also
+where the registry refuses. Any other status: nothing is known then.
 """
 
 from __future__ import annotations
@@ -8,6 +13,10 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+
+from pantala_protocol.images import ImageBlob
+
+RESOLVE: Final = "/api/v1/registry/resolve"
 
 PATH: Final = "/api/v1/registry/manifests"
 
@@ -28,3 +37,29 @@ class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     body: bytes = b""
     challenges: tuple[str, ...] = ()
     """Without ``body``: the registry's own ``WWW-Authenticate`` headers, unchanged. None: it has no such manifest."""
+
+
+class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is this image now, and what is it made of? The registry is asked, whatever was remembered of a tag."""
+
+    image: str
+    """A normal reference, by tag or digest."""
+    platforms: tuple[str, ...]
+    """For which the blobs are wanted: ``linux/amd64``."""
+    credentials: tuple[str, ...] = ()
+    """Pull secrets (``.dockerconfigjson``), the first ones first."""
+
+    def __repr__(self) -> str:
+        return f"<Resolve {self.image}>"
+
+
+class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A registry's word on an image."""
+
+    digest: str = ""
+    """What the reference names: an index, or a manifest. Empty: it could not be told, for ``reason``."""
+    platforms: dict[str, tuple[ImageBlob, ...]] = {}
+    """Configuration and layers by platform; one that the image is not made for has no entry."""
+    reason: str = ""
+    """CamelCase, as the registry client's errors have it."""
+    message: str = ""

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from pantala_protocol.images import PullState, RuntimeState, WantedImage
 from pantala_protocol.membership import Membership
 
 
@@ -52,6 +53,10 @@ class Statement(msgspec.Struct, frozen=True):
     """All supernodes there are; ``None``: this is the only one."""
     member: str = ""
     """The name among them of the supernode that is spoken to."""
+    images: tuple[WantedImage, ...] = ()
+    """All images that nodes shall have, the same to every supernode."""
+    survey: tuple[str, ...] = ()
+    """Digests of blobs of which all nodes shall say whether their runtime has them."""
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):
@@ -128,6 +133,10 @@ class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     succeeded: int = 0
     """Pieces that others took from it, checked by them."""
     failed: int = 0
+    pulls: dict[str, PullState] = {}
+    """How far the images are that the node has orders for, by key, as it said itself."""
+    runtime: RuntimeState | None = None
+    """``None``: it has not said anything of it."""
 
 
 class Changes(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
@@ -81,6 +82,8 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often nothing came for a long time: whoever was to give the next piece does not."""
     credential: str = ""
     """The ``Authorization`` that the runtime showed for this repository, word for word: a secret. Empty: none."""
+    order: str = ""
+    """Key of the image that is pulled by order of this supernode's operator: its own credentials count, instead."""
 
     def __repr__(self) -> str:
         return f"<Wanted {self.registry}/{self.repository}@{self.digest}>"
@@ -129,6 +132,12 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     wants: dict[str, Wanted] = {}
     """All the blobs of this supernode that its node waits for now, by task ID; one that is not named is not wanted
     any more. Those of the exchange with the greatest ``seq`` hold."""
+    images: Count = 0
+    """Revision of the orders about images that it acts on; 0: none."""
+    pulls: dict[str, PullState] | None = None
+    """How far all images are that it has orders for, by key; ``None``: as it said last."""
+    runtime: RuntimeState | None = None
+    """``None``: as it said last."""
     uploads: Count = 0
     """Pieces that it is sending right now."""
     cache_bytes: Count = 0
@@ -176,3 +185,5 @@ class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     work: tuple[Work, ...] = ()
     membership: Membership | None = None
     """Beside assignments: all supernodes, with each of which the peer shall have an exchange. ``None``: no others."""
+    images: NodeOrders | None = None
+    """All that the node shall do about images. ``None``: as this supernode said last, or it was told nothing yet."""
