@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from pantala_pieces import journal
+from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import PieceMissingError, StoreFullError, from_os_error
 from pantala_pieces.journal import Record
 
@@ -64,8 +65,8 @@ class PieceFile:
         """When somebody wanted or read it last, in seconds since the epoch, as far as this was said."""
         self._durable = durable
         self._records: dict[int, Record] = {}
-        self._data_fd: int | None = None
-        self._journal_fd: int | None = None
+        self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT)
+        self._journal = Descriptor(directory / "journal", lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
     @property
     def path(self) -> Path:
@@ -111,11 +112,12 @@ class PieceFile:
             return
         what = f"reserve {self.meta.length} bytes for {self.path}"
         try:
-            disk = os.fstatvfs(self._data())
-            missing = self.meta.length - os.fstat(self._data()).st_blocks * 512
-            if missing > disk.f_bavail * disk.f_frsize:  # asked first: a failing fallocate fills the disk up to its end
-                raise StoreFullError(f"{what}: {disk.f_bavail * disk.f_frsize} bytes are free")
-            os.posix_fallocate(self._data(), 0, self.meta.length)
+            with self._data.using() as fd:
+                disk = os.fstatvfs(fd)
+                free, missing = disk.f_bavail * disk.f_frsize, self.meta.length - os.fstat(fd).st_blocks * 512
+                if missing > free:  # asked first: a failing fallocate fills the disk up to its end
+                    raise StoreFullError(f"{what}: {free} bytes are free")
+                os.posix_fallocate(fd, 0, self.meta.length)
         except OSError as error:
             raise from_os_error(error, what) from error
 
@@ -123,11 +125,12 @@ class PieceFile:
         """Keep some pieces: all their bytes, then their records. They show in :attr:`have` together, at the end."""
         records = []
         try:
-            for piece in pieces:
-                self._write(piece.data, piece.number * self.meta.piece_size)
-                records.append(Record(piece.number, len(piece.data), piece.sha256))
-            if self._durable:
-                os.fdatasync(self._data())
+            with self._data.using() as fd:
+                for piece in pieces:
+                    _write(fd, piece.data, piece.number * self.meta.piece_size)
+                    records.append(Record(piece.number, len(piece.data), piece.sha256))
+                if self._durable:
+                    os.fdatasync(fd)
             self._append(records)
         except OSError as error:
             raise from_os_error(error, f"write pieces to {self.path}") from error
@@ -139,7 +142,8 @@ class PieceFile:
         """The bytes of a verified piece. Raises :class:`PieceMissingError`."""
         size = self.size(piece)
         try:
-            return os.pread(self._data(), size, piece * self.meta.piece_size)
+            with self._data.using() as fd:
+                return os.pread(fd, size, piece * self.meta.piece_size)
         except OSError as error:
             raise from_os_error(error, f"read piece {piece} of {self.path}") from error
 
@@ -153,7 +157,8 @@ class PieceFile:
             self.have = 0
             for number in sorted(self._records):
                 record = self._records[number]
-                data = os.pread(self._data(), record.size, number * self.meta.piece_size)
+                with self._data.using() as fd:
+                    data = os.pread(fd, record.size, number * self.meta.piece_size)
                 if len(data) == record.size <= self.meta.piece_size and hashlib.sha256(data).digest() == record.sha256:
                     self.have |= 1 << number
                     if on_piece is not None:
@@ -178,49 +183,42 @@ class PieceFile:
 
     def close(self) -> None:
         """Give the file descriptors back; they are opened again on need."""
-        for fd in (self._data_fd, self._journal_fd):
-            if fd is not None:
-                os.close(fd)
-        self._data_fd = self._journal_fd = None
+        self._data.close()
+        self._journal.close()
 
-    def _data(self) -> int:
-        if self._data_fd is None:
-            flags = os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT
-            self._data_fd = os.open(self.path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        return self._data_fd
-
-    def _journal(self) -> int:
-        if self._journal_fd is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._journal_fd = os.open(self.directory / "journal", flags, 0o600)
-        return self._journal_fd
+    def retire(self) -> None:
+        """It is deleted: nothing is held, and its names may become another's. Who is reading goes on."""
+        self.have = 0
+        self._data.end()
+        self._journal.end()
 
     def _read_journal(self) -> Iterator[Record]:
-        fd = self._journal()
-        content = os.pread(fd, os.fstat(fd).st_size, 0)
-        records = list(journal.decode(content))
-        if len(records) * journal.RECORD_SIZE != len(content):
-            os.ftruncate(fd, len(records) * journal.RECORD_SIZE)
+        with self._journal.using() as fd:
+            content = os.pread(fd, os.fstat(fd).st_size, 0)
+            records = list(journal.decode(content))
+            if len(records) * journal.RECORD_SIZE != len(content):
+                os.ftruncate(fd, len(records) * journal.RECORD_SIZE)
         yield from records
 
-    def _write(self, data: bytes | bytearray | memoryview, offset: int) -> None:
-        view = memoryview(data)
-        while view:  # a write may be short, on a full disk above all
-            written = os.pwrite(self._data(), view, offset)
-            view, offset = view[written:], offset + written
-
     def _append(self, records: list[Record]) -> None:
-        fd = self._journal()
         view = memoryview(b"".join(map(journal.encode, records)))
-        begun_at = os.fstat(fd).st_size
-        try:
-            while view:
-                view = view[os.write(fd, view) :]
-            if self._durable:
-                os.fdatasync(fd)
-        except OSError:
-            os.ftruncate(fd, begun_at)  # half a record would hide those that a later try appends
-            raise
+        with self._journal.using() as fd:
+            begun_at = os.fstat(fd).st_size
+            try:
+                while view:
+                    view = view[os.write(fd, view) :]
+                if self._durable:
+                    os.fdatasync(fd)
+            except OSError:
+                os.ftruncate(fd, begun_at)  # half a record would hide those that a later try appends
+                raise
+
+
+def _write(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:  # a write may be short, on a full disk above all
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -68,8 +68,7 @@ class PieceStore:
         """Remove a task's pieces; those who have the data file open can go on reading."""
         file = self._files.pop(name, None)
         if file is not None:
-            file.have = 0
-            file.close()
+            file.retire()
         directory = self._directory(task_id.parse(name))
         try:
             for part in _OURS:

@@ -21,6 +21,7 @@ from pantala_supernode.dragonfly.registry import Patience
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.integration.dragonfly_client import Dfget, GaveUpError, Item
+from tests.integration.test_cdn import small_volume
 
 P = 128 * 1024
 """The piece size of small files, as it is cut; on the wire 5 more."""
@@ -368,6 +369,20 @@ async def test_what_needs_no_answer_gets_the_one_that_stops_it(stage: Stage) -> 
         assert 612 == (await client.get("/peer/service/down?taskId=x&cid=y"))["code"]
         assert 502 == (await client.get("/peer/piece/suc?taskId=x&cid=y&dstCid=&pieceRange=0-9"))["code"]
         assert 200 == (await client.get("/peer/piece/error?errorType=FILE_NOT_EXIST&srcCid=x&taskId=y"))["code"]
+
+
+async def test_files_that_all_their_clients_have_make_room_for_the_next(settings: Settings) -> None:
+    settings.data.mkdir()
+    async with small_volume(settings.data, 16 * P), Origin() as origin, build(settings).serving() as app:
+        stage = Stage(app, origin)
+        for number in range(6):
+            content = stage.serve(5 * P - number, f"/{number}")
+            async with stage.dfget(f"/{number}") as client:
+                await client.register(tries=10)
+                assert content == await client.run()
+        async with stage.dfget("/5") as client:
+            await client.run()
+        assert 5 * P - 5 == origin.body_bytes("/5")
 
 
 async def test_a_copy_outlives_its_lease_and_a_restart(stage: Stage, settings: Settings) -> None:

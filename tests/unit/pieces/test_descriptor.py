@@ -1,0 +1,100 @@
+"""File descriptors that several threads share: none is closed under a reader, and none stays open."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from pantala_pieces.descriptor import Descriptor
+from pantala_pieces.errors import PieceMissingError, StoreError
+from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.store import PieceStore
+
+TASK = "a" * 64
+PIECES = [bytes([number]) * 4096 for number in range(8)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[PieceStore]:
+    store = PieceStore(tmp_path / "tasks", durable=False)
+    store.open()
+    yield store
+    store.close()
+
+
+def _filled(store: PieceStore) -> PieceFile:
+    file = store.create(Meta(TASK, "generation", 4096, 4096 * len(PIECES)))
+    file.put([Piece(number, data, hashlib.sha256(data).digest()) for number, data in enumerate(PIECES)])
+    return file
+
+
+def _opened(below: Path) -> list[str]:
+    """The names below a directory that this process has open, also deleted ones."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            name = str(link.readlink())
+        except FileNotFoundError:
+            continue
+        if name.startswith(f"{below}/"):
+            found.append(name)
+    return found
+
+
+def test_readers_that_come_together_open_a_file_once(store: PieceStore) -> None:
+    file = _filled(store)
+    readers = 6
+    with ThreadPoolExecutor(readers) as threads:
+        for _ in range(100):
+            file.close()
+            start = Barrier(readers)
+
+            def read(number: int, start: Barrier = start) -> bytes:
+                start.wait()
+                return file.read(number)
+
+            assert PIECES[:readers] == list(threads.map(read, range(readers)))
+    assert 1 == len(_opened(store.root))
+    store.delete(TASK)
+    assert [] == _opened(store.root), "a deleted file that is open takes room on the disk"
+
+
+def test_a_file_that_is_closed_meanwhile_is_read_all_the_same(store: PieceStore) -> None:
+    file = _filled(store)
+    with ThreadPoolExecutor(4) as threads:
+        reads = [threads.submit(file.read, number % len(PIECES)) for number in range(4000)]
+        while not all(read.done() for read in reads):
+            file.close()
+        assert [PIECES[number % len(PIECES)] for number in range(4000)] == [read.result() for read in reads]
+
+
+def test_who_uses_it_keeps_it_until_done(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"former")
+    shared = Descriptor(tmp_path / "file", lambda: os.O_RDONLY)
+    with shared.using() as former:
+        shared.close()
+        (tmp_path / "file").unlink()
+        (tmp_path / "file").write_bytes(b"latter")
+        with shared.using() as latter:
+            assert (b"former", b"latter") == (os.pread(former, 10, 0), os.pread(latter, 10, 0))
+        assert b"former" == os.pread(former, 10, 0)
+        assert 2 == len(_opened(tmp_path))
+    assert [str(tmp_path / "file")] == _opened(tmp_path)
+    shared.close()
+    assert [] == _opened(tmp_path)
+
+
+def test_what_is_deleted_is_not_opened_again(store: PieceStore) -> None:
+    former = _filled(store)
+    _filled(store)
+    with pytest.raises(PieceMissingError):
+        former.read(0)
+    former.have = 1  # as a reader saw it that asked a moment before
+    with pytest.raises(StoreError, match="No such file"):
+        former.read(0)
