@@ -145,7 +145,7 @@ class Exchange:
         self.error, self.answered_at, self._failures = "", now, 0
         news = answer.supernode != self._session.supernode
         orders = self._session.answered(request.seq, answer)
-        news = news or bool(orders.work) or orders.assignments is not None
+        news = news or bool(orders.work) or orders.assignments is not None or orders.images is not None
         if news:
             self._quiet_until = now
         elif held < _QUIET and self._session.is_latest(request.seq):  # a newer one releases an older one at once

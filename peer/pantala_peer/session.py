@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pantala_protocol import ranges
+from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Wanted, Work
 
@@ -50,6 +51,8 @@ class Orders(NamedTuple):
     work: tuple[Work, ...]
     membership: Membership | None = None
     """All supernodes there are, as far as the answer tells."""
+    images: NodeOrders | None = None
+    """All that the node shall do about images; ``None``: unchanged."""
 
 
 class Session:
@@ -65,6 +68,8 @@ class Session:
         """Boot ID of the supernode that answered last."""
         self.revision = 0
         """Of the assignments acted on."""
+        self.images = 0
+        """Revision of the orders about images that this supernode said last; 0: none."""
         self.key = b""
         """With which tickets are checked; empty: none is good yet."""
         self._numbers = numbers or itertools.count(1)
@@ -81,6 +86,10 @@ class Session:
         self._tasks: frozenset[str] = frozenset()
         self._unsaid: set[str] = set()
         self._wants: dict[str, Wanted] = {}
+        self._pulls: dict[str, PullState] | None = None
+        self._pulls_due = False
+        self._runtime: RuntimeState | None = None
+        self._runtime_due = False
 
     # What is to be reported
 
@@ -110,6 +119,18 @@ class Session:
         """These are all the blobs that the node waits for. How far each is goes with the next exchange."""
         self._urgent = self._urgent or _calls(wants) != _calls(self._wants)
         self._wants = wants
+
+    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool = True) -> None:
+        """This is how far all ordered images are. What is not ``urgent`` goes with the next exchange."""
+        if pulls != self._pulls:
+            self._pulls, self._pulls_due = dict(pulls), True
+            self._urgent = self._urgent or urgent
+
+    def state_runtime(self, runtime: RuntimeState, *, urgent: bool = True) -> None:
+        """This is how the node's container runtime is. What is not ``urgent`` goes with the next exchange."""
+        if runtime != self._runtime:
+            self._runtime, self._runtime_due = runtime, True
+            self._urgent = self._urgent or urgent
 
     def state_inventory(self) -> None:
         """Something that was reported as held is gone: the next exchange states all."""
@@ -163,13 +184,16 @@ class Session:
             failures=tuple(self._failures),
             deliveries=dict(self._states) if whole else {uid: self._states.get(uid) for uid in self._changed},
             wants=self._wants,
+            images=self.images,
+            pulls=self._pulls if self._pulls_due or whole else None,
+            runtime=self._runtime if self._runtime_due or whole else None,
             uploads=load.uploads,
             cache_bytes=load.cache_bytes,
             downloads=self.identity.downloads,
             upload_slots=self.identity.uploads,
             leaving=leaving,
         )
-        self._inventory_due = self._urgent = False
+        self._inventory_due = self._urgent = self._pulls_due = self._runtime_due = False
         self._done, self._failures, self._changed = {}, [], {}
         self._unsaid.clear()
         self._under_way[request.seq] = request
@@ -187,12 +211,13 @@ class Session:
                 return Orders(None, ())
             self._meet(answer.supernode, request)
         if answer.inventory_wanted:
-            self.revision = 0
+            self.revision = self.images = 0
             self._inventory_due = True
         if newest:
             self._latest = seq
             self.key = bytes.fromhex(answer.key) if answer.key else self.key
-        return Orders(self._accept(answer, newest=newest), answer.work, answer.membership)
+        images = self._accept_images(answer, newest=newest)
+        return Orders(self._accept(answer, newest=newest), answer.work, answer.membership, images)
 
     def abandon(self, seq: int) -> None:
         """The supernode will not take exchange ``seq``: its reports go into the next one, beside the inventory."""
@@ -200,6 +225,14 @@ class Session:
         self._inventory_due = True
         self._failures = [*request.failures, *self._failures][-_MOST_FAILURES:]
         self._changed = dict.fromkeys(request.deliveries) | self._changed
+
+    def _accept_images(self, answer: SyncAnswer, *, newest: bool) -> NodeOrders | None:
+        """The answer's orders about images, if they are newer than what this supernode said before."""
+        said = answer.images
+        if said is None or said.revision == self.images or (said.revision < self.images and not newest):
+            return None
+        self.images = said.revision
+        return said
 
     def _accept(self, answer: SyncAnswer, *, newest: bool) -> tuple[Assignment, ...] | None:
         """The answer's assignments, if they are newer than what is acted on."""
@@ -234,7 +267,7 @@ class Session:
 
     def _meet(self, supernode: str, request: SyncRequest) -> None:
         self.supernode = supernode
-        self.revision = 0
+        self.revision = self.images = 0
         self._named, self._tasks = set(), frozenset()
         if request.inventory is None:
             self._inventory_due = True

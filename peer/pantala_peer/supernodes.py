@@ -20,6 +20,7 @@ from pantala_peer.claims import Claims, is_sane
 from pantala_peer.exchange import Exchange, Supernode
 from pantala_peer.session import Identity, Load, Session
 from pantala_peer.session import Orders as Said
+from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, Wanted, Work
@@ -63,6 +64,14 @@ class Orders(Protocol):
         ...
 
 
+class ImageOrders(Protocol):
+    """The port to who does what is said about images."""
+
+    def obey(self, orders: NodeOrders) -> None:
+        """Do this, and nothing that it does not name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Present:
     """What the exchanges tell of the peer as it is now."""
@@ -101,6 +110,8 @@ class Supernodes:
         """Said in every exchange."""
         self.orders: Orders
         """Set by who composes."""
+        self.image_orders: ImageOrders
+        """Set by who composes."""
         self._url = url
         self._present = present
         self._connect = connect
@@ -110,6 +121,10 @@ class Supernodes:
         self._lanes: dict[str, _Lane] = {}
         self._states: dict[str, DeliveryState] = {}
         self._wants: dict[str, Wanted] = {}
+        self._pulls: dict[str, PullState] | None = None
+        self._runtime: RuntimeState | None = None
+        self._images: dict[str, NodeOrders] = {}
+        self._in_force: NodeOrders | None = None
         self._group: asyncio.TaskGroup
         self._met_at = float("-inf")
 
@@ -176,6 +191,20 @@ class Supernodes:
             self._wants[task_id] = wanted
         self._spread()
 
+    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
+        """How far all ordered images are; what is not ``urgent`` waits for an exchange with other news."""
+        self._pulls = dict(pulls)
+        for lane in self._lanes.values():
+            lane.session.state_pulls(self._pulls, urgent=urgent)
+        self.send()
+
+    def state_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
+        """How the node's container runtime is."""
+        self._runtime = runtime
+        for lane in self._lanes.values():
+            lane.session.state_runtime(runtime, urgent=urgent)
+        self.send()
+
     def state_inventory(self, task_id: str) -> None:
         """Less is held of a task than was said."""
         for lane in self._assigning(task_id):
@@ -207,6 +236,10 @@ class Supernodes:
         session = Session(self.identity, self._numbers)
         for uid, state in self._states.items():
             session.delivery(uid, state)
+        if self._pulls is not None:
+            session.state_pulls(self._pulls)
+        if self._runtime is not None:
+            session.state_runtime(self._runtime)
         connection = self._connect(url)
         exchange = Exchange(
             session,
@@ -223,6 +256,7 @@ class Supernodes:
     def _end(self, name: str) -> None:
         """No goodbye: the supernode may hear us through another conversation."""
         self._lanes.pop(name).exchange.retire()
+        self._images.pop(name, None)  # what is in force stays so until somebody says other things
 
     def _obey(self, lane: _Lane, said: Said) -> None:
         if self._lanes.get(lane.name) is lane:
@@ -238,6 +272,16 @@ class Supernodes:
             revision = said.membership.revision if said.membership else 0
             self._claims.say(lane.name, _sane(said.assignments), revision=revision)
             self._assign()
+        if said.images is not None and self._lanes.get(lane.name) is lane:
+            self._images[lane.name] = said.images
+            self._order()
+
+    def _order(self) -> None:
+        """Of what they say about images the operator's last word holds, whoever relays it."""
+        newest = max(self._images.values(), key=lambda orders: orders.revision)
+        if newest != self._in_force:
+            self._in_force = newest
+            self.image_orders.obey(newest)
 
     def _assign(self) -> None:
         self.orders.assign(self._claims.assigned(), complete=self._claims.complete)
