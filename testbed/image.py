@@ -11,26 +11,24 @@ Alone: ``python -m testbed.image --dir DIR --layer 600M --push 127.0.0.1:5079/te
 from __future__ import annotations
 
 import argparse
-import base64
 import gzip
 import hashlib
-import http.client
 import io
 import json
 import random
+import shutil
 import ssl
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
-from urllib.parse import urlsplit
 
 from testbed.binaries import assets
+from testbed.pusher import Pusher
 
 _BLOCK = 1024 * 1024
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_PUSH_SECONDS = 120
 _TYPES = {
     "oci": {
         "index": "application/vnd.oci.image.index.v1+json",
@@ -62,6 +60,8 @@ class Layer:
     """Further files, all executable, by path."""
     compressed: bool = False
     """By gzip. Random bytes take time and gain nothing."""
+    tar: Path | None = None
+    """This archive is the layer, instead of all that."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,20 @@ def runnable(layers: Sequence[Layer], folder: Path, **arguments: object) -> Imag
     return build(folder, [program, *layers], entrypoint=["/pause"], **arguments)  # type: ignore[arg-type]
 
 
+def load(folder: Path) -> Image:
+    """The image that :func:`build` wrote there earlier."""
+    [top] = json.loads((folder / "index.json").read_text())["manifests"]
+    image = Image(folder, top["digest"], {}, {})
+    document = json.loads(image.read(top["digest"]))
+    manifests: dict[str, str] = {}
+    blobs: dict[str, int] = {}
+    for each in document.get("manifests", [top]):
+        manifests["/".join(each["platform"].values())] = each["digest"]
+        listed = json.loads(image.read(each["digest"]))
+        blobs |= {blob["digest"]: blob["size"] for blob in (listed["config"], *listed["layers"])}
+    return Image(folder, top["digest"], manifests, blobs)
+
+
 def push(
     image: Image,
     registry: str,
@@ -124,7 +138,7 @@ def push(
     tls: ssl.SSLContext | None = None,
 ) -> str:
     """Bring an image to a registry (plain http without ``tls``); gives its digest. What is there is not sent again."""
-    pusher = _Pusher(registry, repository, account, tls)
+    pusher = Pusher(registry, repository, account, tls)
     with pusher:
         for digest in image.blobs:
             pusher.blob(digest, image.path(digest))
@@ -230,6 +244,10 @@ class _Random(io.RawIOBase):
 
 
 def _write_tar(output: _Hashing, layer: Layer) -> None:
+    if layer.tar is not None:
+        with layer.tar.open("rb") as archive:
+            shutil.copyfileobj(archive, output, _BLOCK)
+        return
     with tarfile.open(fileobj=output, mode="w|", bufsize=_BLOCK) as tar:
         for name, content in layer.files.items():
             data = content if isinstance(content, bytes) else content.read_bytes()
@@ -242,59 +260,6 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = size, 0o755
     return entry
-
-
-class _Pusher:
-    """One connection to one repository."""
-
-    def __init__(
-        self, registry: str, repository: str, account: tuple[str, str] | None, tls: ssl.SSLContext | None
-    ) -> None:
-        self._connection = (
-            http.client.HTTPSConnection(registry, timeout=_PUSH_SECONDS, context=tls)
-            if tls is not None
-            else http.client.HTTPConnection(registry, timeout=_PUSH_SECONDS)
-        )
-        self._base = f"/v2/{repository}"
-        self._headers = {}
-        if account is not None:
-            self._headers["Authorization"] = "Basic " + base64.b64encode(":".join(account).encode()).decode()
-
-    def __enter__(self) -> None:
-        self._connection.connect()
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def blob(self, digest: str, path: Path) -> None:
-        if self._ask("HEAD", f"{self._base}/blobs/{digest}", expected=(200, 404))[0] == 200:
-            return
-        _, location = self._ask("POST", f"{self._base}/blobs/uploads/", expected=(202,))
-        parts = urlsplit(location)
-        query = f"{parts.query}&digest={digest}" if parts.query else f"digest={digest}"
-        size = {"Content-Length": str(path.stat().st_size), "Content-Type": "application/octet-stream"}
-        with path.open("rb") as file:
-            self._ask("PUT", f"{parts.path}?{query}", file, size, expected=(201,))
-
-    def manifest(self, target: str, body: bytes) -> None:
-        kind = {"Content-Type": json.loads(body)["mediaType"]}
-        self._ask("PUT", f"{self._base}/manifests/{target}", body, kind, expected=(201,))
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: IO[bytes] | bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        expected: tuple[int, ...],
-    ) -> tuple[int, str]:
-        self._connection.request(method, path, body, {**self._headers, **(headers or {})})
-        response = self._connection.getresponse()
-        said = response.read()
-        if response.status not in expected:
-            raise RuntimeError(f"{method} {path.partition('?')[0]}: {response.status} {said[:300]!r}")
-        return response.status, response.headers.get("Location", "")
 
 
 def _size(text: str) -> int:

@@ -25,7 +25,7 @@ import string
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -58,7 +58,10 @@ def installed() -> bool:
 
 
 class Registry:
-    """Runs while it is entered. What is pushed stays in ``folder``, so that another run has it again."""
+    """Runs while it is entered. What is pushed stays in ``folder``, so that another run has it again.
+
+    ``within`` is put before its command line, as to run it in another network namespace.
+    """
 
     def __init__(
         self,
@@ -68,8 +71,10 @@ class Registry:
         accounts: Mapping[str, str] | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self._folder = folder
+        self._within = within
         self._accounts = accounts or {}
         self._tls = {"certificate": str(certificate), "key": str(key)} if certificate and key else {}
         self.host = listen or f"127.0.0.1:{free_ports(1)[0]}"
@@ -91,7 +96,7 @@ class Registry:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "registry.yaml"
         path.write_text(json.dumps(self._configuration()))  # JSON is YAML
-        self._process = Process([_PROGRAM, "serve", str(path)], self._log)
+        self._process = Process([*self._within, _PROGRAM, "serve", str(path)], self._log)
         host, _, port = self.host.rpartition(":")
         deadline = time.monotonic() + _READY_SECONDS
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -26,23 +27,33 @@ def base() -> None:
     """Make the base image, once a machine."""
     if run(*_BUILDAH, "images", "--quiet", BASE, check=False).strip():
         return
-    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "bookworm")
-    archive = cache() / f"python-base-{suite}.tar"
-    if not archive.exists():
-        print(
-            f"making the base image from Debian packages ({suite}): once, about a minute", file=sys.stderr, flush=True
-        )
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        partial = archive.with_suffix(".partial.tar")
-        packages = "--include=python3,python3-venv,python3-pip,ca-certificates"
-        run("mmdebstrap", "--variant=minbase", packages, suite, str(partial), timeout=900)
-        partial.replace(archive)
+    tree = archive()
     container = run(*_BUILDAH, "from", "scratch").strip()
     try:
-        run(*_BUILDAH, "add", "--quiet", container, str(archive), "/")
+        run(*_BUILDAH, "add", "--quiet", container, str(tree), "/")
         run(*_BUILDAH, "commit", "--quiet", container, BASE)
     finally:
         run(*_BUILDAH, "rm", container, check=False)
+
+
+def archive() -> Path:
+    """The base's file tree as a tar, made once a user from Debian packages."""
+    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "bookworm")
+    made = cache() / f"python-base-{suite}.tar"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two may want it at once
+        if not made.exists():
+            print(
+                f"making the base image from Debian packages ({suite}): once, about a minute",
+                file=sys.stderr,
+                flush=True,
+            )
+            partial = made.with_suffix(".partial.tar")
+            packages = "--include=python3,python3-venv,python3-pip,ca-certificates"
+            run("mmdebstrap", "--variant=minbase", packages, suite, str(partial), timeout=900)
+            partial.replace(made)
+    return made
 
 
 def build(context: Path, target: str, image: str, arguments: Mapping[str, str] | None = None) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from testbed.cluster import control_groups, layout
+from testbed.cluster import control_groups, layout, link
 from testbed.cluster.command import CommandError, run
 from testbed.cluster.daemons import Daemons, end
 from testbed.cluster.layout import NodePlace
@@ -44,9 +44,9 @@ version = 2
       runtime_type = "io.containerd.runc.v2"
 """
 
-_HOSTS = f"""\
-server = "http://{layout.REGISTRY}"
-[host."http://{layout.REGISTRY}"]
+_HOSTS = """\
+server = "http://{registry}"
+[host."http://{registry}"]
   capabilities = ["pull", "resolve"]
 """
 
@@ -68,6 +68,7 @@ class Node:
 
     def up(self) -> None:
         """Start it; it registers itself with the API server soon after."""
+        self._trust_registries()
         if self.alive:
             return
         self.down()
@@ -104,13 +105,7 @@ class Node:
 
     def shape(self, rate: str) -> None:
         """Limit its link both ways, e.g. ``200mbit``; empty: no limit."""
-        ends: list[tuple[Callable[..., str], str]] = [(run, self.place.link), (self.run, "eth0")]
-        for execute, device in ends:
-            if rate:
-                execute("tc", "qdisc", "replace", "dev", device, "root", "tbf",
-                        "rate", rate, "burst", "256kb", "latency", "50ms")  # fmt: skip
-            else:
-                execute("tc", "qdisc", "delete", "dev", device, "root", check=False)
+        link.shape(self.place.network_namespace, self.place.link, rate)
 
     def _make_folders(self) -> None:
         for path in layout.OWN:
@@ -121,22 +116,14 @@ class Node:
     def _make_link(self) -> None:
         place, namespace = self.place, self.place.network_namespace
         run("ip", "netns", "add", namespace)
-        run("ip", "link", "add", place.link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        run("ip", "link", "set", place.link, "master", layout.BRIDGE, "up")
-        run("ip", "-n", namespace, "address", "add", f"{place.address}/24", "dev", "eth0")
-        run("ip", "-n", namespace, "link", "set", "eth0", "up")
-        run("ip", "-n", namespace, "link", "set", "lo", "up")
-        run("ip", "-n", namespace, "route", "add", "default", "via", layout.HOST)
+        link.connect(namespace, place.link, place.address)
         run("ip", "route", "replace", place.pods, "via", place.address)
 
     def _write_settings(self) -> None:
         place = self.place
         network = place.path("/etc/cni/net.d/10-bridge.conflist")
-        certificates = place.path(f"/etc/containerd/certs.d/{layout.REGISTRY}")
-        for folder in (network.parent, certificates):
-            folder.mkdir(parents=True, exist_ok=True)
+        network.parent.mkdir(parents=True, exist_ok=True)
         network.write_text(json.dumps(_network(place)))
-        (certificates / "hosts.toml").write_text(_HOSTS)
         place.path("/etc/containerd/config.toml").write_text(_CONTAINERD)
         (place.settings / "resolv.conf").write_text(f"nameserver {layout.HOST}\n")
         certificate, key = self._authority.issue(
@@ -146,6 +133,14 @@ class Node:
         kubelet = _kubelet(place, self._authority.certificate_file, certificate, key)
         (place.settings / "kubelet.json").write_text(json.dumps(kubelet))
         (place.settings / "kube-proxy.json").write_text(json.dumps(_proxy(place)))
+
+    def _trust_registries(self) -> None:
+        """Have containerd speak plain http to them. What is there stays: somebody may have added to it."""
+        for registry in (layout.REGISTRY, *layout.REGISTRIES.values()):
+            hosts = self.place.path(f"/etc/containerd/certs.d/{registry}/hosts.toml")
+            if not hosts.exists():
+                hosts.parent.mkdir(parents=True, exist_ok=True)
+                hosts.write_text(_HOSTS.format(registry=registry))
 
     def _enter_namespaces(self) -> None:
         self._daemons.start(

@@ -1,0 +1,26 @@
+"""The link between a network namespace and the cluster's bridge."""
+
+from __future__ import annotations
+
+from testbed.cluster import layout
+from testbed.cluster.command import run
+
+
+def connect(namespace: str, device: str, address: str) -> None:
+    """Give the namespace ``eth0`` with this address; ``device`` is the machine's end."""
+    run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+    run("ip", "link", "set", device, "master", layout.BRIDGE, "up")
+    run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
+    run("ip", "-n", namespace, "link", "set", "eth0", "up")
+    run("ip", "-n", namespace, "link", "set", "lo", "up")
+    run("ip", "-n", namespace, "route", "add", "default", "via", layout.HOST)
+
+
+def shape(namespace: str, device: str, rate: str) -> None:
+    """Limit it both ways, e.g. ``200mbit``; empty: no limit."""
+    for tc, end in ((("tc",), device), (("tc", "-netns", namespace), "eth0")):
+        if rate:
+            run(*tc, "qdisc", "replace", "dev", end, "root", "tbf",
+                "rate", rate, "burst", "256kb", "latency", "50ms")  # fmt: skip
+        else:
+            run(*tc, "qdisc", "delete", "dev", end, "root", check=False)

@@ -1,0 +1,45 @@
+"""Images of several hundred MB made from Debian packages, which share their base layer; kept in the user's cache.
+
+``large("compiler")`` and ``large("backend")``: all of :data:`PACKAGES`. A pod of them sleeps. Needs apt-get, dpkg-deb
+and mmdebstrap.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from testbed.binaries import cache
+from testbed.cluster.command import run
+from testbed.cluster.images import archive
+from testbed.image import Image, Layer, build, load
+
+PACKAGES = {"compiler": ("gcc-12",), "backend": ("libllvm14",)}
+"""What is laid upon the base, by the image's name."""
+
+
+def large(name: str) -> Image:
+    """The image of that name; made the first time."""
+    folder = cache() / "images" / name
+    if not (folder / "index.json").exists():
+        print(f"making the image {name} from Debian packages: once, some seconds", file=sys.stderr, flush=True)
+        base = archive()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+            layers = [Layer(tar=base), *(Layer(tar=_unpacked(package, Path(made))) for package in PACKAGES[name])]
+            build(Path(made) / "image", layers, entrypoint=("sleep", "infinity"))
+            shutil.rmtree(folder, ignore_errors=True)
+            (Path(made) / "image").replace(folder)
+    return load(folder)
+
+
+def _unpacked(package: str, folder: Path) -> Path:
+    """The package's files as a tar."""
+    own = folder / package
+    own.mkdir(mode=0o755)
+    run("sh", "-c", 'cd "$0" && apt-get download -qq -o APT::Sandbox::User=root "$1"', str(own), package)
+    [archive] = own.glob("*.deb")
+    run("sh", "-c", 'dpkg-deb --fsys-tarfile "$0" > "$1"', str(archive), str(own / "files.tar"))
+    return own / "files.tar"

@@ -1,0 +1,69 @@
+"""One connection to one repository of a registry, to bring blobs and manifests there."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+_PUSH_SECONDS = 120
+
+
+class Pusher:
+    """Connected while it is entered. What is there is not sent again."""
+
+    def __init__(
+        self, registry: str, repository: str, account: tuple[str, str] | None, tls: ssl.SSLContext | None
+    ) -> None:
+        self._connection = (
+            http.client.HTTPSConnection(registry, timeout=_PUSH_SECONDS, context=tls)
+            if tls is not None
+            else http.client.HTTPConnection(registry, timeout=_PUSH_SECONDS)
+        )
+        self._base = f"/v2/{repository}"
+        self._headers = {}
+        if account is not None:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(":".join(account).encode()).decode()
+
+    def __enter__(self) -> None:
+        self._connection.connect()
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def blob(self, digest: str, path: Path) -> None:
+        """Bring the file's bytes there. Raises :class:`RuntimeError` with the registry's words."""
+        if self._ask("HEAD", f"{self._base}/blobs/{digest}", expected=(200, 404))[0] == 200:
+            return
+        _, location = self._ask("POST", f"{self._base}/blobs/uploads/", expected=(202,))
+        parts = urlsplit(location)
+        query = f"{parts.query}&digest={digest}" if parts.query else f"digest={digest}"
+        size = {"Content-Length": str(path.stat().st_size), "Content-Type": "application/octet-stream"}
+        with path.open("rb") as file:
+            self._ask("PUT", f"{parts.path}?{query}", file, size, expected=(201,))
+
+    def manifest(self, target: str, body: bytes) -> None:
+        """Bring a manifest or an index there, by a tag or its digest."""
+        kind = {"Content-Type": json.loads(body)["mediaType"]}
+        self._ask("PUT", f"{self._base}/manifests/{target}", body, kind, expected=(201,))
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: IO[bytes] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        expected: tuple[int, ...],
+    ) -> tuple[int, str]:
+        self._connection.request(method, path, body, {**self._headers, **(headers or {})})
+        response = self._connection.getresponse()
+        said = response.read()
+        if response.status not in expected:
+            raise RuntimeError(f"{method} {path.partition('?')[0]}: {response.status} {said[:300]!r}")
+        return response.status, response.headers.get("Location", "")
