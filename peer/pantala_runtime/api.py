@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
@@ -14,13 +14,16 @@ import structlog
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from pantala_protocol import digest as digests
 from pantala_protocol import image as images
+from pantala_protocol.digest import Digest
 from pantala_protocol.image import ImageReference
 from pantala_runtime.errors import InvalidImageError, InvalidRequestError, RequestError, UnavailableError
 from pantala_runtime.pulls import Pulled, Pulls
 from pantala_runtime.runtime import ContainerRuntime, Credentials, Image, Version
 
-_MAX_BODY = 64 * 1024
+_MAX_BODY = 1024 * 1024
+"""Bytes: some ten thousand digests."""
 _PROBE_TIMEOUT = 10.0
 """Seconds; a mirror that is there answers in milliseconds."""
 
@@ -35,6 +38,37 @@ class PullRequest(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: Annotated[float, Meta(gt=0, le=86400)]
     auth: Credentials | None = None
     pin: bool = False
+
+
+class NameRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/name``: an image by its digest, and a tag of the same repository that shall stand for it."""
+
+    image: str
+    name: str
+
+
+class PinRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/pin``."""
+
+    image: str
+
+
+class Pinned(Struct, frozen=True):
+    """Whether the runtime heeds it."""
+
+    pinned: bool
+
+
+class BlobsRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/blobs``."""
+
+    digests: list[str]
+
+
+class Blobs(Struct, frozen=True):
+    """Which of them the runtime's content store has; ``None``: it is not seen here."""
+
+    present: list[str] | None
 
 
 class UnpinRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,16 +127,22 @@ class Status(Struct, frozen=True):
 class API:
     """The routes. Nothing here removes an image, runs anything or takes anything but an image's name."""
 
-    def __init__(self, runtime: ContainerRuntime, pulls: Pulls, image_filesystem: Path | None) -> None:
+    def __init__(
+        self, runtime: ContainerRuntime, pulls: Pulls, image_filesystem: Path | None, content: Path | None = None
+    ) -> None:
         self._runtime = runtime
         self._pulls = pulls
-        self._image_filesystem = image_filesystem
+        self._image_filesystem = image_filesystem or content
+        self._content = content
 
     def application(self) -> web.Application:
         """What a server is to serve, cancelling a handler whose client is gone."""
         app = web.Application(middlewares=[_errors], client_max_size=_MAX_BODY)
         app.router.add_post("/v1/pull", self._pull)
+        app.router.add_post("/v1/name", self._name)
+        app.router.add_post("/v1/pin", self._pin)
         app.router.add_post("/v1/unpin", self._unpin)
+        app.router.add_post("/v1/blobs", self._blobs)
         app.router.add_post("/v1/probe", self._probe)
         app.router.add_get("/v1/images", self._list)
         app.router.add_get("/v1/status", self._status)
@@ -117,6 +157,27 @@ class API:
         pulled = await self._pulls.pull(image, order.auth, timeout=order.timeout_seconds, pin=order.pin)
         _log.info("pulled", image=str(image), **msgspec.structs.asdict(pulled))
         return _answer(pulled)
+
+    async def _name(self, request: web.Request) -> web.Response:
+        asked = await _body(request, NameRequest)
+        image, name = _image(asked.image), _image(asked.name)
+        if not image.digest or not name.tag or image.name != name.name:
+            raise InvalidRequestError(f"{name} cannot stand for {image}; give a tag of the repository, and a digest")
+        await self._pulls.name(image, name)
+        return web.Response(status=204)
+
+    async def _pin(self, request: web.Request) -> web.Response:
+        return _answer(Pinned(await self._pulls.pin(_image((await _body(request, PinRequest)).image))))
+
+    async def _blobs(self, request: web.Request) -> web.Response:
+        asked = (await _body(request, BlobsRequest)).digests
+        try:
+            parsed = [digests.parse(text) for text in asked]
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from None
+        if self._content is None:
+            return _answer(Blobs(None))
+        return _answer(Blobs(await asyncio.to_thread(_present, self._content / "blobs", parsed)))
 
     async def _unpin(self, request: web.Request) -> web.Response:
         await self._pulls.unpin(_image((await _body(request, UnpinRequest)).image))
@@ -200,7 +261,14 @@ def _space(path: Path) -> tuple[int, int] | tuple[None, None]:
     return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
 
-def _answer(value: Pulled | Probed | Status | list[Image]) -> web.Response:
+def _present(blobs: Path, asked: Sequence[Digest]) -> list[str] | None:
+    """A blob appears there when it is whole and verified."""
+    if not os.access(blobs, os.X_OK):
+        return None
+    return [str(digest) for digest in asked if (blobs / digest.algorithm / digest.hex).is_file()]
+
+
+def _answer(value: Pulled | Probed | Pinned | Blobs | Status | list[Image]) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
 
 

@@ -59,7 +59,7 @@ def build(settings: Settings) -> Helper:
     """Put a helper together. Nothing happens before it runs."""
     containerd = Containerd(settings.runtime)
     pulls = Pulls(containerd, time.monotonic)
-    return Helper(settings, containerd, pulls, API(containerd, pulls, settings.image_filesystem))
+    return Helper(settings, containerd, pulls, API(containerd, pulls, settings.image_filesystem, settings.content))
 
 
 @contextlib.contextmanager

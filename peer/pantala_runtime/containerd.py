@@ -19,6 +19,8 @@ from pantala_runtime.translation import translate
 
 _PINNED_LABEL = "io.cri-containerd.pinned"
 _PINNED = "pinned"
+_MANAGED = {"io.cri-containerd.image": "managed"}
+"""The label of images that the runtime interface knows."""
 _NAMESPACE = (("containerd-namespace", "k8s.io"),)
 _NAMES = "/containerd.services.images.v1.Images"
 _TIMEOUT = 10.0
@@ -83,6 +85,21 @@ class Containerd:
         # The image goes back whole: containerd (2.3.4 was seen) crashes at an update without a target.
         request = images_pb2.UpdateImageRequest(image=image, update_mask=mask)
         await self._call(f"{_NAMES}/Update", request, images_pb2.UpdateImageResponse, about=name)
+
+    async def name(self, source: str, name: str) -> None:
+        """Let ``name`` stand for what ``source`` stands for."""
+        target = (await self._named(source)).target
+        image = images_pb2.Image(name=name, labels=_MANAGED, target=target)
+        try:
+            former = await self._named(name)
+        except NotFoundError:
+            request = images_pb2.CreateImageRequest(image=image)
+            await self._call(f"{_NAMES}/Create", request, images_pb2.CreateImageResponse, about=name)
+            return
+        if former.target.digest != target.digest:
+            mask = FieldMask(paths=["target", *(f"labels.{label}" for label in _MANAGED)])
+            update = images_pb2.UpdateImageRequest(image=image, update_mask=mask)
+            await self._call(f"{_NAMES}/Update", update, images_pb2.UpdateImageResponse, about=name)
 
     async def _named(self, name: str) -> images_pb2.Image:
         request = images_pb2.GetImageRequest(name=name)

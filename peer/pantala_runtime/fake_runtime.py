@@ -6,6 +6,7 @@ import asyncio
 
 from msgspec import structs
 
+from pantala_protocol import image
 from pantala_runtime.errors import NotFoundError, RequestError
 from pantala_runtime.runtime import Credentials, Filesystem, Image, Version
 
@@ -38,7 +39,7 @@ class FakeRuntime:
             raise self.error
         if name not in self.registry:
             raise NotFoundError(f"{name}: not in the registry")
-        repository = name.partition("@")[0].rpartition(":")[0] or name
+        repository = image.parse(name).name
         self.here.setdefault(
             name, Image(self.registry[name], (name,), (f"{repository}@{self.registry[name]}",), 7, False)
         )
@@ -51,11 +52,19 @@ class FakeRuntime:
         """All that are here."""
         if self.error is not None:
             raise self.error
-        return list(self.here.values())
+        return list(dict.fromkeys(self.here.values()))
 
     async def digest(self, name: str) -> str:
         """The digest that ``name`` stands for."""
         return self.registry[name]
+
+    async def name(self, source: str, name: str) -> None:
+        """Let ``name`` stand for what ``source`` stands for."""
+        if source not in self.here:
+            raise NotFoundError(f"{source}: not on this node")
+        self.registry[name] = self.registry[source]
+        found = structs.replace(self.here[source], tags=(*self.here[source].tags, name))
+        self.here[source] = self.here[name] = found
 
     async def mark_pinned(self, name: str, pinned: bool) -> None:
         """Heeded or not, as :attr:`heeds_pins` says."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pantala_protocol.image import ImageReference
-from pantala_runtime.errors import DigestMismatchError, NotFoundError, TimedOutError
+from pantala_runtime.errors import DigestMismatchError, NotFoundError, TimedOutError, UnavailableError
 from pantala_runtime.runtime import ContainerRuntime, Credentials
 
 _HEEDED_AFTER = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
@@ -58,6 +58,20 @@ class Pulls:
             raise TimedOutError(
                 f"{image}: not here after {timeout:g} s; allow more time, or check the registry"
             ) from None
+
+    async def name(self, image: ImageReference, name: ImageReference) -> None:
+        """Let the tag ``name`` stand for ``image``, which is here; return when the runtime interface knows it."""
+        await self._runtime.name(str(image), str(name))
+        for pause in _HEEDED_AFTER:
+            await asyncio.sleep(pause)
+            found = await self._runtime.image(str(name))
+            if found is not None and str(image) in found.digests:
+                return
+        raise UnavailableError(f"{name}: the runtime was told the name and does not show it; it is asked again")
+
+    async def pin(self, image: ImageReference) -> bool:
+        """Ask that the image stay when the disk fills; tell whether the runtime heeds it."""
+        return await self._pin(str(image))
 
     async def unpin(self, image: ImageReference) -> None:
         """Let the kubelet remove the image when the disk fills."""

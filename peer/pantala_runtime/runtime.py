@@ -69,6 +69,9 @@ class ContainerRuntime(Protocol):
     async def digest(self, name: str) -> str:
         """The digest that ``name`` stands for on this node."""
 
+    async def name(self, source: str, name: str) -> None:
+        """Let ``name`` stand for what ``source`` stands for; the runtime interface knows it a moment later."""
+
     async def mark_pinned(self, name: str, pinned: bool) -> None:
         """Ask that the image stay; whether that is heeded is seen in :attr:`Image.pinned` a moment later."""
 

@@ -22,6 +22,8 @@ class Settings:
     """Our own socket, for the user we run as alone."""
     image_filesystem: Path | None = None
     """A directory on the filesystem that images are on, as it is seen here. None: where the runtime says."""
+    content: Path | None = None
+    """The runtime's content store, read only: ``blobs/sha256`` is below it. None: blobs are not looked for."""
     grace: float = 5.0
     """Seconds that answers get to end after SIGTERM. Pulls do not end by then: they are asked for again."""
 
@@ -39,6 +41,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         runtime=f"unix://{_socket('runtime', values['runtime'])}" if values["runtime"] else usual.runtime,
         listen=_socket("listen", values["listen"]) if values["listen"] else usual.listen,
         image_filesystem=Path(measured) if measured else None,
+        content=Path(values["content"]) if values["content"] else None,
     )
 
 
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     for flag, shown, text in (
         ("runtime", "unix:///PATH", "the container runtime's socket (/run/containerd/containerd.sock)"),
         ("listen", "unix:/PATH", "our own socket (/run/pantala/runtime.sock)"),
+        ("content", "DIR", "the runtime's content store, to see which blobs it has"),
         ("image-filesystem", "DIR", "a directory on the filesystem that images are on"),
     ):
         parser.add_argument(f"--{flag}", metavar=shown, help=text)

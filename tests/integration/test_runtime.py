@@ -51,7 +51,8 @@ class Helper:
 
     def __init__(self, folder: Path, containerd: Containerd, name: str = "helper.sock") -> None:
         self.socket = containerd.socket.with_name(name)
-        flags = ["--runtime", containerd.address, "--listen", f"unix:{self.socket}"]
+        content = containerd.certs_d.parent / "root/io.containerd.content.v1.content"
+        flags = ["--runtime", containerd.address, "--listen", f"unix:{self.socket}", "--content", str(content)]
         self._process = Process([sys.executable, "-m", "pantala_runtime", *flags], folder / "helper.log")
         self.log = self._process.log
 
@@ -180,6 +181,37 @@ async def test_a_tag_and_a_digest_are_pulled_and_listed(node: Node) -> None:
         assert SIZE < pulled["bytes"] < SIZE * 1.2
     listed = [image for image in await node.helper.get("/v1/images") if f"{name}:1" in image["tags"]]
     assert [[f"{name}@{digest}"]] == [image["digests"] for image in listed]
+
+
+async def test_a_tag_stands_for_what_was_pulled_by_digest_and_for_what_is_told_later(node: Node) -> None:
+    first, second = (build(node.state.parent / f"tag-{n}", [Layer(SIZE, seed=20 + n)]) for n in range(2))
+    name = f"{node.open.host}/team/tagged"
+    for image in (first, second):
+        push(image, node.open.host, "team/tagged", "moves")
+        assert 200 == (await node.helper.pull(f"{name}@{image.digest}"))[0]
+        told = {"image": f"{name}@{image.digest}", "name": f"{name}:moves"}
+        for _ in range(2):
+            assert (204, None) == await node.helper.post("/v1/name", **told)
+        listed = [found for found in await node.helper.get("/v1/images") if f"{name}:moves" in found["tags"]]
+        assert [[f"{name}@{image.digest}"]] == [found["digests"] for found in listed]
+    ctr = ["ctr", "-a", str(node.containerd.socket), "-n", "k8s.io", "images", "ls", f"name=={name}:moves"]
+    process = await asyncio.create_subprocess_exec(*ctr, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert second.digest in said.decode()
+    assert "io.cri-containerd.image=managed" in said.decode()
+
+
+async def test_a_name_for_what_is_not_there_is_not_made(node: Node) -> None:
+    name = f"{node.open.host}/team/app"
+    status, answer = await node.helper.post("/v1/name", image=f"{name}@sha256:{'0' * 64}", name=f"{name}:9")
+    assert (404, "NotFound") == (status, answer["error"]["reason"])
+
+
+async def test_the_blobs_that_the_runtime_has_are_told(node: Node) -> None:
+    assert 200 == (await node.helper.pull(f"{node.open.host}/team/app:1"))[0]
+    asked = [*dict(node.image.blobs), f"sha256:{'0' * 64}"]
+    assert (200, {"present": asked[:-1]}) == await node.helper.post("/v1/blobs", digests=asked)
+    assert 400 == (await node.helper.post("/v1/blobs", digests=["sha256:../../../../etc/passwd"]))[0]
 
 
 async def test_pulls_at_the_same_moment_load_each_blob_once(node: Node) -> None:

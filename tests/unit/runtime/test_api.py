@@ -145,6 +145,29 @@ async def test_an_image_can_be_unpinned_and_never_removed(client: Client, runtim
             assert response.status in (404, 405)
 
 
+@pytest.mark.parametrize("name", ["docker.io/library/other:1", f"nginx@{DIGEST}", "quay.io/library/nginx:1"])
+async def test_a_name_of_another_repository_or_by_digest_is_not_made(
+    client: Client, runtime: FakeRuntime, name: str
+) -> None:
+    status, body = await post(client, "/v1/name", {"image": f"nginx@{DIGEST}", "name": name})
+    assert (400, "InvalidRequest") == (status, body["error"]["reason"])
+    status, _ = await post(client, "/v1/name", {"image": "nginx:1", "name": "nginx:2"})
+    assert 400 == status
+
+
+async def test_a_name_is_made_and_a_pin_told(client: Client, runtime: FakeRuntime) -> None:
+    image = f"docker.io/library/nginx@{DIGEST}"
+    runtime.registry[image] = DIGEST
+    await post(client, "/v1/pull", {"image": image, "timeout_seconds": 5})
+    assert (204, None) == await post(client, "/v1/name", {"image": image, "name": "nginx:1"})
+    assert "docker.io/library/nginx:1" in runtime.here[image].tags
+    assert (200, {"pinned": True}) == await post(client, "/v1/pin", {"image": image})
+
+
+async def test_without_a_content_store_blobs_are_not_known(client: Client) -> None:
+    assert (200, {"present": None}) == await post(client, "/v1/blobs", {"digests": [DIGEST]})
+
+
 async def test_images_are_listed(client: Client) -> None:
     await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
     async with client.get("/v1/images") as response:
@@ -206,5 +229,5 @@ async def test_a_probe_takes_only_a_nodes_name(client: Client, runtime: FakeRunt
 
 
 async def test_a_body_is_bounded(client: Client) -> None:
-    status, body = await post(client, "/v1/pull", b" " * 100_000)
+    status, body = await post(client, "/v1/pull", b" " * 1_100_000)
     assert (413, "RequestEntityTooLarge") == (status, body["error"]["reason"])

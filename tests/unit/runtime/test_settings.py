@@ -18,8 +18,9 @@ def test_flags_win_over_the_environment_that_mirrors_them(prefix: str) -> None:
         "PANTALA_RUNTIME": f"{prefix}/r.sock",
         "PANTALA_LISTEN": f"{prefix}/l.sock",
         "PANTALA_IMAGE_FILESYSTEM": "/images",
+        "PANTALA_CONTENT": "/content",
     }
-    assert Settings("unix:///r.sock", Path("/l.sock"), Path("/images")) == parse([], environment)
+    assert Settings("unix:///r.sock", Path("/l.sock"), Path("/images"), Path("/content")) == parse([], environment)
     assert Path("/flag.sock") == parse(["--listen", "unix:/flag.sock"], environment).listen
 
 
