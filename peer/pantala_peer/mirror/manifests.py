@@ -22,8 +22,11 @@ _MEMORY = 64 * 1024 * 1024
 class Asking(Protocol):
     """The port to who speaks with registries."""
 
-    async def manifest(self, repository: Repository, reference: str, authorization: str) -> ManifestAnswer:
-        """Ask for a manifest as who shows ``authorization``. Ends in bounded time. Raises :class:`MirrorError`."""
+    async def manifest(self, repository: Repository, reference: str, authorization: str, order: str) -> ManifestAnswer:
+        """Ask for a manifest as who shows ``authorization``, or in the name of an order. Ends in bounded time.
+
+        Raises :class:`MirrorError`.
+        """
         ...
 
 
@@ -31,6 +34,7 @@ class _Question(NamedTuple):
     repository: Repository
     reference: str
     authorization: str
+    order: str = ""
 
 
 class CachedManifests:
@@ -51,12 +55,16 @@ class CachedManifests:
         """Whether it is here and this client may have it."""
         return self._find(_Question(repository, reference, authorization)) is not None
 
-    async def get(self, repository: Repository, reference: str, authorization: str) -> Document | Challenge:
+    async def get(
+        self, repository: Repository, reference: str, authorization: str, order: str = ""
+    ) -> Document | Challenge:
         """The manifest with a digest, or of a tag, for who shows ``authorization``. Raises :class:`MirrorError`.
+
+        With an ``order`` it is asked for in its name, and kept for who shows this.
 
         Who is cancelled leaves alone: what is under way is for the next one, too.
         """
-        question = _Question(repository, reference, authorization)
+        question = _Question(repository, reference, authorization, order)
         return self._find(question) or await self._share(question)
 
     async def aclose(self) -> None:
@@ -67,7 +75,7 @@ class CachedManifests:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _find(self, question: _Question) -> Document | None:
-        repository, reference, authorization = question
+        repository, reference, authorization, _ = question
         kept = self._kept.get(reference)
         if kept is None or self._permissions.find(str(repository), authorization, reference, self._clock()) is None:
             return None
@@ -87,8 +95,8 @@ class CachedManifests:
             done.exception()  # it may be that nobody waits for it any more
 
     async def _ask(self, question: _Question) -> Document | Challenge:
-        repository, reference, authorization = question
-        answer = await self._asking.manifest(*question)
+        repository, reference, authorization, order = question
+        answer = await self._asking.manifest(repository, reference, "" if order else authorization, order)
         if not answer.body:
             return _challenge(answer, question)
         if ":" in reference and answer.digest != reference:
@@ -107,6 +115,8 @@ class CachedManifests:
 
 
 def _challenge(answer: ManifestAnswer, question: _Question) -> Challenge:
+    if question.order:
+        raise MirrorError(f"the registry does not let the order {question.order} in; its pull secrets may be wrong")
     if not answer.challenges:
         raise MirrorError(f"the registry gives no manifest {question.reference} of {question.repository}")
     if not all(value.isascii() and value.isprintable() for value in answer.challenges):

@@ -20,6 +20,8 @@ class Hint:
     """Bytes, as its manifest says."""
     authorization: str = field(default="", repr=False)
     """What the client showed for the repository: a secret."""
+    order: str = ""
+    """Key of the image that is pulled by order: its own credentials count, and not what the client shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Manifests(Protocol):
         """Whether it is here and this client may have it, so that nobody needs to be waited for."""
         ...
 
-    async def get(self, repository: Repository, reference: str, authorization: str) -> Document | Challenge:
-        """The manifest with a digest, or of a tag, for who shows ``authorization``. Raises :class:`MirrorError`."""
+    async def get(
+        self, repository: Repository, reference: str, authorization: str, order: str = ""
+    ) -> Document | Challenge:
+        """The manifest with a digest, or of a tag, for who shows ``authorization``. Raises :class:`MirrorError`.
+
+        With an ``order``, that is asked for in its name, and what is shown says only who it is here.
+        """
         ...

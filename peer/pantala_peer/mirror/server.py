@@ -24,6 +24,7 @@ from pantala_peer.mirror.byterange import ByteRange, UnsatisfiableError
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.document import Document
 from pantala_peer.mirror.errors import MirrorError, SlowError
+from pantala_peer.mirror.grants import CHALLENGE, Grant, Grants, is_ours
 from pantala_peer.mirror.permissions import Permissions, Reach
 from pantala_peer.mirror.ports import Blob, Blobs, Challenge, Hint, Manifests
 from pantala_peer.mirror.probe import Sighting
@@ -71,6 +72,7 @@ class Mirror:
         manifests: Manifests,
         permissions: Permissions,
         rules: Rules,
+        grants: Grants,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -84,6 +86,7 @@ class Mirror:
         self._manifests = manifests
         self._permissions = permissions
         self._rules = rules
+        self._grants = grants
         self._breaker = Breaker()
         self._clock = clock
         self._wall = wall
@@ -135,11 +138,16 @@ class Mirror:
         if asked.by_tag and not self._rules.resolve:
             raise MirrorError("tags are the registry's own to resolve")
         authorization = request.headers.get("Authorization", "")
+        if not asked.by_tag and self._is_to_show(asked.repository, authorization):
+            return _challenge(Challenge((CHALLENGE,)))
+        grant = self._grant(asked.repository, authorization)
         if not self._manifests.holds(asked.repository, asked.reference, authorization):
             self._spare(asked.repository)
         try:
             async with asyncio.timeout(self._rules.deadlines.manifest):
-                found = await self._manifests.get(asked.repository, asked.reference, authorization)
+                found = await self._manifests.get(
+                    asked.repository, asked.reference, authorization, grant.key if grant else ""
+                )
         except (TimeoutError, SlowError) as error:
             raise self._late(asked.repository, "the manifest") from error
         if isinstance(found, Challenge):
@@ -151,6 +159,9 @@ class Mirror:
 
     async def _blob(self, request: web.Request, asked: resource.Blob) -> web.StreamResponse:
         authorization = request.headers.get("Authorization", "")
+        if self._is_to_show(asked.repository, authorization):
+            return _challenge(Challenge((CHALLENGE,)))
+        grant = self._grant(asked.repository, authorization)
         reach = self._permissions.find(str(asked.repository), authorization, asked.digest, self._clock())
         if reach is None or not reach.size:
             raise MirrorError(f"no manifest that names {asked.digest} was served to this client lately")
@@ -173,10 +184,10 @@ class Mirror:
         if part is not None:
             response.set_status(206)
             response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{reach.size}"
-        hint = Hint(asked.repository, reach.size, authorization)
+        hint = Hint(asked.repository, reach.size, "" if grant else authorization, grant.key if grant else "")
         start, end = part or ByteRange(0, reach.size)
         async with self._blobs.open(asked.digest, hint, start) as blob:
-            await self._send(request, response, asked, reach, _Body(blob, start, end))
+            await self._send(request, response, asked, reach, _Body(blob, start, end, grant))
         return response
 
     async def _send(
@@ -188,9 +199,9 @@ class Mirror:
             response.content_length = body.end - body.start
             await response.prepare(request)
             try:
-                await self._write(response, first)
+                await self._write(response, first, body.grant)
                 async for chunk in chunks:
-                    await self._write(response, chunk)
+                    await self._write(response, chunk, body.grant)
             except (MirrorError, TimeoutError) as error:
                 self._break_off(response, asked, error)
             else:
@@ -204,10 +215,12 @@ class Mirror:
         except (TimeoutError, SlowError) as error:
             raise self._late(asked.repository, f"the blob {asked.digest}") from error
 
-    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+    async def _write(self, response: web.StreamResponse, chunk: bytes, grant: Grant | None) -> None:
         async with asyncio.timeout(self._rules.deadlines.reader):
             await response.write(chunk)
         self.counts.bytes += len(chunk)
+        if grant is not None:
+            grant.bytes += len(chunk)
 
     def _break_off(self, response: web.StreamResponse, asked: resource.Blob, error: Exception) -> None:
         """End the connection behind what was sent, by FIN: aiohttp closes it after what is buffered went."""
@@ -216,6 +229,19 @@ class Mirror:
         if isinstance(error, SlowError):
             self._breaker.trip(str(asked.repository), self._clock())
         log.warning("a body was broken off", repository=str(asked.repository), digest=asked.digest, why=str(error))
+
+    # Pulls by order
+
+    def _is_to_show(self, repository: Repository, authorization: str) -> bool:
+        """It may be a pull by order. Another client's goes to the registry, which is its own to ask."""
+        return not authorization and self._grants.awaits(str(repository))
+
+    def _grant(self, repository: Repository, authorization: str) -> Grant | None:
+        """The order in whose name this is; ``None``: in nobody's. Raises :class:`MirrorError` for one that is over."""
+        grant = self._grants.find(str(repository), authorization)
+        if grant is None and is_ours(authorization):
+            raise MirrorError(f"no pull of {repository} with this password goes on")
+        return grant
 
     # The breaker
 
@@ -235,6 +261,7 @@ class _Body:
     blob: Blob
     start: int
     end: int
+    grant: Grant | None
 
 
 def _range(request: web.Request, length: int, etag: str) -> ByteRange | None:

@@ -14,6 +14,7 @@ from aiohttp import web
 from pantala_peer.errors import SettingsError
 from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
+from pantala_peer.mirror.grants import Grants
 from pantala_peer.mirror.manifests import CachedManifests
 from pantala_peer.mirror.permissions import Permissions
 from pantala_peer.mirror.server import Mirror, Rules
@@ -33,19 +34,23 @@ class MirrorService:
     ) -> None:
         clock: Callable[[], float] = time.monotonic
         permissions = Permissions(secrets.token_bytes(32))
-        blobs = CachedBlobs(
+        self.wants = wants = Wants(supernodes.want)
+        """What the node waits for, of whomever."""
+        self.blobs = blobs = CachedBlobs(
             lookup,
             arrivals,
-            Wants(supernodes.want),
+            wants,
             answers=lambda name: supernodes.answering(name) is not None,
             deadlines=rules.deadlines,
         )
+        self.grants = Grants(lambda: secrets.token_urlsafe(32))
+        """The pulls that run by order."""
         self._asking = SupernodeManifests(supernodes.answering, token_file=token_file)
         self._manifests = CachedManifests(self._asking, permissions, clock)
         self._rules = rules
         self.port = 0
         """Where it listens; 0: it does not."""
-        self.mirror = Mirror(blobs, self._manifests, permissions, rules, clock=clock, wall=time.time)
+        self.mirror = Mirror(blobs, self._manifests, permissions, rules, self.grants, clock=clock, wall=time.time)
 
     @contextlib.asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:

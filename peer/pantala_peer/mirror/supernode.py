@@ -50,12 +50,17 @@ class SupernodeManifests:
         if self._client is not None:
             await self._client.close()
 
-    async def manifest(self, repository: Repository, reference: str, authorization: str) -> ManifestAnswer:
-        """Ask for a manifest as who shows ``authorization``, within 10 s. Raises :class:`MirrorError`."""
+    async def manifest(self, repository: Repository, reference: str, authorization: str, order: str) -> ManifestAnswer:
+        """Ask for a manifest as who shows ``authorization``, or in the name of an order, within 10 s.
+
+        Raises :class:`MirrorError`.
+        """
         base = self._answering(task_id.compute(str(repository)))
         if base is None or self._client is None:
             raise UnreachableError(f"the supernode of {repository} does not answer")
         query = {"registry": repository.registry, "repository": repository.name, "reference": reference}
+        if order:
+            query["order"] = order
         try:
             headers = supernode.authorization(self._token_file)
             if authorization:

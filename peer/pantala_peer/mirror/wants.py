@@ -57,15 +57,19 @@ class Wants:
 
 
 def _joined(readers: list[Want]) -> Wanted | None:
-    """What all of them want, together. The youngest one's credential is the one that is good for longest."""
+    """What all of them want, together. The youngest one's credential is the one that is good for longest.
+
+    An order goes before it: its own credentials are good as long as it is stated.
+    """
     if not readers:
         return None
-    youngest = readers[-1]
+    youngest = next((reader for reader in reversed(readers) if reader.hint.order), readers[-1])
     return Wanted(
         registry=youngest.hint.repository.registry,
         repository=youngest.hint.repository.name,
         digest=youngest.digest,
         position=min(reader.position for reader in readers),
         stalls=max(reader.stalls for reader in readers),
-        credential=youngest.hint.authorization,
+        credential="" if youngest.hint.order else youngest.hint.authorization,
+        order=youngest.hint.order,
     )

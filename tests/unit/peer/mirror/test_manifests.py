@@ -40,8 +40,8 @@ class Asked:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def manifest(self, repository: Repository, reference: str, authorization: str) -> ManifestAnswer:
-        self.questions.append((reference, authorization))
+    async def manifest(self, repository: Repository, reference: str, authorization: str, order: str) -> ManifestAnswer:
+        self.questions.append((reference, order or authorization))
         await self.go.wait()
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(found, MirrorError):
@@ -97,6 +97,21 @@ async def test_what_is_kept_is_given_to_nobody_whom_the_registry_refuses() -> No
     assert Challenge(challenge.challenges) == await manifests.get(REPOSITORY, digest(body()), "")
     assert not manifests.holds(REPOSITORY, digest(body()), "")
     assert manifests.holds(REPOSITORY, digest(body()), "Basic good")
+
+
+async def test_an_order_is_asked_for_in_its_name_and_is_its_own_clients_alone() -> None:
+    asked = Asked(answer())
+    manifests, _ = made(asked)
+    assert isinstance(await manifests.get(REPOSITORY, digest(body()), "Basic once", "ns/a"), Document)
+    assert [(digest(body()), "ns/a")] == asked.questions
+    assert manifests.holds(REPOSITORY, digest(body()), "Basic once")
+    assert not manifests.holds(REPOSITORY, digest(body()), "")
+
+
+async def test_a_registry_that_refuses_an_order_is_a_miss_and_challenges_nobody() -> None:
+    manifests, _ = made(Asked(ManifestAnswer(challenges=('Basic realm="x"',))))
+    with pytest.raises(MirrorError, match="pull secrets"):
+        await manifests.get(REPOSITORY, digest(body()), "Basic once", "ns/a")
 
 
 async def test_a_permission_that_is_over_is_asked_for_again() -> None:

@@ -39,6 +39,14 @@ def test_readers_of_one_blob_want_it_together() -> None:
     assert {} == told
 
 
+def test_an_order_goes_before_what_a_client_shows() -> None:
+    told = Told()
+    wants = Wants(told.tell)
+    ordered = Hint(Repository("r", "b"), 9, "Basic never", order="ns/b")
+    with wants.want(D, ordered, 0), wants.want(D, hint("new"), 0):
+        assert Wanted("r", "b", D, order="ns/b") == told[NAME]
+
+
 def test_whoever_leaves_in_whatever_order_the_last_one_ends_it() -> None:
     rng = random.Random(1)
     told = Told()
