@@ -18,6 +18,7 @@ from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
 from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol.geometry import RULES
+from pantala_supernode.accounts import Accounts
 from pantala_supernode.cdn.egress import EgressPolicy
 from pantala_supernode.cdn.eviction import Cause, Watermarks
 from pantala_supernode.cdn.http_source import HTTPSource
@@ -26,7 +27,6 @@ from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.rate import Rate
 from pantala_supernode.cdn.sibling_client import SiblingClient
 from pantala_supernode.cdn.sibling_source import SiblingCopies
-from pantala_supernode.cdn.source import Source
 from pantala_supernode.cdn.volume import alone, open_volume
 from pantala_supernode.copies import Copies
 from pantala_supernode.dfget_task import DfgetTaskManager
@@ -42,15 +42,19 @@ from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import API
 from pantala_supernode.http.application import application
 from pantala_supernode.http.copies import CopiesAPI
+from pantala_supernode.http.registries import RegistriesAPI
 from pantala_supernode.http.rest import RestAPI
 from pantala_supernode.http.site import site
 from pantala_supernode.identity import ClusterKeys, Verifier
+from pantala_supernode.images import Images
 from pantala_supernode.managers import Managers
+from pantala_supernode.manifests import Manifests
 from pantala_supernode.members import Members
 from pantala_supernode.metrics import Gauges, Metrics, TimedScheduler
 from pantala_supernode.peer import PeerManager
 from pantala_supernode.preheat import PreheatManager
 from pantala_supernode.progress import ProgressManager
+from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.reports import Reports
 from pantala_supernode.roster import Roster
 from pantala_supernode.scheduler import Policy
@@ -59,6 +63,7 @@ from pantala_supernode.supernode import Supernode
 from pantala_supernode.task import TaskManager
 from pantala_supernode.tickets import TicketOffice
 from pantala_supernode.visitors import Visitors
+from pantala_supernode.wants import Wants
 
 _log = structlog.get_logger(__name__)
 
@@ -78,6 +83,8 @@ class App:
         self.api: web.Application
         self.supernode: Supernode
         self.copies: Copies
+        self.wants: Wants
+        self.manifests: Manifests
         self.handover: Handover
         self.conversation: Conversation
         self.visitors: Visitors
@@ -103,8 +110,11 @@ class App:
             alone(settings.data),
             aiohttp.ClientSession(trust_env=False) as session,
             HTTPSource(egress=egress) as source,
+            open_service(settings.registries, source, egress=egress) as registries,
         ):
-            self.supernode = self._supernode(source, SiblingClient(session, settings.token_file, clock=time.monotonic))
+            self.supernode = self._supernode(
+                registries, SiblingClient(session, settings.token_file, clock=time.monotonic)
+            )
             self.guard = Guard(
                 None if settings.no_auth else self._verifier(session),
                 operator=settings.trusted_operator,
@@ -165,6 +175,7 @@ class App:
             (
                 *API(self.supernode, self._metrics).operations(),
                 *CopiesAPI(self.copies).operations(),
+                *RegistriesAPI(self.manifests).operations(),
                 *rest.operations(),
             ),
             self.guard,
@@ -173,7 +184,7 @@ class App:
             metrics_access=Access.METRICS if settings.metrics_open else Access.OPERATOR,
         )
 
-    def _supernode(self, source: Source, client: SiblingClient) -> Supernode:
+    def _supernode(self, registries: RegistryService, client: SiblingClient) -> Supernode:
         settings, boot = self.settings, secrets.token_hex(8)
         members = Members()
         siblings = SiblingCopies(members, client)
@@ -183,7 +194,7 @@ class App:
         )
         cdn = CDNManager(
             self._store,
-            source,
+            registries.source,
             siblings=siblings,
             rng=chance,
             on_change=lambda task_id: supernode.copy_changed(task_id),
@@ -203,12 +214,34 @@ class App:
             on_accused=lambda task_id, piece: supernode.accused(task_id, piece),
             clock=time.monotonic,
         )
+        images, accounts = Images(), Accounts()
+        self.wants = Wants(
+            lambda: supernode,
+            managers,
+            images,
+            accounts,
+            settings.registries,
+            seconds=settings.blob_seconds,
+            clock=time.monotonic,
+        )
+        self.manifests = Manifests(registries.client, registries.relay, images, accounts, clock=time.monotonic)
         supernode = Supernode(
             boot,
             managers,
             members,
             dispatcher=dispatcher,
-            exchange=Exchange(boot, managers, roster, reports, dispatcher, clock=time.monotonic, timing=Timing()),
+            exchange=Exchange(
+                boot,
+                managers,
+                roster,
+                reports,
+                dispatcher,
+                images,
+                wants=self.wants,
+                clock=time.monotonic,
+                timing=Timing(),
+            ),
+            images=images,
             reports=reports,
             cdn=cdn,
             store=self._store,
@@ -220,7 +253,7 @@ class App:
             wanted=lambda task_id: managers.tasks.get(task_id) is not None,
             released=cdn.released,
             stated=lambda: managers.tasks.revision > 0,
-            spare=lambda: self.conversation.spare(),
+            spare=lambda: self.wants.spare() or self.conversation.spare(),
             rules=Housekeeping(
                 grace=settings.grace,
                 kept_for=max(settings.grace, settings.cache_seconds),
@@ -236,6 +269,7 @@ class App:
                 bytes_sent=lambda: self._pieces.bytes_sent,
                 origin_bytes=lambda: cdn.origin_bytes,
                 uses=lambda: cdn.uses,
+                manifests=lambda: self.manifests.outcomes,
                 evictions=lambda: self._janitor.evictions | {Cause.DROPPED: supernode.dropped},
             ),
         )
@@ -243,7 +277,8 @@ class App:
             supernode, managers.tasks, self._store, members, stage=siblings.stage, clock=time.monotonic
         )
         self.handover = Handover(members, self._is_idle, patience=settings.leave_seconds)
-        supernode.listeners += [self._metrics.copy_changed, self.copies.changed]
+        supernode.listeners += [self._metrics.copy_changed, self.copies.changed, self.wants.changed]
+        supernode.on_statement.append(self.wants.restated)
         self._invite(supernode, dispatcher)
         return supernode
 
@@ -286,6 +321,7 @@ class App:
             await asyncio.sleep(_TICK)
             self.visitors.tick()
             self.preheats.tick()
+            self.wants.tick()
 
     def _verifier(self, session: aiohttp.ClientSession) -> Verifier:
         settings = self.settings

@@ -12,6 +12,7 @@ from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.managers import Managers
 from pantala_supernode.reports import Reports
 from pantala_supernode.roster import Roster
+from pantala_supernode.scheduler import Urgent
 from pantala_supernode.session import Session
 from pantala_supernode.swarm import SUPERNODE
 from pantala_supernode.task import Task
@@ -65,7 +66,9 @@ class Dispatcher:
         """Give pieces of the client's tasks, those that matter most first, until its window is full."""
         work: list[Work] = []
         room = self._managers.scheduler.room(session.peer)
-        for task_id in list(session.open_tasks):
+        for task_id in sorted(
+            session.open_tasks, key=lambda name: name not in session.wants
+        ):  # containers wait for those
             if len(work) >= room:
                 break
             work += self._work_of(session, task_id, room - len(work))
@@ -154,6 +157,14 @@ class Dispatcher:
             self._on_accused(TaskID(task_id), failure.piece)
         self.serve_waiting(task_id)
 
+    def stalled(self, session: Session, task: Task, position: int) -> None:
+        """The byte at ``position``, which a client waits for, does not come: its piece is free again."""
+        if task.copy.piece_size and self._roster.takes_part(session.peer, task.id):
+            piece = position // task.copy.piece_size
+            provider = self._managers.progress.tasks[task.id].clients[session.peer].given.get(piece)
+            if provider is not None:
+                self.failed(session, PieceFailure(task.id, piece, provider, "stalled"))
+
     def release(self, session: Session) -> None:
         """What a client was given is free again."""
         for task_id in self._managers.progress.release(session.peer):
@@ -214,7 +225,9 @@ class Dispatcher:
         now = self._clock()
         if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:
             return []
-        decided = self._managers.scheduler.schedule(task_id, session.peer, room=room, now=now, provider=provider)
+        decided = self._managers.scheduler.schedule(
+            task_id, session.peer, room=room, now=now, provider=provider, urgent=_urgent(session, task)
+        )
         if decided:
             session.moved_at = now
         work = []
@@ -233,3 +246,8 @@ class Dispatcher:
         if other is not None:
             other.inventoried = False
             self.waiting.release(provider)
+
+
+def _urgent(session: Session, task: Task) -> Urgent | None:
+    wanted, size = session.wants.get(task.id), task.copy.piece_size
+    return Urgent(wanted.position // size, wanted.stalls > 0) if wanted is not None and size else None

@@ -32,7 +32,9 @@
         ├── NotFoundError           404                    nobody knows it
         ├── ConflictError           409                    it cannot be done to a thing in this state
         ├── MisdirectedError        421                    it is another supernode's; in ``copies``
-        └── NotReadyError           503                    not yet; ask again
+        ├── LimitedError        429                    a registry was asked too often
+        ├── GatewayError        502                    a registry did not do what it was asked for
+        └── NotReadyError       503                    not yet; ask again
 """
 
 from __future__ import annotations
@@ -200,6 +202,13 @@ class EmptyValueError(InvalidValueError):
     """A value is needed and none was given."""
 
 
+class ForbiddenError(RequestError):
+    """It is not for who asks."""
+
+    status = 403
+    name = "Forbidden"
+
+
 class NotFoundError(RequestError):
     """There is no such thing (any more)."""
 
@@ -219,3 +228,17 @@ class NotReadyError(RequestError):
 
     status = 503
     name = "NotReady"
+
+
+class LimitedError(RequestError):
+    """Whom this supernode had to ask was asked too often."""
+
+    status = 429
+    name = "RateLimited"
+
+
+class GatewayError(RequestError):
+    """Whom this supernode had to ask did not answer as it should."""
+
+    status = 502
+    name = "BadGateway"

@@ -10,10 +10,13 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from pantala_protocol import ranges
-from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
+from pantala_protocol.images import NodeOrders
+from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Wanted, Work
 from pantala_supernode.dispatch import Dispatcher
+from pantala_supernode.images import Images
 from pantala_supernode.managers import Managers
 from pantala_supernode.peer import Peer
 from pantala_supernode.reports import Reports
@@ -41,6 +44,16 @@ class Timing:
     """A peer that speaks but reports nothing of what it was given for so long has lost it."""
 
 
+class Listener(Protocol):
+    """Who heeds what nodes' container runtimes wait for."""
+
+    def take(self, peer: str, wants: Mapping[str, Wanted]) -> None:
+        """All that a node waits for now."""
+
+    def take_inventory(self, peer: str, held: Iterable[str]) -> None:
+        """All that a node has."""
+
+
 class Exchange:
     """Speaks with all peers. ``clock`` tells monotonic seconds."""
 
@@ -51,7 +64,9 @@ class Exchange:
         roster: Roster,
         reports: Reports,
         dispatcher: Dispatcher,
+        images: Images,
         *,
+        wants: Listener,
         clock: Callable[[], float],
         timing: Timing,
     ) -> None:
@@ -60,6 +75,8 @@ class Exchange:
         self._roster = roster
         self._reports = reports
         self._dispatcher = dispatcher
+        self._images = images
+        self._wants = wants
         self._sessions = dispatcher.sessions
         self._waiting = dispatcher.waiting
         self._clock = clock
@@ -76,7 +93,7 @@ class Exchange:
         try:
             self._take(session, request)
             answer = self._answer(session, request)
-            if not _says_something(answer, request):
+            if not (_says_something(answer, request) or self._has_orders(session)):
                 answer = await self._hold(session, request)
             return session.remember(answer)
         except SupersededError:
@@ -109,7 +126,14 @@ class Exchange:
 
     def task_changed(self, task: Task) -> None:
         """What is said of a task in assignments changed."""
-        self.assignments_changed({peer for wanted in task.wanted.values() for peer in wanted.peers})
+        self.assignments_changed(task.holders.union(*(wanted.peers for wanted in task.wanted.values())))
+
+    def images_changed(self, nodes: Iterable[str] | None) -> None:
+        """What nodes shall do about images changed: for those, or for ``None`` all."""
+        for name in list(self._sessions) if nodes is None else nodes:
+            session = self._sessions.get(name)
+            if session is not None and self._has_orders(session):
+                self._waiting.release(name)
 
     def tick(self) -> None:
         """Notice who is away, and serve who can be served by now; to be called about once a second."""
@@ -154,6 +178,7 @@ class Exchange:
         if request.inventory is not None:
             session.holdings = _read(request.inventory)
             session.inventoried = True
+            self._wants.take_inventory(session.peer, session.holdings)
             self._roster.take_inventory(session)
         for task_id, (generation, pieces) in _read(request.done).items():
             self._take_done(session, task_id, generation, pieces)
@@ -164,6 +189,22 @@ class Exchange:
             if task is not None:
                 self._managers.dfget_tasks.deliver(session.peer, task.id, uid, state)
                 self._reports.touch_task(task.id)
+
+        if request.seq >= session.seq:  # else something newer was said meanwhile
+            session.seq = request.seq
+            self._take_state(session, request)
+
+    def _take_state(self, session: Session, request: SyncRequest) -> None:
+        """What holds until something else is said."""
+        said = {"pulls": request.pulls, "runtime": request.runtime}
+        if self._managers.peers.update(session.peer, **{name: news for name, news in said.items() if news is not None}):
+            self._reports.touch_peer(session.peer)
+        before, session.wants = session.wants, request.wants
+        for task_id, wanted in request.wants.items():
+            task, former = self._managers.tasks.get(task_id), before.get(task_id)
+            if task is not None and former is not None and wanted.stalls > former.stalls:
+                self._dispatcher.stalled(session, task, wanted.position)
+        self._wants.take(session.peer, request.wants)
 
     def _take_done(self, session: Session, task_id: str, generation: str, pieces: int) -> None:
         if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):
@@ -188,7 +229,23 @@ class Exchange:
             assignments=session.told if changed else None,
             membership=session.membership if changed else None,
             work=work + (() if request.leaving else self._dispatcher.work(session)),
+            images=self._orders(session, request),
         )
+
+    def _has_orders(self, session: Session) -> bool:
+        return session.path is None and self._images.news(session.peer, session.images)
+
+    def _orders(self, session: Session, request: SyncRequest) -> NodeOrders | None:
+        """What the node shall do about images, if it may not know: then it does no harm to say it again."""
+        orders = self._images.orders(session.peer) if session.path is None else None
+        if orders is None:
+            return None
+        told = session.images
+        if not self._has_orders(session) and request.supernode == self._boot and request.images:
+            other = told is not None and request.images != told.revision  # it acts on another supernode's word
+            if not other or request.images >= orders.revision:
+                return None
+        return orders
 
     async def _hold(self, session: Session, request: SyncRequest) -> SyncAnswer:
         held = self._waiting.enter(session)

@@ -19,10 +19,11 @@ from pantala_supernode.cdn.eviction import Cause
 from pantala_supernode.cdn.kept import Use
 from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.managers import Managers
+from pantala_supernode.manifests import Outcome
 from pantala_supernode.peer import Peer
 from pantala_supernode.pool import Chance
 from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager
+from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager, Urgent
 from pantala_supernode.task import TaskManager
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -49,6 +50,8 @@ class Gauges:
     """What became of those who wanted a file that nobody wanted before."""
     evictions: Callable[[], Mapping[Cause, int]]
     """Copies removed from the volume since the start, by cause."""
+    manifests: Callable[[], Mapping[Outcome, int]]
+    """Nodes' questions for images' manifests since the start, by what became of them."""
 
 
 class TimedScheduler(SchedulerManager):
@@ -69,11 +72,18 @@ class TimedScheduler(SchedulerManager):
         self._stopwatch = stopwatch
 
     def schedule(
-        self, task_id: str, client: str, *, room: int, now: float, provider: str | None = None
+        self,
+        task_id: str,
+        client: str,
+        *,
+        room: int,
+        now: float,
+        provider: str | None = None,
+        urgent: Urgent | None = None,
     ) -> list[PieceInfo]:
         """Decide, and tell how long that took."""
         begun = self._stopwatch()
-        decided = super().schedule(task_id, client, room=room, now=now, provider=provider)
+        decided = super().schedule(task_id, client, room=room, now=now, provider=provider, urgent=urgent)
         self._observe(self._stopwatch() - begun)
         return decided
 
@@ -171,6 +181,10 @@ class _Snapshot(Collector):
         for cause in Cause:
             evictions.add_metric([cause], gauges.evictions().get(cause, 0))
         yield evictions
+        manifests = CounterMetricFamily("pantala_manifests", "Manifests asked for by nodes.", labels=["outcome"])
+        for outcome in Outcome:
+            manifests.add_metric([outcome], gauges.manifests().get(outcome, 0))
+        yield manifests
 
 
 def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pantala_protocol.images import PullState, RuntimeState
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.filters import PageFilter
 
@@ -35,6 +36,10 @@ class Peer:
     """Pieces that it fetches at once; ``None``: it did not say."""
     upload_slots: int | None = None
     """Pieces that it sends at once; ``None``: it did not say."""
+    pulls: Mapping[str, PullState] = field(default_factory=dict)
+    """How far the images are that its node was ordered to have, by key, in its own words."""
+    runtime: RuntimeState | None = None
+    """Its node's container runtime; ``None``: it did not say."""
 
     @property
     def can_serve(self) -> bool:
@@ -90,12 +95,12 @@ class PeerManager:
         """
         return (page or PageFilter()).of(self._peers.values(), _SORT_KEYS)
 
-    def update(self, name: str, **news: str | int | bool) -> bool:
+    def update(self, name: str, **news: object) -> bool:
         """Take news of a peer. Returns whether anything is new. Raises as :meth:`known`."""
         peer = self.known(name)
-        changed = {field for field, value in news.items() if getattr(peer, field) != value}
-        for field in changed:
-            setattr(peer, field, news[field])
+        changed = {name for name, value in news.items() if getattr(peer, name) != value}
+        for name in changed:
+            setattr(peer, name, news[name])
         return bool(changed)
 
     def can_serve(self, name: str) -> bool:

@@ -137,6 +137,8 @@ class Reports:
             uploads=peer.uploads,
             succeeded=service.succeeded,
             failed=service.failed,
+            pulls=dict(peer.pulls),
+            runtime=peer.runtime,
         )
 
     def _delivered(self, task: Task, wanted: WantedTask) -> tuple[list[str], list[Failure]]:

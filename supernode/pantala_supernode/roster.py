@@ -82,3 +82,5 @@ class Roster:
             peer = self._peers.get(session.peer)
             self._progress.init_progress(task.id, session.peer, have, zone=peer.zone if peer is not None else "")
         self.note_completion(session, task)
+        if session.peer in task.holders and not task.runs_on(session.peer):
+            session.open_tasks.pop(task.id, None)  # it keeps what it has

@@ -9,7 +9,7 @@ Where clients are in two zones or more, a piece enters each zone once and spread
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pantala_supernode.peer import Peer
 from pantala_supernode.pool import Chance, Pool
@@ -59,6 +59,15 @@ class PieceInfo:
     provider: str
 
 
+@dataclass(frozen=True, slots=True)
+class Urgent:
+    """A piece that somebody waits for at the client."""
+
+    piece: int
+    stalled: bool = False
+    """Whoever was to give it did not: the supernode shall."""
+
+
 @dataclass(slots=True)
 class _Asker:
     """Who wants a piece, and what it may have."""
@@ -97,17 +106,26 @@ class SchedulerManager:
         self._zones_aged_at = 0.0
 
     def schedule(
-        self, task_id: str, client: str, *, room: int, now: float, provider: str | None = None
+        self,
+        task_id: str,
+        client: str,
+        *,
+        room: int,
+        now: float,
+        provider: str | None = None,
+        urgent: Urgent | None = None,
     ) -> list[PieceInfo]:
         """Give ``client`` up to ``room`` pieces of a task, and book them. Empty: nothing to be had now.
 
-        The first one is from ``provider``, if that is given and can serve.
+        The first one is the ``urgent`` one, if it can be had; else from ``provider``, if that is given and can serve.
         """
         task = self._progress.tasks[task_id]
         decided: list[PieceInfo] = []
         while len(decided) < room:
             asker = self._asker(task_id, task, client, now)
-            info = self._from(task, provider, asker) if provider is not None and not decided else None
+            info = self._urgent(task, asker, urgent) if urgent is not None and not decided else None
+            if info is None and provider is not None and not decided:
+                info = self._from(task, provider, asker)
             info = info or self._choose(task, asker)
             if info is None:
                 break
@@ -183,6 +201,15 @@ class SchedulerManager:
             or self._from(task, SUPERNODE, asker)
             or self._from_anybody(task, asker.zone, asker)
         )
+
+    def _urgent(self, task: TaskProgress, asker: _Asker, urgent: Urgent) -> PieceInfo | None:
+        """The piece that is waited for. One on its way to another client comes from there in a moment, as always."""
+        only = replace(asker, missing=asker.missing & 1 << urgent.piece)
+        if not only.missing:
+            return None
+        if (urgent.stalled or task.seeds & only.missing) and self._has_room(SUPERNODE, asker.now):
+            return PieceInfo(urgent.piece, SUPERNODE)
+        return self._choose(task, only)
 
     def _from_peers(self, task: TaskProgress, free: Pool, asker: _Asker) -> PieceInfo | None:
         """A piece from the least loaded of a sample of those who can give one."""

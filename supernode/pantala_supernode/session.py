@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pantala_protocol.images import NodeOrders
 from pantala_protocol.membership import Membership
-from pantala_protocol.sync import Assignment, SyncAnswer
+from pantala_protocol.sync import Assignment, SyncAnswer, Wanted
 
 _REMEMBERED = 4
 """Answers kept for repetition; a peer has at most two exchanges under way."""
@@ -28,6 +30,12 @@ class Session:
     """What it was told of the supernodes, beside ``told``."""
     revision: int = 0
     """Of both."""
+    images: NodeOrders | None = None
+    """What it was told last to do about images."""
+    seq: int = -1
+    """The greatest that came."""
+    wants: Mapping[str, Wanted] = field(default_factory=dict)
+    """The blobs that its node's runtime waits for now, by task."""
     inventoried: bool = False
     """It told its whole inventory since this supernode started."""
     open_tasks: dict[str, None] = field(default_factory=dict)
@@ -45,6 +53,7 @@ class Session:
     def remember(self, answer: SyncAnswer) -> SyncAnswer:
         """Keep an answer, in case it is lost on the way and asked for again."""
         self.answers[answer.seq] = answer
+        self.images = answer.images or self.images
         while len(self.answers) > _REMEMBERED:
             self.answers.popitem(last=False)
         return answer

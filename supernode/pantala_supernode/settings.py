@@ -7,11 +7,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from pantala_protocol.geometry import RULES
+from pantala_supernode.registry import endpoint
+from pantala_supernode.registry.endpoint import Endpoints
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -107,6 +109,10 @@ class Settings:
     """Bytes a second of pieces that are sent to all together; ``None``: as fast as they go."""
     piece_size_rule: str = "swarm"
     """How files are cut: ``swarm``, small pieces, as is best for many peers; ``dragonfly``, as its supernode did."""
+    registries: Endpoints = field(default_factory=Endpoints)
+    """How container registries are spoken to, and which may be."""
+    blob_seconds: float = 21600.0
+    """Seconds that an image's blob is kept after no node waits for it any more: the next one is served from here."""
 
     @property
     def uplink(self) -> float | None:
@@ -147,6 +153,14 @@ _FLAGS = (
     ),
     _Flag("serve-rate", "bytes a second of pieces sent to all together, like 50M or 1Gi (default: no limit)", ""),
     _Flag("piece-size-rule", "how files are cut: swarm, or dragonfly", "swarm"),
+    _Flag(
+        "registries",
+        "registries, comma-separated: names or https:// for TLS, http://HOST:PORT for plain http",
+        "",
+    ),
+    _Flag("registry-ca", "HOST=FILE, comma-separated: the authority that signed a registry's certificate", ""),
+    _Flag("registries-only", "yes: no registries but the listed ones are asked", "no"),
+    _Flag("blob-seconds", "seconds that an image's blob is kept after nobody waits for it any more", "21600"),
     _Flag("deny-source", "networks (CIDR, comma-separated) that no file is read from", ""),
 )
 _SWITCHES = (
@@ -212,6 +226,8 @@ def _settings(values: argparse.Namespace) -> Settings:
         piece_slots=64 if values.bandwidth else 16,
         serve_rate=_rate("--serve-rate", values.serve_rate),
         piece_size_rule=values.piece_size_rule,
+        registries=_registries(values),
+        blob_seconds=_seconds("--blob-seconds", values.blob_seconds, 21600.0),
         deny_source=tuple(_network(text.strip()) for text in values.deny_source.split(",") if text.strip()),
     )
 
@@ -248,6 +264,16 @@ def _rate(flag: str, text: str) -> float | None:
     if match is None:
         raise SettingsError(f"{flag} {text!r}: give bytes a second like 500k, 50M or 1Gi")
     return float(int(match[1]) * _UNITS[match[2]])
+
+
+def _registries(values: argparse.Namespace) -> Endpoints:
+    only = values.registries_only.lower()
+    if only not in ("yes", "no", "true", "false"):
+        raise SettingsError(f"--registries-only {values.registries_only!r}: give yes or no")
+    try:
+        return endpoint.listed(values.registries, values.registry_ca, only=only in ("yes", "true"))
+    except ValueError as error:
+        raise SettingsError(f"--registries or --registry-ca: {error}") from error
 
 
 def _network(text: str) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -17,6 +17,7 @@ from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.exchange import Exchange
+from pantala_supernode.images import Images
 from pantala_supernode.managers import Managers
 from pantala_supernode.members import Members
 from pantala_supernode.reports import Reports
@@ -40,6 +41,7 @@ class Supernode:
         *,
         dispatcher: Dispatcher,
         exchange: Exchange,
+        images: Images,
         reports: Reports,
         cdn: CDNManager,
         store: PieceStore,
@@ -49,6 +51,8 @@ class Supernode:
         self.members = members
         self.listeners: list[Callable[[TaskID], None]] = []
         """Told the ID of a task whose copy or lease changed, on the event loop."""
+        self.on_statement: list[Callable[[], None]] = []
+        """Called after a statement was taken."""
         self.stated = 0
         """How many Task resources the statement in force wants something of this supernode for."""
         self.recovered = False
@@ -60,6 +64,7 @@ class Supernode:
         self._progress = managers.progress
         self._dispatcher = dispatcher
         self._exchange = exchange
+        self._images = images
         self._reports = reports
         self._cdn = cdn
         self._store = store
@@ -77,6 +82,9 @@ class Supernode:
         self._apply(restated)
         if first or moved:
             self._exchange.all_assignments_changed()
+        self._exchange.images_changed(self._images.take(statement))
+        for listener in self.on_statement:
+            listener()
         self._reports.touch_statement()
         return StatementReceipt(boot=self.boot, revision=statement.revision)
 
@@ -87,6 +95,10 @@ class Supernode:
     def end_lease(self, task_id: str, *, keep: bool = False) -> None:
         """Those who hold the lease do not want the file any more; ``keep`` what the volume has of it as a cache."""
         self._apply(self._tasks.end_lease(task_id, keep=keep))
+
+    def assignments_changed(self, peers: Iterable[str]) -> None:
+        """What some peers shall hold may have changed."""
+        self._exchange.assignments_changed(peers)
 
     async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
         """What changed since ``since``."""

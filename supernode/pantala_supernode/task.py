@@ -36,6 +36,8 @@ class Lease:
     """``sha256:`` or ``sha512:`` that the whole must have; empty: whatever the origin sends."""
     attempt: str = ""
     """A new value asks for a new try after a failure."""
+    priority: int = 0
+    """Higher goes first where fetches wait for their turn."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Task:
     lease: Lease | None = None
     guests: set[str] = field(default_factory=set)
     """Clients that fetch it under the lease."""
+    holders: set[str] = field(default_factory=set)
+    """Peers that keep what they have of it as long as the lease lasts; those that fetch it are guests, too."""
     peers: frozenset[str] = frozenset()
     """All that shall have it for a Task resource."""
     _fetching: frozenset[str] = frozenset()
@@ -96,7 +100,7 @@ class Task:
             digest=some.digest,
             attempt=" ".join(attempts),
             retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
-            priority=self.priority,
+            priority=max(self.priority, self.lease.priority if self.lease is not None else self.priority),
             claims=frozenset(self.wanted),
             stale_will_do=not self.wanted,
         )
@@ -157,6 +161,7 @@ class TaskManager:
         self._task_of: dict[str, str] = {}
         self._leaving: dict[str, float] = {}
         self._by_peer: dict[str, set[str]] = {}
+        self._by_holder: dict[str, set[str]] = {}
 
     def get(self, name: str) -> Task | None:
         """A task, if it is wanted."""
@@ -180,8 +185,38 @@ class TaskManager:
         return iter(list(self._tasks.values()))
 
     def wanted_by(self, peer: str) -> list[Task]:
-        """The tasks that a peer shall have."""
-        return [self._tasks[name] for name in self._by_peer.get(peer, ())]
+        """The tasks that a peer shall have, or keep."""
+        names = self._by_peer.get(peer, set()) | self._by_holder.get(peer, set())
+        return [self._tasks[name] for name in names]
+
+    def held_by(self, peer: str) -> frozenset[str]:
+        """The tasks that a peer holds under leases."""
+        return frozenset(self._by_holder.get(peer, ()))
+
+    def invite(self, name: str, peer: str) -> None:
+        """A peer fetches a leased task, and holds it from now on. A task without a lease has no guests."""
+        task = self._tasks.get(name)
+        if task is not None and task.lease is not None:
+            task.guests.add(peer)
+            task.holders.add(peer)
+            self._by_holder.setdefault(peer, set()).add(task.id)
+
+    def excuse(self, name: str, peer: str) -> None:
+        """A peer fetches no more of a leased task; what it has it keeps."""
+        task = self._tasks.get(name)
+        if task is not None:
+            task.guests.discard(peer)
+
+    def dismiss(self, name: str, peer: str) -> None:
+        """A peer does not hold a leased task any more."""
+        task = self._tasks.get(name)
+        if task is None or peer not in task.holders:
+            return
+        task.guests.discard(peer)
+        task.holders.discard(peer)
+        self._by_holder[peer].discard(name)
+        if not self._by_holder[peer]:
+            del self._by_holder[peer]
 
     def check_status(self, name: str) -> bool:
         """Whether the supernode has all of the file, verified."""
@@ -259,6 +294,9 @@ class TaskManager:
         return changes.frozen()
 
     def _end_lease(self, task: Task, changes: Changes) -> None:
+        changes.peers.update(task.holders)
+        for peer in tuple(task.holders):
+            self.dismiss(task.id, peer)
         task.lease = None
         task.guests.clear()
         if task.wanted:

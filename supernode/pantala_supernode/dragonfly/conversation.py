@@ -223,7 +223,8 @@ class Conversation:
         idle = [
             (task.lease.until, task.id)
             for task in self._managers.tasks
-            if task.lease is not None and task.guests and not task.wanted and task.complete and task.id not in busy
+            if task.lease is not None and task.guests and not task.wanted and task.complete
+            if task.id not in busy and not task.holders
         ]
         if not idle:
             return False

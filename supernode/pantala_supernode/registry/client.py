@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -129,6 +130,22 @@ class RegistryClient:
                 refused = error
         raise refused
 
+    async def resolve_all(
+        self, image: ImageReference, platforms: Iterable[Platform], keyring: Keyring
+    ) -> tuple[str, dict[Platform, Resolved]]:
+        """What ``image`` names now, and what it is for each platform that it is made for.
+
+        The registry is asked, whatever was remembered of a tag; all of the answer is of one image. Raises
+        :class:`RegistryError`.
+        """
+        refused: RegistryError = UnauthorizedError.of(str(image), "there is nobody to ask as")
+        for account in keyring.find(image.name) or (ANONYMOUS,):
+            try:
+                return await self._resolve_all(image, platforms, account)
+            except (UnauthorizedError, ForbiddenError) as error:
+                refused = error
+        raise refused
+
     async def manifest(self, repository: Repository, target: str, account: Credentials = ANONYMOUS) -> Document:
         """The manifest or index that ``target`` (a digest or a tag) names. Raises :class:`RegistryError`."""
         key, now = _Key(repository, target, account), self._clock()
@@ -143,6 +160,18 @@ class RegistryClient:
         """How to fetch a blob as a task. Raises RegistryError, and ValueError for what is no digest."""
         header = account.authorization
         return BlobRequest(self._endpoints.blob(repository, digest), {"Authorization": header} if header else {})
+
+    async def _resolve_all(
+        self, image: ImageReference, platforms: Iterable[Platform], account: Credentials
+    ) -> tuple[str, dict[Platform, Resolved]]:
+        repository = Repository(image.registry, image.repository)
+        self._tags.drop(_Key(repository, image.target, account))
+        pinned = image.pinned((await self.manifest(repository, image.target, account)).digest)
+        found: dict[Platform, Resolved] = {}
+        for platform in platforms:
+            with contextlib.suppress(PlatformMissingError):
+                found[platform] = await self._resolve(pinned, platform, account, fresh=False)
+        return pinned.digest, found
 
     async def _resolve(
         self, image: ImageReference, platform: Platform, account: Credentials, *, fresh: bool

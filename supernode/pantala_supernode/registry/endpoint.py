@@ -89,6 +89,39 @@ class Endpoints:
             return None
 
 
+def listed(registries: str, authorities: str, *, only: bool) -> Endpoints:
+    """Read what an administrator lists: ``registries`` by name (TLS) or URL, ``authorities`` as ``host=FILE``.
+
+    Both are parted by commas. ``only``: no other registries may be asked. Raises :class:`ValueError`.
+    """
+    settings: dict[str, RegistrySettings] = {}
+    for text in _parts(registries):
+        scheme, mark, rest = text.rpartition("://")
+        if scheme not in ("", "http", "https") or (mark and not scheme):
+            raise ValueError(f"{text!r} is no registry; give a name, https://host:port or http://host:port")
+        settings[_registry(rest.rstrip("/"))] = RegistrySettings(plain_http=scheme == "http")
+    for text in _parts(authorities):
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise ValueError(f"{text!r} names no authority; give host=FILE")
+        registry = _registry(name)
+        if settings.get(registry, RegistrySettings()).plain_http:
+            raise ValueError(f"{registry!r} is listed as plain http, so it has no certificate; list it as https://")
+        settings[registry] = RegistrySettings(ca=Path(path))
+    if only and not settings:
+        raise ValueError("only the listed registries may be asked, but none is listed")
+    return Endpoints(settings, settings.keys() if only else None)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _registry(text: str) -> str:
+    image.check_registry(text)
+    return text.lower()
+
+
 def _is_local(registry: str) -> bool:
     host = registry.rpartition("]")[0].lstrip("[") or registry.partition(":")[0]
     try:

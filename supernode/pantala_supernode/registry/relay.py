@@ -47,12 +47,15 @@ class Relay:
         """Stop asking."""
         await self._flight.close()
 
-    async def check(self, repository: Repository, digest: str, authorization: str = "") -> Verdict:
+    async def check(
+        self, repository: Repository, digest: str, authorization: str = "", *, fresh: bool = False
+    ) -> Verdict:
         """Whether who shows ``authorization`` (empty: nobody in particular) may read the manifest with ``digest``.
 
+        ``fresh``: by what the registry says now, whatever it said a moment ago.
         Raises :class:`pantala_supernode.registry.errors.RegistryError` where the registry says neither yes nor no.
         """
-        if self._permissions.allows(str(repository), authorization, self._clock()):
+        if not fresh and self._permissions.allows(str(repository), authorization, self._clock()):
             return Verdict(allowed=True)
         question = _Question(repository, digest, authorization)
         return await self._flight.share(question, lambda: self._ask(question))

@@ -1,0 +1,233 @@
+"""Blobs that nodes' container runtimes wait for: fetched by lease while anybody does, and kept a while after. Pure.
+
+A node that waits is given work; one that does not any more keeps what it has, for the others, until the lease ends.
+Which of the nodes' credentials a blob is fetched with makes no difference to its bytes, so one that is refused does
+not harm who has another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from pantala_protocol import image, task_id
+from pantala_protocol.sync import Wanted
+from pantala_supernode.accounts import Accounts
+from pantala_supernode.errors import RequestError, SourceError
+from pantala_supernode.images import Images
+from pantala_supernode.managers import Managers
+from pantala_supernode.registry.endpoint import Endpoints, Repository
+from pantala_supernode.task import Lease
+
+_log = structlog.get_logger(__name__)
+
+PRIORITY = 1_000
+"""Of blobs where fetches wait for their turn: a container waits for them."""
+_UNFINISHED = 60.0
+"""Seconds that a blob which is not whole is fetched on after the last one stopped waiting: runtimes try again."""
+_MOST = 4096
+"""Blobs that one node may wait for at once."""
+
+
+class Leases(Protocol):
+    """Who has blobs fetched, and tells nodes what they hold."""
+
+    def lease(self, task_id: str, lease: Lease) -> None:
+        """Want a task for a while."""
+
+    def end_lease(self, task_id: str, *, keep: bool) -> None:
+        """Nobody wants it any more; ``keep`` its copy."""
+
+    def assignments_changed(self, peers: Iterable[str]) -> None:
+        """What these peers hold changed."""
+
+
+class _Source(NamedTuple):
+    """Where a blob may come from."""
+
+    url: str
+    authorization: str
+
+    def __repr__(self) -> str:
+        return f"<source {self.url}>"
+
+
+@dataclass(slots=True)
+class _Blob:
+    digest: str
+    waiting: dict[str, tuple[_Source, ...]] = field(default_factory=dict)
+    """By node, what it may be fetched from."""
+    source: _Source | None = None
+    """In use."""
+    refused: set[_Source] = field(default_factory=set)
+    attempt: int = 1
+    wanted_at: float = 0.0
+
+    def sources(self) -> Iterator[_Source]:
+        """What it may be fetched from now."""
+        return (source for sources in self.waiting.values() for source in sources)
+
+
+class Wants:
+    """All of them.
+
+    ``leases`` is called only once it is needed. ``seconds``: how long a blob is kept for those who come later, a minute
+    at least; ``clock`` tells monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        leases: Callable[[], Leases],
+        managers: Managers,
+        images: Images,
+        accounts: Accounts,
+        endpoints: Endpoints,
+        *,
+        seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._leases = leases
+        self._tasks = managers.tasks
+        self._peers = managers.peers
+        self._images = images
+        self._accounts = accounts
+        self._endpoints = endpoints
+        self._seconds = seconds
+        self._clock = clock
+        self._said: dict[str, Mapping[str, Wanted]] = {}
+        self._blobs: dict[str, _Blob] = {}
+
+    def take(self, peer: str, wants: Mapping[str, Wanted]) -> None:
+        """All that a node waits for now. Heeded once there is a statement, since before it no node is told anything."""
+        before = self._said.get(peer, {})
+        if wants:
+            self._said[peer] = wants
+        else:
+            self._said.pop(peer, None)
+        if self._tasks.revision and (before or wants):
+            self._heed(peer, wants, before.keys() - wants.keys())
+
+    def take_inventory(self, peer: str, held: Iterable[str]) -> None:
+        """A node told all that it has: it keeps nothing else for others."""
+        for task in self._tasks.held_by(peer) - set(held):
+            if task not in self._said.get(peer, {}):
+                self._tasks.dismiss(task, peer)
+
+    def restated(self) -> None:
+        """There is another statement: orders may have come or gone."""
+        for peer, wants in list(self._said.items()):
+            self._heed(peer, wants, ())
+
+    def changed(self, name: str) -> None:
+        """There is news of a task: one that cannot be had from where it is fetched is fetched from elsewhere."""
+        blob, task = self._blobs.get(name), self._tasks.get(name)
+        if blob is None or task is None:
+            return
+        failure = task.copy.failure
+        if failure is not None and failure.final and blob.source is not None and blob.source not in blob.refused:
+            blob.refused.add(blob.source)
+            self._fetch(name, blob)
+        elif task.complete:
+            self._tasks.renew(name, until=self._until(name))
+
+    def tick(self) -> None:
+        """Let leases last while somebody waits, and forget who is not there; to be called about once a second."""
+        for peer in list(self._said):
+            known = self._peers.get(peer)
+            if known is None or not known.connected:
+                self.take(peer, {})
+        for name, blob in list(self._blobs.items()):
+            task = self._tasks.get(name)
+            if task is None or task.lease is None:
+                del self._blobs[name]
+            elif blob.waiting:
+                self._tasks.renew(name, until=self._until(name))
+
+    def spare(self) -> bool:
+        """Room is needed: give up the blob that nobody has waited for longest. Tells whether there was one."""
+        idle = [
+            (blob.wanted_at, name)
+            for name, blob in self._blobs.items()
+            if not blob.waiting and (task := self._tasks.get(name)) is not None and not task.wanted
+        ]
+        if not idle:
+            return False
+        _, name = min(idle)
+        del self._blobs[name]
+        self._leases().end_lease(name, keep=True)
+        return True
+
+    def _heed(self, peer: str, wants: Mapping[str, Wanted], ended: Iterable[str]) -> None:
+        for name in ended:
+            self._end(peer, name)
+        for name, wanted in list(wants.items())[:_MOST]:
+            sources = self._sources(peer, name, wanted)
+            if sources:
+                self._want(peer, name, wanted.digest, sources)
+            else:
+                self._end(peer, name)
+        self._leases().assignments_changed([peer])
+
+    def _want(self, peer: str, name: str, digest: str, sources: tuple[_Source, ...]) -> None:
+        blob = self._blobs.setdefault(name, _Blob(digest))
+        blob.waiting[peer], blob.wanted_at = sources, self._clock()
+        self._fetch(name, blob)
+        self._tasks.invite(name, peer)
+
+    def _end(self, peer: str, name: str) -> None:
+        self._tasks.excuse(name, peer)
+        blob = self._blobs.get(name)
+        if blob is None or blob.waiting.pop(peer, None) is None:
+            return
+        blob.wanted_at = self._clock()
+        if not blob.waiting:
+            self._tasks.renew(name, until=self._until(name))
+            blob.refused.clear()  # who comes back later tries anew
+
+    def _fetch(self, name: str, blob: _Blob) -> None:
+        """Have it fetched from where it can be had, if there is such a place: the one in use, if nothing is wrong."""
+        offered = [source for source in blob.sources() if source not in blob.refused]
+        if not offered:
+            return
+        task = self._tasks.get(name)
+        source = blob.source if blob.source is not None and blob.source in offered else offered[0]
+        if source != blob.source:
+            if blob.source is not None and task is not None and not task.complete:
+                blob.attempt += 1
+            blob.source = source
+        elif task is not None and task.lease is not None:
+            return
+        url, authorization = source
+        headers = {"Authorization": authorization} if authorization else {}
+        until = self._until(name)
+        self._leases().lease(name, Lease(url, until, headers, blob.digest, f"blob:{blob.attempt}", PRIORITY))
+
+    def _until(self, name: str) -> float:
+        task = self._tasks.get(name)
+        whole = task is not None and task.complete
+        return self._clock() + (max(self._seconds, _UNFINISHED) if whole else _UNFINISHED)
+
+    def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[_Source, ...]:
+        """What a node may have a blob fetched from; none: it asks for what cannot be, and goes to the registry."""
+        try:
+            _check(name, wanted)
+            repository = Repository(wanted.registry, wanted.repository)
+            url = self._endpoints.blob(repository, wanted.digest)
+            if not wanted.order:
+                return (_Source(url, wanted.credential),)
+            order, reference = self._images.ordered(peer, wanted.order, str(repository))
+            return tuple(_Source(url, account.authorization) for account in self._accounts.of(order, reference))
+        except (ValueError, RequestError, SourceError) as error:
+            _log.warning("a node waits for a blob that cannot be fetched for it", peer=peer, task=name, why=str(error))
+            return ()
+
+
+def _check(name: str, wanted: Wanted) -> None:
+    """Raises :class:`ValueError`."""
+    if task_id.of_blob(wanted.digest) != name:
+        raise ValueError("the task is not that of the digest")
+    image.check_registry(wanted.registry)
+    image.check_repository(wanted.repository)
