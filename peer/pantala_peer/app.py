@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import structlog
 from aiohttp import web
 
-from pantala_peer import health
+from pantala_peer import health, room
 from pantala_peer.assignments import Assignments
 from pantala_peer.cache import Cache
 from pantala_peer.deliveries import Deliveries
 from pantala_peer.download import Downloads
+from pantala_peer.images.blobs import CachedImages
+from pantala_peer.images.helper import RuntimeHelper
+from pantala_peer.images.kept import LedgerFile
+from pantala_peer.images.orders import ImageOrders
+from pantala_peer.images.runtime import RuntimeWatch
 from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.server import Rules
 from pantala_peer.mirror.service import MirrorService
 from pantala_peer.providers import Providers
 from pantala_peer.publish import Publisher, check_root
 from pantala_peer.receive import Patience
+from pantala_peer.room import BlobRoom
 from pantala_peer.session import Identity, Load
 from pantala_peer.settings import Address, Settings
 from pantala_peer.supernode import HTTPSupernode
@@ -50,6 +58,9 @@ class Peer:
     providers: Providers
     pieces: PieceServer
     mirror: MirrorService
+    helper: RuntimeHelper
+    images: ImageOrders
+    runtime: RuntimeWatch
     _opened: bool = field(default=False, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -85,6 +96,9 @@ class Peer:
 
     async def _live(self, stack: contextlib.AsyncExitStack) -> None:
         await asyncio.to_thread(check_root, self.settings.root)
+        if self.assignments.room.limit is None:
+            self.assignments.room.limit = await asyncio.to_thread(_usual_room, self.settings.root)
+        await self.images.open()
         await self.assignments.open()
         application = web.Application()
         self.pieces.add_routes(application.router)
@@ -94,10 +108,13 @@ class Peer:
         if self.settings.mirror_listen is not None:
             await stack.enter_async_context(self.mirror.serving(*self.settings.mirror_listen))
             log.info("serving containerd", port=self.mirror.port)
+        await stack.enter_async_context(self.helper)
         self._opened = True
         log.info("serving pieces", port=port, held=len(self.cache.inventory()))
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supernodes.run())
+            group.create_task(self.images.run())
+            group.create_task(self.runtime.run())
             group.create_task(self.assignments.keep_looking(self.settings.recheck_interval))
 
     async def _leave(self) -> None:
@@ -142,8 +159,48 @@ def build(settings: Settings) -> Peer:
     pieces = PieceServer(cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads)
     pieces.on_missing = assignments.touch
     rules = Rules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
-    mirror = MirrorService(supernodes, cache.lookup, arrivals, rules, token_file=settings.token_file)
-    return Peer(settings, supernodes, cache, deliveries, assignments, providers, pieces, mirror)
+    blobs = assignments.room = BlobRoom(
+        settings.blob_cache, spared=lambda name: mirror.wants.wanted(name) or images.keeps(name)
+    )
+    mirror = MirrorService(supernodes, cache.lookup, arrivals, rules, token_file=settings.token_file, used=blobs.use)
+    helper = RuntimeHelper(settings.runtime_socket)
+    runtime = RuntimeWatch(
+        helper,
+        supernodes,
+        settings.name,
+        port=lambda: mirror.port,
+        sighting=lambda: mirror.mirror.sighting,
+        wall=time.time,
+    )
+    images = supernodes.image_orders = ImageOrders(
+        LedgerFile(settings.root / "images.json"),
+        helper,
+        CachedImages(
+            mirror.wants,
+            arrivals,
+            holds=mirror.blobs.holds,
+            held=cache.bytes_of,
+            release=assignments.reconsider,
+        ),
+        mirror.grants,
+        supernodes,
+        mirror_url=lambda: _mirror_url(settings, mirror.port),
+        wall=time.time,
+        surveyed=runtime.survey,
+    )
+    assignments.kept = images.keeps
+    return Peer(
+        settings, supernodes, cache, deliveries, assignments, providers, pieces, mirror, helper, images, runtime
+    )
+
+
+def _mirror_url(settings: Settings, port: int) -> str | None:
+    return (settings.mirror_address or f"http://127.0.0.1:{port}") if port else None
+
+
+def _usual_room(root: Path) -> int:
+    status = os.statvfs(root)
+    return room.usual(status.f_blocks * status.f_frsize)
 
 
 @contextlib.asynccontextmanager

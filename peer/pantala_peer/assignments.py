@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
@@ -17,7 +18,8 @@ from pantala_peer.deliveries import Deliveries
 from pantala_peer.download import Downloads, Outcome
 from pantala_peer.errors import LOCAL, DeliveryError, DigestMismatchError, RotError, failed
 from pantala_peer.reports import Reports
-from pantala_pieces.errors import StoreError
+from pantala_peer.room import BlobRoom
+from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol.ranges import MAX_PIECE
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
 from pantala_protocol.wrapping import Wrapping
@@ -36,6 +38,12 @@ class Assignments:
     def __init__(self, reports: Reports, cache: Cache, deliveries: Deliveries) -> None:
         self.downloads: Downloads
         """Set by who composes; it must tell its outcomes to :meth:`ended`."""
+        self.room = BlobRoom()
+        """For tasks that are published nowhere: blobs of images. Set by who composes."""
+        self.kept: Callable[[str], bool] = lambda _name: False
+        """Whether a task that nobody assigns is to stay all the same. Set by who composes."""
+        self._released: set[str] = set()
+        self._cramped: set[str] = set()
         self._reports = reports
         self._cache = cache
         self._deliveries = deliveries
@@ -62,10 +70,9 @@ class Assignments:
             await asyncio.sleep(interval)
             for name, assignment in list(self._assigned.items()):
                 self.touch(name)
-                if assignment.digest and not self._cache.is_whole(name) and not self.downloads.fetches(name):
-                    self._reports.state_inventory(
-                        name
-                    )  # all there is to have, and nothing is given: are we misunderstood?
+                if self._is_overlooked(assignment):
+                    self._reports.state_inventory(name)
+            self._make_room()
             self._reports.send()
 
     async def close(self) -> None:
@@ -85,12 +92,16 @@ class Assignments:
         if complete:
             touched |= (self._cache.tasks() | self._deliveries.tasks()) - assigned.keys()
         self._ready -= touched
+        self._released &= assigned.keys()
+        self._cramped &= assigned.keys()
+        self.room.keep_only(assigned.keys())
         for name in sorted(touched, key=lambda name: -assigned[name].priority if name in assigned else 0):
             self.touch(name)
 
     def give(self, work: Work, giver: str) -> None:
         """Fetch a piece for the supernode of boot ID ``giver``; one that is being fetched, if that fails."""
         assignment = self._assigned.get(work.task_id)
+        self._released.discard(work.task_id)  # it is wanted again
         if assignment is None or not _fits(work, assignment):
             log.info("work for a task that is not assigned like this", **_shown(work))
         elif self._cache.has(work.task_id, work.generation, work.piece):
@@ -115,11 +126,14 @@ class Assignments:
             cleared = self._troubles.pop(work.task_id, None) is not None
             if cleared or self._cache.is_whole(work.task_id):
                 self.touch(work.task_id)
+                self._make_room()
         else:
             log.warning("a piece was not had", kind=outcome.kind, error=str(outcome.error), **_shown(work))
             self._fail(given, outcome.kind)
             if isinstance(outcome.error, StoreError):
                 self._troubles[work.task_id] = failed(outcome.error)
+                if isinstance(outcome.error, StoreFullError):
+                    self._make_room(free=work.size)
                 self.touch(work.task_id)
             for other in others:
                 self.give(*other)
@@ -130,6 +144,31 @@ class Assignments:
         self._dirty.add(name)
         if name not in self._settling:
             self._settling[name] = asyncio.create_task(self._settle_while_dirty(name))
+
+    def reconsider(self) -> None:
+        """Other tasks than before are :attr:`kept`."""
+        if self._complete:
+            for name in self._cache.tasks() - self._assigned.keys():
+                self.touch(name)
+
+    def _is_overlooked(self, assignment: Assignment) -> bool:
+        """There is all to have, and nothing is given: are we misunderstood? Of blobs only what is wanted is given."""
+        name = assignment.task_id
+        wanted = bool(assignment.deliveries) or self.room.spared(name)
+        return (
+            wanted and bool(assignment.digest) and not self._cache.is_whole(name) and not self.downloads.fetches(name)
+        )
+
+    def _make_room(self, free: int = 0) -> None:
+        """Let go of blobs if they take too much, or until ``free`` bytes come free."""
+        held = {
+            name: count
+            for name, assignment in self._assigned.items()
+            if not assignment.deliveries and name not in self._released and (count := self._cache.bytes_of(name))
+        }
+        for name in self.room.surplus(held, self._cache.is_whole, free=free):
+            self._released.add(name)
+            self.touch(name)
 
     def _fail(self, given: _Given, kind: str) -> None:
         work = given.work
@@ -153,9 +192,13 @@ class Assignments:
     async def _settle(self, name: str) -> None:
         assignment = self._assigned.get(name)
         try:
-            if assignment is None and self._complete:
-                await self._drop(name)
-            elif assignment is not None:
+            if assignment is None:
+                if self._complete and not self.kept(name):
+                    await self._drop(name)
+            elif name in self._released and not assignment.deliveries and not self.room.spared(name):
+                await self._let_go(name)
+            else:
+                self._released.discard(name)
                 await self._hold(assignment)
                 await self._deliver(assignment)
         except (StoreError, DeliveryError) as error:
@@ -165,6 +208,9 @@ class Assignments:
                 self._reports.state_inventory(name)  # less is held than was said
             if isinstance(error, StoreError):
                 self._troubles[name] = failed(error)
+            if isinstance(error, StoreFullError) and assignment is not None:
+                self._cramped.add(name)
+                self._make_room(free=assignment.length or 1)
             if assignment is not None:
                 self._deliveries.state(assignment, failed(error))
 
@@ -177,6 +223,20 @@ class Assignments:
         await self._cache.drop(name)
         self._waiting.pop(name, None)
         log.info("dropped a task", task=name)
+
+    async def _let_go(self, name: str) -> None:
+        """Drop a blob that may be fetched again. What it made room for is tried again at once."""
+        if name not in self._cache.tasks():
+            return
+        size = self._cache.bytes_of(name)
+        self._ready.discard(name)
+        await self._cancel(name)
+        await self._cache.drop(name)
+        self._reports.state_inventory(name)
+        log.info("dropped a blob to make room", task=name, size=size)
+        cramped, self._cramped = self._cramped, set()
+        for other in cramped - {name}:
+            self.touch(other)
 
     async def _hold(self, assignment: Assignment) -> None:
         name = assignment.task_id

@@ -45,6 +45,10 @@ class Cache:
         """Of all verified pieces together."""
         return sum(self._bytes.values())
 
+    def bytes_of(self, task_id: str) -> int:
+        """Of a task's verified pieces."""
+        return self._bytes.get(task_id, 0)
+
     async def open(self) -> list[str]:
         """Find what an earlier process left and hash it. Tells the tasks that were whole and are not any more.
 

@@ -47,6 +47,13 @@ class Settings:
     """The mirror resolves tags, too. Else the registry does, and so authorises each pull by tag itself."""
     mirror_deadlines: Deadlines = field(default_factory=Deadlines)
     """How long the mirror lets containerd wait."""
+    mirror_address: str = ""
+    """Base URL at which containerd reaches the mirror, as its ``hosts.toml`` has it. Empty: 127.0.0.1, and the
+    port at which the mirror listens."""
+    runtime_socket: Path | None = None
+    """The runtime helper's socket. None: there is no helper, and no image can be pulled by order."""
+    blob_cache: int | None = None
+    """Bytes that images' blobs may take on the disk. None: 10 GiB, or a tenth of the filesystem where that is less."""
     downloads: int = 4
     """Pieces fetched at once. Fewer leave a link idle between pieces, more pin pieces that others could take."""
     uploads: int = 4
@@ -92,6 +99,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         mirror_listen=_address("mirror-listen", mirror) if mirror else None,
         mirror_token_file=Path(mirror_token) if mirror_token else None,
         mirror_resolve=_choice("mirror-resolve", values.get("mirror_resolve", "no")),
+        mirror_address=_http("mirror-address", address) if (address := values.get("mirror_address")) else "",
+        runtime_socket=_socket("runtime-socket", values.get("runtime_socket", "unix:/run/pantala/runtime.sock")),
+        blob_cache=_size("blob-cache", values["blob_cache"]) if "blob_cache" in values else None,
         downloads=_count("downloads", values.get("downloads", "4")),
         uploads=_count("uploads", values.get("uploads", "4")),
     )
@@ -118,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         ("mirror-listen", "HOST:PORT", "where containerd finds the registry mirror (none)"),
         ("mirror-token-file", "FILE", "the token that containerd shows to the mirror"),
         ("mirror-resolve", "yes|no", "whether the mirror resolves tags, too (no)"),
+        ("mirror-address", "URL", "how containerd reaches the mirror (http://127.0.0.1 and the mirror's port)"),
+        ("runtime-socket", "unix:/PATH|none", "the runtime helper's socket (unix:/run/pantala/runtime.sock)"),
+        ("blob-cache", "SIZE", "what images' blobs may take on the disk, like 10Gi (that, or a tenth of the disk)"),
         ("downloads", "N", "pieces fetched at once (4)"),
         ("uploads", "N", "pieces sent at once (4)"),
     ):
@@ -126,15 +139,47 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        _ = parts.port
-    except ValueError:
-        good = False
-    if not good:
+    if not _is_url(text):
         raise SettingsError("--supernode is not a URL: give one like http://supernode:8002")
     return text.rstrip("/")
+
+
+def _http(flag: str, text: str) -> str:
+    if not _is_url(text):
+        raise SettingsError(f"--{flag} is not a URL: give one like http://127.0.0.1:65001")
+    return text.rstrip("/")
+
+
+def _socket(flag: str, text: str) -> Path | None:
+    if text == "none":
+        return None
+    scheme, _, path = text.partition(":")
+    path = "/" + path.lstrip("/") if path.startswith("/") else ""
+    if scheme != "unix" or len(path) < 2 or len(path.encode()) > 107:
+        raise SettingsError(
+            f"--{flag} is no unix socket: {text!r}; give one like unix:/run/pantala/runtime.sock, or none"
+        )
+    return Path(path)
+
+
+_UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+def _size(flag: str, text: str) -> int:
+    number = text.rstrip("KMGTi")
+    unit = text[len(number) :]
+    if not number.isascii() or not number.isdigit() or unit not in _UNITS or len(number) > 15:
+        raise SettingsError(f"--{flag} is no size: {text!r}; give bytes, or a number with Ki, Mi, Gi or Ti, like 10Gi")
+    return int(number) * _UNITS[unit]
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
 
 
 def _address(flag: str, text: str) -> Address:

@@ -22,8 +22,8 @@ from pantala_runtime.errors import InvalidImageError, InvalidRequestError, Reque
 from pantala_runtime.pulls import Pulled, Pulls
 from pantala_runtime.runtime import ContainerRuntime, Credentials, Image, Version
 
-_MAX_BODY = 1024 * 1024
-"""Bytes: some ten thousand digests."""
+_MAX_BODY = 512 * 1024
+"""Bytes: some six thousand digests."""
 _PROBE_TIMEOUT = 10.0
 """Seconds; a mirror that is there answers in milliseconds."""
 

@@ -55,6 +55,8 @@ class Image:
     config: BlobFile = field(default_factory=lambda: BlobFile("config", b'{"os":"linux"}'))
     repository: str = "library/thing"
     authorization: str = ""
+    order: str = ""
+    """Key of the order whose pull secrets open it, too."""
 
     @property
     def manifest(self) -> bytes:
@@ -88,6 +90,8 @@ class RegistrySupernode(ScriptedSupernode):
         """Each set of wants that was said, one after the other, repetitions left out."""
         self.asked: list[tuple[str, str]] = []
         """Manifests: reference and authorization."""
+        self.asked_by: list[str] = []
+        """Keys of the orders in whose names they were asked for; empty: in nobody's."""
         self.manifest_delay = 0.0
         self.deaf = False
         """Wants are heard and nothing is done for them."""
@@ -125,12 +129,14 @@ class RegistrySupernode(ScriptedSupernode):
     async def _manifest(self, request: web.Request) -> web.Response:
         assert self.registry == request.query["registry"]
         shown, reference = request.headers.get(registry.AUTHORIZATION, ""), request.query["reference"]
+        order = request.query.get("order", "")
         self.asked.append((reference, shown))
+        self.asked_by.append(order)
         await asyncio.sleep(self.manifest_delay)
         answer = ManifestAnswer()
         for image in self.images:
             if image.repository == request.query["repository"] and reference in (image.digest, "latest"):
-                allowed = image.authorization in ("", shown)
+                allowed = image.authorization in ("", shown) or bool(order and order == image.order)
                 found = ManifestAnswer(image.digest, OCI, image.manifest)
                 answer = found if allowed else ManifestAnswer(challenges=self.challenges)
         return web.Response(body=msgspec.json.encode(answer))

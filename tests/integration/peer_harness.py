@@ -14,6 +14,7 @@ from pantala_peer.app import Peer, build
 from pantala_peer.settings import Address, Settings
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.geometry import Geometry
+from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Work
 
@@ -65,6 +66,10 @@ class Known:
     greeted: bool = False
     answers: dict[int, SyncAnswer] = field(default_factory=dict)
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
+    stated: int = 0
+    """``seq`` of the exchange that the following two are from, at least."""
+    pulls: dict[str, PullState] = field(default_factory=dict)
+    runtime: RuntimeState | None = None
 
 
 class ScriptedSupernode:
@@ -89,6 +94,8 @@ class ScriptedSupernode:
         self.prefer_peers = True
         self.liars: dict[str, int] = {}
         """Peers that are said to have everything, at this port; 0: at their own."""
+        self.orders: NodeOrders | None = None
+        """Said to all peers."""
         self.pause_after_failure = 0.0
         self.port = 0
         self._changed = asyncio.Condition()
@@ -108,6 +115,11 @@ class ScriptedSupernode:
 
     async def deliver(self, peer: str, file: File, path: str, uid: str = "uid-1") -> None:
         await self.assign(peer, (file, (Delivery(uid, path),)))
+
+    async def order(self, images: NodeOrders) -> None:
+        """Say this of images."""
+        self.orders = images
+        await self.notify()
 
     async def join(self, membership: Membership) -> None:
         self.membership = membership
@@ -207,6 +219,10 @@ class ScriptedSupernode:
             self.failures.append(failure)
             known.given.pop((failure.task_id, failure.piece), None)
         known.deliveries.update(said.deliveries)
+        if said.seq > known.stated:
+            known.stated = said.seq
+            known.pulls = known.pulls if said.pulls is None else said.pulls
+            known.runtime = known.runtime if said.runtime is None else said.runtime
 
     def _mask(self, name: str, held: object) -> int:
         file = self.files.get(name)
@@ -225,7 +241,11 @@ class ScriptedSupernode:
             if known.seq > said.seq or known is not self.peers.get(said.peer):
                 return True
             work = self._work(known, said) if not said.leaving else ()
-            return bool(work) or revision_told != self.revision or said.leaving
+            return bool(work) or revision_told != self.revision or said.leaving or unsaid() is not None
+
+        def unsaid() -> NodeOrders | None:
+            told = said.images if said.supernode == self.boot else 0
+            return self.orders if self.orders is not None and self.orders.revision != told else None
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HOLD), self._changed:
@@ -243,6 +263,7 @@ class ScriptedSupernode:
             assignments=self._assignments(said.peer) if news else None,
             work=work,
             membership=self.membership if news else None,
+            images=unsaid(),
         )
 
     def _assignments(self, peer: str) -> tuple[Assignment, ...]:

@@ -21,6 +21,7 @@ from pantala_peer.mirror.server import Mirror, Rules
 from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_peer.mirror.wants import Wants
 from pantala_peer.supernodes import Supernodes
+from pantala_protocol.sync import Wanted
 
 _GRACE = 1.0
 """Seconds that bodies get at the end; containerd has the rest from the registry."""
@@ -30,11 +31,24 @@ class MirrorService:
     """One node's mirror."""
 
     def __init__(
-        self, supernodes: Supernodes, lookup: Lookup, arrivals: Arrivals, rules: Rules, *, token_file: Path | None
+        self,
+        supernodes: Supernodes,
+        lookup: Lookup,
+        arrivals: Arrivals,
+        rules: Rules,
+        *,
+        token_file: Path | None,
+        used: Callable[[str], None],
     ) -> None:
+        """``used`` is called with each task that is wanted, or was until now."""
+
+        def want(name: str, wanted: Wanted | None) -> None:
+            used(name)
+            supernodes.want(name, wanted)
+
         clock: Callable[[], float] = time.monotonic
         permissions = Permissions(secrets.token_bytes(32))
-        self.wants = wants = Wants(supernodes.want)
+        self.wants = wants = Wants(want)
         """What the node waits for, of whomever."""
         self.blobs = blobs = CachedBlobs(
             lookup,

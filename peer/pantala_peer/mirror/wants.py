@@ -39,6 +39,10 @@ class Wants:
         self._tell = tell
         self._readers: dict[str, list[Want]] = {}
 
+    def wanted(self, name: str) -> bool:
+        """Whether anybody reads a task's blob."""
+        return name in self._readers
+
     @contextlib.contextmanager
     def want(self, digest: str, hint: Hint, position: int) -> Iterator[Want]:
         """Want a blob from ``position`` on, while the context is entered."""

@@ -229,5 +229,5 @@ async def test_a_probe_takes_only_a_nodes_name(client: Client, runtime: FakeRunt
 
 
 async def test_a_body_is_bounded(client: Client) -> None:
-    status, body = await post(client, "/v1/pull", b" " * 1_100_000)
+    status, body = await post(client, "/v1/pull", b" " * 600_000)
     assert (413, "RequestEntityTooLarge") == (status, body["error"]["reason"])

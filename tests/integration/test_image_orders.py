@@ -1,0 +1,216 @@
+"""A real peer carries out orders with a real helper and a real containerd, as a scripted supernode relays them.
+
+Needs root. ``PANTALA_CONTAINERD`` names further containerd programs, colon-separated; each runs all cases.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_peer.images import orders
+from pantala_protocol.images import NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
+from pantala_runtime.containerd import Containerd as Runtime
+from pantala_runtime.errors import UnauthorizedError
+from testbed.containerd import Containerd, programs
+from testbed.registry import Registry
+from tests.integration.mirror_harness import RegistrySupernode, until
+from tests.integration.test_mirror_containerd import ANN, Node, Pushed, pytestmark  # noqa: F401 - marks this file, too
+from tests.integration.test_runtime import Helper
+
+KEY = "ns/web"
+
+
+@pytest.fixture(params=programs(), ids=lambda path: path.strip("/").replace("/", "-"))
+def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
+    with (
+        Registry(tmp_path / "open") as registry,
+        Registry(tmp_path / "private", accounts=ANN) as private,
+        Containerd(tmp_path / "containerd", request.param) as containerd,
+        Helper(tmp_path, containerd) as helper,
+    ):
+        asyncio.run(helper.ready())
+        yield Node(containerd, helper, registry, private, tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def ordered(node: Node, supernode: RegistrySupernode, image: Pushed, folder: Path) -> AsyncIterator[Peer]:
+    async with node.mirrored(supernode, image, folder, runtime_socket=node.helper.socket) as peer:
+        yield peer
+
+
+def name(node: Node, image: Pushed) -> str:
+    registry = node.private if image.authorization else node.registry
+    return f"{registry.host}/{image.repository}"
+
+
+async def order(
+    supernode: RegistrySupernode, node: Node, *images: Pushed, number: int = 1, pin: bool = False, **settings: int
+) -> None:
+    """Order these, and nothing else."""
+    revision = supernode.orders.revision + 1 if supernode.orders else 1
+    pulls = tuple(
+        NodeOrder(KEY, f"{name(node, image)}:1@{image.digest}", PullOrder("run", number, **settings), pin=pin)
+        for image in images
+    )
+    await supernode.order(NodeOrders(revision, pulls))
+
+
+async def reach(supernode: RegistrySupernode, phase: PullPhase, number: int = 1) -> PullState:
+    def state() -> PullState | None:
+        return supernode.peers["node-1"].pulls.get(KEY)
+
+    def is_there() -> bool:
+        found = state()
+        return found is not None and (phase, number) == (found.phase, found.number)
+
+    await supernode.until(is_there, timeout=30)
+    found = state()
+    assert found is not None
+    return found
+
+
+async def test_it_is_pulled_by_digest_through_the_mirror_and_known_by_its_tag(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    async with ordered(node, supernode, image, tmp_path / "node") as peer:
+        await order(supernode, node, image)
+        state = await reach(supernode, PullPhase.READY)
+        assert sum(len(blob.content) for blob in [image.config, *image.layers]) == state.fetched
+        assert {KEY} == set(supernode.asked_by)
+        assert {""} == {shown for _, shown in supernode.asked}
+        assert {(KEY, "")} == {(w.order, w.credential) for wants in supernode.wanted for w in wants.values()}
+        assert 3 == peer.mirror.mirror.counts.blobs
+        listed = await node.helper.get("/v1/images")
+        assert [[f"{name(node, image)}:1"]] == [found["tags"] for found in listed]
+        assert [] == node.registry.requests()
+
+
+async def test_a_private_image_comes_by_the_orders_secrets_and_nobody_else_gets_in(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(private=True), RegistrySupernode()
+    supernode.challenges = ('Basic realm="private"',)
+    image.order = KEY
+    supernode.released = 0
+    async with (
+        ordered(node, supernode, image, tmp_path / "node"),
+        Runtime(node.containerd.address) as runtime,
+    ):
+        await order(supernode, node, image)
+        await until(lambda: any(supernode.wanted))
+        with pytest.raises(UnauthorizedError):
+            await runtime.pull(f"{name(node, image)}:1", None)
+        await supernode.release(None)
+        await reach(supernode, PullPhase.READY)
+    assert {} == dict(node.private.blob_bytes())
+
+
+async def test_what_is_there_is_not_pulled_again_and_only_its_name_is_made(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    assert 200 == (await node.helper.pull(f"{name(node, image)}@{image.digest}"))[0]
+    async with ordered(node, supernode, image, tmp_path / "node"):
+        await order(supernode, node, image)
+        state = await reach(supernode, PullPhase.READY)
+        assert 0 == state.fetched
+        assert [] == supernode.asked
+        assert [[f"{name(node, image)}:1"]] == [found["tags"] for found in await node.helper.get("/v1/images")]
+
+
+async def test_an_order_that_is_withdrawn_cuts_its_pull(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    supernode.released = 0
+    async with ordered(node, supernode, image, tmp_path / "node"):
+        await order(supernode, node, image)
+        await until(lambda: bool(supernode.wanted and supernode.wanted[-1]))
+        await reach(supernode, PullPhase.PULLING)
+        await order(supernode, node)
+        await until(lambda: not supernode.wanted[-1], timeout=5)
+        await supernode.until(lambda: supernode.peers["node-1"].pulls == {})
+        assert [] == await node.helper.get("/v1/images")
+        assert [] == node.registry.requests()
+
+
+async def test_an_image_that_was_removed_is_gone_and_comes_again_by_another_order(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "_LOOK", 0.2)
+    image, supernode = node.push(), RegistrySupernode()
+    async with ordered(node, supernode, image, tmp_path / "node"):
+        await order(supernode, node, image)
+        await reach(supernode, PullPhase.READY)
+        for removed in (f"{name(node, image)}:1", f"{name(node, image)}@{image.digest}"):
+            await crictl_remove(node, removed)
+        gone = await reach(supernode, PullPhase.GONE)
+        assert 1 == len(gone.gone)
+        await order(supernode, node, image, number=2)
+        again = await reach(supernode, PullPhase.READY, number=2)
+        assert gone.gone == again.gone
+
+
+async def crictl_remove(node: Node, removed: str) -> None:
+    """As the kubelet removes it: by the runtime interface, which the helper has no word for."""
+    import grpc.aio
+
+    async with grpc.aio.insecure_channel(node.containerd.address) as channel:
+        call = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
+        spec = bytes([0x0A, len(removed)]) + removed.encode()
+        await call(bytes([0x0A, len(spec)]) + spec, timeout=10)
+
+
+async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    async with ordered(node, supernode, image, tmp_path / "node"):
+        await order(supernode, node, image)
+        state = await reach(supernode, PullPhase.READY)
+        await until(lambda: b'"Ready"' in (tmp_path / "node/peer/images.json").read_bytes())
+    supernode.peers.clear()
+    asked = len(supernode.asked)
+    async with supernode.serving():
+        from tests.integration.mirror_harness import mirror
+
+        async with mirror(supernode, tmp_path / "node/peer", runtime_socket=node.helper.socket):
+            assert state == await reach(supernode, PullPhase.READY)
+    assert asked == len(supernode.asked)
+
+
+async def test_without_its_helper_a_node_says_so(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    nowhere = node.helper.socket.with_name("nowhere.sock")
+    async with node.mirrored(supernode, image, tmp_path / "node", runtime_socket=nowhere):
+        await order(supernode, node, image)
+        state = await reach(supernode, PullPhase.FAILED)
+        assert "RuntimeUnavailable" == state.reason
+        assert "check that pantala-runtime runs" in state.message
+        await supernode.until(lambda: supernode.peers["node-1"].runtime is not None)
+        runtime = supernode.peers["node-1"].runtime
+        assert runtime is not None
+        assert ("", None) == (runtime.name, runtime.mirror)
+        assert "check that pantala-runtime runs" in runtime.message
+
+
+async def test_a_registry_without_the_image_is_told_in_the_helpers_words(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    absent = Pushed(image.layout, "team/none")
+    async with ordered(node, supernode, image, tmp_path / "node"):
+        await order(supernode, node, absent)
+        assert "NotFound" == (await reach(supernode, PullPhase.FAILED)).reason
+
+
+async def test_the_runtime_is_told_of(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    async with ordered(node, supernode, image, tmp_path / "node"):
+        layer, absent = image.layers[0].digest, f"sha256:{'0' * 64}"
+        assert 200 == (await node.helper.pull(f"{name(node, image)}@{image.digest}"))[0]
+        await supernode.order(NodeOrders(1, (), (layer, absent)))
+
+        def blobs() -> dict[str, bool]:
+            runtime = supernode.peers["node-1"].runtime
+            return runtime.blobs if runtime else {}
+
+        await supernode.until(lambda: bool(blobs()))
+        assert {layer: True, absent: False} == blobs()
+        runtime = supernode.peers["node-1"].runtime
+        assert runtime is not None
+        assert ("containerd", True, "") == (runtime.name, runtime.mirror, runtime.message)
+        assert 0 == (runtime.disk_free or 1) % (64 << 20)
