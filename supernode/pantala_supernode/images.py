@@ -51,10 +51,10 @@ class Images:
     def ordered(self, node: str, key: str, name: str) -> tuple[WantedImage, ImageReference]:
         """The image that a node has an order for, if it is of repository ``name`` (with its registry).
 
-        Raises :class:`ForbiddenError`.
+        No ``node``: that of any, where nobody has to say who it is. Raises :class:`ForbiddenError`.
         """
         wanted = self._images.get(key)
-        if wanted is None or node not in wanted.orders:
+        if wanted is None or not wanted.orders or (node and node not in wanted.orders):
             raise ForbiddenError(f"node {node!r} has no order for the image {key[:200]!r} (any more)")
         try:
             reference = image.parse(wanted.image)

@@ -10,7 +10,6 @@ from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import (
     ForbiddenError,
     GatewayError,
-    InvalidValueError,
     LimitedError,
     NotReadyError,
     RequestError,
@@ -47,7 +46,7 @@ class ManifestQuery(msgspec.Struct, frozen=True):
     order: str = ""
     """Key of the image that the node was ordered to pull."""
     peer: str = ""
-    """The node's name, where no token says it (``--no-auth``)."""
+    """The node's name, where no token says it (``--no-auth``); empty: any node's order will do there."""
 
 
 class RegistriesAPI:
@@ -87,9 +86,9 @@ class RegistriesAPI:
         try:
             if asked.order:
                 identity = request.get(IDENTITY)
+                if identity is not None and not identity.node:
+                    raise ForbiddenError("an order is a node's; the token is of none")
                 node = identity.node if identity is not None else asked.peer
-                if not node:
-                    raise InvalidValueError("an order is a node's: name it as peer")
                 return answer(await self._manifests.ordered(node, asked.order, repository, asked.reference))
             shown = request.headers.get(registry.AUTHORIZATION, "")
             return answer(await self._manifests.shown(repository, asked.reference, shown))

@@ -1,0 +1,182 @@
+"""A supernode and peers with mirrors, beside a real registry: manifests and blobs as container runtimes ask for them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_peer.settings import Address
+from pantala_protocol import registry as routes
+from pantala_protocol.images import PullOrder, WantedImage
+from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
+from pantala_protocol.statement import Statement
+from pantala_supernode.app import App, build
+from pantala_supernode.settings import Listen, Settings
+from testbed import image as images
+from testbed import registry as testbed_registry
+from testbed.image import Image, Layer
+from testbed.registry import Registry
+from tests.integration import peer_harness
+from tests.integration.mirror_harness import get, until
+
+pytestmark = pytest.mark.skipif(
+    not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
+)
+ANN = ("ann", "ann's secret")
+SHOWN = "Basic " + base64.b64encode(":".join(ANN).encode()).decode()
+
+
+def secret(registry: Registry, user: str = ANN[0], password: str = ANN[1]) -> str:
+    """A pull secret."""
+    return json.dumps({"auths": {registry.host: {"username": user, "password": password}}})
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    layers = [Layer(5_000_000, seed=1), Layer(70_000, seed=2)]
+    return images.build(tmp_path_factory.mktemp("image"), layers, platforms=["linux/amd64", "linux/arm64"])
+
+
+@pytest.fixture
+def public(tmp_path: Path, image: Image) -> Iterator[Registry]:
+    with Registry(tmp_path / "public") as registry:
+        images.push(image, registry.host, "team/app", "1")
+        registry.forget()
+        yield registry
+
+
+@pytest.fixture
+def private(tmp_path: Path, image: Image) -> Iterator[Registry]:
+    with Registry(tmp_path / "private", accounts=dict([ANN])) as registry:
+        images.push(image, registry.host, "team/app", "1", account=ANN)
+        registry.forget()
+        yield registry
+
+
+@dataclass
+class Lab:
+    """A supernode, its operator and its nodes."""
+
+    app: App
+    url: str
+    folder: Path
+    stack: contextlib.AsyncExitStack
+    session: aiohttp.ClientSession
+    revision: int = 0
+    peers: list[Peer] = field(default_factory=list)
+
+    async def state(self, *wanted: WantedImage, **more: Any) -> None:
+        self.revision += 1
+        body = msgspec.json.encode(Statement(self.revision, images=wanted, **more))
+        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
+            assert 200 == answer.status, await answer.text()
+
+    async def peer(self, name: str) -> Peer:
+        settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0}
+        made = await self.stack.enter_async_context(peer_harness.peer(self.url, self.folder / name, name, **settings))
+        await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+        self.peers.append(made)
+        return made
+
+    async def manifest(self, registry: Registry, reference: str, shown: str = "", **query: str) -> ManifestAnswer:
+        asked = {"registry": registry.host, "repository": "team/app", "reference": reference, **query}
+        headers = {routes.AUTHORIZATION: shown} if shown else {}
+        async with self.session.get(self.url + routes.PATH, params=asked, headers=headers) as answer:
+            assert 200 == answer.status, await answer.text()
+            return msgspec.json.decode(await answer.read(), type=ManifestAnswer)
+
+    async def resolve(self, image: str, *platforms: str, credentials: tuple[str, ...] = ()) -> Resolved:
+        body = msgspec.json.encode(Resolve(image, platforms, credentials))
+        async with self.session.post(self.url + routes.RESOLVE, data=body) as answer:
+            assert 200 == answer.status, await answer.text()
+            return msgspec.json.decode(await answer.read(), type=Resolved)
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
+    port = unused_tcp_port_factory()
+    settings = Settings(
+        listen=Listen("127.0.0.1", port),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "volume",
+        advertise="127.0.0.1",
+        no_auth=True,
+        grace=0.2,
+    )
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        aiohttp.ClientSession() as session,
+        build(settings).serving() as app,
+        contextlib.AsyncExitStack() as peers,
+    ):
+        yield Lab(app, f"http://127.0.0.1:{port}", tmp_path, peers, session)
+        await stack.aclose()
+
+
+async def pull(peer: Peer, registry: Registry, image: Image, *, shown: str = "") -> None:
+    """All of an image through a node's mirror, as a runtime does it."""
+    headers = {"Authorization": shown} if shown else {}
+    base, port = "/v2/team/app", peer.mirror.port
+    top = image.digest
+    for digest in (top, image.manifests["linux/amd64"]):
+        status, said, body = await get(port, f"{base}/manifests/{digest}?ns={registry.host}", **headers)
+        assert (200, digest) == (status, said.get("docker-content-digest"))
+        assert image.read(digest) == body
+    manifest = json.loads(image.read(image.manifests["linux/amd64"]))
+    for described in (manifest["config"], *manifest["layers"]):
+        digest = described["digest"]
+        status, _, body = await get(port, f"{base}/blobs/{digest}?ns={registry.host}", **headers)
+        assert 200 == status
+        assert digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def of_amd64(image: Image) -> dict[str, int]:
+    manifest = json.loads(image.read(image.manifests["linux/amd64"]))
+    return {described["digest"]: described["size"] for described in (manifest["config"], *manifest["layers"])}
+
+
+async def settled(registry: Registry) -> dict[str, int]:
+    """What the registry sent of blobs; it logs at the end."""
+    await asyncio.sleep(0.3)
+    return dict(registry.blob_bytes())
+
+
+async def test_two_nodes_pull_and_the_registry_serves_each_blob_once(lab: Lab, public: Registry, image: Image) -> None:
+    await lab.state()
+    one, other = await lab.peer("n1"), await lab.peer("n2")
+    begun = asyncio.get_running_loop().time()
+    await pull(one, public, image)
+    assert asyncio.get_running_loop().time() - begun < 8
+    await pull(other, public, image)
+    assert of_amd64(image) == await settled(public)
+
+
+async def test_nodes_that_pull_at_once_cost_one_read(lab: Lab, public: Registry, image: Image) -> None:
+    await lab.state()
+    nodes = [await lab.peer(f"n{number}") for number in range(3)]
+    await asyncio.gather(*(pull(node, public, image) for node in nodes))
+    assert of_amd64(image) == await settled(public)
+
+
+async def test_a_private_image_is_for_who_has_its_password(lab: Lab, private: Registry, image: Image) -> None:
+    await lab.state()
+    node, path = await lab.peer("n1"), f"/v2/team/app/manifests/{image.digest}?ns={private.host}"
+    status, said, _ = await get(node.mirror.port, path)
+    assert (401, 'basic realm="testbed"') == (status, said.get("www-authenticate", "").lower())
+    await pull(node, private, image, shown=SHOWN)
+    wrong = "Basic " + base64.b64encode(b"ann:wrong").decode()
+    assert 401 == (await get(node.mirror.port, path, Authorization=wrong))[0]
+    assert 401 == (await get(node.mirror.port, path))[0]
+    assert of_amd64(image) == await settled(private)
