@@ -114,7 +114,10 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="pantala-peer", description="Takes files from a Pantala supernode and other peers, and gives."
+        prog="pantala-peer",
+        description="Takes files from a Pantala supernode and other peers, and gives.",
+        epilog="pantala-peer configure tells this node's containerd of the mirror, pantala-peer cleanup puts it back; "
+        "each has its own --help.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     for flag, shown, text in (

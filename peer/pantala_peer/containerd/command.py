@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pantala_peer.containerd import registry
-from pantala_peer.containerd.configuration import Report, cleanup, configure, keep_token
+from pantala_peer.containerd.configuration import Owner, Report, cleanup, configure, keep_token
 from pantala_peer.errors import PeerError, SettingsError
 
 _FLAGS = (
@@ -20,6 +20,7 @@ _FLAGS = (
 _CONFIGURE_FLAGS = (
     ("registries", "LIST", "names or URLs, comma-separated, of registries to mirror beside the default", ""),
     ("mirror", "URL", "the mirror on this node", "http://127.0.0.1:65001"),
+    ("mirror-token-owner", "UID:GID", "who runs the peer, and so may read the token, if not who runs this", ""),
     ("mirror-token-file", "FILE", "the token that containerd shows to the mirror; made if it is missing", ""),
 )
 
@@ -38,6 +39,9 @@ def add_commands(commands: argparse._SubParsersAction[Any], environment: Mapping
         for flag, shown, about, default in flags:
             value = environment.get("PANTALA_" + flag.upper().replace("-", "_"), "") or default
             parser.add_argument(f"--{flag}", metavar=shown, help=f"{about} ({default or 'none'})", default=value)
+
+
+NAMES = ("configure", "cleanup")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,13 +65,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _configure(given: argparse.Namespace) -> Report:
     state = Path(given.containerd_state)
-    token = keep_token(Path(given.mirror_token_file) if given.mirror_token_file else state.with_name("mirror-token"))
+    file = Path(given.mirror_token_file) if given.mirror_token_file else state.with_name("mirror-token")
+    token = keep_token(file, _owner(given.mirror_token_owner))
     names = [name for name in map(str.strip, given.registries.split(",")) if name]
     return configure(_folders(given), state, [registry.parse(name) for name in names], given.mirror, token)
 
 
 def _cleanup(given: argparse.Namespace) -> Report:
     return cleanup(_folders(given), Path(given.containerd_state))
+
+
+def _owner(text: str) -> Owner | None:
+    if not text:
+        return None
+    user, _, group = text.partition(":")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in (user, group)):
+        raise SettingsError(f"--mirror-token-owner: {text!r} is not UID:GID; give numbers like 65532:65532")
+    return Owner(int(user), int(group))
 
 
 def _folders(given: argparse.Namespace) -> list[Path]:

@@ -55,10 +55,20 @@ def cleanup(certs_d: Sequence[Path], state: Path) -> Report:
     return _report([_carry_out(*view, decide) for view in reversed(_views(certs_d, state))])
 
 
-def keep_token(path: Path) -> str:
-    """The token in ``path``, made the first time; only its owner may read it. Raises :class:`FolderError`."""
+class Owner(NamedTuple):
+    """Who runs the peer."""
+
+    user: int
+    group: int
+
+
+def keep_token(path: Path, owner: Owner | None = None) -> str:
+    """The token in ``path``, made the first time; only its owner may read it. Raises :class:`FolderError`.
+
+    With an ``owner`` it is theirs, whoever made it, and they are let through to it.
+    """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700 if owner is None else 0o711, parents=True, exist_ok=True)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
@@ -67,12 +77,21 @@ def keep_token(path: Path) -> str:
             token = secrets.token_urlsafe(32)
             with os.fdopen(fd, "w") as file:
                 file.write(token)
+        if owner is not None:
+            _give(path, owner)
     except OSError as error:
         raise FolderError(f"the mirror's token cannot be kept in {path}: {error.strerror}") from error
     if not token:  # a crash came between making and writing
         path.unlink(missing_ok=True)
-        return keep_token(path)
+        return keep_token(path, owner)
     return token
+
+
+def _give(path: Path, owner: Owner) -> None:
+    folder = path.parent.stat().st_mode & 0o777
+    if folder & 0o111 != 0o111:
+        path.parent.chmod(folder | 0o111)
+    os.chown(path, owner.user, owner.group, follow_symlinks=False)
 
 
 def _views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
