@@ -11,15 +11,21 @@ from pantala_operator import replicas
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.clock import SystemClock
 from pantala_operator.adapters.supernode import HTTPSupernode
+from pantala_operator.asking import Asking
 from pantala_operator.conversations import Connect, Conversations
 from pantala_operator.credentials import Credentials
 from pantala_operator.discovery import Discovery
+from pantala_operator.following import Following
 from pantala_operator.handlers.watch import Watch
 from pantala_operator.health import Health, Reach
 from pantala_operator.listing import Listing
 from pantala_operator.loop import Loop
 from pantala_operator.observation import Observation
 from pantala_operator.ports import Clock, Cluster, Inbox, Kinds
+from pantala_operator.prefetch_writer import PrefetchWriter
+from pantala_operator.prefetching import Prefetching
+from pantala_operator.reconcile.prefetch.pins import Resolution
+from pantala_operator.reconcile.prefetch.resource import ImageKey
 from pantala_operator.replicas import Address
 from pantala_operator.settings import Settings, host_and_port
 from pantala_operator.writer import Writer
@@ -50,11 +56,21 @@ class App:
         self._close = close
         observation = Observation()
         self._writer = Writer(cluster, observation, clock, settings.progress_interval)
-        self.loop = Loop(observation, self._writer, clock, settings.root)
+        own = PrefetchWriter(cluster, observation, clock, self._writer)
+        prefetching = Prefetching(observation, clock, self._writer, own, settings.namespace)
+        self.loop = Loop(observation, self._writer, prefetching, clock, settings.root)
         self._conversations = Conversations(
             connect, clock, settings.supernode_patience, self.loop.hear, self.loop.away, self.loop.wake
         )
         self.loop.attach(self._conversations)
+
+        def answered(uid: str, key: ImageKey, said: Resolution) -> None:
+            prefetching.answered(uid, key, said)
+            self.loop.wake()
+
+        self._asking = Asking(observation.supernodes, clock, self._conversations.resolve, answered)
+        prefetching.attach(self._asking)
+        self._following = Following(cluster, clock, observation.around, prefetching.needs, self.loop.mark_images)
         self._discovery: Discovery | None = None
         if settings.supernode_statefulset:
             namespace, _, name = settings.supernode_statefulset.partition("/")
@@ -70,8 +86,7 @@ class App:
     def problems(self) -> list[str]:
         """What keeps the operator from its work now."""
         known = self._known
-        listed = known.tasks.listed and known.nodes.listed and known.peers.listed
-        reasons = [self._reach.problem, "" if listed else f"no full list yet: {self._listing.problem}"]
+        reasons = [self._reach.problem, "" if known.listed else f"no full list yet: {self._listing.problem}"]
         if self._discovery is not None and not known.supernodes.members:
             reasons.append(self._discovery.problem)
         return [reason for reason in reasons if reason]
@@ -89,6 +104,8 @@ class App:
                     self._credentials.run(),
                     self._conversations.run(),
                     self._writer.run(),
+                    self._asking.run(),
+                    self._following.run(),
                     self.loop.run(),
                     self._watch(),
                 ):

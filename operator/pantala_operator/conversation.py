@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeError
 from pantala_operator.ports import Clock, Supernode
+from pantala_protocol.images import WantedImage
 from pantala_protocol.membership import Membership
+from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, WantedTask
 
 log = structlog.get_logger(__name__)
@@ -24,8 +27,14 @@ _BREATH = 0.1
 """Seconds between two answers: progress of many tasks comes together."""
 
 
-Wish = tuple[tuple[WantedTask, ...], Membership | None]
-"""What a statement says."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a statement says."""
+
+    tasks: tuple[WantedTask, ...] = ()
+    membership: Membership | None = None
+    images: tuple[WantedImage, ...] = ()
+    survey: tuple[str, ...] = ()
 
 
 class Conversation:
@@ -63,17 +72,21 @@ class Conversation:
         self._silent_since: dict[str, float] = {}
         self._reason = ""
 
-    def want(self, tasks: tuple[WantedTask, ...], membership: Membership | None) -> None:
+    def want(self, wish: Wish) -> None:
         """All that is wanted from now on, and who the supernodes are."""
-        self._wanted = tasks, membership
+        self._wanted = wish
         if self._wanted != self._stated:
             self._news.set()
 
     @property
     def bare(self) -> bool:
-        """Whether nothing is wanted of the supernode, and it knows."""
+        """Whether no task is wanted of the supernode, and it knows. What it says of images, others say, too."""
         stated = self._stated
-        return stated is not None and stated == self._wanted and not stated[0]
+        return stated is not None and stated == self._wanted and not stated.tasks
+
+    async def resolve(self, question: Resolve) -> Resolved:
+        """Ask an image's registry through the supernode. Raises :class:`SupernodeError`."""
+        return await self._supernode.resolve(question)
 
     async def run(self) -> None:
         """Speak and listen, for ever."""
@@ -115,13 +128,13 @@ class Conversation:
             wanted = self._wanted
             if wanted is None or wanted == self._stated:
                 continue
-            tasks, membership = wanted
             # Grows beyond that of an operator that ran before, without anything kept, also by a clock that went back.
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
-            if membership is not None:
-                revision = max(revision, membership.revision)
+            if wanted.membership is not None:
+                revision = max(revision, wanted.membership.revision)
+            said = Statement(revision, wanted.tasks, wanted.membership, self._member, wanted.images, wanted.survey)
             try:
-                receipt = await self._supernode.state(Statement(revision, tasks, membership, self._member))
+                receipt = await self._supernode.state(said)
             except SupernodeError as error:
                 self._fail("speak", error)
                 self._news.set()

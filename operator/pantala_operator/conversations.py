@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from pantala_operator.conversation import Conversation
+from pantala_operator.conversation import Conversation, Wish
 from pantala_operator.ports import Clock, Supernode
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import Changes, WantedTask
+from pantala_protocol.membership import Member
+from pantala_protocol.registry import Resolve, Resolved
+from pantala_protocol.statement import Changes
 
 Connect = Callable[[str], Supernode]
 """Makes the client of the supernode at a URL."""
@@ -51,13 +52,17 @@ class Conversations:
                 self._with[name] = (url, self._conversation(name, url))
         self._news.set()
 
-    def want(self, tasks: Mapping[str, tuple[WantedTask, ...]], membership: Membership | None) -> None:
+    def want(self, wishes: Mapping[str, Wish]) -> None:
         """All that is wanted from now on of each member named; of others what was wanted before."""
-        for name, wanted in tasks.items():
-            self._with[name][1].want(wanted, membership)
+        for name, wish in wishes.items():
+            self._with[name][1].want(wish)
+
+    async def resolve(self, name: str, question: Resolve) -> Resolved:
+        """Ask an image's registry through a member. Raises :class:`pantala_operator.errors.SupernodeError`."""
+        return await self._with[name][1].resolve(question)
 
     def is_bare(self, name: str) -> bool:
-        """Whether nothing is wanted of a member, and it knows."""
+        """Whether no task is wanted of a member, and it knows."""
         return self._with[name][1].bare
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Secrets with request headers: read when a Task names them, and again from time to time. They are never listed."""
+"""Secrets with credentials: read when something names them, and again from time to time. They are never listed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pantala_operator.observation import Observation, SecretKey, secret_key
 from pantala_operator.ports import Clock, Cluster
 from pantala_operator.reconcile import headers
 from pantala_operator.reconcile.headers import Absent, Denied, Headers, SecretReading
+from pantala_operator.reconcile.prefetch.pullsecret import docker_config
+from pantala_operator.resources import Secret
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +46,10 @@ class Credentials:
             await asyncio.sleep(_TURN)
 
     async def turn(self) -> None:
-        """Read what is due, once; forget what no Task names."""
-        named = {key for task in self._known.tasks.items.values() if (key := secret_key(task)) is not None}
+        """Read what is due, once; forget what nobody names."""
+        named = self._known.pull_secrets | {
+            key for task in self._known.tasks.items.values() if (key := secret_key(task)) is not None
+        }
         for key in self._due.keys() - named:
             del self._due[key]
             self._known.secrets.pop(key, None)
@@ -65,8 +69,14 @@ class Credentials:
             log.warning("A Secret could not be read; it is tried again", secret="/".join(key), error=str(error))
             self._due[key] = self._clock.monotonic() + _FAILED
             return
-        good = isinstance(headers.read("/".join(key), reading), Headers)
+        good = _is_good(key, reading)
         self._due[key] = self._clock.monotonic() + (_GOOD if good else _BAD)
         if self._known.secrets.get(key) != reading:
             self._known.secrets[key] = reading
             self._changed(key)
+
+
+def _is_good(key: SecretKey, reading: SecretReading) -> bool:
+    if isinstance(reading, Secret) and isinstance(docker_config(reading), str):
+        return True
+    return isinstance(headers.read("/".join(key), reading), Headers)

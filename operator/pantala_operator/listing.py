@@ -9,14 +9,15 @@ from typing import TypeVar
 import structlog
 
 from pantala_operator.backoff import Backoff
-from pantala_operator.errors import ClusterError
+from pantala_operator.errors import ClusterError, NotFoundError
 from pantala_operator.observation import Collection, Observation
 from pantala_operator.ports import Cluster
+from pantala_operator.reconcile.prefetch.resource import ImagePrefetch
 from pantala_operator.resources import Node, Peer, Task
 
 log = structlog.get_logger(__name__)
 
-R = TypeVar("R", Task, Node, Peer)
+R = TypeVar("R", Task, Node, Peer, ImagePrefetch)
 
 
 class Listing:
@@ -29,6 +30,7 @@ class Listing:
         self._interval = interval
         self._done = done
         self._soon = asyncio.Event()
+        self._told = False
         self.problem = "the first full list is not complete"
         """Why the last round failed; empty: it did not."""
 
@@ -62,8 +64,21 @@ class Listing:
             await self._list(self._known.nodes, self._cluster.list_nodes)
             await self._list(self._known.peers, self._cluster.list_peers)
             await self._list(self._known.tasks, self._cluster.list_tasks)
+            await self._list(self._known.prefetches, self._prefetches)
         finally:
             self._done()
+
+    async def _prefetches(self) -> list[ImagePrefetch]:
+        """All of them: none, where their kind is not served."""
+        try:
+            found = await self._cluster.list_prefetches()
+        except NotFoundError:
+            if not self._told:
+                log.warning("CRD imageprefetches.pantala.dev is not served: no image is prefetched; install crds/")
+            self._told = True
+            return []
+        self._told = False
+        return found
 
     async def _list(self, collection: Collection[R], read: Callable[[], Awaitable[list[R]]]) -> None:
         before = collection.begin_list()

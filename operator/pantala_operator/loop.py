@@ -16,10 +16,13 @@ import structlog
 
 from pantala_operator import resources
 from pantala_operator.choice import Choice
+from pantala_operator.conversation import Wish
 from pantala_operator.conversations import Conversations
 from pantala_operator.observation import Observation, secret_key
 from pantala_operator.ports import Clock
+from pantala_operator.prefetching import Prefetching
 from pantala_operator.reconcile import statement, task
+from pantala_operator.reconcile.prefetch.resource import PLURAL, read_prefetch
 from pantala_operator.reconcile.statement import Claim, Origin
 from pantala_operator.reconcile.target import Targets
 from pantala_operator.reconcile.task import Observed, TaskPlan
@@ -37,10 +40,13 @@ _LONGEST_SLEEP = 5.0
 class Loop:
     """An inbox for everybody, and one consumer."""
 
-    def __init__(self, observation: Observation, writer: Writer, clock: Clock, root: str) -> None:
+    def __init__(
+        self, observation: Observation, writer: Writer, prefetching: Prefetching, clock: Clock, root: str
+    ) -> None:
         """``root``: the directory of files on nodes. Call :meth:`attach` before :meth:`run`."""
         self._known = observation
         self._writer = writer
+        self._prefetching = prefetching
         self._clock = clock
         self._root = root
         self._conversations: Conversations | None = None
@@ -75,6 +81,11 @@ class Loop:
                     changed = self._known.nodes.lose(node) if event == "DELETED" else self._known.nodes.see(node)
                     if changed and (former is None or event == "DELETED" or _differs(former, node)):
                         self.mark_all()
+                case kind if kind == PLURAL:
+                    prefetch = read_prefetch(body)
+                    known = self._known.prefetches
+                    if known.lose(prefetch) if event == "DELETED" else known.see(prefetch):
+                        self.mark_images()
                 case "peers":
                     peer = resources.read_peer(body)
                     if self._known.peers.lose(peer) if event == "DELETED" else self._known.peers.see(peer):
@@ -92,6 +103,9 @@ class Loop:
         touched, peers_changed = self._known.supernodes.hear(member, changes)
         if peers_changed:
             self.mark_all()
+        elif changes.peers:
+            self.mark_images()
+            self._mark(touched)
         else:
             self._mark(touched)
 
@@ -107,23 +121,32 @@ class Loop:
     def mark_all(self) -> None:
         """Plan everything anew."""
         self._all_dirty = True
+        self.mark_images()
+
+    def mark_images(self) -> None:
+        """Plan anew what has to do with images."""
+        self._prefetching.mark()
         self._signal.set()
 
     def mark(self, key: str) -> None:
-        """Plan one object anew: a Task by its UID, or ``peer/<name>``."""
+        """Plan one object anew: a Task or an ImagePrefetch by its UID, ``peer/<name>``, or another thing by its key."""
         if key.startswith("peer/"):
             self._peers_written = 0.0
             self._signal.set()
+        elif "/" in key or self._prefetching.knows(key):
+            self.mark_images()
         else:
             self._mark([key])
 
     def mark_secret(self, key: tuple[str, str]) -> None:
-        """A Secret was read: plan the Tasks that name it."""
+        """A Secret was read: plan what names it."""
+        self.mark_images()
         self._mark(each.metadata.uid for each in self._known.tasks.items.values() if secret_key(each) == key)
 
     def _saw_task(self, seen: Task, *, gone: bool) -> None:
         if gone:
             self._known.tasks.lose(seen)
+            self.mark_images()
             self._mark([seen.metadata.uid])
         elif self._known.tasks.see(seen):
             self._mark([seen.metadata.uid])
@@ -140,14 +163,22 @@ class Loop:
         while True:
             self.beat = self._clock.monotonic()
             self._signal.clear()
-            if self._known.tasks.listed and self._known.nodes.listed and self._known.peers.listed:
+            if self._known.listed:
                 self.turn()
             await self._sleep()
 
     def turn(self) -> None:
         """Plan all that is marked, once; writing is handed to the writer."""
         now = self._clock.now()
-        tasks = {each.metadata.uid: each for each in self._known.tasks.items.values()}
+        tasks, images = {}, set()
+        for each in self._known.tasks.items.values():
+            if each.spec.is_image:
+                images.add(each.metadata.uid)
+            else:
+                tasks[each.metadata.uid] = each
+        if self._dirty & images:
+            self._prefetching.mark()
+            self._dirty -= images
         dirty = set(tasks) if self._all_dirty else self._dirty & tasks.keys()
         dirty |= {uid for uid, at in self._wake.items() if at <= now}
         gone = (self._wanted.keys() | self._claims.keys() | self._wake.keys() | self._dirty) - tasks.keys()
@@ -164,7 +195,8 @@ class Loop:
         if everything or self._clock.monotonic() - self._peers_written >= _LONGEST_SLEEP:
             self._peers_written = self._clock.monotonic()
             self._writer.write_peers(now)
-        if self._known.complete and self._conversations is not None:
+        self._prefetching.turn(now)
+        if self._known.complete and self._prefetching.settled and self._conversations is not None:
             self._state(self._conversations, now)
 
     def _state(self, conversations: Conversations, now: datetime) -> None:
@@ -175,8 +207,9 @@ class Loop:
             member.name: tuple(self._wanted[uid] for uid in ordered if member.name in self._stated[uid])
             for member in supernodes.members
         }
-        heard = {name: part for name, part in parts.items() if supernodes.views[name].heard}
-        conversations.want(heard, supernodes.membership(now))
+        images, survey, members = self._prefetching.images, self._prefetching.survey, supernodes.membership(now)
+        wishes = {name: Wish(part, members, images, survey) for name, part in parts.items()}
+        conversations.want({name: wish for name, wish in wishes.items() if supernodes.views[name].heard})
         for member in supernodes.members:
             bare = not parts[member.name] and conversations.is_bare(member.name)
             if member.leaving and (bare or supernodes.views[member.name].silent):
@@ -257,6 +290,9 @@ class Loop:
 
     async def _sleep(self) -> None:
         longest = _LONGEST_SLEEP
+        pause = self._prefetching.pause(self._clock.now())
+        if pause is not None:
+            longest = min(longest, pause + 0.05)
         if self._wake:
             # One second more than asked for: the clock tells whole seconds.
             until = (min(self._wake.values()) - self._clock.now()).total_seconds()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from pantala_operator.following import Surrounding
 from pantala_operator.reconcile.headers import SecretReading, Unread
+from pantala_operator.reconcile.prefetch.resource import ImagePrefetch
 from pantala_operator.reconcile.target import PeerState
 from pantala_operator.resources import Node, Peer, Task, newer
 from pantala_operator.supernodes import Supernodes
 
-R = TypeVar("R", Task, Node, Peer)
+R = TypeVar("R", Task, Node, Peer, ImagePrefetch)
 SecretKey = tuple[str, str]
 """Namespace and name."""
 
@@ -73,14 +75,22 @@ class Observation:
         self.tasks: Collection[Task] = Collection()
         self.nodes: Collection[Node] = Collection()
         self.peers: Collection[Peer] = Collection()
+        self.prefetches: Collection[ImagePrefetch] = Collection()
+        self.around = Surrounding()
+        self.pull_secrets: frozenset[SecretKey] = frozenset()
+        """The Secrets with registries' credentials that are to be read."""
         self.secrets: dict[SecretKey, SecretReading] = {}
         self.supernodes = Supernodes()
 
     @property
+    def listed(self) -> bool:
+        """Whether full lists of all kinds have succeeded since the start."""
+        return self.tasks.listed and self.nodes.listed and self.peers.listed and self.prefetches.listed
+
+    @property
     def complete(self) -> bool:
         """Whether enough is known to tell the supernodes what is wanted, and so what is not."""
-        listed = self.tasks.listed and self.nodes.listed and self.peers.listed
-        return listed and self.supernodes.heard and not self.supernodes.absent
+        return self.listed and self.supernodes.heard and not self.supernodes.absent
 
     def secret_of(self, task: Task) -> SecretReading:
         """The Secret with the Task's headers, as it was read last."""

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from pantala_operator.reconcile.prefetch.images import Workload
+from pantala_operator.reconcile.prefetch.reach import Pod
+from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources import Node, Peer, PeerStatus, Secret, StatefulSet, Task, TaskStatus
+from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 
@@ -43,8 +47,28 @@ class Cluster(Protocol):
         """All Peers."""
         ...
 
+    async def list_prefetches(self) -> list[ImagePrefetch]:
+        """All ImagePrefetches. Raises ``NotFoundError`` while their kind is not served."""
+        ...
+
+    async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
+        """All of ``kind`` (``Deployment``, ``StatefulSet``, ``DaemonSet``) of a namespace; empty: of all of them."""
+        ...
+
+    async def list_namespaces(self) -> dict[str, dict[str, str]]:
+        """The labels of all namespaces, by name."""
+        ...
+
+    async def list_pods(self, namespace: str) -> list[Pod]:
+        """The pods that run in a namespace."""
+        ...
+
     async def get_task(self, namespace: str, name: str) -> Task:
         """One Task, fresh."""
+        ...
+
+    async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
+        """One ImagePrefetch, fresh."""
         ...
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
@@ -59,8 +83,24 @@ class Cluster(Protocol):
         """Write the whole status. Raises ``ConflictError`` if the Task changed since ``task`` was read."""
         ...
 
+    async def apply_task(self, body: Mapping[str, Any]) -> Task:
+        """Make sure that a Task is there as ``body`` says."""
+        ...
+
     async def delete_task(self, task: Task) -> None:
         """Delete this Task, and no other that has its name by now (``ConflictError``)."""
+        ...
+
+    async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
+        """Write the whole status. Raises ``ConflictError`` if it changed since ``prefetch`` was read."""
+        ...
+
+    async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
+        """Delete this ImagePrefetch, and no other that has its name by now (``ConflictError``)."""
+        ...
+
+    async def remove_taint(self, node: str, key: str) -> Node:
+        """Take the taints of that key off a Node, nothing else. Raises ``ConflictError`` if it changes meanwhile."""
         ...
 
     async def create_peer(self, name: str) -> Peer:
@@ -75,8 +115,10 @@ class Cluster(Protocol):
         """Delete this Peer."""
         ...
 
-    async def create_event(self, task: Task, *, warning: bool, reason: str, message: str, now: datetime) -> None:
-        """Write an Event that regards ``task``."""
+    async def create_event(
+        self, about: Task | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+    ) -> None:
+        """Write an Event that regards ``about``."""
         ...
 
 
@@ -89,6 +131,10 @@ class Supernode(Protocol):
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
         """What changed since version ``since`` of ``boot``; held open up to ``wait`` seconds while nothing did."""
+        ...
+
+    async def resolve(self, question: Resolve) -> Resolved:
+        """Ask an image's registry."""
         ...
 
     async def close(self) -> None:
@@ -112,7 +158,10 @@ class Inbox(Protocol):
     """Where watch events go; never blocks."""
 
     def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
-        """An object of ``kind`` (``tasks``, ``nodes``, ``peers``) was seen; ``event`` is ``DELETED`` if it is gone."""
+        """An object of ``kind`` (``tasks``, ``nodes``, ``peers``, ``imageprefetches``) was seen.
+
+        ``event`` is ``DELETED`` if it is gone.
+        """
         ...
 
 

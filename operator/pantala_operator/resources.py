@@ -17,6 +17,14 @@ REQUESTED_AT = f"{GROUP}/requested-at"
 """Annotation: a new value asks for a new try."""
 
 
+class OwnerReference(msgspec.Struct, frozen=True):
+    """Who an object belongs to."""
+
+    kind: str
+    uid: str
+    controller: bool = False
+
+
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     """What every object carries."""
 
@@ -29,6 +37,12 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
+
+    @property
+    def controller(self) -> OwnerReference | None:
+        """Who has made it and looks after it."""
+        return next((each for each in self.owner_references if each.controller), None)
 
     @property
     def key(self) -> str:
@@ -41,6 +55,7 @@ class Source(msgspec.Struct, frozen=True):
 
     url: str = ""
     image: str = ""
+    platform: str = ""
 
 
 class SecretReference(msgspec.Struct, frozen=True):
@@ -80,16 +95,24 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     limit: int | None = None
 
 
+class TaskRetention(msgspec.Struct, frozen=True):
+    """What is done to keep an image."""
+
+    pin: bool = False
+
+
 class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
     """What is wanted."""
 
     source: Source
     headers_from: HeadersFrom | None = None
+    pull_secrets: tuple[str, ...] = ()
     digest: str = ""
     filter_query_params: tuple[str, ...] = ()
     depth: str = "Peer"
     target: Target = Target()
     path: str = ""
+    retention: TaskRetention = TaskRetention()
     retry: RetryPolicy = RetryPolicy()
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
@@ -100,6 +123,11 @@ class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
     def to_peers(self) -> bool:
         """Whether nodes get the file; else it stays on the supernode."""
         return self.depth != "Supernode"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an image is wanted, on nodes: it comes by their runtimes or mirrors, not as a file."""
+        return bool(self.source.image) and self.to_peers
 
 
 class PieceCount(msgspec.Struct, frozen=True):
@@ -210,6 +238,13 @@ class PeerCache(msgspec.Struct, frozen=True):
     tasks: int = 0
 
 
+class PeerRuntime(msgspec.Struct, frozen=True):
+    """The container runtime on a peer's node."""
+
+    name: str
+    version: str
+
+
 class PeerStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One peer as its supernode sees it."""
 
@@ -222,6 +257,7 @@ class PeerStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     uploads: int = 0
     succeeded: int = 0
     failed: int = 0
+    runtime: PeerRuntime | None = None
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -237,6 +273,38 @@ class Secret(msgspec.Struct, frozen=True):
 
     metadata: Metadata
     data: dict[str, str] = {}
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True):
+    """What a Deployment, StatefulSet or DaemonSet runs."""
+
+    template: dict[str, Any] = {}
+
+
+class WorkloadBody(msgspec.Struct, frozen=True):
+    """A Deployment, StatefulSet or DaemonSet."""
+
+    metadata: Metadata
+    spec: WorkloadSpec = WorkloadSpec()
+
+
+class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a pod is."""
+
+    node_name: str = ""
+
+
+class PodBody(msgspec.Struct, frozen=True):
+    """A pod."""
+
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    """A namespace."""
+
+    metadata: Metadata
 
 
 class Ordinals(msgspec.Struct, frozen=True):

@@ -37,6 +37,9 @@ class Settings:
     root: str = "/var/lib/pantala/files"
     """The directory on nodes below which files appear; only needed to judge absolute paths in Tasks."""
 
+    namespace: str = ""
+    """The operator's own namespace: ImagePrefetches there may follow other namespaces. Empty: none may."""
+
     relist_interval: float = 120.0
     """Seconds between full lists. They find what watching missed; each costs the API server one paged list per kind."""
 
@@ -68,6 +71,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         health_listen=_address(value("health_listen", "127.0.0.1:8080")),
         token_file=value("token_file", ""),
         root=_directory(value("root", "/var/lib/pantala/files")),
+        namespace=value("namespace", environment.get("POD_NAMESPACE", "")),
         relist_interval=_seconds("relist-interval", value("relist_interval", "120")),
         progress_interval=_seconds("progress-interval", value("progress_interval", "5")),
         supernode_patience=_seconds("supernode-patience", value("supernode_patience", "10")),
@@ -95,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--health-listen", metavar="HOST:PORT", help="/healthz and /readyz (default 127.0.0.1:8080)")
     parser.add_argument("--token-file", metavar="FILE", help="bearer token for the supernode (default: none)")
     parser.add_argument("--root", metavar="DIR", help="where files appear on nodes (default /var/lib/pantala/files)")
+    parser.add_argument("--namespace", metavar="NAME", help="the operator's own (default: POD_NAMESPACE)")
     parser.add_argument("--relist-interval", metavar="SECONDS", help="between full lists (default 120)")
     parser.add_argument("--progress-interval", metavar="SECONDS", help="between two reports of progress (default 5)")
     parser.add_argument("--supernode-patience", metavar="SECONDS", help="silence before Tasks say so (default 10)")

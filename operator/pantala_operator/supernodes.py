@@ -11,6 +11,7 @@ import msgspec
 from pantala_operator.reconcile.placement import Placement, Word, place
 from pantala_operator.replicas import Replicas
 from pantala_protocol import membership
+from pantala_protocol.images import PullState
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Changes, PeerReport, TaskReport
 
@@ -265,4 +266,14 @@ def _together(one: PeerReport, other: PeerReport) -> PeerReport:
         uploads=max(one.uploads, other.uploads),
         succeeded=one.succeeded + other.succeeded,
         failed=one.failed + other.failed,
+        pulls=_newest(one.pulls, other.pulls) if one.connected == other.connected else seen.pulls,
+        runtime=seen.runtime or one.runtime or other.runtime,
     )
+
+
+def _newest(one: dict[str, PullState], other: dict[str, PullState]) -> dict[str, PullState]:
+    """Of what two supernodes heard of each image that which the node said last."""
+    merged = one | other
+    for key in one.keys() & other.keys():
+        merged[key] = max(one[key], other[key], key=lambda said: (said.run, said.number, said.since, said.fetched))
+    return merged

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
 
@@ -19,8 +19,10 @@ from pantala_operator.observation import Observation
 from pantala_operator.ports import Clock, Cluster
 from pantala_operator.reconcile import peer
 from pantala_operator.reconcile.peer import PeerPlan
-from pantala_operator.reconcile.task import TaskPlan
+from pantala_operator.reconcile.prefetch.resource import ImagePrefetch
+from pantala_operator.reconcile.task import Notice, TaskPlan
 from pantala_operator.resources import Peer, PeerStatus, Task
+from pantala_operator.reunion import Reunion
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +32,6 @@ _SETTLING = 1.0
 """Seconds a finished Task may take to be finished again after an edit, before it is called unfinished."""
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
-_COMING_BACK = 15.0
-"""Seconds that peers have to come back to a supernode that restarted, before they count as disconnected."""
 _LONGEST_PAUSE = 8.0
 """Seconds between two tries, at most."""
 
@@ -55,7 +55,8 @@ class Writer:
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._complaint = ""
-        self._boots: tuple[tuple[str, ...], float] = ((), 0.0)
+        self.reunion = Reunion(observation, clock)
+        """With the supernodes, of their peers."""
         self._signal = asyncio.Event()
         self.again: Callable[[str], None] = lambda key: None
         """Called with the key of what has to be planned anew."""
@@ -64,28 +65,50 @@ class Writer:
         """Write what a plan says of a Task, when its time has come."""
         uid, now = task.metadata.uid, self._clock.monotonic()
         if plan.delete:
-            self._submit(uid, now, partial(self._delete_task, task))
+            self.submit(uid, now, partial(self._delete_task, task))
         elif plan.status == task.status:
-            self._pending.pop(uid, None)
+            self.drop(uid)
         elif conditions.differ(task.status.conditions, plan.status.conditions):
             due = now + _SETTLING if plan.settling else now
-            self._submit(uid, due, partial(self._apply_task, task, plan))
+            self.submit(uid, due, partial(self._apply_task, task, plan))
         else:
-            due = self._written.get(uid, -self._interval) + self._interval
-            self._submit(uid, due, partial(self._apply_task, task, plan))
+            self.submit(uid, self.progress_at(uid), partial(self._apply_task, task, plan))
 
     def write_peers(self, now: datetime) -> None:
         """Bring all Peer resources in line with what is known."""
-        supernodes, moment = self._known.supernodes, self._clock.monotonic()
-        if supernodes.boots != self._boots[0]:
-            self._boots = (supernodes.boots, moment)
-        heard = supernodes.heard and moment - self._boots[1] >= _COMING_BACK
+        supernodes, heard = self._known.supernodes, self.reunion.timely
         away = supernodes.away
         nodes, peers, reports = self._known.nodes.items, self._known.peers.items, supernodes.peers
         for name in nodes.keys() | peers.keys():
             there = peers.get(name)
             plan = peer.plan(there, reports.get(name), on_node=name in nodes, heard=heard, away=away, now=now)
             self._write_peer(name, there, plan)
+
+    def drop(self, key: str) -> None:
+        """What was to be written need not be any more."""
+        self._pending.pop(key, None)
+
+    def progress_at(self, key: str) -> float:
+        """When progress of an object may be written again."""
+        return self._written.get(key, -self._interval) + self._interval
+
+    def wrote(self, key: str) -> None:
+        """An object was written."""
+        self._written[key] = self._clock.monotonic()
+
+    async def tell(self, about: Task | ImagePrefetch, notices: Iterable[Notice]) -> None:
+        """Write Events; one that cannot be written is lost."""
+        for notice in notices:
+            try:
+                await self._cluster.create_event(
+                    about,
+                    warning=notice.warning,
+                    reason=notice.reason,
+                    message=notice.message,
+                    now=self._clock.now(),
+                )
+            except ClusterError as error:
+                self._complain(error)
 
     def forget(self, uid: str) -> None:
         """The Task is gone."""
@@ -104,7 +127,8 @@ class Writer:
                 except TimeoutError:
                     pass
 
-    def _submit(self, key: str, due: float, job: Job) -> None:
+    def submit(self, key: str, due: float, job: Job) -> None:
+        """Do a job at ``due`` (monotonic) unless a newer one of that key comes before; after a failure, later."""
         if key in self._busy:
             return  # It is planned anew as soon as the request under way has ended.
         due = max(due, self._not_before.get(key, due))
@@ -168,19 +192,9 @@ class Writer:
         except (ConflictError, NotFoundError):
             await self._read_again(task)
             return
-        self._written[task.metadata.uid] = self._clock.monotonic()
+        self.wrote(task.metadata.uid)
         self._known.tasks.see(written)
-        for notice in plan.notices:
-            try:
-                await self._cluster.create_event(
-                    task,
-                    warning=notice.warning,
-                    reason=notice.reason,
-                    message=notice.message,
-                    now=self._clock.now(),
-                )
-            except ClusterError as error:
-                self._complain(error)
+        await self.tell(task, plan.notices)
 
     async def _delete_task(self, task: Task) -> None:
         try:
@@ -204,15 +218,15 @@ class Writer:
     def _write_peer(self, name: str, there: Peer | None, plan: PeerPlan) -> None:
         key, now = f"peer/{name}", self._clock.monotonic()
         if plan.create:
-            self._submit(key, now, partial(self._create_peer, name))
+            self.submit(key, now, partial(self._create_peer, name))
         elif plan.delete and there is not None:
-            self._submit(key, now, partial(self._delete_peer, there))
+            self.submit(key, now, partial(self._delete_peer, there))
         elif there is None or plan.status is None or plan.status == there.status:
             self._pending.pop(key, None)
         else:
             changed = conditions.differ(there.status.conditions, plan.status.conditions)
             due = now if changed else self._written.get(key, -_PEER_INTERVAL) + _PEER_INTERVAL
-            self._submit(key, due, partial(self._apply_peer, there, plan.status))
+            self.submit(key, due, partial(self._apply_peer, there, plan.status))
 
     async def _create_peer(self, name: str) -> None:
         self._known.peers.see(await self._cluster.create_peer(name))

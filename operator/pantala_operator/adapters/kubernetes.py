@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,24 @@ from pantala_operator.errors import (
     RejectedError,
 )
 from pantala_operator.ports import Login
-from pantala_operator.resources import API_VERSION, GROUP, Node, Peer, PeerStatus, Secret, StatefulSet, Task, TaskStatus
+from pantala_operator.reconcile.prefetch.images import Workload
+from pantala_operator.reconcile.prefetch.reach import Pod
+from pantala_operator.reconcile.prefetch.resource import KIND, PLURAL, ImagePrefetch, PrefetchStatus
+from pantala_operator.resources import (
+    API_VERSION,
+    GROUP,
+    Metadata,
+    Namespace,
+    Node,
+    Peer,
+    PeerStatus,
+    PodBody,
+    Secret,
+    StatefulSet,
+    Task,
+    TaskStatus,
+    WorkloadBody,
+)
 
 FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{resources.VERSION}"
@@ -34,6 +51,7 @@ _PAGE = 500
 """Objects a page: half the memory of one whole list at 10,000 objects."""
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _APPLY = {"content_type": "application/apply-patch+yaml", "field_manager": FIELD_MANAGER, "force_conflicts": True}
+_MERGE = "application/merge-patch+json"
 _KINDS: dict[int, type[ClusterError]] = {
     400: RejectedError,
     401: ClusterUnavailableError,  # a rotated token: the next request reads it anew
@@ -122,9 +140,35 @@ class KubernetesCluster:
         """See :class:`pantala_operator.ports.Cluster`."""
         return [peer async for peer in self._list(f"{_CUSTOM}/peers", Peer)]
 
+    async def list_prefetches(self) -> list[ImagePrefetch]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return [each async for each in self._list(f"{_CUSTOM}/{PLURAL}", ImagePrefetch)]
+
+    async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        within = f"namespaces/{namespace}/" if namespace else ""
+        listed = self._list(f"/apis/apps/v1/{within}{kind.lower()}s", WorkloadBody)
+        return [
+            Workload(kind, each.metadata.namespace, each.metadata.name, each.spec.template) async for each in listed
+        ]
+
+    async def list_namespaces(self) -> dict[str, dict[str, str]]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        listed = self._list("/api/v1/namespaces", Namespace)
+        return {each.metadata.name: each.metadata.labels async for each in listed}
+
+    async def list_pods(self, namespace: str) -> list[Pod]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        listed = self._list(f"/api/v1/namespaces/{namespace}/pods", PodBody, field_selector="status.phase=Running")
+        return [Pod(each.spec.node_name, each.metadata.labels) async for each in listed]
+
     async def get_task(self, namespace: str, name: str) -> Task:
         """See :class:`pantala_operator.ports.Cluster`."""
         return _read(await self._request("get", _task_path(namespace, name)), Task)
+
+    async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return _read(await self._request("get", _prefetch_path(namespace, name)), ImagePrefetch)
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
         """See :class:`pantala_operator.ports.Cluster`."""
@@ -141,14 +185,39 @@ class KubernetesCluster:
         """See :class:`pantala_operator.ports.Cluster`."""
         metadata = task.metadata
         body = _status_body("Task", metadata, status)
-        body["metadata"]["namespace"] = metadata.namespace
         path = _task_path(metadata.namespace, metadata.name) + "/status"
+        return _read(await self._request("patch", path, body=body, **_APPLY), Task)
+
+    async def apply_task(self, body: Mapping[str, Any]) -> Task:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        path = _task_path(body["metadata"]["namespace"], body["metadata"]["name"])
         return _read(await self._request("patch", path, body=body, **_APPLY), Task)
 
     async def delete_task(self, task: Task) -> None:
         """See :class:`pantala_operator.ports.Cluster`."""
         path = _task_path(task.metadata.namespace, task.metadata.name)
         await self._request("delete", path, body={"preconditions": {"uid": task.metadata.uid}})
+
+    async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        metadata = prefetch.metadata
+        path = _prefetch_path(metadata.namespace, metadata.name) + "/status"
+        body = _status_body(KIND, metadata, status)
+        return _read(await self._request("patch", path, body=body, **_APPLY), ImagePrefetch)
+
+    async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        path = _prefetch_path(prefetch.metadata.namespace, prefetch.metadata.name)
+        await self._request("delete", path, body={"preconditions": {"uid": prefetch.metadata.uid}})
+
+    async def remove_taint(self, node: str, key: str) -> Node:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        path = f"/api/v1/nodes/{node}"
+        fresh = await self._request("get", path)
+        # As the API server has them: what this version does not know of a taint stays.
+        taints = [taint for taint in fresh.get("spec", {}).get("taints", ()) if taint.get("key") != key]
+        body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
+        return _read(await self._request("patch", path, body=body, content_type=_MERGE), Node)
 
     async def create_peer(self, name: str) -> Peer:
         """See :class:`pantala_operator.ports.Cluster`."""
@@ -166,9 +235,11 @@ class KubernetesCluster:
         body = {"preconditions": {"uid": peer.metadata.uid}}
         await self._request("delete", f"{_CUSTOM}/peers/{peer.metadata.name}", body=body)
 
-    async def create_event(self, task: Task, *, warning: bool, reason: str, message: str, now: datetime) -> None:
+    async def create_event(
+        self, about: Task | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+    ) -> None:
         """See :class:`pantala_operator.ports.Cluster`."""
-        metadata = task.metadata
+        metadata = about.metadata
         when = now.isoformat().replace("+00:00", "Z")
         body = {
             "apiVersion": "v1",
@@ -176,7 +247,7 @@ class KubernetesCluster:
             "metadata": {"generateName": f"{metadata.name[:200]}.", "namespace": metadata.namespace},
             "involvedObject": {
                 "apiVersion": API_VERSION,
-                "kind": "Task",
+                "kind": KIND if isinstance(about, ImagePrefetch) else "Task",
                 "namespace": metadata.namespace,
                 "name": metadata.name,
                 "uid": metadata.uid,
@@ -193,10 +264,10 @@ class KubernetesCluster:
         }
         await self._request("post", f"/api/v1/namespaces/{metadata.namespace}/events", body=body)
 
-    async def _list(self, path: str, kind: type[Any]) -> AsyncIterator[Any]:
+    async def _list(self, path: str, kind: type[Any], **parameters: Any) -> AsyncIterator[Any]:
         following: str | None = None
         while True:
-            page = await self._request("get", path, limit=_PAGE, _continue=following)
+            page = await self._request("get", path, limit=_PAGE, _continue=following, **parameters)
             for item in page.get("items", ()):
                 try:
                     yield msgspec.convert(item, kind)
@@ -233,12 +304,17 @@ def _task_path(namespace: str, name: str) -> str:
     return f"{_CUSTOM}/namespaces/{namespace}/tasks/{name}"
 
 
-def _status_body(kind: str, metadata: resources.Metadata, status: TaskStatus | PeerStatus) -> dict[str, Any]:
+def _prefetch_path(namespace: str, name: str) -> str:
+    return f"{_CUSTOM}/namespaces/{namespace}/{PLURAL}/{name}"
+
+
+def _status_body(kind: str, metadata: Metadata, status: TaskStatus | PeerStatus | PrefetchStatus) -> dict[str, Any]:
+    within = {"namespace": metadata.namespace} if metadata.namespace else {}
     # The resource version keeps a status off a successor of the same name, which the UID would not.
     return {
         "apiVersion": API_VERSION,
         "kind": kind,
-        "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version},
+        "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version, **within},
         "status": msgspec.to_builtins(status),
     }
 

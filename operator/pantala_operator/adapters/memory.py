@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,9 +12,26 @@ import msgspec
 
 from pantala_operator.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
 from pantala_operator.ports import Inbox, Kinds
-from pantala_operator.resources import API_VERSION, Node, Peer, PeerStatus, Secret, StatefulSet, Task, TaskStatus
+from pantala_operator.reconcile.prefetch.images import Workload
+from pantala_operator.reconcile.prefetch.reach import Pod
+from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus
+from pantala_operator.resources import (
+    API_VERSION,
+    Namespace,
+    Node,
+    Peer,
+    PeerStatus,
+    PodBody,
+    Secret,
+    StatefulSet,
+    Task,
+    TaskStatus,
+    WorkloadBody,
+)
 
 Body = dict[str, Any]
+_KINDS = ("tasks", "nodes", "peers", "imageprefetches", "secrets", "statefulsets", "deployments", "daemonsets")
+_WATCHED = frozenset(_KINDS[:4])
 
 
 class MemoryClock:
@@ -43,11 +60,9 @@ class MemoryCluster:
 
     def __init__(self) -> None:
         """Begin empty, with all kinds served and everything allowed."""
-        self.objects: dict[str, dict[str, Body]] = {
-            kind: {} for kind in ("tasks", "nodes", "peers", "secrets", "statefulsets")
-        }
+        self.objects: dict[str, dict[str, Body]] = {kind: {} for kind in (*_KINDS, "namespaces", "pods")}
         self.events: list[tuple[str, str, str]] = []
-        """(Task, ``Normal`` or ``Warning``, reason) in the order they were written."""
+        """(object, ``Normal`` or ``Warning``, reason) in the order they were written."""
         self.writes: list[str] = []
         """Keys of objects written by the operator, in order."""
         self.missing: list[str] = []
@@ -92,6 +107,10 @@ class MemoryCluster:
         """One Task as it is now."""
         return msgspec.convert(self.objects["tasks"][key], Task)
 
+    def prefetch(self, key: str) -> ImagePrefetch:
+        """One ImagePrefetch as it is now."""
+        return msgspec.convert(self.objects["imageprefetches"][key], ImagePrefetch)
+
     async def watching(self, inbox: Inbox, kinds: Kinds, started: Callable[[], None]) -> None:
         """Put everything there is, then everything that happens, into ``inbox`` until cancelled."""
         await kinds.served()
@@ -121,6 +140,59 @@ class MemoryCluster:
     async def list_peers(self) -> list[Peer]:
         """See :class:`pantala_operator.ports.Cluster`."""
         return self._list("peers", Peer)
+
+    async def list_prefetches(self) -> list[ImagePrefetch]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        if "imageprefetches.pantala.dev" in self.missing:
+            raise NotFoundError("the server could not find the requested resource")
+        return self._list("imageprefetches", ImagePrefetch)
+
+    async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return [
+            Workload(kind, each.metadata.namespace, each.metadata.name, each.spec.template)
+            for each in self._list(f"{kind.lower()}s", WorkloadBody)
+            if namespace in ("", each.metadata.namespace)
+        ]
+
+    async def list_namespaces(self) -> dict[str, dict[str, str]]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        return {each.metadata.name: each.metadata.labels for each in self._list("namespaces", Namespace)}
+
+    async def list_pods(self, namespace: str) -> list[Pod]:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        found = self._list("pods", PodBody)
+        return [
+            Pod(each.spec.node_name, each.metadata.labels) for each in found if each.metadata.namespace == namespace
+        ]
+
+    async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("get_prefetch")
+        return msgspec.convert(self._get("imageprefetches", f"{namespace}/{name}"), ImagePrefetch)
+
+    async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("apply_prefetch_status")
+        body = self._apply_status("imageprefetches", prefetch.metadata.key, prefetch, status)
+        return msgspec.convert(body, ImagePrefetch)
+
+    async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("delete_prefetch")
+        self._delete("imageprefetches", prefetch)
+
+    async def apply_task(self, body: Mapping[str, Any]) -> Task:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("apply_task")
+        return msgspec.convert(self.put("tasks", dict(body)), Task)
+
+    async def remove_taint(self, node: str, key: str) -> Node:
+        """See :class:`pantala_operator.ports.Cluster`."""
+        self._check("remove_taint")
+        body = deepcopy(self._get("nodes", node))
+        body["spec"]["taints"] = [taint for taint in body["spec"].get("taints", ()) if taint["key"] != key]
+        return msgspec.convert(self.put("nodes", body), Node)
 
     async def get_task(self, namespace: str, name: str) -> Task:
         """See :class:`pantala_operator.ports.Cluster`."""
@@ -165,10 +237,12 @@ class MemoryCluster:
         self._check("delete_peer")
         self._delete("peers", peer)
 
-    async def create_event(self, task: Task, *, warning: bool, reason: str, message: str, now: datetime) -> None:
+    async def create_event(
+        self, about: Task | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+    ) -> None:
         """See :class:`pantala_operator.ports.Cluster`."""
         self._check("create_event")
-        self.events.append((task.metadata.key, "Warning" if warning else "Normal", reason))
+        self.events.append((about.metadata.key, "Warning" if warning else "Normal", reason))
 
     def _check(self, call: str) -> None:
         if self.outage is not None:
@@ -185,7 +259,13 @@ class MemoryCluster:
             raise NotFoundError(f"{kind} {key} not found")
         return self.objects[kind][key]
 
-    def _apply_status(self, kind: str, key: str, read: Task | Peer, status: TaskStatus | PeerStatus) -> Body:
+    def _apply_status(
+        self,
+        kind: str,
+        key: str,
+        read: Task | Peer | ImagePrefetch,
+        status: TaskStatus | PeerStatus | PrefetchStatus,
+    ) -> Body:
         body = self._get(kind, key)
         if body["metadata"]["resourceVersion"] != read.metadata.resource_version:
             raise ConflictError(f"{key} changed")
@@ -197,7 +277,7 @@ class MemoryCluster:
             self._tell(kind, "MODIFIED", body)
         return body
 
-    def _delete(self, kind: str, read: Task | Peer) -> None:
+    def _delete(self, kind: str, read: Task | Peer | ImagePrefetch) -> None:
         body = self._get(kind, read.metadata.key)
         if body["metadata"]["uid"] != read.metadata.uid:
             raise ConflictError(f"{read.metadata.key} is another one")
@@ -208,7 +288,7 @@ class MemoryCluster:
         return str(self._version)
 
     def _tell(self, kind: str, event: str | None, body: Body) -> None:
-        if self._inbox is not None and kind not in {"secrets", "statefulsets"}:
+        if self._inbox is not None and kind in _WATCHED:
             self._inbox.put(kind, event, deepcopy(body))
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from pantala_operator.errors import SupernodeError
+from pantala_protocol.images import PullState, RuntimeState, WantedImage
+from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
 
 
@@ -17,6 +21,10 @@ class MemorySupernode:
         """Raised by every call while it is set."""
         self.statements: list[Statement] = []
         """All statements of all boots."""
+        self.questions: list[Resolve] = []
+        """What was asked of registries."""
+        self.registry: dict[str, Resolved | SupernodeError] = {}
+        """What registries answer, by image; others are not known there."""
         self.boot = "boot-1"
         self._revision = 0
         self._version = 0
@@ -30,6 +38,24 @@ class MemorySupernode:
         """What is wanted now, by ``namespace/name``."""
         return {each.name: each for each in self.statements[-1].tasks} if self.statements else {}
 
+    @property
+    def images(self) -> dict[str, WantedImage]:
+        """The images that are wanted now, by key."""
+        return {each.key: each for each in self.statements[-1].images} if self.statements else {}
+
+    @property
+    def survey(self) -> set[str]:
+        """The blobs that nodes are asked for now."""
+        return set(self.statements[-1].survey) if self.statements else set()
+
+    async def say(self, name: str, pulls: dict[str, PullState], runtime: RuntimeState | None = None) -> None:
+        """A node says how far its images are."""
+        self._version += 1
+        _, known = self._peers.get(name, (0, PeerReport(name, True, "10.0.0.1", 65002)))
+        known = msgspec.structs.replace(known, pulls=known.pulls | pulls, runtime=runtime or known.runtime)
+        self._peers[name] = (self._version, known)
+        await self._wake()
+
     async def report(self, report: TaskReport) -> None:
         """Say what became of a Task."""
         self._version += 1
@@ -40,7 +66,8 @@ class MemorySupernode:
         """Peers come or go."""
         self._version += 1
         for name in names:
-            self._peers[name] = (self._version, PeerReport(name, connected, "10.0.0.1", 65002))
+            _, known = self._peers.get(name, (0, PeerReport(name, connected, "10.0.0.1", 65002)))
+            self._peers[name] = (self._version, msgspec.structs.replace(known, connected=connected))
         await self._wake()
 
     async def restart(self) -> None:
@@ -85,6 +112,15 @@ class MemorySupernode:
             gone=tuple(uid for uid, version in self._gone.items() if version > after),
             peers=tuple(report for version, report in self._peers.values() if version > after),
         )
+
+    async def resolve(self, question: Resolve) -> Resolved:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        self._check()
+        self.questions.append(question)
+        answer = self.registry.get(question.image, Resolved(reason="NotFound", message="no such image"))
+        if isinstance(answer, SupernodeError):
+            raise answer
+        return answer
 
     async def close(self) -> None:
         """See :class:`pantala_operator.ports.Supernode`."""

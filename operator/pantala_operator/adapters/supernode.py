@@ -11,10 +11,13 @@ import msgspec
 
 from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
 from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.registry import RESOLVE, Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 _MAX_ANSWER = 256 * 1024 * 1024
 _PATIENCE = aiohttp.ClientTimeout(total=30, connect=5)
+_REGISTRY = aiohttp.ClientTimeout(total=60, connect=5)
+"""A registry may be slow, and ask for a token first."""
 
 T = TypeVar("T")
 
@@ -38,6 +41,10 @@ class HTTPSupernode:
         query = {"boot": boot, "since": str(since), "wait": f"{wait:g}"}
         timeout = aiohttp.ClientTimeout(total=wait + 10, connect=5)
         return await self._request("GET", "/api/v1/changes", Changes, timeout, params=query)
+
+    async def resolve(self, question: Resolve) -> Resolved:
+        """See :class:`pantala_operator.ports.Supernode`."""
+        return await self._request("POST", RESOLVE, Resolved, _REGISTRY, data=msgspec.json.encode(question))
 
     async def close(self) -> None:
         """Close all connections."""

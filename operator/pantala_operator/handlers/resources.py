@@ -7,14 +7,18 @@ from typing import Any
 import kopf
 
 from pantala_operator.ports import Inbox
+from pantala_operator.reconcile.prefetch.resource import PLURAL
 from pantala_operator.resources import GROUP, VERSION
 
 
 def register(registry: kopf.OperatorRegistry, inbox: Inbox) -> None:
-    """Put every event of Tasks, Peers and Nodes into ``inbox``."""
+    """Put every event of Tasks, ImagePrefetches, Peers and Nodes into ``inbox``."""
 
     async def tasks(event: kopf.RawEvent, **_: Any) -> None:
         inbox.put("tasks", event["type"], event["object"])
+
+    async def prefetches(event: kopf.RawEvent, **_: Any) -> None:
+        inbox.put(PLURAL, event["type"], event["object"])
 
     async def peers(event: kopf.RawEvent, **_: Any) -> None:
         inbox.put("peers", event["type"], event["object"])
@@ -23,5 +27,6 @@ def register(registry: kopf.OperatorRegistry, inbox: Inbox) -> None:
         inbox.put("nodes", event["type"], event["object"])
 
     kopf.on.event(GROUP, VERSION, "tasks", registry=registry)(tasks)
+    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(prefetches)
     kopf.on.event(GROUP, VERSION, "peers", registry=registry)(peers)
     kopf.on.event("", "v1", "nodes", registry=registry)(nodes)

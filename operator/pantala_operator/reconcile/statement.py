@@ -15,6 +15,11 @@ from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import WantedTask
 
+_NO_FILE = (
+    "An image is not kept on the supernode alone. Set spec.depth to Runtime, for the nodes' container runtimes, "
+    "or to Peer, for the peers' caches."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -40,7 +45,7 @@ def origin(task: Task, reading: SecretReading) -> Origin | Problem | Unread:
     """Name the task. Tasks with credentials are shared within their namespace and Secret, others by the cluster."""
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:
-        return problem.of(Reason.SOURCE_UNSUPPORTED, "spec.source.image is not distributed")
+        return Problem(Reason.SOURCE_UNSUPPORTED.value, _NO_FILE, final=True)
     url = task_id.without_query_parameters(spec.source.url, spec.filter_query_params)
     if spec.headers_from is None:
         return Origin(task_id.compute(url, digest=spec.digest), {})

@@ -45,7 +45,7 @@ def choose(
     """
     matching = [nodes[name] for name in sorted(nodes) if name in peers and _matches(target, nodes[name])]
     open_to_new = {node.metadata.name for node in matching if _takes_new(node, target, peers[node.metadata.name])}
-    healthy = {node.metadata.name for node in matching if not _is_ill(node)}
+    healthy = {node.metadata.name for node in matching if not is_ill(node)}
     candidates = [
         name
         for name in (node.metadata.name for node in matching)
@@ -81,7 +81,8 @@ def _taints(node: Node) -> Iterable[Taint]:
     return taints
 
 
-def _is_ill(node: Node) -> bool:
+def is_ill(node: Node) -> bool:
+    """Whether the node itself is away."""
     return any(taint.key in _HEALTH for taint in node.spec.taints)
 
 

@@ -65,13 +65,18 @@ def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping
     omitted = {}
     for pin in pins:
         added = {blob.digest: blob.size for blob in pin.blobs(platform) or ()}
-        if pin.lacks(platform):
+        if pin.lacks(platform) or not _suits(pin.key.platform, platform):
             omitted[pin.key] = ImageReason.PLATFORM_MISSING
         elif budget is not None and sum((held | added).values()) > budget:
             omitted[pin.key] = ImageReason.BUDGET_EXCEEDED
         else:
             held |= added
     return omitted
+
+
+def _suits(wanted: str, own: str) -> bool:
+    """Whether a node of platform ``own`` pulls what was ``wanted``: a runtime takes its node's own platform only."""
+    return not wanted or wanted.split("/")[:2] == own.split("/")[:2]
 
 
 def forecast(works: Iterable[Work], pins: Mapping[ImageKey, Pin], left_out: Iterable[PullFailure]) -> Forecast:

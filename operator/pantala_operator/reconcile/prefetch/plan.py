@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pantala_operator import conditions
@@ -11,9 +11,10 @@ from pantala_operator.conditions import Condition
 from pantala_operator.reconcile.prefetch import children, pull, run, taint, tally
 from pantala_operator.reconcile.prefetch.children import Family
 from pantala_operator.reconcile.prefetch.orders import orders
+from pantala_operator.reconcile.prefetch.pins import Pin
 from pantala_operator.reconcile.prefetch.pull import Step
 from pantala_operator.reconcile.prefetch.questions import Question, moments, questions, secret_names
-from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus
+from pantala_operator.reconcile.prefetch.resource import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.reconcile.prefetch.scene import Scene, draw
 from pantala_operator.reconcile.prefetch.standing import facts, standing
 from pantala_operator.reconcile.prefetch.survey import Observed, Orders
@@ -41,6 +42,10 @@ class PrefetchPlan:
     """Tasks to apply and to delete."""
     orders: Orders | None
     """What nodes shall do, in full; ``None``: not known yet, so leave what was said."""
+    pins: Mapping[ImageKey, Pin] = field(default_factory=dict)
+    """The images and their digests."""
+    credentials: Mapping[ImageKey, tuple[str, ...]] = field(default_factory=dict)
+    """The names of the Secrets for each image."""
     questions: tuple[Question, ...] = ()
     secrets: tuple[str, ...] = ()
     """Names of the Secrets to be read."""
@@ -64,10 +69,12 @@ def plan(prefetch: ImagePrefetch, observed: Observed, now: datetime) -> Prefetch
         status=status,
         family=_family(scene),
         orders=orders(scene) if observed.heard else None,
+        pins=scene.seen.pins,
+        credentials=scene.seen.images.secrets,
         questions=tuple(questions(scene)),
         secrets=secret_names(scene),
         vote=vote,
-        notices=tuple(_notices(prefetch.status.conditions, status.conditions)),
+        notices=tuple(notices(prefetch.status.conditions, status.conditions)),
         delete=expiry is not None and now >= expiry,
         wake_at=min((at for at in times if at is not None and at > now), default=None),
     )
@@ -109,7 +116,7 @@ def _finished(scene: Scene, status: PrefetchStatus) -> datetime | None:
     return stalled.last_transition_time if obstacle is not None and obstacle.final else None
 
 
-def _notices(former: tuple[Condition, ...], latter: tuple[Condition, ...]) -> Iterator[Notice]:
+def notices(former: tuple[Condition, ...], latter: tuple[Condition, ...]) -> Iterator[Notice]:
     """What an onlooker wants to be told: done, stuck, moved, or a failure that may pass."""
     for kind, warning in _TOLD.items():
         old, new = conditions.find(former, kind), conditions.find(latter, kind)

@@ -8,9 +8,11 @@ from datetime import datetime
 
 from pantala_operator.reconcile.headers import Absent, Denied, Unread
 from pantala_operator.reconcile.prefetch import pins
+from pantala_operator.reconcile.prefetch.pullsecret import docker_config
 from pantala_operator.reconcile.prefetch.resource import ImageKey
 from pantala_operator.reconcile.prefetch.scene import Scene
 from pantala_operator.reconcile.problem import SECRET_FORBIDDEN, Problem
+from pantala_operator.resources import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +58,7 @@ def secret_problems(scene: Scene) -> Iterator[Problem]:
         match scene.observed.secrets.get(name):
             case Absent():
                 yield Problem("SecretMissing", f"There is no Secret {name} in the ImagePrefetch's namespace.")
+            case Secret() as secret if isinstance(found := docker_config(secret), Problem):
+                yield found
             case Denied(message):
                 yield Problem(SECRET_FORBIDDEN, f"The Secret {name} may not be read: {message.rstrip('. ')}.")

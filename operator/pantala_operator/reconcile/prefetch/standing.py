@@ -32,7 +32,7 @@ def facts(scene: Scene, counts: NodeCount) -> Facts:
         failures=tally.failures(seen, scene.now),
         suspended=spec.suspend,
         planning=spec.planning,
-        planned=spec.planning and observed.heard and all(pin.platforms is not None for pin in seen.pins.values()),
+        planned=spec.planning and observed.heard and _told(scene),
         halted=rollout.halted(scene.works, spec.rollout),
         overdue=scene.overdue,
         heard=observed.heard,
@@ -81,6 +81,13 @@ def _forecast(scene: Scene) -> Forecast:
         for name, steps in seen.steps.items()
     )
     return forecast(works, seen.pins, _left_out(scene))
+
+
+def _told(scene: Scene) -> bool:
+    """Whether all that a forecast needs is known: of registries, and of the nodes that can be reached."""
+    seen = scene.seen
+    known = all(pin.platforms is not None for pin in seen.pins.values())
+    return known and scene.observed.unsurveyed.isdisjoint(seen.steps)
 
 
 def _left_out(scene: Scene) -> Iterator[PullFailure]:

@@ -53,6 +53,8 @@ class Observed:
     orders: Orders = field(default_factory=dict)
     """The orders of the plan before, if this process made one."""
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
+    unsurveyed: frozenset[str] = frozenset()
+    """Nodes that were asked which blobs they have, and will answer soon: mode ``Plan`` waits for them."""
     heard: bool = False
     """Whether the supernodes have said all that they know of the pulls."""
     away: str = ""

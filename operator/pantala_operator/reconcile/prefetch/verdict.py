@@ -81,7 +81,9 @@ class Facts:
         """Whether anything is being done, or will be soon, without anybody doing anything."""
         seen = self.seen
         if self.planning:
-            return any(pin.platforms is None and _may_be_told(pin) for pin in seen.pins.values())
+            return (not self.planned and all(pin.platforms is not None for pin in seen.pins.values())) or any(
+                pin.platforms is None and _may_be_told(pin) for pin in seen.pins.values()
+            )
         if seen.at(Step.ACTIVE):
             return True
         if self.halted and self.counts.waiting:

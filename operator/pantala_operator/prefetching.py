@@ -1,0 +1,338 @@
+"""ImagePrefetches, and Tasks with an image: planned together, for what all of them want of supernodes and nodes.
+
+Everything here follows from what is observed but for this: what registries said, the orders of the plan before, and
+the status that was planned, as long as the API server has not taken it. An operator that starts anew asks for the first
+again, and finds the others in what nodes say and in the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+
+from pantala_operator import following
+from pantala_operator.asking import Asked, Asking
+from pantala_operator.following import Need
+from pantala_operator.observation import Observation
+from pantala_operator.ports import Clock
+from pantala_operator.prefetch_writer import PrefetchWriter
+from pantala_operator.reconcile.headers import SecretReading, Unread
+from pantala_operator.reconcile.prefetch import plan as plans
+from pantala_operator.reconcile.prefetch import taint, wire
+from pantala_operator.reconcile.prefetch import task as tasks
+from pantala_operator.reconcile.prefetch.children import Child
+from pantala_operator.reconcile.prefetch.forecast import Inventory
+from pantala_operator.reconcile.prefetch.pins import Resolution
+from pantala_operator.reconcile.prefetch.plan import PrefetchPlan
+from pantala_operator.reconcile.prefetch.pull import Pull
+from pantala_operator.reconcile.prefetch.pullsecret import docker_config
+from pantala_operator.reconcile.prefetch.questions import Question
+from pantala_operator.reconcile.prefetch.reach import Cluster
+from pantala_operator.reconcile.prefetch.resource import ImageKey, ImagePrefetch, PrefetchStatus
+from pantala_operator.reconcile.prefetch.survey import Observed, Orders
+from pantala_operator.reconcile.prefetch.taint import Vote
+from pantala_operator.reconcile.task import TaskPlan
+from pantala_operator.resources import Secret, Task
+from pantala_operator.writer import Writer
+from pantala_protocol.images import Depth, WantedImage
+from pantala_protocol.registry import Resolve
+
+_PATIENCE = 15.0
+"""Seconds that the first statement waits for Secrets and workloads that cannot be read."""
+_SURVEY = timedelta(seconds=30)
+"""How long nodes have to say which blobs they have."""
+_PACE = 0.1
+"""Seconds between two turns, at least; more where a turn takes long."""
+
+
+@dataclass
+class Memory:
+    """What is kept of one ImagePrefetch from one plan to the next."""
+
+    resolutions: dict[ImageKey, Resolution] = field(default_factory=dict)
+    status: PrefetchStatus | None = None
+    """As planned last: nobody else writes it."""
+    orders: Orders = field(default_factory=dict)
+    images: tuple[WantedImage, ...] | None = None
+    """As stated; ``None``: not known yet."""
+    secrets: tuple[str, ...] = ()
+    vote: Vote | None = None
+    surveyed: tuple[frozenset[str], datetime] | None = None
+    """The blobs that nodes were asked for, and since when."""
+    wake_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An ImagePrefetch, or a Task that is planned as one."""
+
+    prefetch: ImagePrefetch
+    task: Task | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What all plans of one turn share."""
+
+    cluster: Cluster
+    pulls: dict[str, dict[str, dict[str, Pull]]]
+    inventories: dict[str, Inventory]
+    children: dict[str, list[Child]]
+    secrets: dict[str, dict[str, SecretReading]]
+    heard: bool
+    away: str
+
+
+class Prefetching:
+    """Is marked by whatever happens, and plans all when its turn comes."""
+
+    def __init__(self, observation: Observation, clock: Clock, writer: Writer, own: PrefetchWriter, home: str) -> None:
+        """``home``: the operator's own namespace."""
+        self._known = observation
+        self._clock = clock
+        self._writer = writer
+        self._own = own
+        self._home = home
+        self._memory: dict[str, Memory] = {}
+        self._asking: Asking | None = None
+        self._dirty = True
+        self._not_before = 0.0
+        self._waiting_since: float | None = None
+        self._settled = False
+        self.images: tuple[WantedImage, ...] = ()
+        """All images that nodes shall have."""
+        self.survey: tuple[str, ...] = ()
+        """All blobs of which they shall say whether they have them."""
+
+    def attach(self, asking: Asking) -> None:
+        """Say who asks registries."""
+        self._asking = asking
+
+    def mark(self) -> None:
+        """Something happened."""
+        self._dirty = True
+
+    def answered(self, uid: str, key: ImageKey, said: Resolution) -> None:
+        """A registry answered."""
+        if uid in self._memory:
+            self._memory[uid].resolutions[key] = said
+            self._dirty = True
+
+    def knows(self, uid: str) -> bool:
+        """Whether it plans the object of that UID."""
+        return uid in self._memory
+
+    def needs(self) -> frozenset[Need]:
+        """What has to be listed now."""
+        found = self._known.prefetches.items.values()
+        return frozenset(need for each in found for need in following.needs(each, self._home))
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough is known of images to say what is wanted, and so what is not."""
+        return self._settled
+
+    def pause(self, now: datetime) -> float | None:
+        """Seconds until its next turn; ``None``: when something happens."""
+        paced = max(self._not_before - self._clock.monotonic(), 0.0)
+        if self._dirty:
+            return paced
+        times = [memory.wake_at for memory in self._memory.values() if memory.wake_at is not None]
+        return max((min(times) - now).total_seconds(), paced) if times else None
+
+    def turn(self, now: datetime) -> None:
+        """Plan all, if anything happened."""
+        pause, began = self.pause(now), self._clock.monotonic()
+        if pause is None or pause > 0:
+            return
+        self._dirty = False
+        subjects = {each.prefetch.metadata.uid: each for each in self._subjects()}
+        for uid in self._memory.keys() - subjects.keys():
+            self._forget(uid)
+        if subjects:
+            view = self._view()
+            for uid, subject in subjects.items():
+                self._plan(subject, self._memory.setdefault(uid, Memory()), view, now)
+            self._tell_children(subjects, now)
+            self._own.release(taint.removable(each.vote for each in self._memory.values() if each.vote is not None))
+        self._gather(subjects)
+        took = self._clock.monotonic() - began
+        self._not_before = self._clock.monotonic() + max(_PACE, 3 * took)
+
+    # What is planned.
+
+    def _subjects(self) -> Iterator[Subject]:
+        for prefetch in self._known.prefetches.items.values():
+            if prefetch.metadata.deletion_timestamp is None:
+                yield Subject(prefetch)
+        for each in self._known.tasks.items.values():
+            if each.spec.is_image and each.metadata.deletion_timestamp is None and not tasks.owner(each):
+                yield Subject(tasks.as_prefetch(each), each)
+
+    def _view(self) -> View:
+        known = self._known
+        reports = known.supernodes.peers
+        children: dict[str, list[Child]] = {}
+        for each in known.tasks.items.values():
+            child = Child(each.metadata.name, tasks.owner(each), each.spec.source.image, each.spec.source.platform)
+            children.setdefault(each.metadata.namespace, []).append(child)
+        secrets: dict[str, dict[str, SecretReading]] = {}
+        for (namespace, name), reading in known.secrets.items():
+            secrets.setdefault(namespace, {})[name] = reading
+        return View(
+            cluster=Cluster(known.nodes.items, known.peer_states()),
+            pulls=wire.pulls(reports),
+            inventories=wire.inventories(reports),
+            children=children,
+            secrets=secrets,
+            heard=self._writer.reunion.over,
+            away=known.supernodes.away,
+        )
+
+    def _plan(self, subject: Subject, memory: Memory, view: View, now: datetime) -> None:
+        prefetch, task = subject.prefetch, subject.task
+        if not all(self._known.around.has(need) for need in following.needs(prefetch, self._home)):
+            return  # What it follows is not known yet.
+        told = prefetch.status
+        if memory.status is not None:
+            prefetch = msgspec.structs.replace(prefetch, status=memory.status)
+        observed = self._observed(prefetch, memory, view, now, alone=task is not None)
+        plan = plans.plan(prefetch, observed, now)
+        memory.status, memory.secrets, memory.vote = plan.status, plan.secrets, plan.vote
+        memory.wake_at = _earliest(plan.wake_at, self._survey_until(memory, now))
+        if plan.orders is not None:
+            memory.orders = plan.orders
+            memory.images = tuple(self._wanted(subject, plan, observed))
+        self._ask(prefetch, memory, plan, observed)
+        if task is None:
+            self._write(prefetch, told, plan)
+        else:
+            self._write_task(task, plan, now)
+
+    def _observed(self, prefetch: ImagePrefetch, memory: Memory, view: View, now: datetime, *, alone: bool) -> Observed:
+        namespace = prefetch.metadata.namespace
+        children = () if alone else tuple(view.children.get(namespace, ()))
+        cluster = view.cluster
+        if prefetch.spec.target.pod_selector is not None:
+            pods = self._known.around.pods.get((following.PODS, namespace), ())
+            cluster = Cluster(cluster.nodes, cluster.peers, pods)
+        secrets = view.secrets.get(namespace, {})
+        return Observed(
+            cluster=cluster,
+            around=self._known.around.of(prefetch, self._home),
+            secrets=secrets,
+            resolutions=memory.resolutions,
+            children=children,
+            pulls=view.pulls.get(namespace, {}),
+            orders=memory.orders,
+            inventories=view.inventories,
+            unsurveyed=self._unsurveyed(prefetch, memory, now),
+            heard=view.heard,
+            away=view.away,
+        )
+
+    def _unsurveyed(self, prefetch: ImagePrefetch, memory: Memory, now: datetime) -> frozenset[str]:
+        """Nodes that have not said yet which blobs of a forecast they have."""
+        if not prefetch.spec.planning:
+            memory.surveyed = None
+            return frozenset()
+        blobs = frozenset(
+            blob.digest for each in memory.resolutions.values() for found in each.platforms.values() for blob in found
+        )
+        if memory.surveyed is None or memory.surveyed[0] != blobs:
+            memory.surveyed = (blobs, now)
+        if now >= memory.surveyed[1] + _SURVEY:
+            return frozenset()
+        reports = self._known.supernodes.peers
+        return frozenset(name for name, report in reports.items() if not wire.answers(report.runtime, blobs))
+
+    def _survey_until(self, memory: Memory, now: datetime) -> datetime | None:
+        until = memory.surveyed[1] + _SURVEY if memory.surveyed is not None else None
+        return until if until is not None and until > now else None
+
+    # What follows.
+
+    def _wanted(self, subject: Subject, plan: PrefetchPlan, observed: Observed) -> Iterator[WantedImage]:
+        metadata, task = subject.prefetch.metadata, subject.task
+        mine = [child for child in observed.children if child.owner == metadata.uid]
+        credentials = {key: _credentials(names, observed) for key, names in plan.credentials.items()}
+        depth = Depth(task.spec.depth) if task is not None else Depth.RUNTIME
+        pin = subject.prefetch.spec.retention.pin
+        return wire.wanted(metadata.namespace, plan, mine, observed.cluster, credentials, depth, pin=pin)
+
+    def _ask(self, prefetch: ImagePrefetch, memory: Memory, plan: PrefetchPlan, observed: Observed) -> None:
+        if self._asking is None:
+            return
+        for each in plan.questions:
+            resolve = _resolve(each, observed)
+            if resolve.platforms:
+                self._asking.put(Asked(prefetch.metadata.uid, each.key, resolve, memory.resolutions.get(each.key)))
+
+    def _write(self, prefetch: ImagePrefetch, told: PrefetchStatus, plan: PrefetchPlan) -> None:
+        read = msgspec.structs.replace(prefetch, status=told)
+        if plan.delete:
+            self._own.delete(read)
+            return
+        self._own.write(read, plan.status, tuple(plans.notices(told.conditions, plan.status.conditions)))
+        self._own.bring_up(plan.family.apply)
+        self._own.take_down(prefetch.metadata.namespace, plan.family.delete)
+
+    def _write_task(self, task: Task, plan: PrefetchPlan, now: datetime) -> None:
+        status = tasks.status_alone(task, plan.status, now)
+        notices = tuple(plans.notices(task.status.conditions, status.conditions))
+        self._writer.write(task, TaskPlan(None, status, notices, delete=plan.delete))
+
+    def _tell_children(self, subjects: dict[str, Subject], now: datetime) -> None:
+        """The Tasks of ImagePrefetches say of their image what their owner says of all."""
+        for each in self._known.tasks.items.values():
+            owner = tasks.owner(each) if each.spec.is_image else ""
+            told = self._memory[owner].status if owner in subjects else None
+            if told is not None:
+                self._writer.write(each, TaskPlan(None, tasks.status_within(each, told, now)))
+
+    def _forget(self, uid: str) -> None:
+        del self._memory[uid]
+        self._writer.forget(uid)
+        if self._asking is not None:
+            self._asking.forget(uid)
+
+    def _gather(self, subjects: dict[str, Subject]) -> None:
+        """Put together what all want."""
+        known = [self._memory[uid] for uid in sorted(subjects) if uid in self._memory]
+        self.images = tuple(image for memory in known for image in memory.images or ())
+        self.survey = tuple(sorted({blob for memory in known if memory.surveyed for blob in memory.surveyed[0]}))
+        self._known.pull_secrets = frozenset(
+            (subject.prefetch.metadata.namespace, name)
+            for uid, subject in subjects.items()
+            for name in self._memory[uid].secrets
+        )
+        self._settle(known)
+
+    def _settle(self, known: list[Memory]) -> None:
+        """A statement without an image that nodes have would let it go: the first one waits until all is known."""
+        if self._settled or not self._writer.reunion.over:
+            self._settled |= not known
+            return
+        moment = self._clock.monotonic()
+        self._waiting_since = moment if self._waiting_since is None else self._waiting_since
+        read = self._known.secrets.keys()
+        whole = all(memory.images is not None for memory in known) and self._known.pull_secrets <= read
+        self._settled = whole or moment - self._waiting_since >= _PATIENCE
+
+
+def _credentials(names: Iterable[str], observed: Observed) -> tuple[str, ...]:
+    """What can be used of these Secrets; what is wrong with the others, the conditions say."""
+    readings = (observed.secrets.get(name, Unread()) for name in names)
+    found = (docker_config(reading) for reading in readings if isinstance(reading, Secret))
+    return tuple(each for each in found if isinstance(each, str))
+
+
+def _resolve(question: Question, observed: Observed) -> Resolve:
+    return Resolve(question.key.reference, question.platforms, _credentials(question.secrets, observed))
+
+
+def _earliest(*times: datetime | None) -> datetime | None:
+    return min((at for at in times if at is not None), default=None)

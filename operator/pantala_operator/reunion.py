@@ -1,0 +1,40 @@
+"""Whether peers have had the time to come back to a supernode that started anew."""
+
+from __future__ import annotations
+
+from pantala_operator.observation import Observation
+from pantala_operator.ports import Clock
+from pantala_operator.reconcile import target
+
+_COMING_BACK = 15.0
+"""Seconds that peers have to come back to a supernode that restarted, before they count as disconnected."""
+
+
+class Reunion:
+    """Looks at which boots the supernodes are in, each time it is asked."""
+
+    def __init__(self, observation: Observation, clock: Clock) -> None:
+        """Nobody has come back yet."""
+        self._known = observation
+        self._clock = clock
+        self._boots: tuple[tuple[str, ...], float] = ((), 0.0)
+
+    @property
+    def timely(self) -> bool:
+        """Whether who has not come back by now is away."""
+        supernodes, now = self._known.supernodes, self._clock.monotonic()
+        if supernodes.boots != self._boots[0]:
+            self._boots = (supernodes.boots, now)
+        return supernodes.heard and now - self._boots[1] >= _COMING_BACK
+
+    @property
+    def over(self) -> bool:
+        """Whether all have come back that can, or have had the time to."""
+        timely, supernodes = self.timely, self._known.supernodes
+        if not supernodes.heard or supernodes.away:
+            return False
+        return timely or all(self._is_back(name) for name in self._known.peers.items)
+
+    def _is_back(self, name: str) -> bool:
+        node, report = self._known.nodes.items.get(name), self._known.supernodes.peers.get(name)
+        return node is None or target.is_ill(node) or (report is not None and report.connected)
