@@ -140,7 +140,8 @@ class Loop:
 
     def mark_secret(self, key: tuple[str, str]) -> None:
         """A Secret was read: plan what names it."""
-        self.mark_images()
+        self._prefetching.read(key)
+        self._signal.set()
         self._mark(each.metadata.uid for each in self._known.tasks.items.values() if secret_key(each) == key)
 
     def _saw_task(self, seen: Task, *, gone: bool) -> None:

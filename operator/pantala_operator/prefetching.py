@@ -16,7 +16,7 @@ import msgspec
 from pantala_operator import following
 from pantala_operator.asking import Asked, Asking
 from pantala_operator.following import Need
-from pantala_operator.observation import Observation
+from pantala_operator.observation import Observation, SecretKey
 from pantala_operator.ports import Clock
 from pantala_operator.prefetch_writer import PrefetchWriter
 from pantala_operator.reconcile.headers import SecretReading, Unread
@@ -114,6 +114,14 @@ class Prefetching:
     def mark(self) -> None:
         """Something happened."""
         self._dirty = True
+
+    def read(self, key: SecretKey) -> None:
+        """A Secret is not what it was: registries that did not answer may do so now."""
+        self._dirty = True
+        for prefetch in (each.prefetch for each in self._subjects()):
+            memory = self._memory.get(prefetch.metadata.uid)
+            if memory is not None and key[0] == prefetch.metadata.namespace and key[1] in memory.secrets:
+                memory.resolutions = {image: said for image, said in memory.resolutions.items() if said.digest}
 
     def answered(self, uid: str, key: ImageKey, said: Resolution) -> None:
         """A registry answered."""

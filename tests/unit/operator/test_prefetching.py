@@ -1,0 +1,419 @@
+"""ImagePrefetches, from the API server to the nodes and back, with all of the operator between them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from pantala_operator import conditions
+from pantala_operator.adapters.clock import SystemClock
+from pantala_operator.adapters.memory import MemoryCluster
+from pantala_operator.adapters.memory_supernode import MemorySupernode
+from pantala_operator.app import App
+from pantala_operator.errors import SupernodeUnavailableError
+from pantala_operator.settings import Settings
+from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
+from pantala_protocol.registry import Resolved
+
+SETTINGS = Settings(
+    supernode=("http://memory",),
+    health_listen="127.0.0.1:0",
+    relist_interval=3600,
+    progress_interval=0.2,
+    supernode_patience=0.2,
+    namespace="home",
+)
+NODES = ("a", "b")
+A, B, LAYER = ("sha256:" + letter * 64 for letter in "ab1")
+IMAGE = "docker.io/library/one:1"
+RUNTIME = RuntimeState(name="containerd", version="2.0.0")
+
+
+def resolved(digest: str = A, *platforms: str) -> Resolved:
+    return Resolved(digest, dict.fromkeys(platforms or ("linux/amd64",), (ImageBlob(LAYER, 100),)))
+
+
+@dataclass
+class World:
+    """Both sides of the operator."""
+
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)
+    supernode: MemorySupernode = field(default_factory=MemorySupernode)
+    settings: Settings = SETTINGS
+
+    def prefetch(self, name: str = "p", namespace: str = "ns", **spec: Any) -> None:
+        if "from" not in spec:
+            spec.setdefault("images", [{"image": "one:1"}])
+        former = self.cluster.objects["imageprefetches"].get(f"{namespace}/{name}", {})
+        annotations = former.get("metadata", {}).get("annotations", {})
+        metadata = {"name": name, "namespace": namespace, "annotations": dict(annotations)}
+        self.cluster.put("imageprefetches", {"metadata": metadata, "spec": spec})
+
+    def request(self, value: str) -> None:
+        body = self.cluster.objects["imageprefetches"]["ns/p"]
+        body["metadata"].setdefault("annotations", {})["pantala.dev/requested-at"] = value
+        self.cluster.put("imageprefetches", body)
+
+    def node(self, name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> None:
+        self.cluster.put("nodes", {"metadata": {"name": name, "labels": labels or {}}, "spec": spec})
+
+    def condition(self, kind: str = "Ready", key: str = "ns/p") -> tuple[str, str]:
+        found = conditions.find(self.cluster.prefetch(key).status.conditions, kind)
+        return (found.status, found.reason) if found is not None else ("", "")
+
+    def said(self, kind: str, key: str = "ns/p") -> str:
+        found = conditions.find(self.cluster.prefetch(key).status.conditions, kind)
+        return found.message if found is not None else ""
+
+    def of_task(self, key: str, kind: str = "Ready") -> tuple[str, str]:
+        found = conditions.find(self.cluster.task(key).status.conditions, kind)
+        return (found.status, found.reason) if found is not None else ("", "")
+
+    @property
+    def children(self) -> list[str]:
+        return sorted(
+            key for key, body in self.cluster.objects["tasks"].items() if "ownerReferences" in body["metadata"]
+        )
+
+    async def ordered(self, count: int = 1, seconds: float = 8) -> WantedImage:
+        """The one image that is stated, once ``count`` nodes have orders."""
+
+        def met() -> bool:
+            return [count] == [len(image.orders) for image in self.supernode.images.values()]
+
+        await until(met, seconds)
+        return next(iter(self.supernode.images.values()))
+
+    async def answer(self, image: WantedImage, phase: PullPhase = PullPhase.READY, **changes: Any) -> None:
+        """All nodes with orders answer them."""
+        for name, order in image.orders.items():
+            said = PullState(phase, int(SystemClock().now().timestamp()), order.run, order.number, **changes)
+            await self.supernode.say(name, {image.key: said})
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[App]:
+        async def close() -> None:
+            return None
+
+        app = App(self.settings, self.cluster, lambda _: self.supernode, SystemClock(), self.cluster.watching, close)
+        running = asyncio.create_task(app.run())
+        await until(lambda: running.done() or not app.problems())
+        try:
+            yield app
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+async def until(condition: Callable[[], object], seconds: float = 8) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in another's memory
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    for name in NODES:
+        made.node(name)
+    await made.supernode.connect(*NODES)
+    made.supernode.registry[IMAGE] = resolved()
+    return made
+
+
+async def test_from_image_prefetch_to_ready(world: World) -> None:
+    """The registry is asked, a Task is there, nodes are told, and say that they have it."""
+    async with world.operator():
+        world.prefetch()
+        image = await world.ordered(2)
+        assert (f"{IMAGE.removesuffix(':1')}:1@{A}", Depth.RUNTIME, set(NODES)) == (
+            image.image, image.depth, set(image.orders)
+        )  # fmt: skip
+        await until(lambda: world.children)
+        assert [image.key] == world.children
+        await until(lambda: world.condition("Resolved") == ("True", "Resolved"))
+        assert ("False", "Progressing") == world.condition()
+        await world.answer(image)
+        await until(lambda: world.condition() == ("True", "Prefetched"))
+        await until(lambda: world.of_task(image.key) == ("True", "Prefetched"))
+        assert [image] == list(world.supernode.images.values())
+    status = world.cluster.prefetch("ns/p").status
+    assert ("2/2", A, image.key) == (status.summary, status.images[0].digest, f"ns/{status.images[0].task}")
+    task = world.cluster.task(image.key).status
+    assert ("2/2", A, 100) == (task.summary, task.digest, task.content_length)
+    assert ("ns/p", "Normal", "Prefetched") in world.cluster.events
+    assert 1 == len(world.supernode.questions)
+    assert () == world.supernode.statements[-1].tasks
+
+
+async def test_a_deleted_one_takes_its_orders_with_it(world: World) -> None:
+    async with world.operator():
+        world.prefetch()
+        await world.answer(await world.ordered(2))
+        await until(lambda: world.condition()[0] == "True")
+        world.cluster.remove("imageprefetches", "ns/p")
+        await until(lambda: not world.supernode.images)
+
+
+async def test_a_suspended_one_ends_its_pulls_and_keeps_what_is_there(world: World) -> None:
+    async with world.operator():
+        world.prefetch()
+        image = await world.ordered(2)
+        order = image.orders["a"]
+        await world.supernode.say("a", {image.key: PullState(PullPhase.READY, 1_800_000_000, order.run, order.number)})
+        world.prefetch(suspend=True)
+        kept = await world.ordered(1)
+        assert {"a": order} == kept.orders
+        await until(lambda: world.condition() == ("False", "Suspended"))
+        assert ("False", "Suspended") == world.condition("Reconciling")
+
+
+async def test_a_restart_changes_no_order(world: World) -> None:
+    """Neither of those that pull nor of those that have the image; and no statement is without it."""
+    async with world.operator():
+        world.prefetch(completionPolicy="Continuous")
+        image = await world.ordered(2)
+        await world.answer(image, PullPhase.PULLING, fetched=5)
+        order = image.orders["a"]
+        await world.supernode.say("a", {image.key: PullState(PullPhase.READY, 1_800_000_000, order.run, order.number)})
+        await until(lambda: world.cluster.prefetch("ns/p").status.summary == "1/2")
+    before = len(world.supernode.statements)
+    async with world.operator():
+        await until(lambda: len(world.supernode.statements) > before)
+        await until(lambda: len(world.supernode.questions) == 2)
+        await asyncio.sleep(0.5)
+    assert {(repr(image), repr(image.orders))} == {
+        (repr(each), repr(each.orders)) for said in world.supernode.statements[before:] for each in said.images
+    }
+    assert all(said.images for said in world.supernode.statements[before:])
+
+
+async def test_nothing_is_stated_before_peers_have_come_back(world: World) -> None:
+    """What a node has that has not spoken yet is not known, and an order left out would let it go."""
+    world.cluster.put("peers", {"metadata": {"name": "late"}, "spec": {}})
+    world.node("late")
+    world.prefetch()
+    async with world.operator():
+        await asyncio.sleep(0.5)
+        assert [] == world.supernode.statements
+        await world.supernode.connect("late")
+        await world.ordered(3)
+
+
+async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: World) -> None:
+    world.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
+    async with world.operator():
+        world.prefetch(pullSecrets=["mine"])
+        await until(lambda: world.condition("Resolved") == ("False", "Unauthorized"))
+        assert "There is no Secret mine in the ImagePrefetch's namespace." in world.said("Resolved")
+        assert "spec.pullSecrets" in world.said("Stalled")
+        assert () == world.supernode.questions[-1].credentials
+        auths = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}
+        data = {".dockercfg": base64.b64encode(json.dumps(auths).encode()).decode()}
+        world.cluster.put("secrets", {"metadata": {"name": "mine", "namespace": "ns"}, "data": data})
+        world.supernode.registry[IMAGE] = resolved()
+        image = await world.ordered(2, seconds=15)
+    assert [{"auths": auths}] == [json.loads(each) for each in world.supernode.questions[-1].credentials]
+    assert [{"auths": auths}] == [json.loads(each) for each in image.credentials]
+    assert "secret" not in repr(world.cluster.prefetch("ns/p").status)
+
+
+async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
+    """Nodes go over to the new digest; the Task of the former one goes when they have it."""
+    async with world.operator():
+        world.prefetch()
+        former = await world.ordered(2)
+        await world.answer(former)
+        await until(lambda: world.condition()[0] == "True")
+        world.supernode.registry[IMAGE] = resolved(B)
+        await asyncio.sleep(1.1)  # times are whole seconds
+        world.request("again")
+        await until(lambda: any(B in image.image and image.orders for image in world.supernode.images.values()))
+        assert former.key in world.supernode.images
+        new = next(image for image in world.supernode.images.values() if B in image.image)
+        await world.answer(new)
+        await until(lambda: [new.key] == world.children and [new.key] == list(world.supernode.images))
+        await until(lambda: world.condition()[0] == "True")
+
+
+async def test_startup_taints_go_when_the_images_are_there(world: World) -> None:
+    taint, other = {"key": "prefetch", "effect": "NoSchedule"}, {"key": "other", "effect": "PreferNoSchedule"}
+    for name in NODES:
+        world.node(name, taints=[taint, other])
+    async with world.operator():
+        world.prefetch(startupTaint={"key": "prefetch", "deadlineSeconds": 2**31 - 1}, completionPolicy="Continuous")
+        image = await world.ordered(2)
+        order = image.orders["b"]
+        await world.supernode.say("b", {image.key: PullState(PullPhase.READY, 1_800_000_000, order.run, order.number)})
+        await until(lambda: world.cluster.objects["nodes"]["b"]["spec"]["taints"] == [other])
+        assert [taint, other] == world.cluster.objects["nodes"]["a"]["spec"]["taints"]
+
+
+async def test_plan_only(world: World) -> None:
+    """Nodes are asked what they have; nothing is ordered and no Task is made."""
+    async with world.operator():
+        world.prefetch(mode="Plan")
+        await until(lambda: {LAYER} == world.supernode.survey)
+        await world.supernode.say("a", {}, runtime(blobs={LAYER: True}, disk_free=1000))
+        await asyncio.sleep(0.3)
+        assert ("True", "Progressing") == world.condition("Reconciling")
+        await world.supernode.say("b", {}, runtime(blobs={LAYER: False}, disk_free=1000))
+        await until(lambda: world.condition() == ("False", "Planned"))
+    plan = world.cluster.prefetch("ns/p").status.plan
+    assert plan is not None
+    assert ((100, 100), {"a": 0, "b": 100}) == (
+        (plan.size, plan.registry_bytes), {each.node: each.size for each in plan.nodes}
+    )  # fmt: skip
+    assert ({}, {}) == (world.supernode.images, world.cluster.objects["tasks"])
+
+
+def runtime(**changes: Any) -> RuntimeState:
+    return RuntimeState(RUNTIME.name, RUNTIME.version, **changes)
+
+
+async def test_a_supernode_that_cannot_ask_is_asked_again(world: World) -> None:
+    """That says nothing of the registry."""
+    world.supernode.registry[IMAGE] = SupernodeUnavailableError("it answered 503")
+    async with world.operator():
+        world.prefetch()
+        await until(lambda: world.supernode.questions)
+        assert ("Unknown", "Pending") == world.condition("Resolved")
+        world.supernode.registry[IMAGE] = resolved()
+        await world.ordered(2)
+
+
+async def test_workloads_are_followed(world: World) -> None:
+    def workload(image: str) -> None:
+        template = {"spec": {"containers": [{"image": image}]}}
+        metadata = {"name": "web", "namespace": "ns"}
+        world.cluster.put("deployments", {"metadata": metadata, "spec": {"template": template}})
+
+    workload("one:1")
+    source = {"workloadRef": {"kind": "Deployment", "name": "web"}}
+    async with world.operator():
+        world.prefetch(**{"from": source}, completionPolicy="Continuous")
+        image = await world.ordered(2)
+    assert A in image.image
+
+
+async def test_only_the_operators_own_namespace_follows_others(world: World) -> None:
+    template = {"spec": {"containers": [{"image": "one:1"}]}}
+    world.cluster.put("daemonsets", {"metadata": {"name": "d", "namespace": "team"}, "spec": {"template": template}})
+    world.cluster.put("namespaces", {"metadata": {"name": "team", "labels": {"prefetch": "yes"}}})
+    world.cluster.put("namespaces", {"metadata": {"name": "ns"}})
+    source = {"namespaceSelector": {"matchLabels": {"prefetch": "yes"}}}
+    async with world.operator():
+        world.prefetch(**{"from": source})
+        world.prefetch(namespace="home", **{"from": source})
+        await until(lambda: world.condition("Stalled") == ("True", "NamespacesForbidden"))
+        image = await world.ordered(2)
+    assert image.key.startswith("home/p-")
+
+
+async def test_pods_choose_nodes(world: World) -> None:
+    pod = {"metadata": {"name": "x", "namespace": "ns", "labels": {"app": "x"}}, "spec": {"nodeName": "b"}}
+    world.cluster.put("pods", pod)
+    async with world.operator():
+        world.prefetch(target={"podSelector": {"matchLabels": {"app": "x"}}})
+        image = await world.ordered(1)
+    assert {"b"} == set(image.orders)
+
+
+async def test_an_image_for_another_platform_is_left_out(world: World) -> None:
+    world.node("b", labels={"kubernetes.io/arch": "arm64"})
+    world.supernode.registry[IMAGE] = resolved(A, "linux/arm64")
+    async with world.operator():
+        world.prefetch(images=[{"image": "one:1", "platform": "linux/arm64"}])
+        image = await world.ordered(1)
+        assert {"b"} == set(image.orders)
+        await until(lambda: world.cluster.prefetch("ns/p").status.failures)
+    assert [("a", "PlatformMissing")] == [
+        (each.node, each.reason) for each in world.cluster.prefetch("ns/p").status.failures
+    ]
+
+
+async def test_a_task_with_an_image_is_planned_by_itself(world: World) -> None:
+    spec = {"source": {"image": "one:1"}, "depth": "Runtime", "target": {"names": ["a"]}, "retention": {"pin": True}}
+    async with world.operator():
+        world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
+        image = await world.ordered(1)
+        assert (Depth.RUNTIME, True, {"a"}) == (image.depth, image.pin, set(image.orders))
+        await until(lambda: world.of_task("ns/t", "SourceResolved") == ("True", "Resolved"))
+        await world.answer(image)
+        await until(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
+        assert ("1/1", A) == (world.cluster.task("ns/t").status.summary, world.cluster.task("ns/t").status.digest)
+        assert [] == world.children
+    before = len(world.supernode.statements)
+    writes = len(world.cluster.writes)
+    async with world.operator():
+        await until(lambda: len(world.supernode.statements) > before)
+        await asyncio.sleep(0.3)
+    assert [image.orders] * len(world.supernode.statements[before:]) == [
+        each.images[0].orders for each in world.supernode.statements[before:]
+    ]
+    assert writes == len(world.cluster.writes)
+
+
+async def test_an_image_at_depth_peer_comes_with_its_blobs(world: World) -> None:
+    async with world.operator():
+        world.cluster.put(
+            "tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": {"source": {"image": "one:1"}}}
+        )
+        image = await world.ordered(2)
+    assert Depth.PEER == image.depth
+    assert {"linux/amd64": (ImageBlob(LAYER, 100),)} == image.blobs
+    assert dict.fromkeys(NODES, "linux/amd64") == image.platforms
+
+
+async def test_an_image_is_not_kept_on_supernodes(world: World) -> None:
+    spec = {"source": {"image": "one:1"}, "depth": "Supernode"}
+    async with world.operator():
+        world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
+        await until(lambda: world.of_task("ns/t", "Stalled") == ("True", "SourceUnsupported"))
+    assert [] == world.supernode.questions
+
+
+async def test_without_the_crd_files_are_distributed(world: World) -> None:
+    world.cluster.missing = ["imageprefetches.pantala.dev"]
+    world.cluster.missing_kinds = _nothing_missing  # type: ignore[method-assign]
+    async with world.operator():
+        spec = {"source": {"url": "http://origin.example/f"}}
+        world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
+        await until(lambda: "ns/t" in world.supernode.wanted)
+
+
+async def _nothing_missing() -> list[str]:
+    return []
+
+
+async def test_it_is_deleted_when_its_time_is_over(world: World) -> None:
+    async with world.operator():
+        world.prefetch(ttlSecondsAfterFinished=1)
+        await world.answer(await world.ordered(2))
+        await until(lambda: "ns/p" not in world.cluster.objects["imageprefetches"])
+        await until(lambda: not world.supernode.images)
+
+
+async def test_what_the_mirror_does_is_told_of_each_peer(world: World) -> None:
+    async with world.operator():
+        await until(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
+        await world.supernode.say("a", {}, runtime(mirror=True))
+        await world.supernode.say("b", {}, RuntimeState(message="no socket; mount it"))
+        await until(lambda: "runtime" in world.cluster.objects["peers"]["a"].get("status", {}), 12)
+    found = {
+        name: {
+            each["type"]: (each["status"], each["reason"])
+            for each in world.cluster.objects["peers"][name]["status"]["conditions"]
+        }
+        for name in NODES
+    }
+    assert ("True", "Probed") == found["a"]["MirrorConfigured"]
+    assert ("Unknown", "RuntimeUnavailable") == found["b"]["MirrorConfigured"]
