@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from pantala_protocol import ranges, task_id, ticket
+from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Changes, Statement, WantedTask
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
@@ -347,3 +348,57 @@ async def test_another_membership_reaches_a_peer_whose_exchange_is_held(lab: Lab
     await lab.state(membership=second, member="s-0")
     answer = await asyncio.wait_for(held, 2)
     assert ((), second) == (answer.assignments, answer.membership)
+
+
+def ordered(*nodes: str, key: str = "ns/app", number: int = 1) -> WantedImage:
+    image = "registry.example/team/app@sha256:" + "a" * 64
+    return WantedImage(key, image, credentials=("secret",), orders={node: PullOrder("run", number) for node in nodes})
+
+
+async def test_a_node_is_told_its_orders_once_and_their_end(lab: Lab) -> None:
+    node, other = Speaker(lab, "n1"), Speaker(lab, "n2")
+    assert None is (await node.say()).images
+    held = asyncio.create_task(node.say())
+    await asyncio.sleep(0.1)
+    await lab.state(images=(ordered("n1"),), survey=("sha256:" + "b" * 64,))
+    told = (await asyncio.wait_for(held, 2)).images
+    assert told is not None
+    assert (1, ["ns/app"], ("sha256:" + "b" * 64,)) == (told.revision, [o.key for o in told.pulls], told.survey)
+    assert b"secret" not in msgspec.json.encode(told)
+    assert () == (await other.say()).images.pulls  # type: ignore[union-attr]
+    held = asyncio.create_task(node.say(images=1))
+    await asyncio.sleep(0.1)
+    await lab.state(images=(ordered("n1", "n2"),), survey=("sha256:" + "b" * 64,))  # nothing new for this node
+    await asyncio.sleep(0.3)
+    assert not held.done()
+    await lab.state()
+    assert (3, ()) == ((await asyncio.wait_for(held, 2)).images.revision, ())  # type: ignore[union-attr]
+
+
+async def test_a_node_that_acts_on_an_older_word_of_another_supernode_is_told_again(lab: Lab) -> None:
+    node = Speaker(lab, "n1")
+    await lab.state(images=(ordered("n1"),))
+    assert 1 == (await node.say()).images.revision  # type: ignore[union-attr]
+    for _ in range(5):
+        await lab.state(images=(ordered("n1"),))
+    again = (await asyncio.wait_for(node.say(images=3, deliveries={}, leaving=True), 2)).images
+    assert again is not None
+    assert 6 == again.revision
+
+
+async def test_what_a_node_says_of_images_is_reported_and_stays(lab: Lab) -> None:
+    node = Speaker(lab, "n1")
+    state = PullState(PullPhase.READY, 1_700_000_000, run="run", fetched=7)
+    runtime = RuntimeState("containerd", "1.7", mirror=True)
+    await node.say(pulls={"ns/app": state}, runtime=runtime)
+    changes = await lab.until(lambda changes: bool(changes.peers))
+    assert ({"ns/app": state}, runtime) == (changes.peers[0].pulls, changes.peers[0].runtime)
+    since = changes.version
+    task = asyncio.create_task(node.say())
+    await asyncio.sleep(0.1)
+    changes = await lab.until(lambda changes: bool(changes.peers))
+    assert (since, {"ns/app": state}) == (changes.version, changes.peers[0].pulls)
+    task.cancel()
+    await node.say(leaving=True, pulls={})
+    changes = await lab.until(lambda changes: not changes.peers[0].pulls)
+    assert runtime == changes.peers[0].runtime

@@ -1,4 +1,4 @@
-"""A supernode and peers with mirrors, beside a real registry: manifests and blobs as container runtimes ask for them."""
+"""A supernode and peers with mirrors, beside a real registry: manifests and blobs as runtimes ask for them."""
 
 from __future__ import annotations
 
@@ -180,3 +180,90 @@ async def test_a_private_image_is_for_who_has_its_password(lab: Lab, private: Re
     assert 401 == (await get(node.mirror.port, path, Authorization=wrong))[0]
     assert 401 == (await get(node.mirror.port, path))[0]
     assert of_amd64(image) == await settled(private)
+
+
+async def test_an_order_is_pulled_with_the_operators_secret_by_its_node_alone(
+    lab: Lab, private: Registry, image: Image
+) -> None:
+    name = f"{private.host}/team/app@{image.digest}"
+    secrets = (secret(private, password="wrong"), "no JSON", secret(private))
+    await lab.state(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}))
+    top = await lab.manifest(private, image.digest, order="ns/app", peer="n1")
+    assert image.read(image.digest) == top.body
+    child = image.manifests["linux/amd64"]
+    assert child == (await lab.manifest(private, child, order="ns/app", peer="n1")).digest
+    layer = next(iter(of_amd64(image)))
+    for wrong in (
+        {"reference": image.digest, "order": "ns/app", "peer": "n2"},
+        {"reference": image.digest, "order": "ns/other", "peer": "n1"},
+        {"reference": layer, "order": "ns/app", "peer": "n1"},
+        {"reference": "1", "order": "ns/app", "peer": "n1"},
+        {"reference": image.digest, "order": "ns/app", "peer": "n1", "repository": "team/other"},
+    ):
+        asked = {"registry": private.host, "repository": "team/app", **wrong}
+        async with lab.session.get(lab.url + routes.PATH, params=asked) as answer:
+            assert 403 == answer.status, wrong
+            assert ANN[1] not in await answer.text()
+
+
+async def test_an_order_is_withdrawn_and_its_secret_opens_nothing_more(
+    lab: Lab, private: Registry, image: Image
+) -> None:
+    name = f"{private.host}/team/app@{image.digest}"
+    await lab.state(WantedImage("ns/app", name, credentials=(secret(private),), orders={"n1": PullOrder("run-1")}))
+    await lab.manifest(private, image.digest, order="ns/app", peer="n1")
+    await lab.state()
+    asked = {"registry": private.host, "repository": "team/app", "reference": image.digest, "order": "ns/app"}
+    async with lab.session.get(lab.url + routes.PATH, params={**asked, "peer": "n1"}) as answer:
+        assert 403 == answer.status
+
+
+async def test_what_the_registry_does_not_have_is_an_answer_without_a_body(
+    lab: Lab, public: Registry, image: Image
+) -> None:
+    assert ManifestAnswer() == await lab.manifest(public, "sha256:" + "0" * 64)
+    assert image.digest == (await lab.manifest(public, "1")).digest
+
+
+async def test_a_registry_that_is_away_is_a_failure(lab: Lab, public: Registry, image: Image) -> None:
+    public.stop()
+    asked = {"registry": public.host, "repository": "team/app", "reference": image.digest}
+    async with lab.session.get(lab.url + routes.PATH, params=asked) as answer:
+        assert 503 == answer.status
+
+
+async def test_an_image_is_resolved_for_the_operator(lab: Lab, private: Registry, image: Image) -> None:
+    name = f"{private.host}/team/app:1"
+    found = await lab.resolve(name, "linux/amd64", "linux/arm64", "linux/s390x", credentials=(secret(private),))
+    assert (image.digest, "", "") == (found.digest, found.reason, found.message)
+    assert {"linux/amd64", "linux/arm64"} == found.platforms.keys()
+    assert of_amd64(image) == {blob.digest: blob.size for blob in found.platforms["linux/amd64"]}
+
+
+async def test_the_operator_is_told_why_an_image_cannot_be_resolved(
+    lab: Lab, private: Registry, public: Registry, image: Image
+) -> None:
+    reasons = {
+        f"{private.host}/team/app:1": "Unauthorized",
+        f"{public.host}/team/none:1": "NotFound",
+        f"{public.host}/team/app:no": "NotFound",
+        f"{public.host}/Team/app:1": "InvalidImage",
+        "127.0.0.1:1/team/app:1": "Unreachable",
+    }
+    for name, reason in reasons.items():
+        found = await lab.resolve(name, "linux/amd64")
+        assert ("", reason) == (found.digest, found.reason)
+        assert found.message
+    wrong = await lab.resolve(f"{private.host}/team/app:1", credentials=(secret(private, password="wrong-password"),))
+    assert "Unauthorized" == wrong.reason
+    assert "wrong-password" not in wrong.message
+    assert "Unauthorized" == (await lab.resolve(f"{private.host}/team/app:1", credentials=("{",))).reason
+
+
+async def test_a_tag_that_moved_is_seen_at_once(lab: Lab, public: Registry, image: Image, tmp_path: Path) -> None:
+    assert image.digest == (await lab.resolve(f"{public.host}/team/app:1")).digest
+    moved = images.build(tmp_path / "moved", [Layer(1000, seed=7)])
+    images.push(moved, public.host, "team/app", "1")
+    found = await lab.resolve(f"{public.host}/team/app:1", "linux/amd64")
+    assert moved.digest == found.digest
+    assert dict(moved.blobs) == {blob.digest: blob.size for blob in found.platforms["linux/amd64"]}
