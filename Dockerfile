@@ -1,4 +1,4 @@
-# One image per process: docker build --target operator|supernode|peer .
+# One image per process: docker build --target operator|supernode|peer|runtime .
 # BASE has python3 (3.11 or newer) with venv, and coreutils; where they are does not matter.
 ARG BASE=python:3.11-slim
 
@@ -37,7 +37,13 @@ RUN /pip/bin/pip --python /venv/bin/python3 install --require-hashes --only-bina
 COPY --from=wheel /dist /dist
 RUN /pip/bin/pip --python /venv/bin/python3 install --no-index --no-deps /dist/*.whl
 
-FROM ${BASE} AS runtime
+FROM pip AS runtime-venv
+COPY requirements/runtime.txt requirements/
+RUN /pip/bin/pip --python /venv/bin/python3 install --require-hashes --only-binary :all: -r requirements/runtime.txt
+COPY --from=wheel /dist /dist
+RUN /pip/bin/pip --python /venv/bin/python3 install --no-index --no-deps /dist/*.whl
+
+FROM ${BASE} AS process
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 LABEL org.opencontainers.image.vendor="The Pantala authors" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -45,22 +51,28 @@ WORKDIR /
 # By number, so that Kubernetes can see that it is not root; no name is needed.
 USER 65532:65532
 
-FROM runtime AS operator
+FROM process AS operator
 LABEL org.opencontainers.image.title="pantala-operator" \
-      org.opencontainers.image.description="Turns Task resources into what the supernode is asked for, and writes their status"
+      org.opencontainers.image.description="Turns Task and ImagePrefetch resources into what the supernode is asked for, and writes their status"
 COPY --from=operator-venv /venv /venv
 ENTRYPOINT ["pantala-operator"]
 
-FROM runtime AS supernode
+FROM process AS supernode
 LABEL org.opencontainers.image.title="pantala-supernode" \
       org.opencontainers.image.description="Fetches each file once from its origin and tells peers where to get its pieces"
 COPY --from=supernode-venv /venv /venv
 EXPOSE 8001 8002
 ENTRYPOINT ["pantala-supernode"]
 
-FROM runtime AS peer
+FROM process AS peer
 LABEL org.opencontainers.image.title="pantala-peer" \
-      org.opencontainers.image.description="Downloads pieces on a node, serves them to other nodes, and publishes whole files"
+      org.opencontainers.image.description="Downloads pieces on a node, serves them to other nodes, publishes whole files and mirrors registries"
 COPY --from=peer-venv /venv /venv
-EXPOSE 65002
+EXPOSE 65001 65002
 ENTRYPOINT ["pantala-peer"]
+
+FROM process AS runtime
+LABEL org.opencontainers.image.title="pantala-runtime" \
+      org.opencontainers.image.description="Pulls images into a node's container runtime for its peer"
+COPY --from=runtime-venv /venv /venv
+ENTRYPOINT ["pantala-runtime"]

@@ -33,7 +33,7 @@ def prefetch(name: str, spec: Object) -> Object:
 def api() -> Iterator[API]:
     with ControlPlane() as control_plane:
         crd = "imageprefetches.pantala.dev"
-        control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"), "-f", str(ROOT / "crds" / "next"))
+        control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
         control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{crd}")
         api = API(control_plane)
         assert api.established(crd)

@@ -64,7 +64,7 @@ def requested(each: World, word: str, **spec: Any) -> None:
 @cache
 def schema() -> jsonschema.Draft202012Validator:
     """Of the status, as the API server holds it."""
-    crd = yaml.safe_load((ROOT / "crds" / "next" / "pantala.dev_imageprefetches.yaml").read_text())
+    crd = yaml.safe_load((ROOT / "crds" / "pantala.dev_imageprefetches.yaml").read_text())
     found: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
     return jsonschema.Draft202012Validator(_closed(found))
 
