@@ -89,7 +89,8 @@ class ImageOrders:
     async def run(self) -> None:
         """Carry out, look after and remember, until cancelled."""
         for key in self.ledger.unfinished():
-            self._begin(key)
+            if key not in self._jobs:
+                self._begin(key)
         self._changed()
         try:
             async with asyncio.TaskGroup() as group:

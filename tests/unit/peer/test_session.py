@@ -9,6 +9,7 @@ from msgspec import structs
 
 from pantala_peer.session import Identity, Load, Orders, Session
 from pantala_protocol import ranges
+from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import (
     Assignment,
@@ -336,3 +337,72 @@ class ExchangeOnABadNetwork(RuleBasedStateMachine):
 
 TestExchangeOnABadNetwork = ExchangeOnABadNetwork.TestCase
 TestExchangeOnABadNetwork.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+# Images
+
+STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
+RUNTIME = RuntimeState("containerd", "1.6.20")
+
+
+def say(session: Session, revision: int, boot: str = "s") -> NodeOrders | None:
+    request = begin(session)
+    return session.answered(request.seq, SyncAnswer(boot, request.seq, images=NodeOrders(revision))).images
+
+
+def test_the_revision_that_this_supernode_said_is_told_back() -> None:
+    session = met()
+    assert 0 == begin(session).images
+    assert NodeOrders(7) == say(session, 7)
+    assert 7 == begin(session).images
+    assert say(session, 7) is None
+    assert NodeOrders(3) == say(session, 3)  # the operator counts anew
+
+
+def test_an_answer_that_comes_late_takes_nothing_back() -> None:
+    session = met()
+    first = begin(session)
+    session.state_pulls(STATES)
+    second = begin(session)
+    assert NodeOrders(8) == session.answered(second.seq, SyncAnswer("s", 3, images=NodeOrders(8))).images
+    assert session.answered(first.seq, SyncAnswer("s", 2, images=NodeOrders(7))).images is None
+    assert 8 == session.images
+
+
+def test_how_images_and_runtime_are_is_said_when_it_changed() -> None:
+    session = met()
+    assert (None, None) == (begin(session).pulls, session.begin(Load(0, 0), dict).runtime)
+    session.state_pulls(STATES)
+    session.state_runtime(RUNTIME)
+    assert session.has_news
+    request = begin(session)
+    assert (STATES, RUNTIME) == (request.pulls, request.runtime)
+    session.state_pulls(dict(STATES))
+    session.state_runtime(RUNTIME)
+    assert not session.has_news
+    assert (None, None) == ((request := begin(session)).pulls, request.runtime)
+
+
+def test_progress_waits_for_an_exchange_with_other_news() -> None:
+    session = met()
+    session.state_pulls(STATES, urgent=False)
+    assert not session.has_news
+    assert STATES == begin(session).pulls
+
+
+def test_a_supernode_that_knows_nothing_hears_all_and_says_its_orders_anew() -> None:
+    session = met()
+    session.state_pulls(STATES)
+    session.state_runtime(RUNTIME)
+    begin(session)
+    assert NodeOrders(7) == say(session, 7)
+    assert NodeOrders(7) == say(session, 7, boot="another")
+    request = begin(session)
+    assert (STATES, RUNTIME) == (request.pulls, request.runtime)
+
+
+def test_what_a_refused_exchange_carried_goes_into_the_next() -> None:
+    session = met()
+    session.state_pulls(STATES)
+    session.abandon(begin(session).seq)
+    assert STATES == begin(session).pulls

@@ -14,6 +14,7 @@ from pantala_peer import supernodes
 from pantala_peer.errors import ExchangeError
 from pantala_peer.session import Identity, Load
 from pantala_peer.supernodes import Present, Supernodes
+from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import (
     Assignment,
@@ -50,6 +51,7 @@ class FakeSupernode:
         self.assignments: tuple[Assignment, ...] | None = None
         self.membership: Membership | None = None
         self.work: tuple[Work, ...] = ()
+        self.images: NodeOrders | None = None
         self.away = False
         self.requests: list[SyncRequest] = []
         self.under_way = 0
@@ -91,13 +93,22 @@ class FakeSupernode:
             assignments=told,
             work=work,
             membership=self.membership if told is not None else None,
+            images=self.images if self._ordered(request) else None,
         )
+
+    def order(self, revision: int) -> None:
+        self.images = NodeOrders(revision)
+        self.wake()
+
+    def _ordered(self, request: SyncRequest) -> bool:
+        heard = request.images if request.supernode == self.boot else 0
+        return self.images is not None and self.images.revision != heard
 
     def _knows(self, request: SyncRequest) -> bool:
         return (request.supernode, request.revision) == (self.boot, self.revision)
 
     def _says_something(self, request: SyncRequest) -> bool:
-        return bool(self.work or request.leaving or not self._knows(request))
+        return bool(self.work or request.leaving or self._ordered(request) or not self._knows(request))
 
 
 class Line:
@@ -139,6 +150,8 @@ class Stage:
             rng=random.Random(1),
         )
         self.supernodes.orders = self
+        self.supernodes.image_orders = self
+        self.ordered: list[int] = []
         self.running: asyncio.Task[None]
 
     async def stop(self) -> None:
@@ -153,6 +166,9 @@ class Stage:
 
     def give(self, work: Work, giver: str) -> None:
         self.given.append((work, giver))
+
+    def obey(self, orders: NodeOrders) -> None:
+        self.ordered.append(orders.revision)
 
     def all_say(self, members: Membership, **assignments: tuple[Assignment, ...]) -> None:
         for name, fake in self.fakes.items():
@@ -402,3 +418,51 @@ async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(stage
     supernode.away = False
     supernode.say()
     await stage.until(lambda: stage.supernodes.answering(TASK) == "http://any")
+
+
+# Images
+
+STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
+
+
+async def test_of_several_words_about_images_the_newest_holds(stage: Stage) -> None:
+    stage.all_say(membership(1, *NAMES))
+    await stage.until(lambda: len(stage.opened) == 3)
+    stage.fakes["s-1"].order(5)
+    await stage.until(lambda: stage.ordered == [5])
+    stage.fakes["s-0"].order(4)
+    stage.fakes["s-2"].order(5)
+    await stage.until(lambda: stage.fakes["s-2"].requests[-1].images == 5)
+    await stage.until(lambda: stage.fakes["s-0"].requests[-1].images == 4)
+    assert [5] == stage.ordered
+    stage.fakes["s-2"].order(6)
+    await stage.until(lambda: stage.ordered == [5, 6])
+    await stage.quiet()
+    assert [4, 5, 6] == [stage.fakes[name].requests[-1].images for name in NAMES]
+
+
+async def test_a_supernode_that_goes_takes_no_order_along(stage: Stage) -> None:
+    stage.all_say(membership(1, *NAMES))
+    await stage.until(lambda: len(stage.opened) == 3)
+    stage.fakes["s-2"].order(6)
+    await stage.until(lambda: stage.ordered == [6])
+    stage.all_say(membership(2, "s-0", "s-1"))
+    await stage.until(lambda: len(stage.opened) == 2)
+    assert [6] == stage.ordered
+
+
+async def test_all_supernodes_hear_how_images_are_at_once_and_new_ones_too(stage: Stage) -> None:
+    stage.all_say(membership(1, "s-0", "s-1"))
+    await stage.until(lambda: len(stage.opened) == 2)
+    await stage.quiet()
+    stage.supernodes.state_pulls(STATES, urgent=True)
+    stage.supernodes.state_runtime(RuntimeState("containerd"), urgent=True)
+
+    def heard(name: str) -> bool:
+        pulls = [said.pulls for said in stage.fakes[name].requests if said.pulls is not None]
+        return pulls[-1:] == [STATES]
+
+    await stage.until(lambda: heard("s-0") and heard("s-1"))
+    stage.all_say(membership(2, *NAMES))
+    await stage.until(lambda: heard("s-2"))
+    assert any(said.runtime == RuntimeState("containerd") for said in stage.fakes["s-2"].requests)

@@ -1,0 +1,344 @@
+"""Orders over a helper and a cache in memory: each done once, cut when withdrawn, looked after when done."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from pantala_peer.images import orders as module
+from pantala_peer.images.errors import OrderError, RuntimeUnavailableError
+from pantala_peer.images.kept import LedgerFile
+from pantala_peer.images.orders import ImageOrders
+from pantala_peer.images.ports import Credentials, Image, Status
+from pantala_peer.mirror.grants import Grants
+from pantala_protocol.images import (
+    Depth,
+    ImageBlob,
+    NodeOrder,
+    NodeOrders,
+    PullOrder,
+    PullPhase,
+    PullState,
+    RuntimeState,
+)
+
+DIGEST = "sha256:" + "a" * 64
+PINNED = f"docker.io/library/web@{DIGEST}"
+WEB = NodeOrder("ns/web", f"web:1@{DIGEST}", PullOrder("run", timeout=5))
+URL = "http://127.0.0.1:65001"
+
+
+class FakeHelper:
+    def __init__(self) -> None:
+        self.here: dict[str, Image] = {}
+        self.pulls: list[tuple[str, int, Credentials | None]] = []
+        self.running = 0
+        self.most = 0
+        self.go = asyncio.Event()
+        self.go.set()
+        self.error: OrderError | None = None
+        self.unpinned: list[str] = []
+
+    async def images(self) -> list[Image]:
+        if self.error is not None:
+            raise self.error
+        return list(self.here.values())
+
+    async def pull(self, image: str, *, timeout: int, credentials: Credentials | None) -> None:
+        self.pulls.append((image, timeout, credentials))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.go.wait()
+        finally:
+            self.running -= 1
+        if self.error is not None:
+            raise self.error
+        self.here[image] = Image((), (image,), pinned=False)
+
+    async def name(self, image: str, name: str) -> None:
+        self.here[image] = structs.replace(self.here[image], tags=(name,))
+
+    async def pin(self, image: str) -> bool:
+        self.here[image] = structs.replace(self.here[image], pinned=True)
+        return True
+
+    async def unpin(self, image: str) -> None:
+        self.unpinned.append(image)
+        if image not in self.here:
+            raise OrderError("NotFound", "it is not there")
+
+    async def status(self) -> Status:
+        raise AssertionError("nobody asked for that")
+
+    async def probe(self, node: str, port: int) -> None:
+        raise AssertionError("nobody asked for that")
+
+    async def blobs(self, digests: Sequence[str]) -> frozenset[str] | None:
+        raise AssertionError("nobody asked for that")
+
+
+class FakeCache:
+    def __init__(self) -> None:
+        self.whole = False
+        self.go = asyncio.Event()
+        self.released = 0
+
+    async def fetch(self, order: NodeOrder) -> None:
+        await self.go.wait()
+        self.whole = True
+
+    def holds(self, order: NodeOrder) -> bool:
+        return self.whole
+
+    def bytes(self, order: NodeOrder) -> int:
+        return 7 if self.whole else 0
+
+    def release(self) -> None:
+        self.released += 1
+
+
+class Told:
+    def __init__(self) -> None:
+        self.pulls: dict[str, PullState] = {}
+        self.said: list[tuple[PullPhase, bool]] = []
+
+    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
+        self.pulls = pulls
+        if WEB.key in pulls:
+            self.said.append((pulls[WEB.key].phase, urgent))
+
+    def state_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
+        raise AssertionError("nobody asked for that")
+
+
+class Made:
+    def __init__(self, folder: Path, *, url: str | None = URL) -> None:
+        self.helper, self.cache, self.told = FakeHelper(), FakeCache(), Told()
+        self.grants = Grants(lambda: "once")
+        self.surveys: list[tuple[str, ...]] = []
+        self.orders = ImageOrders(
+            LedgerFile(folder / "images.json"),
+            self.helper,
+            self.cache,
+            self.grants,
+            self.told,
+            mirror_url=lambda: url,
+            wall=lambda: 1000.9,
+            surveyed=self.surveys.append,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Made"]:
+        await self.orders.open()
+        task = asyncio.create_task(self.orders.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def order(self, *pulls: NodeOrder) -> None:
+        self.orders.obey(NodeOrders(1, pulls))
+
+    async def reach(self, phase: PullPhase, key: str = WEB.key) -> PullState:
+        await until(lambda: key in self.told.pulls and self.told.pulls[key].phase is phase)
+        return self.told.pulls[key]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - it is in another's hands
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK", 0.02)
+    monkeypatch.setattr(module, "_PROGRESS", 0.01)
+
+
+async def test_it_is_pulled_once_with_a_password_for_the_mirror_alone(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.order(WEB)
+        state = await made.reach(PullPhase.READY)
+        assert PullState(PullPhase.READY, 1000, "run", 1) == state
+        assert [(PINNED, 5, Credentials("pantala", "once", URL))] == made.helper.pulls
+        assert ("docker.io/library/web:1",) == made.helper.here[PINNED].tags
+        assert not made.grants.awaits("docker.io/library/web")
+        made.order(WEB)
+        await asyncio.sleep(0.05)
+        assert 1 == len(made.helper.pulls)
+
+
+async def test_without_a_mirror_nobody_is_shown_a_password(tmp_path: Path) -> None:
+    async with Made(tmp_path, url=None).running() as made:
+        made.order(WEB)
+        await made.reach(PullPhase.READY)
+        assert [(PINNED, 5, None)] == made.helper.pulls
+
+
+async def test_what_the_mirror_served_is_told_without_haste(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.helper.go.clear()
+        made.order(WEB)
+        await until(lambda: made.grants.awaits("docker.io/library/web"))
+        grant = made.grants.find("docker.io/library/web", "Basic cGFudGFsYTpvbmNl")
+        assert grant is not None
+        grant.bytes = 42
+        await until(lambda: 42 == made.told.pulls[WEB.key].fetched)
+        assert (PullPhase.PULLING, False) == made.told.said[-1]
+        grant.bytes = 43
+        made.helper.go.set()
+        assert 43 == (await made.reach(PullPhase.READY)).fetched
+        assert (PullPhase.READY, True) == made.told.said[-1]
+
+
+async def test_a_withdrawn_order_ends_its_pull_and_is_told_of_no_more(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.helper.go.clear()
+        made.order(WEB)
+        await until(lambda: made.helper.running == 1)
+        made.order()
+        await until(lambda: made.helper.running == 0)
+        assert {} == made.told.pulls
+        assert not made.grants.awaits("docker.io/library/web")
+
+
+async def test_another_number_ends_the_pull_and_begins_anew(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.helper.go.clear()
+        made.order(WEB)
+        await until(lambda: made.helper.running == 1)
+        made.order(structs.replace(WEB, order=PullOrder("run", 2)))
+        await until(lambda: len(made.helper.pulls) == 2)
+        assert 1 == made.helper.running
+        made.helper.go.set()
+        assert 2 == (await made.reach(PullPhase.READY)).number
+
+
+@pytest.mark.parametrize(
+    "error", [OrderError("NotFound", "check its name"), RuntimeUnavailableError("check that pantala-runtime runs")]
+)
+async def test_a_failure_is_told_as_the_helper_says_it_and_not_tried_again(tmp_path: Path, error: OrderError) -> None:
+    async with Made(tmp_path).running() as made:
+        made.helper.error = error
+        made.order(WEB)
+        state = await made.reach(PullPhase.FAILED)
+        assert (error.reason, str(error)) == (state.reason, state.message)
+        made.helper.error = None
+        made.order(WEB)
+        await asyncio.sleep(0.05)
+        assert PullPhase.FAILED is made.told.pulls[WEB.key].phase
+
+
+@pytest.mark.parametrize("image", ["web:1", "a b@" + DIGEST])
+async def test_an_order_that_names_no_image_fails_and_harms_no_other(tmp_path: Path, image: str) -> None:
+    async with Made(tmp_path).running() as made:
+        made.order(NodeOrder("ns/bad", image, PullOrder("run"), pin=True), structs.replace(WEB, pin=True))
+        assert "InvalidImage" == (await made.reach(PullPhase.FAILED, "ns/bad")).reason
+        await until(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
+
+
+async def test_what_goes_is_gone_until_another_order(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.order(WEB)
+        await made.reach(PullPhase.READY)
+        del made.helper.here[PINNED]
+        assert (1000,) == (await made.reach(PullPhase.GONE)).gone
+        made.order(structs.replace(WEB, order=PullOrder("run", 2)))
+        assert (1000,) == (await made.reach(PullPhase.READY)).gone
+        assert 2 == len(made.helper.pulls)
+
+
+async def test_a_helper_that_is_away_makes_nothing_gone(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.order(WEB)
+        await made.reach(PullPhase.READY)
+        made.helper.error = RuntimeUnavailableError("away")
+        await asyncio.sleep(0.1)
+        assert PullPhase.READY is made.told.pulls[WEB.key].phase
+
+
+async def test_a_name_that_went_is_made_again(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.order(WEB)
+        await made.reach(PullPhase.READY)
+        made.helper.here[PINNED] = structs.replace(made.helper.here[PINNED], tags=())
+        await until(lambda: made.helper.here[PINNED].tags == ("docker.io/library/web:1",))
+
+
+async def test_it_is_pinned_as_long_as_any_order_says_so(tmp_path: Path) -> None:
+    other = NodeOrder("ns/other", PINNED, PullOrder("run"), pin=True)
+    async with Made(tmp_path).running() as made:
+        made.order(structs.replace(WEB, pin=True), other)
+        await until(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
+        made.order(WEB, other)
+        await asyncio.sleep(0.05)
+        assert [] == made.helper.unpinned
+        made.order(WEB)
+        await until(lambda: made.helper.unpinned == [PINNED])
+        await asyncio.sleep(0.05)
+        assert [PINNED] == made.helper.unpinned
+
+
+async def test_a_new_process_unpins_what_the_last_one_pinned(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.order(structs.replace(WEB, pin=True))
+        await until(lambda: made.orders.ledger.pins == {PINNED})
+        await made.reach(PullPhase.READY)
+        await until(lambda: {PINNED} == LedgerFile(tmp_path / "images.json").read().pins)
+    async with Made(tmp_path).running() as made:
+        await until(lambda: WEB.key in made.told.pulls)
+        made.order()
+        await until(lambda: made.helper.unpinned == [PINNED])
+
+
+async def test_a_new_process_ends_what_the_last_one_began(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.helper.go.clear()
+        made.order(WEB)
+        await until(lambda: (tmp_path / "images.json").exists() and made.helper.running == 1)
+    async with Made(tmp_path).running() as made:
+        await made.reach(PullPhase.READY)
+        assert 1 == len(made.helper.pulls)
+
+
+async def test_at_most_eight_go_on_at_once(tmp_path: Path) -> None:
+    async with Made(tmp_path).running() as made:
+        made.helper.go.clear()
+        made.order(*(NodeOrder(f"ns/{n}", f"r/{n}@{DIGEST}", PullOrder("run")) for n in range(20)))
+        await until(lambda: made.helper.running == 8)
+        made.helper.go.set()
+        await until(lambda: all(state.phase is PullPhase.READY for state in made.told.pulls.values()))
+        assert 8 == made.helper.most
+
+
+async def test_at_depth_peer_it_is_ready_with_its_blobs_and_gone_without(tmp_path: Path) -> None:
+    order = structs.replace(WEB, depth=Depth.PEER, blobs=(ImageBlob(DIGEST, 7),))
+    async with Made(tmp_path).running() as made:
+        made.order(order)
+        await asyncio.sleep(0.05)
+        assert PullPhase.PULLING is made.told.pulls[WEB.key].phase
+        made.cache.go.set()
+        assert 7 == (await made.reach(PullPhase.READY)).fetched
+        assert 1 == made.cache.released
+        assert [] == made.helper.pulls
+        made.cache.whole = False
+        await made.reach(PullPhase.GONE)
+
+
+async def test_at_depth_peer_it_ends_in_time(tmp_path: Path) -> None:
+    order = structs.replace(WEB, depth=Depth.PEER, order=PullOrder("run", timeout=0), blobs=(ImageBlob(DIGEST, 7),))
+    async with Made(tmp_path).running() as made:
+        made.order(order)
+        assert "Timeout" == (await made.reach(PullPhase.FAILED)).reason
+
+
+async def test_a_survey_is_handed_on(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    made.orders.obey(NodeOrders(1, (), (DIGEST,)))
+    assert [(DIGEST,)] == made.surveys
