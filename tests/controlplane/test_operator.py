@@ -27,6 +27,7 @@ from pantala_operator.adapters.memory_supernode import MemorySupernode
 from pantala_operator.conditions import Condition
 from pantala_operator.errors import ConflictError, NotFoundError
 from pantala_operator.resources import PeerCache, PeerCount, PeerStatus, TaskStatus
+from pantala_protocol.registry import RESOLVE, Resolve
 from pantala_protocol.statement import CDNStatus, Failure, Statement, TaskReport, WantedTask
 from testbed.apiserver import ControlPlane
 from testbed.process import Process, free_ports
@@ -50,6 +51,7 @@ class ServedSupernode:
         app = web.Application()
         app.router.add_put("/api/v1/statement", self._statement)
         app.router.add_get("/api/v1/changes", self._changes)
+        app.router.add_post(RESOLVE, self._resolve)
         self.runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
@@ -93,6 +95,10 @@ class ServedSupernode:
     async def _statement(self, request: web.Request) -> web.Response:
         receipt = await self.memory.state(msgspec.json.decode(await request.read(), type=Statement))
         return web.Response(body=msgspec.json.encode(receipt))
+
+    async def _resolve(self, request: web.Request) -> web.Response:
+        answer = await self.memory.resolve(msgspec.json.decode(await request.read(), type=Resolve))
+        return web.Response(body=msgspec.json.encode(answer))
 
     async def _changes(self, request: web.Request) -> web.Response:
         query = request.query

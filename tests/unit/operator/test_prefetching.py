@@ -49,7 +49,9 @@ class World:
     settings: Settings = SETTINGS
 
     def prefetch(self, name: str = "p", namespace: str = "ns", **spec: Any) -> None:
-        if "from" not in spec:
+        if "source" in spec:
+            spec["from"] = spec.pop("source")
+        else:
             spec.setdefault("images", [{"image": "one:1"}])
         former = self.cluster.objects["imageprefetches"].get(f"{namespace}/{name}", {})
         annotations = former.get("metadata", {}).get("annotations", {})
@@ -216,7 +218,7 @@ async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: Wo
         assert "There is no Secret mine in the ImagePrefetch's namespace." in world.said("Resolved")
         assert "spec.pullSecrets" in world.said("Stalled")
         assert () == world.supernode.questions[-1].credentials
-        auths = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}
+        auths: dict[str, Any] = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}
         data = {".dockercfg": base64.b64encode(json.dumps(auths).encode()).decode()}
         world.cluster.put("secrets", {"metadata": {"name": "mine", "namespace": "ns"}, "data": data})
         world.supernode.registry[IMAGE] = resolved()
@@ -299,7 +301,7 @@ async def test_workloads_are_followed(world: World) -> None:
     workload("one:1")
     source = {"workloadRef": {"kind": "Deployment", "name": "web"}}
     async with world.operator():
-        world.prefetch(**{"from": source}, completionPolicy="Continuous")
+        world.prefetch(source=source, completionPolicy="Continuous")
         image = await world.ordered(2)
     assert A in image.image
 
@@ -311,8 +313,8 @@ async def test_only_the_operators_own_namespace_follows_others(world: World) -> 
     world.cluster.put("namespaces", {"metadata": {"name": "ns"}})
     source = {"namespaceSelector": {"matchLabels": {"prefetch": "yes"}}}
     async with world.operator():
-        world.prefetch(**{"from": source})
-        world.prefetch(namespace="home", **{"from": source})
+        world.prefetch(source=source)
+        world.prefetch(namespace="home", source=source)
         await until(lambda: world.condition("Stalled") == ("True", "NamespacesForbidden"))
         image = await world.ordered(2)
     assert image.key.startswith("home/p-")

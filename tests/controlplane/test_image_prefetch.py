@@ -1,0 +1,233 @@
+"""ImagePrefetches with a real API server: the operator as a process, and a supernode that speaks over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pantala_operator.adapters.memory_supernode import MemorySupernode
+from pantala_protocol.images import ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
+from pantala_protocol.registry import Resolved
+from testbed.apiserver import ControlPlane
+from testbed.process import free_ports
+from tests.controlplane.test_operator import NODES, ROOT, Kubectl, Operator, ServedSupernode, until
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
+
+A, B, LAYER = ("sha256:" + letter * 64 for letter in "ab1")
+IMAGE = "registry.example/web:1"
+TAINT = {"key": "prefetch", "effect": "NoSchedule", "value": "now"}
+
+
+@dataclass
+class Stage:
+    """Both sides of the operator."""
+
+    kubectl: Kubectl
+    supernode: MemorySupernode
+    operator: Operator
+
+    async def apply(self, name: str = "web", **spec: Any) -> None:
+        if "source" in spec:
+            spec["from"] = spec.pop("source")
+        else:
+            spec.setdefault("images", [{"image": IMAGE}])
+        metadata = {"name": name, "namespace": "default"}
+        body = {"apiVersion": "pantala.dev/v1alpha1", "kind": "ImagePrefetch", "metadata": metadata, "spec": spec}
+        await self.kubectl.apply(body)
+
+    async def ordered(self, count: int = len(NODES), digest: str = A) -> WantedImage:
+        """The image of ``digest`` as it is stated, once ``count`` nodes have orders."""
+
+        def found() -> list[WantedImage]:
+            return [each for each in self.supernode.images.values() if digest in each.image]
+
+        await until(lambda: [count] == [len(each.orders) for each in found()], f"{count} nodes have orders")
+        return found()[0]
+
+    async def answer(self, image: WantedImage, *names: str, phase: PullPhase = PullPhase.READY, **said: Any) -> None:
+        """Nodes answer their orders."""
+        for name in names or image.orders:
+            order = image.orders[name]
+            since = int(datetime.now(UTC).timestamp())
+            await self.supernode.say(
+                name, {image.key: PullState(phase, since, order.run, order.number, fetched=100, **said)}
+            )
+
+    async def status(self, name: str = "web") -> dict[str, Any]:
+        found: dict[str, Any] = (await self.kubectl.get("imageprefetch", name)).get("status", {})
+        return found
+
+    async def wait(self, condition: str, name: str = "web") -> None:
+        await self.kubectl.wait(f"condition={condition}", f"imageprefetch/{name}")
+
+    async def says(self, kind: str, reason: str, name: str = "web") -> str:
+        """The message of a condition, once it has that reason."""
+        for _ in range(200):
+            for each in (await self.status(name)).get("conditions", ()):
+                if (each["type"], each["reason"]) == (kind, reason):
+                    return str(each["message"])
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{kind} never had the reason {reason}: {await self.status(name)}")
+
+
+@pytest.fixture(scope="module")
+def control_plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as running:
+        for each in sorted((ROOT / "crds").rglob("pantala.dev_*.yaml")):
+            running.kubectl("apply", "--server-side", "-f", str(each))
+        running.kubectl("wait", "--for=condition=Established", "--all", "crd")
+        yield running
+
+
+@pytest.fixture
+async def stage(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Stage]:
+    for name in NODES:
+        labels = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+        control_plane.kubectl("apply", "-f", "-", text=json.dumps(body))
+        # No controller manager runs that would take the taint of a new node away.
+        control_plane.kubectl("taint", "node", name, "node.kubernetes.io/not-ready-", check=False)
+    served = ServedSupernode(MemorySupernode(), free_ports(1)[0])
+    await served.memory.connect(*NODES)
+    served.memory.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
+    await served.start()
+    operator = Operator(control_plane, served, tmp_path)
+    operator.start("--namespace", "default", "--progress-interval", "0.5")
+    try:
+        await until(lambda: operator.ask("/readyz") == (200, []), "the operator is ready")
+        yield Stage(Kubectl(control_plane), served.memory, operator)
+    finally:
+        await asyncio.to_thread(operator.stop)
+        print(operator.log)  # shown by pytest when the test fails
+        await served.stop()
+        control_plane.kubectl(
+            "delete", "imageprefetches,tasks,deployments,pods", "--all", "--all-namespaces", "--wait=false", check=False
+        )
+        control_plane.kubectl("delete", "peers,nodes", "--all", check=False)
+
+
+async def test_from_apply_to_ready_and_away(stage: Stage) -> None:
+    """The registry is asked, a Task appears, nodes are told; Ready, its taint gone; deleted, no order is left."""
+    for name in NODES:
+        await stage.kubectl("taint", "node", name, "prefetch=now:NoSchedule", "keep=yes:PreferNoSchedule")
+    await stage.apply(startupTaint={"key": "prefetch", "deadlineSeconds": 3600}, completionPolicy="Continuous")
+    image = await stage.ordered()
+    assert f"registry.example/web:1@{A}" == image.image
+    assert [(IMAGE, ("linux/amd64",))] == [(each.image, each.platforms) for each in stage.supernode.questions]
+    namespace, _, child = image.key.partition("/")
+    task = await stage.kubectl.get("task", child)
+    assert ("default", "ImagePrefetch", "web") == (
+        namespace, task["metadata"]["ownerReferences"][0]["kind"], task["metadata"]["ownerReferences"][0]["name"]
+    )  # fmt: skip
+    await stage.answer(image, "node-a")
+    await stage.answer(image, "node-b", phase=PullPhase.FAILED, reason="NoSpace", message="the disk is full")
+    assert "node-b" in await stage.says("Ready", "NoSpace")
+    await stage.answer(image)
+    await stage.wait("Ready")
+    await stage.kubectl.wait("condition=Ready", f"task/{child}")
+    status = await stage.status()
+    assert ("3/3", A, 300) == (status["summary"], status["images"][0]["digest"], status["bytes"]["fetched"])
+    told = (await stage.kubectl.get("task", child))["status"]
+    assert ("3/3", A, 100) == (told["summary"], told["digest"], told["contentLength"])
+    for name in NODES:
+        taints = (await stage.kubectl.get("node", name))["spec"]["taints"]
+        assert ["keep"] == [each["key"] for each in taints]
+    events = await stage.kubectl("get", "events", "--field-selector=involvedObject.kind=ImagePrefetch", "-o", "json")
+    assert "Prefetched" in {each["reason"] for each in json.loads(events)["items"]}
+    await stage.kubectl("delete", "imageprefetch", "web", "--wait=false")
+    await until(lambda: not stage.supernode.images, "nothing is ordered any more")
+
+
+async def test_a_secret_that_is_missing_and_one_that_comes(stage: Stage) -> None:
+    stage.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
+    await stage.apply(pullSecrets=["registry"])
+    assert "There is no Secret registry" in await stage.says("Resolved", "Unauthorized")
+    stage.supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
+    await stage.kubectl(
+        "create", "secret", "docker-registry", "registry",
+        "--docker-server=registry.example", "--docker-username=ann", "--docker-password=hidden-word",
+    )  # fmt: skip
+    image = await stage.ordered()
+    told = json.loads(image.credentials[0])["auths"]["registry.example"]
+    assert b"ann:hidden-word" == base64.b64decode(told["auth"])
+    await stage.answer(image)
+    await stage.wait("Ready")
+    everything = json.dumps(await stage.kubectl.get("imageprefetches,tasks,events"))
+    assert "hidden-word" not in everything + stage.operator.log
+    await stage.kubectl("delete", "secret", "registry")
+
+
+async def test_a_tag_that_moves(stage: Stage) -> None:
+    """Nodes keep the run's digest over a restart of the operator, which finds that the tag moved; a new run follows."""
+    await stage.apply(completionPolicy="Continuous")
+    image = await stage.ordered()
+    await stage.answer(image)
+    await stage.wait("Ready")
+    before = len(stage.supernode.statements)
+    await asyncio.to_thread(stage.operator.stop)
+    stage.supernode.registry[IMAGE] = Resolved(B, {"linux/amd64": (ImageBlob(LAYER, 100),)})
+    stage.operator.start()
+    assert B in await stage.says("Drifted", "TagMoved")
+    assert {repr(image.orders)} == {
+        repr(each.orders) for said in stage.supernode.statements[before:] for each in said.images
+    }
+    assert all(said.images for said in stage.supernode.statements[before:])
+    await stage.kubectl("annotate", "imageprefetch", "web", "pantala.dev/requested-at=now")
+    await stage.answer(await stage.ordered(digest=B))
+    await until(lambda: [B in each.image for each in stage.supernode.images.values()] == [True], "only the new is kept")
+    await stage.wait("Ready")
+    assert A not in json.dumps((await stage.kubectl.get("tasks"))["items"])
+
+
+async def test_plan(stage: Stage) -> None:
+    """Nodes say what they have; nothing is ordered, no Task is made."""
+    await stage.apply(mode="Plan")
+    await until(lambda: {LAYER} == stage.supernode.survey, "nodes are asked")
+    for name in NODES:
+        said = RuntimeState("containerd", "2.0.0", True, disk_free=1 << 30, blobs={LAYER: name == "node-a"})
+        await stage.supernode.say(name, {}, said)
+    await stage.says("Ready", "Planned")
+    plan = (await stage.status())["plan"]
+    assert (200, 100, 3) == (plan["bytes"], plan["registryBytes"], plan["nodesTotal"])
+    assert {"node-a": 0, "node-b": 100, "node-c": 100} == {each["node"]: each["bytes"] for each in plan["nodes"]}
+    assert ({}, []) == (stage.supernode.images, (await stage.kubectl.get("tasks"))["items"])
+    await stage.kubectl.wait("condition=MirrorConfigured", *(f"peer/{name}" for name in NODES))
+    assert {"name": "containerd", "version": "2.0.0"} == (await stage.kubectl.get("peer", "node-a"))["status"][
+        "runtime"
+    ]
+
+
+async def test_what_is_followed(stage: Stage) -> None:
+    """A workload's images; those of all workloads, from the operator's own namespace."""
+    container = {"name": "main", "image": IMAGE}
+    labels = {"app": "web"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": "web", "namespace": "default"}
+    await stage.kubectl.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
+    await stage.apply(source={"workloadRef": {"kind": "Deployment", "name": "web"}})
+    await stage.answer(await stage.ordered())
+    await stage.wait("Ready")
+    await stage.apply("others", source={"namespaceSelector": {}})
+    await stage.wait("Resolved", "others")
+
+
+async def test_a_task_with_an_image(stage: Stage) -> None:
+    await stage.kubectl.task("one", source={"image": IMAGE}, depth="Runtime", target={"names": ["node-c"]})
+    image = await stage.ordered(1)
+    assert ["node-c"] == list(image.orders)
+    await stage.answer(image)
+    await stage.kubectl.wait("condition=Ready", "task/one")
+    status = (await stage.kubectl.get("task", "one"))["status"]
+    assert ("1/1", A, "100") == (status["summary"], status["digest"], status["size"])
+    await stage.kubectl("delete", "task", "one")
+    await until(lambda: not stage.supernode.images, "nothing is ordered any more")
