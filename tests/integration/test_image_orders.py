@@ -7,17 +7,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pantala_peer.app import Peer
 from pantala_peer.images import orders
-from pantala_protocol.images import NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
+from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
+from pantala_protocol.sync import SyncRequest, Work
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import UnauthorizedError
 from testbed.containerd import Containerd, programs
 from testbed.registry import Registry
 from tests.integration.mirror_harness import RegistrySupernode, until
+from tests.integration.peer_harness import Known
 from tests.integration.test_mirror_containerd import ANN, Node, Pushed, pytestmark  # noqa: F401 - marks this file, too
 from tests.integration.test_runtime import Helper
 
@@ -153,7 +156,7 @@ async def crictl_remove(node: Node, removed: str) -> None:
     import grpc.aio
 
     async with grpc.aio.insecure_channel(node.containerd.address) as channel:
-        call = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
+        call: Any = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
         spec = bytes([0x0A, len(removed)]) + removed.encode()
         await call(bytes([0x0A, len(spec)]) + spec, timeout=10)
 
@@ -214,3 +217,68 @@ async def test_the_runtime_is_told_of(node: Node, tmp_path: Path) -> None:
         assert runtime is not None
         assert ("containerd", True, "") == (runtime.name, runtime.mirror, runtime.message)
         assert 0 == (runtime.disk_free or 1) % (64 << 20)
+
+
+async def test_another_pull_of_a_public_image_at_the_same_moment_has_it_from_the_registry(
+    node: Node, tmp_path: Path
+) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    supernode.released = 0
+    async with (
+        ordered(node, supernode, image, tmp_path / "node") as peer,
+        Runtime(node.containerd.address) as runtime,
+        grant(peer, name(node, image)),
+    ):
+        await runtime.pull(f"{name(node, image)}@{image.digest}", None)
+        assert 0 == peer.mirror.mirror.counts.blobs
+    assert {blob.digest: len(blob.content) for blob in [image.config, *image.layers]} == node.registry.blob_bytes()
+
+
+@contextlib.asynccontextmanager
+async def grant(peer: Peer, repository: str) -> AsyncIterator[None]:
+    with peer.mirror.grants.open(KEY, repository):
+        yield
+
+
+async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: Node, tmp_path: Path) -> None:
+    image, supernode = node.push(), RegistrySupernode()
+    blobs = tuple(ImageBlob(blob.digest, len(blob.content)) for blob in [image.config, *image.layers])
+    async with ordered(node, supernode, image, tmp_path / "node") as peer:
+        pull = NodeOrder(KEY, f"{name(node, image)}:1@{image.digest}", PullOrder("run"), depth=Depth.PEER, blobs=blobs)
+        await supernode.order(NodeOrders(1, (pull,)))
+        state = await reach(supernode, PullPhase.READY)
+        assert sum(blob.size for blob in blobs) == state.fetched == peer.cache.bytes
+        await supernode.assign("node-1")  # its lease is over
+        await asyncio.sleep(0.5)
+        assert state.fetched == peer.cache.bytes
+        assert [] == await node.helper.get("/v1/images")
+        await supernode.order(NodeOrders(2))
+        await until(lambda: peer.cache.bytes == 0)
+
+
+async def test_blobs_that_nobody_wants_make_room_for_those_that_are_wanted(node: Node, tmp_path: Path) -> None:
+    first, supernode = node.push(), LeasingSupernode()
+    size = len(first.layers[0].content)
+    async with node.mirrored(
+        supernode, first, tmp_path / "node", runtime_socket=node.helper.socket, blob_cache=size + size // 2
+    ) as peer:
+        await order(supernode, node, first)
+        await reach(supernode, PullPhase.READY)
+        second = node.push()
+        supernode.add(second)
+        await order(supernode, node, second, number=2)
+        await reach(supernode, PullPhase.READY, number=2)
+        await until(lambda: peer.cache.bytes <= size + size // 2)
+        assert peer.cache.is_whole(second.layers[0].task_id)
+        assert not peer.cache.is_whole(first.layers[0].task_id)
+        await supernode.until(lambda: not supernode.peers["node-1"].held.get(first.layers[0].task_id))  # it was told
+        before = len(supernode.sent)
+        await asyncio.sleep(1)
+        assert before == len(supernode.sent)
+
+
+class LeasingSupernode(RegistrySupernode):
+    """Gives of what is wanted alone, though more stays assigned: as the real one does during a lease."""
+
+    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
+        return tuple(work for work in super()._work(known, said) if work.task_id in self.wanted[-1])
