@@ -76,11 +76,19 @@ class Cluster:
         """Run kubectl as the administrator; gives its standard output."""
         return self.control_plane.kubectl(*arguments, text=text, check=check, timeout=timeout)
 
-    def add_node(self) -> str:
-        """Start one more node; gives its name when it is Ready."""
+    def add_node(self, taint: str = "") -> str:
+        """Start one more node, registered with a taint ``key:effect`` if one is given; gives its name when Ready."""
         place = NodePlace(max((place.number for place in _places()), default=0) + 1)
-        self._start([place])
+        self._start([place], taint)
         return place.name
+
+    def stop_node(self, name: str) -> None:
+        """Switch a node off; its disk stays, and its pods' containers are gone."""
+        self._node(name).down()
+
+    def start_node(self, name: str) -> None:
+        """Switch it on again; returns when it is Ready."""
+        self._start([NodePlace.named(name)])
 
     def remove_node(self, name: str) -> None:
         """Take a node away with all that is on it, as a machine that is switched off and deleted."""
@@ -127,9 +135,9 @@ class Cluster:
     def _node(self, name: str) -> Node:
         return Node(NodePlace.named(name), self.programs, self._daemons, self._authority)
 
-    def _start(self, places: list[NodePlace]) -> None:
+    def _start(self, places: list[NodePlace], taint: str = "") -> None:
         with ThreadPoolExecutor(max_workers=3) as pool:
-            list(pool.map(lambda place: self._node(place.name).up(), places))
+            list(pool.map(lambda place: self._node(place.name).up(taint), places))
         for place in places:
             self._wait_registered(place.name)
             self._apply(*volumes.of_node(place))

@@ -66,15 +66,15 @@ class Node:
         """All of its processes run."""
         return all(self._daemons.pid(name) is not None for name in self._names)
 
-    def up(self) -> None:
-        """Start it; it registers itself with the API server soon after."""
+    def up(self, taint: str = "") -> None:
+        """Start it; it registers itself with the API server soon after, with a taint ``key:effect`` if one is given."""
         self._trust_registries()
         if self.alive:
             return
         self.down()
         self._make_folders()
         self._make_link()
-        self._write_settings()
+        self._write_settings(taint)
         control_groups.make(self.place.network_namespace)
         self._enter_namespaces()
         self._start_containerd()
@@ -119,7 +119,7 @@ class Node:
         link.connect(namespace, place.link, place.address)
         run("ip", "route", "replace", place.pods, "via", place.address)
 
-    def _write_settings(self) -> None:
+    def _write_settings(self, taint: str) -> None:
         place = self.place
         network = place.path("/etc/cni/net.d/10-bridge.conflist")
         network.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +131,9 @@ class Node:
         )
         self._authority.kubeconfig(place.settings / "kubeconfig", layout.SERVER, (certificate, key))
         kubelet = _kubelet(place, self._authority.certificate_file, certificate, key)
+        if taint:
+            name, _, effect = taint.rpartition(":")
+            kubelet["registerWithTaints"] = [{"key": name, "effect": effect}]
         (place.settings / "kubelet.json").write_text(json.dumps(kubelet))
         (place.settings / "kube-proxy.json").write_text(json.dumps(_proxy(place)))
 

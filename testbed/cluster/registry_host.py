@@ -5,7 +5,9 @@ Pods and nodes reach it at its address, by plain http; see :data:`testbed.cluste
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +20,7 @@ class RegistryHost:
     """Runs while it is entered. What was pushed is there again the next time."""
 
     def __init__(self, name: str, accounts: Mapping[str, str] | None = None) -> None:
+        self._name = name
         self.host = layout.REGISTRIES[name]
         """``address:port``, as images' names have it."""
         self._address = self.host.rpartition(":")[0]
@@ -41,6 +44,19 @@ class RegistryHost:
     def shape(self, rate: str) -> None:
         """Limit its link both ways, e.g. ``200mbit``; empty: no limit."""
         link.shape(self._namespace, self._link, rate)
+
+    def lose(self, digest: str) -> None:
+        """Let a blob's bytes be gone, as from a damaged disk; manifests still name it."""
+        name = digest.removeprefix("sha256:")
+        self.registry.stop()  # it remembers which blobs it has
+        shutil.rmtree(
+            layout.DATA / "registries" / self._name / f"data/docker/registry/v2/blobs/sha256/{name[:2]}/{name}"
+        )
+        self.registry.start()
+
+    def sent_bytes(self) -> int:
+        """What it has put on its link since it was entered, of answers that go on, too."""
+        return int(Path(f"/sys/class/net/{self._link}/statistics/rx_bytes").read_text())
 
     def _remove(self) -> None:
         run("ip", "link", "delete", self._link, check=False)

@@ -19,10 +19,13 @@ import pytest
 from testbed.cluster import Cluster
 from testbed.cluster.cluster import down, status
 from testbed.cluster.command import CommandError
+from testbed.cluster.registry_host import RegistryHost
 from testbed.origin import Origin
 from tests.e2e.environment import NAMESPACE, Environment, GivenCluster, OwnCluster
+from tests.e2e.images import Images
 from tests.e2e.kubectl import Kubectl
 from tests.e2e.origin_thread import OriginThread
+from tests.e2e.registries import Registries
 from tests.e2e.release import Release
 
 _LEFT_OUT = pytest.StashKey[str]()
@@ -107,6 +110,36 @@ def origin(_origin_thread: OriginThread) -> Iterator[Origin]:
     _origin_thread.origin.rate = None
 
 
+@pytest.fixture(scope="session")
+def _registry_hosts(environment: Environment) -> Iterator[Registries]:
+    if not isinstance(environment, OwnCluster):
+        pytest.skip("this case needs registries whose log it reads, which only the testbed's own cluster has")
+    with Registries() as registries:
+        yield registries
+
+
+@pytest.fixture
+def registries(_registry_hosts: Registries) -> Iterator[Registries]:
+    """Two registries with an empty log, running at full speed in the beginning and in the end."""
+    _registry_hosts.reset()
+    yield _registry_hosts
+    _registry_hosts.reset()
+
+
+@pytest.fixture
+def site(registries: Registries) -> RegistryHost:
+    """A registry that anybody may read."""
+    return registries.site
+
+
+@pytest.fixture
+def images(cluster: Cluster, tmp_path: Path) -> Iterator[Images]:
+    """Images for the case, which no node has before and after it."""
+    images = Images(cluster, tmp_path)
+    yield images
+    images.forget()
+
+
 @pytest.fixture
 def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the case's own."""
@@ -135,6 +168,7 @@ def _collect(kubectl: Kubectl, folder: Path) -> None:
         "all.txt": ("get", "all,persistentvolumeclaims,persistentvolumes,nodes", "--all-namespaces", "--output=wide"),
         "tasks.yaml": ("get", "tasks.pantala.dev", "--all-namespaces", "--output=yaml"),
         "tasks.txt": ("describe", "tasks.pantala.dev", "--all-namespaces"),
+        "prefetches.yaml": ("get", "imageprefetches.pantala.dev", "--all-namespaces", "--output=yaml"),
         "peers.yaml": ("get", "peers.pantala.dev", "--output=yaml"),
         "pods.txt": ("describe", "pods", f"--namespace={NAMESPACE}"),
         "events.txt": ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),

@@ -6,18 +6,18 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from testbed.binaries import assets
-from testbed.cluster import Cluster
+from testbed.cluster import Cluster, layout
 from testbed.cluster.images import build, exists, prune
 from tests.e2e.kubectl import Kubectl
 
 NAMESPACE = "pantala-system"
 ROOT = "/var/lib/pantala"
-COMPONENTS = ("operator", "supernode", "peer")
+COMPONENTS = ("operator", "supernode", "peer", "runtime")
 _PROJECT = Path(__file__).resolve().parents[2]
 _SOURCES = ("protocol", "pieces", "supernode", "peer", "operator", "cli", "requirements")
 _FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE")
@@ -44,6 +44,9 @@ class Environment(Protocol):
     def node_files(self, node: str) -> list[str]:
         """Every file of Pantala on the node, published or cached."""
 
+    def containerd_settings(self, node: str) -> Mapping[str, str]:
+        """All below ``/etc/containerd`` on a node: owner, mode and content by path. Empty where it cannot be seen."""
+
     def volume_files(self, number: int = 0) -> list[str]:
         """Every file on a supernode's volume."""
 
@@ -67,7 +70,12 @@ class OwnCluster:
                 build(_PROJECT, component, image)
             prune(f"pantala/{component}", tag)
             self.cluster.push(image)
-        return [f"--set=image.registry={self.cluster.registry}", f"--set-string=image.tag={tag}"]
+        mirrored = (self.cluster.registry, *layout.REGISTRIES.values())
+        return [
+            f"--set=image.registry={self.cluster.registry}",
+            f"--set-string=image.tag={tag}",
+            f"--set=mirror.registries={{{','.join(f'http://{registry}' for registry in mirrored)}}}",
+        ]
 
     def nodes(self) -> list[str]:
         """Those that run."""
@@ -84,6 +92,10 @@ class OwnCluster:
     def node_files(self, node: str) -> list[str]:
         """Read from the node's disk."""
         return _files(self.cluster.path(node, ROOT))
+
+    def containerd_settings(self, node: str) -> Mapping[str, str]:
+        """Read from the node's disk."""
+        return _tree(self.cluster.path(node, "/etc/containerd"))
 
     def volume_files(self, number: int = 0) -> list[str]:
         """Read from the disk of the node that has the volume."""
@@ -123,6 +135,10 @@ class GivenCluster:
         """Asked of the node's peer."""
         return self._listing(self._peer(node))
 
+    def containerd_settings(self, node: str) -> Mapping[str, str]:
+        """Nobody shows them."""
+        return {}
+
     def volume_files(self, number: int = 0) -> list[str]:
         """Asked of the supernode."""
         return self._listing(f"pantala-supernode-{number}")
@@ -146,6 +162,18 @@ class GivenCluster:
 def _files(folder: Path) -> list[str]:
     # os.walk, unlike Path.rglob, does not mind what is deleted meanwhile
     return sorted(str((Path(at) / file).relative_to(folder)) for at, _, files in os.walk(folder) for file in files)
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        about = path.lstat()
+        if path.is_symlink():
+            content = str(path.readlink())
+        else:
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        found[str(path.relative_to(folder))] = f"{about.st_uid}:{about.st_gid} {about.st_mode:o} {content}"
+    return found
 
 
 def _sources() -> str:

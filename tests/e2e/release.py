@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.cluster.command import run
@@ -17,6 +18,8 @@ class Release:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._kubectl = environment.kubectl
+        self.settings_before: Mapping[str, Mapping[str, str]] = {}
+        """containerd's settings before it was installed, by node."""
 
     @property
     def installed(self) -> bool:
@@ -27,6 +30,8 @@ class Release:
         """Install anew, without what an earlier run may have left; returns when all pods are ready."""
         if self.installed:
             self.uninstall()
+        environment = self._environment
+        self.settings_before = {node: environment.containerd_settings(node) for node in environment.nodes()}
         self._helm(
             "install", NAME, str(_CHART), f"--namespace={NAMESPACE}", "--create-namespace",
             *self._environment.values(),

@@ -11,9 +11,10 @@ from tests.e2e.release import Release
 def test_uninstall_leaves_nothing_that_runs_and_says_what_it_keeps(
     environment: Environment, release: Release, kubectl: Kubectl, cluster: Cluster
 ) -> None:
-    """No process, no mount, no volume claim; the files on the nodes and the definitions are kept, and it says so."""
+    """No process, mount or claim, and containerd's settings as before to the byte; what it keeps, it names."""
     nodes = environment.nodes()
     assert all(_processes(cluster, node) for node in nodes), "no peer runs: the case proves nothing"
+    told = [node for node in nodes if release.settings_before[node] != environment.containerd_settings(node)]
 
     said = release.uninstall()
 
@@ -29,6 +30,14 @@ def test_uninstall_leaves_nothing_that_runs_and_says_what_it_keeps(
         assert [] == kubectl.list("pods", NAMESPACE)
 
     eventually(nothing_runs, 60)
+    _assert_containerd_as_before(environment, release, told)
+
+
+def _assert_containerd_as_before(environment: Environment, release: Release, told: list[str]) -> None:
+    assert environment.nodes() == told, "containerd was never told of the mirror: the case proves nothing"
+    for node in environment.nodes():
+        assert release.settings_before[node] == environment.containerd_settings(node), f"of {node}"
+        assert [] == [file for file in environment.node_files(node) if file.startswith("containerd/")], f"of {node}"
 
 
 def _processes(cluster: Cluster, node: str) -> list[str]:
