@@ -1,6 +1,6 @@
-"""``python -m bench [data] [control]``: the swarm on shaped links beside direct downloads; the supernode's word.
+"""``python -m bench [data] [control] [stampede]``: files on shaped links, the supernode's word, pulls of one image.
 
-About two minutes for each run of ``data``, and one for ``control``.
+About two minutes for each run of ``data``, one for ``control``, seven for ``stampede``, which has to be named.
 """
 
 from __future__ import annotations
@@ -19,24 +19,31 @@ from types import FrameType
 
 from rich.console import Console
 
-from bench import control, direct, swarm
+from bench import control, direct, stampede, swarm
 from bench.errors import BenchError
 from bench.report import Measured, control_table, document, table
 from bench.stage import Plan, Stage, make_file
+from bench.stampede import StampedePlan, StampedeSample
+from bench.stampede_report import stampede_document, stampede_table
 from testbed.cluster.command import CommandError, run
+from testbed.registry import RegistryError
 
-_SCENARIOS = ("data", "control")
+_SCENARIOS = ("data", "control", "stampede")
+_NEED_ROOT = frozenset({"data", "stampede"})
 _PROGRAMS = ("ip", "tc", "nsenter", "mount", "umount")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; returns the exit code: 0 measured, 1 a run failed or had a wrong file, 2 not possible here."""
     options = _parser().parse_args(arguments)
-    options.scenarios = options.scenarios or list(_SCENARIOS)
+    options.scenarios = options.scenarios or ["data", "control"]
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
-    if "data" in options.scenarios and (os.geteuid() != 0 or missing):
-        why = f"{', '.join(missing)} missing: install iproute2 and util-linux" if missing else "data needs root"
+    needing = sorted(_NEED_ROOT.intersection(options.scenarios))
+    if needing and (os.geteuid() != 0 or missing):
+        why = (
+            f"{', '.join(missing)} missing: install iproute2 and util-linux" if missing else f"{needing[0]} needs root"
+        )
         print(f"python -m bench: {why}", file=sys.stderr)
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -45,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         measured = _measure(options, plan, console) if "data" in options.scenarios else []
         samples = _control(options, console) if "control" in options.scenarios else []
-    except (BenchError, CommandError) as error:
+        rush = StampedePlan(options.image_size * 1024 * 1024)
+        pulls = _stampede(options, rush, console) if "stampede" in options.scenarios else []
+    except (BenchError, CommandError, RegistryError) as error:
         console.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
@@ -56,8 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if samples:
         console.print(_control_legend(options), soft_wrap=True)
         console.print(control_table(samples))
-    print(json.dumps(document(measured, plan, samples), indent=2))
+    if pulls:
+        console.print(_stampede_legend(rush, options.runs), soft_wrap=True)
+        console.print(stampede_table(pulls, rush))
+    print(json.dumps({**document(measured, plan, samples), "stampede": stampede_document(pulls, rush)}, indent=2))
     return 0
+
+
+def _stampede(options: argparse.Namespace, plan: StampedePlan, console: Console) -> list[StampedeSample]:
+    samples = []
+    for sample in stampede.measure(plan, options.runs):
+        samples.append(sample)
+        console.print(
+            f"{sample.way}: 3 at once {sample.at_once.seconds[-1]:.1f} s, "
+            f"{sample.at_once.registry_bytes / 1e6:.0f} MB; "
+            f"node 1 {sample.first.seconds[-1]:.1f} s, then 2 + 3 {sample.later.seconds[-1]:.1f} s, "
+            f"{sample.later.registry_bytes / 1e6:.0f} MB more"
+        )
+    return samples
 
 
 def _control(options: argparse.Namespace, console: Console) -> list[list[control.ControlSample]]:
@@ -112,10 +137,13 @@ def _stage(plan: Plan, file: Path, folder: Path) -> Iterator[Stage]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", type=_scenario, metavar="data|control", help="what to measure (both)")
+    parser.add_argument(
+        "scenarios", nargs="*", type=_scenario, metavar="|".join(_SCENARIOS), help="what to measure (data, control)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median counts (3)")
     parser.add_argument("--peers", type=_numbers, default=[1, 4, 8], metavar="N,N", help="numbers of peers (1,4,8)")
     parser.add_argument("--size", type=int, default=64, metavar="MIB", help="of the file (64)")
+    parser.add_argument("--image-size", type=int, default=600, metavar="MIB", help="of stampede's image (600)")
     parser.add_argument("--clients", type=_numbers, default=[50, 500], metavar="N,N", help="of control (50,500)")
     parser.add_argument("--seconds", type=float, default=4.0, help="that each run of control is measured for (4)")
     return parser
@@ -135,6 +163,14 @@ def _control_legend(options: argparse.Namespace) -> str:
         f"{control.PIECES} pieces, no bytes moved, clients and supernode on the same cores; medians of {options.runs}\n"
         "cycle: a report and a pull (dfget), one exchange with both (native); pulls of clients with work left;\n"
         "waits: answers to clients without work left, which may be held; CPU: the supernode's"
+    )
+
+
+def _stampede_legend(plan: StampedePlan, runs: int) -> str:
+    return (
+        f"an image of one layer of {plan.size >> 20} MiB; links each way: registry and nodes {plan.megabits} Mbit/s; "
+        f"medians of {runs}\n"
+        f"times of the slowest pull, with unpacking / line time ({plan.line_seconds:.1f} s); registry's bytes / size"
     )
 
 

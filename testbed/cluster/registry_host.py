@@ -6,7 +6,7 @@ Pods and nodes reach it at its address, by plain http; see :data:`testbed.cluste
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,7 @@ class RegistryHost:
     """Runs while it is entered. What was pushed is there again the next time."""
 
     def __init__(self, name: str, accounts: Mapping[str, str] | None = None) -> None:
-        self._name = name
+        self._data = layout.DATA / "registries" / name / "data/docker/registry/v2"
         self.host = layout.REGISTRIES[name]
         """``address:port``, as images' names have it."""
         self._address = self.host.rpartition(":")[0]
@@ -47,16 +47,23 @@ class RegistryHost:
 
     def lose(self, digest: str) -> None:
         """Let a blob's bytes be gone, as from a damaged disk; manifests still name it."""
-        name = digest.removeprefix("sha256:")
         self.registry.stop()  # it remembers which blobs it has
-        shutil.rmtree(
-            layout.DATA / "registries" / self._name / f"data/docker/registry/v2/blobs/sha256/{name[:2]}/{name}"
-        )
+        shutil.rmtree(self._blob(digest))
         self.registry.start()
+
+    def drop(self, repository: str, blobs: Iterable[str]) -> None:
+        """Take a repository away, with the room of these blobs of its own."""
+        shutil.rmtree(self._data / "repositories" / repository, ignore_errors=True)
+        for digest in blobs:
+            shutil.rmtree(self._blob(digest), ignore_errors=True)
 
     def sent_bytes(self) -> int:
         """What it has put on its link since it was entered, of answers that go on, too."""
         return int(Path(f"/sys/class/net/{self._link}/statistics/rx_bytes").read_text())
+
+    def _blob(self, digest: str) -> Path:
+        name = digest.removeprefix("sha256:")
+        return self._data / "blobs" / "sha256" / name[:2] / name
 
     def _remove(self) -> None:
         run("ip", "link", "delete", self._link, check=False)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.cluster import Cluster
+from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from testbed.debian import large
 from testbed.image import Image, Layer, push, runnable
 from tests.e2e.kubectl import Kubectl, Resource
-
-_CTR = ("ctr", "--namespace=k8s.io")
-_REF = re.compile(r"^(\S+)\s+\S+\s+(sha256:[0-9a-f]{64})\s", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,7 @@ class Images:
 
     def forget(self) -> None:
         """Take them from the nodes."""
-        for node in self._cluster.nodes:
-            names = [name for name, digest in on_node(self._cluster, node).items() if digest in self._digests]
-            if names:
-                self._cluster.enter(node, *_CTR, "images", "remove", "--sync", *names, check=False)
+        runtime.forget(self._cluster, self._digests)
 
     def _push(
         self, host: RegistryHost, repository: str, tag: str, image: Image, account: tuple[str, str] | None
@@ -77,16 +70,11 @@ class Images:
         return Pushed(f"{host.host}/{repository}:{tag}", image)
 
 
-def on_node(cluster: Cluster, node: str) -> dict[str, str]:
-    """The images that a node's runtime has: digests by name."""
-    return dict(_REF.findall(cluster.enter(node, *_CTR, "images", "list")))
-
-
 def assert_on_nodes(cluster: Cluster, nodes: Sequence[str], *images: Pushed) -> None:
     """The runtime of each of these nodes has each image, by its tag, with the right digest."""
     expected = {image.name: image.digest for image in images}
     for node in nodes:
-        there = on_node(cluster, node)
+        there = runtime.images(cluster, node)
         assert expected == {name: there.get(name) for name in expected}, f"of {node}"
 
 

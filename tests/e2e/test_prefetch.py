@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from testbed.cluster import Cluster
+from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from testbed.debian import PACKAGES
 from tests.e2e.environment import Environment
-from tests.e2e.images import Images, assert_on_nodes, assert_sent_once, on_node, pod, prefetch, status
+from tests.e2e.images import Images, assert_on_nodes, assert_sent_once, pod, prefetch, status
 from tests.e2e.kubectl import Kubectl, eventually
 from tests.e2e.release import Release
 from tests.e2e.tasks import MIB
@@ -86,7 +86,9 @@ def test_a_tag_that_moves_in_the_middle_moves_on_all_nodes_or_on_none(
         assert status(kubectl, "moves", namespace).get("nodes", {}).get("active", 0) >= 1
 
     eventually(began, 30, interval=0.1)
-    assert any(first.name not in on_node(cluster, node) for node in nodes), "it was over before the tag could move"
+    assert any(first.name not in runtime.images(cluster, node) for node in nodes), (
+        "it was over before the tag could move"
+    )
     second = images.move(site, first, 8 * MIB)
 
     kubectl.wait("imageprefetch/moves", "Ready", namespace)

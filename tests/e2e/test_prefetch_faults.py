@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from testbed.cluster import Cluster
+from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from tests.e2e.environment import Environment
-from tests.e2e.images import Images, assert_on_nodes, on_node, prefetch, status
+from tests.e2e.images import Images, assert_on_nodes, prefetch, status
 from tests.e2e.kubectl import Kubectl, Resource, condition, eventually
 from tests.e2e.release import Release
 from tests.e2e.tasks import MIB
@@ -47,7 +47,7 @@ def test_nodes_finish_what_they_can_and_each_cause_is_named(
 
             eventually(named, 120)
             eventually(lambda: assert_on_nodes(cluster, [well], image), 30)
-            assert image.name not in on_node(cluster, full)
+            assert image.name not in runtime.images(cluster, full)
             assert "False" == condition(_get(kubectl, "faults", namespace), "Ready")["status"]
     finally:
         cluster.start_node(down)
@@ -102,7 +102,7 @@ def test_suspending_cuts_the_pulls_and_resuming_goes_on(
     eventually(quiet, 10)
     site.shape("")
     time.sleep(_SUSPENDED_SECONDS)
-    assert dict.fromkeys(nodes, False) == {node: image.name in on_node(cluster, node) for node in nodes}
+    assert dict.fromkeys(nodes, False) == {node: image.name in runtime.images(cluster, node) for node in nodes}
     _suspend(kubectl, namespace, False)
 
     kubectl.wait("imageprefetch/suspended", "Ready", namespace, timeout=60)

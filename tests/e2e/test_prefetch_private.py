@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 
-from testbed.cluster import Cluster, layout
+from testbed.cluster import Cluster, layout, runtime
 from testbed.cluster.command import run
 from tests.e2e.environment import NAMESPACE, Environment
-from tests.e2e.images import Images, assert_on_nodes, assert_sent_once, on_node, prefetch
+from tests.e2e.images import Images, assert_on_nodes, assert_sent_once, prefetch
 from tests.e2e.kubectl import Kubectl, Resource, condition, eventually
 from tests.e2e.registries import USER, Registries
 from tests.e2e.release import Release
@@ -36,7 +36,7 @@ def test_a_private_image_comes_with_pull_secrets_alone_and_no_node_sees_the_pass
         assert "False" == condition(stands, "Ready")["status"]
 
     eventually(refused, 60)
-    assert all(image.name not in on_node(cluster, node) for node in nodes)
+    assert all(image.name not in runtime.images(cluster, node) for node in nodes)
 
     kubectl.apply(prefetch("ann", namespace, [image.name], pullSecrets=["registry"]))
 

@@ -1,0 +1,133 @@
+"""Three nodes of a real cluster pull one large image: all at the same moment, and one before the others.
+
+Through the mirror of an installation of this checkout, beside the same pulls straight from the registry. The registry
+is on a host of its own; its link and each node's are shaped both ways.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from testbed.cluster import Cluster, runtime
+from testbed.cluster.registry_host import RegistryHost
+from testbed.image import Image, Layer, build, push
+from tests.e2e.environment import OwnCluster
+from tests.e2e.release import Release
+
+Way = Literal["mirror", "direct"]
+WAYS: tuple[Way, ...] = ("mirror", "direct")
+_NODES = 3
+_LONGEST = 600.0
+_OPTIONS = {"mirror": "--hosts-dir=/etc/containerd/certs.d", "direct": "--plain-http"}
+
+
+@dataclass(frozen=True)
+class StampedePlan:
+    """What is measured."""
+
+    size: int
+    """Bytes of the image's one layer, which is random."""
+    megabits: int = 200
+    """The registry's link and each node's, each way."""
+
+    @property
+    def line_seconds(self) -> float:
+        """The layer's bytes at a link: no pull can take less, since headers and unpacking are not counted."""
+        return self.size * 8 / (self.megabits * 1e6)
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """Pulls that began at the same moment."""
+
+    seconds: tuple[float, ...]
+    """Each until the image was unpacked, ascending."""
+    registry_bytes: int
+    """Of blobs, that the registry sent for them."""
+
+
+@dataclass(frozen=True)
+class StampedeSample:
+    """One run of one way."""
+
+    way: Way
+    at_once: Pulls
+    """All nodes."""
+    first: Pulls
+    """One node, of another image, ..."""
+    later: Pulls
+    """... and then the other nodes of the same."""
+
+
+def measure(plan: StampedePlan, runs: int) -> Iterator[StampedeSample]:
+    """Install, and measure both ways in each run; afterwards nothing is left installed."""
+    cluster = Cluster.up(_NODES)
+    release = Release(OwnCluster(cluster))
+    with RegistryHost("site") as registry:
+        release.install()
+        try:
+            with _shaped(cluster, registry, plan):
+                for _ in range(runs):
+                    for way in WAYS:
+                        yield _sample(cluster, registry, plan, way)
+        finally:
+            release.uninstall()
+            cluster.recycle_volumes()
+
+
+@contextmanager
+def _shaped(cluster: Cluster, registry: RegistryHost, plan: StampedePlan) -> Iterator[None]:
+    rate = f"{plan.megabits}mbit"
+    registry.shape(rate)
+    for node in cluster.nodes:
+        cluster.shape(node, rate)
+    try:
+        yield
+    finally:
+        for node in cluster.nodes:
+            cluster.shape(node, "")
+
+
+def _sample(cluster: Cluster, registry: RegistryHost, plan: StampedePlan, way: Way) -> StampedeSample:
+    nodes = cluster.nodes[:_NODES]
+    with _image(cluster, registry, plan) as name:
+        at_once = _pull(cluster, registry, nodes, name, way)
+    with _image(cluster, registry, plan) as name:
+        first = _pull(cluster, registry, nodes[:1], name, way)
+        later = _pull(cluster, registry, nodes[1:], name, way)
+    return StampedeSample(way, at_once, first, later)
+
+
+@contextmanager
+def _image(cluster: Cluster, registry: RegistryHost, plan: StampedePlan) -> Iterator[str]:
+    """An image that nobody has seen before, in the registry; afterwards no node has it."""
+    seed = random.SystemRandom().getrandbits(48)
+    with tempfile.TemporaryDirectory(prefix="pantala-bench-") as folder:
+        image: Image = build(Path(folder), [Layer(plan.size, seed=seed)])
+        push(image, registry.host, f"bench/stampede-{seed}", "1")
+    try:
+        yield f"{registry.host}/bench/stampede-{seed}:1"
+    finally:
+        runtime.forget(cluster, {image.digest})
+        registry.drop(f"bench/stampede-{seed}", image.blobs)
+
+
+def _pull(cluster: Cluster, registry: RegistryHost, nodes: Sequence[str], name: str, way: Way) -> Pulls:
+    registry.registry.forget()
+
+    def pull(node: str) -> float:
+        began = time.monotonic()
+        cluster.enter(node, *runtime.CTR, "images", "pull", _OPTIONS[way], name, timeout=_LONGEST)
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        seconds = tuple(sorted(pool.map(pull, nodes)))
+    return Pulls(seconds, sum(registry.registry.blob_bytes().values()))

@@ -1,0 +1,24 @@
+"""The images that a node's containerd has, as the kubelet sees them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set
+
+from testbed.cluster.cluster import Cluster
+
+CTR = ("ctr", "--namespace=k8s.io")
+_REF = re.compile(r"^(\S+)\s+\S+\s+(sha256:[0-9a-f]{64})\s", re.MULTILINE)
+
+
+def images(cluster: Cluster, node: str) -> dict[str, str]:
+    """Digests by name."""
+    return dict(_REF.findall(cluster.enter(node, *CTR, "images", "list")))
+
+
+def forget(cluster: Cluster, digests: Set[str]) -> None:
+    """Remove the images of these digests from all nodes, by all their names, so that nothing of them is left."""
+    for node in cluster.nodes:
+        names = [name for name, digest in images(cluster, node).items() if digest in digests]
+        if names:
+            cluster.enter(node, *CTR, "images", "remove", "--sync", *names, check=False)
