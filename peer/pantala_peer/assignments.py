@@ -14,15 +14,14 @@ from typing import NamedTuple
 import structlog
 
 from pantala_peer.cache import Cache
+from pantala_peer.claims import fits
 from pantala_peer.deliveries import Deliveries
 from pantala_peer.download import Downloads, Outcome
 from pantala_peer.errors import LOCAL, DeliveryError, DigestMismatchError, RotError, failed
 from pantala_peer.reports import Reports
 from pantala_peer.room import BlobRoom
 from pantala_pieces.errors import StoreError, StoreFullError
-from pantala_protocol.ranges import MAX_PIECE
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
-from pantala_protocol.wrapping import Wrapping
 
 log = structlog.get_logger()
 
@@ -102,7 +101,7 @@ class Assignments:
         """Fetch a piece for the supernode of boot ID ``giver``; one that is being fetched, if that fails."""
         assignment = self._assigned.get(work.task_id)
         self._released.discard(work.task_id)  # it is wanted again
-        if assignment is None or not _fits(work, assignment):
+        if assignment is None or not fits(work, assignment):
             log.info("work for a task that is not assigned like this", **_shown(work))
         elif self._cache.has(work.task_id, work.generation, work.piece):
             self._reports.piece_done(work.task_id, work.generation, work.piece)
@@ -288,17 +287,6 @@ class Assignments:
         for other in self._assigned.values() if paths else ():
             if other.task_id != name and any(delivery.path in paths for delivery in other.deliveries):
                 self.touch(other.task_id)
-
-
-def _fits(work: Work, assignment: Assignment) -> bool:
-    size = assignment.piece_size
-    return (
-        work.generation == assignment.generation
-        and 0 <= work.piece <= MAX_PIECE
-        and 0 < work.size <= size
-        and work.offset == work.piece * size
-        and (not work.path or (work.path.startswith("/") and work.wire_size == Wrapping(size).wire_size))
-    )
 
 
 def _shown(work: Work) -> dict[str, object]:

@@ -12,7 +12,9 @@ from msgspec import structs
 
 from pantala_protocol import digest, task_id
 from pantala_protocol.membership import Membership
-from pantala_protocol.sync import Assignment
+from pantala_protocol.ranges import MAX_PIECE
+from pantala_protocol.sync import Assignment, Work
+from pantala_protocol.wrapping import Wrapping
 
 _MAX_PIECE_SIZE = 64 * 1024 * 1024
 """Bytes. Far above what is cut; it bounds the memory that a wrong word can take."""
@@ -103,3 +105,15 @@ def is_sane(assignment: Assignment) -> bool:
     except ValueError:
         return False
     return 0 <= assignment.piece_size <= _MAX_PIECE_SIZE and (assignment.length is None or assignment.length >= 0)
+
+
+def fits(work: Work, assignment: Assignment) -> bool:
+    """Whether a piece that is given can be one of what is assigned."""
+    size = assignment.piece_size
+    return (
+        work.generation == assignment.generation
+        and 0 <= work.piece <= MAX_PIECE
+        and 0 < work.size <= size
+        and work.offset == work.piece * size
+        and (not work.path or (work.path.startswith("/") and work.wire_size == Wrapping(size).wire_size))
+    )

@@ -11,19 +11,18 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
 
 import structlog
 
 from pantala_peer.claims import Claims, is_sane
-from pantala_peer.exchange import Exchange, Supernode
+from pantala_peer.exchange import Exchange
+from pantala_peer.ports import Connection, ImageOrders, Orders
 from pantala_peer.session import Identity, Load, Session
 from pantala_peer.session import Orders as Said
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.redaction import RedactedURL
-from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, Wanted, Work
+from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, Wanted
 
 _FIRST = ""
 """The name under which the supernode at the given address speaks; no member has it."""
@@ -36,40 +35,6 @@ _LOOK = 1.0
 """Seconds between two looks at whether anybody answers."""
 
 log = structlog.get_logger()
-
-
-class Connection(Supernode, Protocol):
-    """The port to one supernode, opened and closed."""
-
-    async def __aenter__(self) -> Self:
-        """Open it; it may be opened again after it was closed."""
-        ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close it."""
-        ...
-
-
-class Orders(Protocol):
-    """The port to who does what the supernodes say."""
-
-    def assign(self, assigned: dict[str, Assignment], *, complete: bool) -> None:
-        """Hold what is assigned, by task ID. Only what a ``complete`` set does not name is dropped."""
-        ...
-
-    def give(self, work: Work, giver: str) -> None:
-        """Fetch a piece for the supernode of boot ID ``giver``."""
-        ...
-
-
-class ImageOrders(Protocol):
-    """The port to who does what is said about images."""
-
-    def obey(self, orders: NodeOrders) -> None:
-        """Do this, and nothing that it does not name."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

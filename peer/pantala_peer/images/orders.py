@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -61,6 +61,7 @@ class ImageOrders:
         self._surveyed = surveyed
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._counts: dict[str, Callable[[], int]] = {}
         self._dirty = asyncio.Event()
         self._look_now = asyncio.Event()
 
@@ -78,6 +79,7 @@ class ImageOrders:
         for key in [*change.ended, *change.begun]:
             if key in self._jobs:
                 self._jobs.pop(key).cancel()
+                self._counts.pop(key, None)
         for key in change.begun:
             self._begin(key)
         self._surveyed(orders.survey)
@@ -95,6 +97,7 @@ class ImageOrders:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_looking())
+                group.create_task(self._keep_counting())
                 group.create_task(self._keep_writing())
         finally:
             jobs = list(self._jobs.values())
@@ -144,12 +147,12 @@ class ImageOrders:
             return
         with self._grants.open(order.key, str(wanted.repository)) as grant:
             credentials = Credentials(USER, grant.password, url)
-            async with self._progress(order.key, lambda: grant.bytes):
+            with self._counting(order.key, lambda: grant.bytes):
                 await self._helper.pull(wanted.pinned, timeout=timeout, credentials=credentials)
 
     async def _fill_cache(self, order: NodeOrder) -> None:
         before = self._blobs.bytes(order)
-        async with self._progress(order.key, lambda: max(0, self._blobs.bytes(order) - before)):
+        with self._counting(order.key, lambda: max(0, self._blobs.bytes(order) - before)):
             try:
                 async with asyncio.timeout(order.order.timeout):
                     await self._blobs.fetch(order)
@@ -159,24 +162,24 @@ class ImageOrders:
                     "allow more time, or look at the supernode's log"
                 ) from None
 
-    @contextlib.asynccontextmanager
-    async def _progress(self, key: str, count: Callable[[], int]) -> AsyncIterator[None]:
-        """Tell now and then how many bytes came."""
-
-        async def tell() -> None:
-            while True:
-                await asyncio.sleep(_PROGRESS)
-                if self.ledger.fetched(key, count()):
-                    self._told.state_pulls(self.ledger.states(), urgent=False)
-
-        telling = asyncio.create_task(tell())
+    @contextlib.contextmanager
+    def _counting(self, key: str, count: Callable[[], int]) -> Iterator[None]:
+        """Tell now and then, and at the end, how many bytes came."""
+        self._counts[key] = count
         try:
             yield
         finally:
-            telling.cancel()
-            await asyncio.wait({telling})
-            if self._jobs.get(key) is asyncio.current_task():  # else another order has taken its place
-                self.ledger.fetched(key, count())
+            if self._counts.get(key) is count:  # else another order has taken its place
+                del self._counts[key]
+                if key in self.ledger.entries:
+                    self.ledger.fetched(key, count())
+
+    async def _keep_counting(self) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS)
+            counted = {key: count() for key, count in self._counts.items() if key in self.ledger.entries}
+            if {key for key, count in counted.items() if self.ledger.fetched(key, count)}:
+                self._told.state_pulls(self.ledger.states(), urgent=False)
 
     # What is there
 

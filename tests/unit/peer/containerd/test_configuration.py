@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from pantala_peer.containerd import registry
 from pantala_peer.containerd.command import main
-from pantala_peer.containerd.configuration import Report, cleanup, configure, keep_token
+from pantala_peer.containerd.configuration import Owner, Report, cleanup, configure, keep_token
 from pantala_peer.containerd.errors import FolderError
 
 MIRROR = "http://127.0.0.1:65001"
@@ -232,6 +234,34 @@ def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
     token = keep_token(path)
     assert 32 < len(token)
     assert (token, 0o600) == (keep_token(path), stat.S_IMODE(path.stat().st_mode))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_token_is_given_to_who_runs_the_peer(tmp_path: Path) -> None:
+    path = tmp_path / "made/token"
+    token = keep_token(path)
+    assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
+    assert token == keep_token(path, Owner(65532, 65533))
+    status = path.stat()
+    assert (65532, 65533, 0o600) == (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+    assert 0o711 == stat.S_IMODE(path.parent.stat().st_mode)
+
+
+def test_the_commands_are_beside_the_peers_own_flags(tmp_path: Path) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "pantala_peer", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    folders = ("--certs-d", str(tmp_path / "certs.d"), "--containerd-state", str(tmp_path / "state"))
+    code, said = run("configure", *folders)
+    assert (0, True) == (code, (tmp_path / "certs.d/_default/hosts.toml").exists()), said
+    code, said = run("cleanup", *folders)
+    assert (0, False) == (code, (tmp_path / "certs.d/_default").exists()), said
+    code, said = run("configure", *folders, "--mirror-token-owner", "nobody")
+    assert 2 == code
+    assert "65532:65532" in said
+    assert "--supernode is missing" in run()[1]
 
 
 def test_a_token_that_a_crash_left_empty_is_made_again(tmp_path: Path) -> None:
