@@ -18,16 +18,14 @@ from pantala_operator.asking import Asked, Asking
 from pantala_operator.following import Need
 from pantala_operator.observation import Observation, SecretKey
 from pantala_operator.ports import Clock
+from pantala_operator.prefetch_view import Subject, View, subjects_of, view_of
 from pantala_operator.prefetch_writer import PrefetchWriter
-from pantala_operator.reconcile.headers import SecretReading, Unread
+from pantala_operator.reconcile.headers import Unread
 from pantala_operator.reconcile.prefetch import plan as plans
 from pantala_operator.reconcile.prefetch import taint, wire
 from pantala_operator.reconcile.prefetch import task as tasks
-from pantala_operator.reconcile.prefetch.children import Child
-from pantala_operator.reconcile.prefetch.forecast import Inventory
 from pantala_operator.reconcile.prefetch.pins import Resolution
 from pantala_operator.reconcile.prefetch.plan import PrefetchPlan
-from pantala_operator.reconcile.prefetch.pull import Pull
 from pantala_operator.reconcile.prefetch.pullsecret import docker_config
 from pantala_operator.reconcile.prefetch.questions import Question
 from pantala_operator.reconcile.prefetch.reach import Cluster
@@ -65,27 +63,6 @@ class Memory:
     wake_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """An ImagePrefetch, or a Task that is planned as one."""
-
-    prefetch: ImagePrefetch
-    task: Task | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What all plans of one turn share."""
-
-    cluster: Cluster
-    pulls: dict[str, dict[str, dict[str, Pull]]]
-    inventories: dict[str, Inventory]
-    children: dict[str, list[Child]]
-    secrets: dict[str, dict[str, SecretReading]]
-    heard: bool
-    away: str
-
-
 class Prefetching:
     """Is marked by whatever happens, and plans all when its turn comes."""
 
@@ -118,7 +95,7 @@ class Prefetching:
     def read(self, key: SecretKey) -> None:
         """A Secret is not what it was: registries that did not answer may do so now."""
         self._dirty = True
-        for prefetch in (each.prefetch for each in self._subjects()):
+        for prefetch in (each.prefetch for each in subjects_of(self._known)):
             memory = self._memory.get(prefetch.metadata.uid)
             if memory is not None and key[0] == prefetch.metadata.namespace and key[1] in memory.secrets:
                 memory.resolutions = {image: said for image, said in memory.resolutions.items() if said.digest}
@@ -157,11 +134,11 @@ class Prefetching:
         if pause is None or pause > 0:
             return
         self._dirty = False
-        subjects = {each.prefetch.metadata.uid: each for each in self._subjects()}
+        subjects = {each.prefetch.metadata.uid: each for each in subjects_of(self._known)}
         for uid in self._memory.keys() - subjects.keys():
             self._forget(uid)
         if subjects:
-            view = self._view()
+            view = view_of(self._known, heard=self._writer.reunion.over)
             for uid, subject in subjects.items():
                 self._plan(subject, self._memory.setdefault(uid, Memory()), view, now)
             self._tell_children(subjects, now)
@@ -171,34 +148,6 @@ class Prefetching:
         self._not_before = self._clock.monotonic() + max(_PACE, 3 * took)
 
     # What is planned.
-
-    def _subjects(self) -> Iterator[Subject]:
-        for prefetch in self._known.prefetches.items.values():
-            if prefetch.metadata.deletion_timestamp is None:
-                yield Subject(prefetch)
-        for each in self._known.tasks.items.values():
-            if each.spec.is_image and each.metadata.deletion_timestamp is None and not tasks.owner(each):
-                yield Subject(tasks.as_prefetch(each), each)
-
-    def _view(self) -> View:
-        known = self._known
-        reports = known.supernodes.peers
-        children: dict[str, list[Child]] = {}
-        for each in known.tasks.items.values():
-            child = Child(each.metadata.name, tasks.owner(each), each.spec.source.image, each.spec.source.platform)
-            children.setdefault(each.metadata.namespace, []).append(child)
-        secrets: dict[str, dict[str, SecretReading]] = {}
-        for (namespace, name), reading in known.secrets.items():
-            secrets.setdefault(namespace, {})[name] = reading
-        return View(
-            cluster=Cluster(known.nodes.items, known.peer_states()),
-            pulls=wire.pulls(reports),
-            inventories=wire.inventories(reports),
-            children=children,
-            secrets=secrets,
-            heard=self._writer.reunion.over,
-            away=known.supernodes.away,
-        )
 
     def _plan(self, subject: Subject, memory: Memory, view: View, now: datetime) -> None:
         prefetch, task = subject.prefetch, subject.task

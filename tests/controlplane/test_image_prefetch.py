@@ -231,3 +231,20 @@ async def test_a_task_with_an_image(stage: Stage) -> None:
     assert ("1/1", A, "100") == (status["summary"], status["digest"], status["size"])
     await stage.kubectl("delete", "task", "one")
     await until(lambda: not stage.supernode.images, "nothing is ordered any more")
+
+
+async def test_without_its_definition_files_are_distributed(stage: Stage) -> None:
+    """It goes while the operator runs; the log says so once."""
+    await stage.apply()
+    await stage.ordered()
+    crd = (ROOT / "crds" / "pantala.dev_imageprefetches.yaml").read_text()
+    await stage.kubectl("delete", "crd", "imageprefetches.pantala.dev")
+    try:
+        await until(lambda: not stage.supernode.images, "nothing is ordered any more")
+        await asyncio.to_thread(stage.operator.stop)
+        stage.operator.start()
+        await stage.kubectl.task("file")
+        await until(lambda: "default/file" in stage.supernode.wanted, "the file is wanted")
+        assert 1 == stage.operator.log.count("CRD imageprefetches.pantala.dev is not served")
+    finally:
+        await stage.kubectl("apply", "--server-side", "-f", "-", text=crd)

@@ -398,7 +398,7 @@ async def test_a_missing_permission_is_said_and_healed(
     """Without ``tasks/status`` it goes on, logs which permission is missing, and writes as soon as it is given."""
     await kubectl("create", "serviceaccount", "narrow", "-n", "default")
     rules = [
-        {"apiGroups": ["pantala.dev"], "resources": ["tasks", "peers"], "verbs": ["*"]},
+        {"apiGroups": ["pantala.dev"], "resources": ["tasks", "peers", "imageprefetches"], "verbs": ["*"]},
         {"apiGroups": ["pantala.dev"], "resources": ["peers/status"], "verbs": ["patch"]},
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
