@@ -1,20 +1,19 @@
 """``python3 -m pantala_operator.uninstall``: the end of an uninstall, run by a hook of the chart.
 
-Waits until the cleanup DaemonSet has put containerd's files back on every node, takes it away, and says what is kept. It
-ends with 0 also where a node could not be reached: nothing on such a node waits for Pantala, and it is named.
+Waits until the cleanup DaemonSet has put containerd's files back on every node, takes it away, and says what is kept.
+It ends with 0 also where a node could not be reached: nothing on such a node waits for Pantala, and it is named.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from pantala_operator.errors import ClusterError, ConflictError, NotFoundError
+from pantala_operator.errors import ClusterError, NotFoundError
 
 _INTERVAL = 1.0
 _SHOWN = 20
@@ -62,6 +61,8 @@ class Outcome:
     wanted: int = 0
     left: tuple[CleanupPod, ...] = ()
     """Nodes that are not done."""
+    unseen: int = 0
+    """Further ones, for which there is no pod yet."""
     trouble: str = ""
     """Why nothing is known of the nodes."""
 
@@ -78,18 +79,16 @@ async def wait(
     """Wait for all nodes, ``seconds`` at most, and take the DaemonSet away whatever came of it."""
     end = clock() + seconds
     outcome = await _look(cluster, namespace, name)
-    while outcome.left or outcome.trouble:
-        if clock() >= end:
-            break
+    while (outcome.left or outcome.unseen or outcome.trouble) and clock() < end:
         await sleep(_INTERVAL)
         outcome = await _look(cluster, namespace, name)
     try:
         await cluster.delete_cleanup(namespace, name)
-    except (NotFoundError, ConflictError):  # Helm was first
+    except NotFoundError:  # Helm was first
         pass
     except ClusterError as error:
         trouble = f"the DaemonSet {name} could not be removed ({error}): kubectl delete -n {namespace} daemonset {name}"
-        return Outcome(outcome.wanted, outcome.left, "; ".join(filter(None, (outcome.trouble, trouble))))
+        return replace(outcome, trouble="; ".join(filter(None, (outcome.trouble, trouble))))
     return outcome
 
 
@@ -103,38 +102,36 @@ async def _look(cluster: Cluster, namespace: str, name: str) -> Outcome:
         return Outcome(trouble=f"the cluster has not begun with the DaemonSet {name}")
     done = {pod.node for pod in pods if pod.ready}
     left = {pod.node: pod for pod in pods if pod.node not in done}
-    unseen = cleanup.wanted - len(done) - len(left)
-    if unseen > 0:
-        left[""] = CleanupPod(f"{unseen} more" if left else f"{unseen} of them", False, "their pods are not made yet")
-    return Outcome(cleanup.wanted, tuple(left[node] for node in sorted(left, key=lambda node: (not node, node))))
+    unseen = max(0, cleanup.wanted - len(done) - len(left))
+    return Outcome(cleanup.wanted, tuple(left[node] for node in sorted(left)), unseen)
 
 
 def report(outcome: Outcome, certs_d: str) -> str:
     """What came of it, in one line: Helm shows a hook's words as one field of a log line."""
     said = []
-    if outcome.left:
+    if outcome.left or outcome.unseen:
         names = [pod.node + (f" ({' '.join(pod.message.split())})" if pod.message else "") for pod in outcome.left]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        more = len(names[_SHOWN:]) + outcome.unseen
+        missing = ", ".join([*names[:_SHOWN], *([f"{more} more"] if more else [])])
+        done = outcome.wanted - len(names) - outcome.unseen
         said.append(
-            f"containerd's files were put back on {outcome.wanted - _count(outcome)} of {outcome.wanted} nodes, not on: "
-            f"{', '.join(names[:_SHOWN])}{more}. There containerd asks a mirror that is gone, then the registry, so pulls "
-            f"go on; take Pantala's part out of the hosts.toml files below {certs_d}."
+            f"containerd's files were put back on {done} of {outcome.wanted} nodes, not on: {missing}. There containerd "
+            "asks a mirror that is gone and then the registry, so pulls go on; to end that, take Pantala's part out of the "
+            f"hosts.toml files below {certs_d}."
         )
     elif not outcome.trouble:
         said.append(f"containerd's files were put back on all {outcome.wanted} nodes.")
     if outcome.trouble:
-        said.append(f"{outcome.trouble[0].upper()}{outcome.trouble[1:]}.")
-    return " ".join(said)
-
-
-def _count(outcome: Outcome) -> int:
-    return sum(int(pod.node.split()[0]) if " " in pod.node else 1 for pod in outcome.left)
+        said.append(f"{outcome.trouble}.")
+    return " ".join(text[0].upper() + text[1:] for text in said)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it; 2 for wrong flags."""
     parser = argparse.ArgumentParser(prog="pantala_operator.uninstall", description="Waits for the cleanup of nodes.")
-    parser.add_argument("--daemonset", metavar="NAMESPACE/NAME", help="what cleans up; without it nothing is waited for")
+    parser.add_argument(
+        "--daemonset", metavar="NAMESPACE/NAME", help="what cleans up; without it nothing is waited for"
+    )
     parser.add_argument("--seconds", type=float, default=90.0, help="how long to wait for it at most (90)")
     parser.add_argument("--certs-d", default="/etc/containerd/certs.d", help="containerd's folder, for the message")
     parser.add_argument("--notice", default="", help="what to say in the end")
@@ -149,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _run(namespace: str, name: str, seconds: float) -> Outcome:
-    from pantala_operator.adapters.uninstall import connect  # beside --help and a notice alone it takes a second
+    from pantala_operator.adapters.uninstall import connect  # it takes a second, which a notice alone needs not
 
     try:
         async with connect() as cluster:
@@ -159,4 +156,4 @@ async def _run(namespace: str, name: str, seconds: float) -> Outcome:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

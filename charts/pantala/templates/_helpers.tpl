@@ -154,3 +154,59 @@ http://{{ include "pantala.componentName" (list . "supernode") }}.{{ .Release.Na
 {{- define "pantala.subject" -}}
 system:serviceaccount:{{ (first .).Release.Namespace }}:{{ include "pantala.serviceAccountName" . }}
 {{- end }}
+
+{{/* What gets at files that root has on the node, and at nothing else. */}}
+{{- define "pantala.rootSecurityContext" -}}
+runAsNonRoot: false
+runAsUser: 0
+runAsGroup: 0
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+  add: [CHOWN, FOWNER, DAC_OVERRIDE]
+{{- end }}
+
+{{/* The folders that hold those of containerd's config_path: the first one's is written. As JSON. */}}
+{{- define "pantala.containerdParents" -}}
+{{- $parents := list }}
+{{- range splitList ":" .Values.mirror.certsD }}{{ $parents = append $parents (dir .) }}{{ end }}
+{{- uniq $parents | toJson }}
+{{- end }}
+
+{{/* What tells containerd of the mirror, or takes it back, sees them under the names that the node has for them. */}}
+{{- define "pantala.containerdMounts" -}}
+{{- $mounts := list }}
+{{- range $index, $parent := include "pantala.containerdParents" . | fromJsonArray }}
+{{- $mount := dict "name" (printf "certs-%d" $index) "mountPath" $parent }}
+{{- if $index }}{{ $mount = set $mount "readOnly" true }}{{ end }}
+{{- $mounts = append $mounts $mount }}
+{{- end }}
+{{- toYaml $mounts }}
+{{- end }}
+
+{{/* Their type is unchecked: a node whose container runtime has no such folder runs a peer all the same. */}}
+{{- define "pantala.containerdVolumes" -}}
+{{- $volumes := list }}
+{{- range $index, $parent := include "pantala.containerdParents" . | fromJsonArray }}
+{{- $volumes = append $volumes (dict "name" (printf "certs-%d" $index) "hostPath" (dict "path" $parent "type" "")) }}
+{{- end }}
+{{- toYaml $volumes }}
+{{- end }}
+
+{{/* Puts containerd's files back as they were, to the byte. What is remembered of them goes, and so does the token. */}}
+{{- define "pantala.cleanup" -}}
+- sh
+- -ec
+- |
+  pantala-peer cleanup "--certs-d=$0" "--containerd-state=$1/containerd"
+  rm -f "$1/mirror-token"
+- {{ .Values.mirror.certsD }}
+- {{ .Values.peer.root }}
+{{- end }}
+
+{{- define "pantala.uninstallRights" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
