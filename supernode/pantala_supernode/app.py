@@ -18,7 +18,7 @@ from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
 from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol.geometry import RULES
-from pantala_supernode.accounts import Accounts
+from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.egress import EgressPolicy
 from pantala_supernode.cdn.eviction import Cause, Watermarks
 from pantala_supernode.cdn.http_source import HTTPSource
@@ -46,9 +46,8 @@ from pantala_supernode.http.registries import RegistriesAPI
 from pantala_supernode.http.rest import RestAPI
 from pantala_supernode.http.site import site
 from pantala_supernode.identity import ClusterKeys, Verifier
-from pantala_supernode.images import Images
+from pantala_supernode.imaging import Imaging
 from pantala_supernode.managers import Managers
-from pantala_supernode.manifests import Manifests
 from pantala_supernode.members import Members
 from pantala_supernode.metrics import Gauges, Metrics, TimedScheduler
 from pantala_supernode.peer import PeerManager
@@ -63,7 +62,6 @@ from pantala_supernode.supernode import Supernode
 from pantala_supernode.task import TaskManager
 from pantala_supernode.tickets import TicketOffice
 from pantala_supernode.visitors import Visitors
-from pantala_supernode.wants import Wants
 
 _log = structlog.get_logger(__name__)
 
@@ -83,8 +81,7 @@ class App:
         self.api: web.Application
         self.supernode: Supernode
         self.copies: Copies
-        self.wants: Wants
-        self.manifests: Manifests
+        self.imaging: Imaging
         self.handover: Handover
         self.conversation: Conversation
         self.visitors: Visitors
@@ -139,6 +136,7 @@ class App:
                     if settings.dragonfly:
                         _log.warning("--dragonfly: everybody who reaches the API may have files fetched, and get them")
                     yield self
+                    await self.imaging.proofs.close()
                     await self.supernode.close()
             finally:
                 self._running.cancel()
@@ -175,7 +173,7 @@ class App:
             (
                 *API(self.supernode, self._metrics).operations(),
                 *CopiesAPI(self.copies).operations(),
-                *RegistriesAPI(self.manifests).operations(),
+                *RegistriesAPI(self.imaging.manifests).operations(),
                 *rest.operations(),
             ),
             self.guard,
@@ -214,34 +212,26 @@ class App:
             on_accused=lambda task_id, piece: supernode.accused(task_id, piece),
             clock=time.monotonic,
         )
-        images, accounts = Images(), Accounts()
-        self.wants = Wants(
-            lambda: supernode,
-            managers,
-            images,
-            accounts,
+        imaging = self.imaging = Imaging(
+            registries,
             settings.registries,
-            seconds=settings.blob_seconds,
+            managers,
+            self._store,
+            leases=lambda: supernode,
+            unknown=lambda name: supernode.recovered and not (members.others or cdn.status(TaskID(name)).generation),
+            blob_seconds=settings.blob_seconds,
+            chance=chance,
             clock=time.monotonic,
         )
-        self.manifests = Manifests(registries.client, registries.relay, images, accounts, clock=time.monotonic)
         supernode = Supernode(
             boot,
             managers,
             members,
             dispatcher=dispatcher,
             exchange=Exchange(
-                boot,
-                managers,
-                roster,
-                reports,
-                dispatcher,
-                images,
-                wants=self.wants,
-                clock=time.monotonic,
-                timing=Timing(),
+                boot, managers, roster, reports, dispatcher, imaging, clock=time.monotonic, timing=Timing()
             ),
-            images=images,
+            images=imaging.images,
             reports=reports,
             cdn=cdn,
             store=self._store,
@@ -253,7 +243,7 @@ class App:
             wanted=lambda task_id: managers.tasks.get(task_id) is not None,
             released=cdn.released,
             stated=lambda: managers.tasks.revision > 0,
-            spare=lambda: self.wants.spare() or self.conversation.spare(),
+            spare=lambda: self.imaging.wants.spare() or self.conversation.spare(),
             rules=Housekeeping(
                 grace=settings.grace,
                 kept_for=max(settings.grace, settings.cache_seconds),
@@ -269,7 +259,7 @@ class App:
                 bytes_sent=lambda: self._pieces.bytes_sent,
                 origin_bytes=lambda: cdn.origin_bytes,
                 uses=lambda: cdn.uses,
-                manifests=lambda: self.manifests.outcomes,
+                manifests=lambda: self.imaging.manifests.outcomes,
                 evictions=lambda: self._janitor.evictions | {Cause.DROPPED: supernode.dropped},
             ),
         )
@@ -277,8 +267,8 @@ class App:
             supernode, managers.tasks, self._store, members, stage=siblings.stage, clock=time.monotonic
         )
         self.handover = Handover(members, self._is_idle, patience=settings.leave_seconds)
-        supernode.listeners += [self._metrics.copy_changed, self.copies.changed, self.wants.changed]
-        supernode.on_statement.append(self.wants.restated)
+        supernode.listeners += [self._metrics.copy_changed, self.copies.changed, self.imaging.wants.changed]
+        supernode.on_statement.append(self.imaging.wants.restated)
         self._invite(supernode, dispatcher)
         return supernode
 
@@ -321,7 +311,7 @@ class App:
             await asyncio.sleep(_TICK)
             self.visitors.tick()
             self.preheats.tick()
-            self.wants.tick()
+            self.imaging.wants.tick()
 
     def _verifier(self, session: aiohttp.ClientSession) -> Verifier:
         settings = self.settings

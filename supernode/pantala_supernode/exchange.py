@@ -10,13 +10,12 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders
-from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Wanted, Work
+from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
 from pantala_supernode.dispatch import Dispatcher
-from pantala_supernode.images import Images
+from pantala_supernode.imaging import Imaging
 from pantala_supernode.managers import Managers
 from pantala_supernode.peer import Peer
 from pantala_supernode.reports import Reports
@@ -44,16 +43,6 @@ class Timing:
     """A peer that speaks but reports nothing of what it was given for so long has lost it."""
 
 
-class Listener(Protocol):
-    """Who heeds what nodes' container runtimes wait for."""
-
-    def take(self, peer: str, wants: Mapping[str, Wanted]) -> None:
-        """All that a node waits for now."""
-
-    def take_inventory(self, peer: str, held: Iterable[str]) -> None:
-        """All that a node has."""
-
-
 class Exchange:
     """Speaks with all peers. ``clock`` tells monotonic seconds."""
 
@@ -64,9 +53,8 @@ class Exchange:
         roster: Roster,
         reports: Reports,
         dispatcher: Dispatcher,
-        images: Images,
+        imaging: Imaging,
         *,
-        wants: Listener,
         clock: Callable[[], float],
         timing: Timing,
     ) -> None:
@@ -75,8 +63,8 @@ class Exchange:
         self._roster = roster
         self._reports = reports
         self._dispatcher = dispatcher
-        self._images = images
-        self._wants = wants
+        self._images = imaging.images
+        self._wants = imaging.wants
         self._sessions = dispatcher.sessions
         self._waiting = dispatcher.waiting
         self._clock = clock
@@ -178,7 +166,6 @@ class Exchange:
         if request.inventory is not None:
             session.holdings = _read(request.inventory)
             session.inventoried = True
-            self._wants.take_inventory(session.peer, session.holdings)
             self._roster.take_inventory(session)
         for task_id, (generation, pieces) in _read(request.done).items():
             self._take_done(session, task_id, generation, pieces)
@@ -205,6 +192,8 @@ class Exchange:
             if task is not None and former is not None and wanted.stalls > former.stalls:
                 self._dispatcher.stalled(session, task, wanted.position)
         self._wants.take(session.peer, request.wants)
+        if request.inventory is not None:
+            self._wants.take_inventory(session.peer, request.inventory)
 
     def _take_done(self, session: Session, task_id: str, generation: str, pieces: int) -> None:
         if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):

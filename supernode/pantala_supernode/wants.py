@@ -2,24 +2,27 @@
 
 A node that waits is given work; one that does not any more keeps what it has, for the others, until the lease ends.
 Which of the nodes' credentials a blob is fetched with makes no difference to its bytes, so one that is refused does
-not harm who has another.
+not harm who has another. But nobody gets a blob by its digest alone: what a node names must have it, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
 from pantala_protocol import image, task_id
 from pantala_protocol.sync import Wanted
 from pantala_supernode.accounts import Accounts
+from pantala_supernode.cdn.copy import Copy
 from pantala_supernode.errors import RequestError, SourceError
 from pantala_supernode.images import Images
 from pantala_supernode.managers import Managers
+from pantala_supernode.proofs import Origin
 from pantala_supernode.registry.endpoint import Endpoints, Repository
+from pantala_supernode.registry.permissions import Permissions
 from pantala_supernode.task import Lease
 
 _log = structlog.get_logger(__name__)
@@ -45,28 +48,28 @@ class Leases(Protocol):
         """What these peers hold changed."""
 
 
-class _Source(NamedTuple):
-    """Where a blob may come from."""
+class Prover(Protocol):
+    """Who finds out whether an origin has a blob."""
 
-    url: str
-    authorization: str
-
-    def __repr__(self) -> str:
-        return f"<source {self.url}>"
+    def ask(self, copy: Copy, origin: Origin) -> None:
+        """Tell :meth:`Wants.proved` whether it has what the copy is of."""
 
 
 @dataclass(slots=True)
 class _Blob:
     digest: str
-    waiting: dict[str, tuple[_Source, ...]] = field(default_factory=dict)
+    waiting: dict[str, tuple[Origin, ...]] = field(default_factory=dict)
     """By node, what it may be fetched from."""
-    source: _Source | None = None
+    source: Origin | None = None
     """In use."""
-    refused: set[_Source] = field(default_factory=set)
+    refused: set[Origin] = field(default_factory=set)
+    """It could not be had from there."""
+    first: Origin | None = None
+    """All that is here of it comes from there: whoever has that one has the right to it, as soon as something came."""
     attempt: int = 1
     wanted_at: float = 0.0
 
-    def sources(self) -> Iterator[_Source]:
+    def sources(self) -> Iterator[Origin]:
         """What it may be fetched from now."""
         return (source for sources in self.waiting.values() for source in sources)
 
@@ -74,8 +77,9 @@ class _Blob:
 class Wants:
     """All of them.
 
-    ``leases`` is called only once it is needed. ``seconds``: how long a blob is kept for those who come later, a minute
-    at least; ``clock`` tells monotonic seconds.
+    ``leases`` and ``prover`` are called only once they are needed. ``unknown`` tells of a task whether nothing is here
+    of it, nor can come from anywhere but its origin. ``seconds``: how long a blob is kept for those who come later, a
+    minute at least; ``clock`` tells monotonic seconds.
     """
 
     def __init__(
@@ -85,7 +89,10 @@ class Wants:
         images: Images,
         accounts: Accounts,
         endpoints: Endpoints,
+        permissions: Permissions,
+        prover: Callable[[], Prover],
         *,
+        unknown: Callable[[str], bool],
         seconds: float,
         clock: Callable[[], float],
     ) -> None:
@@ -95,6 +102,9 @@ class Wants:
         self._images = images
         self._accounts = accounts
         self._endpoints = endpoints
+        self._permissions = permissions
+        self._prover = prover
+        self._unknown = unknown
         self._seconds = seconds
         self._clock = clock
         self._said: dict[str, Mapping[str, Wanted]] = {}
@@ -112,9 +122,11 @@ class Wants:
 
     def take_inventory(self, peer: str, held: Iterable[str]) -> None:
         """A node told all that it has: it keeps nothing else for others."""
-        for task in self._tasks.held_by(peer) - set(held):
-            if task not in self._said.get(peer, {}):
-                self._tasks.dismiss(task, peer)
+        lost = self._tasks.held_by(peer) - {*held, *self._said.get(peer, {})}
+        for task in lost:
+            self._tasks.dismiss(task, peer)
+        if lost:
+            self._leases().assignments_changed([peer])
 
     def restated(self) -> None:
         """There is another statement: orders may have come or gone."""
@@ -130,8 +142,24 @@ class Wants:
         if failure is not None and failure.final and blob.source is not None and blob.source not in blob.refused:
             blob.refused.add(blob.source)
             self._fetch(name, blob)
-        elif task.complete:
+            return
+        if blob.first is not None and task.copy.cached:
+            self._permit(blob, blob.first)
+            blob.first = None
+        self._admit(name, blob)
+        if task.complete:
             self._tasks.renew(name, until=self._until(name))
+
+    def proved(self, name: str, origin: Origin, has_it: bool) -> None:
+        """Whether an origin has the blob."""
+        blob = self._blobs.get(name)
+        if blob is None:
+            return
+        if has_it:
+            self._permit(blob, origin)
+        else:
+            blob.refused.add(origin)
+        self._admit(name, blob)
 
     def tick(self) -> None:
         """Let leases last while somebody waits, and forget who is not there; to be called about once a second."""
@@ -161,7 +189,7 @@ class Wants:
         return True
 
     def _heed(self, peer: str, wants: Mapping[str, Wanted], ended: Iterable[str]) -> None:
-        for name in ended:
+        for name in list(ended):
             self._end(peer, name)
         for name, wanted in list(wants.items())[:_MOST]:
             sources = self._sources(peer, name, wanted)
@@ -171,11 +199,32 @@ class Wants:
                 self._end(peer, name)
         self._leases().assignments_changed([peer])
 
-    def _want(self, peer: str, name: str, digest: str, sources: tuple[_Source, ...]) -> None:
+    def _want(self, peer: str, name: str, digest: str, sources: tuple[Origin, ...]) -> None:
         blob = self._blobs.setdefault(name, _Blob(digest))
         blob.waiting[peer], blob.wanted_at = sources, self._clock()
         self._fetch(name, blob)
-        self._tasks.invite(name, peer)
+        self._admit(name, blob)
+
+    def _admit(self, name: str, blob: _Blob) -> None:
+        """Let those in who have a right to the blob; of the others, see whether what they name has it."""
+        task = self._tasks.get(name)
+        if task is None or not (task.copy.cached or task.complete):
+            return
+        admitted, empty = [], not task.copy.cached
+        for peer, origins in blob.waiting.items():
+            offered = [origin for origin in origins if origin not in blob.refused]
+            if peer in task.guests or not offered:
+                continue
+            if empty or any(self._permissions.allows(*_right(blob, origin), self._clock()) for origin in offered):
+                self._tasks.invite(name, peer)
+                admitted.append(peer)
+            elif blob.first not in offered:
+                self._prover().ask(task.copy, offered[0])
+        if admitted:
+            self._leases().assignments_changed(admitted)
+
+    def _permit(self, blob: _Blob, origin: Origin) -> None:
+        self._permissions.allow(*_right(blob, origin), self._clock())
 
     def _end(self, peer: str, name: str) -> None:
         self._tasks.excuse(name, peer)
@@ -197,32 +246,40 @@ class Wants:
         if source != blob.source:
             if blob.source is not None and task is not None and not task.complete:
                 blob.attempt += 1
+            ended = task is None if blob.source is None else blob.source in blob.refused
+            blob.first = source if ended and self._unknown(name) else None
             blob.source = source
         elif task is not None and task.lease is not None:
-            return
-        url, authorization = source
-        headers = {"Authorization": authorization} if authorization else {}
+            if task.copy.failure is None or not task.copy.failure.final:
+                return
+            blob.attempt += 1  # who comes back tries anew
         until = self._until(name)
-        self._leases().lease(name, Lease(url, until, headers, blob.digest, f"blob:{blob.attempt}", PRIORITY))
+        self._leases().lease(
+            name, Lease(source.url, until, source.headers, blob.digest, f"blob:{blob.attempt}", PRIORITY)
+        )
 
     def _until(self, name: str) -> float:
         task = self._tasks.get(name)
         whole = task is not None and task.complete
         return self._clock() + (max(self._seconds, _UNFINISHED) if whole else _UNFINISHED)
 
-    def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[_Source, ...]:
+    def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[Origin, ...]:
         """What a node may have a blob fetched from; none: it asks for what cannot be, and goes to the registry."""
         try:
             _check(name, wanted)
             repository = Repository(wanted.registry, wanted.repository)
             url = self._endpoints.blob(repository, wanted.digest)
             if not wanted.order:
-                return (_Source(url, wanted.credential),)
+                return (Origin(url, wanted.credential),)
             order, reference = self._images.ordered(peer, wanted.order, str(repository))
-            return tuple(_Source(url, account.authorization) for account in self._accounts.of(order, reference))
+            return tuple(Origin(url, account.authorization) for account in self._accounts.of(order, reference))
         except (ValueError, RequestError, SourceError) as error:
             _log.warning("a node waits for a blob that cannot be fetched for it", peer=peer, task=name, why=str(error))
             return ()
+
+
+def _right(blob: _Blob, origin: Origin) -> tuple[str, str]:
+    return f"{origin.url} {blob.digest}", origin.authorization
 
 
 def _check(name: str, wanted: Wanted) -> None:

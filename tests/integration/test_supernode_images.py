@@ -18,10 +18,12 @@ import pytest
 
 from pantala_peer.app import Peer
 from pantala_peer.settings import Address
+from pantala_protocol import ranges, task_id
 from pantala_protocol import registry as routes
 from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_protocol.statement import Statement
+from pantala_protocol.sync import Held, Wanted, Work
 from pantala_supernode.app import App, build
 from pantala_supernode.settings import Listen, Settings
 from testbed import image as images
@@ -30,6 +32,8 @@ from testbed.image import Image, Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.mirror_harness import get, until
+from tests.integration.registry_fake import FakeRegistry
+from tests.integration.test_exchange import Speaker
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -145,6 +149,11 @@ async def pull(peer: Peer, registry: Registry, image: Image, *, shown: str = "")
 def of_amd64(image: Image) -> dict[str, int]:
     manifest = json.loads(image.read(image.manifests["linux/amd64"]))
     return {described["digest"]: described["size"] for described in (manifest["config"], *manifest["layers"])}
+
+
+def holders(lab: Lab, name: str) -> set[str]:
+    """The nodes that keep a blob for others."""
+    return {peer.name for peer in lab.app._managers.peers if name in lab.app._managers.tasks.held_by(peer.name)}
 
 
 async def settled(registry: Registry) -> dict[str, int]:
@@ -267,3 +276,114 @@ async def test_a_tag_that_moved_is_seen_at_once(lab: Lab, public: Registry, imag
     found = await lab.resolve(f"{public.host}/team/app:1", "linux/amd64")
     assert moved.digest == found.digest
     assert dict(moved.blobs) == {blob.digest: blob.size for blob in found.platforms["linux/amd64"]}
+
+
+async def test_what_another_registry_has_too_is_served_after_it_showed_some_bytes(
+    lab: Lab, public: Registry, private: Registry, image: Image
+) -> None:
+    await lab.state()
+    one, other = await lab.peer("n1"), await lab.peer("n2")
+    await pull(one, public, image)
+    await pull(other, private, image, shown=SHOWN)
+    assert of_amd64(image) == await settled(public)
+    shown = await settled(private)
+    assert of_amd64(image).keys() == shown.keys()
+    assert all(0 < count <= 64 for count in shown.values())
+
+
+async def test_who_names_a_blob_that_its_registry_does_not_have_gets_nothing_of_it(
+    lab: Lab, public: Registry, image: Image
+) -> None:
+    await lab.state()
+    await pull(await lab.peer("n1"), public, image)
+    layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
+    for has in ("nothing", "other bytes"):
+        async with FakeRegistry() as evil:
+            if has == "other bytes":
+                evil.blobs[layer] = bytes(size)
+            node = Speaker(lab, has)
+            await node.say()
+            task = task_id.of_blob(layer)
+            wanted = Wanted(evil.host, "team/app", layer)
+            for _ in range(3):
+                answer = await asyncio.wait_for(node.say(wants={task: wanted}, leaving=True), 5)
+                assert () == (answer.assignments or ())
+                await asyncio.sleep(0.2)
+            assert any(layer in asked.path for asked in evil.asked)
+            assert "n1" in holders(lab, task)
+            assert has not in holders(lab, task)
+
+
+async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, private: Registry, image: Image) -> None:
+    await lab.state()
+    layer = next(iter(of_amd64(image)))
+    task = task_id.of_blob(layer)
+    bad, good = Speaker(lab, "bad"), Speaker(lab, "good")
+    for node in (bad, good):
+        await node.say()
+    wrong = "Basic " + base64.b64encode(b"ann:wrong").decode()
+    refused = asyncio.create_task(bad.say(wants={task: Wanted(private.host, "team/app", layer, credential=wrong)}))
+    await until(lambda: any(access.status == 401 for access in private.requests()))
+    said = {task: Wanted(private.host, "team/app", layer, credential=SHOWN)}
+    work = []
+    async with asyncio.timeout(10):
+        while not work:
+            work = list((await good.say(wants=said)).work)
+    assert task == work[0].task_id
+    assert {"good"} == holders(lab, task)
+    refused.cancel()
+    again = {task: Wanted(private.host, "team/app", layer, credential=SHOWN)}
+    await bad.say(wants=again, leaving=True)
+    await until(lambda: {"bad", "good"} == holders(lab, task))
+
+
+async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, private: Registry, image: Image) -> None:
+    layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
+    task, name = task_id.of_blob(layer), f"{private.host}/team/app@{image.digest}"
+    secrets = (secret(private, password="wrong"), secret(private))
+    await lab.state(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}))
+    other, node = Speaker(lab, "n2"), Speaker(lab, "n1")
+    said = {task: Wanted(private.host, "team/app", layer, order="ns/app")}
+    for _ in range(2):
+        assert () == (await other.say(wants=said, leaving=True)).work
+    assert [] == private.requests()
+    got: dict[int, int] = {}
+    work: tuple[Work, ...] = ()
+    async with asyncio.timeout(15):
+        while sum(got.values()) < of_amd64(image)[layer]:
+            work = (await node.say(wants=said, done=done(task, work))).work
+            got |= {one.piece: one.size for one in work}
+    assert (0, of_amd64(image)[layer]) == (min(got), (await settled(private))[layer])
+    await node.say(wants={}, leaving=True)
+    assert {"n1"} == holders(lab, task)
+
+
+def done(task: str, work: tuple[Work, ...]) -> dict[str, Held]:
+    mask = sum(1 << one.piece for one in work)
+    return {task: Held(work[0].generation, ranges.render(mask))} if work else {}
+
+
+async def test_who_waits_no_more_keeps_the_blob_and_gets_no_more_work(lab: Lab, public: Registry, image: Image) -> None:
+    await lab.state()
+    layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
+    task = task_id.of_blob(layer)
+    node = Speaker(lab, "n1")
+    said = {task: Wanted(public.host, "team/app", layer, position=of_amd64(image)[layer] - 1)}
+    work: list[Work] = []
+    async with asyncio.timeout(10):
+        while not work:
+            work += (await node.say(wants=said)).work
+    await node.say(wants={}, done=done(task, (work[0],)), leaving=True)
+    assert {"n1"} == holders(lab, task)
+    given: list[Work] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while True:
+                given += (await node.say(wants={})).work
+    assert [] == given
+    async with asyncio.timeout(10):
+        while not given:
+            given += (await node.say(wants=said, inventory=done(task, (work[0],)))).work
+    assert work[0].piece not in {one.piece for one in given}
+    await node.say(inventory={}, leaving=True)
+    assert set() == holders(lab, task)

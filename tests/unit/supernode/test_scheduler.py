@@ -11,7 +11,7 @@ from pantala_supernode.errors import NotFoundError
 from pantala_supernode.peer import Peer
 from pantala_supernode.pool import Pool
 from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager
+from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager, Urgent
 from pantala_supernode.swarm import SUPERNODE
 
 POLICY = Policy(window=4, peer_uploads=2, supernode_uploads=3, sample=4)
@@ -296,3 +296,25 @@ def test_a_large_swarm_is_decided_over_by_a_sample(stage: Stage) -> None:
     stage.joins("a")
     decided = stage.asks("a")
     assert (4, False) == (len(decided), SUPERNODE in providers(decided))
+
+
+def test_the_piece_that_is_waited_for_goes_first(stage: Stage) -> None:
+    stage.joins("a")
+    for piece in (6, 1, 7):
+        decided = stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=Urgent(piece))
+        assert [PieceInfo(piece, SUPERNODE)] == decided
+
+
+def test_a_piece_that_is_there_or_cannot_be_had_is_not_urgent(stage: Stage) -> None:
+    stage.joins("a", have=0b1)
+    for piece in (0, 8):
+        (info,) = stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=Urgent(piece))
+        assert piece != info.piece
+
+
+def test_an_urgent_piece_comes_from_a_peer_that_has_it_but_from_the_supernode_after_a_stall(stage: Stage) -> None:
+    stage.joins("full", have=0b1111_1111)
+    stage.joins("a")
+    assert [PieceInfo(5, "full")] == stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=Urgent(5))
+    stalled = Urgent(4, stalled=True)
+    assert [PieceInfo(4, SUPERNODE)] == stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=stalled)

@@ -1,0 +1,52 @@
+"""All that a supernode does for container images, put together."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+
+from pantala_pieces.store import PieceStore
+from pantala_supernode.accounts import Accounts
+from pantala_supernode.images import Images
+from pantala_supernode.managers import Managers
+from pantala_supernode.manifests import Manifests
+from pantala_supernode.proofs import Proofs
+from pantala_supernode.registry.endpoint import Endpoints
+from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.registry.service import RegistryService
+from pantala_supernode.wants import Leases, Wants
+
+
+class Imaging:
+    """Orders, manifests and blobs. ``leases`` and ``unknown`` are called only once they are needed."""
+
+    def __init__(
+        self,
+        registries: RegistryService,
+        endpoints: Endpoints,
+        managers: Managers,
+        store: PieceStore,
+        *,
+        leases: Callable[[], Leases],
+        unknown: Callable[[str], bool],
+        blob_seconds: float,
+        chance: random.Random,
+        clock: Callable[[], float],
+    ) -> None:
+        self.images = Images()
+        accounts = Accounts()
+        self.manifests = Manifests(registries.client, registries.relay, self.images, accounts, clock=clock)
+        self.wants = Wants(
+            leases,
+            managers,
+            self.images,
+            accounts,
+            endpoints,
+            Permissions(secrets.token_bytes(32)),
+            lambda: self.proofs,
+            unknown=unknown,
+            seconds=blob_seconds,
+            clock=clock,
+        )
+        self.proofs = Proofs(store, registries.source, chance, self.wants.proved)

@@ -1,0 +1,55 @@
+"""How an administrator lists registries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pantala_supernode.registry.errors import RegistryDeniedError
+from pantala_supernode.settings import Settings, SettingsError, read
+
+
+def settings(**variables: str) -> Settings:
+    return read(["--data", "/d"], {f"PANTALA_{name.upper()}": text for name, text in variables.items()})
+
+
+def test_without_a_list_every_registry_is_asked_by_tls() -> None:
+    found = settings()
+    assert "https://registry.example" == found.registries.base("registry.example")
+    assert 21600.0 == found.blob_seconds
+
+
+def test_a_url_says_whether_there_is_tls() -> None:
+    listed = settings(registries="docker.io, http://plain.example:5000,https://tls.example/").registries
+    assert "http://plain.example:5000" == listed.base("plain.example:5000")
+    assert "https://tls.example" == listed.base("tls.example")
+    assert "https://registry-1.docker.io" == listed.base("docker.io")
+    assert "https://other.example" == listed.base("other.example")
+
+
+def test_only_listed_ones_are_asked_if_that_is_said() -> None:
+    listed = settings(registries="one.example", registry_ca="two.example=/ca", registries_only="yes").registries
+    assert {"two.example": Path("/ca")} == dict(listed.authorities)
+    assert "https://two.example" == listed.base("two.example")
+    with pytest.raises(RegistryDeniedError):
+        listed.base("three.example")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"registries": "ftp://one.example"},
+        {"registries": "://one.example"},
+        {"registries": "http://one.example/path"},
+        {"registry_ca": "one.example"},
+        {"registry_ca": "one.example="},
+        {"registries": "http://one.example", "registry_ca": "one.example=/ca"},
+        {"registries_only": "yes"},
+        {"registries_only": "maybe"},
+        {"blob_seconds": "-1"},
+    ],
+)
+def test_what_cannot_be_meant_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="--"):
+        settings(**wrong)

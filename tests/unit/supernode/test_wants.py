@@ -1,0 +1,266 @@
+"""Which blobs are fetched, from where, and who gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from pantala_protocol import task_id
+from pantala_protocol.statement import CDNStatus, Failure, Statement
+from pantala_protocol.sync import Wanted
+from pantala_supernode.accounts import Accounts
+from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.dfget_task import DfgetTaskManager
+from pantala_supernode.images import Images
+from pantala_supernode.managers import Managers
+from pantala_supernode.peer import Peer, PeerManager
+from pantala_supernode.progress import ProgressManager
+from pantala_supernode.proofs import Origin
+from pantala_supernode.registry.endpoint import Endpoints
+from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.scheduler import Policy, SchedulerManager
+from pantala_supernode.task import Lease, Task, TaskManager
+from pantala_supernode.wants import Wants
+
+DIGEST = "sha256:" + "a" * 64
+NAME = task_id.of_blob(DIGEST)
+WANTED = Wanted("registry.example", "team/app", DIGEST, credential="Bearer one")
+URL = f"https://registry.example/v2/team/app/blobs/{DIGEST}"
+ONE, TWO = Origin(URL, "Bearer one"), Origin(URL, "Bearer two")
+KEPT = 1000.0
+
+
+class Stage:
+    """A supernode without a CDN, a registry or a network."""
+
+    def __init__(self, *, stated: bool = True) -> None:
+        self.now = 100.0
+        self.unknown = True
+        self.asked: list[Origin] = []
+        self.told: list[str] = []
+        self.leases: list[Lease] = []
+        progress = ProgressManager()
+        scheduler = SchedulerManager(progress, policy=Policy(), chance=None, lookup=lambda _: None)  # type: ignore[arg-type]
+        self.managers = Managers(TaskManager(grace=5), DfgetTaskManager(), PeerManager(), progress, scheduler)
+        for name in ("n1", "n2"):
+            self.managers.peers.register(Peer(name, "boot", "10.0.0.1", 1, b""))
+        self.wants = Wants(
+            lambda: self,
+            self.managers,
+            Images(),
+            Accounts(),
+            Endpoints(only=["registry.example"]),
+            Permissions(b"key"),
+            lambda: self,
+            unknown=lambda _: self.unknown,
+            seconds=KEPT,
+            clock=lambda: self.now,
+        )
+        if stated:
+            self.state()
+
+    def state(self) -> None:
+        self.managers.tasks.state(Statement(1), now=self.now)
+        self.wants.restated()
+
+    @property
+    def task(self) -> Task:
+        return self.managers.tasks.known(NAME)
+
+    def lease(self, task_id: str, lease: Lease) -> None:
+        self.leases.append(lease)
+        self.managers.tasks.lease(task_id, lease)
+        self.shows(status=CDNStatus.WAITING, failure=None)
+
+    def end_lease(self, task_id: str, *, keep: bool) -> None:
+        assert keep
+        self.managers.tasks.end_lease(task_id, keep=keep)
+
+    def assignments_changed(self, peers: Iterable[str]) -> None:
+        self.told += peers
+
+    def ask(self, copy: Copy, origin: Origin) -> None:
+        assert copy.cached
+        self.asked.append(origin)
+
+    def shows(self, **copy: object) -> None:
+        """The CDN has news."""
+        self.managers.tasks.update(NAME, replace(self.task.copy, **copy))  # type: ignore[arg-type]
+        self.wants.changed(NAME)
+
+    def comes(self, *, whole: bool = False) -> None:
+        self.shows(cached=1, generation="g", status=CDNStatus.SUCCESS if whole else CDNStatus.RUNNING, failure=None)
+
+    def fails(self) -> None:
+        self.shows(status=CDNStatus.FAILED, failure=Failure("SourceUnauthorized", "no", final=True))
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def say(stage: Stage, peer: str, *wanted: Wanted) -> None:
+    stage.wants.take(peer, {task_id.of_blob(one.digest): one for one in wanted})
+
+
+def test_a_blob_is_leased_as_the_node_may_have_it_and_given_once_something_came(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    (lease,) = stage.leases
+    assert (URL, {"Authorization": "Bearer one"}, DIGEST) == (lease.url, lease.headers, lease.digest)
+    assert set() == stage.task.guests
+    stage.comes()
+    assert ({"n1"}, {"n1"}, []) == (stage.task.guests, stage.task.holders, stage.asked)
+    assert "n1" in stage.told
+    say(stage, "n1", WANTED)
+    assert 1 == len(stage.leases)
+
+
+def test_before_a_statement_nothing_is_heeded_but_remembered() -> None:
+    stage = Stage(stated=False)
+    say(stage, "n1", WANTED)
+    assert [] == stage.leases
+    stage.state()
+    assert 1 == len(stage.leases)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted("other.example", "team/app", DIGEST),
+        Wanted("registry.example", "../app", DIGEST),
+        Wanted("registry.example", "team/app", DIGEST, order="ns/none"),
+    ],
+)
+def test_what_cannot_be_fetched_for_a_node_is_not(stage: Stage, wanted: Wanted) -> None:
+    say(stage, "n1", wanted)
+    stage.wants.take("n2", {"0" * 64: WANTED})
+    assert [] == stage.leases
+
+
+def test_a_refused_credential_gives_way_to_another_nodes(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
+    assert 1 == len(stage.leases)
+    stage.fails()
+    assert "Bearer two" == stage.leases[-1].headers["Authorization"]
+    assert stage.leases[0].attempt != stage.leases[-1].attempt
+    stage.comes()
+    assert {"n2"} == stage.task.guests
+    say(stage, "n1", WANTED)
+    assert ([], {"n2"}) == (stage.asked, stage.task.guests)
+
+
+def test_a_credential_that_was_renewed_is_used_at_the_next_try(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    say(stage, "n1", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
+    assert "Bearer two" == stage.leases[-1].headers["Authorization"]
+
+
+def test_who_comes_back_after_a_failure_tries_anew(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.fails()
+    say(stage, "n1", WANTED)
+    assert 1 == len(stage.leases)  # the same pull still waits
+    say(stage, "n1")
+    say(stage, "n1", WANTED)
+    assert 2 == len({lease.attempt for lease in stage.leases})
+
+
+def test_another_credential_has_to_show_that_it_opens_the_blob_and_is_believed_for_a_while(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.comes()
+    other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
+    say(stage, "n2", other)
+    assert ([TWO], {"n1"}) == (stage.asked, stage.task.guests)
+    stage.wants.proved(NAME, TWO, True)
+    assert {"n1", "n2"} == stage.task.guests
+    say(stage, "n2")
+    assert ({"n1"}, {"n1", "n2"}) == (stage.task.guests, stage.task.holders)
+    stage.now += 299
+    say(stage, "n2", other)
+    assert [TWO] == stage.asked
+    say(stage, "n2")
+    stage.now += 2
+    say(stage, "n2", other)
+    assert [TWO, TWO] == stage.asked
+
+
+def test_who_shows_nothing_gets_nothing_and_is_not_asked_again_and_again(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.comes()
+    other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
+    say(stage, "n2", other)
+    stage.wants.proved(NAME, TWO, False)
+    say(stage, "n2", other)
+    stage.comes(whole=True)
+    assert ([TWO], {"n1"}) == (stage.asked, stage.task.holders)
+
+
+def test_what_was_here_before_has_to_be_shown_even_by_the_first(stage: Stage) -> None:
+    stage.unknown = False
+    say(stage, "n1", WANTED)
+    stage.comes(whole=True)
+    assert ([ONE], set()) == (stage.asked, stage.task.guests)
+    stage.wants.proved(NAME, ONE, True)
+    assert {"n1"} == stage.task.guests
+
+
+def test_a_source_that_took_over_from_one_that_ran_has_to_be_shown(stage: Stage) -> None:
+    """Else what still comes from the former one would prove a right to it."""
+    say(stage, "n1", WANTED)
+    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
+    say(stage, "n1")
+    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
+    stage.comes()
+    assert ([TWO], set()) == (stage.asked, stage.task.guests)
+
+
+def test_a_blob_is_kept_after_its_last_want_and_one_that_is_not_whole_for_a_minute(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.comes()
+    say(stage, "n1")
+    assert stage.task.lease is not None
+    assert stage.now + 60 == stage.task.lease.until
+    stage.comes(whole=True)
+    assert stage.now + KEPT == stage.task.lease.until
+    stage.now += KEPT
+    changed = stage.managers.tasks.expire(now=stage.now)
+    assert ({NAME}, {"n1"}) == (changed.retired, changed.peers)
+    assert frozenset() == stage.managers.tasks.held_by("n1")
+
+
+def test_as_long_as_somebody_waits_the_lease_lasts(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    for _ in range(3):
+        stage.now += 50
+        stage.wants.tick()
+        assert set() == stage.managers.tasks.expire(now=stage.now).retired
+    stage.managers.peers.update("n1", connected=False)
+    stage.wants.tick()
+    stage.now += 61
+    assert {NAME} == stage.managers.tasks.expire(now=stage.now).retired
+
+
+def test_a_node_that_lost_what_it_had_does_not_hold_it(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.comes()
+    stage.wants.take_inventory("n1", [])
+    assert {"n1"} == stage.task.holders  # it waits for it
+    say(stage, "n1")
+    stage.wants.take_inventory("n1", [NAME])
+    assert {"n1"} == stage.task.holders
+    stage.wants.take_inventory("n1", [])
+    assert set() == stage.task.holders
+
+
+def test_the_blob_that_nobody_waits_for_gives_way(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.comes(whole=True)
+    assert not stage.wants.spare()
+    say(stage, "n1")
+    assert stage.wants.spare()
+    assert None is stage.managers.tasks.get(NAME)
+    assert not stage.wants.spare()
