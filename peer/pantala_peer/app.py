@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -168,7 +169,7 @@ def build(settings: Settings) -> Peer:
         helper,
         supernodes,
         settings.name,
-        port=lambda: mirror.port,
+        port=lambda: _mirror_port(settings, mirror.port),
         sighting=lambda: mirror.mirror.sighting,
         wall=time.time,
     )
@@ -196,6 +197,11 @@ def build(settings: Settings) -> Peer:
 
 def _mirror_url(settings: Settings, port: int) -> str | None:
     return (settings.mirror_address or f"http://127.0.0.1:{port}") if port else None
+
+
+def _mirror_port(settings: Settings, port: int) -> int:
+    """At which containerd reaches it; 0: there is no mirror."""
+    return (urlsplit(settings.mirror_address).port or port) if port else 0
 
 
 def _usual_room(root: Path) -> int:

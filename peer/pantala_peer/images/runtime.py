@@ -24,7 +24,8 @@ _STEP = 64 * 1024 * 1024
 class RuntimeWatch:
     """Looks, and tells what changed.
 
-    ``port`` tells where the mirror listens (0: there is none), ``sighting`` what it saw of the last probe.
+    ``port`` tells at which one containerd reaches the mirror (0: there is none), ``sighting`` what was seen last of a
+    probe.
     """
 
     def __init__(
