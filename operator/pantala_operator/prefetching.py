@@ -42,6 +42,8 @@ _PATIENCE = 15.0
 """Seconds that the first statement waits for Secrets and workloads that cannot be read."""
 _SURVEY = timedelta(seconds=30)
 """How long nodes have to say which blobs they have."""
+_LOOK = 1.0
+"""Seconds until it is looked again whether all nodes have spoken that will."""
 _PACE = 0.1
 """Seconds between two turns, at least; more where a turn takes long."""
 
@@ -62,6 +64,11 @@ class Memory:
     """The blobs that nodes were asked for, and since when."""
     wake_at: datetime | None = None
 
+    def survey_ends(self, now: datetime) -> datetime | None:
+        """Until when answers are waited for; ``None``: they are not."""
+        until = self.surveyed[1] + _SURVEY if self.surveyed is not None else None
+        return until if until is not None and until > now else None
+
 
 class Prefetching:
     """Is marked by whatever happens, and plans all when its turn comes."""
@@ -77,8 +84,11 @@ class Prefetching:
         self._asking: Asking | None = None
         self._dirty = True
         self._not_before = 0.0
+        self._looked = 0.0
+        self._waits = False
         self._waiting_since: float | None = None
-        self._settled = False
+        self.settled = False
+        """Whether enough is known of images to say what is wanted, and so what is not."""
         self.images: tuple[WantedImage, ...] = ()
         """All images that nodes shall have."""
         self.survey: tuple[str, ...] = ()
@@ -115,16 +125,13 @@ class Prefetching:
         found = self._known.prefetches.items.values()
         return frozenset(need for each in found for need in following.needs(each, self._home))
 
-    @property
-    def settled(self) -> bool:
-        """Whether enough is known of images to say what is wanted, and so what is not."""
-        return self._settled
-
     def pause(self, now: datetime) -> float | None:
         """Seconds until its next turn; ``None``: when something happens."""
         paced = max(self._not_before - self._clock.monotonic(), 0.0)
         if self._dirty:
             return paced
+        if self._waits:
+            return max(paced, _LOOK - (self._clock.monotonic() - self._looked))
         times = [memory.wake_at for memory in self._memory.values() if memory.wake_at is not None]
         return max((min(times) - now).total_seconds(), paced) if times else None
 
@@ -145,7 +152,9 @@ class Prefetching:
             self._own.release(taint.removable(each.vote for each in self._memory.values() if each.vote is not None))
         self._gather(subjects)
         took = self._clock.monotonic() - began
-        self._not_before = self._clock.monotonic() + max(_PACE, 3 * took)
+        self._looked = self._clock.monotonic()
+        self._not_before = self._looked + max(_PACE, 3 * took)
+        self._waits = bool(subjects) and not (self.settled and self._writer.reunion.over)
 
     # What is planned.
 
@@ -159,7 +168,7 @@ class Prefetching:
         observed = self._observed(prefetch, memory, view, now, alone=task is not None)
         plan = plans.plan(prefetch, observed, now)
         memory.status, memory.secrets, memory.vote = plan.status, plan.secrets, plan.vote
-        memory.wake_at = _earliest(plan.wake_at, self._survey_until(memory, now))
+        memory.wake_at = _earliest(plan.wake_at, memory.survey_ends(now))
         if plan.orders is not None:
             memory.orders = plan.orders
             memory.images = tuple(self._wanted(subject, plan, observed))
@@ -205,10 +214,6 @@ class Prefetching:
             return frozenset()
         reports = self._known.supernodes.peers
         return frozenset(name for name, report in reports.items() if not wire.answers(report.runtime, blobs))
-
-    def _survey_until(self, memory: Memory, now: datetime) -> datetime | None:
-        until = memory.surveyed[1] + _SURVEY if memory.surveyed is not None else None
-        return until if until is not None and until > now else None
 
     # What follows.
 
@@ -270,14 +275,14 @@ class Prefetching:
 
     def _settle(self, known: list[Memory]) -> None:
         """A statement without an image that nodes have would let it go: the first one waits until all is known."""
-        if self._settled or not self._writer.reunion.over:
-            self._settled |= not known
+        if self.settled or not self._writer.reunion.over:
+            self.settled |= not known
             return
         moment = self._clock.monotonic()
         self._waiting_since = moment if self._waiting_since is None else self._waiting_since
         read = self._known.secrets.keys()
         whole = all(memory.images is not None for memory in known) and self._known.pull_secrets <= read
-        self._settled = whole or moment - self._waiting_since >= _PATIENCE
+        self.settled = whole or moment - self._waiting_since >= _PATIENCE
 
 
 def _credentials(names: Iterable[str], observed: Observed) -> tuple[str, ...]:

@@ -210,6 +210,22 @@ async def test_nothing_is_stated_before_peers_have_come_back(world: World) -> No
         await world.ordered(3)
 
 
+async def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pantala_operator.reunion._COMING_BACK", 1.0)
+    world.cluster.put("peers", {"metadata": {"name": "late"}, "spec": {}})
+    world.node("late")
+    world.prefetch()
+    async with world.operator():
+        image = await world.ordered(2)
+        assert set(NODES) == set(image.orders)
+        await world.answer(image)
+        await until(lambda: world.condition() == ("True", "Prefetched"))
+    failures = world.cluster.prefetch("ns/p").status.failures
+    assert [("late", "NodeUnavailable")] == [(each.node, each.reason) for each in failures]
+
+
 async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: World) -> None:
     world.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     async with world.operator():
@@ -217,14 +233,14 @@ async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: Wo
         await until(lambda: world.condition("Resolved") == ("False", "Unauthorized"))
         assert "There is no Secret mine in the ImagePrefetch's namespace." in world.said("Resolved")
         assert "spec.pullSecrets" in world.said("Stalled")
-        assert () == world.supernode.questions[-1].credentials
+        assert not any(each.credentials for each in world.supernode.questions)
         auths: dict[str, Any] = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}
         data = {".dockercfg": base64.b64encode(json.dumps(auths).encode()).decode()}
         world.cluster.put("secrets", {"metadata": {"name": "mine", "namespace": "ns"}, "data": data})
         world.supernode.registry[IMAGE] = resolved()
         image = await world.ordered(2, seconds=15)
-    assert [{"auths": auths}] == [json.loads(each) for each in world.supernode.questions[-1].credentials]
-    assert [{"auths": auths}] == [json.loads(each) for each in image.credentials]
+    (asked,), (stated,) = world.supernode.questions[-1].credentials, image.credentials
+    assert {"auths": auths} == json.loads(asked) == json.loads(stated)
     assert "secret" not in repr(world.cluster.prefetch("ns/p").status)
 
 

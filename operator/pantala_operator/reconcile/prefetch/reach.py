@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pantala_operator.reconcile.prefetch import selector
 from pantala_operator.reconcile.prefetch.reasons import ImageReason
@@ -42,11 +42,12 @@ class Cluster:
 
 
 def reach(prefetch: ImagePrefetch, cluster: Cluster, holders: Set[str]) -> Targets:
-    """The nodes that get the images; ``holders`` have some already."""
+    """The nodes that get the images; ``holders`` have some already. Those whose peer is away do not count."""
     spec, nodes = prefetch.spec, _eligible(prefetch.spec.target, cluster)
     startup = spec.startup_taint
     tolerated = () if startup is None else (Toleration(startup.key, "Exists"),)
-    return choose(spec.target.nodes(*tolerated), prefetch.metadata.uid, nodes, cluster.peers, holders)
+    chosen = choose(spec.target.nodes(*tolerated), prefetch.metadata.uid, nodes, cluster.peers, holders)
+    return replace(chosen, desired=frozenset(name for name in chosen.desired if cluster.peers[name].connected))
 
 
 def unavailable(targets: Targets) -> tuple[str, ...]:
