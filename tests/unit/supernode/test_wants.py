@@ -228,7 +228,7 @@ def test_a_blob_is_kept_after_its_last_want_and_one_that_is_not_whole_for_a_minu
     assert stage.now + KEPT == stage.task.lease.until
     stage.now += KEPT
     changed = stage.managers.tasks.expire(now=stage.now)
-    assert ({NAME}, {"n1"}) == (changed.retired, changed.peers)
+    assert (frozenset({NAME}), frozenset({"n1"})) == (changed.retired, changed.peers)
     assert frozenset() == stage.managers.tasks.held_by("n1")
 
 

@@ -1,0 +1,84 @@
+"""Two nodes with a real containerd each, their peers, one supernode and a real registry: who pulls what from where."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_peer.containerd import registry as registries
+from pantala_peer.containerd.configuration import configure
+from pantala_peer.settings import Address
+from pantala_protocol.statement import Statement
+from pantala_runtime.containerd import Containerd as Runtime
+from pantala_runtime.runtime import Credentials
+from pantala_supernode.app import build
+from pantala_supernode.settings import Listen, Settings
+from testbed import image as images
+from testbed import registry as registry_testbed
+from testbed.containerd import Containerd, programs
+from testbed.image import Layer
+from testbed.registry import Registry
+from tests.integration import peer_harness
+from tests.integration.mirror_harness import until
+from tests.integration.test_runtime import Helper
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root: run as root to see it pull"),
+    pytest.mark.skipif(not programs(), reason="containerd is not installed: apt-get install containerd"),
+    pytest.mark.skipif(
+        not registry_testbed.installed(), reason="install docker-registry to see containerd pull from it"
+    ),
+]
+ANN = ("ann", "s3cr3t-of-ann")
+TOKEN = "t0ken"
+
+
+@pytest.mark.parametrize("accounts", [{}, dict([ANN])], ids=["public", "private"])
+async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
+    accounts: dict[str, str], tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    port = unused_tcp_port_factory()
+    settings = Settings(
+        listen=Listen("127.0.0.1", port),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "volume",
+        advertise="127.0.0.1",
+        no_auth=True,
+    )
+    image = images.build(tmp_path / "image", [Layer(6_000_000, seed=1), Layer(2000, seed=2)])
+    async with contextlib.AsyncExitStack() as stack:
+        registry = stack.enter_context(Registry(tmp_path / "registry", accounts=accounts))
+        images.push(image, registry.host, "team/app", "1", account=ANN if accounts else None)
+        registry.forget()
+        await stack.enter_async_context(build(settings).serving())
+        async with aiohttp.ClientSession() as session:
+            body = msgspec.json.encode(Statement(1))
+            async with session.put(f"http://127.0.0.1:{port}/api/v1/statement", data=body) as answer:
+                assert 200 == answer.status
+        for name in ("n1", "n2"):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "token").write_text(TOKEN)
+            containerd = stack.enter_context(Containerd(folder / "containerd", programs()[0]))
+            await stack.enter_context(Helper(folder, containerd)).ready()
+            changes = {"mirror_listen": Address("127.0.0.1", 0), "mirror_token_file": folder / "token"}
+            peer = await stack.enter_async_context(
+                peer_harness.peer(f"http://127.0.0.1:{port}", folder / "peer", name, **changes)
+            )
+            await until(lambda peer=peer: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)  # type: ignore[misc]
+            url = f"http://127.0.0.1:{peer.mirror.port}"
+            configure([containerd.certs_d], folder / "state", [registries.parse(f"http://{registry.host}")], url, TOKEN)
+            async with Runtime(containerd.address) as runtime:
+                shown = Credentials(*ANN, server="") if accounts else None
+                await runtime.pull(f"{registry.host}/team/app@{image.digest}", shown)
+            counts = peer.mirror.mirror.counts
+            assert (3, 0, 0) == (counts.blobs, counts.misses, counts.broken)
+        await asyncio.sleep(0.3)  # the registry logs at the end
+        assert dict(image.blobs) == dict(registry.blob_bytes())
