@@ -64,10 +64,12 @@ class ImageOrders:
         self._counts: dict[str, Callable[[], int]] = {}
         self._dirty = asyncio.Event()
         self._look_now = asyncio.Event()
+        self._found = render(self.ledger)
 
     async def open(self) -> None:
         """Find what an earlier process was ordered. Raises :class:`StoreError`."""
         self.ledger = await asyncio.to_thread(self._file.read)
+        self._found = render(self.ledger)
 
     def keeps(self, task_id: str) -> bool:
         """Whether a task is a blob's that is ordered to be in the cache."""
@@ -251,11 +253,16 @@ class ImageOrders:
             self._look_now.set()
 
     async def _keep_writing(self) -> None:
+        written = self._found
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            content = render(self.ledger)
+            if content == written:
+                continue
             try:
-                await asyncio.to_thread(self._file.write, render(self.ledger))
+                await asyncio.to_thread(self._file.write, content)
+                written = content
             except StoreError as error:
                 log.warning("the ordered images cannot be remembered over a restart", error=str(error))
 
