@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed.binaries import assets
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from testbed.debian import large
-from testbed.image import Image, Layer, push, runnable
+from testbed.image import Image, Layer, build, push
 from tests.e2e.kubectl import Kubectl, Resource
 
 
@@ -41,15 +42,13 @@ class Images:
     def fresh(
         self, host: RegistryHost, name: str, size: int, *, tag: str = "1", account: tuple[str, str] | None = None
     ) -> Pushed:
-        """A runnable image of one random layer and a small one, never seen before."""
-        self._seed += 1
-        image = runnable([Layer(size, seed=self._seed)], self._folder / f"{name}-{self._seed}")
+        """A runnable image of random bytes, never seen before."""
+        image = self._make(size)
         return self._push(host, f"e2e/{name}-{self._seed}", tag, image, account)
 
     def move(self, host: RegistryHost, pushed: Pushed, size: int) -> Pushed:
         """Let the tag name another new image."""
-        self._seed += 1
-        image = runnable([Layer(size, seed=self._seed)], self._folder / f"moved-{self._seed}")
+        image = self._make(size)
         repository, _, tag = pushed.name.removeprefix(f"{host.host}/").rpartition(":")
         return self._push(host, repository, tag, image, None)
 
@@ -62,6 +61,12 @@ class Images:
     def forget(self) -> None:
         """Take them from the nodes."""
         runtime.forget(self._cluster, self._digests)
+
+    def _make(self, size: int) -> Image:
+        """In one layer, so that no two images share any."""
+        self._seed += 1
+        layer = Layer(size, seed=self._seed, files={"pause": assets(["pause"])["pause"]})
+        return build(self._folder / str(self._seed), [layer], entrypoint=["/pause"])
 
     def _push(
         self, host: RegistryHost, repository: str, tag: str, image: Image, account: tuple[str, str] | None
