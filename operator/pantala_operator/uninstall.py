@@ -87,8 +87,8 @@ async def wait(
     except NotFoundError:  # Helm was first
         pass
     except ClusterError as error:
-        trouble = f"the DaemonSet {name} could not be removed ({error}): kubectl delete -n {namespace} daemonset {name}"
-        return replace(outcome, trouble="; ".join(filter(None, (outcome.trouble, trouble))))
+        trouble = f"The DaemonSet {name} could not be removed ({error}): kubectl delete -n {namespace} daemonset {name}"
+        return replace(outcome, trouble=". ".join(filter(None, (outcome.trouble, trouble))))
     return outcome
 
 
@@ -97,9 +97,9 @@ async def _look(cluster: Cluster, namespace: str, name: str) -> Outcome:
         cleanup = await cluster.cleanup(namespace, name)
         pods = await cluster.cleanup_pods(namespace, cleanup.labels)
     except ClusterError as error:
-        return Outcome(trouble=f"it is not known which nodes are done: {error}")
+        return Outcome(trouble=f"It is not known which nodes are done: {error}")
     if not cleanup.heeded:
-        return Outcome(trouble=f"the cluster has not begun with the DaemonSet {name}")
+        return Outcome(trouble=f"The cluster has not begun with the DaemonSet {name}")
     done = {pod.node for pod in pods if pod.ready}
     left = {pod.node: pod for pod in pods if pod.node not in done}
     unseen = max(0, cleanup.wanted - len(done) - len(left))
@@ -115,15 +115,15 @@ def report(outcome: Outcome, certs_d: str) -> str:
         missing = ", ".join([*names[:_SHOWN], *([f"{more} more"] if more else [])])
         done = outcome.wanted - len(names) - outcome.unseen
         said.append(
-            f"containerd's files were put back on {done} of {outcome.wanted} nodes, not on: {missing}. There containerd "
-            "asks a mirror that is gone and then the registry, so pulls go on; to end that, take Pantala's part out of the "
-            f"hosts.toml files below {certs_d}."
+            f"On {done} of {outcome.wanted} nodes containerd's files are as they were, not on: {missing}. There "
+            "containerd asks a mirror that is gone and then the registry, so pulls go on; to end that, take Pantala's "
+            f"part out of the hosts.toml files below {certs_d}."
         )
     elif not outcome.trouble:
-        said.append(f"containerd's files were put back on all {outcome.wanted} nodes.")
+        said.append(f"On all {outcome.wanted} nodes containerd's files are as they were.")
     if outcome.trouble:
         said.append(f"{outcome.trouble}.")
-    return " ".join(text[0].upper() + text[1:] for text in said)
+    return " ".join(said)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -152,7 +152,7 @@ async def _run(namespace: str, name: str, seconds: float) -> Outcome:
         async with connect() as cluster:
             return await wait(cluster, namespace, name, seconds)
     except ClusterError as error:
-        return Outcome(trouble=f"it is not known which nodes are done: {error}")
+        return Outcome(trouble=f"It is not known which nodes are done: {error}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_an_upgrade_and_a_second_install_take_over_what_is_there(
     control_plane.kubectl("apply", "-f", str(ROOT / "crds" / "samples" / "task.yaml"))
     release("upgrade", "pantala", str(CHART), "--set", "peer.root=/srv/pantala")
     said = release("uninstall", "pantala", "--no-hooks")
-    for crd in ("tasks.pantala.dev", "peers.pantala.dev"):
+    for crd in ("tasks.pantala.dev", "imageprefetches.pantala.dev", "peers.pantala.dev"):
         assert f"[CustomResourceDefinition] {crd}" in said
     assert control_plane.kubectl("get", "tasks.pantala.dev", "-A", "-o", "name") == "task.pantala.dev/linux-source\n"
     release("install", "pantala", str(CHART))
@@ -75,10 +75,15 @@ def test_the_first_task_in_the_notes_applies(control_plane: ControlPlane, releas
         (OPERATOR, "get", "secrets", True),
         (OPERATOR, "list", "nodes", True),
         (OPERATOR, "create", "events", True),
-        (OPERATOR, "patch", "tasks.pantala.dev", False),
+        (OPERATOR, "watch", "imageprefetches.pantala.dev", True),
+        (OPERATOR, "patch", "imageprefetches.pantala.dev/status", True),
+        (OPERATOR, "patch", "tasks.pantala.dev", True),
+        (OPERATOR, "list", "deployments.apps", True),
+        (OPERATOR, "patch", "nodes", True),
+        (OPERATOR, "patch", "imageprefetches.pantala.dev", False),
+        (OPERATOR, "delete", "nodes", False),
         (OPERATOR, "list", "secrets", False),
         (OPERATOR, "create", "pods", False),
-        (OPERATOR, "patch", "nodes", False),
         (OPERATOR, "get", "statefulsets.apps", False),
         (f"system:serviceaccount:{NAMESPACE}:pantala-supernode", "list", "tasks.pantala.dev", False),
         (f"system:serviceaccount:{NAMESPACE}:pantala-supernode", "get", "secrets", False),

@@ -14,7 +14,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-PROCESSES = ("operator", "supernode", "peer")
+PROCESSES = ("operator", "supernode", "peer", "runtime")
 LOCKS = ("dev", "build", *PROCESSES)
 
 
@@ -49,7 +49,7 @@ def test_what_an_image_carries_is_what_was_tested(name: str) -> None:
     assert locked(name).items() <= locked("dev").items()
 
 
-@pytest.mark.parametrize("name", ["supernode", "peer"])
+@pytest.mark.parametrize("name", ["supernode", "peer", "runtime"])
 def test_supernodes_and_nodes_carry_no_kubernetes_client(name: str) -> None:
     assert set() == {"kopf", "kubernetes", "pykube-ng"} & locked(name).keys()
 

@@ -27,6 +27,8 @@ VARIANTS = {
         "networkPolicy.enabled=false",
         "uninstallNotice.enabled=false",
         "supernode.persistence.enabled=false",
+        "mirror.enabled=false",
+        "prefetch.enabled=false",
     ),
     "everything set": (
         'imagePullSecrets=[{"name":"registry"}]',
@@ -47,6 +49,12 @@ VARIANTS = {
         'peer.affinity={"nodeAffinity":{}}',
         'peer.root="/srv/pantala"',
         "peer.maxUnavailable=3",
+        'mirror={"registries":["http://registry.local:5000","docker.io"],"resolve":true,"cacheSize":"20Gi"}',
+        'mirror={"onlyListed":true,"blobSeconds":60,"certsD":"/etc/containerd/certs.d:/etc/docker/certs.d"}',
+        'mirror.authorities={"b.example":{"secretName":"ca","key":"ca.crt"},"a.example:5000":{"secretName":"c","key":"d"}}',
+        'containerd={"socket":"/run/k3s/containerd/containerd.sock","content":"/var/lib/k3s/content"}',
+        'runtime.extraArgs=["--image-filesystem=/var/lib/k3s/content"]',
+        'runtime.extraEnv=[{"name":"A","value":"b"}]',
     ),
 }
 
@@ -76,6 +84,7 @@ def test_lint_has_nothing_to_say(helm: Callable[..., subprocess.CompletedProcess
 def test_probes_and_limits_are_everywhere(render: Render) -> None:
     for name, container, _ in containers(render()):
         assert "memory" in container["resources"]["limits"]
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         if name in {"operator/operator", "supernode/supernode", "peer/peer"}:
             ports = {port["name"] for port in container["ports"]}
             paths = [container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")]
@@ -185,7 +194,8 @@ def test_what_an_uninstall_keeps_is_said_by_a_hook_in_the_words_of_the_values(re
         (job,) = [each for each in render(*values, f"crds.keep={str(keep).lower()}") if each["kind"] == "Job"]
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-delete"
         assert job["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-succeeded"
-        _, *arguments = job["spec"]["template"]["spec"]["containers"][0]["command"]
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        arguments = [each for each in container["command"][1:] if not each.startswith("--daemonset=")]
         said = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
         assert len(said.splitlines()) == 1
         assert "`rm -rf /srv/pantala`" in said
@@ -194,7 +204,7 @@ def test_what_an_uninstall_keeps_is_said_by_a_hook_in_the_words_of_the_values(re
         (sts,) = [each for each in render(*values) if each["kind"] == "StatefulSet"]
         labels = sts["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"]
         assert set(selector.split(",")) <= {f"{key}={value}" for key, value in labels.items()}
-        assert keep == ("`kubectl delete crd tasks.pantala.dev peers.pantala.dev`" in said)
+        assert keep == ("`kubectl delete crd tasks.pantala.dev imageprefetches.pantala.dev peers.pantala.dev`" in said)
 
 
 def test_as_many_supernodes_as_wanted_and_one_by_default(render: Render) -> None:
@@ -248,13 +258,26 @@ def test_the_cache_and_its_rates_are_set_by_values(render: Render) -> None:
     assert expected.items() <= flags(*values).items()
 
 
-@pytest.mark.parametrize("component", ["operator", "supernode", "peer"])
-def test_each_process_knows_the_flags_that_the_chart_gives(render: Render, component: str) -> None:
+@pytest.mark.parametrize(
+    ("container", "program"),
+    [
+        ("operator/operator", ("pantala_operator",)),
+        ("supernode/supernode", ("pantala_supernode",)),
+        ("peer/peer", ("pantala_peer",)),
+        ("peer/mirror", ("pantala_peer", "configure")),
+        ("peer/runtime", ("pantala_runtime",)),
+        ("uninstall/uninstall", ("pantala_operator.uninstall",)),
+    ],
+)
+def test_each_process_knows_the_flags_that_the_chart_gives(
+    render: Render, container: str, program: tuple[str, ...]
+) -> None:
     known = subprocess.run(
-        [sys.executable, "-m", f"pantala_{component}", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", *program, "--help"], capture_output=True, text=True, check=True
     ).stdout
-    (container,) = workloads(render(*VARIANTS["everything set"]))[component]["spec"]["containers"]
-    flags = {argument.partition("=")[0] for argument in container["args"]}
+    found = {name: each for name, each, _ in containers(render(*VARIANTS["everything set"]))}[container]
+    words = [*found.get("command", ()), *found.get("args", ())]
+    flags = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert flags
     assert set() == {flag for flag in flags if f"{flag} " not in known}
 
@@ -271,7 +294,10 @@ def test_each_process_knows_the_flags_that_the_chart_gives(render: Render, compo
 )
 def test_image_references(render: Render, values: tuple[str, ...], expected: str) -> None:
     pod = workloads(render(*values))["peer"]["spec"]
-    assert {expected} == {each["image"] for each in pod["containers"] + pod["initContainers"]}
+    images = {each["name"]: each["image"] for each in pod["containers"] + pod["initContainers"]}
+    helper = images.pop("runtime")
+    assert {expected} == set(images.values())
+    assert "pantala/runtime:" in helper
 
 
 @pytest.mark.parametrize("release", ["a", "pantala", "x" * 53, "with.dots", "y" * 40 + "-" + "z" * 12])

@@ -5,21 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 Object = dict[str, Any]
 Render = Callable[..., list[Object]]
 
 OPERATOR = {
-    ("pantala.dev", "tasks"): {"list", "watch", "delete"},
+    ("pantala.dev", "tasks"): {"get", "list", "watch", "create", "patch", "delete"},
+    ("pantala.dev", "imageprefetches"): {"get", "list", "watch", "delete"},
     ("pantala.dev", "peers"): {"list", "watch", "create", "patch", "delete"},
     ("pantala.dev", "tasks/status"): {"patch"},
+    ("pantala.dev", "imageprefetches/status"): {"patch"},
     ("pantala.dev", "peers/status"): {"patch"},
-    ("", "nodes"): {"list", "watch"},
+    ("apps", "deployments"): {"list"},
+    ("apps", "statefulsets"): {"list"},
+    ("apps", "daemonsets"): {"list"},
+    ("", "namespaces"): {"list"},
+    ("", "pods"): {"list"},
+    ("", "nodes"): {"get", "list", "watch", "patch"},
     ("", "events"): {"create"},
 }
 STATEFULSET = {("apps", "statefulsets"): {"get"}}
+UNINSTALL = {("apps", "daemonsets"): {"get", "delete"}, ("", "pods"): {"list"}}
 SECRETS = {("", "secrets"): {"get"}}
-VIEW = {("pantala.dev", "tasks"): {"get", "list", "watch"}, ("pantala.dev", "peers"): {"get", "list", "watch"}}
-EDIT = {("pantala.dev", "tasks"): {"create", "update", "patch", "delete", "deletecollection"}}
+VIEW = {("pantala.dev", kind): {"get", "list", "watch"} for kind in ("tasks", "imageprefetches", "peers")}
+EDIT = {
+    ("pantala.dev", kind): {"create", "update", "patch", "delete", "deletecollection"}
+    for kind in ("tasks", "imageprefetches")
+}
 
 
 def rights(role: Object) -> dict[tuple[str, str], set[str]]:
@@ -57,11 +70,13 @@ def test_rights_of_a_default_install(render: Render) -> None:
         ("", "pantala-edit"): EDIT,
     }
     assert expected == roles(objects, "ClusterRole")
-    assert {("pantala-system", "pantala-operator"): STATEFULSET} == roles(objects, "Role")
-    (role,) = [each for each in objects if each["kind"] == "Role"]
-    assert ["pantala-supernode"] == role["rules"][0]["resourceNames"]
+    within = {("pantala-system", "pantala-operator"): STATEFULSET, ("pantala-system", "pantala-uninstall"): UNINSTALL}
+    assert within == roles(objects, "Role")
+    named = {each["metadata"]["name"]: each["rules"][0]["resourceNames"] for each in objects if each["kind"] == "Role"}
+    assert {"pantala-operator": ["pantala-supernode"], "pantala-uninstall": ["pantala-cleanup"]} == named
     bound = {
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
+        ("RoleBinding", "pantala-system", "pantala-uninstall", "pantala-uninstall"),
         ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
         ("ClusterRoleBinding", "", "pantala-operator-secrets", "pantala-operator"),
     }
@@ -73,10 +88,12 @@ def test_secrets_of_named_namespaces_only(render: Render) -> None:
     assert ("", "pantala-operator-secrets") not in roles(objects, "ClusterRole")
     expected = {(namespace, "pantala-operator-secrets"): SECRETS for namespace in ("a", "b")}
     expected[("pantala-system", "pantala-operator")] = STATEFULSET
+    expected[("pantala-system", "pantala-uninstall")] = UNINSTALL
     assert expected == roles(objects, "Role")
     bound = {
         ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
+        ("RoleBinding", "pantala-system", "pantala-uninstall", "pantala-uninstall"),
         ("RoleBinding", "a", "pantala-operator-secrets", "pantala-operator"),
         ("RoleBinding", "b", "pantala-operator-secrets", "pantala-operator"),
     }
@@ -94,3 +111,17 @@ def test_users_rights_follow_the_roles_of_the_cluster(render: Render) -> None:
     expected = {"pantala-view": {"view", "edit", "admin"}, "pantala-edit": {"edit", "admin"}}
     assert expected == {name: to for name, to in aggregated.items() if to}
     assert not [each for each in render("rbac.aggregate=false") if each["metadata"]["name"] in expected]
+
+
+@pytest.mark.parametrize("value", ["prefetch.startupTaints=false", "prefetch.enabled=false"])
+def test_nodes_are_written_only_where_startup_taints_are_taken_off(render: Render, value: str) -> None:
+    expected = {**OPERATOR, ("", "nodes"): {"list", "watch"}}
+    assert expected == roles(render(value), "ClusterRole")[("", "pantala-operator")]
+
+
+def test_the_hooks_have_rights_of_their_own_that_are_there_while_they_run_only(render: Render) -> None:
+    objects = [each for each in render() if each["metadata"]["name"] == "pantala-uninstall" and each["kind"] != "Job"]
+    assert {"ServiceAccount", "Role", "RoleBinding"} == {each["kind"] for each in objects}
+    for each in objects:
+        annotations = each["metadata"]["annotations"]
+        assert ("post-delete", "-1") == (annotations["helm.sh/hook"], annotations["helm.sh/hook-weight"])
