@@ -43,10 +43,13 @@ def test_containerd_is_told_of_the_port_that_the_node_has_for_itself_alone(rende
 
 
 def test_tags_and_the_cache_are_as_the_values_say(render: Render) -> None:
-    usual = flags(container(render(), "peer/peer")["args"])
-    assert ("no", False) == (usual["mirror-resolve"], "blob-cache" in usual)
-    other = flags(container(render('mirror={"resolve":true,"cacheSize":"20Gi"}'), "peer/peer")["args"])
-    assert ("yes", "20Gi") == (other["mirror-resolve"], other["blob-cache"])
+    def given(*values: str) -> tuple[str, str, str | None]:
+        objects = render(*values)
+        peer, told = container(objects, "peer/peer")["args"], container(objects, "peer/mirror")["command"]
+        return flags(peer)["mirror-resolve"], flags(told)["mirror-resolve"], flags(peer).get("blob-cache")
+
+    assert ("no", "no", None) == given()
+    assert ("yes", "yes", "20Gi") == given('mirror={"resolve":true,"cacheSize":"20Gi"}')
 
 
 def test_switched_off_peers_take_back_what_they_told_containerd(render: Render) -> None:

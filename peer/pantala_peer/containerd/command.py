@@ -20,6 +20,7 @@ _FLAGS = (
 _CONFIGURE_FLAGS = (
     ("registries", "LIST", "names or URLs, comma-separated, of registries to mirror beside the default", ""),
     ("mirror", "URL", "the mirror on this node", "http://127.0.0.1:65001"),
+    ("mirror-resolve", "yes|no", "whether it is asked what tags mean, too, as the peer's own flag says", "no"),
     ("mirror-token-owner", "UID:GID", "who runs the peer, and so may read the token, if not who runs this", ""),
     ("mirror-token-file", "FILE", "the token that containerd shows to the mirror; made if it is missing", ""),
 )
@@ -64,11 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _configure(given: argparse.Namespace) -> Report:
+    if given.mirror_resolve not in ("yes", "no"):
+        raise SettingsError(f"--mirror-resolve is neither yes nor no: {given.mirror_resolve!r}")
     state = Path(given.containerd_state)
     file = Path(given.mirror_token_file) if given.mirror_token_file else state.with_name("mirror-token")
     token = keep_token(file, _owner(given.mirror_token_owner))
     names = [name for name in map(str.strip, given.registries.split(",")) if name]
-    return configure(_folders(given), state, [registry.parse(name) for name in names], given.mirror, token)
+    registries = [registry.parse(name) for name in names]
+    return configure(_folders(given), state, registries, given.mirror, token, resolve=given.mirror_resolve == "yes")
 
 
 def _cleanup(given: argparse.Namespace) -> Report:

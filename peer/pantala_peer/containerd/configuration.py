@@ -27,15 +27,22 @@ class Report(NamedTuple):
 
 
 def configure(
-    certs_d: Sequence[Path], state: Path, registries: Sequence[Registry], mirror_url: str, token: str
+    certs_d: Sequence[Path],
+    state: Path,
+    registries: Sequence[Registry],
+    mirror_url: str,
+    token: str,
+    *,
+    resolve: bool = False,
 ) -> Report:
     """Have containerd ask the mirror first, for ``registries`` and for all that have no directory of their own.
 
     ``certs_d`` are containerd's folders in its order. The first is written; what stands in the others stays in force.
+    With ``resolve`` it asks the mirror what tags mean, too.
     Called at each start: what is as it should be stays, what was written anew meanwhile is told again. Blocks. Raises
     :class:`FolderError`, and :class:`SettingsError` for a mirror that cannot be written down.
     """
-    mirror = Mirror(mirror_url, token)
+    mirror = Mirror(mirror_url, token, resolve)
 
     def decide(tree: Tree, record: Record) -> Plan:
         return plan(tree, record, wanted(tree, record, registries, mirror))

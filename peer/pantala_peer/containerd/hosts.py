@@ -33,6 +33,13 @@ class Mirror:
     url: str
     token: str
     """Random, one a node. It stands in files that only root can read."""
+    resolve: bool = False
+    """It is asked what tags mean, too."""
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What containerd may ask it."""
+        return ("pull", "resolve") if self.resolve else ("pull",)
 
     def __post_init__(self) -> None:
         """Raises :class:`SettingsError` for what may not stand in a file of containerd's."""

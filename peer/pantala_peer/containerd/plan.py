@@ -130,14 +130,14 @@ def wanted(tree: Tree, record: Record, registries: Iterable[Registry], mirror: M
     for registry in registries:
         there = next((name for name in registry.directories if name in theirs), None)
         if there is not None:
-            result.parts[there] = Part(mirror, server=registry.server)
+            result.parts[there] = Part(mirror, registry.server, mirror.capabilities)
         elif beyond.keys().isdisjoint((*registry.directories, DEFAULT)) and not _has_file(DEFAULT, tree, record):
-            result.parts[registry.name] = Part(mirror, server=registry.server)
+            result.parts[registry.name] = Part(mirror, registry.server, mirror.capabilities)
         # Else a directory of its own would hide from containerd what somebody set for it, or for all.
     if DEFAULT in beyond:
         result.notes.append(f"{beyond[DEFAULT]}: the mirror is not used by default, for it would hide this; {_MOVE}")
     else:
-        result.parts[DEFAULT] = Part(mirror, everybody=True)
+        result.parts[DEFAULT] = Part(mirror, capabilities=mirror.capabilities, everybody=True)
         for name, path in beyond.items():
             if theirs.isdisjoint(_spellings(name)):
                 result.links[name] = path

@@ -93,6 +93,21 @@ def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_afterwards(node:
     assert {"var"} == snapshot(tmp_path).keys()
 
 
+def test_tags_are_asked_of_the_mirror_where_that_is_wanted(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.write("r.example", THEIRS)
+    folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
+    for flags, expected in (([], ["pull"]), (["--mirror-resolve=yes"], ["pull", "resolve"]), ([], ["pull"])):
+        with pytest.raises(SystemExit) as ended:
+            main(["configure", *folders, "--registries=r.example,docker.io", *flags])
+        assert 0 == ended.value.code
+        for name in ("r.example", "docker.io", "_default"):
+            assert expected == node.document(name)["host"][MIRROR]["capabilities"], name
+    with pytest.raises(SystemExit) as ended:
+        main(["configure", *folders, "--mirror-resolve=true"])
+    assert 2 == ended.value.code
+
+
 def test_the_name_for_the_probe_is_resolved_by_the_mirror_alone(node: Node) -> None:
     node.configure()
     assert MIRROR == node.document(PROBE)["server"]
