@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from pantala_operator.reconcile.prefetch.images import Workload
 from pantala_operator.reconcile.prefetch.reach import Pod
 from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus
-from pantala_operator.resources import Node, Peer, PeerStatus, Secret, StatefulSet, Task, TaskStatus
+from pantala_operator.resources import Node, Peer, PeerStatus, Secret, Task, TaskStatus
+from pantala_operator.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pantala_operator.resources import StatefulSet
+from pantala_operator.workloads import StatefulSet
 from pantala_protocol.membership import Member
 
 Address = Callable[[StatefulSet, str], str]

@@ -33,17 +33,14 @@ from pantala_operator.resources import (
     API_VERSION,
     GROUP,
     Metadata,
-    Namespace,
     Node,
     Peer,
     PeerStatus,
-    PodBody,
     Secret,
-    StatefulSet,
     Task,
     TaskStatus,
-    WorkloadBody,
 )
+from pantala_operator.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 
 FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{resources.VERSION}"

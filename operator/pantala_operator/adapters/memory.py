@@ -17,17 +17,14 @@ from pantala_operator.reconcile.prefetch.reach import Pod
 from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources import (
     API_VERSION,
-    Namespace,
     Node,
     Peer,
     PeerStatus,
-    PodBody,
     Secret,
-    StatefulSet,
     Task,
     TaskStatus,
-    WorkloadBody,
 )
+from pantala_operator.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 
 Body = dict[str, Any]
 _KINDS = ("tasks", "nodes", "peers", "imageprefetches", "secrets", "statefulsets", "deployments", "daemonsets")

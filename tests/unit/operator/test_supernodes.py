@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from pantala_operator import replicas
 from pantala_operator.replicas import Replicas
-from pantala_operator.resources import Metadata, Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
+from pantala_operator.resources import Metadata
 from pantala_operator.supernodes import Supernodes
+from pantala_operator.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
 from pantala_protocol.membership import Member, owner
 from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport
 
