@@ -146,6 +146,8 @@ def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
     name = f"{name}-{uuid.uuid4().hex[:4]}"
     kubectl("create", "namespace", name)
+    # Without it no pod can be made; its controller may be behind.
+    kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
     yield name
     kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 

@@ -34,7 +34,8 @@ def test_nodes_finish_what_they_can_and_each_cause_is_named(
     cluster.stop_node(down)
     try:
         with _full(cluster, full):
-            kubectl.apply(prefetch("faults", namespace, [wrong, image.name], retry={"backoffSeconds": 2, "limit": 100}))
+            spec = {"completionPolicy": "Continuous", "retry": {"backoffSeconds": 2}}
+            kubectl.apply(prefetch("faults", namespace, [wrong, image.name], **spec))
 
             def named() -> None:
                 now = status(kubectl, "faults", namespace)
@@ -51,11 +52,11 @@ def test_nodes_finish_what_they_can_and_each_cause_is_named(
             assert "False" == condition(_get(kubectl, "faults", namespace), "Ready")["status"]
     finally:
         cluster.start_node(down)
-    kubectl.apply(prefetch("faults", namespace, [missing.name, image.name]))  # a corrected spec is a new run
+    kubectl.apply(prefetch("faults", namespace, [missing.name, image.name], **spec))  # a corrected spec is a new run
 
-    release.wait_ready()
+    eventually(lambda: assert_on_nodes(cluster, nodes, image, missing), 90)
     kubectl.wait("imageprefetch/faults", "Ready", namespace)
-    eventually(lambda: assert_on_nodes(cluster, nodes, image, missing), 60)
+    assert f"{len(nodes)}/{len(nodes)}" == status(kubectl, "faults", namespace)["summary"]
 
 
 def test_too_many_failures_keep_further_nodes_from_beginning(
