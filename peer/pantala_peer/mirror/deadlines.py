@@ -11,9 +11,9 @@ _SMALL = 64 * 1024
 class Deadlines:
     """In seconds. A pull whose supernode hangs loses one of them, at most, and then the breaker is open."""
 
-    manifest: float = 1.0
-    """To a manifest."""
-    small: float = 2.0
+    manifest: float = 4.0
+    """To a manifest: the supernode may have to fetch a token for it first, and ask a registry far away twice."""
+    small: float = 4.0
     """To the first byte of a config, or of what is as small."""
     blob: float = 5.0
     """To the first byte of a layer: a piece must be fetched from the registry and come here, and verified."""
