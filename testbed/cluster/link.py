@@ -7,8 +7,12 @@ from testbed.cluster.command import run
 
 
 def connect(namespace: str, device: str, address: str) -> None:
-    """Give the namespace ``eth0`` with this address; ``device`` is the machine's end."""
-    run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+    """Give the namespace ``eth0`` with this address; ``device`` is the machine's end.
+
+    Its hardware address is always the same: others remember it for longer than a host takes to be there anew.
+    """
+    hardware = ":".join(f"{part:02x}" for part in (0x02, 0x50, *map(int, address.split("."))))
+    run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "address", hardware, "netns", namespace)
     run("ip", "link", "set", device, "master", layout.BRIDGE, "up")
     run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
     run("ip", "-n", namespace, "link", "set", "eth0", "up")
