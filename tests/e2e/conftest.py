@@ -146,7 +146,6 @@ def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
     name = f"{name}-{uuid.uuid4().hex[:4]}"
     kubectl("create", "namespace", name)
-    kubectl("wait", "serviceaccount/default", "--for=create", f"--namespace={name}")  # or it takes no pods
     # Without it no pod can be made; its controller may be behind.
     kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
     yield name
