@@ -274,7 +274,7 @@ class App:
 
     def _with_metrics(self, tasks: TaskManager, chance: random.Random) -> Managers:
         """The managers, watched."""
-        peers, progress, metrics = PeerManager(), ProgressManager(), Metrics(tasks)
+        peers, progress, metrics = PeerManager(), ProgressManager(self.settings.node), Metrics(tasks)
         self._metrics = metrics
         scheduler = TimedScheduler(
             progress,

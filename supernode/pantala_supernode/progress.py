@@ -23,9 +23,13 @@ class PeerService:
 
 
 class ProgressManager:
-    """All tasks' swarms and all peers' service. Unknown tasks and clients raise :class:`NotFoundError`."""
+    """All tasks' swarms and all peers' service. Unknown tasks and clients raise :class:`NotFoundError`.
 
-    def __init__(self) -> None:
+    ``neighbour`` is the client on the supernode's own machine, if there is one.
+    """
+
+    def __init__(self, neighbour: str = "") -> None:
+        self._neighbour = neighbour
         self.tasks: dict[str, TaskProgress] = {}
         self.service: defaultdict[str, PeerService] = defaultdict(PeerService)
         """By provider; the supernode is :data:`SUPERNODE`."""
@@ -47,7 +51,8 @@ class ProgressManager:
         if not client:
             raise EmptyValueError("a client without a name cannot take part")
         self.forget_client(task_id, client)
-        progress = ClientProgress(have=have, zone=zone)
+        local = client == self._neighbour
+        progress = ClientProgress(have=have, zone="" if local else zone, local=local)
         self.tasks[task_id].add(client, progress)
         self._tasks_of[client].add(task_id)
         return progress

@@ -3,7 +3,8 @@
 The policy was found by simulation and measured: small windows, seeds spread, the least loaded of a sample and then
 *its* rarest piece. In order of weight: a client has few pieces given and not reported; a provider has few booked;
 while a cached piece is with nobody, the supernode gives only such pieces; who had more than its share of them waits.
-Where clients are in two zones or more, a piece enters each zone once and spreads inside.
+Where clients are in two zones or more, a piece enters each zone once and spreads inside. The client on the supernode's
+own machine takes all from the supernode, which costs no link anything, and gives nothing: its link is the same.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class SchedulerManager:
         while len(decided) < room:
             asker = self._asker(task_id, task, client, now)
             info = self._urgent(task, asker, urgent) if urgent is not None and not decided else None
-            if info is None and provider is not None and not decided:
+            if info is None and provider is not None and not decided and not asker.progress.local:
                 info = self._from(task, provider, asker)
             info = info or self._choose(task, asker)
             if info is None:
@@ -190,6 +191,8 @@ class SchedulerManager:
     def _choose(self, task: TaskProgress, asker: _Asker) -> PieceInfo | None:
         if not asker.missing:
             return None
+        if asker.progress.local:
+            return PieceInfo(self._any(asker.missing), SUPERNODE)  # however busy it is: nobody gets less by that
         seeds = self._seeds(task, asker)
         if seeds and self._has_room(SUPERNODE, asker.now):
             return PieceInfo(self._any(seeds), SUPERNODE)
@@ -254,6 +257,8 @@ class SchedulerManager:
 
     def _offer(self, task: TaskProgress, provider: str, asker: _Asker) -> int:
         """The pieces that a provider, if it has room, may give to one who asks."""
+        if provider == SUPERNODE and asker.progress.local:
+            return asker.missing
         if provider == SUPERNODE:
             return self._seeds(task, asker) or self._assistance(task, asker)
         other = task.clients.get(provider)

@@ -107,6 +107,8 @@ class Settings:
     it gives 8."""
     serve_rate: float | None = None
     """Bytes a second of pieces that are sent to all together; ``None``: as fast as they go."""
+    node: str = ""
+    """The machine that it runs on: the peer of that name takes all its pieces from here, which loads no link."""
     piece_size_rule: str = "swarm"
     """How files are cut: ``swarm``, small pieces, as is best for many peers; ``dragonfly``, as its supernode did."""
     registries: Endpoints = field(default_factory=Endpoints)
@@ -152,6 +154,7 @@ _FLAGS = (
         "",
     ),
     _Flag("serve-rate", "bytes a second of pieces sent to all together, like 50M or 1Gi (default: no limit)", ""),
+    _Flag("node", "name of the node that it runs on: the peer there takes all its pieces from here", ""),
     _Flag("piece-size-rule", "how files are cut: swarm, or dragonfly", "swarm"),
     _Flag(
         "registries",
@@ -225,6 +228,7 @@ def _settings(values: argparse.Namespace) -> Settings:
         bandwidth=_rate("--bandwidth", values.bandwidth),
         piece_slots=64 if values.bandwidth else 16,
         serve_rate=_rate("--serve-rate", values.serve_rate),
+        node=values.node,
         piece_size_rule=values.piece_size_rule,
         registries=_registries(values),
         blob_seconds=_seconds("--blob-seconds", values.blob_seconds, 21600.0),

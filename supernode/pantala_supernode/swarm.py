@@ -34,11 +34,13 @@ class ClientProgress:
     """Pieces it got from the supernode, for the fair share of them."""
     full: bool = False
     """As many pieces are booked at it as it serves at once."""
+    local: bool = False
+    """It is on the supernode's own machine: what it has is for nobody else, who get it from the supernode."""
 
     @property
     def served(self) -> int:
         """The pieces that others may take from it."""
-        return self.have & ~self.withheld
+        return 0 if self.local else self.have & ~self.withheld
 
 
 def _level(copies: int) -> int:
@@ -105,7 +107,8 @@ class TaskProgress:
         self.clients[client] = progress
         if progress.zone:
             self.zones.setdefault(progress.zone, Zone()).clients += 1
-        self.verified |= progress.have
+        if not progress.local:
+            self.verified |= progress.have
         self._count(progress, progress.have, 1)
         self._note_holder(client, progress)
 
@@ -123,10 +126,10 @@ class TaskProgress:
 
     def give(self, progress: ClientProgress, piece: int, provider: str) -> None:
         """Book a piece for a client."""
-        if not progress.given:
+        if not progress.given and not progress.local:
             self._busy += 1
             self._busy_seeds += progress.seeds
-        if provider == SUPERNODE:
+        if provider == SUPERNODE and not progress.local:
             progress.seeds += 1
             self._busy_seeds += 1
         progress.given[piece] = provider
@@ -149,7 +152,8 @@ class TaskProgress:
         news = pieces & ~progress.have
         given = {piece: self._end(progress, piece) for piece in ranges.members(news & progress.given_mask)}
         progress.have |= news
-        self.verified |= news
+        if not progress.local:
+            self.verified |= news
         progress.withheld = progress.withheld & ~pieces if serves else progress.withheld | news
         for piece in given:  # they were counted when they were given
             news &= ~(1 << piece)
@@ -178,7 +182,7 @@ class TaskProgress:
     def _end(self, progress: ClientProgress, piece: int) -> str:
         provider = progress.given.pop(piece)
         progress.given_mask &= ~(1 << piece)
-        if not progress.given:
+        if not progress.given and not progress.local:
             self._busy -= 1
             self._busy_seeds -= progress.seeds
         return provider
@@ -190,6 +194,8 @@ class TaskProgress:
 
     def _count(self, progress: ClientProgress, pieces: int, step: int) -> None:
         """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
+        if progress.local:
+            return
         if progress.zone:
             self.zones[progress.zone].count(pieces, step)
         for piece in ranges.members(pieces):

@@ -15,11 +15,12 @@ from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager, Urg
 from pantala_supernode.swarm import SUPERNODE
 
 POLICY = Policy(window=4, peer_uploads=2, supernode_uploads=3, sample=4)
+NEIGHBOUR = "the supernode's node"
 
 
 class Stage:
     def __init__(self, pieces: int = 8) -> None:
-        self.progress = ProgressManager()
+        self.progress = ProgressManager(NEIGHBOUR)
         self.there: dict[str, Peer] = {}
         self.scheduler = SchedulerManager(self.progress, policy=POLICY, chance=random.Random(1), lookup=self.there.get)
         self.swarm = self.progress.init_task("t")
@@ -54,6 +55,31 @@ def test_the_supernode_gives_what_nobody_has_up_to_its_limit(stage: Stage) -> No
     stage.joins("a")
     decided = stage.asks("a")
     assert (3, {SUPERNODE}) == (len({info.piece for info in decided}), providers(decided))
+
+
+def test_the_client_on_the_supernodes_machine_takes_all_from_there_however_busy_it_is(stage: Stage) -> None:
+    stage.joins("far", 0b11111111)
+    stage.joins(NEIGHBOUR)
+    decided = stage.scheduler.schedule("t", NEIGHBOUR, room=4, now=0.0, provider="far")
+    assert [SUPERNODE] * 4 == [info.provider for info in decided]
+    assert POLICY.supernode_uploads < len(decided)
+
+
+def test_what_the_client_on_the_supernodes_machine_has_is_given_to_others_by_the_supernode() -> None:
+    stage = Stage(pieces=2)
+    stage.joins(NEIGHBOUR, zone="z")
+    stage.takes(NEIGHBOUR, *stage.asks(NEIGHBOUR))
+    assert 0b11 == stage.swarm.seeds
+    stage.joins("a")
+    stage.joins("b")
+
+    given = {name: stage.asks(name, room=1) for name in ("a", "b")}
+
+    assert {SUPERNODE} == providers(given["a"] + given["b"])
+    assert {0, 1} == {given["a"][0].piece, given["b"][0].piece}, "each piece leaves the machine once"
+    for name, decided in given.items():
+        stage.takes(name, *decided)
+    assert ({"b"}, {"a"}) == (providers(stage.asks("a")), providers(stage.asks("b")))
 
 
 def test_room_is_what_the_window_leaves(stage: Stage) -> None:
