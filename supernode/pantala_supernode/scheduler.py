@@ -2,7 +2,8 @@
 
 The policy was found by simulation and measured: small windows, seeds spread, the least loaded of a sample and then
 *its* rarest piece. In order of weight: a client has few pieces given and not reported; a provider has few booked;
-while a cached piece is with nobody, the supernode gives only such pieces; who had more than its share of them waits.
+while a cached piece is with nobody, the supernode gives only such pieces; who had more than its share of them waits;
+who is given some by the supernode is given others by peers at the same time, so that its link is full.
 Where clients are in two zones or more, a piece enters each zone once and spreads inside. The client on the supernode's
 own machine takes all from the supernode, which costs no link anything, and gives nothing: its link is the same.
 """
@@ -194,7 +195,7 @@ class SchedulerManager:
         if asker.progress.local:
             return PieceInfo(self._any(asker.missing), SUPERNODE)  # however busy it is: nobody gets less by that
         seeds = self._seeds(task, asker)
-        if seeds and self._has_room(SUPERNODE, asker.now):
+        if seeds and self._has_room(SUPERNODE, asker.now) and not self._leans(asker):
             return PieceInfo(self._any(seeds), SUPERNODE)
         if asker.zone is None:
             return self._from_peers(task, task.free, asker) or self._from(task, SUPERNODE, asker)
@@ -204,6 +205,11 @@ class SchedulerManager:
             or self._from(task, SUPERNODE, asker)
             or self._from_anybody(task, asker.zone, asker)
         )
+
+    def _leans(self, asker: _Asker) -> bool:
+        """Half of what a client waits for comes from the supernode: its link has room for what peers can give."""
+        given = asker.progress.given.values()
+        return 2 * sum(provider == SUPERNODE for provider in given) >= self.policy.window
 
     def _urgent(self, task: TaskProgress, asker: _Asker, urgent: Urgent) -> PieceInfo | None:
         """The piece that is waited for. One on its way to another client comes from there in a moment, as always."""

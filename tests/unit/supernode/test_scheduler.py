@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -80,6 +81,14 @@ def test_what_the_client_on_the_supernodes_machine_has_is_given_to_others_by_the
     for name, decided in given.items():
         stage.takes(name, *decided)
     assert ({"b"}, {"a"}) == (providers(stage.asks("a")), providers(stage.asks("b")))
+
+
+def test_a_client_takes_from_the_supernode_and_from_peers_at_the_same_time(stage: Stage) -> None:
+    stage.joins("other", 0b1111)
+    stage.joins("a")
+    decided = stage.asks("a")
+    assert {SUPERNODE: 2, "other": 2} == Counter(info.provider for info in decided)
+    assert all(info.piece >= 4 for info in decided if info.provider == SUPERNODE), "new ones from the supernode"
 
 
 def test_room_is_what_the_window_leaves(stage: Stage) -> None:
