@@ -125,3 +125,41 @@ async def test_a_peers_own_numbers_bound_what_it_is_given(bench: Bench, task: Ta
     bench.managers.peers.update("a", downloads=1)
     assert 1 == len(bench.dispatcher.work(session(bench, "a")))
     assert () == bench.dispatcher.work(session(bench, "a"))
+
+
+async def test_a_byte_that_does_not_come_frees_its_piece_for_another_who_waits(bench: Bench, task: Task) -> None:
+    takes_everything(bench, "a")
+    held = waits(bench, "b")
+    bench.dispatcher.stalled(session(bench, "a"), task, 25)  # pieces have 10 bytes
+    assert (2, SUPERNODE) in pieces(held.result())
+    assert {0, 1, 3} == set(bench.managers.progress.tasks[ID].clients["a"].given)
+
+
+async def test_a_byte_of_a_piece_that_was_not_given_frees_nothing(bench: Bench, task: Task) -> None:
+    bench.managers.progress.give(ID, "a", 0, SUPERNODE)
+    bench.dispatcher.stalled(session(bench, "a"), task, 25)
+    assert {0} == set(bench.managers.progress.tasks[ID].clients["a"].given)
+
+
+async def test_who_takes_no_part_has_nothing_freed_and_blames_nobody(bench: Bench, task: Task) -> None:
+    stranger = bench.peer("d")
+    bench.dispatcher.stalled(stranger, task, 0)
+    bench.dispatcher.failed(stranger, PieceFailure(ID, 0, "a", "corrupt"))
+    assert 0 == bench.managers.progress.service["a"].failed
+
+
+async def test_whose_own_disk_failed_gets_no_piece_for_a_while(bench: Bench, task: Task) -> None:
+    bench.managers.progress.give(ID, "a", 0, SUPERNODE)
+    bench.dispatcher.failed(session(bench, "a"), PieceFailure(ID, 0, SUPERNODE, "local"))
+    assert () == bench.dispatcher.work(session(bench, "a"))
+    bench.clock.now += 6
+    assert bench.dispatcher.work(session(bench, "a"))
+
+
+async def test_a_provider_that_lacks_what_it_is_said_to_have_is_asked_for_all_it_has(bench: Bench, task: Task) -> None:
+    progress = bench.managers.progress
+    progress.init_progress(ID, "c", ALL)
+    progress.give(ID, "a", 1, "c")
+    bench.dispatcher.failed(session(bench, "a"), PieceFailure(ID, 1, "c", "missing"))
+    assert ALL & ~0b0010 == progress.pieces_by_cid(ID, "c")
+    assert not session(bench, "c").inventoried
