@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import ssl
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 _PUSH_SECONDS = 120
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Pusher:
@@ -25,13 +28,20 @@ class Pusher:
             if tls is not None
             else http.client.HTTPConnection(registry, timeout=_PUSH_SECONDS)
         )
+        self._repository = repository
         self._base = f"/v2/{repository}"
-        self._headers = {}
+        self._headers: dict[str, str] = {}
         if account is not None:
             self._headers["Authorization"] = "Basic " + base64.b64encode(":".join(account).encode()).decode()
 
     def __enter__(self) -> None:
         self._connection.connect()
+        self._connection.request("GET", "/v2/", headers=self._headers)
+        response = self._connection.getresponse()
+        response.read()
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status == http.client.UNAUTHORIZED and challenge.startswith("Bearer "):
+            self._headers["Authorization"] = f"Bearer {self._token(dict(_PARAMETER.findall(challenge)))}"
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
@@ -67,3 +77,10 @@ class Pusher:
         if response.status not in expected:
             raise RuntimeError(f"{method} {path.partition('?')[0]}: {response.status} {said[:300]!r}")
         return response.status, response.headers.get("Location", "")
+
+    def _token(self, challenge: Mapping[str, str]) -> str:
+        """What the registry's token server gives for a push by this account."""
+        query = {"service": challenge["service"], "scope": f"repository:{self._repository}:pull,push"}
+        request = urllib.request.Request(f"{challenge['realm']}?{urlencode(query)}", headers=self._headers)
+        with urllib.request.urlopen(request, timeout=_PUSH_SECONDS) as answer:
+            return str(json.load(answer)["token"])

@@ -1,4 +1,4 @@
-"""A real registry process of its own (Debian's docker-registry): open or with accounts, with or without TLS.
+"""A real registry process of its own (Debian's docker-registry): open, with accounts or tokens, with or without TLS.
 
 In a test::
 
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from testbed.process import Process, free_ports
+from testbed.tokens import TokenServer
 
 _PROGRAM = "docker-registry"
 _READY_SECONDS = 15.0
@@ -60,6 +61,7 @@ def installed() -> bool:
 class Registry:
     """Runs while it is entered. What is pushed stays in ``folder``, so that another run has it again.
 
+    With ``tokens``, which have to run, it takes theirs and no passwords.
     ``within`` is put before its command line, as to run it in another network namespace.
     """
 
@@ -69,6 +71,7 @@ class Registry:
         *,
         listen: str = "",
         accounts: Mapping[str, str] | None = None,
+        tokens: TokenServer | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
         within: Sequence[str] = (),
@@ -76,6 +79,7 @@ class Registry:
         self._folder = folder
         self._within = within
         self._accounts = accounts or {}
+        self._tokens = tokens
         self._tls = {"certificate": str(certificate), "key": str(key)} if certificate and key else {}
         self.host = listen or f"127.0.0.1:{free_ports(1)[0]}"
         """``address:port``, as images' names have it."""
@@ -150,6 +154,9 @@ class Registry:
             lines = (f"{user}:{bcrypt(password)}\n" for user, password in self._accounts.items())
             path.write_text("".join(lines))
             found["auth"] = {"htpasswd": {"realm": "testbed", "path": str(path)}}
+        if (tokens := self._tokens) is not None:
+            told = {"realm": tokens.realm, "service": tokens.service, "issuer": tokens.issuer}
+            found["auth"] = {"token": {**told, "rootcertbundle": str(tokens.bundle)}}
         return found
 
 

@@ -19,7 +19,7 @@ HOST: Final = "10.78.0.1"
 API_PORT: Final = 6444
 SERVER: Final = f"https://{HOST}:{API_PORT}"
 REGISTRY: Final = f"{HOST}:5078"
-REGISTRIES: Final = {"site": "10.78.0.2:5000", "private": "10.78.0.3:5000"}
+REGISTRIES: Final = {"site": "10.78.0.2:5000", "private": "10.78.0.3:5000", "tokens": "10.78.0.4:5000"}
 """Further registries, each on a host of its own, that run only while somebody wants them."""
 POD_NETWORK: Final = "10.245.0.0/16"
 SERVICE_NETWORK: Final = "10.97.0.0/16"

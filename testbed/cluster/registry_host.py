@@ -14,12 +14,13 @@ from typing import Self
 from testbed.cluster import layout, link
 from testbed.cluster.command import run
 from testbed.registry import Registry
+from testbed.tokens import TokenServer
 
 
 class RegistryHost:
     """Runs while it is entered. What was pushed is there again the next time."""
 
-    def __init__(self, name: str, accounts: Mapping[str, str] | None = None) -> None:
+    def __init__(self, name: str, accounts: Mapping[str, str] | None = None, tokens: TokenServer | None = None) -> None:
         self._data = layout.DATA / "registries" / name / "data/docker/registry/v2"
         self.host = layout.REGISTRIES[name]
         """``address:port``, as images' names have it."""
@@ -27,7 +28,9 @@ class RegistryHost:
         self._namespace = f"pantala-registry-{name}"
         self._link = f"pantreg{list(layout.REGISTRIES).index(name)}"
         within = ("nsenter", f"--net=/run/netns/{self._namespace}")
-        self.registry = Registry(layout.DATA / "registries" / name, listen=self.host, accounts=accounts, within=within)
+        self.registry = Registry(
+            layout.DATA / "registries" / name, listen=self.host, accounts=accounts, tokens=tokens, within=within
+        )
         """Its process: to be stopped and started, and asked what it sent."""
 
     def __enter__(self) -> Self:

@@ -1,0 +1,172 @@
+"""A token server, as registries have one beside them: who shows a password gets a token that a real registry takes.
+
+::
+
+    with TokenServer(tmp_path / "tokens", {"ann": "secret"}) as tokens, Registry(tmp_path, tokens=tokens) as registry:
+        push(image, registry.host, "team/app", "1", account=("ann", "secret"))
+        assert tokens.asked[-1] == Asked("ann", ("repository:team/app:pull,push",))
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from testbed.pki import Authority
+
+_ISSUER = "pantala testbed"
+_SKEW = 10
+_MOST = 64 * 1024
+
+
+class Asked(NamedTuple):
+    """One request for a token."""
+
+    user: str
+    """Empty: nobody in particular."""
+    scopes: tuple[str, ...]
+    given: bool = True
+    """Whether there was an answer other than 401."""
+
+
+class TokenServer:
+    """Serves while it is entered.
+
+    An account may do what it asks for; nobody in particular may pull what is in a repository that begins with
+    ``public``, and gets a token that is good for nothing elsewhere, as Docker Hub gives one.
+    """
+
+    service = "pantala-testbed"
+    """What the registry is called in its tokens."""
+    issuer = _ISSUER
+    """Whom the registry believes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        accounts: Mapping[str, str],
+        *,
+        host: str = "127.0.0.1",
+        seconds: int = 300,
+        public: str = "public/",
+    ) -> None:
+        authority = Authority(folder)
+        self._host = host
+        self._accounts = accounts
+        self._seconds = seconds
+        self._public = public
+        self.certificate, key = authority.issue("tokens", _ISSUER)
+        """Of who signs them."""
+        self._key = _read_key(key)
+        self._chain = [base64.b64encode(_der(self.certificate)).decode()]
+        self.bundle = authority.certificate_file
+        """Of the authority that the registry trusts."""
+        self.asked: list[Asked] = []
+        """Since it was forgotten."""
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def realm(self) -> str:
+        """Where tokens are given."""
+        if self._server is None:
+            raise RuntimeError("the token server does not run: its address is not known")
+        return f"http://{self._host}:{self._server.server_address[1]}/token"
+
+    def __enter__(self) -> Self:
+        self._server = ThreadingHTTPServer((self._host, 0), _handler(self))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="tokens", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def answer(self, user: str, password: str, scopes: Sequence[str]) -> bytes | None:
+        """The document with a token; ``None``: it is another password."""
+        right = not user or self._accounts.get(user) == password
+        self.asked.append(Asked(user, tuple(scopes), right))
+        if not right:
+            return None
+        access = [each for scope in scopes if (each := self._access(user, scope)) is not None]
+        token = self._sign({**self._times(), "iss": _ISSUER, "aud": self.service, "sub": user, "access": access})
+        document = {"token": token, "access_token": token, "expires_in": self._seconds}
+        return json.dumps(document).encode()
+
+    def _access(self, user: str, scope: str) -> dict[str, object] | None:
+        kind, _, rest = scope.partition(":")
+        name, _, actions = rest.rpartition(":")
+        allowed = actions.split(",") if user else ["pull"] if name.startswith(self._public) else []
+        return {"type": kind, "name": name, "actions": allowed} if allowed else None
+
+    def _times(self) -> dict[str, int]:
+        now = int(time.time())
+        return {"iat": now, "nbf": now - _SKEW, "exp": now + self._seconds}
+
+    def _sign(self, claims: Mapping[str, object]) -> str:
+        header = {"typ": "JWT", "alg": "ES256", "x5c": self._chain}
+        said = b".".join(_encode(json.dumps(part).encode()) for part in (header, claims))
+        numbers = decode_dss_signature(self._key.sign(said, ec.ECDSA(hashes.SHA256())))
+        return b".".join((said, _encode(b"".join(number.to_bytes(32, "big") for number in numbers)))).decode()
+
+
+def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            user, password = _basic(self.headers.get("Authorization", ""))
+            query = parse_qsl(urlsplit(self.path).query)
+            self._answer(user, password, [scope for name, scope in query if name == "scope"])
+
+        def do_POST(self) -> None:
+            """OAuth 2's way, which containerd tries first."""
+            length = min(int(self.headers.get("Content-Length", "0")), _MOST)
+            form = {name: values[-1] for name, values in parse_qs(self.rfile.read(length).decode()).items()}
+            self._answer(form.get("username", ""), form.get("password", ""), form.get("scope", "").split())
+
+        def _answer(self, user: str, password: str, scopes: list[str]) -> None:
+            document = tokens.answer(user, password, scopes)
+            body = document if document is not None else b'{"details":"incorrect username or password"}'
+            self.send_response(200 if document is not None else 401)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
+            """Nothing: :attr:`TokenServer.asked` tells it."""
+
+    return Handler
+
+
+def _basic(header: str) -> tuple[str, str]:
+    user, _, password = base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")
+    return user, password
+
+
+def _encode(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _der(certificate: Path) -> bytes:
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).public_bytes(serialization.Encoding.DER)
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{path} is not of this testbed; remove its folder")
+    return key

@@ -1,0 +1,126 @@
+"""A real registry that takes the tokens of a server beside it, as Docker Hub and most others do."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from pantala_protocol import image
+from pantala_supernode.registry import challenge, errors, token
+from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
+from pantala_supernode.registry.endpoint import Repository
+from pantala_supernode.registry.platform import Platform
+from testbed import registry as testbed_registry
+from testbed.image import Image, Layer, build, push
+from testbed.registry import Registry
+from testbed.tokens import Asked, TokenServer
+from tests.integration.registry_fake import basic, service
+
+pytestmark = pytest.mark.skipif(
+    not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
+)
+AMD64 = Platform("linux", "amd64")
+ANN = Credentials("ann", "ann's secret")
+PULL = ("repository:team/app:pull",)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return build(tmp_path_factory.mktemp("image"), [Layer(100_000, seed=1)])
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
+    with TokenServer(tmp_path_factory.mktemp("tokens"), {ANN.username: ANN.password}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def _running(tmp_path_factory: pytest.TempPathFactory, tokens: TokenServer, app: Image) -> Iterator[Registry]:
+    with Registry(tmp_path_factory.mktemp("registry"), tokens=tokens) as registry:
+        for repository in ("team/app", "public/app"):
+            push(app, registry.host, repository, "1", account=(ANN.username, ANN.password))
+        yield registry
+
+
+@pytest.fixture
+def registry(_running: Registry, tokens: TokenServer) -> Registry:
+    """Nobody has asked yet."""
+    tokens.asked.clear()
+    return _running
+
+
+async def test_a_private_image_comes_by_one_token_for_its_repository(
+    registry: Registry, tokens: TokenServer, app: Image
+) -> None:
+    name = image.parse(f"{registry.host}/team/app:1")
+    async with service() as opened:
+        found = await opened.client.resolve(name, AMD64, Keyring([(registry.host, ANN)]))
+        for blob in found.blobs:
+            url, headers = opened.client.blob(Repository(registry.host, "team/app"), blob.digest, found.account)
+            async with opened.source.open(url, headers) as answer:
+                assert app.read(blob.digest) == b"".join([chunk async for chunk in answer.chunks])
+    assert app.digest == found.image.digest
+    assert [Asked("ann", PULL)] == tokens.asked
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked"),
+    [
+        (Keyring(), Asked("", PULL)),  # gets a token that is good for nothing
+        (Keyring([("other.example", ANN)]), Asked("", PULL)),
+        (Keyring([("127.0.0.1:*", ANN)]), Asked("", PULL)),
+    ],
+    ids=["none", "of another registry", "of any port"],
+)
+async def test_nobody_in_particular_is_refused_by_the_registry(
+    registry: Registry, tokens: TokenServer, keys: Keyring, asked: Asked
+) -> None:
+    async with service() as opened:
+        with pytest.raises(errors.UnauthorizedError, match="team/app:1"):
+            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, keys)
+    assert {asked} == set(tokens.asked)
+
+
+async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registry, tokens: TokenServer) -> None:
+    wrong = Keyring([(registry.host, Credentials("ann", "guess"))])
+    async with service() as opened:
+        with pytest.raises(errors.UnauthorizedError, match=r"team/app.*token server does not accept the credentials"):
+            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, wrong)
+    assert {Asked("ann", PULL, given=False)} == set(tokens.asked)
+
+
+async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: TokenServer, app: Image) -> None:
+    where = Repository(registry.host, "public/app")
+    async with service() as opened:
+        found = await opened.client.resolve(image.parse(f"{where}:1"), AMD64, Keyring())
+        assert (ANONYMOUS, app.digest) == (found.account, found.image.digest)
+        assert (await opened.relay.check(where, app.digest)).allowed
+    assert {Asked("", ("repository:public/app:pull",))} == set(tokens.asked)
+
+
+async def test_a_nodes_runtime_is_sent_to_the_token_server_and_let_in_with_its_token(
+    registry: Registry, tokens: TokenServer, app: Image
+) -> None:
+    """Nobody's and a wrong token get the registry's own challenge; what its realm gives the runtime counts."""
+    where = Repository(registry.host, "team/app")
+    async with service() as opened:
+        refused = await opened.relay.check(where, app.digest)
+        assert not refused.allowed
+        assert not (await opened.relay.check(where, app.digest, "Bearer guess")).allowed
+        [offered] = challenge.parse(refused.challenges)
+        demand = token.demand(offered, "team/app", plain_http=True)
+        assert (tokens.realm, tokens.service, PULL) == demand
+        header = _token(demand.url, basic(ANN.username, ANN.password))
+        assert (await opened.relay.check(where, app.digest, header)).allowed
+        assert app.digest == (await opened.client.manifest(where, app.digest, Credentials.read(header))).digest
+        assert not (await opened.relay.check(where, app.digest)).allowed
+
+
+def _token(url: str, authorization: str) -> str:
+    request = urllib.request.Request(url, headers={"Authorization": authorization})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return f"Bearer {json.load(answer)['token']}"
