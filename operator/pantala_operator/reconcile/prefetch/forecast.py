@@ -85,8 +85,7 @@ def forecast(works: Iterable[Work], pins: Mapping[ImageKey, Pin], left_out: Iter
     for work in works:
         missing = _missing(work, pins)
         registry |= missing
-        images = sum(step is not Step.READY and step is not Step.LEFT_OUT for step in work.steps.values())
-        listed.append(_node(work, images, sum(missing.values())))
+        listed.append(_node(work, _images(work, pins, missing), sum(missing.values())))
     listed.sort(key=lambda each: (-each.size, each.node))
     others = sorted(left_out, key=lambda each: (each.node, each.image))
     busy = [each for each in listed if each.images]
@@ -111,6 +110,13 @@ def _missing(work: Work, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
         elif step is not Step.LEFT_OUT:
             wanted |= {blob.digest: blob.size for blob in blobs}
     return {digest: length for digest, length in wanted.items() if digest not in there}
+
+
+def _images(work: Work, pins: Mapping[ImageKey, Pin], missing: Mapping[str, int]) -> int:
+    """How many a node does not have: a blob is missing, or it is not known of which blobs it is."""
+    wanted = (key for key, step in work.steps.items() if step not in (Step.READY, Step.LEFT_OUT))
+    known = (pins[key].blobs(work.platform) for key in wanted)
+    return sum(blobs is None or any(blob.digest in missing for blob in blobs) for blobs in known)
 
 
 def _node(work: Work, images: int, fetched: int) -> NodeForecast:

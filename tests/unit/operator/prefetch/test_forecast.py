@@ -42,6 +42,20 @@ def test_layers_that_are_there_are_not_fetched() -> None:
     assert (50, 30, 2) == (found.size, found.registry_bytes, found.nodes_total)
 
 
+def test_an_image_of_blobs_that_are_all_there_is_there() -> None:
+    """Nobody has ordered it yet: a pod, or another ImagePrefetch, has brought it."""
+    has_one = work("a", Step.WAITING, Step.WAITING, Inventory(layers=frozenset({"base", "top"})))
+    has_all = work("b", Step.WAITING, Step.WAITING, Inventory(layers=frozenset({"base", "top", "other"})))
+    found = forecast([has_one, has_all], PINS, [])
+    assert ((NodeForecast("a", 20, 1),), 1) == (found.nodes, found.nodes_total)
+
+
+def test_an_image_that_is_not_known_yet_is_not_there() -> None:
+    unknown = Pin(ImageKey("unknown"))
+    found = forecast([Work("a", AMD64, {unknown.key: Step.WAITING})], {unknown.key: unknown}, [])
+    assert (NodeForecast("a", 0, 1),) == found.nodes
+
+
 def test_disks_after_the_pulls_are_estimated_with_what_is_unpacked() -> None:
     found = forecast([work("a", Step.WAITING, Step.WAITING, Inventory(disk_free=400))], PINS, [])
     assert (400, 400 - 130 - 325) == (found.nodes[0].disk_free, found.nodes[0].disk_free_after)
