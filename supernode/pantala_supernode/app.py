@@ -51,12 +51,12 @@ from pantala_supernode.managers import Managers
 from pantala_supernode.members import Members
 from pantala_supernode.metrics import Gauges, Metrics, TimedScheduler
 from pantala_supernode.peer import PeerManager
+from pantala_supernode.policy import Policy
 from pantala_supernode.preheat import PreheatManager
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.reports import Reports
 from pantala_supernode.roster import Roster
-from pantala_supernode.scheduler import Policy
 from pantala_supernode.settings import Settings
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.task import TaskManager
@@ -89,7 +89,7 @@ class App:
         self._managers: Managers
         self._metrics: Metrics
         self._janitor: Janitor
-        self._running: asyncio.Future[tuple[None, None, None, None]]
+        self._running: asyncio.Future[tuple[None, None, None, None, None]]
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[App]:
@@ -122,8 +122,13 @@ class App:
             self.api.on_shutdown.append(self._release)  # once nobody is let in any more
             if settings.dragonfly:
                 DragonflyAPI(self.conversation).add_routes(self.api.router, self.guard)
+            await self.imaging.ledger.restore()
             self._running = asyncio.gather(
-                self.supernode.run(), self.conversation.run(), self._look_after_visitors(), self._janitor.run()
+                self.supernode.run(),
+                self.conversation.run(),
+                self._look_after_visitors(),
+                self._janitor.run(),
+                self.imaging.ledger.run(),
             )
             try:
                 async with (
@@ -220,6 +225,7 @@ class App:
             leases=lambda: supernode,
             unknown=lambda name: supernode.recovered and not (members.others or cdn.status(TaskID(name)).generation),
             blob_seconds=settings.blob_seconds,
+            ledger=settings.data / "blobs.json",
             chance=chance,
             clock=time.monotonic,
         )
@@ -269,6 +275,7 @@ class App:
         self.handover = Handover(members, self._is_idle, patience=settings.leave_seconds)
         supernode.listeners += [self._metrics.copy_changed, self.copies.changed, self.imaging.wants.changed]
         supernode.on_statement.append(self.imaging.wants.restated)
+        supernode.on_recovery.append(self.imaging.wants.recovered)
         self._invite(supernode, dispatcher)
         return supernode
 

@@ -166,6 +166,7 @@ class Exchange:
         if request.inventory is not None:
             session.holdings = _read(request.inventory)
             session.inventoried = True
+            self._wants.take_holdings(session.peer, session.holdings)
             self._roster.take_inventory(session)
         for task_id, (generation, pieces) in _read(request.done).items():
             self._take_done(session, task_id, generation, pieces)

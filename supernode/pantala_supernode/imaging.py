@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import secrets
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from pantala_pieces.store import PieceStore
 from pantala_supernode.accounts import Accounts
 from pantala_supernode.images import Images
+from pantala_supernode.ledger import BlobLedger
 from pantala_supernode.managers import Managers
 from pantala_supernode.manifests import Manifests
 from pantala_supernode.proofs import Proofs
@@ -19,7 +22,10 @@ from pantala_supernode.wants import Leases, Wants
 
 
 class Imaging:
-    """Orders, manifests and blobs. ``leases`` and ``unknown`` are called only once they are needed."""
+    """Orders, manifests and blobs. ``leases`` and ``unknown`` are called only once they are needed.
+
+    ``ledger`` is the file on the volume that tells the next process which blobs to keep.
+    """
 
     def __init__(
         self,
@@ -31,6 +37,7 @@ class Imaging:
         leases: Callable[[], Leases],
         unknown: Callable[[str], bool],
         blob_seconds: float,
+        ledger: Path,
         chance: random.Random,
         clock: Callable[[], float],
     ) -> None:
@@ -49,4 +56,5 @@ class Imaging:
             seconds=blob_seconds,
             clock=clock,
         )
+        self.ledger = BlobLedger(ledger, self.wants, wall=time.time)
         self.proofs = Proofs(store, registries.source, chance, self.wants.proved)

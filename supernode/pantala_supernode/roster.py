@@ -23,9 +23,10 @@ class Roster:
     def assign(self, session: Session) -> bool:
         """Say anew what a peer shall hold, and let it take part in just that. Returns whether it changed.
 
-        Before the first statement nothing is known to be unwanted, so nothing is said.
+        Before the first statement nothing is known to be unwanted, and before a peer's first inventory not what it
+        keeps for others, so nothing is said.
         """
-        if not self._tasks.revision:
+        if not self._tasks.revision or (session.told is None and not session.inventoried):
             return False
         tasks = sorted(self._tasks.wanted_by(session.peer), key=lambda task: (-task.priority, task.id))
         wanted = {task.id for task in tasks}

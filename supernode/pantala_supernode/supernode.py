@@ -53,6 +53,8 @@ class Supernode:
         """Told the ID of a task whose copy or lease changed, on the event loop."""
         self.on_statement: list[Callable[[], None]] = []
         """Called after a statement was taken."""
+        self.on_recovery: list[Callable[[], None]] = []
+        """Called once the volume was read."""
         self.stated = 0
         """How many Task resources the statement in force wants something of this supernode for."""
         self.recovered = False
@@ -138,6 +140,8 @@ class Supernode:
         """Read the volume, then look after what time alone changes, until cancelled."""
         await self._cdn.recover()
         self.recovered = True
+        for listener in self.on_recovery:
+            listener()
         while True:
             await asyncio.sleep(_TICK)
             self._apply(self._tasks.expire(now=self._clock()))

@@ -25,7 +25,7 @@ _GRAIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A task is wanted for a while, by clients that no Task resource speaks for."""
+    """A task is wanted for a while, by clients that no Task resource speaks for; nothing is fetched without ``url``."""
 
     url: str
     until: float = field(compare=False)
@@ -81,7 +81,7 @@ class Task:
     @property
     def suspended(self) -> bool:
         """Nobody wants it to go on."""
-        return self.lease is None and all(wanted.suspended for wanted in self.wanted.values())
+        return (self.lease is None or not self.lease.url) and all(wanted.suspended for wanted in self.wanted.values())
 
     def order(self) -> FetchOrder:
         """What the CDN is asked for. The attempts of all who want it count, the most patient sets the limit."""
@@ -195,9 +195,14 @@ class TaskManager:
 
     def invite(self, name: str, peer: str) -> None:
         """A peer fetches a leased task, and holds it from now on. A task without a lease has no guests."""
+        self.hold(name, peer)
+        if name in self._by_holder.get(peer, ()):
+            self._tasks[name].guests.add(peer)
+
+    def hold(self, name: str, peer: str) -> None:
+        """A peer keeps what it has of a leased task, and fetches no more of it."""
         task = self._tasks.get(name)
         if task is not None and task.lease is not None:
-            task.guests.add(peer)
             task.holders.add(peer)
             self._by_holder.setdefault(peer, set()).add(task.id)
 

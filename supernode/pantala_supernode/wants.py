@@ -7,8 +7,7 @@ not harm who has another. But nobody gets a blob by its digest alone: what a nod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import structlog
@@ -16,6 +15,7 @@ import structlog
 from pantala_protocol import image, task_id
 from pantala_protocol.sync import Wanted
 from pantala_supernode.accounts import Accounts
+from pantala_supernode.blobs import Blob, KeptBlob
 from pantala_supernode.cdn.copy import Copy
 from pantala_supernode.errors import RequestError, SourceError
 from pantala_supernode.images import Images
@@ -55,25 +55,6 @@ class Prover(Protocol):
         """Tell :meth:`Wants.proved` whether it has what the copy is of."""
 
 
-@dataclass(slots=True)
-class _Blob:
-    digest: str
-    waiting: dict[str, tuple[Origin, ...]] = field(default_factory=dict)
-    """By node, what it may be fetched from."""
-    source: Origin | None = None
-    """In use."""
-    refused: set[Origin] = field(default_factory=set)
-    """It could not be had from there."""
-    first: Origin | None = None
-    """All that is here of it comes from there: whoever has that one has the right to it, as soon as something came."""
-    attempt: int = 1
-    wanted_at: float = 0.0
-
-    def sources(self) -> Iterator[Origin]:
-        """What it may be fetched from now."""
-        return (source for sources in self.waiting.values() for source in sources)
-
-
 class Wants:
     """All of them.
 
@@ -105,10 +86,10 @@ class Wants:
         self._permissions = permissions
         self._prover = prover
         self._unknown = unknown
-        self._seconds = seconds
+        self._seconds = max(seconds, _UNFINISHED)
         self._clock = clock
         self._said: dict[str, Mapping[str, Wanted]] = {}
-        self._blobs: dict[str, _Blob] = {}
+        self._blobs: dict[str, Blob] = {}
 
     def take(self, peer: str, wants: Mapping[str, Wanted]) -> None:
         """All that a node waits for now. Heeded once there is a statement, since before it no node is told anything."""
@@ -120,6 +101,16 @@ class Wants:
         if self._tasks.revision and (before or wants):
             self._heed(peer, wants, before.keys() - wants.keys())
 
+    def take_holdings(self, peer: str, held: Mapping[str, tuple[str, int]]) -> None:
+        """A node tells all that it has, generation and pieces by task: of what was restored it keeps that for others.
+
+        To be called before it is told what to hold. Who does not know the generation was never given the blob.
+        """
+        for name, (generation, _) in held.items():
+            blob = self._blobs.get(name)
+            if blob is not None and blob.restored and blob.restored == generation:
+                self._tasks.hold(name, peer)
+
     def take_inventory(self, peer: str, held: Iterable[str]) -> None:
         """A node told all that it has: it keeps nothing else for others."""
         lost = self._tasks.held_by(peer) - {*held, *self._said.get(peer, {})}
@@ -127,6 +118,40 @@ class Wants:
             self._tasks.dismiss(task, peer)
         if lost:
             self._leases().assignments_changed([peer])
+
+    def kept(self) -> tuple[KeptBlob, ...]:
+        """The blobs that are here, whole, to be restored by the next process."""
+        now, found = self._clock(), []
+        for name, blob in self._blobs.items():
+            task = self._tasks.get(name)
+            generation = task.copy.generation if task is not None and task.complete else blob.restored
+            if task is not None and generation:
+                found.append(KeptBlob(blob.digest, generation, 0.0 if blob.waiting else now - blob.wanted_at))
+        return tuple(found)
+
+    def restore(self, kept: Iterable[KeptBlob]) -> None:
+        """Keep what an earlier process did, as long as it would have; to be called before anybody is served.
+
+        Nobody is let in by that: who wants such a blob shows that what it names has it. Nothing is fetched for it.
+        """
+        for one in kept:
+            idle = max(one.idle, 0.0)
+            if idle < self._seconds:
+                name, wanted_at = task_id.of_blob(one.digest), self._clock() - idle
+                self._blobs[name] = Blob(one.digest, wanted_at=wanted_at, restored=one.generation)
+                lease = Lease("", wanted_at + self._seconds, digest=one.digest, priority=PRIORITY)
+                self._leases().lease(name, lease)
+
+    def recovered(self) -> None:
+        """The volume was read: what is not there any more is not kept."""
+        for name, blob in list(self._blobs.items()):
+            task = self._tasks.get(name)
+            gone = task is not None and blob.restored and blob.restored != task.copy.generation
+            if gone and not blob.waiting:
+                del self._blobs[name]
+                self._leases().end_lease(name, keep=True)
+            elif gone:
+                blob.restored = ""
 
     def restated(self) -> None:
         """There is another statement: orders may have come or gone."""
@@ -200,12 +225,12 @@ class Wants:
         self._leases().assignments_changed([peer])
 
     def _want(self, peer: str, name: str, digest: str, sources: tuple[Origin, ...]) -> None:
-        blob = self._blobs.setdefault(name, _Blob(digest))
+        blob = self._blobs.setdefault(name, Blob(digest))
         blob.waiting[peer], blob.wanted_at = sources, self._clock()
         self._fetch(name, blob)
         self._admit(name, blob)
 
-    def _admit(self, name: str, blob: _Blob) -> None:
+    def _admit(self, name: str, blob: Blob) -> None:
         """Let those in who have a right to the blob; of the others, see whether what they name has it."""
         task = self._tasks.get(name)
         if task is None or not (task.copy.cached or task.complete):
@@ -223,7 +248,7 @@ class Wants:
         if admitted:
             self._leases().assignments_changed(admitted)
 
-    def _permit(self, blob: _Blob, origin: Origin) -> None:
+    def _permit(self, blob: Blob, origin: Origin) -> None:
         self._permissions.allow(*_right(blob, origin), self._clock())
 
     def _end(self, peer: str, name: str) -> None:
@@ -236,7 +261,7 @@ class Wants:
             self._tasks.renew(name, until=self._until(name))
             blob.refused.clear()  # who comes back later tries anew
 
-    def _fetch(self, name: str, blob: _Blob) -> None:
+    def _fetch(self, name: str, blob: Blob) -> None:
         """Have it fetched from where it can be had, if there is such a place: the one in use, if nothing is wrong."""
         offered = [source for source in blob.sources() if source not in blob.refused]
         if not offered:
@@ -259,9 +284,10 @@ class Wants:
         )
 
     def _until(self, name: str) -> float:
-        task = self._tasks.get(name)
+        task, blob = self._tasks.get(name), self._blobs.get(name)
         whole = task is not None and task.complete
-        return self._clock() + (max(self._seconds, _UNFINISHED) if whole else _UNFINISHED)
+        since = self._clock() if blob is None or blob.waiting else blob.wanted_at
+        return since + (self._seconds if whole else _UNFINISHED)
 
     def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[Origin, ...]:
         """What a node may have a blob fetched from; none: it asks for what cannot be, and goes to the registry."""
@@ -278,7 +304,7 @@ class Wants:
             return ()
 
 
-def _right(blob: _Blob, origin: Origin) -> tuple[str, str]:
+def _right(blob: Blob, origin: Origin) -> tuple[str, str]:
     return f"{origin.url} {blob.digest}", origin.authorization
 
 

@@ -36,8 +36,20 @@ def test_a_peer_whose_inventory_is_not_known_gets_no_part(bench: Bench, wanted: 
     session = bench.peer("n1", inventoried=False)
     bench.state(wanted("u", "n1"))
     bench.cached()
+    assert not bench.roster.assign(session)
+    assert (False, None) == (bench.roster.takes_part("n1", ID), session.told)
+
+
+def test_a_peer_that_is_asked_for_its_inventory_again_is_still_told_what_changes(bench: Bench, wanted: Wish) -> None:
+    session = bench.peer("n1")
+    assert bench.roster.assign(session) is bool(bench.managers.tasks.revision)
+    bench.state(wanted("u", "n1"))
     bench.roster.assign(session)
-    assert not bench.roster.takes_part("n1", ID)
+    session.inventoried = False
+    bench.state()
+    bench.managers.tasks.expire(now=1e9)
+    assert bench.roster.assign(session)
+    assert () == session.told
 
 
 def test_pieces_of_another_content_or_beyond_the_end_do_not_count(bench: Bench, wanted: Wish) -> None:

@@ -11,16 +11,18 @@ from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import Wanted
 from pantala_supernode.accounts import Accounts
+from pantala_supernode.blobs import KeptBlob
 from pantala_supernode.cdn.copy import Copy
 from pantala_supernode.dfget_task import DfgetTaskManager
 from pantala_supernode.images import Images
 from pantala_supernode.managers import Managers
 from pantala_supernode.peer import Peer, PeerManager
+from pantala_supernode.policy import Policy
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.proofs import Origin
 from pantala_supernode.registry.endpoint import Endpoints
 from pantala_supernode.registry.permissions import Permissions
-from pantala_supernode.scheduler import Policy, SchedulerManager
+from pantala_supernode.scheduler import SchedulerManager
 from pantala_supernode.task import Lease, Task, TaskManager
 from pantala_supernode.wants import Wants
 
@@ -264,3 +266,94 @@ def test_the_blob_that_nobody_waits_for_gives_way(stage: Stage) -> None:
     assert stage.wants.spare()
     assert None is stage.managers.tasks.get(NAME)
     assert not stage.wants.spare()
+
+
+def restored(*, idle: float = 10.0) -> Stage:
+    """Another process's stage, on the same volume, which is not read yet."""
+    stage = Stage(stated=False)
+    stage.unknown = False
+    stage.wants.restore([KeptBlob(DIGEST, "g", idle)])
+    return stage
+
+
+def test_what_is_whole_is_noted_for_the_next_process_without_who_may_have_it(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.comes()
+    assert () == stage.wants.kept()
+    stage.comes(whole=True)
+    stage.now += 30
+    assert (KeptBlob(DIGEST, "g", 0.0),) == stage.wants.kept()
+    say(stage, "n1")
+    stage.now += 40
+    assert (KeptBlob(DIGEST, "g", 40.0),) == stage.wants.kept()
+    stage.managers.tasks.expire(now=stage.now + KEPT)
+    assert () == stage.wants.kept()
+
+
+def test_a_restored_blob_is_kept_as_long_as_before_and_nothing_is_fetched_for_it() -> None:
+    stage = restored(idle=400.0)
+    assert [""] == [lease.url for lease in stage.leases]
+    assert stage.task.suspended
+    assert (KeptBlob(DIGEST, "g", 400.0),) == stage.wants.kept()
+    stage.state()
+    stage.comes(whole=True)
+    stage.wants.recovered()
+    stage.now += 599
+    stage.wants.tick()
+    assert frozenset() == stage.managers.tasks.expire(now=stage.now).retired
+    assert (KeptBlob(DIGEST, "g", 999.0),) == stage.wants.kept()
+    stage.now += 1
+    assert {NAME} == stage.managers.tasks.expire(now=stage.now).retired
+
+
+def test_what_nobody_waited_for_for_too_long_is_not_restored() -> None:
+    assert None is restored(idle=KEPT).managers.tasks.get(NAME)
+    assert 100.0 + KEPT == restored(idle=-5.0).task.lease.until  # type: ignore[union-attr]
+
+
+def test_who_knows_the_generation_of_a_restored_blob_keeps_it_and_is_given_nothing() -> None:
+    stage = restored()
+    stage.wants.take_holdings("n1", {NAME: ("g", 1), "0" * 64: ("g", 1)})
+    stage.wants.take_holdings("n2", {NAME: ("other", 1)})
+    assert ({"n1"}, set()) == (stage.task.holders, stage.task.guests)
+    stage.wants.take_inventory("n1", [])
+    assert set() == stage.task.holders
+
+
+def test_nobody_becomes_a_holder_of_what_this_process_began_by_saying_so(stage: Stage) -> None:
+    say(stage, "n1", WANTED)
+    stage.comes(whole=True)
+    stage.wants.take_holdings("n2", {NAME: ("g", 1)})
+    assert {"n1"} == stage.task.holders
+
+
+def test_who_wants_a_restored_blob_shows_a_right_to_it_and_it_is_not_fetched_for_nothing() -> None:
+    stage = restored()
+    stage.wants.take_holdings("n1", {NAME: ("g", 1)})
+    stage.state()
+    say(stage, "n1", WANTED)
+    assert not stage.task.suspended
+    stage.comes(whole=True)
+    assert ([ONE], set()) == (stage.asked, stage.task.guests)
+    stage.wants.proved(NAME, ONE, False)
+    assert set() == stage.task.guests
+    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
+    stage.wants.proved(NAME, TWO, True)
+    assert {"n2"} == stage.task.guests
+
+
+def test_what_the_volume_does_not_have_any_more_is_kept_only_for_who_waits() -> None:
+    stage = restored()
+    stage.wants.recovered()
+    assert None is stage.managers.tasks.get(NAME)
+    stage = restored()
+    stage.state()
+    say(stage, "n1", WANTED)
+    stage.wants.recovered()
+    assert (URL, ()) == (stage.task.lease.url, stage.wants.kept())  # type: ignore[union-attr]
+
+
+def test_room_is_made_of_restored_blobs_too() -> None:
+    stage = restored()
+    assert stage.wants.spare()
+    assert None is stage.managers.tasks.get(NAME)

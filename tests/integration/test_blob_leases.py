@@ -1,0 +1,191 @@
+"""A real supernode that is killed: nodes keep their images' blobs, and no blob leaves its registry a second time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_peer.settings import Address
+from pantala_protocol import task_id
+from pantala_protocol.sync import SyncAnswer, SyncRequest, Wanted
+from testbed import image as images
+from testbed import registry as testbed_registry
+from testbed.image import Image, Layer
+from testbed.registry import Registry
+from tests.integration import peer_harness
+from tests.integration.mirror_harness import get, until
+from tests.integration.test_kill import Node, node
+from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
+
+pytestmark = pytest.mark.skipif(
+    not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
+)
+PROOF = 64
+"""Bytes that a registry is asked for to show that it has a blob."""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    layers = [Layer(5_000_000, seed=11), Layer(70_000, seed=12)]
+    return images.build(tmp_path_factory.mktemp("image"), layers, platforms=["linux/amd64"])
+
+
+@pytest.fixture
+def registry(tmp_path: Path, image: Image) -> Iterator[Registry]:
+    with Registry(tmp_path / "registry", accounts=dict([ANN])) as made:
+        images.push(image, made.host, "team/app", "1", account=ANN)
+        made.forget()
+        yield made
+
+
+@pytest.fixture
+async def supernode(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Node]:
+    async with node(tmp_path / "supernode", unused_tcp_port_factory) as made:
+        made.log.parent.mkdir(exist_ok=True)
+        await made.start()
+        await made.state()
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def mirrored(supernode: Node, root: Path, name: str) -> AsyncIterator[Peer]:
+    settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2}
+    async with peer_harness.peer(supernode.url, root / name, name, **settings) as made:
+        await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+        yield made
+
+
+def kept(supernode: Node) -> dict[str, dict[str, object]]:
+    """What the supernode noted on its volume."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        content = json.loads((supernode.data / "blobs.json").read_bytes())
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def folder(supernode: Node, digest: str) -> Path:
+    name = task_id.of_blob(digest)
+    return supernode.data / "tasks" / name[:2] / name
+
+
+async def restarted(supernode: Node, *peers: Peer) -> None:
+    """It is there again, and the nodes were told what to hold."""
+    await supernode.start()
+    await supernode.state()
+    async with asyncio.timeout(20):
+        while not await supernode.ready():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    for peer in peers:
+        (lane,) = peer.supernodes._lanes.values()
+        assert lane.session.supernode, "it spoke before"
+        since = asyncio.get_running_loop().time()
+        await until(lambda peer=peer, since=since: peer.supernodes.answered_at > since)  # type: ignore[misc]
+    await asyncio.sleep(0.5)
+
+
+def blobs(image: Image) -> set[str]:
+    return {task_id.of_blob(digest) for digest in of_amd64(image)}
+
+
+async def test_after_a_kill_the_next_node_costs_its_registry_but_a_proof(
+    supernode: Node, registry: Registry, image: Image, tmp_path: Path
+) -> None:
+    async with mirrored(supernode, tmp_path, "n1") as one, mirrored(supernode, tmp_path, "n2") as other:
+        await pull(one, registry, image, shown=SHOWN)
+        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
+        assert of_amd64(image) == await settled(registry)
+        for _ in range(2):
+            supernode.kill()
+            await restarted(supernode, one, other)
+            assert blobs(image) <= one.cache.tasks()
+        registry.forget()
+        assert 401 == (await get(other.mirror.port, f"/v2/team/app/manifests/{image.digest}?ns={registry.host}"))[0]
+        await pull(other, registry, image, shown=SHOWN)
+        shown = await settled(registry)
+        assert of_amd64(image).keys() == shown.keys()
+        assert all(0 < count <= PROOF for count in shown.values()), shown
+    assert "secret" not in (supernode.data / "blobs.json").read_text()
+    assert SHOWN.split()[1] not in (supernode.data / "blobs.json").read_text()
+
+
+async def test_who_waits_when_it_is_killed_does_not_lose_what_it_has(supernode: Node, registry: Registry) -> None:
+    """A node's first word to the new process is that it waits for a blob; of what it has it tells in the next one."""
+    wanted = {task_id.of_blob("sha256:" + "0" * 64): Wanted(registry.host, "team/app", "sha256:" + "0" * 64)}
+    said = SyncRequest("n1", "boot", 7, supernode="another one", revision=3, port=1, wants=wanted)
+    url, body = f"{supernode.url}/api/v1/sync", msgspec.json.encode(said)
+    async with supernode.session.post(url, data=body) as reply:
+        answer = msgspec.json.decode(await reply.read(), type=SyncAnswer)
+    assert (True, None) == (answer.inventory_wanted, answer.assignments)
+    said = msgspec.structs.replace(said, seq=8, supernode=answer.supernode, revision=0, inventory={})
+    async with supernode.session.post(url, data=msgspec.json.encode(said)) as reply:
+        answer = msgspec.json.decode(await reply.read(), type=SyncAnswer)
+    assert (False, ()) == (answer.inventory_wanted, answer.assignments)
+
+
+async def test_a_lease_that_ended_meanwhile_is_not_restored(
+    supernode: Node, registry: Registry, image: Image, tmp_path: Path
+) -> None:
+    async with mirrored(supernode, tmp_path, "n1") as one:
+        await pull(one, registry, image, shown=SHOWN)
+        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
+        supernode.kill()
+        layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
+        entries = kept(supernode)
+        entries[layer]["wanted"] = time.time() - 21_601
+        (supernode.data / "blobs.json").write_text(json.dumps(entries))
+        await restarted(supernode, one)
+        await until(lambda: task_id.of_blob(layer) not in one.cache.tasks())
+        assert blobs(image) - {task_id.of_blob(layer)} <= one.cache.tasks()
+        await until(lambda: not folder(supernode, layer).exists())
+        await until(lambda: layer not in kept(supernode))
+        registry.forget()
+        await pull(one, registry, image, shown=SHOWN)
+        assert of_amd64(image)[layer] <= (await settled(registry))[layer]
+
+
+@pytest.mark.parametrize("harm", ["a byte is wrong", "it is gone"])
+async def test_what_is_broken_on_the_volume_is_never_served(
+    supernode: Node, registry: Registry, image: Image, tmp_path: Path, harm: str
+) -> None:
+    layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
+    async with mirrored(supernode, tmp_path, "n1") as one, mirrored(supernode, tmp_path, "n2") as other:
+        await pull(one, registry, image, shown=SHOWN)
+        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
+        supernode.kill()
+        if harm == "it is gone":
+            for path in folder(supernode, layer).iterdir():
+                path.unlink()
+        else:
+            with (folder(supernode, layer) / "data").open("r+b") as data:
+                data.seek(size // 2)
+                byte = data.read(1)
+                data.seek(size // 2)
+                data.write(bytes([byte[0] ^ 1]))
+        await restarted(supernode, one, other)
+        registry.forget()
+        await pull(other, registry, image, shown=SHOWN)  # it checks each digest
+        again = (await settled(registry))[layer]
+    if harm == "it is gone":
+        assert size <= again <= size + PROOF
+    else:
+        assert PROOF < again < size / 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sha256:0":{"generation":"g","wanted":9e99}}'])
+async def test_notes_that_cannot_be_read_keep_nobody_from_starting(
+    supernode: Node, registry: Registry, image: Image, tmp_path: Path, content: bytes
+) -> None:
+    supernode.kill()
+    (supernode.data / "blobs.json").write_bytes(content)
+    await restarted(supernode)
+    async with mirrored(supernode, tmp_path, "n1") as one:
+        await pull(one, registry, image, shown=SHOWN)
+        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
