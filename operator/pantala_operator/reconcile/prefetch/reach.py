@@ -44,6 +44,8 @@ class Cluster:
 def reach(prefetch: ImagePrefetch, cluster: Cluster, holders: Set[str]) -> Targets:
     """The nodes that get the images; ``holders`` have some already. Those whose peer is away do not count."""
     spec, nodes = prefetch.spec, _eligible(prefetch.spec.target, cluster)
+    if not nodes and cluster.nodes:
+        return Targets(why_none=f"No pod that runs in {prefetch.metadata.namespace} matches spec.target.podSelector")
     startup = spec.startup_taint
     tolerated = () if startup is None else (Toleration(startup.key, "Exists"),)
     chosen = choose(spec.target.nodes(*tolerated), prefetch.metadata.uid, nodes, cluster.peers, holders)
