@@ -118,7 +118,9 @@ async def test_after_a_kill_the_next_node_costs_its_registry_but_a_proof(
 
 async def test_who_waits_when_it_is_killed_does_not_lose_what_it_has(supernode: Node, registry: Registry) -> None:
     """A node's first word to the new process is that it waits for a blob; of what it has it tells in the next one."""
-    wanted = {task_id.of_blob("sha256:" + "0" * 64): Wanted(registry.host, "team/app", "sha256:" + "0" * 64)}
+    wanted: dict[str, Wanted] = {
+        task_id.of_blob("sha256:" + "0" * 64): Wanted(registry.host, "team/app", "sha256:" + "0" * 64)
+    }
     said = SyncRequest("n1", "boot", 7, supernode="another one", revision=3, port=1, wants=wanted)
     url, body = f"{supernode.url}/api/v1/sync", msgspec.json.encode(said)
     async with supernode.session.post(url, data=body) as reply:

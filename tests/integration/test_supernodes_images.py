@@ -1,0 +1,309 @@
+"""Several real supernodes and nodes with mirrors: each blob leaves its registry once, whoever comes, goes or dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import json
+import random
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_peer.mirror.deadlines import Deadlines
+from pantala_peer.settings import Address
+from pantala_protocol import task_id
+from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import Statement
+from testbed import image as images
+from testbed import registry as testbed_registry
+from testbed.image import Image, Layer
+from testbed.registry import Registry
+from tests.integration import peer_harness
+from tests.integration.mirror_harness import asked, get, until
+from tests.integration.test_kill import Node
+from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
+
+pytestmark = pytest.mark.skipif(
+    not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
+)
+PROOFS = 2 * 64
+"""Bytes at most by which a registry shows that it has a blob, to two supernodes."""
+HURRIED = Deadlines(manifest=4.0, small=4.0, blob=5.0, again=1.0, stall=2.0)
+REVISIONS = itertools.count(1)
+
+
+class Ring:
+    """Some supernodes' processes, their operator and their nodes."""
+
+    def __init__(self, supernodes: list[Node], folder: Path, peers: contextlib.AsyncExitStack) -> None:
+        self.supernodes = supernodes
+        self.members = [Member(f"s-{number}", one.url) for number, one in enumerate(supernodes)]
+        self._folder = folder
+        self._peers = peers
+
+    async def state(self, *members: Member) -> None:
+        """Say to all that are there who the supernodes are: all, or ``members``."""
+        membership = Membership(next(REVISIONS), members or tuple(self.members))
+        for member, supernode in zip(self.members, self.supernodes, strict=True):
+            if supernode._process is not None:
+                statement = Statement(membership.revision, membership=membership, member=member.name)
+                body = msgspec.json.encode(statement)
+                async with supernode.session.put(f"{supernode.url}/api/v1/statement", data=body) as answer:
+                    assert 200 == answer.status, await answer.text()
+
+    async def peer(self, name: str) -> Peer:
+        """A node that knows the first supernode's address alone, once it speaks with all."""
+        settings = {"mirror_listen": Address("127.0.0.1", 0), "mirror_deadlines": HURRIED, "grace": 0.2}
+        made = await self._peers.enter_async_context(
+            peer_harness.peer(self.supernodes[0].url, self._folder / name, name, **settings)
+        )
+        await until(lambda: made.mirror.port > 0 and self._is_met(made))
+        return made
+
+    def _is_met(self, peer: Peer) -> bool:
+        lanes = peer.supernodes._lanes
+        return len(lanes) > 1 and not any(lane.exchange.error for lane in lanes.values())
+
+    def owner(self, name: str, *members: Member) -> int:
+        """The number of the supernode that a task belongs to."""
+        owner = Membership(1, members or tuple(self.members)).owner(name)
+        assert owner is not None
+        return int(owner.name.removeprefix("s-"))
+
+    def kept(self, number: int) -> set[str]:
+        """The blobs that a supernode noted on its volume."""
+        with contextlib.suppress(FileNotFoundError):
+            return set(json.loads((self.supernodes[number].data / "blobs.json").read_bytes()))
+        return set()
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    layers = [Layer(6_000_000, seed=21), *(Layer(300_000, seed=number) for number in range(22, 29))]
+    return images.build(tmp_path_factory.mktemp("image"), layers, platforms=["linux/amd64"])
+
+
+@pytest.fixture
+def registry(tmp_path: Path, image: Image) -> Iterator[Registry]:
+    with Registry(tmp_path / "registry", accounts=dict([ANN])) as made:
+        images.push(image, made.host, "team/app", "1", account=ANN)
+        made.forget()
+        yield made
+
+
+@pytest.fixture
+async def ring(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], request: pytest.FixtureRequest
+) -> AsyncIterator[Ring]:
+    flags = getattr(request, "param", ())
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
+        contextlib.AsyncExitStack() as peers,
+    ):
+        supernodes = []
+        for number in range(3):
+            folder = tmp_path / f"s-{number}"
+            folder.mkdir()
+            supernode = Node(folder, unused_tcp_port_factory, *flags)
+            supernode.session = session
+            stack.callback(supernode.kill)
+            supernodes.append(supernode)
+        await asyncio.gather(*(supernode.start() for supernode in supernodes))
+        made = Ring(supernodes, tmp_path, peers)
+        await made.state()
+        yield made
+        await peers.aclose()
+
+
+def manifests(registry: Registry) -> Counter[str]:
+    """How often each was read."""
+    return Counter(
+        access.path.rpartition("/")[2]
+        for access in registry.requests()
+        if access.method == "GET" and access.status == 200 and "/manifests/" in access.path
+    )
+
+
+def once(image: Image, sent: dict[str, int]) -> bool:
+    """Whether each blob was sent once, but for what shows that it is there."""
+    sizes = of_amd64(image)
+    return sizes.keys() == sent.keys() and all(size <= sent[digest] <= size + PROOFS for digest, size in sizes.items())
+
+
+async def until_kept(ring: Ring, image: Image, *numbers: int) -> None:
+    """Each blob is noted by a supernode."""
+    wanted = of_amd64(image).keys()
+    await until(lambda: wanted == set().union(*(ring.kept(number) for number in numbers or range(3))))
+
+
+async def test_nodes_that_pull_at_once_from_several_supernodes_cost_one_read(
+    ring: Ring, registry: Registry, image: Image
+) -> None:
+    one, other = await ring.peer("n1"), await ring.peer("n2")
+    await asyncio.gather(*(pull(node, registry, image, shown=SHOWN) for node in (one, other)))
+    assert 1 < len({ring.owner(task_id.of_blob(digest)) for digest in of_amd64(image)})
+    assert once(image, await settled(registry)), await settled(registry)
+    assert {image.digest: 1, image.manifests["linux/amd64"]: 1} == dict(manifests(registry))
+
+
+async def test_a_supernode_that_joins_takes_blobs_from_the_others(ring: Ring, registry: Registry, image: Image) -> None:
+    two = tuple(ring.members[:2])
+    await ring.state(*two)
+    one = await ring.peer("n1")
+    await until(lambda: {"s-0", "s-1"} == one.supernodes._lanes.keys())
+    await pull(one, registry, image, shown=SHOWN)
+    moved = {digest for digest in of_amd64(image) if 2 == ring.owner(task_id.of_blob(digest))}
+    assert moved
+    await ring.state()
+    other = await ring.peer("n2")
+    await until(lambda: 3 == len(one.supernodes._lanes) == len(other.supernodes._lanes))
+    await pull(other, registry, image, shown=SHOWN)
+    assert once(image, await settled(registry)), await settled(registry)
+    await until(lambda: moved <= ring.kept(2))
+
+
+async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
+    ring: Ring, registry: Registry, image: Image
+) -> None:
+    one, other = await ring.peer("n1"), await ring.peer("n2")
+    await pull(one, registry, image, shown=SHOWN)
+    await until_kept(ring, image)
+    victim = ring.owner(task_id.of_blob(max(of_amd64(image), key=of_amd64(image).__getitem__)))
+    ring.supernodes[victim].kill()
+    await ring.supernodes[victim].start()
+    async with asyncio.timeout(20):
+        while not await ring.supernodes[victim].ready():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await ring.state()
+    await until(lambda: all(map(ring._is_met, (one, other))))
+    await asyncio.sleep(0.5)
+    assert {task_id.of_blob(digest) for digest in of_amd64(image)} <= one.cache.tasks()
+    await pull(other, registry, image, shown=SHOWN)
+    assert once(image, await settled(registry)), await settled(registry)
+
+
+@pytest.mark.parametrize("ring", [("--origin-rate", "2M")], indirect=True)
+async def test_a_supernode_that_dies_in_mid_layer_ends_no_pull(ring: Ring, registry: Registry, image: Image) -> None:
+    """Each node goes on as containerd does: what the mirror does not give, it takes from the registry."""
+    nodes = [await ring.peer("n1"), await ring.peer("n2")]
+    layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
+    victim = ring.supernodes[ring.owner(task_id.of_blob(layer))]
+    for node in nodes:
+        for digest in (image.digest, image.manifests["linux/amd64"]):
+            path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
+            assert 200 == (await get(node.mirror.port, path, Authorization=SHOWN))[0]
+    begun = asyncio.Event()
+    pulls = [asyncio.create_task(_as_containerd(node, registry, layer, size, begun)) for node in nodes]
+    await begun.wait()
+    victim.kill()
+    async with asyncio.timeout(15):
+        for from_mirror in await asyncio.gather(*pulls):
+            assert from_mirror < size, "it was killed too late"
+
+
+@pytest.mark.parametrize("ring", [("--origin-rate", "3M")], indirect=True)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_whoever_dies_and_comes_back_at_any_moment_every_byte_is_right(
+    ring: Ring, registry: Registry, image: Image, seed: int
+) -> None:
+    chance, sizes = random.Random(seed), of_amd64(image)
+    nodes = [await ring.peer("n1"), await ring.peer("n2")]
+    for node in nodes:
+        for digest in (image.digest, image.manifests["linux/amd64"]):
+            path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
+            assert 200 == (await get(node.mirror.port, path, Authorization=SHOWN))[0]
+
+    async def pull_all(node: Peer) -> int:
+        had = [
+            await _as_containerd(node, registry, digest, sizes[digest], asyncio.Event())
+            for digest in chance.sample(sorted(sizes), len(sizes))
+        ]
+        return sum(had)
+
+    pulls = [asyncio.create_task(pull_all(node)) for node in nodes]
+    for _ in range(2):
+        await asyncio.sleep(chance.uniform(0.1, 0.8))
+        victim = chance.choice(ring.supernodes)
+        victim.kill()
+        await asyncio.sleep(chance.uniform(0.0, 0.3))
+        await victim.start()
+        await ring.state()
+    async with asyncio.timeout(30):
+        await asyncio.gather(*pulls)
+    await until(lambda: all(map(ring._is_met, nodes)))
+    await asyncio.sleep(HURRIED.again)
+    assert 0 < sum(await asyncio.gather(*map(pull_all, nodes)))
+
+
+async def _as_containerd(node: Peer, registry: Registry, digest: str, size: int, begun: asyncio.Event) -> int:
+    """A blob by the mirror, the rest of it by the registry; tells how much the mirror gave."""
+    path, body = f"/v2/team/app/blobs/{digest}", bytearray()
+    async with asked(node.mirror.port, f"{path}?ns={registry.host}", Authorization=SHOWN) as answer:
+        if answer.status == 200:
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                while len(body) < size and (chunk := await answer.reader.read(1 << 18)):
+                    body += chunk
+                    begun.set()
+    begun.set()
+    from_mirror = len(body)
+    if from_mirror < size:
+        headers = {"Authorization": SHOWN, "Range": f"bytes={from_mirror}-"}
+        async with aiohttp.ClientSession() as session, session.get(registry.url + path, headers=headers) as rest:
+            assert 206 == rest.status or not from_mirror
+            body += await rest.read()
+    assert digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return from_mirror
+
+
+async def test_a_pull_while_a_supernode_is_away_is_404_at_once_for_its_blobs_and_right_for_the_others(
+    ring: Ring, registry: Registry, image: Image
+) -> None:
+    one = await ring.peer("n1")
+    layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
+    victim = ring.owner(task_id.of_blob(layer))
+    for digest in (image.digest, image.manifests["linux/amd64"]):
+        path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
+        assert 200 == (await get(one.mirror.port, path, Authorization=SHOWN))[0]
+    ring.supernodes[victim].kill()
+    await until(lambda: bool(one.supernodes._lanes[f"s-{victim}"].exchange.error))
+    statuses: Counter[int] = Counter()
+    for digest in sorted(of_amd64(image)):
+        begun = asyncio.get_running_loop().time()
+        path = f"/v2/team/app/blobs/{digest}?ns={registry.host}"
+        status, _, body = await get(one.mirror.port, path, Authorization=SHOWN)
+        expected = 404 if victim == ring.owner(task_id.of_blob(digest)) else 200
+        assert expected == status, digest
+        assert status == 404 or digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
+        assert status == 200 or asyncio.get_running_loop().time() - begun < 0.5
+        statuses[status] += 1
+    assert {200, 404} == statuses.keys()
+
+
+async def test_one_that_is_scaled_away_by_a_signal_leaves_every_pull_right(
+    ring: Ring, registry: Registry, image: Image
+) -> None:
+    one, other = await ring.peer("n1"), await ring.peer("n2")
+    await pull(one, registry, image, shown=SHOWN)
+    last = ring.supernodes[2]
+    leaving = (*ring.members[:2], msgspec.structs.replace(ring.members[2], leaving=True))
+    await ring.state(*leaving)
+    assert last._process is not None
+    last._process._child.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        while last._process.returncode is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert 0 == last._process.returncode
+    last.kill()
+    await ring.state(*ring.members[:2])
+    await until(lambda: {"s-0", "s-1"} == other.supernodes._lanes.keys())
+    await pull(other, registry, image, shown=SHOWN)
