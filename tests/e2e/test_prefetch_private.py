@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from testbed.cluster import Cluster, layout, runtime
 from testbed.cluster.command import run
+from testbed.cluster.registry_host import RegistryHost
+from testbed.tokens import Asked, TokenServer
 from tests.e2e.environment import NAMESPACE, Environment
-from tests.e2e.images import Images, assert_on_nodes, assert_sent_once, prefetch
+from tests.e2e.images import Images, Pushed, assert_on_nodes, assert_sent_once, pod, prefetch
 from tests.e2e.kubectl import Kubectl, Resource, condition, eventually
 from tests.e2e.registries import USER, Registries
 from tests.e2e.release import Release
 from tests.e2e.tasks import MIB
 
+_PASSWORD = secrets.token_hex(16)
 _WHERE = ("etc", "run", "var/lib/pantala", "var/lib/kubelet", "var/log")
 
 
@@ -29,13 +37,7 @@ def test_a_private_image_comes_with_pull_secrets_alone_and_no_node_sees_the_pass
     kubectl.apply(_secret(namespace, registries.private.host, *account))
     kubectl.apply(prefetch("nobody", namespace, [image.name]))
 
-    def refused() -> None:
-        stands = kubectl.get("imageprefetches.pantala.dev", "nobody", namespace)
-        assert "Unauthorized" == condition(stands, "Resolved").get("reason"), stands["status"]
-        assert image.name in condition(stands, "Resolved")["message"]
-        assert "False" == condition(stands, "Ready")["status"]
-
-    eventually(refused, 60)
+    eventually(lambda: _assert_refused(kubectl, "nobody", namespace, image), 60)
     assert all(image.name not in runtime.images(cluster, node) for node in nodes)
 
     kubectl.apply(prefetch("ann", namespace, [image.name], pullSecrets=["registry"]))
@@ -48,6 +50,68 @@ def test_a_private_image_comes_with_pull_secrets_alone_and_no_node_sees_the_pass
     for secret in (registries.password, encoded):
         assert [] == _logs_with(kubectl, secret)
         assert [] == _files_with(secret, nodes)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Iterator[TokenServer]:
+    """A token server on this machine, which knows one account."""
+    with TokenServer(tmp_path / "tokens", {USER: _PASSWORD}, host=layout.HOST) as server:
+        yield server
+
+
+@pytest.fixture
+def guarded(cluster: Cluster, tokens: TokenServer) -> Iterator[RegistryHost]:
+    """A registry that takes its tokens alone."""
+    with RegistryHost("tokens", tokens=tokens) as host:
+        yield host
+
+
+def test_images_of_a_registry_with_a_token_server_come_to_those_alone_who_have_the_secret(
+    environment: Environment, release: Release, kubectl: Kubectl, guarded: RegistryHost, tokens: TokenServer,
+    images: Images, namespace: str, cluster: Cluster,
+) -> None:  # fmt: skip
+    """By ImagePrefetch, and by pods' own pulls through the mirror; what is in its cache is not everybody's."""
+    first, second, last = environment.nodes()
+    account = (USER, _PASSWORD)
+    ordered, pulled = (images.fresh(guarded, name, 4 * MIB, account=account) for name in ("ordered", "pulled"))
+    guarded.registry.forget()
+    tokens.asked.clear()
+    kubectl.apply(_secret(namespace, guarded.host, *account), prefetch("nobody", namespace, [ordered.name]))
+
+    eventually(lambda: _assert_refused(kubectl, "nobody", namespace, ordered), 60)
+    assert {""} == {asked.user for asked in tokens.asked}
+
+    kubectl.apply(prefetch("ann", namespace, [ordered.name], pullSecrets=["registry"]))
+    kubectl.wait("imageprefetch/ann", "Ready", namespace)
+    assert_on_nodes(cluster, environment.nodes(), ordered)
+    assert_sent_once(guarded, ordered)
+    repository = ordered.name.removeprefix(f"{guarded.host}/").partition(":")[0]
+    assert [Asked(USER, (f"repository:{repository}:pull",))] == [asked for asked in tokens.asked if asked.user]
+
+    guarded.registry.forget()
+    pods = [pod(f"ann-{node}", namespace, pulled.name, node) for node in (first, second)]
+    for each in pods:
+        each["spec"]["imagePullSecrets"] = [{"name": "registry"}]
+    kubectl.apply(*pods)
+    kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s", f"--namespace={namespace}")
+    # By its digest, which is all that the mirror of each node knows it by.
+    by_digest = f"{pulled.name.rpartition(':')[0]}@{pulled.digest}"
+    kubectl.apply(pod("nobody", namespace, by_digest, last))
+
+    def kept_out() -> None:
+        [container] = kubectl.get("pod", "nobody", namespace)["status"]["containerStatuses"]
+        assert container["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff"), container
+
+    eventually(kept_out, 30)
+    assert_sent_once(guarded, pulled)
+    assert pulled.digest not in runtime.images(cluster, last).values()
+
+
+def _assert_refused(kubectl: Kubectl, name: str, namespace: str, image: Pushed) -> None:
+    stands = kubectl.get("imageprefetches.pantala.dev", name, namespace)
+    assert "Unauthorized" == condition(stands, "Resolved").get("reason"), stands["status"]
+    assert image.name in condition(stands, "Resolved")["message"]
+    assert "False" == condition(stands, "Ready")["status"]
 
 
 def _secret(namespace: str, host: str, user: str, password: str) -> Resource:
