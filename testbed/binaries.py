@@ -1,4 +1,4 @@
-"""Programs of a real Kubernetes, built once from Go modules into the user's cache.
+"""Programs of a real Kubernetes, and of containerd, built once from Go modules into the user's cache.
 
 ``assets(["etcd", "kube-apiserver", "kubectl"])`` gives their paths. Each program is looked for in this order:
 
@@ -72,6 +72,11 @@ def _kubernetes(name: str, minutes: int) -> GoProgram:
     return GoProgram("k8s.io/kubernetes", f"v{KUBERNETES}", f"k8s.io/kubernetes/cmd/{name}", (1, 24), minutes, ldflags)
 
 
+def _containerd(module: str, version: str, go: tuple[int, int]) -> GoProgram:
+    """The daemon alone, which is enough to pull images: no shim, no runc."""
+    return GoProgram(module, version, f"{module}/cmd/containerd", go, 2, f"-X {module}/version.Version={version}")
+
+
 _PAUSE = """\
 #include <signal.h>
 #include <stdlib.h>
@@ -90,6 +95,8 @@ PROGRAMS: dict[str, GoProgram | CProgram] = {
     "kube-proxy": _kubernetes("kube-proxy", 1),
     "coredns": GoProgram("github.com/coredns/coredns", "v1.14.7", "github.com/coredns/coredns", (1, 25), 4),
     "helm": GoProgram("helm.sh/helm/v4", "v4.3.1", "helm.sh/helm/v4/cmd/helm", (1, 26), 2),
+    "containerd-1.7": _containerd("github.com/containerd/containerd", "v1.7.35", (1, 25)),
+    "containerd-2": _containerd("github.com/containerd/containerd/v2", "v2.4.2", (1, 26)),
     "pause": CProgram("v1", _PAUSE),
 }
 """Everything that can be asked for."""

@@ -5,9 +5,10 @@
     with Containerd(tmp_path) as containerd:
         ...  # its socket is containerd.address; containerd.certs_d is read at each pull
 
-``config_path`` may be another folder, a list of them, or empty for none. ``program`` may be any containerd from 1.6 on;
-``PANTALA_CONTAINERD`` names further ones to test with, colon-separated. With other than three ``concurrent_downloads``
-newer ones pull as older ones do, instead of by their transfer service.
+``config_path`` may be another folder, a list of them, or empty for none. ``program`` may be any containerd from 1.6 on:
+a path, a name in PATH, or one of :data:`BUILT`, which are built when they are first needed. ``PANTALA_CONTAINERD``
+names further ones to test with, colon-separated. With other than three ``concurrent_downloads`` newer ones pull as
+older ones do, instead of by their transfer service.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ import time
 from pathlib import Path
 from typing import Self
 
+from testbed.binaries import assets
 from testbed.process import Process
+
+BUILT = ("containerd-1.7", "containerd-2")
+"""Versions beside the one that a distribution brings, of :data:`testbed.binaries.PROGRAMS`."""
 
 _READY_SECONDS = 30.0
 _PLUGIN = 'plugins."io.containerd.grpc.v1.cri"'
@@ -33,13 +38,16 @@ class ContainerdError(RuntimeError):
 
 
 def programs() -> list[str]:
-    """What this machine has: the one in PATH, then those that ``PANTALA_CONTAINERD`` names."""
+    """All to test with: the one in PATH, if any, those that are built, and those that ``PANTALA_CONTAINERD`` names."""
     named = [path for path in os.environ.get("PANTALA_CONTAINERD", "").split(":") if path]
-    return [path for path in (shutil.which("containerd"), *named) if path is not None]
+    return [path for path in (shutil.which("containerd"), *BUILT, *named) if path is not None]
 
 
 class Containerd:
-    """Runs while it is entered. What was pulled stays in ``folder`` until the end, over restarts."""
+    """Runs while it is entered. What was pulled stays in ``folder`` until the end, over restarts.
+
+    Raises :class:`~testbed.binaries.BuildError` if its program has to be built and cannot be.
+    """
 
     def __init__(
         self,
@@ -50,7 +58,7 @@ class Containerd:
         concurrent_downloads: int = 3,
     ) -> None:
         self._folder = folder
-        self.program = program
+        self.program = str(assets([program])[program]) if program in BUILT else program
         """Its path, or its name in PATH."""
         self._downloads = concurrent_downloads
         self._process: Process | None = None

@@ -1,6 +1,6 @@
 """A real peer carries out orders with a real helper and a real containerd, as a scripted supernode relays them.
 
-Needs root. ``PANTALA_CONTAINERD`` names further containerd programs, colon-separated; each runs all cases.
+Needs root.
 """
 
 import asyncio
@@ -17,17 +17,22 @@ from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, Pul
 from pantala_protocol.sync import SyncRequest, Work
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import UnauthorizedError
-from testbed.containerd import Containerd, programs
+from testbed.containerd import Containerd
 from testbed.registry import Registry
+from tests.integration.containerds import EACH, MARKS, ONE
 from tests.integration.mirror_harness import RegistrySupernode, until
 from tests.integration.peer_harness import Known
-from tests.integration.test_mirror_containerd import ANN, Node, Pushed, pytestmark  # noqa: F401 - marks this file, too
+from tests.integration.test_mirror_containerd import ANN, Node, Pushed
 from tests.integration.test_runtime import Helper
+
+pytestmark = MARKS
+once = pytest.mark.parametrize("node", ONE, ids=["one"], indirect=True)
+"""What does not hang on the version."""
 
 KEY = "ns/web"
 
 
-@pytest.fixture(params=programs(), ids=lambda path: path.strip("/").replace("/", "-"))
+@pytest.fixture(params=EACH)
 def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
     with (
         Registry(tmp_path / "open") as registry,
@@ -161,6 +166,7 @@ async def crictl_remove(node: Node, removed: str) -> None:
         await call(bytes([0x0A, len(spec)]) + spec, timeout=10)
 
 
+@once
 async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     async with ordered(node, supernode, image, tmp_path / "node"):
@@ -177,6 +183,7 @@ async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> 
     assert asked == len(supernode.asked)
 
 
+@once
 async def test_without_its_helper_a_node_says_so(node: Node, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     nowhere = node.helper.socket.with_name("nowhere.sock")
@@ -192,6 +199,7 @@ async def test_without_its_helper_a_node_says_so(node: Node, tmp_path: Path) -> 
         assert "check that pantala-runtime runs" in runtime.message
 
 
+@once
 async def test_a_registry_without_the_image_is_told_in_the_helpers_words(node: Node, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     absent = Pushed(image.layout, "team/none")
@@ -240,6 +248,7 @@ async def grant(peer: Peer, repository: str) -> AsyncIterator[None]:
         yield
 
 
+@once
 async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: Node, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     blobs = tuple(ImageBlob(blob.digest, len(blob.content)) for blob in [image.config, *image.layers])
@@ -256,6 +265,7 @@ async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: Node, 
         await until(lambda: peer.cache.bytes == 0)
 
 
+@once
 async def test_blobs_that_nobody_wants_make_room_for_those_that_are_wanted(node: Node, tmp_path: Path) -> None:
     first, supernode = node.push(), LeasingSupernode()
     size = len(first.layers[0].content)

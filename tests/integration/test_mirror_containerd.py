@@ -1,13 +1,12 @@
 """A real containerd pulls through the mirror of a real peer; what the mirror does not give, it has from the registry.
 
-Needs root. ``PANTALA_CONTAINERD`` names further containerd programs, colon-separated; each runs all cases.
+Needs root.
 """
 
 import asyncio
 import base64
 import contextlib
 import json
-import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +20,16 @@ from pantala_peer.mirror.deadlines import Deadlines
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import UnauthorizedError
 from pantala_runtime.runtime import Credentials
-from testbed import registry as registry_testbed
-from testbed.containerd import Containerd, programs
+from testbed.containerd import Containerd
 from testbed.image import Image as Layout
 from testbed.image import Layer, build, push
 from testbed.registry import Registry
+from tests.integration.containerds import EACH, MARKS
 from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, mirror
 from tests.integration.peer_harness import PIECE
 from tests.integration.test_runtime import Helper
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root: run as root to see it pull"),
-    pytest.mark.skipif(not programs(), reason="containerd is not installed: apt-get install containerd"),
-    pytest.mark.skipif(
-        not registry_testbed.installed(), reason="install docker-registry to see containerd pull from it"
-    ),
-]
+pytestmark = MARKS
 
 ANN = {"ann": "s3cr3t-of-ann"}
 SHOWN = "Basic " + base64.b64encode(b"ann:s3cr3t-of-ann").decode()
@@ -106,7 +99,7 @@ class Node:
         return loop.time() - begun
 
 
-@pytest.fixture(params=programs(), ids=lambda path: path.strip("/").replace("/", "-"))
+@pytest.fixture(params=EACH)
 def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
     with (
         Registry(tmp_path / "open") as registry,

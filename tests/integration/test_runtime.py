@@ -1,7 +1,4 @@
-"""The runtime helper and the hosts.toml files against a real containerd and a real registry. Needs root.
-
-``PANTALA_CONTAINERD`` names further containerd programs, colon-separated; each runs all cases.
-"""
+"""The runtime helper and the hosts.toml files against a real containerd and a real registry. Needs root."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import socket
 import ssl
@@ -27,20 +23,14 @@ from aiohttp import web
 
 from pantala_peer.containerd import registry as registries
 from pantala_peer.containerd.configuration import cleanup, configure
-from testbed import registry as registry_testbed
-from testbed.containerd import Containerd, programs
+from testbed.containerd import Containerd
 from testbed.image import Image, Layer, build, push
 from testbed.pki import Authority
 from testbed.process import Process, free_ports
 from testbed.registry import Registry
+from tests.integration.containerds import EACH, MARKS
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root: run as root to see it pull"),
-    pytest.mark.skipif(not programs(), reason="containerd is not installed: apt-get install containerd"),
-    pytest.mark.skipif(
-        not registry_testbed.installed(), reason="install docker-registry to see containerd pull from it"
-    ),
-]
+pytestmark = MARKS
 
 ANN = {"ann": "s3cr3t-of-ann"}
 SIZE = 300_000
@@ -116,7 +106,7 @@ class Node:
             cleanup([self.containerd.certs_d], self.state)
 
 
-@pytest.fixture(scope="module", params=programs(), ids=lambda path: path.strip("/").replace("/", "-"))
+@pytest.fixture(scope="module", params=EACH)
 def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("node")
     image = build(folder / "image", [Layer(SIZE), Layer(1000, seed=1)])

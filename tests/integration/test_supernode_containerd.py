@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,21 +20,15 @@ from pantala_runtime.runtime import Credentials
 from pantala_supernode.app import build
 from pantala_supernode.settings import Listen, Settings
 from testbed import image as images
-from testbed import registry as registry_testbed
-from testbed.containerd import Containerd, programs
+from testbed.containerd import Containerd
 from testbed.image import Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
+from tests.integration.containerds import MARKS, ONE
 from tests.integration.mirror_harness import until
 from tests.integration.test_runtime import Helper
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root: run as root to see it pull"),
-    pytest.mark.skipif(not programs(), reason="containerd is not installed: apt-get install containerd"),
-    pytest.mark.skipif(
-        not registry_testbed.installed(), reason="install docker-registry to see containerd pull from it"
-    ),
-]
+pytestmark = MARKS
 ANN = ("ann", "s3cr3t-of-ann")
 TOKEN = "t0ken"
 
@@ -66,7 +59,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
             folder = tmp_path / name
             folder.mkdir()
             (folder / "token").write_text(TOKEN)
-            containerd = stack.enter_context(Containerd(folder / "containerd", programs()[0]))
+            containerd = stack.enter_context(Containerd(folder / "containerd", ONE[0]))
             await stack.enter_context(Helper(folder, containerd)).ready()
             changes = {"mirror_listen": Address("127.0.0.1", 0), "mirror_token_file": folder / "token"}
             peer = await stack.enter_async_context(
