@@ -354,6 +354,21 @@ async def test_the_registrys_challenge_is_relayed_and_what_comes_back_is_passed_
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"c2VjcmV0" in path.read_bytes()]
 
 
+async def test_a_manifest_that_is_looked_for_among_blobs_is_refused_there_too(
+    supernode: RegistrySupernode, tmp_path: Path
+) -> None:
+    """containerd 2.4 does so after a refusal, and a 404 would tell the user that there is no such image."""
+    image = supernode.add(Image([BlobFile("layer", LAYER)], authorization="Basic c2VjcmV0"))
+    path = image.path().replace("/manifests/", "/blobs/")
+    async with mirror(supernode, tmp_path) as peer:
+        port = peer.mirror.port
+        async with asked(port, path, method="HEAD") as answer:
+            assert 401 == answer.status
+            assert supernode.challenges[-1].lower() == answer.headers["www-authenticate"]
+        assert 404 == (await get(port, path))[0]
+        assert 404 == (await get(port, image.blob(image.layers[0]), method="HEAD"))[0]
+
+
 async def test_a_blob_is_served_only_in_the_repository_whose_manifest_names_it(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
