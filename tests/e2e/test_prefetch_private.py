@@ -94,6 +94,9 @@ def test_images_of_a_registry_with_a_token_server_come_to_those_alone_who_have_t
         each["spec"]["imagePullSecrets"] = [{"name": "registry"}]
     kubectl.apply(*pods)
     kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s", f"--namespace={namespace}")
+    assert_sent_once(guarded, pulled)
+
+    guarded.registry.forget()
     # By its digest, which is all that the mirror of each node knows it by.
     by_digest = f"{pulled.name.rpartition(':')[0]}@{pulled.digest}"
     kubectl.apply(pod("nobody", namespace, by_digest, last))
@@ -103,7 +106,9 @@ def test_images_of_a_registry_with_a_token_server_come_to_those_alone_who_have_t
         assert container["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff"), container
 
     eventually(kept_out, 30)
-    assert_sent_once(guarded, pulled)
+    asked = [access for access in guarded.registry.requests() if access.path.endswith(f"/manifests/{pulled.digest}")]
+    assert {401} == {access.status for access in asked}
+    assert {} == guarded.registry.blob_bytes()
     assert pulled.digest not in runtime.images(cluster, last).values()
 
 
