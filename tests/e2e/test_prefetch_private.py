@@ -97,13 +97,17 @@ def test_images_of_a_registry_with_a_token_server_come_to_those_alone_who_have_t
     assert_sent_once(guarded, pulled)
 
     guarded.registry.forget()
-    # By its digest, which is all that the mirror of each node knows it by.
+    # By its digest, which the mirror is asked for; on a node whose mirror has all of it, and on another.
     by_digest = f"{pulled.name.rpartition(':')[0]}@{pulled.digest}"
-    kubectl.apply(pod("nobody", namespace, by_digest, last))
+    strangers = {f"nobody-{node}": pod(f"nobody-{node}", namespace, by_digest, node) for node in (first, last)}
+    for each in strangers.values():
+        each["spec"]["containers"][0]["imagePullPolicy"] = "Always"
+    kubectl.apply(*strangers.values())
 
     def kept_out() -> None:
-        [container] = kubectl.get("pod", "nobody", namespace)["status"]["containerStatuses"]
-        assert container["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff"), container
+        for name in strangers:
+            [container] = kubectl.get("pod", name, namespace)["status"]["containerStatuses"]
+            assert container["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff"), container
 
     eventually(kept_out, 30)
     asked = [access for access in guarded.registry.requests() if access.path.endswith(f"/manifests/{pulled.digest}")]
