@@ -142,6 +142,16 @@ def pause(reason: str, tries: int, limit: int | None, backoff: int) -> timedelta
     return timedelta(seconds=longest if kind is Retry.LATER else growing)
 
 
+def retries(pull: Pull, policy: Policy) -> bool:
+    """Whether a ``pull`` that goes on, or begins now, follows one of this run that failed; not one of what went."""
+    if pull.run != policy.run:
+        return False
+    if pull.phase is Phase.FAILED:
+        return True
+    gone = sum(at >= policy.started for at in pull.gone)
+    return pull.phase is Phase.PULLING and pull.tries - 1 > gone
+
+
 def evicted(pull: Pull, started: datetime) -> bool:
     """Whether the image went twice within an hour of the run that ``started`` then."""
     mine = [at for at in pull.gone if at >= started]

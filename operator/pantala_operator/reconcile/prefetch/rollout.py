@@ -19,6 +19,8 @@ class NodeWork:
     steps: Mapping[ImageKey, Step]
     """In the order in which they are pulled."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    retrying: bool = False
+    """Whether it pulls an image again of which the last try failed."""
 
     @property
     def active(self) -> int:
@@ -32,8 +34,8 @@ class NodeWork:
 
     @property
     def failing(self) -> bool:
-        """Whether the last try of any of its images failed."""
-        return any(step.failing for step in self.steps.values())
+        """Whether the last try that ended failed, of any of its images."""
+        return self.retrying or any(step.failing for step in self.steps.values())
 
     @property
     def ready(self) -> bool:
@@ -74,6 +76,13 @@ def halted(nodes: Iterable[NodeWork], rollout: Rollout) -> bool:
     if rollout.max_failures is None:
         return False
     return sum(node.failing for node in known) > share(rollout.max_failures, len(known), up=False)
+
+
+def held_back(nodes: Iterable[NodeWork], rollout: Rollout) -> bool:
+    """Whether any node could begin and does not, as too many are failing."""
+    known = list(nodes)
+    could = any(step.startable for node in known if not node.begun for step in node.steps.values())
+    return could and halted(known, rollout)
 
 
 def share(value: Share | None, total: int, *, up: bool) -> int:

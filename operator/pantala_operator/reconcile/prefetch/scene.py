@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pantala_operator.reconcile import problem
-from pantala_operator.reconcile.prefetch import rollout
+from pantala_operator.reconcile.prefetch import pull, rollout
 from pantala_operator.reconcile.prefetch import run as runs
 from pantala_operator.reconcile.prefetch.pull import Step
 from pantala_operator.reconcile.prefetch.resource import ImageKey, ImagePrefetch
@@ -59,7 +59,7 @@ class Scene:
         tasks = self.seen.tasks
         blocked = {key for key, pin in self.seen.pins.items() if not pin.current or tasks.get(key) in taken}
         return [
-            NodeWork(name, _possible(steps, blocked), self.observed.cluster.labels(name))
+            NodeWork(name, _possible(steps, blocked), self.observed.cluster.labels(name), self._retries(name, steps))
             for name, steps in self.seen.steps.items()
         ]
 
@@ -75,6 +75,10 @@ def draw(prefetch: ImagePrefetch, observed: Observed, now: datetime) -> Scene:
     if seen.complete and observed.heard and not prefetch.spec.planning:
         seen = replace(seen, run=run.completing(now))
     until = runs.deadline(prefetch, seen.run)
+    def _retries(self, name: str, steps: Mapping[ImageKey, Step]) -> bool:
+        said = (self.seen.pulls[key].get(name) for key, step in steps.items() if step is Step.ACTIVE)
+        return any(pull.retries(each, self.seen.policy) for each in said if each is not None)
+
     overdue = _overdue(prefetch) if until is not None and now >= until else None
     return _begin(Scene(prefetch, observed, seen, now, overdue))
 

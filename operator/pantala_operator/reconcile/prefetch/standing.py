@@ -33,7 +33,7 @@ def facts(scene: Scene, counts: NodeCount) -> Facts:
         suspended=spec.suspend,
         planning=spec.planning,
         planned=spec.planning and observed.heard and _told(scene),
-        halted=rollout.halted(scene.works, spec.rollout),
+        halted=rollout.held_back(scene.works, spec.rollout),
         overdue=scene.overdue,
         heard=observed.heard,
         away=observed.away,

@@ -51,7 +51,7 @@ class Facts:
     planned: bool = False
     """Whether the report of mode ``Plan`` is whole."""
     halted: bool = False
-    """Whether too many nodes fail for another one to begin."""
+    """Whether there is a node that could begin, and does not as too many fail."""
     overdue: Problem | None = None
     heard: bool = True
     away: str = ""
@@ -86,7 +86,7 @@ class Facts:
             )
         if seen.at(Step.ACTIVE):
             return True
-        if self.halted and self.counts.waiting:
+        if self.halted:
             return False
         again = any(_passes(seen.pulls[key][name].reason) for name, key in seen.at(Step.PAUSED))
         asked = any(not pin.current and _may_be_told(pin) for pin in seen.pins.values())
@@ -99,16 +99,21 @@ class Facts:
             yield from seen.images.problems
         if not seen.steps:
             yield _nowhere(seen)
-        if self.halted and self.counts.waiting:
+        if self.halted:
             what = f"{self.counts.failed} of {self.counts.desired} nodes are failing, so that no further one begins"
-            yield reasons.problem(ImageReason.TOO_MANY_FAILURES, f"{what}. {_first(self.failures)}")
+            found = reasons.problem(ImageReason.TOO_MANY_FAILURES, f"{what}. {_first(self.failures)}")
+            yield found._replace(final=not self.again)
         for name in self.taken:
             yield reasons.problem(ImageReason.NAME_TAKEN, f"A Task {name} is there that is not of this ImagePrefetch")
         problems = [*(pin.problem for pin in seen.pins.values() if pin.problem), *seen.images.problems]
         yield from (self._with_secrets(each) for each in problems)
         for failure in self.failures:
-            again = bool(seen.at(Step.PAUSED, Step.DUE))
-            yield Problem(failure.reason, f"{self.count}; {_words(failure)}", final=not again)
+            yield Problem(failure.reason, f"{self.count}; {_words(failure)}", final=not self.again)
+
+    @property
+    def again(self) -> bool:
+        """Whether any pull that failed is tried again in this run."""
+        return bool(self.seen.at(Step.PAUSED, Step.DUE))
 
     @property
     def count(self) -> str:
