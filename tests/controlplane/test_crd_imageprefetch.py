@@ -218,7 +218,10 @@ STATUS = {
     "summary": "2/3",
     "size": "8Gi",
     "bytes": {"total": 2**33, "fetched": 2**34, "perSecond": 2**27},
-    "failures": [{"node": "node3", "image": "registry.example/a:1", "reason": "NoSpace", "message": "full"}],
+    "failures": [
+        {"node": "node3", "image": "registry.example/a:1", "reason": "NoSpace", "message": "full"},
+        {"image": "registry.example/b:1", "reason": "NotFound", "message": "No node pulls it"},
+    ],
     "plan": {
         "bytes": 2**34,
         "registryBytes": 2**33,

@@ -140,6 +140,8 @@ class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
     update_policy: str = "Pin"
     mode: str = "Run"
     suspend: bool = False
+    depth: str = "Runtime"
+    """Of a Task that is planned as one; no ImagePrefetch says it."""
 
     @property
     def continuous(self) -> bool:
@@ -150,6 +152,11 @@ class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
     def follows(self) -> bool:
         """Whether a tag that moves moves the nodes with it."""
         return self.update_policy == "Follow"
+
+    @property
+    def itemized(self) -> bool:
+        """Whether nothing can be done with an image before it is known what it is made of."""
+        return self.planning or self.depth != "Runtime"
 
     @property
     def planning(self) -> bool:
@@ -198,10 +205,10 @@ class PrefetchBytes(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PullFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong on one node."""
+    """What went wrong on one node, or (no ``node``) for all of them."""
 
-    node: str
-    reason: str
+    node: str = ""
+    reason: str = ""
     image: str = ""
     message: str = ""
 

@@ -57,7 +57,7 @@ class Scene:
         """The nodes as the rollout sees them: an image without a digest of this run, or a Task, cannot begin."""
         taken = {child.name for child in self.observed.children if child.owner != self.uid}
         tasks = self.seen.tasks
-        blocked = {key for key, pin in self.seen.pins.items() if not pin.current or tasks.get(key) in taken}
+        blocked = {key for key in self.seen.pins if self.seen.lacks(key) or tasks.get(key) in taken}
         return [
             NodeWork(name, _possible(steps, blocked), self.observed.cluster.labels(name), self._retries(name, steps))
             for name, steps in self.seen.steps.items()

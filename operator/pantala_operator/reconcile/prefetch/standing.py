@@ -29,7 +29,7 @@ def facts(scene: Scene, counts: NodeCount) -> Facts:
     return Facts(
         seen=seen,
         counts=counts,
-        failures=tally.failures(seen, scene.now),
+        failures=tuple(tally.failures(seen, scene.now)),
         suspended=spec.suspend,
         planning=spec.planning,
         planned=spec.planning and observed.heard and _told(scene),
@@ -47,7 +47,8 @@ def _anew(scene: Scene) -> PrefetchStatus:
     prefetch, seen, heard, now = scene.prefetch, scene.seen, scene.observed.heard, scene.now
     former, generation = prefetch.status, prefetch.metadata.generation
     counts, total = tally.nodes(seen), tally.total(seen.pins)
-    verdicts = verdict.judge(facts(scene, counts))
+    found = facts(scene, counts)
+    verdicts = verdict.judge(found)
     return PrefetchStatus(
         observed_generation=generation,
         conditions=conditions.merge(former.conditions, verdicts, generation, now),
@@ -56,7 +57,7 @@ def _anew(scene: Scene) -> PrefetchStatus:
         summary=f"{counts.ready}/{counts.desired}" if heard else former.summary,
         size=former.size if total is None else quantity.render(total),
         transferred=tally.transferred(seen, former.transferred, now) if heard else former.transferred,
-        failures=tally.failures(seen, now) if heard else former.failures,
+        failures=tally.listed((*tally.unresolved(seen, found.secrets), *found.failures)) if heard else former.failures,
         plan=_forecast(scene) if prefetch.spec.planning and heard else None,
         start_time=seen.run.started,
         completion_time=seen.run.completed,

@@ -17,6 +17,7 @@ from pantala_operator.reconcile.prefetch.reach import Cluster
 from pantala_operator.reconcile.prefetch.reasons import ImageReason
 from pantala_operator.reconcile.prefetch.resource import ImageKey, ImagePrefetch
 from pantala_operator.reconcile.prefetch.run import Run
+from pantala_operator.reconcile.problem import Problem
 from pantala_operator.reconcile.target import Targets
 
 
@@ -84,6 +85,18 @@ class Survey:
     @property
     def everywhere(self) -> frozenset[ImageKey]:
         """The images of this run that all nodes have."""
+    itemized: bool = False
+    """Whether an image is of use only with its blobs known: for a plan, and where the peer fetches them itself."""
+
+    def lacks(self, key: ImageKey) -> bool:
+        """Whether no node can begin with an image: what it is, or what it is made of, is not known in this run."""
+        pin = self.pins[key]
+        return not pin.current or (self.itemized and pin.platforms is None)
+
+    @property
+    def unresolved(self) -> Mapping[ImageKey, Problem]:
+        """Why images cannot be begun with. A later look that fails takes nothing from those that can."""
+        return {key: pin.problem for key, pin in self.pins.items() if pin.problem is not None and self.lacks(key)}
         return frozenset(
             key
             for key, pin in self.pins.items()
@@ -127,7 +140,19 @@ def survey(prefetch: ImagePrefetch, observed: Observed, run: Run, now: datetime)
         }
         for name in sorted(targets.desired)
     }
-    return Survey(run, wanted, pinned, tasks, targets, policy, pulls, steps, omitted, frozenset(platforms.values()))
+    return Survey(
+        run=run,
+        images=wanted,
+        pins=pinned,
+        tasks=tasks,
+        targets=targets,
+        policy=policy,
+        pulls=pulls,
+        steps=steps,
+        omitted=omitted,
+        platforms=frozenset(platforms.values()),
+        itemized=prefetch.spec.itemized,
+    )
 
 
 def _pins(prefetch: ImagePrefetch, observed: Observed, run: Run, wanted: ImageSet) -> dict[ImageKey, Pin]:

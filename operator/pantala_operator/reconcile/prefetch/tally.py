@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
+
+import msgspec
 
 from pantala_operator.reconcile.prefetch import reach, reasons
 from pantala_operator.reconcile.prefetch.forecast import size
@@ -19,10 +22,12 @@ from pantala_operator.reconcile.prefetch.resource import (
     PullFailure,
 )
 from pantala_operator.reconcile.prefetch.survey import Survey
+from pantala_operator.reconcile.problem import Problem
 
 MAX_FAILURES: Final = 10
 """Failures that a status names."""
 _MAX_MESSAGE: Final = 512
+_LAST = "It is not tried again in this run; pantala.dev/requested-at starts another."
 _BARRED = {
     Step.EVICTED: "The runtime lost the image twice within an hour",
     Step.LEFT_OUT: "The node does not get the image",
@@ -92,24 +97,39 @@ def transferred(seen: Survey, former: PrefetchBytes | None, now: datetime) -> Pr
     return PrefetchBytes(whole, fetched, fetched // seconds)
 
 
-def failures(seen: Survey, now: datetime) -> tuple[PullFailure, ...]:
-    """At most 10 failures, each cause at least once as long as there is room."""
-    causes: dict[tuple[str, str], int] = {}
+def listed(failures: Iterable[PullFailure]) -> tuple[PullFailure, ...]:
+    """At most 10 of them: each reason, then each image of a reason, at least once as long as there is room."""
+    causes, kinds = Counter[tuple[str, str]](), Counter[str]()
     ranked = []
-    for each in all_failures(seen, now):
+    for each in failures:
         cause = (each.reason, each.image)
-        ranked.append((causes.setdefault(cause, 0), each))
+        ranked.append((causes[cause], kinds[each.reason], each))
         causes[cause] += 1
-    ranked.sort(key=lambda pair: pair[0])
-    return tuple(each for _, each in ranked[:MAX_FAILURES])
+        kinds[each.reason] += 1
+    ranked.sort(key=lambda rank: rank[:2])
+    return tuple(each for *_, each in ranked[:MAX_FAILURES])
 
 
-def all_failures(seen: Survey, now: datetime) -> Iterator[PullFailure]:
-    """Everything that keeps nodes from being ready, sorted: failed pulls, what nodes do not get, nodes away."""
+def unresolved(seen: Survey, secrets: Iterable[Problem]) -> Iterator[PullFailure]:
+    """What no node pulls: the registry does not give it, or it could not be told what is meant.
+
+    ``secrets``: what is wrong with the credentials that the registry may have missed.
+    """
+    notes = "".join(f" {each.message}" for each in secrets)
+    for key, why in seen.unresolved.items():
+        found = failure("", key, why.reason, f"No node pulls it: {why.message.removeprefix(f'{key.reference}: ')}")
+        yield msgspec.structs.replace(found, message=found.message + notes)
+    for each in seen.images.problems:
+        yield PullFailure(reason=each.reason, message=each.message)
+
+
+def failures(seen: Survey, now: datetime) -> Iterator[PullFailure]:
+    """What keeps single nodes from being ready, sorted: failed pulls, what nodes do not get, nodes away."""
     for name, key in sorted(seen.at(Step.FAILED, Step.PAUSED, Step.DUE)):
         pull = judged(seen.pulls[key][name], seen.policy, now)
-        reason = pull.reason or ImageReason.FAILED.value
-        yield failure(name, key, reason, pull.message or "The pull failed")
+        found = failure(name, key, pull.reason or ImageReason.FAILED.value, pull.message or "The pull failed")
+        last = seen.steps[name][key] is Step.FAILED
+        yield msgspec.structs.replace(found, message=f"{found.message} {_LAST}") if last else found
     for name, key in sorted(seen.at(Step.EVICTED)):
         yield failure(name, key, ImageReason.EVICTED.value, _BARRED[Step.EVICTED])
     for name, key in sorted(seen.at(Step.LEFT_OUT)):

@@ -130,7 +130,7 @@ def _status(
     counts = former.peers
     if mine.desired is not None:
         counts = PeerCount(mine.desired, mine.ready or 0, mine.active or 0, mine.failed or 0)
-    failures = [each for each in told.failures if each.image in ("", mine.image)]
+    failures = [each for each in told.failures if each.node and each.image in ("", mine.image)]
     return TaskStatus(
         observed_generation=generation,
         conditions=conditions.merge(former.conditions, verdicts, generation, now),
@@ -160,7 +160,7 @@ def _within(told: PrefetchStatus, mine: ImageStatus) -> dict[ConditionType, Verd
         )
         if ready.status is Status.TRUE:  # Its owner was done before, and stays so while nothing else is known.
             ready = distributed
-        failure = next((each for each in told.failures if each.image == mine.image), None)
+        failure = next((each for each in told.failures if each.node and each.image == mine.image), None)
         if failure is not None:
             ready = Verdict(Status.FALSE, failure.reason, f"{failure.node}: {failure.message}")
     return {

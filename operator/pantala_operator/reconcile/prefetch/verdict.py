@@ -89,7 +89,7 @@ class Facts:
         if self.halted:
             return False
         again = any(_passes(seen.pulls[key][name].reason) for name, key in seen.at(Step.PAUSED))
-        asked = any(not pin.current and _may_be_told(pin) for pin in seen.pins.values())
+        asked = any(seen.lacks(key) and _may_be_told(pin) for key, pin in seen.pins.items())
         return again or (asked and bool(seen.steps))
 
     def _obstacles(self) -> Iterator[Problem]:
@@ -105,7 +105,7 @@ class Facts:
             yield found._replace(final=not self.again)
         for name in self.taken:
             yield reasons.problem(ImageReason.NAME_TAKEN, f"A Task {name} is there that is not of this ImagePrefetch")
-        problems = [*(pin.problem for pin in seen.pins.values() if pin.problem), *seen.images.problems]
+        problems = [*seen.unresolved.values(), *seen.images.problems]
         yield from (self._with_secrets(each) for each in problems)
         for failure in self.failures:
             yield Problem(failure.reason, f"{self.count}; {_words(failure)}", final=not self.again)
@@ -170,15 +170,14 @@ def _activity(facts: Facts) -> Verdict:
     for failure in facts.failures:
         if failure.image:
             return _no(failure.reason, f"{facts.count}; {_words(failure)}")
-    problems = [pin.problem for pin in facts.seen.pins.values() if pin.problem is not None]
-    if problems:
-        return _no(problems[0].reason, problems[0].message)
+    for problem in facts.seen.unresolved.values():
+        return _no(problem.reason, f"{facts.count}; {problem.message}")
     return _no(PROGRESSING, facts.count)
 
 
 def _resolved(facts: Facts) -> Verdict:
     pins = facts.seen.pins
-    problems = [*facts.seen.images.problems, *(pin.problem for pin in pins.values() if pin.problem and not pin.current)]
+    problems = [*facts.seen.images.problems, *facts.seen.unresolved.values()]
     notes = "".join(f" {each.message}" for each in facts.secrets)
     if problems:
         return _no(problems[0].reason, problems[0].message + notes)

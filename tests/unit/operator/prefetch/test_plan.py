@@ -165,7 +165,9 @@ def test_one_full_disk_one_missing_image_one_node_down_and_the_others_finish() -
     assert status.nodes is not None
     assert (4, 1, 1) == (status.nodes.desired, status.nodes.failed, status.nodes.unavailable)
     assert 3 == status.images[0].ready
-    assert [("a", "NoSpace"), ("down", "NodeUnavailable")] == [(each.node, each.reason) for each in status.failures]
+    assert {("", TWO, "NotFound"), ("a", ONE, "NoSpace"), ("down", "", "NodeUnavailable")} == {
+        (each.node, each.image, each.reason) for each in status.failures
+    }
     assert (NO, "NotFound") == it.says("Resolved")
     assert YES == it.says("Stalled")[0]
     assert "Check the image's name" in it.message("Resolved")
@@ -248,6 +250,8 @@ def test_a_failure_is_tried_again_with_a_new_number_and_then_no_more() -> None:
     assert [1, 2, 3] == numbers
     assert [(NO, "Unreachable"), (YES, "Unreachable")] == [it.says("Ready"), it.says("Stalled")]
     assert it.message("Stalled").startswith(f"0 of 1 node has all images; a, {ONE}: it failed. Check that")
+    (told,) = it.each.status.failures
+    assert told.message.endswith("It is not tried again in this run; pantala.dev/requested-at starts another."), told
 
 
 def test_a_tag_that_moves_during_a_run_makes_no_mixture() -> None:
