@@ -12,7 +12,7 @@ from pantala_operator.reconcile.prefetch.forecast import Inventory, Work, foreca
 from pantala_operator.reconcile.prefetch.questions import secret_problems
 from pantala_operator.reconcile.prefetch.resource import Forecast, NodeCount, PrefetchStatus, PullFailure
 from pantala_operator.reconcile.prefetch.scene import Scene
-from pantala_operator.reconcile.prefetch.verdict import Facts, PrefetchCondition
+from pantala_operator.reconcile.prefetch.verdict import PLANNED, Facts, PrefetchCondition
 
 
 def standing(scene: Scene) -> PrefetchStatus:
@@ -26,15 +26,16 @@ def facts(scene: Scene, counts: NodeCount) -> Facts:
     """What the conditions are made of."""
     spec, seen, observed = scene.prefetch.spec, scene.seen, scene.observed
     taken = {child.name for child in observed.children if child.owner != scene.uid} & set(seen.tasks.values())
+    planned = spec.planning and observed.heard and _told(scene)
     return Facts(
         seen=seen,
         counts=counts,
         failures=tuple(tally.failures(seen, scene.now)),
         suspended=spec.suspend,
         planning=spec.planning,
-        planned=spec.planning and observed.heard and _told(scene),
+        planned=planned,
         halted=rollout.held_back(scene.works, spec.rollout),
-        overdue=scene.overdue,
+        overdue=None if planned else scene.overdue,
         heard=observed.heard,
         away=observed.away,
         taken=tuple(sorted(taken)),
@@ -58,7 +59,7 @@ def _anew(scene: Scene) -> PrefetchStatus:
         size=former.size if total is None else quantity.render(total),
         transferred=tally.transferred(seen, former.transferred, now) if heard else former.transferred,
         failures=tally.listed((*tally.unresolved(seen, found.secrets), *found.failures)) if heard else former.failures,
-        plan=_forecast(scene) if prefetch.spec.planning and heard else None,
+        plan=_report(scene) if prefetch.spec.planning else None,
         start_time=seen.run.started,
         completion_time=seen.run.completed,
         last_handled_request=prefetch.requested_at,
@@ -70,9 +71,23 @@ def _stays(scene: Scene) -> bool:
     run, former = scene.seen.run, scene.prefetch.status
     if run.fresh or run.fault is not None:
         return False
-    if scene.resting:
+    if scene.resting or _still_planned(scene):
         return True
     return not scene.observed.heard and conditions.is_true(former.conditions, PrefetchCondition.READY)
+
+
+def _still_planned(scene: Scene) -> bool:
+    """Whether a plan that was whole is not known to be another one, as after a restart."""
+    ready = conditions.find(scene.prefetch.status.conditions, PrefetchCondition.READY)
+    was_planned = scene.prefetch.spec.planning and ready is not None and ready.reason == PLANNED
+    return was_planned and not scene.seen.unresolved and not (scene.observed.heard and _told(scene))
+
+
+def _report(scene: Scene) -> Forecast | None:
+    """Made when registries and nodes have answered, if only to say no; before, that of this run stays as it is."""
+    if scene.observed.heard and _answered(scene):
+        return _forecast(scene)
+    return None if scene.seen.run.fresh else scene.prefetch.status.plan
 
 
 def _forecast(scene: Scene) -> Forecast:
@@ -86,8 +101,12 @@ def _forecast(scene: Scene) -> Forecast:
 
 def _told(scene: Scene) -> bool:
     """Whether all that a forecast needs is known: of registries, and of the nodes that can be reached."""
+    return all(pin.platforms is not None for pin in scene.seen.pins.values()) and _answered(scene)
+
+
+def _answered(scene: Scene) -> bool:
     seen = scene.seen
-    known = all(pin.platforms is not None for pin in seen.pins.values())
+    known = all(pin.platforms is not None or pin.problem is not None for pin in seen.pins.values())
     return known and scene.observed.unsurveyed.isdisjoint(seen.steps)
 
 

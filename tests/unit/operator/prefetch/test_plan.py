@@ -383,6 +383,47 @@ def test_a_plan_touches_nothing_and_says_what_would_be_done() -> None:
     fits(it)
 
 
+def planned(**spec: Any) -> World:
+    """A plan that is whole."""
+    it = world(mode="Plan", **spec)
+    it.settle()
+    assert (NO, "Planned") == it.says("Ready")
+    return it
+
+
+def test_a_plan_that_is_whole_has_no_deadline_to_miss() -> None:
+    it = planned(activeDeadlineSeconds=60)
+    it.now = NOW + 61 * SECOND
+    it.turn(2)
+    assert [(NO, "Planned")] * 3 == [it.says(kind) for kind in ("Ready", "Reconciling", "Stalled")]
+
+
+def test_a_plan_outlives_a_restart_as_it_is() -> None:
+    it = planned()
+    before = it.each.status
+    assert before.plan is not None
+    for heard in (False, True):
+        made = plan(it.each, Observed(it.cluster, heard=heard), it.now)
+        assert before == made.status, f"heard: {heard}"
+    assert [ONE, TWO] == [each.key.reference for each in made.questions]
+    it.resolutions.clear()
+    it.cluster = cluster(*THREE, node("late"))
+    it.turn(3)
+    assert it.each.status.plan is not None
+    assert 4 == it.each.status.plan.nodes_total
+
+
+def test_a_plan_tells_what_it_can_of_images_that_are_there() -> None:
+    it = world(mode="Plan")
+    it.registry[TWO] = resolved("0", digest="", reason="NotFound", message="no such tag")
+    it.settle()
+    assert (YES, "NotFound") == it.says("Stalled")
+    assert it.each.status.plan is not None
+    assert (3, 110) == (it.each.status.plan.nodes_total, it.each.status.plan.registry_bytes)
+    assert [("", TWO)] == [(each.node, each.image) for each in it.each.status.failures]
+    fits(it)
+
+
 def test_a_deadline_gives_a_run_up_and_cuts_its_pulls() -> None:
     it = world(activeDeadlineSeconds=60)
     it.outcome = lambda *_: None
