@@ -33,8 +33,9 @@ class Reunion:
         timely, supernodes = self.timely, self._known.supernodes
         if not supernodes.heard or supernodes.away:
             return False
-        return timely or all(self._is_back(name) for name in self._known.peers.items)
+        return timely or all(self._has_spoken(name) for name in self._known.peers.items)
 
-    def _is_back(self, name: str) -> bool:
-        node, report = self._known.nodes.items.get(name), self._known.supernodes.peers.get(name)
-        return node is None or target.is_ill(node) or (report is not None and report.connected)
+    def _has_spoken(self, name: str) -> bool:
+        """Whether its word is known, though it may have gone since; or nothing is to be expected of it."""
+        node = self._known.nodes.items.get(name)
+        return node is None or target.is_ill(node) or name in self._known.supernodes.peers
