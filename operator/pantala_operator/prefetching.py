@@ -7,9 +7,8 @@ again, and finds the others in what nodes say and in the status.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
 
@@ -18,6 +17,7 @@ from pantala_operator.asking import Asked, Asking
 from pantala_operator.following import Need
 from pantala_operator.observation import Observation, SecretKey
 from pantala_operator.ports import Clock
+from pantala_operator.prefetch_memory import Memory
 from pantala_operator.prefetch_view import Subject, View, subjects_of, view_of
 from pantala_operator.prefetch_writer import PrefetchWriter
 from pantala_operator.reconcile.headers import Unread
@@ -30,8 +30,7 @@ from pantala_operator.reconcile.prefetch.pullsecret import docker_config
 from pantala_operator.reconcile.prefetch.questions import Question
 from pantala_operator.reconcile.prefetch.reach import Cluster
 from pantala_operator.reconcile.prefetch.resource import ImageKey, ImagePrefetch, PrefetchStatus
-from pantala_operator.reconcile.prefetch.survey import Observed, Orders
-from pantala_operator.reconcile.prefetch.taint import Vote
+from pantala_operator.reconcile.prefetch.survey import Observed
 from pantala_operator.reconcile.task import TaskPlan
 from pantala_operator.resources import Secret, Task
 from pantala_operator.writer import Writer
@@ -40,34 +39,10 @@ from pantala_protocol.registry import Resolve
 
 _PATIENCE = 15.0
 """Seconds that the first statement waits for Secrets and workloads that cannot be read."""
-_SURVEY = timedelta(seconds=30)
-"""How long nodes have to say which blobs they have."""
 _LOOK = 1.0
 """Seconds until it is looked again whether all nodes have spoken that will."""
 _PACE = 0.1
 """Seconds between two turns, at least; more where a turn takes long."""
-
-
-@dataclass
-class Memory:
-    """What is kept of one ImagePrefetch from one plan to the next."""
-
-    resolutions: dict[ImageKey, Resolution] = field(default_factory=dict)
-    status: PrefetchStatus | None = None
-    """As planned last: nobody else writes it."""
-    orders: Orders = field(default_factory=dict)
-    images: tuple[WantedImage, ...] | None = None
-    """As stated; ``None``: not known yet."""
-    secrets: tuple[str, ...] = ()
-    vote: Vote | None = None
-    surveyed: tuple[frozenset[str], datetime] | None = None
-    """The blobs that nodes were asked for, and since when."""
-    wake_at: datetime | None = None
-
-    def survey_ends(self, now: datetime) -> datetime | None:
-        """Until when answers are waited for; ``None``: they are not."""
-        until = self.surveyed[1] + _SURVEY if self.surveyed is not None else None
-        return until if until is not None and until > now else None
 
 
 class Prefetching:
@@ -167,11 +142,9 @@ class Prefetching:
             prefetch = msgspec.structs.replace(prefetch, status=memory.status)
         observed = self._observed(prefetch, memory, view, now, alone=task is not None)
         plan = plans.plan(prefetch, observed, now)
-        memory.status, memory.secrets, memory.vote = plan.status, plan.secrets, plan.vote
-        memory.wake_at = _earliest(plan.wake_at, memory.survey_ends(now))
-        if plan.orders is not None:
-            memory.orders = plan.orders
-            memory.images = tuple(self._wanted(subject, plan, observed))
+        memory.take(plan, observed, now)
+        if plan.orders is not None and (images := self._wanted(subject, plan, observed)) is not None:
+            memory.images = images
         self._ask(prefetch, memory, plan, observed)
         if task is None:
             self._write(prefetch, told, plan)
@@ -185,18 +158,19 @@ class Prefetching:
         if prefetch.spec.target.pod_selector is not None:
             pods = self._known.around.pods.get((following.PODS, namespace), ())
             cluster = Cluster(cluster.nodes, cluster.peers, pods)
-        secrets = view.secrets.get(namespace, {})
+        said = view.pulls.get(namespace, {})
         return Observed(
             cluster=cluster,
             around=self._known.around.of(prefetch, self._home),
-            secrets=secrets,
+            secrets=view.secrets.get(namespace, {}),
             resolutions=memory.resolutions,
             children=children,
-            pulls=view.pulls.get(namespace, {}),
+            pulls=said if view.heard else memory.recall(said),
             orders=memory.orders,
             inventories=view.inventories,
             unsurveyed=self._unsurveyed(prefetch, memory, now),
             heard=view.heard,
+            prompt=memory.prompt(prefetch, spoken=self._known.supernodes.heard),
             away=view.away,
         )
 
@@ -205,19 +179,14 @@ class Prefetching:
         if not prefetch.spec.planning:
             memory.surveyed = None
             return frozenset()
-        blobs = frozenset(
-            blob.digest for each in memory.resolutions.values() for found in each.platforms.values() for blob in found
-        )
-        if memory.surveyed is None or memory.surveyed[0] != blobs:
-            memory.surveyed = (blobs, now)
-        if now >= memory.surveyed[1] + _SURVEY:
+        blobs, reports = memory.survey(now), self._known.supernodes.peers
+        if blobs is None:
             return frozenset()
-        reports = self._known.supernodes.peers
         return frozenset(name for name, report in reports.items() if not wire.answers(report.runtime, blobs))
 
     # What follows.
 
-    def _wanted(self, subject: Subject, plan: PrefetchPlan, observed: Observed) -> Iterator[WantedImage]:
+    def _wanted(self, subject: Subject, plan: PrefetchPlan, observed: Observed) -> tuple[WantedImage, ...] | None:
         metadata, task = subject.prefetch.metadata, subject.task
         mine = [child for child in observed.children if child.owner == metadata.uid]
         credentials = {key: _credentials(names, observed) for key, names in plan.credentials.items()}
@@ -275,14 +244,13 @@ class Prefetching:
 
     def _settle(self, known: list[Memory]) -> None:
         """A statement without an image that nodes have would let it go: the first one waits until all is known."""
-        if self.settled or not self._writer.reunion.over:
-            self.settled |= not known
+        read, over = self._known.secrets.keys(), self._writer.reunion.over
+        self.settled |= all(memory.images is not None for memory in known) and self._known.pull_secrets <= read
+        if self.settled or not over:
             return
         moment = self._clock.monotonic()
         self._waiting_since = moment if self._waiting_since is None else self._waiting_since
-        read = self._known.secrets.keys()
-        whole = all(memory.images is not None for memory in known) and self._known.pull_secrets <= read
-        self.settled = whole or moment - self._waiting_since >= _PATIENCE
+        self.settled = moment - self._waiting_since >= _PATIENCE
 
 
 def _credentials(names: Iterable[str], observed: Observed) -> tuple[str, ...]:
@@ -294,7 +262,3 @@ def _credentials(names: Iterable[str], observed: Observed) -> tuple[str, ...]:
 
 def _resolve(question: Question, observed: Observed) -> Resolve:
     return Resolve(question.key.reference, question.platforms, _credentials(question.secrets, observed))
-
-
-def _earliest(*times: datetime | None) -> datetime | None:
-    return min((at for at in times if at is not None), default=None)

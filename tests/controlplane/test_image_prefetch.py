@@ -147,6 +147,34 @@ async def test_from_apply_to_ready_and_away(stage: Stage) -> None:
     await until(lambda: not stage.supernode.images, "nothing is ordered any more")
 
 
+async def test_one_disk_full_one_image_missing_one_node_down(stage: Stage) -> None:
+    """The others finish; the status names each cause, also where people look first. Suspended, nothing is pulled."""
+    missing = "registry.example/missing:1"
+    await stage.apply(images=[{"image": missing}, {"image": IMAGE}], completionPolicy="Continuous")
+    image = await stage.ordered()
+    await stage.supernode.connect("node-c", connected=False)
+    await stage.answer(image, "node-a")
+    await stage.answer(image, "node-b", phase=PullPhase.FAILED, reason="NoSpace", message="the disk is full")
+    assert "node-b" in await stage.says("Ready", "NoSpace")
+    status = await stage.status()
+    assert {("", missing, "NotFound"), ("node-b", IMAGE, "NoSpace"), ("node-c", "", "NodeUnavailable")} == {
+        (each.get("node", ""), each.get("image", ""), each["reason"]) for each in status["failures"]
+    }
+    assert all(each["message"].count(". ") for each in status["failures"]), "each says what to do"
+    assert ({"desired": 2, "ready": 0, "failed": 1, "active": 0, "waiting": 1, "unavailable": 1}, "0/2") == (
+        status["nodes"], status["summary"]
+    )  # fmt: skip
+    assert [0, 1] == [each["ready"] for each in status["images"]]
+    shown = await stage.kubectl("get", "imageprefetch", "web", "-o", "wide", "--no-headers")
+    assert ["web", "False", "NoSpace", "0/2"] == shown.split()[:4]
+
+    await stage.answer(image, "node-b", phase=PullPhase.PULLING)
+    await stage.supernode.restart()
+    await stage.apply(images=[{"image": missing}, {"image": IMAGE}], completionPolicy="Continuous", suspend=True)
+    await stage.says("Ready", "Suspended")
+    assert ["node-a"] == list((await stage.ordered(1)).orders), "no node has come back to the supernode"
+
+
 async def test_a_secret_that_is_missing_and_one_that_comes(stage: Stage) -> None:
     stage.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     await stage.apply(pullSecrets=["registry"])

@@ -84,6 +84,10 @@ class World:
             key for key, body in self.cluster.objects["tasks"].items() if "ownerReferences" in body["metadata"]
         )
 
+    def of(self, key: str) -> list[WantedImage]:
+        """What is stated of the images of one ImagePrefetch."""
+        return [each for name, each in self.supernode.images.items() if name.startswith(f"{key}-")]
+
     async def ordered(self, count: int = 1, seconds: float = 8) -> WantedImage:
         """The one image that is stated, once ``count`` nodes have orders."""
 
@@ -176,6 +180,110 @@ async def test_a_suspended_one_ends_its_pulls_and_keeps_what_is_there(world: Wor
         assert {"a": order} == kept.orders
         await until(lambda: world.condition() == ("False", "Suspended"))
         assert ("False", "Suspended") == world.condition("Reconciling")
+
+
+async def _halfway(world: World, key: str) -> WantedImage:
+    """Node a has the image of that ImagePrefetch, b pulls it."""
+    await until(lambda: [2] == [len(each.orders) for each in world.of(key)])
+    (image,) = world.of(key)
+    for name, phase in (("a", PullPhase.READY), ("b", PullPhase.PULLING)):
+        order = image.orders[name]
+        await world.supernode.say(name, {image.key: PullState(phase, 1_800_000_000, order.run, order.number)})
+    await until(lambda: world.cluster.prefetch(key).status.summary == "1/2")
+    return image
+
+
+async def test_suspending_ends_pulls_at_once_though_no_node_came_back_to_a_supernode(world: World) -> None:
+    """And only those: another one's orders stay in every statement, and what is there is kept."""
+    async with world.operator():
+        world.prefetch()
+        world.prefetch("other", completionPolicy="Continuous")
+        image, other = await _halfway(world, "ns/p"), await _halfway(world, "ns/other")
+        await world.supernode.restart()
+        before = len(world.supernode.statements)
+        await until(lambda: len(world.supernode.statements) > before)
+        world.prefetch(suspend=True)
+        await until(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders}, 3)
+        await until(lambda: world.condition() == ("False", "Suspended"), 3)
+    assert {"a": image.orders["a"]} == world.of("ns/p")[0].orders
+    for said in world.supernode.statements[before:]:
+        assert [other.orders] == [each.orders for each in said.images if each.key == other.key]
+
+
+async def test_suspending_while_the_operator_was_away_ends_pulls_though_a_node_is_not_back(world: World) -> None:
+    async with world.operator():
+        world.prefetch()
+        image = await _halfway(world, "ns/p")
+    world.cluster.put("peers", {"metadata": {"name": "late"}, "spec": {}})
+    world.node("late")
+    world.prefetch(suspend=True)
+    before = len(world.supernode.statements)
+    async with world.operator():
+        await until(lambda: len(world.supernode.statements) > before, 3)
+    assert {"a": image.orders["a"]} == world.of("ns/p")[0].orders
+    assert all(len(said.images) == 1 for said in world.supernode.statements[before:])
+
+
+async def test_what_is_suspended_is_kept_over_a_restart_of_all(world: World) -> None:
+    """Who has it is known when the nodes are back; nothing is stated before."""
+    async with world.operator():
+        world.prefetch(retention={"pin": True})
+        image = await _halfway(world, "ns/p")
+        world.prefetch(suspend=True, retention={"pin": True})
+        await until(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders})
+    await world.supernode.restart()
+    before, order = len(world.supernode.statements), image.orders["a"]
+    async with world.operator():
+        await asyncio.sleep(0.5)
+        for name in NODES:
+            has = {image.key: PullState(PullPhase.READY, 1_800_000_000, order.run, order.number)}
+            await world.supernode.say(name, has if name == "a" else {})
+        await until(lambda: len(world.supernode.statements) > before)
+        await asyncio.sleep(0.3)
+    for said in world.supernode.statements[before:]:
+        assert [{"a": order}] == [each.orders for each in said.images]
+
+
+async def test_one_that_runs_is_not_cut_for_another_that_is_suspended(world: World) -> None:
+    """While the operator that starts anew does not know yet how far the nodes are that it has not heard."""
+    async with world.operator():
+        world.prefetch()
+        world.prefetch("other", completionPolicy="Continuous")
+        await _halfway(world, "ns/p")
+        other = await _halfway(world, "ns/other")
+    await world.supernode.connect("b", connected=False)
+    world.prefetch(suspend=True)
+    before = len(world.supernode.statements)
+    async with world.operator():
+        await asyncio.sleep(0.7)
+        await world.supernode.connect("b")
+        await until(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders})
+    for said in world.supernode.statements[before:]:
+        assert [other.orders] == [each.orders for each in said.images if each.key == other.key]
+
+
+async def test_a_node_that_goes_down_while_it_pulls_is_named_and_the_others_are_done(world: World) -> None:
+    """Though the cluster itself has not noticed, and the operator runs for a moment only."""
+    async with world.operator():
+        world.prefetch()
+        await _halfway(world, "ns/p")
+        await world.supernode.connect("b", connected=False)
+        await until(lambda: world.condition() == ("True", "Prefetched"), 3)
+    status = world.cluster.prefetch("ns/p").status
+    assert status.nodes is not None
+    assert ("1/1", 1, 1) == (status.summary, status.nodes.desired, status.nodes.unavailable)
+    assert [("b", "NodeUnavailable")] == [(each.node, each.reason) for each in status.failures]
+
+
+async def test_an_image_that_is_not_there_is_named_and_the_other_goes_to_all_nodes(world: World) -> None:
+    async with world.operator():
+        world.prefetch(images=[{"image": "missing:1"}, {"image": "one:1"}])
+        await world.answer(await world.ordered(2))
+        await until(lambda: world.condition("Stalled") == ("True", "NotFound"))
+    status = world.cluster.prefetch("ns/p").status
+    assert [0, 2] == [each.ready for each in status.images]
+    (named,) = status.failures
+    assert ("", "docker.io/library/missing:1", "NotFound") == (named.node, named.image, named.reason)
 
 
 async def test_a_restart_changes_no_order(world: World) -> None:
@@ -389,6 +497,39 @@ async def test_an_image_at_depth_peer_comes_with_its_blobs(world: World) -> None
     assert Depth.PEER == image.depth
     assert {"linux/amd64": (ImageBlob(LAYER, 100),)} == image.blobs
     assert dict.fromkeys(NODES, "linux/amd64") == image.platforms
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+async def test_a_restart_changes_no_order_at_depth_peer(world: World, suspend: bool) -> None:
+    """What the blobs are is asked again first, and also of what is suspended: nodes keep it."""
+    spec: dict[str, Any] = {"source": {"image": "one:1"}, "target": {"names": ["a"]}}
+    async with world.operator():
+        world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
+        image = await world.ordered(1)
+        await world.answer(image)
+        await until(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
+        if suspend:
+            world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec | {"suspend": True}})
+            await until(lambda: world.of_task("ns/t") == ("False", "Suspended"))
+        assert [image.orders] == [each.orders for each in world.supernode.images.values()]
+    before = len(world.supernode.statements)
+    world.supernode.registry[IMAGE] = SupernodeUnavailableError("it is busy")
+    async with world.operator():
+        await asyncio.sleep(0.5)
+        world.supernode.registry[IMAGE] = resolved()
+        await until(lambda: len(world.supernode.statements) > before)
+        await asyncio.sleep(0.3)
+    for said in world.supernode.statements[before:]:
+        assert [(image.orders, image.blobs)] == [(each.orders, each.blobs) for each in said.images]
+
+
+async def test_a_task_tells_of_an_image_that_is_not_there_where_it_tells_of_its_source(world: World) -> None:
+    async with world.operator():
+        spec = {"source": {"image": "missing:1"}}
+        world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
+        await until(lambda: world.of_task("ns/t", "SourceResolved") == ("False", "NotFound"))
+        await until(lambda: world.of_task("ns/t", "Stalled") == ("True", "NotFound"))
+    assert () == world.cluster.task("ns/t").status.failures, "they are those of nodes"
 
 
 async def test_an_image_is_not_kept_on_supernodes(world: World) -> None:

@@ -68,7 +68,7 @@ def plan(prefetch: ImagePrefetch, observed: Observed, now: datetime) -> Prefetch
     return PrefetchPlan(
         status=status,
         family=_family(scene),
-        orders=orders(scene) if observed.heard else None,
+        orders=orders(scene) if scene.orderly else None,
         pins=scene.seen.pins,
         credentials=scene.seen.images.secrets,
         questions=tuple(questions(scene)),

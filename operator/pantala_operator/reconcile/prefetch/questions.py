@@ -37,11 +37,14 @@ def questions(scene: Scene) -> Iterator[Question]:
 
 def moments(scene: Scene) -> Iterator[tuple[ImageKey, datetime]]:
     """When each image is asked about next."""
-    if scene.prefetch.spec.suspend or scene.seen.run.fault is not None or scene.done:
+    spec, seen = scene.prefetch.spec, scene.seen
+    if seen.run.fault is not None or scene.done:
         return
-    for key, pin in scene.seen.pins.items():
+    for key, pin in seen.pins.items():
+        if spec.suspend and not (seen.itemized and seen.pulls.get(key) and pin.platforms is None):
+            continue  # Nodes keep what they have, and what that is has to be said to them.
         told = scene.observed.resolutions.get(key)
-        watch = not scene.prefetch.spec.planning
+        watch = not spec.planning and not spec.suspend
         at = pins.ask_at(pin, told, scene.seen.run, scene.platforms(key), watch=watch)
         if at is not None:
             yield key, at

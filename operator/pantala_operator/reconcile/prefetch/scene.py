@@ -46,11 +46,23 @@ class Scene:
         return self.done and was_done and not self.seen.run.fresh
 
     @property
+    def stopped(self) -> bool:
+        """Whether somebody, or the deadline, wants pulls to end."""
+        return self.prefetch.spec.suspend or self.prefetch.spec.planning or self.overdue is not None
+
+    @property
     def holding(self) -> bool:
         """Whether nothing is begun, and pulls that go on are cut."""
-        spec, run = self.prefetch.spec, self.seen.run
-        stopped = spec.suspend or spec.planning or self.overdue is not None
-        return stopped or self.done or run.started is None or run.fault is not None
+        run = self.seen.run
+        return self.stopped or self.done or run.started is None or run.fault is not None
+
+    @property
+    def orderly(self) -> bool:
+        """Whether enough is known to give orders, or to take them out.
+
+        To take them out it takes no word of a node that pulls.
+        """
+        return self.observed.heard or (self.stopped and self.observed.prompt)
 
     @property
     def works(self) -> list[NodeWork]:

@@ -51,6 +51,7 @@ class Observed:
     children: tuple[Child, ...] = ()
     """The Tasks of its namespace that it owns, or that have a name it wants."""
     pulls: Pulls = field(default_factory=dict)
+    """What nodes say; of those that have not spoken to a supernode that started anew, what they said before."""
     orders: Orders = field(default_factory=dict)
     """The orders of the plan before, if this process made one."""
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
@@ -58,6 +59,9 @@ class Observed:
     """Nodes that were asked which blobs they have, and will answer soon: mode ``Plan`` waits for them."""
     heard: bool = False
     """Whether the supernodes have said all that they know of the pulls."""
+    prompt: bool = False
+    """Whether an end of pulls need not wait for ``heard``: nothing is forgotten by it that nodes have and shall keep,
+    but for nodes that are silent while an operator that just started finds an edit."""
     away: str = ""
     """Why a supernode cannot be asked; empty: all can."""
 

@@ -60,6 +60,7 @@ def as_prefetch(task: Task) -> ImagePrefetch:
             completion_policy="Continuous",
             retention=Retention(pin=spec.retention.pin),
             suspend=spec.suspend,
+            depth=spec.depth,
         ),
         status=_former(task),
     )

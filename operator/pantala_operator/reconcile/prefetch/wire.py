@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from pantala_operator.reconcile.prefetch import children
@@ -65,8 +65,9 @@ def wanted(
     depth: Depth,
     *,
     pin: bool,
-) -> Iterator[WantedImage]:
-    """The images of a plan with orders, as they are stated."""
+) -> tuple[WantedImage, ...] | None:
+    """The images of a plan with orders, as they are stated; ``None``: not known yet of all, as after a restart."""
+    found = []
     keys = {name: key for key, name in plan.family.names.items()}
     former = {child.name: child.image for child in existing}
     for name, orders in sorted((plan.orders or {}).items()):
@@ -76,17 +77,22 @@ def wanted(
             continue
         blobs, platforms = _blobs(plan.pins.get(key) if key is not None else None, orders, cluster, depth)
         if depth is Depth.PEER and not blobs:
-            continue  # What is to be fetched is not known yet, as after a restart.
-        yield WantedImage(
-            key=f"{namespace}/{name}",
-            image=image,
-            depth=depth,
-            pin=pin,
-            credentials=credentials.get(key, ()) if key is not None else (),
-            blobs=blobs,
-            platforms=platforms,
-            orders={node: PullOrder(order.run, order.number, order.timeout) for node, order in sorted(orders.items())},
+            return None
+        found.append(
+            WantedImage(
+                key=f"{namespace}/{name}",
+                image=image,
+                depth=depth,
+                pin=pin,
+                credentials=credentials.get(key, ()) if key is not None else (),
+                blobs=blobs,
+                platforms=platforms,
+                orders={
+                    node: PullOrder(order.run, order.number, order.timeout) for node, order in sorted(orders.items())
+                },
+            )
         )
+    return tuple(found)
 
 
 def _blobs(
