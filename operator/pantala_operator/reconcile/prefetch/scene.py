@@ -75,6 +75,10 @@ class Scene:
             for name, steps in self.seen.steps.items()
         ]
 
+    def _retries(self, name: str, steps: Mapping[ImageKey, Step]) -> bool:
+        said = (self.seen.pulls[key].get(name) for key, step in steps.items() if step is Step.ACTIVE)
+        return any(pull.retries(each, self.seen.policy) for each in said if each is not None)
+
     def platforms(self, key: ImageKey) -> frozenset[str]:
         """The platforms that an image is needed for."""
         return frozenset({key.platform}) if key.platform else self.seen.platforms
@@ -87,10 +91,6 @@ def draw(prefetch: ImagePrefetch, observed: Observed, now: datetime) -> Scene:
     if seen.complete and observed.heard and not prefetch.spec.planning:
         seen = replace(seen, run=run.completing(now))
     until = runs.deadline(prefetch, seen.run)
-    def _retries(self, name: str, steps: Mapping[ImageKey, Step]) -> bool:
-        said = (self.seen.pulls[key].get(name) for key, step in steps.items() if step is Step.ACTIVE)
-        return any(pull.retries(each, self.seen.policy) for each in said if each is not None)
-
     overdue = _overdue(prefetch) if until is not None and now >= until else None
     return _begin(Scene(prefetch, observed, seen, now, overdue))
 

@@ -85,10 +85,6 @@ class Survey:
     """The images that these nodes do not get, with why."""
     platforms: frozenset[str]
     """Of the wanted nodes."""
-
-    @property
-    def everywhere(self) -> frozenset[ImageKey]:
-        """The images of this run that all nodes have."""
     itemized: bool = False
     """Whether an image is of use only with its blobs known: for a plan, and where the peer fetches them itself."""
 
@@ -101,6 +97,10 @@ class Survey:
     def unresolved(self) -> Mapping[ImageKey, Problem]:
         """Why images cannot be begun with. A later look that fails takes nothing from those that can."""
         return {key: pin.problem for key, pin in self.pins.items() if pin.problem is not None and self.lacks(key)}
+
+    @property
+    def everywhere(self) -> frozenset[ImageKey]:
+        """The images of this run that all nodes have."""
         return frozenset(
             key
             for key, pin in self.pins.items()
