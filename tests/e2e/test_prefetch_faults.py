@@ -39,10 +39,12 @@ def test_nodes_finish_what_they_can_and_each_cause_is_named(
 
             def named() -> None:
                 now = status(kubectl, "faults", namespace)
-                causes = {(each["reason"], each["node"]) for each in now.get("failures", [])}
+                causes = {(each["reason"], each.get("node", "")) for each in now.get("failures", [])}
                 assert ("NoSpace", full) in causes, now
                 assert ("NodeUnavailable", down) in causes, now
                 assert image.name in next(each["image"] for each in now["failures"] if each["reason"] == "NoSpace")
+                assert ("NotFound", "") in causes, now
+                assert wrong in next(each["image"] for each in now["failures"] if each["reason"] == "NotFound")
                 assert "NotFound" in {each["reason"] for each in (condition({"status": now}, "Resolved"),)}
                 assert wrong in json.dumps(now["conditions"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.unit.operator.prefetch.world import NOW, SECOND, World
 READY = Pull(Phase.READY, NOW, fetched=100)
 
 
-def halfway(**spec: object) -> World:
+def halfway(**spec: Any) -> World:
     """Node a has the image, b and c pull it."""
     it = world(images=[{"image": "one:1"}], **spec)
     it.outcome = lambda _image, name, _: READY if name == "a" else None
@@ -38,7 +39,7 @@ def given(made: PrefetchPlan) -> dict[str, Order]:
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["supernode started anew", "operator started anew"])
 @pytest.mark.parametrize("spec", [{"suspend": True}, {"mode": "Plan"}], ids=str)
-def test_an_edit_that_stops_takes_orders_out_though_not_all_are_heard(spec: dict[str, object], remembers: bool) -> None:
+def test_an_edit_that_stops_takes_orders_out_though_not_all_are_heard(spec: dict[str, Any], remembers: bool) -> None:
     """But for those of nodes that have the image: they keep it."""
     it = halfway()
     before = given(it.plan())
