@@ -21,9 +21,10 @@ from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.managers import Managers
 from pantala_supernode.manifests import Outcome
 from pantala_supernode.peer import Peer
+from pantala_supernode.policy import Policy
 from pantala_supernode.pool import Chance
 from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager, Urgent
+from pantala_supernode.scheduler import PieceInfo, SchedulerManager, Urgent
 from pantala_supernode.task import TaskManager
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -23,13 +23,11 @@ class PeerService:
 
 
 class ProgressManager:
-    """All tasks' swarms and all peers' service. Unknown tasks and clients raise :class:`NotFoundError`.
-
-    ``neighbour`` is the client on the supernode's own machine, if there is one.
-    """
+    """All tasks' swarms and all peers' service. Unknown tasks and clients raise :class:`NotFoundError`."""
 
     def __init__(self, neighbour: str = "") -> None:
-        self._neighbour = neighbour
+        self.neighbour = neighbour
+        """The client on the supernode's own machine; empty: none is known to be there."""
         self.tasks: dict[str, TaskProgress] = {}
         self.service: defaultdict[str, PeerService] = defaultdict(PeerService)
         """By provider; the supernode is :data:`SUPERNODE`."""
@@ -51,7 +49,7 @@ class ProgressManager:
         if not client:
             raise EmptyValueError("a client without a name cannot take part")
         self.forget_client(task_id, client)
-        local = client == self._neighbour
+        local = client == self.neighbour
         progress = ClientProgress(have=have, zone="" if local else zone, local=local)
         self.tasks[task_id].add(client, progress)
         self._tasks_of[client].add(task_id)
@@ -206,6 +204,8 @@ class ProgressManager:
             del self._outstanding[client]
         if provider != SUPERNODE:
             self.peer_bookings += step
+        elif client == self.neighbour:
+            return  # it takes nothing of the link that the supernode has room on
         service = self.service[provider]
         service.booked += step
         if step > 0:

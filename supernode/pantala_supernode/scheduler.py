@@ -5,52 +5,23 @@ The policy was found by simulation and measured: small windows, seeds spread, th
 while a cached piece is with nobody, the supernode gives only such pieces; who had more than its share of them waits;
 who is given some by the supernode is given others by peers at the same time, so that its link is full.
 Where clients are in two zones or more, a piece enters each zone once and spreads inside. The client on the supernode's
-own machine takes all from the supernode, which costs no link anything, and gives nothing: its link is the same.
+own machine takes all from there, which loads no link, and before others. To them the two are as one, with one link, and
+the client there gives what it can in the supernode's place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from pantala_supernode.peer import Peer
+from pantala_supernode.policy import Policy
 from pantala_supernode.pool import Chance, Pool
 from pantala_supernode.progress import ProgressManager
-from pantala_supernode.reputation import Reputation, Tolerance
+from pantala_supernode.reputation import Reputation
 from pantala_supernode.swarm import SUPERNODE, ClientProgress, TaskProgress
 from pantala_supernode.uplink import Uplink
 from pantala_supernode.zone import Zone
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The scheduler's limits."""
-
-    window: int = 4
-    """Pieces given to one client that does not say how many it downloads at once, and not reported. More pins pieces
-    in queues: 16 costs 70 % of the time."""
-    most_window: int = 16
-    """Of one that says."""
-    peer_uploads: int = 4
-    """Pieces booked at a peer that does not say how many it sends at once. Below ``window`` single peers starve."""
-    most_peer_uploads: int = 32
-    """Of one that says."""
-    supernode_uploads: int = 8
-    """Pieces booked at the supernode: a receiver gives each sender a part of its link only, so it must serve many."""
-    most_supernode_uploads: int = 32
-    """With a link of known bandwidth that so many fill."""
-    bandwidth: float | None = None
-    """Of the supernode's link, in bytes a second; ``None``: not known."""
-    sample: int = 16
-    """Providers and held clients looked at for one decision."""
-    draws: int = 4
-    """Samples looked at, if none of a large swarm's has room."""
-    blacklist_seconds: float = 30.0
-    """How long a client is not sent again to a provider that failed it."""
-    zone_patience: float = 5.0
-    """Seconds that a zone at least waits for a piece given to one of its clients before it is brought in again."""
-    tolerance: Tolerance = field(default_factory=Tolerance)
-    """With peers that fail others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +53,8 @@ class _Asker:
     """Its zone, if there are borders to be heeded."""
     task_id: str
     now: float
+    urgent: bool = False
+    """It may have more than its share, for somebody waits."""
 
     @property
     def imports(self) -> int:
@@ -154,7 +127,9 @@ class SchedulerManager:
         names = [name for name in waiting.draw(self._chance, self.policy.sample) if name in task.clients]
         if provider is not None:
             names = [name for name in names if self._offer(task, provider, self._asker(task_id, task, name, now))]
-        return sorted(names, key=lambda name: task.clients[name].have.bit_count())
+        return sorted(
+            names, key=lambda name: 0 if task.clients[name].local else 1 + task.clients[name].have.bit_count()
+        )
 
     def served(self, client: str, providers: Iterable[str], *, now: float) -> None:
         """A client took a right piece from each of ``providers``."""
@@ -193,32 +168,35 @@ class SchedulerManager:
         if not asker.missing:
             return None
         if asker.progress.local:
-            return PieceInfo(self._any(asker.missing), SUPERNODE)  # however busy it is: nobody gets less by that
-        seeds = self._seeds(task, asker)
-        if seeds and self._has_room(SUPERNODE, asker.now) and not self._leans(asker):
-            return PieceInfo(self._any(seeds), SUPERNODE)
+            return PieceInfo(self._any(task.rarest_of(asker.missing)), SUPERNODE)  # nobody gets less by that
+        if self._seeds(task, asker) and not self._leans(task, asker) and (info := self._from_here(task, asker)):
+            return info
         if asker.zone is None:
-            return self._from_peers(task, task.free, asker) or self._from(task, SUPERNODE, asker)
+            return self._from_peers(task, task.free, asker) or self._from_here(task, asker)
         return (
             self._from_peers(task, asker.zone.free, asker)
             or self._from_peers(task, task.free, asker)
-            or self._from(task, SUPERNODE, asker)
+            or self._from_here(task, asker)
             or self._from_anybody(task, asker.zone, asker)
         )
 
-    def _leans(self, asker: _Asker) -> bool:
-        """Half of what a client waits for comes from the supernode: its link has room for what peers can give."""
-        given = asker.progress.given.values()
-        return 2 * sum(provider == SUPERNODE for provider in given) >= self.policy.window
+    def _leans(self, task: TaskProgress, asker: _Asker) -> bool:
+        """Half of what a client waits for comes from this machine: its link has room for what peers can give."""
+        return 2 * sum(map(task.is_near, asker.progress.given.values())) >= self.policy.window
 
     def _urgent(self, task: TaskProgress, asker: _Asker, urgent: Urgent) -> PieceInfo | None:
         """The piece that is waited for. One on its way to another client comes from there in a moment, as always."""
-        only = replace(asker, missing=asker.missing & 1 << urgent.piece)
+        only = replace(asker, missing=asker.missing & 1 << urgent.piece, urgent=True)
         if not only.missing:
             return None
-        if (urgent.stalled or task.seeds & only.missing) and self._has_room(SUPERNODE, asker.now):
+        if urgent.stalled and self._has_room(SUPERNODE, asker.now):
             return PieceInfo(urgent.piece, SUPERNODE)
         return self._choose(task, only)
+
+    def _from_here(self, task: TaskProgress, asker: _Asker) -> PieceInfo | None:
+        """A piece from this machine: from the client on it, or else from the supernode."""
+        name = self._progress.neighbour
+        return (self._from(task, name, asker) if name in task.clients else None) or self._from(task, SUPERNODE, asker)
 
     def _from_peers(self, task: TaskProgress, free: Pool, asker: _Asker) -> PieceInfo | None:
         """A piece from the least loaded of a sample of those who can give one."""
@@ -259,24 +237,43 @@ class SchedulerManager:
             if self._may_ask(asker, name) and self._slots(name, asker.now):
                 stuck &= ~task.clients[name].served
         free = _Asker(asker.name, asker.progress, stuck, None, asker.task_id, asker.now)
-        return self._from_peers(task, task.free, free) or self._from(task, SUPERNODE, free)
+        return self._from_peers(task, task.free, free) or self._from_here(task, free)
 
     def _offer(self, task: TaskProgress, provider: str, asker: _Asker) -> int:
         """The pieces that a provider, if it has room, may give to one who asks."""
         if provider == SUPERNODE and asker.progress.local:
             return asker.missing
-        if provider == SUPERNODE:
-            return self._seeds(task, asker) or self._assistance(task, asker)
+        if task.is_near(provider):
+            return self._here(task, asker, provider)
         other = task.clients.get(provider)
         if other is None:
             return 0
         pieces = other.served & (asker.missing if asker.progress.zone == other.zone else asker.imports)
         return pieces if pieces and self._may_ask(asker, provider) else 0
 
+    def _here(self, task: TaskProgress, asker: _Asker, provider: str) -> int:
+        """The pieces that the supernode, or the client on its machine, may give to one elsewhere.
+
+        The supernode does not give what the client beside it is about to have, and what that has only to one who has
+        nothing to do: through one link two are no faster.
+        """
+        pieces, name = self._seeds(task, asker) or self._assistance(task, asker), self._progress.neighbour
+        near = task.clients.get(name)
+        if near is None or not self._may_ask(asker, name) or not self._slots(name, asker.now):
+            return pieces if provider == SUPERNODE else 0
+        if provider == name:
+            return pieces & near.served
+        return pieces & ~(self._coming(task, near) | (near.served if asker.progress.given else 0))
+
+    def _coming(self, task: TaskProgress, near: ClientProgress) -> int:
+        """What the client on this machine has in a moment: all that is cached, if it keeps up."""
+        lacks = task.cached & ~near.have
+        return lacks if near.given and lacks.bit_count() <= 2 * self.policy.window else near.given_mask
+
     def _seeds(self, task: TaskProgress, asker: _Asker) -> int:
         """Pieces that are with nobody yet, for one who had no more than its share of such."""
         seeds = task.seeds & asker.missing
-        return 0 if not seeds or task.had_its_share(asker.progress) else seeds
+        return seeds if seeds and (asker.urgent or not task.had_its_share(asker.progress)) else 0
 
     def _assistance(self, task: TaskProgress, asker: _Asker) -> int:
         """Pieces that the supernode gives once more, since no peer can.

@@ -31,16 +31,16 @@ class ClientProgress:
     """Given and not reported yet: piece -> provider."""
     given_mask: int = 0
     seeds: int = 0
-    """Pieces it got from the supernode, for the fair share of them."""
+    """Pieces it got from the supernode's machine, for the fair share of them."""
     full: bool = False
     """As many pieces are booked at it as it serves at once."""
     local: bool = False
-    """It is on the supernode's own machine: what it has is for nobody else, who get it from the supernode."""
+    """It is on the supernode's own machine: what it has is no nearer to others than what the supernode has."""
 
     @property
     def served(self) -> int:
         """The pieces that others may take from it."""
-        return 0 if self.local else self.have & ~self.withheld
+        return self.have & ~self.withheld
 
 
 def _level(copies: int) -> int:
@@ -67,7 +67,7 @@ class TaskProgress:
         """What clients took from each other."""
         self.clients: dict[str, ClientProgress] = {}
         self.holders = Pool()
-        """The clients with something to serve."""
+        """The clients elsewhere with something to serve."""
         self.free = Pool()
         """Of those, the ones that are not known to be full."""
         self.zones: dict[str, Zone] = {}
@@ -80,8 +80,12 @@ class TaskProgress:
 
     @property
     def seeds(self) -> int:
-        """Cached pieces that no client has or was given."""
+        """Cached pieces that no client elsewhere than on this machine has or was given."""
         return self.cached & ~self._counted
+
+    def is_near(self, provider: str) -> bool:
+        """Whether a provider is the supernode, or on its machine."""
+        return provider == SUPERNODE or (provider in self.clients and self.clients[provider].local)
 
     def zone_of(self, progress: ClientProgress) -> Zone | None:
         """The zone that pieces shall come into once for a client; ``None``: there are no borders to be heeded."""
@@ -129,7 +133,7 @@ class TaskProgress:
         if not progress.given and not progress.local:
             self._busy += 1
             self._busy_seeds += progress.seeds
-        if provider == SUPERNODE and not progress.local:
+        if self.is_near(provider) and not progress.local:
             progress.seeds += 1
             self._busy_seeds += 1
         progress.given[piece] = provider
@@ -176,7 +180,7 @@ class TaskProgress:
             self._note_holder(client, progress)
 
     def had_its_share(self, progress: ClientProgress) -> bool:
-        """Whether a client had more pieces from the supernode than the mean of those at work, and can wait for more."""
+        """Whether a client had more pieces from this machine than the mean of those at work, and can wait for more."""
         return bool(progress.given) and progress.seeds * self._busy > self._busy_seeds
 
     def _end(self, progress: ClientProgress, piece: int) -> str:
@@ -188,6 +192,8 @@ class TaskProgress:
         return provider
 
     def _note_holder(self, client: str, progress: ClientProgress) -> None:
+        if progress.local:
+            return
         for part in (self, self.zones[progress.zone]) if progress.zone else (self,):
             _put(part.holders, client, progress.served)
             _put(part.free, client, progress.served and not progress.full)

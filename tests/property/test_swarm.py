@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pantala_protocol import ranges
 from pantala_supernode.peer import Peer
+from pantala_supernode.policy import Policy
 from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import Policy, SchedulerManager
-from pantala_supernode.swarm import SUPERNODE
+from pantala_supernode.scheduler import SchedulerManager
+from pantala_supernode.swarm import SUPERNODE, ClientProgress
 
 TASK = "t"
 PIECES = 24
@@ -37,9 +39,11 @@ def one_byte(_piece: int) -> int:
 class Swarm(RuleBasedStateMachine):
     """Clients of several zones come, go, take, fail and lie; the supernode's pieces arrive meanwhile."""
 
+    neighbour = ""
+
     def __init__(self) -> None:
         super().__init__()
-        self.progress = ProgressManager()
+        self.progress = ProgressManager(self.neighbour)
         self.peers: dict[str, Peer] = {}
         self.now = 0.0
         self.policy = Policy()
@@ -121,13 +125,18 @@ class Swarm(RuleBasedStateMachine):
         self.now += seconds
         self.scheduler.expire(self.now)
 
+    def _elsewhere(self) -> list[ClientProgress]:
+        return [client for name, client in self.task.clients.items() if name != self.neighbour]
+
     def _slots(self, name: str) -> int:
         said = self.peers[name].upload_slots
         return self.policy.peer_uploads if said is None else min(said, self.policy.most_peer_uploads)
 
     @invariant()
     def bookings_are_those_given(self) -> None:
-        given = Counter(provider for client in self.task.clients.values() for provider in client.given.values())
+        near = self.task.clients.get(self.neighbour, ClientProgress())
+        assert {SUPERNODE} >= {*near.given.values()}
+        given = Counter(provider for client in self._elsewhere() for provider in client.given.values())
         booked = {name: service.booked for name, service in self.progress.service.items() if service.booked}
         assert given == booked
         assert given.total() - given[SUPERNODE] == self.progress.peer_bookings
@@ -141,7 +150,7 @@ class Swarm(RuleBasedStateMachine):
     def copies_are_counted(self) -> None:
         counted = Counter(
             piece
-            for client in self.task.clients.values()
+            for client in self._elsewhere()
             for mask in (client.have, client.given_mask)
             for piece in ranges.members(mask)
         )
@@ -150,7 +159,7 @@ class Swarm(RuleBasedStateMachine):
 
     @invariant()
     def holders_are_those_who_serve_something(self) -> None:
-        holders = {name for name, client in self.task.clients.items() if client.served}
+        holders = {name for name, client in self.task.clients.items() if client.served} - {self.neighbour}
         assert holders == {*self.task.holders}
         for name, zone in self.task.zones.items():
             inside = {client for client, progress in self.task.clients.items() if progress.zone == name}
@@ -167,7 +176,7 @@ class Swarm(RuleBasedStateMachine):
     @invariant()
     def zones_know_what_is_in_them(self) -> None:
         present: defaultdict[str, int] = defaultdict(int)
-        for client in self.task.clients.values():
+        for client in self._elsewhere():
             present[client.zone] |= client.have | client.given_mask
         present.pop("", None)
         assert present == {name: zone.present for name, zone in self.task.zones.items()}
@@ -197,8 +206,15 @@ class Swarm(RuleBasedStateMachine):
         raise AssertionError("a client does not finish although nothing fails")
 
 
+class SwarmWithNeighbour(Swarm):
+    """One of them is on the supernode's machine."""
+
+    neighbour = NAMES[0]
+
+
 TestSwarm = Swarm.TestCase
-TestSwarm.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSwarmWithNeighbour = SwarmWithNeighbour.TestCase
+TestSwarm.settings = TestSwarmWithNeighbour.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
@@ -224,26 +240,35 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
     assert served[SUPERNODE] < 1.5 * 256
 
 
-def test_pieces_that_arrive_slowly_leave_the_supernode_once() -> None:
+@pytest.mark.parametrize(
+    ("neighbour", "expected"),
+    [
+        ("", {SUPERNODE: 64, "elsewhere": 128}),
+        ("b", {SUPERNODE: 64, "b": 64, "elsewhere": 64}),
+    ],
+)
+def test_pieces_that_arrive_slowly_leave_the_supernode_and_its_machine_once(
+    neighbour: str, expected: dict[str, int]
+) -> None:
     """A slow origin: each new piece goes to one client, and the others take it from there."""
-    progress, chance = ProgressManager(), random.Random(7)
+    progress, chance = ProgressManager(neighbour), random.Random(7)
     scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, lookup=peer)
     task = progress.init_task(TASK)
     task.arriving = True
-    clients = ["a", "b", "c"]
+    clients = ["b", "a", "c"]
     for name in clients:
         progress.init_progress(TASK, name)
     served = Counter[str]()
     for arrived in range(64):
         task.cached |= 1 << arrived
-        for _ in range(3):
+        for _ in range(4):
             for name in clients:
                 scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0)
             for name in clients:
                 for piece, provider in list(task.clients[name].given.items()):
-                    served["supernode" if provider == SUPERNODE else "peers"] += 1
+                    served[provider if provider in (SUPERNODE, neighbour) else "elsewhere"] += 1
                     progress.succeed(TASK, name, 1 << piece, one_byte)
-    assert {"supernode": 64, "peers": 128} == served
+    assert expected == served
 
 
 def test_each_piece_crosses_a_zones_border_about_once() -> None:

@@ -14,10 +14,11 @@ from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.managers import Managers
 from pantala_supernode.members import Members
 from pantala_supernode.peer import PeerManager
+from pantala_supernode.policy import Policy
 from pantala_supernode.progress import ProgressManager
 from pantala_supernode.reports import Reports
 from pantala_supernode.roster import Roster
-from pantala_supernode.scheduler import Policy, SchedulerManager
+from pantala_supernode.scheduler import SchedulerManager
 from pantala_supernode.task import Lease, Task, TaskManager
 from pantala_supernode.tickets import TicketOffice
 

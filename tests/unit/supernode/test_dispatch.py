@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pantala_protocol.sync import PieceFailure, Work
-from pantala_supernode.scheduler import Policy
+from pantala_supernode.policy import Policy
 from pantala_supernode.session import Session
 from pantala_supernode.swarm import SUPERNODE
 from pantala_supernode.task import Task

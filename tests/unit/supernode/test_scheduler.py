@@ -10,9 +10,10 @@ import pytest
 
 from pantala_supernode.errors import NotFoundError
 from pantala_supernode.peer import Peer
+from pantala_supernode.policy import Policy
 from pantala_supernode.pool import Pool
 from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import PieceInfo, Policy, SchedulerManager, Urgent
+from pantala_supernode.scheduler import PieceInfo, SchedulerManager, Urgent
 from pantala_supernode.swarm import SUPERNODE
 
 POLICY = Policy(window=4, peer_uploads=2, supernode_uploads=3, sample=4)
@@ -66,21 +67,56 @@ def test_the_client_on_the_supernodes_machine_takes_all_from_there_however_busy_
     assert POLICY.supernode_uploads < len(decided)
 
 
-def test_what_the_client_on_the_supernodes_machine_has_is_given_to_others_by_the_supernode() -> None:
+def test_what_the_client_on_the_supernodes_machine_takes_leaves_the_supernode_its_room() -> None:
+    stage = Stage(pieces=16)
+    stage.joins(NEIGHBOUR)
+    taken = stage.asks(NEIGHBOUR)
+    stage.joins("far")
+    given = stage.asks("far")
+    assert [SUPERNODE] * POLICY.supernode_uploads == [info.provider for info in given]
+    assert not {info.piece for info in taken} & {info.piece for info in given}
+
+
+def test_what_the_client_on_the_supernodes_machine_is_about_to_have_comes_from_there(stage: Stage) -> None:
+    stage.joins(NEIGHBOUR)
+    taken = stage.asks(NEIGHBOUR)
+    stage.joins("far")
+    assert [] == stage.asks("far"), "it keeps up"
+    stage.takes(NEIGHBOUR, *taken)
+    stage.asks(NEIGHBOUR)
+    assert {NEIGHBOUR} == providers(stage.asks("far"))
+
+
+def test_what_the_client_on_the_supernodes_machine_has_leaves_the_machine_once() -> None:
     stage = Stage(pieces=2)
-    stage.joins(NEIGHBOUR, zone="z")
+    for name in (NEIGHBOUR, "a", "b"):
+        stage.joins(name, zone="z")
     stage.takes(NEIGHBOUR, *stage.asks(NEIGHBOUR))
-    assert 0b11 == stage.swarm.seeds
-    stage.joins("a")
-    stage.joins("b")
 
     given = {name: stage.asks(name, room=1) for name in ("a", "b")}
 
-    assert {SUPERNODE} == providers(given["a"] + given["b"])
-    assert {0, 1} == {given["a"][0].piece, given["b"][0].piece}, "each piece leaves the machine once"
+    assert {NEIGHBOUR} == providers(given["a"] + given["b"]), "the supernode has given it, and need not again"
+    assert {0, 1} == {given["a"][0].piece, given["b"][0].piece}
     for name, decided in given.items():
         stage.takes(name, *decided)
-    assert ({"b"}, {"a"}) == (providers(stage.asks("a")), providers(stage.asks("b")))
+
+
+def test_the_supernode_helps_the_client_on_its_machine_out_for_one_who_has_nothing_to_do(stage: Stage) -> None:
+    stage.joins(NEIGHBOUR, 0b11111111)
+    for name in ("a", "b"):
+        stage.joins(name)
+    assert {NEIGHBOUR} == providers(stage.asks("a")), "it is full then"
+    assert [SUPERNODE] == [info.provider for info in stage.asks("b")]
+    stage.there[NEIGHBOUR].leaving = True
+    assert {SUPERNODE} == providers(stage.asks("b")), "nobody else can"
+
+
+def test_the_client_on_the_supernodes_machine_is_first_in_line(stage: Stage) -> None:
+    waiting = Pool()
+    for name, have in ((NEIGHBOUR, 0b1111), ("far", 0)):
+        stage.joins(name, have)
+        waiting.add(name)
+    assert [NEIGHBOUR, "far"] == stage.scheduler.next_in_line("t", waiting, now=0.0)
 
 
 def test_a_client_takes_from_the_supernode_and_from_peers_at_the_same_time(stage: Stage) -> None:
