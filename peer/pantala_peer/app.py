@@ -181,6 +181,7 @@ def build(settings: Settings) -> Peer:
             arrivals,
             holds=mirror.blobs.holds,
             held=cache.bytes_of,
+            trouble=assignments.trouble,
             release=assignments.reconsider,
         ),
         mirror.grants,

@@ -150,6 +150,10 @@ class Assignments:
             for name in self._cache.tasks() - self._assigned.keys():
                 self.touch(name)
 
+    def trouble(self, name: str) -> DeliveryState | None:
+        """Why the disk did not keep a task's pieces, when that was last tried; ``None``: it did."""
+        return self._troubles.get(name)
+
     def _is_overlooked(self, assignment: Assignment) -> bool:
         """There is all to have, and nothing is given: are we misunderstood? Of blobs only what is wanted is given."""
         name = assignment.task_id
@@ -209,7 +213,7 @@ class Assignments:
                 self._troubles[name] = failed(error)
             if isinstance(error, StoreFullError) and assignment is not None:
                 self._cramped.add(name)
-                self._make_room(free=assignment.length or 1)
+                self._make_room(free=await self._cache.lacking(assignment))
             if assignment is not None:
                 self._deliveries.state(assignment, failed(error))
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from pantala_peer.errors import CorruptError, DigestMismatchError, RotError
-from pantala_pieces.errors import PieceMissingError, from_os_error
+from pantala_pieces.errors import PieceMissingError, StoreError, from_os_error
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol import digest, ranges
@@ -112,6 +112,10 @@ class Cache:
         await self._on_disk(lambda: self._hold(assignment))
         return True
 
+    async def lacking(self, assignment: Assignment) -> int:
+        """How many bytes must come free for an assignment that did not fit: 1 at least."""
+        return await self._on_disk(lambda: self._lacking(assignment))
+
     async def put(self, work: Work, data: memoryview) -> None:
         """Verify a piece and keep it. Raises :class:`CorruptError`; :class:`PieceMissingError` if it is not wanted."""
         await self._on_disk(lambda: self._put(work, data))
@@ -173,6 +177,14 @@ class Cache:
         if not file.complete:
             file.reserve()
             self._create_data(file)
+
+    def _lacking(self, assignment: Assignment) -> int:
+        file = self._store.get(assignment.task_id)
+        wanted = (assignment.length or 0) - (file.allocated if file is not None else 0)
+        try:
+            return max(1, wanted - self._store.usage().free)
+        except StoreError:
+            return max(1, wanted)
 
     def _create_data(self, file: PieceFile) -> None:
         """An empty file has no piece whose arrival would make it."""

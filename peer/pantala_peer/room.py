@@ -38,14 +38,16 @@ class BlobRoom:
     def surplus(self, held: Mapping[str, int], whole: Callable[[str], bool], *, free: int = 0) -> list[str]:
         """Which of the tasks to drop so that all fit, and ``free`` bytes come free; what is not whole is at work.
 
-        ``held`` has the bytes of each.
+        ``held`` has the bytes of each. Where all together do not come to ``free`` bytes nothing is dropped for them.
         """
+        idle = [name for name in held if whole(name) and not self.spared(name)]
+        if free > sum(held[name] for name in idle):
+            free = 0
         excess = free if self.limit is None else max(free, sum(held.values()) - self.limit)
         chosen: list[str] = []
-        for name in sorted(held, key=lambda name: (self._used.get(name, 0), name)):
+        for name in sorted(idle, key=lambda name: (self._used.get(name, 0), name)):
             if excess <= 0:
                 break
-            if whole(name) and not self.spared(name):
-                chosen.append(name)
-                excess -= held[name]
+            chosen.append(name)
+            excess -= held[name]
         return chosen

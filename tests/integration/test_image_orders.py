@@ -148,7 +148,7 @@ async def test_an_image_that_was_removed_is_gone_and_comes_again_by_another_orde
         await order(supernode, node, image)
         await reach(supernode, PullPhase.READY)
         for removed in (f"{name(node, image)}:1", f"{name(node, image)}@{image.digest}"):
-            await crictl_remove(node, removed)
+            await crictl_remove(node.containerd, removed)
         gone = await reach(supernode, PullPhase.GONE)
         assert 1 == len(gone.gone)
         await order(supernode, node, image, number=2)
@@ -156,11 +156,11 @@ async def test_an_image_that_was_removed_is_gone_and_comes_again_by_another_orde
         assert gone.gone == again.gone
 
 
-async def crictl_remove(node: Node, removed: str) -> None:
+async def crictl_remove(containerd: Containerd, removed: str) -> None:
     """As the kubelet removes it: by the runtime interface, which the helper has no word for."""
     import grpc.aio
 
-    async with grpc.aio.insecure_channel(node.containerd.address) as channel:
+    async with grpc.aio.insecure_channel(containerd.address) as channel:
         call: Any = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
         spec = bytes([0x0A, len(removed)]) + removed.encode()
         await call(bytes([0x0A, len(spec)]) + spec, timeout=10)
@@ -291,4 +291,9 @@ class LeasingSupernode(RegistrySupernode):
     """Gives of what is wanted alone, though more stays assigned: as the real one does during a lease."""
 
     def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
-        return tuple(work for work in super()._work(known, said) if work.task_id in self.wanted[-1])
+        assigned = self.assigned.get(said.peer, [])
+        self.assigned[said.peer] = [pair for pair in assigned if pair[0].task_id in self.wanted[-1]]
+        try:
+            return super()._work(known, said)
+        finally:
+            self.assigned[said.peer] = assigned

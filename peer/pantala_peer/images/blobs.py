@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable
 
 from pantala_peer.images import subject
+from pantala_peer.images.errors import DiskError, NoSpaceError, OrderError
 from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.ports import Hint
 from pantala_peer.mirror.resource import Repository
 from pantala_peer.mirror.wants import Wants
 from pantala_protocol import task_id
 from pantala_protocol.images import ImageBlob, NodeOrder
+from pantala_protocol.reasons import Reason
+from pantala_protocol.sync import DeliveryState
 
 _AT_ONCE = 4
 """Blobs of an image that are wanted at a time: containerd takes three."""
@@ -21,7 +24,11 @@ _AGAIN = 10.0
 
 
 class CachedImages:
-    """Has blobs come into the cache. ``holds`` tells by digest whether one is whole, ``held`` the bytes of a task."""
+    """Has blobs come into the cache.
+
+    ``holds`` tells by digest whether one is whole, ``held`` the bytes of a task, ``trouble`` why the disk does not keep
+    a task's.
+    """
 
     def __init__(
         self,
@@ -30,21 +37,29 @@ class CachedImages:
         *,
         holds: Callable[[str], bool],
         held: Callable[[str], int],
+        trouble: Callable[[str], DeliveryState | None],
         release: Callable[[], None],
     ) -> None:
         self._wants = wants
         self._arrivals = arrivals
         self._holds = holds
         self._held = held
+        self._trouble = trouble
         self._release = release
 
     async def fetch(self, order: NodeOrder) -> None:
         """Have all its blobs here, however long it takes. Raises :class:`OrderError`."""
         repository = subject.read(order.image).repository
         slots = asyncio.Semaphore(_AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for blob in order.blobs:
-                group.create_task(self._fetch(repository, blob, order.key, slots))
+        failed: list[Exception] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for blob in order.blobs:
+                    group.create_task(self._fetch(repository, blob, order.key, slots))
+        except* OrderError as errors:
+            failed.extend(errors.exceptions)
+        if failed:
+            raise failed[0]
 
     def holds(self, order: NodeOrder) -> bool:
         """Whether all are here."""
@@ -67,4 +82,17 @@ class CachedImages:
                         async with asyncio.timeout(_AGAIN):
                             await self._arrivals.wait(name)
                     except TimeoutError:
+                        self._check(name, blob)
                         want.stalled()
+
+    def _check(self, name: str, blob: ImageBlob) -> None:
+        """Nothing came for long: wait no longer if that is for the disk."""
+        trouble = self._trouble(name)
+        if trouble is None:
+            return
+        if trouble.reason == Reason.NODE_DISK_FULL:
+            raise NoSpaceError(
+                f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}; free space on "
+                "the node, or order fewer images at depth Peer"
+            )
+        raise DiskError(f"the peer's disk does not keep {blob.digest}: {trouble.message}; check the node's disk")

@@ -6,7 +6,9 @@
     └── OrderError      ``reason`` is a PullState's; the runtime helper's own words, or one of these
         ├── RuntimeUnavailableError     RuntimeUnavailable  there is no helper, or it does not answer
         ├── TooSlowError                Timeout             not done in the time that was given
-        └── BadOrderError               InvalidImage        it names no image
+        ├── BadOrderError               InvalidImage        it names no image
+        ├── NoSpaceError                NoSpace             the node's disk has no room for its blobs
+        └── DiskError                   Failed              the node's disk does not keep them
 """
 
 from __future__ import annotations
@@ -41,3 +43,17 @@ class BadOrderError(OrderError):
 
     def __init__(self, message: str) -> None:
         super().__init__("InvalidImage", message)
+
+
+class NoSpaceError(OrderError):
+    """There is no room for it on the node's disk."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("NoSpace", message)
+
+
+class DiskError(OrderError):
+    """The node's disk refuses."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("Failed", message)

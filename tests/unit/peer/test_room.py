@@ -29,6 +29,13 @@ def test_what_is_spared_or_at_work_stays_even_if_it_is_too_much() -> None:
     assert ["c"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda name: name != "b")
 
 
+def test_nothing_goes_for_what_would_not_fit_all_the_same() -> None:
+    room = BlobRoom(10, spared=lambda name: name == "a")
+    assert [] == room.surplus({"a": 4, "b": 5}, lambda _: True, free=6)
+    assert ["b"] == room.surplus({"a": 4, "b": 5}, lambda _: True, free=5)
+    assert ["b"] == room.surplus({"a": 9, "b": 5}, lambda _: True, free=6), "it takes too much anyway"
+
+
 def test_the_usual_limit_is_a_tenth_of_a_small_disk() -> None:
     assert 10 == usual(100)
     assert MOST == usual(1 << 50)

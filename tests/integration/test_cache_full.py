@@ -1,0 +1,154 @@
+"""A peer whose disk is full, a small tmpfs: idle blobs make room, what cannot fit is said so, and nothing hangs.
+
+Needs root, to mount it.
+"""
+
+import asyncio
+import os
+import random
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_peer.images import blobs as cached_images
+from pantala_peer.mirror.deadlines import Deadlines
+from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
+from testbed.image import Layer, push
+from testbed.image import build as build_image
+from tests.integration.containerds import MARKS, ONE
+from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, get, mirror, until
+from tests.integration.test_image_orders import LeasingSupernode
+from tests.integration.test_image_orders import node as node
+from tests.integration.test_mirror_containerd import Node, Pushed
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount: run as root to see it fill")
+needs_registry = MARKS[1]
+
+MIB = 1 << 20
+DISK = 8 * MIB
+LARGE = 12 * MIB
+KEY = "ns/web"
+DEADLINES = Deadlines(manifest=1, small=1, blob=2, again=1, stall=2)
+
+
+def blob(seed: int, size: int) -> BlobFile:
+    return BlobFile(f"blob-{seed}", random.Random(seed).randbytes(size))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(path)], check=True, timeout=20)
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=20)
+
+
+class Patient(LeasingSupernode):
+    """Gives nothing again at once that a disk did not take; the real one waits, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pause_after_failure = 0.2
+
+
+@pytest.fixture
+async def supernode() -> AsyncIterator[RegistrySupernode]:
+    made = Patient()
+    async with made.serving():
+        yield made
+
+
+async def pulled(peer: Peer, image: Image) -> list[int]:
+    """Pull as containerd does, and tell how the layers' requests were answered."""
+    port = peer.mirror.port
+    assert 200 == (await get(port, image.path()))[0]
+    statuses = []
+    for layer in image.layers:
+        status, _, body = await get(port, image.blob(layer))
+        assert status == 404 or layer.content == body
+        statuses.append(status)
+    return statuses
+
+
+async def test_idle_blobs_make_room_oldest_first_and_as_many_as_needed(
+    supernode: RegistrySupernode, disk: Path
+) -> None:
+    first, second, third = (
+        supernode.add(Image([blob(number, 3 * MIB)], repository=f"library/{number}")) for number in (1, 2, 3)
+    )
+    async with mirror(supernode, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
+        for image in (first, second, third):
+            assert [200] == await pulled(peer, image)
+        assert not peer.cache.is_whole(first.layers[0].task_id)
+        assert peer.cache.is_whole(second.layers[0].task_id)
+        assert peer.cache.is_whole(third.layers[0].task_id)
+        assert 6 * MIB == peer.cache.bytes
+        assert [200] == await pulled(peer, first), "it comes again, and another one goes"
+
+
+async def test_a_blob_larger_than_the_disk_is_a_miss_and_costs_no_other_its_place(
+    supernode: RegistrySupernode, disk: Path
+) -> None:
+    small = supernode.add(Image([blob(1, 3 * MIB)], repository="library/small"))
+    large = supernode.add(Image([blob(2, LARGE)], repository="library/large"))
+    async with mirror(supernode, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
+        assert [200] == await pulled(peer, small)
+        async with asyncio.timeout(DEADLINES.blob + 2):
+            assert [404] == await pulled(peer, large)
+        assert {"local"} == {failure.kind for failure in supernode.failures}
+        assert {large.layers[0].task_id} == {failure.task_id for failure in supernode.failures}
+        trouble = peer.assignments.trouble(large.layers[0].task_id)
+        assert trouble is not None
+        assert "NodeDiskFull" == trouble.reason
+        assert f"reserve {LARGE} bytes" in trouble.message
+        assert peer.cache.is_whole(small.layers[0].task_id)
+        assert [200] == await pulled(peer, small)
+        await until(lambda: not supernode.wanted[-1])
+
+
+async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_another_is_done(
+    supernode: RegistrySupernode, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_images, "_AGAIN", 0.5)
+    async with mirror(supernode, disk / "peer", blob_cache=1 << 40) as peer:
+
+        async def ordered(revision: int, size: int, phase: PullPhase) -> PullState:
+            image = supernode.add(Image([blob(revision, size)]))
+            wanted = tuple(ImageBlob(file.digest, len(file.content)) for file in [image.config, *image.layers])
+            name = f"{supernode.registry}/{image.repository}@{image.digest}"
+            order = NodeOrder(KEY, name, PullOrder("run", revision, timeout=60), depth=Depth.PEER, blobs=wanted)
+            await supernode.order(NodeOrders(revision, (order,)))
+
+            def found() -> PullState | None:
+                state = supernode.peers["node-1"].pulls.get(KEY)
+                return state if state and (state.number, state.phase) == (revision, phase) else None
+
+            await supernode.until(lambda: found() is not None)
+            state = found()
+            assert state is not None
+            return state
+
+        failed = await ordered(1, LARGE, PullPhase.FAILED)
+        assert "NoSpace" == failed.reason
+        assert f"({LARGE} bytes)" in failed.message
+        assert "free space on the node" in failed.message
+        await ordered(2, 3 * MIB, PullPhase.READY)
+        assert peer.assignments.downloads.busy is False
+
+
+@needs_registry
+@pytest.mark.parametrize("node", ONE, ids=["one"], indirect=True)
+async def test_containerd_has_what_does_not_fit_from_the_registry(node: Node, disk: Path) -> None:
+    layout = build_image(node.folder / "image", [Layer(LARGE, seed=1), Layer(1000, seed=2)])
+    push(layout, node.registry.host, "team/large", "1")
+    node.registry.forget()
+    image, supernode = Pushed(layout, "team/large"), Patient()
+    async with node.mirrored(supernode, image, disk / "node", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
+        seconds = await node.pull(image, "1")
+        assert peer.mirror.mirror.counts.late <= 1
+    assert LARGE < node.registry.blob_bytes()[image.layers[0].digest]
+    assert seconds < DEADLINES.blob + 5
