@@ -65,7 +65,8 @@ class Containerd:
         # A socket's path may have 107 characters; a test's folder has more.
         self._run = Path(tempfile.mkdtemp(prefix="containerd-"))
         self.certs_d = folder / "certs.d"
-        self._config_path = str(self.certs_d) if config_path is None else config_path
+        self.config_path = str(self.certs_d) if config_path is None else config_path
+        """As it is told at its next start."""
 
     @property
     def socket(self) -> Path:
@@ -132,7 +133,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri",
   [{_PLUGIN}.containerd]
     snapshotter = "native"
 [{_PLUGIN}.registry]
-  config_path = "{self._config_path}"
+  config_path = "{self.config_path}"
 """
 
 

@@ -189,6 +189,7 @@ def build(settings: Settings) -> Peer:
         mirror_url=lambda: _mirror_url(settings, mirror.port),
         wall=time.time,
         surveyed=runtime.survey,
+        pinned=runtime.pinned,
     )
     assignments.kept = images.keeps
     return Peer(

@@ -357,7 +357,7 @@ async def test_the_registrys_challenge_is_relayed_and_what_comes_back_is_passed_
 async def test_a_manifest_that_is_looked_for_among_blobs_is_refused_there_too(
     supernode: RegistrySupernode, tmp_path: Path
 ) -> None:
-    """containerd 2.4 does so after a refusal, and a 404 would tell the user that there is no such image."""
+    """Containerd 2.4 does so after a refusal, and a 404 would tell the user that there is no such image."""
     image = supernode.add(Image([BlobFile("layer", LAYER)], authorization="Basic c2VjcmV0"))
     path = image.path().replace("/manifests/", "/blobs/")
     async with mirror(supernode, tmp_path) as peer:

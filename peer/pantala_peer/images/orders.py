@@ -34,7 +34,7 @@ class ImageOrders:
     """Does what is ordered of images.
 
     ``mirror_url`` tells how containerd reaches the mirror; ``None``: there is none. ``wall`` tells seconds since the
-    epoch; ``surveyed`` is called with each new list of digests to look for.
+    epoch; ``surveyed`` is called with each new list of digests to look for, ``pinned`` with whether a pin is heeded.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class ImageOrders:
         mirror_url: Callable[[], str | None],
         wall: Callable[[], float],
         surveyed: Callable[[tuple[str, ...]], None],
+        pinned: Callable[[bool], None],
     ) -> None:
         self.ledger = Ledger()
         """What is ordered."""
@@ -59,6 +60,7 @@ class ImageOrders:
         self._mirror_url = mirror_url
         self._wall = wall
         self._surveyed = surveyed
+        self._pinned = pinned
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._counts: dict[str, Callable[[], int]] = {}
@@ -225,8 +227,10 @@ class ImageOrders:
         if entry.order.pin and (wanted.pinned not in self.ledger.pins or not image.pinned):
             self.ledger.pins.add(wanted.pinned)
             self._dirty.set()
-            if not await self._helper.pin(wanted.pinned):
+            heeded = await self._helper.pin(wanted.pinned)
+            if not heeded:
                 log.info("the container runtime does not heed pins", image=wanted.pinned)
+            self._pinned(heeded)
 
     async def _unpin(self) -> None:
         """Let go what no order pins any more."""

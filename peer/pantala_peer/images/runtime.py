@@ -54,6 +54,11 @@ class RuntimeWatch:
             self._survey = digests
             self._look_now.set()
 
+    def pinned(self, heeded: bool) -> None:
+        """A pin was asked for, and heeded or not: nobody shall wait for a minute to hear of the first one."""
+        if heeded != self._state.pins:
+            self._look_now.set()
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
@@ -99,9 +104,9 @@ class RuntimeWatch:
         return False, (
             f"{status.name} {status.version} does not read a certs.d folder, so it does not ask this node's mirror: "
             'set config_path = "/etc/containerd/certs.d" in its config.toml, below '
-            '[plugins."io.containerd.grpc.v1.cri".registry] (containerd 1) or '
-            '[plugins."io.containerd.cri.v1.images".registry] (containerd 2), and restart it; until then images are '
-            "pulled from their registries"
+            '[plugins."io.containerd.grpc.v1.cri".registry] where that begins with version = 2, or below '
+            '[plugins."io.containerd.cri.v1.images".registry] where the version is greater, and restart it; until then '
+            "images are pulled from their registries"
         )
 
     def _tell(self, state: RuntimeState) -> None:

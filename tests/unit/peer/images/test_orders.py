@@ -120,6 +120,7 @@ class Made:
         self.helper, self.cache, self.told = FakeHelper(), FakeCache(), Told()
         self.grants = Grants(lambda: "once")
         self.surveys: list[tuple[str, ...]] = []
+        self.pinned: list[bool] = []
         self.orders = ImageOrders(
             LedgerFile(folder / "images.json"),
             self.helper,
@@ -129,6 +130,7 @@ class Made:
             mirror_url=lambda: url,
             wall=lambda: 1000.9,
             surveyed=self.surveys.append,
+            pinned=self.pinned.append,
         )
 
     @contextlib.asynccontextmanager
@@ -276,6 +278,7 @@ async def test_it_is_pinned_as_long_as_any_order_says_so(tmp_path: Path) -> None
     async with Made(tmp_path).running() as made:
         made.order(structs.replace(WEB, pin=True), other)
         await until(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
+        await until(lambda: {True} == set(made.pinned))
         made.order(WEB, other)
         await asyncio.sleep(0.05)
         assert [] == made.helper.unpinned

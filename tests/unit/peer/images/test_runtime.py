@@ -1,5 +1,6 @@
 """Whether containerd asks the mirror is seen at the mirror, and why it does not is said with what to do."""
 
+import asyncio
 from collections.abc import Sequence
 
 from pantala_peer.images.errors import RuntimeUnavailableError
@@ -24,14 +25,20 @@ class Scene:
         self.said: list[tuple[RuntimeState, bool]] = []
         self.now = 100.0
         self.free = 64 << 20
+        self.pins: bool | None = None
         self.watch = RuntimeWatch(
             self, self, "node-1", port=lambda: port, sighting=lambda: self.sighting, wall=lambda: self.now
         )
 
+    async def told(self, times: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.said) < times:  # noqa: ASYNC110 - it is in another's hands
+                await asyncio.sleep(0.005)
+
     async def status(self) -> Status:
         if self.away:
             raise RuntimeUnavailableError("check that pantala-runtime runs")
-        return Status("containerd", "1.6.20", self.config_path, None, self.free)
+        return Status("containerd", "1.6.20", self.config_path, self.pins, self.free)
 
     async def probe(self, node: str, port: int) -> None:
         self.probes.append((node, port))
@@ -116,3 +123,19 @@ async def test_the_room_on_the_disk_is_told_in_large_steps() -> None:
     scene = Scene()
     scene.free = (64 << 20) * 3 - 1
     assert (64 << 20) * 2 == (await scene.watch.look()).disk_free
+
+
+async def test_what_becomes_of_the_first_pin_is_told_at_once() -> None:
+    scene = Scene()
+    running = asyncio.create_task(scene.watch.run())
+    try:
+        await scene.told(1)
+        scene.pins = False
+        scene.watch.pinned(heeded=False)
+        await scene.told(2)
+        assert [None, False] == [state.pins for state, _ in scene.said]
+        scene.watch.pinned(heeded=False)
+        await asyncio.sleep(0.05)
+        assert 2 == len(scene.said)
+    finally:
+        running.cancel()

@@ -1,0 +1,226 @@
+"""An ordered image's whole way, with each containerd and no part of it scripted.
+
+Statement, supernode, peer, runtime helper, CRI, hosts.toml as ``pantala-peer configure`` writes it, mirror, registry.
+Needs root.
+"""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_peer.images import orders
+from pantala_peer.images import runtime as runtime_watch
+from pantala_peer.settings import Address
+from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
+from pantala_protocol.statement import Changes, PeerReport, Statement
+from pantala_runtime.containerd import Containerd as Runtime
+from pantala_runtime.runtime import Image as Listed
+from pantala_supernode.app import build
+from pantala_supernode.settings import Listen, Settings
+from testbed import image as images
+from testbed.containerd import Containerd
+from testbed.image import Image, Layer
+from testbed.registry import Registry
+from tests.integration import peer_harness
+from tests.integration.containerds import EACH, MARKS
+from tests.integration.mirror_harness import until
+from tests.integration.test_image_orders import crictl_remove
+from tests.integration.test_runtime import Helper
+
+pytestmark = MARKS
+
+KEY, NODE = "ns/web", "n1"
+
+
+@dataclass
+class Way:
+    """All of it, and the operator's part in it."""
+
+    containerd: Containerd
+    registry: Registry
+    image: Image
+    url: str
+    peer: Peer
+    runtime: Runtime
+    session: aiohttp.ClientSession
+    revision: int = field(default=0)
+
+    @property
+    def name(self) -> str:
+        return f"{self.registry.host}/team/app"
+
+    async def state(self, *, number: int = 0, pin: bool = False) -> None:
+        """State the image, or none, as an operator does."""
+        self.revision += 1
+        wanted = WantedImage(
+            KEY, f"{self.name}:1@{self.image.digest}", pin=pin, orders={NODE: PullOrder("run", number, timeout=60)}
+        )
+        body = msgspec.json.encode(Statement(self.revision, images=(wanted,) if number else ()))
+        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
+            assert 200 == answer.status, await answer.text()
+
+    async def report(self, is_it: Callable[[PeerReport], bool]) -> PeerReport:
+        """What the operator reads of the node, once ``is_it``."""
+        async with asyncio.timeout(20):
+            while True:
+                async with self.session.get(f"{self.url}/api/v1/changes?boot=&since=0&wait=0") as answer:
+                    changes = msgspec.json.decode(await answer.read(), type=Changes)
+                for found in changes.peers:
+                    if found.name == NODE and is_it(found):
+                        return found
+                await asyncio.sleep(0.05)
+
+    async def reach(self, phase: PullPhase, number: int) -> PullState:
+        report = await self.report(
+            lambda found: KEY in found.pulls and (phase, number) == (found.pulls[KEY].phase, found.pulls[KEY].number)
+        )
+        return report.pulls[KEY]
+
+    async def of_runtime(self, is_it: Callable[[RuntimeState], bool]) -> RuntimeState:
+        found = (await self.report(lambda found: found.runtime is not None and is_it(found.runtime))).runtime
+        assert found is not None
+        return found
+
+    async def listed(self) -> Listed | None:
+        """As CRI's ListImages has it."""
+        return next((image for image in await self.runtime.images() if f"{self.name}:1" in image.tags), None)
+
+    async def collect_garbage(self) -> None:
+        """Remove it as the kubelet does, by its ID."""
+        image = await self.listed()
+        assert image is not None
+        await crictl_remove(self.containerd, image.id)
+        assert await self.listed() is None
+
+
+@pytest.fixture(params=EACH)
+def program(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return images.build(tmp_path_factory.mktemp("image"), [Layer(3_000_000, seed=31), Layer(2000, seed=32)])
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at what is there follow each other soon."""
+    monkeypatch.setattr(orders, "_LOOK", 0.3)
+    monkeypatch.setattr(runtime_watch, "_SOONER", 0.3)
+
+
+@contextlib.asynccontextmanager
+async def way(
+    program: str, image: Image, folder: Path, port_of: Callable[[], int], *, config_path: str | None = None
+) -> AsyncIterator[Way]:
+    settings = Settings(
+        listen=Listen("127.0.0.1", port_of()),
+        piece_listen=Listen("127.0.0.1", port_of()),
+        data=folder / "volume",
+        advertise="127.0.0.1",
+        no_auth=True,
+    )
+    url, token = f"http://127.0.0.1:{settings.listen.port}", folder / "mirror-token"
+    async with contextlib.AsyncExitStack() as stack:
+        registry = stack.enter_context(Registry(folder / "registry"))
+        images.push(image, registry.host, "team/app", "1")
+        registry.forget()
+        containerd = stack.enter_context(Containerd(folder / "containerd", program, config_path=config_path))
+        helper = stack.enter_context(Helper(folder, containerd))
+        mirror = port_of()
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pantala_peer", "configure", "--certs-d", str(containerd.certs_d)),
+                *("--containerd-state", str(folder / "state"), "--mirror-token-file", str(token)),
+                *("--registries", f"http://{registry.host}", "--mirror", f"http://127.0.0.1:{mirror}"),
+            ],
+            check=True,
+            timeout=30,
+        )
+        await helper.ready()
+        await stack.enter_async_context(build(settings).serving())
+        changes = {
+            "mirror_listen": Address("127.0.0.1", mirror),
+            "mirror_token_file": token,
+            "runtime_socket": helper.socket,
+        }
+        peer = await stack.enter_async_context(peer_harness.peer(url, folder / "peer", NODE, **changes))
+        await until(lambda: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)
+        runtime = await stack.enter_async_context(Runtime(containerd.address))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Way(containerd, registry, image, url, peer, runtime, session)
+
+
+async def test_it_is_there_by_its_tag_and_pinned_and_its_bytes_left_the_registry_once(
+    program: str, image: Image, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    async with way(program, image, tmp_path, unused_tcp_port_factory) as it:
+        heeds = it.containerd.version >= (1, 7)
+        await it.state(number=1, pin=True)
+        state = await it.reach(PullPhase.READY, 1)
+        assert sum(image.blobs.values()) == state.fetched
+        runtime = await it.of_runtime(lambda found: found.pins is not None)
+        assert ("containerd", True, "", heeds) == (runtime.name, runtime.mirror, runtime.message, runtime.pins)
+        listed = await it.listed()
+        assert listed is not None
+        assert ((f"{it.name}@{image.digest}",), heeds) == (listed.digests, listed.pinned)
+        assert dict(image.blobs) == dict(it.registry.blob_bytes())
+        counts = it.peer.mirror.mirror.counts
+        assert (len(image.blobs), 0) == (counts.blobs, counts.broken)
+
+        await it.state(number=1)
+        await until(lambda: not it.peer.images.ledger.pins)
+        await asyncio.sleep(0.5)  # the runtime interface learns of it by an event
+        listed = await it.listed()
+        assert listed is not None
+        assert not listed.pinned
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_the_kubelet_removes_is_told_each_time_and_never_pulled_unasked(
+    program: str, image: Image, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    async with way(program, image, tmp_path, unused_tcp_port_factory) as it:
+        pin = it.containerd.version >= (1, 7)  # the kubelet spares it then; somebody else does not
+        for number in (1, 2):
+            await it.state(number=number, pin=pin)
+            await it.reach(PullPhase.READY, number)
+            await it.collect_garbage()
+            gone = await it.reach(PullPhase.GONE, number)
+            assert number == len(gone.gone)
+        served = it.peer.mirror.mirror.counts.blobs
+        await asyncio.sleep(1)  # some three looks
+        assert await it.listed() is None
+        assert gone == await it.reach(PullPhase.GONE, 2)
+        assert served == it.peer.mirror.mirror.counts.blobs
+        await asyncio.sleep(0.2)  # the registry logs at the end
+        assert dict(image.blobs) == dict(it.registry.blob_bytes()), "the second time it came from the cache"
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_folder_that_containerd_does_not_read_is_told_with_what_to_do_until_that_is_done(
+    program: str, image: Image, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    async with way(program, image, tmp_path, unused_tcp_port_factory, config_path="") as it:
+        runtime = await it.of_runtime(lambda found: bool(found.message))
+        assert runtime.mirror is False
+        advice = 'below [plugins."io.containerd.grpc.v1.cri".registry] where that begins with version = 2'
+        assert advice in runtime.message
+        it.containerd.stop()
+        it.containerd.config_path = str(it.containerd.certs_d)
+        it.containerd.start()
+        runtime = await it.of_runtime(lambda found: bool(found.name and found.mirror))
+        assert "" == runtime.message
+        await it.state(number=1)
+        await it.reach(PullPhase.READY, 1)
+        assert len(image.blobs) == it.peer.mirror.mirror.counts.blobs
