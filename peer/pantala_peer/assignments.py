@@ -108,6 +108,10 @@ class Assignments:
             self._reports.send()
         elif work.task_id in self._ready:
             givers = self._given.setdefault((work.task_id, work.piece), [])
+            if givers and givers[0].giver == giver and givers[0].work.provider != work.provider:
+                if self.downloads.redirect(work):  # it was said that the piece does not come from there
+                    givers[0] = _Given(work, giver)
+                return
             if all(given.giver != giver for given in givers):
                 givers.append(_Given(work, giver))
             self.downloads.start(work)

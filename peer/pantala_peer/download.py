@@ -41,6 +41,7 @@ class Downloads:
         self._slots = asyncio.Semaphore(parallel)
         self._ended = ended
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._keeping: set[tuple[str, int]] = set()
         self._buffers: list[bytearray] = []
 
     @property
@@ -54,6 +55,17 @@ class Downloads:
         if key not in self._running:
             task = self._running[key] = asyncio.create_task(self._run(work, key))
             task.add_done_callback(lambda done: self._forget(key, done))
+
+    def redirect(self, work: Work) -> bool:
+        """Fetch a piece from this provider instead, unless it came already; nothing is told of the former fetch."""
+        key = (work.task_id, work.piece)
+        if key in self._keeping:
+            return False
+        former = self._running.pop(key, None)
+        if former is not None:
+            former.cancel()
+        self.start(work)
+        return True
 
     def fetches(self, task_id: str) -> bool:
         """Whether a piece of the task is being fetched."""
@@ -86,7 +98,7 @@ class Downloads:
         view = memoryview(buffer)[: work.size]
         try:
             await self._provider.fetch(work, view)
-            await self._keeper.put(work, view)
+            await self._keep(work, view)
         except FetchError as error:
             outcome = Outcome(work, error.kind, error)
         except (StoreError, PieceMissingError) as error:
@@ -95,6 +107,14 @@ class Downloads:
             outcome = Outcome(work)
         self._buffers.append(buffer)
         return outcome
+
+    async def _keep(self, work: Work, view: memoryview) -> None:
+        key = (work.task_id, work.piece)
+        self._keeping.add(key)
+        try:
+            await self._keeper.put(work, view)
+        finally:
+            self._keeping.discard(key)
 
     def _forget(self, key: tuple[str, int], done: asyncio.Task[None]) -> None:
         if self._running.get(key) is done:

@@ -61,7 +61,7 @@ class Settings:
     connect_timeout: float = 3.0
     """Seconds to connect to a provider: a lost SYN is repeated after 1 s and 3 s."""
     head_timeout: float = 5.0
-    """Seconds to an answer's head; a provider lets a request wait for a slot for 2 s."""
+    """Seconds to an answer's head; a provider lets a request wait for a slot for 2 s. A peer gets 3 s, at most."""
     stall_timeout: float = 2.0
     """Seconds without a byte in mid-piece, or four usual piece times where that is longer."""
     exchange_timeout: float = 20.0

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from pantala_peer.download import Downloads, Outcome
 from pantala_peer.errors import MissingError
@@ -144,3 +145,27 @@ async def test_who_is_told_of_a_failure_may_have_the_same_piece_fetched_at_once(
     assert ["missing", ""] == [outcome.kind for outcome in it.outcomes]
     assert not it.downloads.busy
     await it.downloads.close()
+
+
+async def test_a_piece_is_had_from_another_provider_and_nothing_is_told_of_the_first(it: Fixture) -> None:
+    it.downloads.start(work(3))
+    await asyncio.sleep(0.01)
+    assert it.downloads.redirect(replace(work(3), provider="other"))
+    await asyncio.sleep(0.01)
+    assert 1 == it.provider.fetching
+    it.provider.go.set()
+    await asyncio.sleep(0.05)
+    assert [("other", "")] == [(outcome.work.provider, outcome.kind) for outcome in it.outcomes]
+    assert {3: bytes([3]) * 8} == it.keeper.kept
+    assert not it.downloads.fetches(TASK)
+
+
+async def test_a_piece_that_came_is_kept_and_not_fetched_from_another_provider(it: Fixture) -> None:
+    it.provider.go.set()
+    it.downloads.start(work(3))
+    while not it.downloads._keeping:  # noqa: ASYNC110 - a moment
+        await asyncio.sleep(0)
+    assert not it.downloads.redirect(replace(work(3), provider="other"))
+    await asyncio.sleep(0.05)
+    assert [""] == [outcome.work.provider for outcome in it.outcomes]
+    assert (1, set()) == (it.provider.most, it.downloads._keeping)

@@ -1,0 +1,154 @@
+"""A node's mirror beside a peer that claims a blob and gives nothing of it: its runtime does not wait for that one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_peer.app import Peer
+from pantala_peer.mirror.deadlines import Deadlines
+from pantala_peer.settings import Address
+from pantala_protocol import ranges, task_id
+from pantala_protocol.statement import Statement
+from pantala_protocol.sync import Assignment, Held, Wanted
+from pantala_supernode.app import App, build
+from pantala_supernode.settings import Listen, Settings
+from tests.integration import peer_harness
+from tests.integration.mirror_harness import asked, get, until
+from tests.integration.registry_fake import FakeRegistry, sha256
+from tests.integration.test_hostile_peers import Hostile, Request, Serve, silence
+
+LAYER = hashlib.shake_256(b"a layer").digest(6 * 1024 * 1024 + 17)
+HURRIED = Deadlines(again=1.0, stall=4.0)
+
+
+async def never_begins(request: Request, writer: asyncio.StreamWriter) -> None:
+    """A head, and then nothing."""
+    _, first, end = request
+    size = end - first
+    writer.write(
+        b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
+        % (size, first, end - 1, len(LAYER))
+    )
+    await asyncio.sleep(60)
+
+
+@dataclass
+class Lab:
+    """A supernode, a registry that has one image, and who says to have its layer."""
+
+    app: App
+    url: str
+    registry: FakeRegistry
+    root: Path
+
+    @property
+    def path(self) -> str:
+        return f"/v2/team/app/blobs/{sha256(LAYER)}?ns={self.registry.host}"
+
+    @contextlib.asynccontextmanager
+    async def node(self, name: str, **settings: object) -> AsyncIterator[Peer]:
+        """A node whose runtime got the image's manifests."""
+        settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2, **settings}
+        async with peer_harness.peer(self.url, self.root / name, name, **settings) as made:
+            await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+            for digest in self.registry.manifests:
+                if ":" in digest:
+                    path = f"/v2/team/app/manifests/{digest}?ns={self.registry.host}"
+                    assert 200 == (await get(made.mirror.port, path))[0]
+            yield made
+
+    @contextlib.asynccontextmanager
+    async def hostile(self, serve: Serve) -> AsyncIterator[Hostile]:
+        """One that was let into the blob, and says to have all of it."""
+        async with Hostile(self.url, serve).living() as made:
+            wants = {task_id.of_blob(sha256(LAYER)): Wanted(self.registry.host, "team/app", sha256(LAYER))}
+            assignment: Assignment | None = None
+            while assignment is None or not assignment.digest:
+                await made.say(wants=wants)
+                assignment = next(iter(made.assignments), None)
+            pieces = -(-len(LAYER) // assignment.piece_size)
+            all_of_it = {assignment.task_id: Held(assignment.generation, ranges.render((1 << pieces) - 1))}
+            await made.say(wants={}, done=all_of_it)
+            going_on = asyncio.create_task(made.go_on())
+            try:
+                yield made
+                assert not going_on.done()
+            finally:
+                going_on.cancel()
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
+    port = unused_tcp_port_factory()
+    settings = Settings(
+        listen=Listen("127.0.0.1", port),
+        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        data=tmp_path / "supernode",
+        advertise="127.0.0.1",
+        no_auth=True,
+    )
+    async with FakeRegistry() as registry, build(settings).serving() as app, aiohttp.ClientSession() as session:
+        registry.push("1", layer=LAYER)
+        body = msgspec.json.encode(Statement(1))
+        async with session.put(f"http://127.0.0.1:{port}/api/v1/statement", data=body) as answer:
+            assert 200 == answer.status
+        yield Lab(app, f"http://127.0.0.1:{port}", registry, tmp_path)
+
+
+async def streamed(node: Peer, path: str) -> tuple[int, bytes, list[float]]:
+    """A blob as containerd reads it: status, body, and the seconds to each part of it."""
+    loop, body, waits = asyncio.get_running_loop(), bytearray(), list[float]()
+    at = loop.time()
+    async with asked(node.mirror.port, path, timeout=30.0) as answer:
+        size = int(answer.headers["content-length"])
+        while len(body) < size and (chunk := await answer.reader.read(1 << 20)):
+            body += chunk
+            waits.append(loop.time() - at)
+            at = loop.time()
+    return answer.status, bytes(body), waits
+
+
+@pytest.mark.parametrize("serve", [silence, never_begins])
+async def test_one_that_accepts_and_sends_nothing_keeps_no_first_byte_past_its_deadline(lab: Lab, serve: Serve) -> None:
+    async with lab.hostile(serve) as hostile, lab.node("n1") as node:
+        status, body, waits = await streamed(node, lab.path)
+        assert hostile.asked, "it was never asked for a piece"
+        assert (200, sha256(LAYER)) == (status, sha256(body)), waits
+        assert max(waits) < Deadlines().blob
+        assert (0, 0) == (node.mirror.mirror.counts.late, node.mirror.mirror.counts.broken)
+    assert 1 == sum(sha256(LAYER) in one.path and one.method == "GET" for one in lab.registry.asked)
+
+
+async def drips(request: Request, writer: asyncio.StreamWriter) -> None:
+    """Never so long nothing that the one who asks calls it stalled, and never all."""
+    _, first, end = request
+    size = end - first
+    writer.write(
+        b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
+        % (size, first, end - 1, len(LAYER))
+    )
+    for byte in LAYER[first:end]:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0.2)
+
+
+async def test_who_says_that_nothing_comes_has_the_piece_from_the_supernode_though_its_provider_still_drips(
+    lab: Lab,
+) -> None:
+    async with lab.hostile(drips) as hostile, lab.node("n1", mirror_deadlines=HURRIED) as node:
+        before = lab.app._pieces.bytes_sent
+        status, body, waits = await streamed(node, lab.path)
+        assert hostile.asked, "it was never asked for a piece"
+        assert (200, sha256(LAYER)) == (status, sha256(body)), waits
+        assert HURRIED.again <= max(waits) < HURRIED.stall
+        assert (0, 0) == (node.mirror.mirror.counts.late, node.mirror.mirror.counts.broken)
+        assert len(LAYER) - 17 <= lab.app._pieces.bytes_sent - before  # the last piece is so short that it drips in
