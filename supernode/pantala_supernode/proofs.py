@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import structlog
 
-from pantala_pieces.errors import StoreError
+from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges
 from pantala_protocol.redaction import RedactedURL
@@ -81,7 +81,7 @@ class Proofs:
                 proved = await self._is_same(copy, origin)
             if not proved:
                 _log.warning("a repository has other bytes than the blob's", task=copy.task_id, origin=origin)
-        except (SupernodeError, StoreError, TimeoutError) as error:
+        except (SupernodeError, StoreError, PieceMissingError, TimeoutError) as error:
             _log.info("a repository does not show that it has a blob", task=copy.task_id, origin=origin, why=str(error))
         finally:
             self._under_way.pop((copy.task_id, origin), None)
@@ -89,9 +89,10 @@ class Proofs:
 
     async def _is_same(self, copy: Copy, origin: Origin) -> bool:
         file = self._store.get(TaskID(copy.task_id))
-        if file is None or not copy.cached:
+        here = copy.cached & file.have if file is not None else 0  # a piece may have gone bad since
+        if file is None or not here:
             return False
-        piece = self._chance.choice(list(ranges.members(copy.cached)))
+        piece = self._chance.choice(list(ranges.members(here)))
         data = await asyncio.to_thread(file.read, piece)
         begin = self._chance.randrange(max(1, len(data) - _BYTES + 1))
         expected, start = bytes(data[begin : begin + _BYTES]), piece * copy.piece_size + begin

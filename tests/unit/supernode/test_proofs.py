@@ -1,0 +1,166 @@
+"""What shows that an origin has a blob, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from pantala_pieces.errors import PieceMissingError
+from pantala_pieces.file import Meta, Piece
+from pantala_pieces.store import PieceStore
+from pantala_protocol.task_id import TaskID
+from pantala_supernode import proofs
+from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.cdn.source import Answer, Resume
+from pantala_supernode.errors import SourceForbiddenError
+from pantala_supernode.proofs import Origin, Proofs
+
+TASK = TaskID("a" * 64)
+SIZE = 1000
+ORIGIN = Origin("https://registry.example/v2/a/blobs/b", "Bearer secret")
+
+
+class Registry:
+    """Gives ``data`` from ``offset`` on, or from where it is asked, in small chunks."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.offset: int | None = None
+        self.error: Exception | None = None
+        self.hangs = False
+        self.asked: list[Resume | None] = []
+
+    @contextlib.asynccontextmanager
+    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+        assert (ORIGIN.url, ORIGIN.headers) == (url, headers)
+        self.asked.append(resume)
+        if self.hangs:
+            await asyncio.sleep(60)
+        if self.error is not None:
+            raise self.error
+        offset = self.offset if self.offset is not None else resume.offset if resume is not None else 0
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(offset, len(self.data), 7):
+                yield self.data[start : start + 7]
+
+        yield Answer(len(self.data), offset, "", "", True, chunks())
+
+
+class Bench:
+    def __init__(self, root: Path, data: bytes) -> None:
+        self.store = PieceStore(root, durable=False)
+        self.store.open()
+        self.told: list[bool] = []
+        self.registry = Registry(data)
+        pieces = [data[start : start + SIZE] for start in range(0, len(data), SIZE)]
+        self.file = self.store.create(Meta(TASK, "g", SIZE, len(data)))
+        self.file.put(Piece(n, piece, hashlib.sha256(piece).digest()) for n, piece in enumerate(pieces))
+        self.copy = Copy(TASK, generation="g", piece_size=SIZE, length=len(data), cached=self.file.have)
+        self.proofs = Proofs(self.store, self.registry, random.Random(1), lambda *said: self.told.append(said[2]))
+
+    async def ask(self) -> bool:
+        self.proofs.ask(self.copy, ORIGIN)
+        await asyncio.gather(*self.proofs._under_way.values())
+        return self.told.pop()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, random.Random(2).randbytes(3 * SIZE + 20))
+
+
+async def test_the_same_few_bytes_at_a_random_place_show_it(bench: Bench) -> None:
+    for _ in range(30):
+        assert await bench.ask()
+    spans = [(asked.offset, asked.end) for asked in bench.registry.asked if asked is not None]
+    assert all(end is not None and 0 < end - start <= 64 for start, end in spans)
+    assert 15 < len(set(spans))
+
+
+@pytest.mark.parametrize("offset", [0, None])
+async def test_other_bytes_show_nothing_wherever_the_answer_begins(bench: Bench, offset: int | None) -> None:
+    bench.registry.data, bench.registry.offset = bytes(len(bench.registry.data)), offset
+    assert not await bench.ask()
+
+
+async def test_who_gives_the_whole_instead_is_read_up_to_the_place(bench: Bench) -> None:
+    bench.registry.offset = 0
+    for _ in range(10):
+        assert await bench.ask()
+
+
+async def test_an_answer_that_begins_later_or_much_earlier_or_ends_before_shows_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bench.registry.data
+    bench.registry.offset = len(data)
+    assert not await bench.ask()
+    bench.registry.offset, bench.registry.data = None, b""
+    assert not await bench.ask()
+    bench.registry.offset, bench.registry.data = 0, data
+    monkeypatch.setattr(proofs, "_SKIPPED", -1)
+    assert not await bench.ask()
+
+
+async def test_a_refusal_or_an_answer_that_does_not_come_shows_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.registry.error = SourceForbiddenError("no")
+    assert not await bench.ask()
+    monkeypatch.setattr(proofs, "_SECONDS", 0.05)
+    bench.registry.error, bench.registry.hangs = None, True
+    assert not await bench.ask()
+
+
+async def test_what_went_from_the_volume_meanwhile_shows_nothing_and_asks_nobody(bench: Bench) -> None:
+    bench.file.forget(bench.file.have & ~0b10)
+    for _ in range(5):
+        assert await bench.ask()  # of what is left
+    bench.registry.asked.clear()
+    bench.file.forget(bench.file.have)
+    assert not await bench.ask()
+    bench.store.delete(TASK)
+    assert not await bench.ask()
+    assert [] == bench.registry.asked
+
+
+async def test_a_piece_that_goes_bad_while_it_is_read_is_told_as_no(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(piece: int) -> bytes:
+        raise PieceMissingError(f"piece {piece} is not held")
+
+    monkeypatch.setattr(bench.file, "read", read)
+    assert not await bench.ask()
+
+
+async def test_a_blob_of_no_bytes_is_shown_by_an_answer_of_none(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, b"")
+    bench.file.put([Piece(0, b"", hashlib.sha256(b"").digest())])
+    bench.copy = Copy(TASK, generation="g", piece_size=SIZE, length=0, cached=1)
+    assert await bench.ask()
+    bench.registry.data = b"more"
+    assert not await bench.ask()
+    assert [None, None] == bench.registry.asked
+
+
+async def test_the_same_question_is_asked_once_at_a_time_and_none_after_the_end(bench: Bench) -> None:
+    bench.registry.hangs = True
+    for _ in range(3):
+        bench.proofs.ask(bench.copy, ORIGIN)
+    await asyncio.sleep(0.01)
+    assert 1 == len(bench.registry.asked)
+    await bench.proofs.close()
+    assert ([], {}) == (bench.told, bench.proofs._under_way)
+
+
+def test_an_origin_shows_no_secret() -> None:
+    assert "secret" not in repr(ORIGIN)
+    assert {} == Origin(ORIGIN.url, "").headers
