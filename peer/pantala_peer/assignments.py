@@ -23,6 +23,9 @@ from pantala_peer.room import BlobRoom
 from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
 
+_BLOB_REST = 60.0
+"""Seconds from a blob's last piece to the hash of the whole: its reader hashes it, too, and unpacks it just then."""
+
 log = structlog.get_logger()
 
 
@@ -53,6 +56,7 @@ class Assignments:
         self._given: dict[tuple[str, int], list[_Given]] = {}
         self._troubles: dict[str, DeliveryState] = {}
         self._taken: dict[str, Counter[str]] = {}
+        self._whole_since: dict[str, float] = {}
         self._dirty: set[str] = set()
         self._settling: dict[str, asyncio.Task[None]] = {}
 
@@ -225,6 +229,7 @@ class Assignments:
         self._ready.discard(name)
         self._troubles.pop(name, None)
         self._taken.pop(name, None)
+        self._whole_since.pop(name, None)
         await self._withdraw(name)
         await self._cancel(name)
         await self._cache.drop(name)
@@ -275,6 +280,9 @@ class Assignments:
         """Let the file appear at all its paths, once it is whole."""
         name = assignment.task_id
         await self._withdraw(name, assignment)
+        if self._rests(assignment):
+            self._troubles.pop(name, None)
+            return
         try:
             file = await self._cache.check(assignment) if assignment.digest else None
         except RotError:
@@ -288,6 +296,14 @@ class Assignments:
         if taken := self._taken.pop(name, None):
             own = taken.pop("", 0)
             log.info("a task is whole", task=name, from_supernode=own, from_peers=taken.total())
+
+    def _rests(self, assignment: Assignment) -> bool:
+        """A blob is whole since a moment: nothing waits for us to read all of it once more."""
+        name, now = assignment.task_id, asyncio.get_running_loop().time()
+        if assignment.deliveries or not self._cache.is_whole(name):
+            self._whole_since.pop(name, None)
+            return False
+        return now - self._whole_since.setdefault(name, now) < _BLOB_REST
 
     async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
         """Unpublish what is not assigned; another task may wait for its path."""

@@ -43,6 +43,10 @@ class ClientProgress:
         return self.have & ~self.withheld
 
 
+_LEAD = 2
+"""Pieces from this machine that a client may be ahead of the mean: in step to the piece, links are idle in turns."""
+
+
 def _level(copies: int) -> int:
     """Rarity level of a piece: exact below 8 copies, then 4 levels for each doubling."""
     if copies < 8:
@@ -181,7 +185,7 @@ class TaskProgress:
 
     def had_its_share(self, progress: ClientProgress) -> bool:
         """Whether a client had more pieces from this machine than the mean of those at work, and can wait for more."""
-        return bool(progress.given) and progress.seeds * self._busy > self._busy_seeds
+        return bool(progress.given) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
     def _end(self, progress: ClientProgress, piece: int) -> str:
         provider = progress.given.pop(piece)

@@ -231,10 +231,14 @@ def test_many_copies_are_told_apart_coarsely_and_counted_exactly(progress: Progr
     assert (40, 10) == (swarm.copies(0), swarm.copies(1))
 
 
-def test_who_had_more_seeds_than_the_mean_of_those_at_work_can_wait(progress: ProgressManager) -> None:
+def test_who_is_ahead_of_the_mean_of_those_at_work_by_more_than_a_few_seeds_can_wait(
+    progress: ProgressManager,
+) -> None:
     swarm = progress.tasks["t"]
-    progress.give("t", "a", 2, SUPERNODE)
-    progress.give("t", "a", 3, SUPERNODE)
     progress.give("t", "b", 3, SUPERNODE)
+    for piece in range(4, 9):
+        progress.give("t", "a", piece, SUPERNODE)
+    assert not swarm.had_its_share(swarm.clients["a"]), "5, and the mean is 3"
+    progress.give("t", "a", 9, SUPERNODE)
     assert swarm.had_its_share(swarm.clients["a"])
     assert not swarm.had_its_share(swarm.clients["b"])

@@ -247,13 +247,16 @@ def test_a_piece_on_its_way_to_a_peer_is_not_sent_again_while_the_file_arrives(s
     assert {SUPERNODE} == providers(stage.asks("b"))
 
 
-def test_who_had_its_share_of_seeds_waits_while_there_are_others(stage: Stage) -> None:
+def test_who_had_its_share_of_seeds_waits_while_there_are_others() -> None:
+    stage = Stage(pieces=12)
     stage.joins("a")
     stage.joins("b")
-    stage.asks("a", room=1)
     stage.asks("b", room=1)
-    stage.takes("a", *[PieceInfo(piece, SUPERNODE) for piece in list(stage.swarm.clients["a"].given)])
-    assert [SUPERNODE] == [info.provider for info in stage.asks("a", room=2)]
+    for _ in range(5):
+        stage.takes("a", *[PieceInfo(piece, SUPERNODE) for piece in list(stage.swarm.clients["a"].given)])
+        stage.asks("a", room=1)
+    assert 5 == stage.swarm.clients["a"].seeds
+    assert [SUPERNODE] == [info.provider for info in stage.asks("a", room=2)], "then it is too far ahead"
 
 
 def waiting(*names: str) -> Pool:
