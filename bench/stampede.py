@@ -18,6 +18,7 @@ from typing import Literal
 
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
+from testbed.cluster.turn import turn
 from testbed.image import Image, Layer, build, push
 from tests.e2e.environment import OwnCluster
 from tests.e2e.release import Release
@@ -69,18 +70,19 @@ class StampedeSample:
 
 def measure(plan: StampedePlan, runs: int) -> Iterator[StampedeSample]:
     """Install, and measure both ways in each run; afterwards nothing is left installed."""
-    cluster = Cluster.up(_NODES)
-    release = Release(OwnCluster(cluster))
-    with RegistryHost("site") as registry:
-        release.install()
-        try:
-            with _shaped(cluster, registry, plan):
-                for _ in range(runs):
-                    for way in WAYS:
-                        yield _sample(cluster, registry, plan, way)
-        finally:
-            release.uninstall()
-            cluster.recycle_volumes()
+    with turn():
+        cluster = Cluster.up(_NODES)
+        release = Release(OwnCluster(cluster))
+        with RegistryHost("site") as registry:
+            release.install()
+            try:
+                with _shaped(cluster, registry, plan):
+                    for _ in range(runs):
+                        for way in WAYS:
+                            yield _sample(cluster, registry, plan, way)
+            finally:
+                release.uninstall()
+                cluster.recycle_volumes()
 
 
 @contextmanager

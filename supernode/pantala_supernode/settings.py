@@ -108,7 +108,8 @@ class Settings:
     serve_rate: float | None = None
     """Bytes a second of pieces that are sent to all together; ``None``: as fast as they go."""
     node: str = ""
-    """The machine that it runs on: the peer of that name takes all its pieces from here, which loads no link."""
+    """The machine that it runs on: the peer of that name takes all its pieces from here, past any link, and serves them
+    to others in its place."""
     piece_size_rule: str = "swarm"
     """How files are cut: ``swarm``, small pieces, as is best for many peers; ``dragonfly``, as its supernode did."""
     registries: Endpoints = field(default_factory=Endpoints)

@@ -9,6 +9,9 @@ from typing import Final
 STATE: Final = Path("/run/pantala-testbed")
 """Process IDs, keys, configuration, logs."""
 
+TURN: Final = Path("/run/pantala-testbed.lock")
+"""Locked by whoever installs on the cluster. Beside :data:`STATE`, which goes with the cluster."""
+
 DATA: Final = Path("/var/lib/pantala-testbed")
 """The nodes' disks, the volumes, etcd and the registry: large, so not below /run, which often is memory."""
 

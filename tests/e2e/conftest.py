@@ -20,6 +20,7 @@ from testbed.cluster import Cluster
 from testbed.cluster.cluster import down, status
 from testbed.cluster.command import CommandError
 from testbed.cluster.registry_host import RegistryHost
+from testbed.cluster.turn import turn
 from testbed.origin import Origin
 from tests.e2e.environment import NAMESPACE, Environment, GivenCluster, OwnCluster
 from tests.e2e.images import Images
@@ -34,6 +35,8 @@ _REPORTS = pytest.StashKey[list[Path]]()
 _FOLDER = Path(__file__).parent
 _CASE_SECONDS = 300
 _NODES = 3
+_CASE = "pantala.dev/end-to-end-case"
+"""Label of the cases' namespaces."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,13 +60,15 @@ def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
         return
     if os.geteuid() != 0:
         _leave_out(config, "they need root, for a cluster in network namespaces, or any cluster's KUBECONFIG")
-    was_up = "kubelet" in status()
-    try:
-        config.stash[_ENVIRONMENT] = OwnCluster(Cluster.up(_NODES))
-        yield config.stash[_ENVIRONMENT]
-    finally:
-        if not was_up and not os.environ.get("PANTALA_E2E_KEEP"):
-            down()
+    with turn():
+        was_up = "kubelet" in status()
+        try:
+            config.stash[_ENVIRONMENT] = environment = OwnCluster(Cluster.up(_NODES))
+            environment.kubectl("delete", "namespace", f"--selector={_CASE}")  # of a run that was killed
+            yield environment
+        finally:
+            if not was_up and not os.environ.get("PANTALA_E2E_KEEP"):
+                down()
 
 
 def _leave_out(config: pytest.Config, why: str) -> None:
@@ -146,6 +151,7 @@ def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
     name = f"{name}-{uuid.uuid4().hex[:4]}"
     kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, f"{_CASE}=true")
     # Without it no pod can be made; its controller may be behind.
     kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
     yield name

@@ -1,0 +1,36 @@
+"""Whose turn it is with the one cluster of this machine: two who install on it at once measure each other."""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from testbed.cluster import layout
+from testbed.cluster.command import CommandError
+
+
+@contextmanager
+def turn(patience: float = 2400.0) -> Iterator[None]:
+    """Have the cluster for oneself, after whoever has it now. Ends with the process, however that ends.
+
+    Raises :class:`CommandError` after ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    with layout.TURN.open("w") as file:
+        while not _taken(file.fileno()):
+            if deadline - time.monotonic() <= 0:
+                raise CommandError(f"another run has had the cluster for {patience:.0f} s; see who holds {layout.TURN}")
+            print(f"another run has the cluster ({layout.TURN}); waiting for its end", file=sys.stderr, flush=True)
+            time.sleep(min(10.0, patience))
+        yield
+
+
+def _taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
