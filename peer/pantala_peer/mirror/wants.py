@@ -18,12 +18,13 @@ class Want:
         self.hint = hint
         self.position = position
         self.stalls = 0
+        """How often it waited for long for the byte at its position."""
         self._changed = changed
 
     def waits_at(self, position: int) -> None:
         """This is the byte that it cannot go on without."""
         if position != self.position:
-            self.position = position
+            self.position, self.stalls = position, 0
             self._changed()
 
     def stalled(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -10,7 +10,7 @@ from pantala_operator import conditions, quantity
 from pantala_operator.reconcile.prefetch import reach, rollout, tally, verdict
 from pantala_operator.reconcile.prefetch.forecast import Inventory, Work, forecast
 from pantala_operator.reconcile.prefetch.questions import secret_problems
-from pantala_operator.reconcile.prefetch.resource import Forecast, NodeCount, PrefetchStatus, PullFailure
+from pantala_operator.reconcile.prefetch.resource import Forecast, ImageKey, NodeCount, PrefetchStatus, PullFailure
 from pantala_operator.reconcile.prefetch.scene import Scene
 from pantala_operator.reconcile.prefetch.verdict import PLANNED, Facts, PrefetchCondition
 
@@ -44,6 +44,14 @@ def facts(scene: Scene, counts: NodeCount) -> Facts:
     )
 
 
+def _tasks(scene: Scene) -> Mapping[ImageKey, str]:
+    """The images' Tasks. A plan makes none: there are those that were made before."""
+    if not scene.prefetch.spec.planning:
+        return scene.seen.tasks
+    made = {child.name for child in scene.observed.children if child.owner == scene.uid}
+    return {key: name for key, name in scene.seen.tasks.items() if name in made}
+
+
 def _anew(scene: Scene) -> PrefetchStatus:
     prefetch, seen, heard, now = scene.prefetch, scene.seen, scene.observed.heard, scene.now
     former, generation = prefetch.status, prefetch.metadata.generation
@@ -53,7 +61,7 @@ def _anew(scene: Scene) -> PrefetchStatus:
     return PrefetchStatus(
         observed_generation=generation,
         conditions=conditions.merge(former.conditions, verdicts, generation, now),
-        images=tuple(tally.images(seen, former.images, counted=heard)),
+        images=tuple(tally.images(seen, _tasks(scene), former.images, counted=heard)),
         nodes=counts if heard else former.nodes,
         summary=f"{counts.ready}/{counts.desired}" if heard else former.summary,
         size=former.size if total is None else quantity.render(total),

@@ -49,8 +49,13 @@ def nodes(seen: Survey) -> NodeCount:
     )
 
 
-def images(seen: Survey, former: Iterable[ImageStatus], *, counted: bool) -> Iterator[ImageStatus]:
-    """The status of each image; without ``counted`` nothing is known of the nodes, and counts stay as they were."""
+def images(
+    seen: Survey, tasks: Mapping[ImageKey, str], former: Iterable[ImageStatus], *, counted: bool
+) -> Iterator[ImageStatus]:
+    """The status of each image, with its Task's name in ``tasks``.
+
+    Without ``counted`` nothing is known of the nodes, and counts stay as they were.
+    """
     before = {each.key: each for each in former}
     for key, pin in seen.pins.items():
         old = before.get(key)
@@ -66,7 +71,7 @@ def images(seen: Survey, former: Iterable[ImageStatus], *, counted: bool) -> Ite
             digest=pin.digest,
             latest_digest=pin.latest,
             resolved_time=pin.resolved,
-            task=seen.tasks.get(key, ""),
+            task=tasks.get(key, ""),
             size=_largest(pin) if pin.platforms else same.size if same is not None else None,
             desired=desired,
             active=active,

@@ -372,6 +372,7 @@ def test_a_plan_touches_nothing_and_says_what_would_be_done() -> None:
     made = plan(it.each, observed, it.now)
     it.each = msgspec.structs.replace(it.each, status=made.status)
     assert ((), (), {}) == (made.family.apply, made.family.delete, {k: v for k, v in (made.orders or {}).items() if v})
+    assert {""} == {image.task for image in made.status.images}
     report = made.status.plan
     assert report is not None
     assert (410, 210) == (report.size, report.registry_bytes)

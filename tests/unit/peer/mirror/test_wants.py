@@ -36,6 +36,8 @@ def test_readers_of_one_blob_want_it_together() -> None:
             first.stalled()
             assert 1 == told[NAME].stalls
         assert Wanted("r", "a", D, 500, 1, "old") == told[NAME]
+        first.waits_at(600)
+        assert Wanted("r", "a", D, 600, 0, "old") == told[NAME], "that was of another byte"
     assert {} == told
 
 
