@@ -196,13 +196,14 @@ capabilities:
 
 {{/* Puts containerd's files back as they were, to the byte. What is remembered of them goes, and so does the token. */}}
 {{- define "pantala.cleanup" -}}
+{{- $ := index . 0 }}
 - sh
 - -ec
 - |
-  pantala-peer cleanup "--certs-d=$0" "--containerd-state=$1/containerd"
+  pantala-peer cleanup "--certs-d=$0" "--containerd-state=$1/containerd"{{ index . 1 }}
   rm -f "$1/mirror-token"
-- {{ .Values.mirror.certsD }}
-- {{ .Values.peer.root }}
+- {{ $.Values.mirror.certsD }}
+- {{ $.Values.peer.root }}
 {{- end }}
 
 {{- define "pantala.uninstallRights" -}}

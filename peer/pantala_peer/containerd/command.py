@@ -9,13 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pantala_peer import leftovers
 from pantala_peer.containerd import registry
 from pantala_peer.containerd.configuration import Owner, Report, cleanup, configure, keep_token
 from pantala_peer.errors import PeerError, SettingsError
+from pantala_pieces.errors import StoreError
 
 _FLAGS = (
     ("certs-d", "DIR[:DIR]", "what containerd's config_path names", "/etc/containerd/certs.d:/etc/docker/certs.d"),
     ("containerd-state", "DIR", "where is kept what has to be put back", "/var/lib/pantala/containerd"),
+)
+_CLEANUP_FLAGS = (
+    ("root", "DIR", "of a peer that does not come back: all there but published files is removed, too", ""),
 )
 _CONFIGURE_FLAGS = (
     ("registries", "LIST", "names or URLs, comma-separated, of registries to mirror beside the default", ""),
@@ -33,7 +38,7 @@ def add_commands(commands: argparse._SubParsersAction[Any], environment: Mapping
     """
     for name, text, flags, run in (
         ("configure", "tell this node's containerd of the mirror", _FLAGS + _CONFIGURE_FLAGS, _configure),
-        ("cleanup", "put containerd's files back as they were", _FLAGS, _cleanup),
+        ("cleanup", "put containerd's files back as they were", _FLAGS + _CLEANUP_FLAGS, _cleanup),
     ):
         parser = commands.add_parser(name, help=text, description=text)
         parser.set_defaults(run=run)
@@ -55,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SettingsError as error:
         print(f"pantala-peer: {error}", file=sys.stderr)
         sys.exit(2)
-    except PeerError as error:
+    except (PeerError, StoreError) as error:
         print(f"pantala-peer: {error}", file=sys.stderr)
         sys.exit(1)
     for note in report.notes:
@@ -76,7 +81,10 @@ def _configure(given: argparse.Namespace) -> Report:
 
 
 def _cleanup(given: argparse.Namespace) -> Report:
-    return cleanup(_folders(given), Path(given.containerd_state))
+    report = cleanup(_folders(given), Path(given.containerd_state))
+    if given.root:
+        print(f"cached tasks removed: {leftovers.clear(Path(given.root))}")
+    return report
 
 
 def _owner(text: str) -> Owner | None:

@@ -1,0 +1,65 @@
+"""What an uninstall leaves on a node: published files, whole and known, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pantala_peer.containerd import command
+from pantala_peer.leftovers import clear
+from pantala_peer.publish import Publisher, Wanted
+from pantala_pieces.file import Meta, Piece
+from pantala_pieces.store import PieceStore
+
+FILE, BLOB = "a" * 64, "b" * 64
+CONTENT = b"content"
+SHA256 = hashlib.sha256(CONTENT)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """With the pieces of a file that is published, and of a blob."""
+    store = PieceStore(tmp_path / "cache", durable=False)
+    store.open()
+    for name in (FILE, BLOB):
+        store.create(Meta(name, "g", 1024, len(CONTENT))).put([Piece(0, memoryview(CONTENT), SHA256.digest())])
+    store.close()
+    publisher = Publisher(tmp_path)
+    publisher.open()
+    publisher.publish(Wanted("some/where", FILE, tmp_path / "cache" / "aa" / FILE / "data", SHA256.hexdigest()))
+    (tmp_path / "images.json").write_bytes(b"{}")
+    return tmp_path
+
+
+def names(root: Path) -> set[str]:
+    return {str(path.relative_to(root)).partition("/")[0] for path in root.rglob("*")}
+
+
+def test_published_files_stay_ours_and_all_else_goes(root: Path) -> None:
+    assert 1 == clear(root)
+    assert [f"aa/{FILE}"] == [str(path.relative_to(root / "cache")) for path in root.glob("cache/*/*")]
+    assert {"cache", "files", "published"} == names(root)
+    again = Publisher(root)
+    again.open()
+    assert ["some/where"] == again.paths(FILE)
+    again.unpublish("some/where")
+    assert 1 == clear(root)
+    assert set() == names(root)
+
+
+def test_where_nothing_was_nothing_is_made(tmp_path: Path) -> None:
+    assert 0 == clear(tmp_path / "never")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_cleanup_clears_a_root_that_it_is_given(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [f"--certs-d={root}/certs.d", f"--containerd-state={root}/containerd"]
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["cleanup", *folders])
+    assert (root / "cache" / "bb" / BLOB).exists()
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["cleanup", *folders, f"--root={root}"])
+    assert not (root / "cache" / "bb").exists()
+    assert "cached tasks removed: 1" in capsys.readouterr().out
