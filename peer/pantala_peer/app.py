@@ -174,7 +174,7 @@ def build(settings: Settings) -> Peer:
         wall=time.time,
     )
     images = supernodes.image_orders = ImageOrders(
-        LedgerFile(settings.root / "images.json"),
+        LedgerFile(settings.root / "cache" / "images.json"),
         helper,
         CachedImages(
             mirror.wants,

@@ -25,7 +25,7 @@ def clear(root: Path) -> int:
         store.delete(name)
     try:
         for name in ("images.json", ".images.json.new"):
-            (root / name).unlink(missing_ok=True)
+            (root / "cache" / name).unlink(missing_ok=True)
     except OSError as error:
         raise from_os_error(error, f"clear {root}") from error
     for folder in (*root.glob("cache/??"), root / "cache", root / "published", root / "files"):

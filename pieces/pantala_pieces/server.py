@@ -17,6 +17,9 @@ from aiohttp.abc import AbstractStreamWriter
 from pantala_pieces.file import PieceFile
 from pantala_protocol import ticket
 
+_CLIENT_GONE = 499
+"""As nginx logs it."""
+
 _PATIENCE = 2.0
 """Seconds a request waits for a slot. Longer would look like a stall to the one who asks."""
 
@@ -86,6 +89,8 @@ class PieceServer:
                 await response.prepare(request)  # sends the whole range, within the slot
         except RefusedError as refused:
             return refused.response()
+        except ConnectionError:  # the client went away: nobody reads this
+            return web.Response(status=_CLIENT_GONE)
         if response.status == web.HTTPNotFound.status_code:
             self.on_missing(file.meta.task_id)
         else:

@@ -31,7 +31,7 @@ MIB = 1 << 20
 DISK = 8 * MIB
 LARGE = 12 * MIB
 KEY = "ns/web"
-DEADLINES = Deadlines(manifest=1, small=1, blob=2, again=1, stall=2)
+DEADLINES = Deadlines(manifest=3, small=3, blob=2, again=1, stall=2)
 
 
 def blob(seed: int, size: int) -> BlobFile:

@@ -172,7 +172,7 @@ async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> 
     async with ordered(node, supernode, image, tmp_path / "node"):
         await order(supernode, node, image)
         state = await reach(supernode, PullPhase.READY)
-        await until(lambda: b'"Ready"' in (tmp_path / "node/peer/images.json").read_bytes())
+        await until(lambda: b'"Ready"' in (tmp_path / "node/peer/cache/images.json").read_bytes())
     supernode.peers.clear()
     asked = len(supernode.asked)
     async with supernode.serving():

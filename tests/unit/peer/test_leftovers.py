@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     publisher = Publisher(tmp_path)
     publisher.open()
     publisher.publish(Wanted("some/where", FILE, tmp_path / "cache" / "aa" / FILE / "data", SHA256.hexdigest()))
-    (tmp_path / "images.json").write_bytes(b"{}")
+    (tmp_path / "cache" / "images.json").write_bytes(b"{}")
     return tmp_path
 
 
