@@ -124,12 +124,13 @@ class Exchange:
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         while True:
+            asked_at = loop.time()
             try:
                 answer = await self._supernode.sync(request)
             except ExchangeError as error:
                 if self._retired:
                     break
-                await self._back_off(error)
+                await self._back_off(error, asked_at)
                 if isinstance(error, ExchangeRefusedError):
                     self._session.abandon(request.seq)
                     break
@@ -152,10 +153,11 @@ class Exchange:
             self._quiet_until = now + _QUIET
         self._obey(orders)
 
-    async def _back_off(self, error: ExchangeError) -> None:
-        if not self.error or not self._failures:
-            log.warning("the supernode does not answer; trying again until it does", error=str(error))
-        self.error = str(error)
+    async def _back_off(self, error: ExchangeError, asked_at: float) -> None:
+        if self.answered_at <= asked_at:  # else it has answered another exchange since then
+            if not self.error or not self._failures:
+                log.warning("the supernode does not answer; trying again until it does", error=str(error))
+            self.error = str(error)
         first, most = _BACKOFF
         pause = min(first * 2 ** min(self._failures, 10), most)
         self._failures += 1

@@ -191,3 +191,39 @@ async def test_leaving_is_said_once_and_not_waited_for_long() -> None:
     it.supernode.sync = forever  # type: ignore[method-assign]
     async with asyncio.timeout(4):
         await it.exchange.leave()
+
+
+class OneIsLost(FakeSupernode):
+    """The second exchange has no answer, and that shows late."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _request: None)
+        self.noticed = asyncio.Event()
+        self.lost = 0
+
+    async def sync(self, request: SyncRequest) -> SyncAnswer:
+        if request.seq == 2 and not self.lost:
+            self.lost += 1
+            await self.noticed.wait()
+            raise ExchangeError("no answer in time")
+        if request.seq <= 3:
+            return SyncAnswer("s", request.seq)
+        return await super().sync(request)
+
+
+async def test_an_exchange_that_is_lost_says_nothing_of_a_supernode_that_answered_another_since() -> None:
+    made = Running(lambda _request: None)
+    lost = made.supernode = OneIsLost()
+    made.exchange._supernode = lost
+    task = asyncio.create_task(made.exchange.run())
+    await asyncio.sleep(0.7)
+    assert 1 == lost.lost
+    made.done(0)
+    await asyncio.sleep(0.1)
+    lost.noticed.set()
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        assert "" == made.exchange.error
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
