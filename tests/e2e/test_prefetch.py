@@ -32,6 +32,8 @@ def test_large_images_are_on_every_node_and_their_pods_start_without_the_registr
 
     assert_on_nodes(cluster, nodes, *pushed)
     assert_sent_once(site, *pushed)
+    for node in nodes:
+        assert "cache/images.json" in environment.node_files(node), "the peer cannot remember what was ordered"
     now = status(kubectl, "large", namespace)
     assert f"{len(nodes)}/{len(nodes)}" == now["summary"]
     assert {image.digest for image in pushed} == {image["digest"] for image in now["images"]}

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,8 @@ from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.mirror_harness import get, until
 from tests.integration.test_kill import Node, node
-from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
+from tests.integration.test_supernode_images import SHOWN, of_amd64, pull, settled
+from tests.integration.test_supernode_images import private as private
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -39,11 +40,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, image: Image) -> Iterator[Registry]:
-    with Registry(tmp_path / "registry", accounts=dict([ANN])) as made:
-        images.push(image, made.host, "team/app", "1", account=ANN)
-        made.forget()
-        yield made
+def registry(private: Registry) -> Registry:
+    return private
 
 
 @pytest.fixture

@@ -30,14 +30,19 @@ LAYER = hashlib.shake_256(b"a layer").digest(6 * 1024 * 1024 + 17)
 HURRIED = Deadlines(again=1.0, stall=4.0)
 
 
-async def never_begins(request: Request, writer: asyncio.StreamWriter) -> None:
-    """A head, and then nothing."""
+def begin(request: Request, writer: asyncio.StreamWriter) -> bytes:
+    """Write the head of an answer; gives the body that it announces."""
     _, first, end = request
-    size = end - first
     writer.write(
         b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
-        % (size, first, end - 1, len(LAYER))
+        % (end - first, first, end - 1, len(LAYER))
     )
+    return LAYER[first:end]
+
+
+async def never_goes_on(request: Request, writer: asyncio.StreamWriter) -> None:
+    """A head, and then nothing."""
+    begin(request, writer)
     await asyncio.sleep(60)
 
 
@@ -117,7 +122,7 @@ async def streamed(node: Peer, path: str) -> tuple[int, bytes, list[float]]:
     return answer.status, bytes(body), waits
 
 
-@pytest.mark.parametrize("serve", [silence, never_begins])
+@pytest.mark.parametrize("serve", [silence, never_goes_on])
 async def test_one_that_accepts_and_sends_nothing_keeps_no_first_byte_past_its_deadline(lab: Lab, serve: Serve) -> None:
     async with lab.hostile(serve) as hostile, lab.node("n1") as node:
         status, body, waits = await streamed(node, lab.path)
@@ -130,13 +135,7 @@ async def test_one_that_accepts_and_sends_nothing_keeps_no_first_byte_past_its_d
 
 async def drips(request: Request, writer: asyncio.StreamWriter) -> None:
     """Never so long nothing that the one who asks calls it stalled, and never all."""
-    _, first, end = request
-    size = end - first
-    writer.write(
-        b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
-        % (size, first, end - 1, len(LAYER))
-    )
-    for byte in LAYER[first:end]:
+    for byte in begin(request, writer):
         writer.write(bytes([byte]))
         await asyncio.sleep(0.2)
 
