@@ -241,13 +241,13 @@ class SchedulerManager:
 
     def _offer(self, task: TaskProgress, provider: str, asker: _Asker) -> int:
         """The pieces that a provider, if it has room, may give to one who asks."""
-        if provider == SUPERNODE and asker.progress.local:
-            return asker.missing
-        if task.is_near(provider):
-            return self._here(task, asker, provider)
+        if provider == SUPERNODE:
+            return asker.missing if asker.progress.local else self._here(task, asker, provider)
         other = task.clients.get(provider)
         if other is None:
             return 0
+        if other.local:
+            return self._here(task, asker, provider)
         pieces = other.served & (asker.missing if asker.progress.zone == other.zone else asker.imports)
         return pieces if pieces and self._may_ask(asker, provider) else 0
 
