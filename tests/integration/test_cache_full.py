@@ -16,10 +16,12 @@ from pantala_peer.app import Peer
 from pantala_peer.images import blobs as cached_images
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
+from pantala_protocol.sync import SyncRequest, Work
 from testbed.image import Layer, push
 from testbed.image import build as build_image
 from tests.integration.containerds import MARKS, ONE
 from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, get, mirror, until
+from tests.integration.peer_harness import Known
 from tests.integration.test_image_orders import LeasingSupernode
 from tests.integration.test_image_orders import node as node
 from tests.integration.test_mirror_containerd import Node, Pushed
@@ -48,11 +50,31 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Patient(LeasingSupernode):
-    """Gives nothing again at once that a disk did not take; the real one waits, too."""
+    """Gives for a moment nothing of a task that a disk did not take, and goes on with others: as the real one does."""
+
+    pause = 0.5
 
     def __init__(self) -> None:
         super().__init__()
-        self.pause_after_failure = 0.2
+        self.paused: set[str] = set()
+
+    def _apply(self, known: Known, said: SyncRequest) -> None:
+        super()._apply(known, said)
+        for name in {failure.task_id for failure in said.failures}:
+            self.paused.add(name)
+            asyncio.get_running_loop().call_later(self.pause, self._resume, name)
+
+    def _resume(self, name: str) -> None:
+        self.paused.discard(name)
+        self.resuming = asyncio.ensure_future(self.notify())
+
+    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
+        assigned = self.assigned.get(said.peer, [])
+        self.assigned[said.peer] = [pair for pair in assigned if pair[0].task_id not in self.paused]
+        try:
+            return super()._work(known, said)
+        finally:
+            self.assigned[said.peer] = assigned
 
 
 @pytest.fixture
