@@ -125,11 +125,11 @@ class Cluster:
         return volumes.recycle(self.control_plane)
 
     def stop_apiserver(self) -> None:
-        """Take the API server away."""
+        """Take the API server away, and with it the controllers."""
         self.control_plane.stop_apiserver()
 
     def start_apiserver(self) -> None:
-        """Bring the API server back; returns when it is ready."""
+        """Bring the API server and the controllers back; returns when it is ready."""
         self.control_plane.start_apiserver()
 
     def _node(self, name: str) -> Node:
