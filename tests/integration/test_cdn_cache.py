@@ -12,9 +12,9 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_supernode.app import App, build
-from pantala_supernode.settings import Listen, Settings
 from pantala_supernode.task import Lease
 from testbed.origin import Generated, Origin
+from tests.integration.loopback import loopback
 
 TASK = task_id.compute("cached")
 BODY = Generated(300_000)
@@ -63,12 +63,10 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Stage]:
-    settings = Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "data",
-        advertise="127.0.0.1",
-        no_auth=True,
+    settings = loopback(
+        tmp_path / "data",
+        unused_tcp_port_factory(),
+        unused_tcp_port_factory(),
         grace=0.1,
         cache_seconds=2.5,
         fresh_seconds=0.0,

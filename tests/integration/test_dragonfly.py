@@ -21,6 +21,7 @@ from pantala_supernode.dragonfly.registry import Patience
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.integration.dragonfly_client import Dfget, GaveUpError, Item
+from tests.integration.loopback import loopback
 from tests.integration.test_cdn import small_volume
 
 P = 128 * 1024
@@ -48,14 +49,8 @@ class Stage:
 
 @pytest.fixture
 def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Settings:
-    return Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "data",
-        advertise="127.0.0.1",
-        no_auth=True,
-        dragonfly=True,
-        cache_seconds=3600.0,
+    return loopback(
+        tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True, cache_seconds=3600.0
     )
 
 

@@ -13,9 +13,9 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, build
-from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.dragonfly_client import Dfget
+from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
 
 P = 128 * 1024
@@ -24,14 +24,7 @@ SIZE = 30 * P + 11
 
 @pytest.fixture
 async def app(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[App]:
-    settings = Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "data",
-        advertise="127.0.0.1",
-        no_auth=True,
-        dragonfly=True,
-    )
+    settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
     async with build(settings).serving() as app:
         yield app
 

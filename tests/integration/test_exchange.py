@@ -19,8 +19,8 @@ from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Changes, Statement, WantedTask
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
 from pantala_supernode.app import build
-from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
+from tests.integration.loopback import loopback
 
 SIZE = 1024 * 1024
 PIECES = 8
@@ -31,14 +31,7 @@ class Lab:
 
     def __init__(self, data: Path, port: int, piece_port: int, stack: AsyncExitStack) -> None:
         self.session = aiohttp.ClientSession()
-        self.settings = Settings(
-            listen=Listen("127.0.0.1", port),
-            piece_listen=Listen("127.0.0.1", piece_port),
-            data=data,
-            advertise="127.0.0.1",
-            no_auth=True,
-            grace=0.2,
-        )
+        self.settings = loopback(data, port, piece_port, grace=0.2)
         self.url = f"http://127.0.0.1:{port}"
         self.revision = 0
         self._stack = stack

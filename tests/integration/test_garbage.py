@@ -17,7 +17,7 @@ from aiohttp import web
 
 from pantala_protocol import task_id
 from pantala_supernode.app import App, build
-from pantala_supernode.settings import Listen, Settings
+from tests.integration.loopback import loopback
 
 SECRET = "what-lies-beside-the-volume"
 TASK = task_id.compute("http://origin.invalid/f")
@@ -27,14 +27,7 @@ HUGE = "9" * 400
 @pytest.fixture
 async def app(tmp_path: Path, unused_tcp_port_factory: Any) -> AsyncIterator[App]:
     (tmp_path / "secret").write_text(SECRET)
-    settings = Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "data",
-        advertise="127.0.0.1",
-        no_auth=True,
-        dragonfly=True,
-    )
+    settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
     async with build(settings).serving() as served:
         while statuses(await send(settings.listen.port, request("GET", "/readyz"))) != [200]:
             pass

@@ -20,8 +20,8 @@ from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Assignment, Held, Wanted
 from pantala_supernode.app import App, build
-from pantala_supernode.settings import Listen, Settings
 from tests.integration import peer_harness
+from tests.integration.loopback import loopback
 from tests.integration.mirror_harness import asked, get, until
 from tests.integration.registry_fake import FakeRegistry, sha256
 from tests.integration.test_hostile_peers import Hostile, Request, Serve, silence
@@ -94,13 +94,7 @@ class Lab:
 @pytest.fixture
 async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
     port = unused_tcp_port_factory()
-    settings = Settings(
-        listen=Listen("127.0.0.1", port),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "supernode",
-        advertise="127.0.0.1",
-        no_auth=True,
-    )
+    settings = loopback(tmp_path / "supernode", port, unused_tcp_port_factory())
     async with FakeRegistry() as registry, build(settings).serving() as app, aiohttp.ClientSession() as session:
         registry.push("1", layer=LAYER)
         body = msgspec.json.encode(Statement(1))

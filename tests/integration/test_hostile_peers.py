@@ -20,8 +20,8 @@ from pantala_protocol.geometry import piece_size
 from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
 from pantala_protocol.sync import Assignment, DeliveryState, DeliveryStatus, Held, PieceFailure, SyncAnswer, Work
 from pantala_supernode.app import build
-from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin, sha256
+from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
 
 SIZE = 6 * 1024 * 1024 + 17
@@ -228,13 +228,7 @@ class Lab:
 @pytest.fixture
 async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
     port = unused_tcp_port_factory()
-    settings = Settings(
-        listen=Listen("127.0.0.1", port),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "supernode",
-        advertise="127.0.0.1",
-        no_auth=True,
-    )
+    settings = loopback(tmp_path / "supernode", port, unused_tcp_port_factory())
     async with Origin() as origin, build(settings).serving(), aiohttp.ClientSession() as http:
         origin.serve("/file", BODY, always=Behaviour(rate=4 * 1024 * 1024))
         yield Lab(f"http://127.0.0.1:{port}", origin, tmp_path, http)

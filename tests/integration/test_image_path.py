@@ -25,13 +25,13 @@ from pantala_protocol.statement import Changes, PeerReport, Statement
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.runtime import Image as Listed
 from pantala_supernode.app import build
-from pantala_supernode.settings import Listen, Settings
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Image, Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.containerds import EACH, MARKS
+from tests.integration.loopback import loopback
 from tests.integration.mirror_harness import until
 from tests.integration.test_image_orders import crictl_remove
 from tests.integration.test_runtime import Helper
@@ -123,13 +123,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def way(
     program: str, image: Image, folder: Path, port_of: Callable[[], int], *, config_path: str | None = None
 ) -> AsyncIterator[Way]:
-    settings = Settings(
-        listen=Listen("127.0.0.1", port_of()),
-        piece_listen=Listen("127.0.0.1", port_of()),
-        data=folder / "volume",
-        advertise="127.0.0.1",
-        no_auth=True,
-    )
+    settings = loopback(folder / "volume", port_of(), port_of())
     url, token = f"http://127.0.0.1:{settings.listen.port}", folder / "mirror-token"
     async with contextlib.AsyncExitStack() as stack:
         registry = stack.enter_context(Registry(folder / "registry"))

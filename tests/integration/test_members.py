@@ -20,9 +20,10 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, build
 from pantala_supernode.cdn.siblings import CopyReport, Stage
-from pantala_supernode.settings import Listen, Settings
+from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.integration.dragonfly_client import Dfget
+from tests.integration.loopback import loopback
 
 MIB = 1024 * 1024
 BODY = Generated(6 * MIB + 17)
@@ -106,12 +107,10 @@ async def ring(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> As
         origin.serve("/file", BODY)
         nodes = []
         for number in range(3):
-            settings = Settings(
-                listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-                piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-                data=tmp_path / f"s-{number}",
-                advertise="127.0.0.1",
-                no_auth=True,
+            settings = loopback(
+                tmp_path / f"s-{number}",
+                unused_tcp_port_factory(),
+                unused_tcp_port_factory(),
                 grace=0.2,
                 dragonfly=True,
                 cache_seconds=60,

@@ -14,8 +14,8 @@ from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
 from pantala_supernode.app import build
-from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
+from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
 
 MIB = 1024 * 1024
@@ -41,14 +41,7 @@ class Cluster:
 
     async def start(self, number: int) -> None:
         api, pieces = self.ports[number]
-        settings = Settings(
-            listen=Listen("127.0.0.1", api),
-            piece_listen=Listen("127.0.0.1", pieces),
-            data=self.root / f"supernode-{number}",
-            advertise="127.0.0.1",
-            no_auth=True,
-            grace=0.2,
-        )
+        settings = loopback(self.root / f"supernode-{number}", api, pieces, grace=0.2)
         await self.stack.enter_async_context(build(settings).serving())
 
     def wanted(self, path: str) -> WantedTask:

@@ -19,6 +19,7 @@ from pantala_supernode.app import App, build
 from pantala_supernode.http.access import Access
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
+from tests.integration.loopback import loopback
 
 P = 128 * 1024
 """The piece size of small files."""
@@ -73,14 +74,8 @@ class Stage:
 
 @pytest.fixture
 def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Settings:
-    return Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "data",
-        advertise="127.0.0.1",
-        no_auth=True,
-        grace=0.1,
-        cache_seconds=3600.0,
+    return loopback(
+        tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), grace=0.1, cache_seconds=3600.0
     )
 
 

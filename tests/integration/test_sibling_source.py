@@ -18,9 +18,9 @@ from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, build
 from pantala_supernode.cdn import sibling_source
-from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Generated, Origin
 from tests.integration.dragonfly_client import Dfget
+from tests.integration.loopback import loopback
 
 BODY = Generated(1024 * 1024 + 5)
 PIECE = 128 * 1024
@@ -115,12 +115,10 @@ async def lab(liar: Liar, tmp_path: Path, unused_tcp_port_factory: Callable[[], 
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     (tmp_path / "token").write_text("first\n")
-    settings = Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "data",
-        advertise="127.0.0.1",
-        no_auth=True,
+    settings = loopback(
+        tmp_path / "data",
+        unused_tcp_port_factory(),
+        unused_tcp_port_factory(),
         token_file=tmp_path / "token",
         dragonfly=True,
     )

@@ -18,13 +18,13 @@ from pantala_protocol.statement import Statement
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.runtime import Credentials
 from pantala_supernode.app import build
-from pantala_supernode.settings import Listen, Settings
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.containerds import MARKS, ONE
+from tests.integration.loopback import loopback
 from tests.integration.mirror_harness import until
 from tests.integration.test_runtime import Helper
 
@@ -38,13 +38,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
     accounts: dict[str, str], tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
     port = unused_tcp_port_factory()
-    settings = Settings(
-        listen=Listen("127.0.0.1", port),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "volume",
-        advertise="127.0.0.1",
-        no_auth=True,
-    )
+    settings = loopback(tmp_path / "volume", port, unused_tcp_port_factory())
     image = images.build(tmp_path / "image", [Layer(6_000_000, seed=1), Layer(2000, seed=2)])
     async with contextlib.AsyncExitStack() as stack:
         registry = stack.enter_context(Registry(tmp_path / "registry", accounts=accounts))

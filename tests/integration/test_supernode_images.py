@@ -25,12 +25,12 @@ from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Held, Wanted, Work
 from pantala_supernode.app import App, build
-from pantala_supernode.settings import Listen, Settings
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
+from tests.integration.loopback import loopback
 from tests.integration.mirror_harness import get, until
 from tests.integration.registry_fake import FakeRegistry
 from tests.integration.test_exchange import Speaker
@@ -111,14 +111,7 @@ class Lab:
 @pytest.fixture
 async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
     port = unused_tcp_port_factory()
-    settings = Settings(
-        listen=Listen("127.0.0.1", port),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "volume",
-        advertise="127.0.0.1",
-        no_auth=True,
-        grace=0.2,
-    )
+    settings = loopback(tmp_path / "volume", port, unused_tcp_port_factory(), grace=0.2)
     async with (
         contextlib.AsyncExitStack() as stack,
         aiohttp.ClientSession() as session,

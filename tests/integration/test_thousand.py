@@ -19,8 +19,8 @@ from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest
 from pantala_supernode.app import App, build
-from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
+from tests.integration.loopback import loopback
 
 PIECES = 4
 SIZE = PIECES * 128 * 1024
@@ -42,14 +42,7 @@ def descriptors() -> Iterator[Path]:
 
 @pytest.fixture
 async def app(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[App]:
-    settings = Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path / "data",
-        advertise="127.0.0.1",
-        no_auth=True,
-        dragonfly=True,
-    )
+    settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
     async with build(settings).serving() as app:
         yield app
 
