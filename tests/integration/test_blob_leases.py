@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,8 +23,7 @@ from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.mirror_harness import get, until
 from tests.integration.test_kill import Node, node
-from tests.integration.test_supernode_images import SHOWN, of_amd64, pull, settled
-from tests.integration.test_supernode_images import private as private
+from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -39,18 +38,33 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return images.build(tmp_path_factory.mktemp("image"), layers, platforms=["linux/amd64"])
 
 
-@pytest.fixture
-def registry(private: Registry) -> Registry:
-    return private
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, image: Image) -> Iterator[Registry]:
+    with Registry(tmp_path_factory.mktemp("registry"), accounts=dict([ANN])) as registry:
+        images.push(image, registry.host, "team/app", "1", account=ANN)
+        yield registry
 
 
 @pytest.fixture
-async def supernode(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Node]:
+def registry(running: Registry) -> Registry:
+    """It has the image, and sent nothing of it yet."""
+    running.forget()
+    return running
+
+
+@pytest.fixture
+async def volume(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Node]:
+    """No process uses it yet."""
     async with node(tmp_path / "supernode", unused_tcp_port_factory) as made:
-        made.log.parent.mkdir(exist_ok=True)
-        await made.start()
-        await made.state()
+        made.data.mkdir(parents=True)
         yield made
+
+
+@pytest.fixture
+async def supernode(volume: Node) -> Node:
+    await volume.start()
+    await volume.state()
+    return volume
 
 
 @contextlib.asynccontextmanager
@@ -76,17 +90,17 @@ def folder(supernode: Node, digest: str) -> Path:
 
 async def restarted(supernode: Node, *peers: Peer) -> None:
     """It is there again, and the nodes were told what to hold."""
+    sessions = [lane.session for peer in peers for lane in peer.supernodes._lanes.values()]
+    former = {session.supernode for session in sessions}
+    assert "" not in former, "each spoke before"
     await supernode.start()
     await supernode.state()
     async with asyncio.timeout(20):
         while not await supernode.ready():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    for peer in peers:
-        (lane,) = peer.supernodes._lanes.values()
-        assert lane.session.supernode, "it spoke before"
-        since = asyncio.get_running_loop().time()
-        await until(lambda peer=peer, since=since: peer.supernodes.answered_at > since)  # type: ignore[misc]
-    await asyncio.sleep(0.5)
+    if sessions:
+        await until(lambda: all(one.supernode not in former and one.revision for one in sessions), timeout=20)
+        await asyncio.sleep(0.5)  # what they drop, they drop by now
 
 
 def blobs(image: Image) -> set[str]:
@@ -181,11 +195,10 @@ async def test_what_is_broken_on_the_volume_is_never_served(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sha256:0":{"generation":"g","wanted":9e99}}'])
 async def test_notes_that_cannot_be_read_keep_nobody_from_starting(
-    supernode: Node, registry: Registry, image: Image, tmp_path: Path, content: bytes
+    volume: Node, registry: Registry, image: Image, tmp_path: Path, content: bytes
 ) -> None:
-    supernode.kill()
-    (supernode.data / "blobs.json").write_bytes(content)
-    await restarted(supernode)
-    async with mirrored(supernode, tmp_path, "n1") as one:
+    (volume.data / "blobs.json").write_bytes(content)
+    await restarted(volume)
+    async with mirrored(volume, tmp_path, "n1") as one:
         await pull(one, registry, image, shown=SHOWN)
-        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
+        await until(lambda: of_amd64(image).keys() == kept(volume).keys())
