@@ -153,7 +153,8 @@ def build(settings: Settings) -> Peer:
     deliveries = Deliveries(supernodes, Publisher(settings.root))
     assignments = supernodes.orders = Assignments(supernodes, cache, deliveries)
     providers = Providers(
-        connect_timeout=settings.connect_timeout, patience=Patience(settings.head_timeout, settings.stall_timeout)
+        connect_timeout=settings.connect_timeout,
+        patience=Patience(settings.head_timeout, settings.stall_timeout, settings.slow_timeout),
     )
     arrivals = Arrivals(cache)
     assignments.downloads = Downloads(providers, arrivals, parallel=settings.downloads, ended=assignments.ended)

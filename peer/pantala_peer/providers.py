@@ -19,6 +19,9 @@ _MOST_IDLE = 64
 _MOST_STALL = 10.0
 """Seconds without a byte after which any provider counts as stalled."""
 
+_MOST_SLOW = 15.0
+"""Seconds that any provider may send too little, and all may while it is not known what is usual."""
+
 _MOST_HEAD = 3.0
 """Seconds to the head of a peer's answer, at most: a peer lets a request wait for a slot for 2 s, and what it does not
 begin has to come from elsewhere before the node's container runtime gives up. The supernode may pace what it sends."""
@@ -66,21 +69,24 @@ class Providers:
         connection = self._reuse(where)
         if connection is not None:
             try:
-                await connection.get(request, asked, into, self._patient(work))
+                await connection.get(request, asked, into, lambda: self._patient(work))
             except UnreachableError:
                 if connection.heard:
                     raise
                 connection = None  # the provider closed an idle connection; that says nothing about the piece
         if connection is None:
             connection = await self._connect(where)
-            await connection.get(request, asked, into, self._patient(work))
+            await connection.get(request, asked, into, lambda: self._patient(work))
         self._durations.append(asyncio.get_running_loop().time() - begun_at)
         self._keep(where, connection)
 
     def _patient(self, work: Work) -> Patience:
-        usual = sorted(self._durations)[len(self._durations) // 2] if self._durations else 0.0
         head = min(self._patience.head, _MOST_HEAD) if work.provider else self._patience.head
-        return Patience(head, max(self._patience.stall, min(4 * usual, _MOST_STALL)))
+        if not self._durations:
+            return Patience(head, self._patience.stall, _MOST_SLOW)
+        usual = sorted(self._durations)[len(self._durations) // 2]
+        stall = max(self._patience.stall, min(4 * usual, _MOST_STALL))
+        return Patience(head, stall, max(self._patience.slow, min(8 * usual, _MOST_SLOW)))
 
     def _reuse(self, where: tuple[str, int]) -> Connection | None:
         self._idle = [(key, connection) for key, connection in self._idle if not connection.closed]

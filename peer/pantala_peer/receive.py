@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pantala_peer.errors import (
@@ -26,10 +27,7 @@ _WAKE_AT = 128 * 1024
 """Bytes for which the kernel wakes us in mid-piece."""
 
 _MIN_RATE = 32 * 1024
-"""Bytes per second below which a provider that always sends a little counts as stalled, ..."""
-
-_HEAD_START = 15.0
-"""... after so many seconds: a link may be slow for a while, and a small piece may come slowly."""
+"""Bytes per second below which a provider that always sends a little counts as stalled, after a while."""
 
 _TICK = 0.5
 """Seconds between two looks at the clock."""
@@ -41,6 +39,8 @@ class Patience:
 
     head: float
     stall: float
+    slow: float = 5.0
+    """Until a rate is demanded: a link may be slow for a while, and a small piece may come slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +71,20 @@ class Connection(asyncio.BufferedProtocol):
         self._got = 0
         self._keep = True
         self._wake_at = 1
-        self._patience = Patience(0, 0)
+        self._patient: Callable[[], Patience] = lambda: Patience(0, 0)
         self._asked_at = self._last_byte = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def get(self, request: bytes, asked: Asked, into: memoryview, patience: Patience) -> None:
+    async def get(self, request: bytes, asked: Asked, into: memoryview, patient: Callable[[], Patience]) -> None:
         """Send ``request`` and fill ``into`` with the range that it asks for. Raises :class:`FetchError`.
 
+        ``patient`` is asked again and again: what may be expected is often learnt from others meanwhile.
         After an error, or when cancelled, the connection is closed and nothing is written to ``into`` any more.
         """
         if self.closed or self._transport is None:
             raise UnreachableError("the connection was closed")
         loop = asyncio.get_running_loop()
-        self._asked, self._into, self._patience = asked, into, patience
+        self._asked, self._into, self._patient = asked, into, patient
         self._filled = self._got = 0
         self.heard = False
         self._asked_at = self._last_byte = loop.time()
@@ -184,10 +185,10 @@ class Connection(asyncio.BufferedProtocol):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+        now, patience = loop.time(), self._patient()
         quiet = now - self._last_byte
-        limit = self._patience.head if self._body is None else self._patience.stall
-        if quiet >= limit or self._got < (now - self._asked_at - _HEAD_START) * _MIN_RATE:
+        limit = patience.head if self._body is None else patience.stall
+        if quiet >= limit or self._got < (now - self._asked_at - patience.slow) * _MIN_RATE:
             what = f"no byte for {quiet:.1f} s" if quiet >= limit else "it is too slow"
             self._fail(StalledError(f"{self._got} of {self._asked.size} bytes came, then {what}"))
             return

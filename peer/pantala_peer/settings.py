@@ -64,6 +64,9 @@ class Settings:
     """Seconds to an answer's head; a provider lets a request wait for a slot for 2 s. A peer gets 3 s, at most."""
     stall_timeout: float = 2.0
     """Seconds without a byte in mid-piece, or four usual piece times where that is longer."""
+    slow_timeout: float = 5.0
+    """Seconds that a provider may send less than 32 KiB/s, or eight usual piece times where that is longer; 15 where
+    nothing is usual yet."""
     exchange_timeout: float = 20.0
     """Seconds to an exchange's answer; the supernode holds it for up to 10 s."""
     recheck_interval: float = 30.0

@@ -29,8 +29,11 @@ PIECES = -(-SIZE // piece_size(SIZE))
 BODY = Generated(SIZE)
 ALL = f"0-{PIECES - 1}"
 HONEST = ("node-1", "node-2", "node-3")
-SOON = 20.0
-"""Seconds in which all honest peers are done: less than the swarm takes a silent peer for lost."""
+SOON = 12.0
+"""Seconds in which all honest peers are done: less than the swarm takes a silent peer for lost, and less than anybody
+bears one that drips while he does not know what is usual."""
+PATIENCE = {"head_timeout": 1.5, "stall_timeout": 1.0, "slow_timeout": 2.0}
+"""Of the honest peers."""
 
 Request = tuple[bytes, int, int]
 Serve = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
@@ -211,7 +214,7 @@ class Lab:
     async def honest(self, *names: str) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             for name in names:
-                self.peers.append(await stack.enter_async_context(peer(self.url, self.root / name, name)))
+                self.peers.append(await stack.enter_async_context(peer(self.url, self.root / name, name, **PATIENCE)))
             yield
 
     async def until_all_have_it(self, *names: str) -> None:
@@ -230,7 +233,7 @@ async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Asy
     port = unused_tcp_port_factory()
     settings = loopback(tmp_path / "supernode", port, unused_tcp_port_factory())
     async with Origin() as origin, build(settings).serving(), aiohttp.ClientSession() as http:
-        origin.serve("/file", BODY, always=Behaviour(rate=4 * 1024 * 1024))
+        origin.serve("/file", BODY, always=Behaviour(rate=8 * 1024 * 1024))
         yield Lab(f"http://127.0.0.1:{port}", origin, tmp_path, http)
 
 
