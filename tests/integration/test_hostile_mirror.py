@@ -82,10 +82,13 @@ class Lab:
                 assignment = next(iter(made.assignments), None)
             pieces = -(-len(LAYER) // assignment.piece_size)
             all_of_it = {assignment.task_id: Held(assignment.generation, ranges.render((1 << pieces) - 1))}
-            await made.say(wants={}, done=all_of_it)
+            claiming = asyncio.create_task(made.say(wants={}, done=all_of_it))
+            holders = self.app._managers.progress.peers_by_piece
+            await until(lambda: made.name in holders(assignment.task_id, pieces - 1))
             going_on = asyncio.create_task(made.go_on())
             try:
                 yield made
+                await claiming
                 assert not going_on.done()
             finally:
                 going_on.cancel()
