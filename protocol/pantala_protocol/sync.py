@@ -123,7 +123,8 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     zone: str = ""
     version: str = ""
     inventory: dict[str, Held] | None = None
-    """All it holds, by task ID; present in a process's first exchange and when asked for."""
+    """All it holds, by task ID; present in a process's first exchange, when asked for, and when it became less than
+    was said. The answer is not held then: nothing else is said before it is there."""
     done: dict[str, Held] = {}
     """Pieces verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()

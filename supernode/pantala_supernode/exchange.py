@@ -283,7 +283,8 @@ def _read(said: Mapping[str, Held]) -> dict[str, tuple[str, int]]:
 
 def _says_something(answer: SyncAnswer, request: SyncRequest) -> bool:
     return bool(
-        answer.work
+        request.inventory is not None  # its peer says nothing beside it, whatever happens, until it was taken
+        or answer.work
         or answer.assignments is not None
         or answer.inventory_wanted
         or request.supernode != answer.supernode

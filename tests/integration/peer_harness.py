@@ -241,7 +241,8 @@ class ScriptedSupernode:
             if known.seq > said.seq or known is not self.peers.get(said.peer):
                 return True
             work = self._work(known, said) if not said.leaving else ()
-            return bool(work) or revision_told != self.revision or said.leaving or unsaid() is not None
+            news = bool(work) or revision_told != self.revision or unsaid() is not None
+            return news or said.leaving or said.inventory is not None
 
         def unsaid() -> NodeOrders | None:
             told = said.images if said.supernode == self.boot else 0

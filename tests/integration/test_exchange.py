@@ -217,6 +217,15 @@ async def test_a_restarted_supernode_asks_for_the_inventory_and_gives_only_what_
     assert [SIZE] == [report.origin_bytes for report in changes.tasks]
 
 
+async def test_an_inventory_is_answered_at_once_since_its_peer_says_nothing_beside_it(lab: Lab) -> None:
+    """A node that dropped a blob states all it has; the image that it is asked for next cannot wait for a hold."""
+    await lab.state()
+    peer = Speaker(lab, "n1")
+    first = await peer.say()
+    answer = await asyncio.wait_for(peer.say(inventory={}), 2)
+    assert (first.revision, None, ()) == (answer.revision, answer.assignments, answer.work)
+
+
 async def test_work_can_be_fetched_with_its_ticket_and_with_no_other(lab: Lab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1"))
     work = (await Speaker(lab, "n1").work())[0]
