@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
@@ -17,7 +18,7 @@ from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, build
-from pantala_supernode.cdn import sibling_source
+from pantala_supernode.cdn import sibling_client, sibling_source
 from testbed.origin import Generated, Origin
 from tests.integration.dragonfly_client import Dfget
 from tests.integration.loopback import loopback
@@ -193,12 +194,20 @@ async def test_who_refuses_is_not_waited_for(lab: Lab, liar: Liar, status: int) 
     assert BODY.size == lab.origin.body_bytes("/file")
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word is waited for half as long as else, and who did not give it is left alone for half as long."""
+    monkeypatch.setattr(sibling_client, "_WORD", aiohttp.ClientTimeout(total=1.0))
+    monkeypatch.setattr(sibling_client, "_SILENCE", 1.0)
+
+
+@pytest.mark.usefixtures("soon")
 async def test_who_hangs_is_asked_twice_and_not_waited_for_again(lab: Lab, liar: Liar) -> None:
     liar.hang = True
     begun = time.monotonic()
     lab.state()
     await lab.whole()
-    assert 4 < time.monotonic() - begun < 8
+    assert 2 < time.monotonic() - begun < 6
     assert 2 == len(liar.tokens)
     begun = time.monotonic()
     lab.state(OTHER)
@@ -206,10 +215,11 @@ async def test_who_hangs_is_asked_twice_and_not_waited_for_again(lab: Lab, liar:
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.usefixtures("soon")
 async def test_who_was_only_busy_gives_its_copy(lab: Lab, liar: Liar) -> None:
     liar.hang = True
     lab.state()
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.5)
     liar.hang = False
     await lab.whole()
     assert 0 == lab.origin.body_bytes("/file")
