@@ -24,7 +24,7 @@ from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
 
-SIZE = 6 * 1024 * 1024 + 17
+SIZE = 3 * 1024 * 1024 + 17
 PIECES = -(-SIZE // piece_size(SIZE))
 BODY = Generated(SIZE)
 ALL = f"0-{PIECES - 1}"
