@@ -23,8 +23,9 @@ from tests.integration.containerds import MARKS, ONE
 from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, get, mirror, until
 from tests.integration.peer_harness import Known
 from tests.integration.test_image_orders import LeasingSupernode
-from tests.integration.test_image_orders import node as node
 from tests.integration.test_mirror_containerd import Node, Pushed
+from tests.integration.test_mirror_containerd import node as node
+from tests.integration.test_mirror_containerd import processes as processes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount: run as root to see it fill")
 needs_registry = MARKS[1]
@@ -163,7 +164,7 @@ async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_an
 
 
 @needs_registry
-@pytest.mark.parametrize("node", ONE, ids=["one"], indirect=True)
+@pytest.mark.parametrize("processes", ONE, ids=["one"], indirect=True)
 async def test_containerd_has_what_does_not_fit_from_the_registry(node: Node, disk: Path) -> None:
     layout = build_image(node.folder / "image", [Layer(LARGE, seed=1), Layer(1000, seed=2)])
     push(layout, node.registry.host, "team/large", "1")

@@ -5,9 +5,8 @@ Needs root.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,31 +16,18 @@ from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, Pul
 from pantala_protocol.sync import SyncRequest, Work
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import UnauthorizedError
-from testbed.containerd import Containerd
-from testbed.registry import Registry
-from tests.integration.containerds import EACH, MARKS, ONE
+from tests.integration.containerds import MARKS, ONE
 from tests.integration.mirror_harness import RegistrySupernode, until
 from tests.integration.peer_harness import Known
-from tests.integration.test_mirror_containerd import ANN, Node, Pushed
-from tests.integration.test_runtime import Helper
+from tests.integration.test_mirror_containerd import Node, Pushed, crictl_remove
+from tests.integration.test_mirror_containerd import node as node
+from tests.integration.test_mirror_containerd import processes as processes
 
 pytestmark = MARKS
-once = pytest.mark.parametrize("node", ONE, ids=["one"], indirect=True)
+once = pytest.mark.parametrize("processes", ONE, ids=["one"], indirect=True)
 """What does not hang on the version."""
 
 KEY = "ns/web"
-
-
-@pytest.fixture(params=EACH)
-def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
-    with (
-        Registry(tmp_path / "open") as registry,
-        Registry(tmp_path / "private", accounts=ANN) as private,
-        Containerd(tmp_path / "containerd", request.param) as containerd,
-        Helper(tmp_path, containerd) as helper,
-    ):
-        asyncio.run(helper.ready())
-        yield Node(containerd, helper, registry, private, tmp_path)
 
 
 @contextlib.asynccontextmanager
@@ -154,16 +140,6 @@ async def test_an_image_that_was_removed_is_gone_and_comes_again_by_another_orde
         await order(supernode, node, image, number=2)
         again = await reach(supernode, PullPhase.READY, number=2)
         assert gone.gone == again.gone
-
-
-async def crictl_remove(containerd: Containerd, removed: str) -> None:
-    """As the kubelet removes it: by the runtime interface, which the helper has no word for."""
-    import grpc.aio
-
-    async with grpc.aio.insecure_channel(containerd.address) as channel:
-        call: Any = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
-        spec = bytes([0x0A, len(removed)]) + removed.encode()
-        await call(bytes([0x0A, len(spec)]) + spec, timeout=10)
 
 
 @once

@@ -33,7 +33,7 @@ from tests.integration import peer_harness
 from tests.integration.containerds import EACH, MARKS
 from tests.integration.loopback import loopback
 from tests.integration.mirror_harness import until
-from tests.integration.test_image_orders import crictl_remove
+from tests.integration.test_mirror_containerd import crictl_remove
 from tests.integration.test_runtime import Helper
 
 pytestmark = MARKS

@@ -7,9 +7,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,17 +100,51 @@ class Node:
         await asyncio.sleep(0.2)  # the registry logs at the end
         return loop.time() - begun
 
+    def clear(self) -> None:
+        """Leave nothing of an earlier test."""
+        for registry in (self.registry, self.private):
+            registry.stop()
+            registry.start()
+            registry.forget()
+        shutil.rmtree(self.containerd.certs_d)
+        self.containerd.certs_d.mkdir()
+        asyncio.run(self._remove_all())
 
-@pytest.fixture(params=EACH)
-def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
+    async def _remove_all(self) -> None:
+        async with Runtime(self.containerd.address) as runtime:
+            for image in await runtime.images():
+                await crictl_remove(self.containerd, image.id)
+            assert [] == await runtime.images()
+
+
+async def crictl_remove(containerd: Containerd, removed: str) -> None:
+    """As the kubelet removes it: by the runtime interface, which the helper has no word for."""
+    import grpc.aio
+
+    async with grpc.aio.insecure_channel(containerd.address) as channel:
+        call: Any = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
+        spec = bytes([0x0A, len(removed)]) + removed.encode()
+        await call(bytes([0x0A, len(spec)]) + spec, timeout=10)
+
+
+@pytest.fixture(scope="module", params=EACH)
+def processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("node")
     with (
-        Registry(tmp_path / "open") as registry,
-        Registry(tmp_path / "private", accounts=ANN) as private,
-        Containerd(tmp_path / "containerd", request.param) as containerd,
-        Helper(tmp_path, containerd) as helper,
+        Registry(folder / "open") as registry,
+        Registry(folder / "private", accounts=ANN) as private,
+        Containerd(folder / "containerd", request.param) as containerd,
+        Helper(folder, containerd) as helper,
     ):
         asyncio.run(helper.ready())
-        yield Node(containerd, helper, registry, private, tmp_path)
+        yield Node(containerd, helper, registry, private, folder)
+
+
+@pytest.fixture
+def node(processes: Node) -> Node:
+    """Its processes are those of all tests, and nothing is left on it."""
+    processes.clear()
+    return processes
 
 
 async def test_a_tag_is_asked_of_the_registry_and_everything_else_comes_from_the_mirror(
