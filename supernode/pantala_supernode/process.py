@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 
@@ -13,7 +12,7 @@ from pantala_supernode.app import build
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.http.site import allow_files
 from pantala_supernode.logs import configure
-from pantala_supernode.settings import Settings, SettingsError, read
+from pantala_supernode.settings import Settings
 
 _GARBAGE = (50_000, 20, 20)
 """Objects between two searches for cycles. Exchanges leave few, and looking through all that is known of 500 clients
@@ -38,16 +37,11 @@ async def _run(settings: Settings) -> None:
         await app.until(app.handover.wait(at_once))
 
 
-def main() -> None:
+def main(settings: Settings) -> None:
     """Run a supernode until SIGTERM; a second one, or SIGINT, ends it before its tasks have moved.
 
-    Exits with 2 for wrong settings, 1 if it cannot start.
+    Exits with 1 if it cannot start.
     """
-    try:
-        settings = read(sys.argv[1:], os.environ)
-    except SettingsError as error:
-        sys.stderr.write(f"pantala-supernode: {error}\n")
-        sys.exit(2)
     configure()
     allow_files()
     gc.freeze()  # what was imported stays
