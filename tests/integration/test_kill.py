@@ -193,7 +193,7 @@ async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(
             assert 0 == fetched(origin.log[asked:]) & kept
             harm(one, chance)
             again = flip(one, chance)
-        asked, kept, origin.rate = len(origin.log), one.journalled() & ~again, None
+        asked, kept = len(origin.log), one.journalled() & ~again
         await one.start()
         await one.state(wanted(origin))
         assert CONTENT == await one.read("node1")
