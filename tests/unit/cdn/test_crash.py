@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Disk:
     def __init__(self, at: int, *, error: int | None = None, power: bool = False) -> None:
         self.count = 0
         self.crashed = False
+        self.on_crash: Callable[[], object] = lambda: None
+        """Called in the thread that it crashed in."""
         self._at = at
         self._error = error
         self._power = power
@@ -86,6 +88,7 @@ class Disk:
                     file.write(before)
                     file.truncate(size)
         self.crashed = True
+        self.on_crash()
         raise CrashError
 
 
@@ -118,11 +121,15 @@ class Run:
 
     async def until_done(self, it: Disk | None = None) -> Copy:
         """Run until the copy is whole or the disk crashed."""
+        if it:
+            loop = asyncio.get_running_loop()
+            it.on_crash = lambda: loop.call_soon_threadsafe(self.changed.set)
         async with asyncio.timeout(20):
             await self.cdn.recover()
             self.cdn.trigger(ORDER)
-            while self.cdn.status(TASK).status is not CDNStatus.SUCCESS and not (it and it.crashed):  # noqa: ASYNC110 - a crash tells nobody
-                await asyncio.sleep(0)
+            while self.cdn.status(TASK).status is not CDNStatus.SUCCESS and not (it and it.crashed):
+                self.changed.clear()
+                await self.changed.wait()
         copy = self.cdn.status(TASK)
         await self.cdn.close()
         return copy
