@@ -100,8 +100,9 @@ class Loop:
 
     def hear(self, member: str, changes: Changes) -> None:
         """A supernode said something."""
+        new = not self._known.supernodes.views[member].heard
         touched, peers_changed = self._known.supernodes.hear(member, changes)
-        if peers_changed:
+        if new or peers_changed:  # a new one may have neither tasks nor peers: now it is told what it shall have
             self.mark_all()
         elif changes.peers:
             self.mark_images()

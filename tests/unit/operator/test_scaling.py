@@ -191,7 +191,7 @@ class Shy(MemorySupernode):
 
 
 async def test_nothing_is_stated_to_one_that_was_not_heard_yet(world: World) -> None:
-    """It may have what nobody else knows of."""
+    """It may have what nobody else knows of. Once it was, it is told at once, though it has neither tasks nor peers."""
     shy = world.supernodes["s-1"] = Shy()
     async with world.operator():
         await until(lambda: world.members("s-0"))
@@ -200,7 +200,7 @@ async def test_nothing_is_stated_to_one_that_was_not_heard_yet(world: World) -> 
         await asyncio.sleep(0.3)
         assert [] == shy.statements
         shy.speaks.set()
-        await until(lambda: world.members("s-1") == {"s-0": False, "s-1": False})
+        await until(lambda: world.members("s-1") == {"s-0": False, "s-1": False}, 3)
 
 
 async def test_one_that_is_away_holds_only_its_own_tasks_up(world: World) -> None:
