@@ -19,8 +19,9 @@ log = structlog.get_logger(__name__)
 
 _GOOD = 180.0
 """Seconds until a good Secret is read again, to see that it was changed."""
-_BAD = 10.0
-"""Seconds until a missing or bad one is read again: somebody is waiting."""
+_BAD = (1.0, 10.0)
+"""Seconds until a missing or bad one is read again, at first and at most: somebody is waiting, and what is applied
+together comes together."""
 _FAILED = 5.0
 """Seconds until it is tried again after no answer; what was read before is used meanwhile."""
 _TURN = 0.5
@@ -38,6 +39,7 @@ class Credentials:
         self._clock = clock
         self._changed = changed
         self._due: dict[SecretKey, float] = {}
+        self._pauses: dict[SecretKey, float] = {}
 
     async def run(self) -> None:
         """Read, for ever."""
@@ -52,6 +54,7 @@ class Credentials:
         }
         for key in self._due.keys() - named:
             del self._due[key]
+            self._pauses.pop(key, None)
             self._known.secrets.pop(key, None)
         now = self._clock.monotonic()
         for key in sorted(key for key in named if self._due.get(key, 0.0) <= now):
@@ -69,11 +72,20 @@ class Credentials:
             log.warning("A Secret could not be read; it is tried again", secret="/".join(key), error=str(error))
             self._due[key] = self._clock.monotonic() + _FAILED
             return
-        good = _is_good(key, reading)
-        self._due[key] = self._clock.monotonic() + (_GOOD if good else _BAD)
+        self._due[key] = self._clock.monotonic() + self._pause(key, reading)
         if self._known.secrets.get(key) != reading:
             self._known.secrets[key] = reading
             self._changed(key)
+
+    def _pause(self, key: SecretKey, reading: SecretReading) -> float:
+        """Seconds until it is read again."""
+        if _is_good(key, reading):
+            self._pauses.pop(key, None)
+            return _GOOD
+        first, longest = _BAD
+        pause = self._pauses.get(key, first)
+        self._pauses[key] = min(pause * 2, longest)
+        return pause
 
 
 def _is_good(key: SecretKey, reading: SecretReading) -> bool:
