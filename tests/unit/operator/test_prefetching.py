@@ -346,7 +346,7 @@ async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: Wo
         data = {".dockercfg": base64.b64encode(json.dumps(auths).encode()).decode()}
         world.cluster.put("secrets", {"metadata": {"name": "mine", "namespace": "ns"}, "data": data})
         world.supernode.registry[IMAGE] = resolved()
-        image = await world.ordered(2, seconds=15)
+        image = await world.ordered(2)
     (asked,), (stated,) = world.supernode.questions[-1].credentials, image.credentials
     assert {"auths": auths} == json.loads(asked) == json.loads(stated)
     assert "secret" not in repr(world.cluster.prefetch("ns/p").status)
@@ -561,7 +561,8 @@ async def test_it_is_deleted_when_its_time_is_over(world: World) -> None:
         await until(lambda: not world.supernode.images)
 
 
-async def test_what_the_mirror_does_is_told_of_each_peer(world: World) -> None:
+async def test_what_the_mirror_does_is_told_of_each_peer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pantala_operator.loop._LONGEST_SLEEP", 0.5)
     async with world.operator():
         await until(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
         await world.supernode.say("a", {}, runtime(mirror=True))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -260,7 +261,7 @@ def test_a12_a_directory_that_became_a_link_is_not_followed_by_unpublishing(node
 def test_a12_a_race_of_directory_and_link_never_leads_outside(node: Node, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    end = threading.Event()
+    end, interval = threading.Event(), sys.getswitchinterval()
 
     def race() -> None:
         directory, link = node.files / "d", tmp_path / "link"
@@ -276,6 +277,7 @@ def test_a12_a_race_of_directory_and_link_never_leads_outside(node: Node, tmp_pa
                     path.unlink()
 
     thread = threading.Thread(target=race)
+    sys.setswitchinterval(1e-5)  # between any two steps of the other, and not once in 5 ms
     thread.start()
     try:
         for _ in range(2000):
@@ -287,6 +289,7 @@ def test_a12_a_race_of_directory_and_link_never_leads_outside(node: Node, tmp_pa
     finally:
         end.set()
         thread.join()
+        sys.setswitchinterval(interval)
     assert [] == list(outside.rglob("*"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,12 +67,16 @@ def test_readers_that_come_together_open_a_file_once(store: PieceStore) -> None:
 
 
 def test_a_file_that_is_closed_meanwhile_is_read_all_the_same(store: PieceStore) -> None:
-    file = _filled(store)
-    with ThreadPoolExecutor(4) as threads:
-        reads = [threads.submit(file.read, number % len(PIECES)) for number in range(4000)]
-        while not all(read.done() for read in reads):
-            file.close()
-        assert [PIECES[number % len(PIECES)] for number in range(4000)] == [read.result() for read in reads]
+    file, interval = _filled(store), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # it is closed between any two steps of a reader, and not once in 5 ms
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            reads = [threads.submit(file.read, number % len(PIECES)) for number in range(4000)]
+            while not all(read.done() for read in reads):
+                file.close()
+    finally:
+        sys.setswitchinterval(interval)
+    assert [PIECES[number % len(PIECES)] for number in range(4000)] == [read.result() for read in reads]
 
 
 def test_who_uses_it_keeps_it_until_done(tmp_path: Path) -> None:
