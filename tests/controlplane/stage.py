@@ -24,6 +24,8 @@ from testbed.process import Process, free_ports
 ROOT = Path(__file__).resolve().parents[2]
 NODES = ("node-1", "node-2", "node-3")
 MIB = 1024 * 1024
+GRACE = 2.0
+"""Seconds that a supernode keeps what is no longer wanted."""
 
 Resource = dict[str, Any]
 _GROUP = "/apis/pantala.dev/v1alpha1"
@@ -60,9 +62,10 @@ class Stage:
         api, pieces = self._supernode_ports(number)
         name = f"supernode-{number}" if number else "supernode"
         self._run(
-            name, "pantala_supernode",
+            name, "tests.controlplane.local_supernode",
             "--listen", f"127.0.0.1:{api}", "--piece-listen", f"127.0.0.1:{pieces}",
             "--data", str(data or self.folder / name), "--no-auth", *more,
+            GRACE=str(GRACE),
         )  # fmt: skip
 
     def supernode_url(self, number: int = 0) -> str:
@@ -114,6 +117,10 @@ class Stage:
     def data(self) -> Path:
         """The supernode's volume."""
         return self.folder / "supernode"
+
+    def copy(self, number: int, task_id: str) -> Path:
+        """Where the copy of a task is or would be on another supernode (``number`` 1, 2)."""
+        return self.folder / f"supernode-{number}" / "tasks" / task_id[:2] / task_id
 
     def root(self, name: str) -> Path:
         """A peer's directory."""

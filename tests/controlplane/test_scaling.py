@@ -17,7 +17,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.membership import owner
 from testbed.origin import Generated
-from tests.controlplane.stage import MIB, NODES, Stage
+from tests.controlplane.stage import GRACE, MIB, NODES, Stage
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 
@@ -86,7 +86,9 @@ async def test_a_running_task_goes_on_and_a_finished_one_stays(stage: Stage, ane
     await scale(stage, 3)
     if anew:
         restart(stage)
-    await stage.until(lambda: cached(stage, "moving") > 0.6, "more is cached")
+    copy = stage.copy(2, stage.status("moving")["taskID"])
+    await stage.until(copy.exists, "its owner of now has begun with it")
+    await stage.until(lambda: cached(stage, "moving") > 0.4, "more is cached")
     await scale(stage, 1)
     if anew:
         restart(stage)
@@ -95,7 +97,7 @@ async def test_a_running_task_goes_on_and_a_finished_one_stays(stage: Stage, ane
     for name in NAMES[1:]:
         await stage.until(lambda name=name: stage.processes[name].returncode is not None, f"{name} has left", 60)  # type: ignore[misc]
         assert 0 == stage.processes[name].returncode, stage.processes[name].tail()
-    await asyncio.sleep(6)  # longer than what is no longer stated is kept
+    await asyncio.sleep(GRACE + 1)  # longer than what is no longer stated is kept
 
     stage.assert_held("default/moving", MOVING)
     stage.assert_held("default/finished", FINISHED)

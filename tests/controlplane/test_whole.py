@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from pantala_protocol.reasons import Reason
 from testbed.origin import Behaviour, Body, Generated, sha256
-from tests.controlplane.stage import MIB, NODES, Stage
+from tests.controlplane.stage import GRACE, MIB, NODES, Stage
 
 pytestmark = [
     pytest.mark.controlplane,
@@ -279,9 +279,12 @@ async def test_a_deadline_ends_the_reading_and_a_later_one_continues_it(stage: S
     await asyncio.sleep(1)
     assert read == stage.origin.body_bytes("/late")
     assert set() == _held(stage, "default/late")
+    stage.origin.serve("/late", body)
     await stage.patch("late", {"spec": {"activeDeadlineSeconds": 120}})
     await stage.ready("late")
     stage.assert_held("default/late", body)
+    *_, last = stage.origin.requests("/late")
+    assert 0 < int(last.range.removeprefix("bytes=").partition("-")[0])
 
 
 async def test_tries_end_at_their_limit_until_asked_again(stage: Stage) -> None:
@@ -341,7 +344,7 @@ async def test_two_tasks_of_one_url_share_one_copy(stage: Stage) -> None:
     await stage.ready("shared-1", "shared-2")
     await stage.delete("shared-1")
     await stage.until(lambda: not _held(stage, "shared/1"), "shared-1 is gone", 15)
-    await asyncio.sleep(6)
+    await asyncio.sleep(GRACE + 1)
     stage.assert_held("shared/2", BODY)
     assert BODY.size == stage.origin.body_bytes("/shared")
 
