@@ -18,7 +18,7 @@ from pantala_protocol.images import ImageBlob, PullPhase, PullState, RuntimeStat
 from pantala_protocol.registry import Resolved
 from testbed.apiserver import ControlPlane
 from testbed.process import free_ports
-from tests.controlplane.test_operator import NODES, ROOT, Kubectl, Operator, ServedSupernode, until
+from tests.controlplane.test_operator import NODES, ROOT, Kubectl, Operator, ServedSupernode, make_nodes, until
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 
@@ -82,20 +82,14 @@ class Stage:
 @pytest.fixture(scope="module")
 def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane() as running:
-        for each in sorted((ROOT / "crds").rglob("pantala.dev_*.yaml")):
-            running.kubectl("apply", "--server-side", "-f", str(each))
+        running.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
         running.kubectl("wait", "--for=condition=Established", "--all", "crd")
         yield running
 
 
 @pytest.fixture
 async def stage(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Stage]:
-    for name in NODES:
-        labels = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
-        control_plane.kubectl("apply", "-f", "-", text=json.dumps(body))
-        # No controller manager runs that would take the taint of a new node away.
-        control_plane.kubectl("taint", "node", name, "node.kubernetes.io/not-ready-", check=False)
+    make_nodes(control_plane, {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"})
     served = ServedSupernode(MemorySupernode(), free_ports(1)[0])
     await served.memory.connect(*NODES)
     served.memory.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})

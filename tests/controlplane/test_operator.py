@@ -192,12 +192,16 @@ def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane() as running:
         running.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
         running.kubectl("wait", "--for=condition=Established", "--all", "crd")
-        for name in NODES:
-            body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"disk": "ssd"}}}
-            running.kubectl("apply", "-f", "-", text=json.dumps(body))
-            # No controller manager runs that would take the taint of a new node away.
-            running.kubectl("taint", "node", name, "node.kubernetes.io/not-ready-", check=False)
+        make_nodes(running, {"disk": "ssd"})
         yield running
+
+
+def make_nodes(control_plane: ControlPlane, labels: dict[str, str]) -> None:
+    metadata = [{"name": name, "labels": labels} for name in NODES]
+    nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": each} for each in metadata]
+    control_plane.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
+    # No controller manager runs that would take the taint of a new node away.
+    control_plane.kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-", check=False)
 
 
 @pytest.fixture

@@ -60,11 +60,11 @@ class Disk:
             self._happen()
             if name in ("pwrite", "write"):
                 self._remember(*arguments)  # type: ignore[arg-type]
-            result = real(*arguments)
-            if name in ("fdatasync", "fsync"):
+            if name in ("fdatasync", "fsync"):  # what is synced is told from this; the real disk need not
                 path = _path(arguments[0])
                 self._unsynced = [written for written in self._unsynced if written[0] != path]
-            return result
+                return None
+            return real(*arguments)
 
         return operation
 
