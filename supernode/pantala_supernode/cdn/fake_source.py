@@ -37,7 +37,7 @@ class Step:
     framed: bool = True
     """If not, a cut looks like the end."""
     announced: int = 0
-    """Added to the true length in the answer."""
+    """Added to the true length in the answer, which is never below 0."""
     replace: Content | None = None
     """The content from this request on."""
 
@@ -76,7 +76,7 @@ class FakeSource:
         first = resume.offset if resume is not None and not resume.complete and step.ranges and same and inside else 0
         end = resume.end if resume is not None and first and resume.end is not None else len(content.data)
         yield Answer(
-            length=len(content.data) + step.announced if step.length_known else None,
+            length=max(len(content.data) + step.announced, 0) if step.length_known else None,
             offset=first,
             etag=content.validator,
             last_modified="",
@@ -93,5 +93,5 @@ class FakeSource:
             await asyncio.sleep(0)
         if (stop < len(data) or step.announced > 0) and step.framed:
             raise SourceInterruptedError("the origin cut the connection")
-        if step.announced < 0 and stop == len(data):
+        if step.announced < 0 < len(data) == stop:
             raise LengthMismatchError("the origin sent more than it announced")
