@@ -31,7 +31,8 @@ ISSUER = "https://kubernetes.default.svc"
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _GRACE = 1.0
-"""Seconds to end in order. Open watches would hold the API server up; etcd's writes survive a kill."""
+"""Seconds for etcd to end in order; its writes survive a kill. The API server has nothing to end, and would take
+longer than that."""
 
 
 class ControlPlaneError(RuntimeError):
@@ -80,10 +81,10 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End both and remove the temporary directory."""
-        for process in (self._apiserver, self._etcd):
-            if process is not None:
-                process.stop(_GRACE)
-        self._apiserver = self._etcd = None
+        self.stop_apiserver()
+        if self._etcd is not None:
+            self._etcd.stop(_GRACE)
+            self._etcd = None
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 
