@@ -21,8 +21,10 @@ WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 Need = tuple[str, str]
 """A kind, and a namespace; empty: all of them."""
 
-_INTERVAL = 30.0
-"""Seconds between two lists of the same."""
+_SHARE = 0.005
+"""Of the time that a list may take: one that takes 25 ms is made every 5 s, a long one rarely."""
+_SOONEST, _LATEST = 5.0, 30.0
+"""Seconds between two lists of the same, at least and at most."""
 _FAILED = 5.0
 """Seconds until a list that failed is tried again; what was read before is used meanwhile."""
 _TURN = 0.5
@@ -109,6 +111,7 @@ class Following:
         self._around.forget(wanted)
         now = self._clock.monotonic()
         for need in sorted(need for need in wanted if self._due.get(need, 0.0) <= now):
+            began = self._clock.monotonic()
             try:
                 changed = await self._read(need)
             except ClusterError as error:
@@ -122,7 +125,8 @@ class Following:
                 self._due[need] = self._clock.monotonic() + _FAILED
                 continue
             self._complaints.pop(need, None)
-            self._due[need] = self._clock.monotonic() + _INTERVAL
+            ended = self._clock.monotonic()
+            self._due[need] = ended + min(max(_SOONEST, (ended - began) / _SHARE), _LATEST)
             if changed:
                 self._changed()
 
