@@ -125,12 +125,18 @@ class Cluster:
         return volumes.recycle(self.control_plane)
 
     def stop_apiserver(self) -> None:
-        """Take the API server away, and with it the controllers."""
+        """Take the API server away."""
         self.control_plane.stop_apiserver()
 
     def start_apiserver(self) -> None:
-        """Bring the API server and the controllers back; returns when it is ready."""
+        """Bring the API server back; returns when it is ready.
+
+        Kubernetes' own parts are started anew: by their back-off they would look again up to a minute later.
+        """
         self.control_plane.start_apiserver()
+        self.control_plane.restart_clients()
+        for name in self.nodes:
+            self._node(name).restart_clients()
 
     def _node(self, name: str) -> Node:
         return Node(NodePlace.named(name), self.programs, self._daemons, self._authority)

@@ -31,11 +31,12 @@ class ControlPlane:
             self._authority.kubeconfig(layout.KUBECONFIG, layout.SERVER, admin)
         self._start_etcd()
         self.start_apiserver()
+        self._start_controllers()
         self._start_registry()
         self._start_dns()
 
     def start_apiserver(self) -> None:
-        """Return when the API server is ready, with the controllers started."""
+        """Return when the API server is ready."""
         certificate, key = self._apiserver_certificate()
         tokens = self._authority.signing_key("service-account")
         admin = layout.STATE / "pki" / "admin.crt"
@@ -52,15 +53,17 @@ class ControlPlane:
             "--kubelet-preferred-address-types=InternalIP",
         )  # fmt: skip
         self._wait_ready()
-        self._start_controllers()
 
     def stop_apiserver(self) -> None:
-        """An outage: connections are cut and refused. Controllers end with it, as they do where they hold a lease.
+        """An outage: connections are cut and refused."""
+        self._daemons.stop("kube-apiserver", grace=0)
 
-        Left running, they would be back up to a minute after the API server, by the back-off of their watches.
-        """
-        for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+    def restart_clients(self) -> None:
+        """Let the controllers and DNS look at the API server now."""
+        for program in ("kube-controller-manager", "kube-scheduler", "coredns"):
             self._daemons.stop(program, grace=0)
+        self._start_controllers()
+        self._start_dns()
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
         """Run kubectl as the administrator; gives its standard output."""

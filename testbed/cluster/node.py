@@ -92,6 +92,12 @@ class Node:
         run("ip", "link", "delete", self.place.link, check=False)
         run("ip", "netns", "delete", self.place.network_namespace, check=False)
 
+    def restart_clients(self) -> None:
+        """Let the kubelet and kube-proxy look at the API server now. Pods run on."""
+        for name in self._names[:2]:
+            self._daemons.stop(name, grace=0)
+        self._start_kubernetes()
+
     def run(self, *command: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
         """Run a command on the node; gives its standard output."""
         return run(*self.command(*command), text=text, check=check, timeout=timeout)

@@ -15,7 +15,7 @@ from tests.e2e.kubectl import Kubectl, eventually
 from tests.e2e.release import Release
 from tests.e2e.tasks import MIB, assert_published, manifest, status, wait_cached
 
-_SIZE = 200 * MIB
+_SIZE = 96 * MIB
 _RATE = 4 * MIB
 """Bytes a second: what is left when supernodes go takes long enough to see them go in the middle of it."""
 _SLOWLY = MIB
@@ -39,7 +39,7 @@ def test_from_one_supernode_to_three_and_back_while_a_task_runs(
     with _kept(environment, kubectl, nodes, "done", namespace):
         origin.rate = _RATE
         kubectl.apply(manifest("moving", namespace, origin.url(moving)))
-        wait_cached(kubectl, "moving", namespace, 0.2)
+        wait_cached(kubectl, "moving", namespace, 0.1)
         try:
             origin.rate = _SLOWLY
             _scale(kubectl, 3)
@@ -47,7 +47,7 @@ def test_from_one_supernode_to_three_and_back_while_a_task_runs(
             eventually(lambda: _assert_holders(environment, status(kubectl, "moving", namespace)["taskID"], {0, 2}))
             eventually(lambda: _assert_holders(environment, status(kubectl, "done", namespace)["taskID"], {1}))
             origin.rate = _RATE
-            wait_cached(kubectl, "moving", namespace, 0.6)
+            wait_cached(kubectl, "moving", namespace, 0.5)
         finally:
             _scale(kubectl, 1)
         kubectl.wait("task/moving", "Ready", namespace)

@@ -61,9 +61,10 @@ def _cached(environment: Environment, image: Pushed) -> list[str]:
 
 
 def _processes(cluster: Cluster, node: str) -> list[str]:
-    """The command lines of Pantala's processes in the node's containers."""
-    lines = cluster.enter(node, "ctr", "--namespace=k8s.io", "containers", "list", check=False).splitlines()
-    return [line for line in lines if "/pantala/" in line]
+    """Pantala's containers on the node that run: the kubelet forgets those that ended within a minute."""
+    containers = cluster.enter(node, *runtime.CTR, "containers", "list").splitlines()
+    running = {line.split()[0] for line in cluster.enter(node, *runtime.CTR, "tasks", "list").splitlines()}
+    return [line for line in containers if "/pantala/" in line and line.split()[0] in running]
 
 
 def _mounts(cluster: Cluster, node: str) -> list[str]:
