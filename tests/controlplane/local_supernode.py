@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
 from dataclasses import replace
 
-from pantala_supernode import __main__, process, settings
-
-
-def _read(argv: Sequence[str], environment: Mapping[str, str]) -> settings.Settings:
-    return replace(settings.read(argv, environment), grace=float(os.environ["GRACE"]))
-
+from pantala_supernode import process, settings
 
 if __name__ == "__main__":
-    process.read = _read
-    __main__.main()
+    process.main(replace(settings.read(sys.argv[1:], os.environ), grace=float(os.environ["GRACE"])))
