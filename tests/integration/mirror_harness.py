@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -174,9 +175,9 @@ class RegistrySupernode(ScriptedSupernode):
 
 
 @contextlib.asynccontextmanager
-async def mirror(supernode: RegistrySupernode, root: Path, **changes: object) -> AsyncIterator[Peer]:
+async def mirror(supernode: RegistrySupernode, root: Path, **changes: Any) -> AsyncIterator[Peer]:
     """A peer with a mirror, once the supernode answered it."""
-    settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0, **changes}
+    settings: dict[str, Any] = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0, **changes}
     async with peer_harness.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:
         await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made
@@ -227,7 +228,7 @@ async def asked(
         writer.close()
 
 
-async def get(port: int, path: str, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+async def get(port: int, path: str, *, method: str = "GET", **headers: Any) -> tuple[int, dict[str, str], bytes]:
     """One request, whole."""
     async with asked(port, path, method=method, **headers) as answer:
         return answer.status, answer.headers, b"" if method == "HEAD" else await answer.body()

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -320,9 +321,9 @@ def _now() -> float:
 
 
 @contextlib.asynccontextmanager
-async def peer(url: str, root: Path, name: str = "node-1", **changes: object) -> AsyncIterator[Peer]:
+async def peer(url: str, root: Path, name: str = "node-1", **changes: Any) -> AsyncIterator[Peer]:
     """A peer that runs while the context lasts, and leaves as after SIGTERM."""
-    settings = Settings(url, Address("127.0.0.1", 0), root, name, **changes)  # type: ignore[arg-type]
+    settings = Settings(url, Address("127.0.0.1", 0), root, name, **changes)
     made = build(settings)
     stop = asyncio.Event()
     running = asyncio.create_task(made.run(stop))

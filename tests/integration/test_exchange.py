@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
@@ -64,10 +64,17 @@ class Lab:
         return await self.until(lambda changes: all(report.cdn_status == "SUCCESS" for report in changes.tasks))
 
 
+class Served(Protocol):
+    """A supernode that is spoken with."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+
 class Speaker:
     """A peer's part of the exchange, without a peer."""
 
-    def __init__(self, lab: Lab, name: str, port: int = 65002) -> None:
+    def __init__(self, lab: Served, name: str, port: int = 65002) -> None:
         self.lab = lab
         self.name = name
         self.port = port

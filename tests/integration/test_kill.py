@@ -97,7 +97,7 @@ class Node:
 
     async def read(self, name: str) -> bytes:
         """Take all pieces as a peer does, each of which must be right; ends with the file."""
-        speaker, got = Speaker(self, name), dict[int, bytes]()  # type: ignore[arg-type]
+        speaker, got = Speaker(self, name), dict[int, bytes]()
         done: dict[str, Held] = {}
         while sum(map(len, got.values())) < BODY.size:
             work = (await speaker.say(done=done)).work

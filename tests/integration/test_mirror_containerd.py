@@ -89,7 +89,7 @@ class Node:
             configure([self.containerd.certs_d], state, [registries.parse(f"http://{registry.host}")], url, TOKEN)
             yield peer
 
-    async def pull(self, image: Pushed, reference: str, **body: object) -> float:
+    async def pull(self, image: Pushed, reference: str, **body: Any) -> float:
         """Pull, and tell the seconds."""
         registry = self.private if image.authorization else self.registry
         loop = asyncio.get_running_loop()

@@ -166,7 +166,7 @@ async def test_a_task_dropped_half_way_leaves_nothing(supernode: ScriptedSuperno
 async def test_an_assignment_that_cannot_be_read_harms_no_other(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file, made = File("a", content(2)), supernode._assignments
     bad = Assignment("../../etc", "g", 1, 1, "md5:00", (Delivery("x", "x"),))
-    supernode._assignments = lambda name: (bad, *made(name))  # type: ignore[method-assign]
+    supernode._assignments = lambda peer: (bad, *made(peer))  # type: ignore[method-assign]
     async with peer(url(supernode), tmp_path):
         await supernode.deliver("node-1", file, "a")
         assert await supernode.until_delivered("node-1") == PUBLISHED
@@ -275,9 +275,9 @@ async def test_f3_a_file_without_room_is_reported_and_fetched_when_there_is(
 ) -> None:
     file, made = File("a", content(2)), supernode._assignments
 
-    def huge(name: str) -> tuple[Assignment, ...]:
+    def huge(peer: str) -> tuple[Assignment, ...]:
         return tuple(
-            Assignment(a.task_id, a.generation, a.piece_size, 1 << 60, a.digest, a.deliveries) for a in made(name)
+            Assignment(a.task_id, a.generation, a.piece_size, 1 << 60, a.digest, a.deliveries) for a in made(peer)
         )
 
     supernode._assignments = huge  # type: ignore[method-assign]

@@ -113,7 +113,7 @@ async def test_a_nodes_runtime_is_sent_to_the_token_server_and_let_in_with_its_t
         assert not (await opened.relay.check(where, app.digest, "Bearer guess")).allowed
         [offered] = challenge.parse(refused.challenges)
         demand = token.demand(offered, "team/app", plain_http=True)
-        assert (tokens.realm, tokens.service, PULL) == demand
+        assert (tokens.realm, tokens.service, PULL) == tuple(demand)
         header = _token(demand.url, basic(ANN.username, ANN.password))
         assert (await opened.relay.check(where, app.digest, header)).allowed
         assert app.digest == (await opened.client.manifest(where, app.digest, Credentials.read(header))).digest

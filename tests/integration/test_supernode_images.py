@@ -318,7 +318,7 @@ async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, pr
     refused = asyncio.create_task(bad.say(wants={task: Wanted(private.host, "team/app", layer, credential=wrong)}))
     await until(lambda: any(access.status == 401 for access in private.requests()))
     said = {task: Wanted(private.host, "team/app", layer, credential=SHOWN)}
-    work = []
+    work: list[Work] = []
     async with asyncio.timeout(10):
         while not work:
             work = list((await good.say(wants=said)).work)

@@ -42,7 +42,7 @@ async def test_a_missing_one_is_read_again_soon_then_ever_more_rarely_and_one_th
     clock, known, changed = Clock(), Observation(), list[SecretKey]()
     cluster = Counting(clock)
     credentials = Credentials(cluster, known, clock, changed.append)
-    known.pull_secrets = {KEY}
+    known.pull_secrets = frozenset({KEY})
 
     async def run(seconds: int) -> list[float]:
         cluster.asked.clear()

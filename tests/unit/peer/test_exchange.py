@@ -182,7 +182,7 @@ async def test_an_exchange_that_is_refused_is_made_anew() -> None:
 async def test_leaving_is_said_once_and_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pantala_peer.exchange._FAREWELL", 0.3)
 
-    async def forever(_request: SyncRequest) -> SyncAnswer:
+    async def forever(request: SyncRequest) -> SyncAnswer:
         await asyncio.sleep(60)
         raise AssertionError
 

@@ -1,6 +1,7 @@
 """However many read a blob, it is wanted once: from the first missing byte, as long as anybody reads."""
 
 import random
+from contextlib import AbstractContextManager
 
 from pantala_peer.mirror.ports import Hint
 from pantala_peer.mirror.resource import Repository
@@ -53,7 +54,7 @@ def test_whoever_leaves_in_whatever_order_the_last_one_ends_it() -> None:
     rng = random.Random(1)
     told = Told()
     wants = Wants(told.tell)
-    readers = []
+    readers: list[AbstractContextManager[object]] = []
     for _ in range(200):
         if readers and rng.random() < 0.5:
             readers.pop(rng.randrange(len(readers))).__exit__(None, None, None)
