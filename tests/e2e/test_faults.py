@@ -150,6 +150,7 @@ def test_the_task_is_deleted_half_way(
     """It is gone at once, the origin is read no further, and nothing is left on the volume or on any node."""
     _start(kubectl, origin, "deleted", namespace, seed=14)
     task_id = wait_cached(kubectl, "deleted", namespace, 0.3)["taskID"]
+    origin.rate = _RATE / 4  # it is read on for some seconds, in case the Task is made anew
 
     kubectl.delete("task/deleted", namespace, timeout=10)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 _SCRIPT = """
-import builtins, os, signal
+import builtins, os, signal, sys
 from {package} import __main__
 real = builtins.__import__
 def imported(name, *arguments, **more):
@@ -14,14 +14,17 @@ def imported(name, *arguments, **more):
         os.kill(os.getpid(), signal.{name})
     return real(name, *arguments, **more)
 builtins.__import__ = imported
+sys.argv = {argv}
 __main__.main()
 """
+_FLAGS = {"pantala_supernode": ["--data", "."]}
+"""What is read before the rest is imported."""
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("package", ["pantala_supernode", "pantala_peer", "pantala_runtime", "pantala_operator"])
 def test_a_signal_while_modules_are_imported_ends_it_in_order(package: str, name: str) -> None:
     """What takes long is imported after the process listens to signals."""
-    script = _SCRIPT.format(package=package, name=name)
+    script = _SCRIPT.format(package=package, name=name, argv=[package, *_FLAGS.get(package, [])])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
     assert (0, "") == (done.returncode, done.stderr)
