@@ -64,8 +64,8 @@ class Dispatcher:
 
     def work(self, session: Session) -> tuple[Work, ...]:
         """Give pieces of the client's tasks, those that matter most first, until its window is full."""
-        work: list[Work] = []
         room = self._managers.scheduler.room(session.peer)
+        work = self._firsts(session, room)
         for task_id in sorted(
             session.open_tasks, key=lambda name: name not in session.wants
         ):  # containers wait for those
@@ -214,11 +214,30 @@ class Dispatcher:
         for name in scheduler.next_in_line(task_id, waiting, now=now, provider=provider) if waiting else ():
             if not self.waiting.listens(name):
                 continue
-            work = self._work_of(self.sessions[name], task_id, scheduler.room(name), provider)
+            session, room = self.sessions[name], scheduler.room(name)
+            work = self._firsts(session, room) or self._work_of(session, task_id, room, provider)
             if work:
                 self.waiting.release(name, tuple(work))
                 return True
         return False
+
+    def _firsts(self, session: Session, room: int) -> list[Work]:
+        """A piece of each blob that a container waits for and of which none is on its way: no blob waits for another.
+
+        Those come first of which nothing was read yet: whoever waits for the first byte does not do so for long.
+        """
+        swarms, peer = self._managers.progress.tasks, session.peer
+        idle = [
+            name
+            for name in session.wants
+            if name in session.open_tasks
+            and self._roster.takes_part(peer, name)
+            and not swarms[name].clients[peer].given
+        ]
+        work: list[Work] = []
+        for name in sorted(idle, key=lambda name: session.wants[name].position > 0):
+            work += self._work_of(session, name, min(room - len(work), 1))
+        return work
 
     def _work_of(self, session: Session, task_id: str, room: int, provider: str | None = None) -> list[Work]:
         task = self._managers.tasks.get(task_id)

@@ -77,15 +77,15 @@ class Bench:
         self.managers.tasks.lease(ID, Lease(URL, self.clock.now + 600))
         return self.managers.tasks.known(ID)
 
-    def cached(self, pieces: int = 4, *, status: CDNStatus = CDNStatus.SUCCESS) -> Task:
+    def cached(self, pieces: int = 4, *, status: CDNStatus = CDNStatus.SUCCESS, name: TaskID = ID) -> Task:
         """The task's file of ``pieces`` pieces of 10 bytes is on the volume."""
         mask = (1 << pieces) - 1
         self.managers.tasks.update(
-            ID, Copy(TaskID(ID), status, "g", 10, pieces * 10, mask, pieces, digest="sha256:" + "0" * 64)
+            name, Copy(name, status, "g", 10, pieces * 10, mask, pieces, digest="sha256:" + "0" * 64)
         )
-        swarm = self.managers.progress.init_task(ID)
+        swarm = self.managers.progress.init_task(name)
         swarm.cached = mask
-        return self.managers.tasks.known(ID)
+        return self.managers.tasks.known(name)
 
     def peer(self, name: str, *, inventoried: bool = True, **more: int) -> Session:
         """A node's peer that is there."""

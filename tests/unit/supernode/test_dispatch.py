@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 
-from pantala_protocol.sync import PieceFailure, Work
+from pantala_protocol.statement import WantedTask
+from pantala_protocol.sync import PieceFailure, Wanted, Work
+from pantala_protocol.task_id import compute
 from pantala_supernode.policy import Policy
 from pantala_supernode.session import Session
 from pantala_supernode.swarm import SUPERNODE
 from pantala_supernode.task import Task
-from tests.unit.supernode.conftest import ID, Bench, Wish
+from tests.unit.supernode.conftest import ID, URL, Bench, Wish
 
 PIECES = 4
 ALL = (1 << PIECES) - 1
@@ -163,3 +165,70 @@ async def test_a_provider_that_lacks_what_it_is_said_to_have_is_asked_for_all_it
     bench.dispatcher.failed(session(bench, "a"), PieceFailure(ID, 1, "c", "missing"))
     assert ALL & ~0b0010 == progress.pieces_by_cid(ID, "c")
     assert not session(bench, "c").inventoried
+
+
+# Blobs that containers wait for
+
+WINDOW = Policy().window
+BLOBS = tuple(sorted(compute(f"blob-{number}") for number in range(3)))
+
+
+@pytest.fixture
+def blobs(bench: Bench) -> tuple[Task, ...]:
+    """Three, each of more pieces than a client is given at once, for two clients."""
+    bench.state(*(WantedTask(name, f"ns/{name}", name, URL, path=name, peers=("a", "b")) for name in BLOBS))
+    tasks = tuple(bench.cached(3 * WINDOW, name=name) for name in BLOBS)
+    for name in ("a", "b"):
+        bench.roster.assign(bench.peer(name))
+    return tasks
+
+
+def wants(bench: Bench, name: str, **positions: int) -> None:
+    """What the client's node waits for: positions by a blob's number."""
+    session(bench, name).wants = {
+        BLOBS[int(number[1:])]: Wanted("r", "x", "sha256:0", position=at) for number, at in positions.items()
+    }
+
+
+def of(work: tuple[Work, ...]) -> list[tuple[str, int]]:
+    return [(one.task_id, one.piece) for one in work]
+
+
+async def test_each_blob_that_is_waited_for_gets_a_piece_before_any_gets_more(
+    bench: Bench, blobs: tuple[Task, ...]
+) -> None:
+    wants(bench, "a", b0=10, b2=0)
+    work = of(bench.dispatcher.work(session(bench, "a")))
+    assert [(BLOBS[2], 0), (BLOBS[0], 1)] == work[:2]
+    assert WINDOW == len(work)
+    assert {BLOBS[0]} == {name for name, _ in work[2:]}
+
+
+async def test_a_blob_that_is_waited_for_later_does_not_wait_for_the_end_of_another(
+    bench: Bench, blobs: tuple[Task, ...]
+) -> None:
+    wants(bench, "a", b0=0)
+    (_, piece), *more = of(bench.dispatcher.work(session(bench, "a")))
+    assert {BLOBS[0]} == {name for name, _ in more}
+    assert () == bench.dispatcher.work(session(bench, "a"))
+    wants(bench, "a", b0=0, b1=20)
+
+    bench.dispatcher.succeeded(session(bench, "a"), blobs[0], 1 << piece)
+
+    assert [(BLOBS[1], 2)] == of(bench.dispatcher.work(session(bench, "a")))
+
+
+async def test_what_comes_free_by_one_blob_goes_to_another_of_which_nothing_is_on_its_way(
+    bench: Bench, blobs: tuple[Task, ...]
+) -> None:
+    wants(bench, "b", b0=0)
+    bench.dispatcher.work(session(bench, "b"))
+    supernode = bench.managers.progress.service[SUPERNODE]
+    supernode.booked += Policy().supernode_uploads - supernode.booked
+    wants(bench, "a", b0=0, b1=0)
+    assert () == bench.dispatcher.work(session(bench, "a"))
+    held = waits(bench, "a")
+
+    bench.dispatcher.succeeded(session(bench, "b"), blobs[0], 1)
+
+    assert (BLOBS[1], 0) in of(held.result())
