@@ -18,7 +18,7 @@ from typing import Literal
 
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
-from testbed.cluster.turn import turn
+from testbed.cluster.turn import lent
 from testbed.image import Image, Layer, build, push
 from tests.e2e.environment import OwnCluster
 from tests.e2e.release import Release
@@ -69,9 +69,8 @@ class StampedeSample:
 
 
 def measure(plan: StampedePlan, runs: int) -> Iterator[StampedeSample]:
-    """Install, and measure both ways in each run; afterwards nothing is left installed."""
-    with turn():
-        cluster = Cluster.up(_NODES)
+    """Install, and measure both ways in each run; afterwards nothing is left that was not there before."""
+    with lent(_NODES) as cluster:
         release = Release(OwnCluster(cluster))
         with RegistryHost("site") as registry:
             release.install()

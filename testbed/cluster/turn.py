@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from testbed.cluster import layout
+from testbed.cluster.cluster import Cluster, down, status
 from testbed.cluster.command import CommandError
 
 
@@ -26,6 +27,18 @@ def turn(patience: float = 2400.0) -> Iterator[None]:
             print(f"another run has the cluster ({layout.TURN}); waiting for its end", file=sys.stderr, flush=True)
             time.sleep(min(10.0, patience))
         yield
+
+
+@contextmanager
+def lent(nodes: int, *, keep: bool = False) -> Iterator[Cluster]:
+    """The cluster, in one's :func:`turn`; in the end as before: down, if it was not up, unless to ``keep``."""
+    with turn():
+        was_up = "kubelet" in status()
+        try:
+            yield Cluster.up(nodes)
+        finally:
+            if not (was_up or keep):
+                down()
 
 
 def _taken(file: int) -> bool:

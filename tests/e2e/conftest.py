@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from testbed.cluster import Cluster
-from testbed.cluster.cluster import down, status
 from testbed.cluster.command import CommandError
 from testbed.cluster.registry_host import RegistryHost
-from testbed.cluster.turn import turn
+from testbed.cluster.turn import lent
 from testbed.origin import Origin
 from tests.e2e.environment import NAMESPACE, Environment, GivenCluster, OwnCluster
 from tests.e2e.images import Images
@@ -60,15 +59,10 @@ def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
         return
     if os.geteuid() != 0:
         _leave_out(config, "they need root, for a cluster in network namespaces, or any cluster's KUBECONFIG")
-    with turn():
-        was_up = "kubelet" in status()
-        try:
-            config.stash[_ENVIRONMENT] = environment = OwnCluster(Cluster.up(_NODES))
-            environment.kubectl("delete", "namespace", f"--selector={_CASE}")  # of a run that was killed
-            yield environment
-        finally:
-            if not was_up and not os.environ.get("PANTALA_E2E_KEEP"):
-                down()
+    with lent(_NODES, keep=bool(os.environ.get("PANTALA_E2E_KEEP"))) as cluster:
+        config.stash[_ENVIRONMENT] = environment = OwnCluster(cluster)
+        environment.kubectl("delete", "namespace", f"--selector={_CASE}")  # of a run that was killed
+        yield environment
 
 
 def _leave_out(config: pytest.Config, why: str) -> None:
