@@ -7,28 +7,28 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from pantala_operator import replicas
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.clock import SystemClock
 from pantala_operator.adapters.supernode import HTTPSupernode
-from pantala_operator.asking import Asking
-from pantala_operator.conversations import Connect, Conversations
-from pantala_operator.credentials import Credentials
-from pantala_operator.discovery import Discovery
-from pantala_operator.following import Following
-from pantala_operator.handlers.watch import Watch
+from pantala_operator.control.loop import Loop
+from pantala_operator.control.prefetch import Prefetching
+from pantala_operator.control.prefetch_writer import PrefetchWriter
+from pantala_operator.control.writer import Writer
 from pantala_operator.health import Health, Reach
-from pantala_operator.listing import Listing
-from pantala_operator.loop import Loop
-from pantala_operator.observation import Observation
+from pantala_operator.plan.prefetch.pins import Resolution
+from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_operator.ports import Clock, Cluster, Inbox, Kinds
-from pantala_operator.prefetch_writer import PrefetchWriter
-from pantala_operator.prefetching import Prefetching
-from pantala_operator.reconcile.prefetch.pins import Resolution
-from pantala_operator.reconcile.prefetch.resource import ImageKey
-from pantala_operator.replicas import Address
 from pantala_operator.settings import Settings, host_and_port
-from pantala_operator.writer import Writer
+from pantala_operator.supernodes import replicas
+from pantala_operator.supernodes.connections import Connect, Conversations
+from pantala_operator.supernodes.discovery import Discovery
+from pantala_operator.supernodes.replicas import Address
+from pantala_operator.watch.lists import Listing
+from pantala_operator.watch.observation import Observation
+from pantala_operator.watch.registries import Asking
+from pantala_operator.watch.secrets import Credentials
+from pantala_operator.watch.stream import Watch
+from pantala_operator.watch.workloads import Following
 from pantala_protocol.redaction import RedactedURL
 
 log = structlog.get_logger(__name__)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from pantala_operator.reconcile.prefetch.images import Workload
-from pantala_operator.reconcile.prefetch.reach import Pod
-from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus
-from pantala_operator.resources import Node, Peer, PeerStatus, Secret, Task, TaskStatus
-from pantala_operator.workloads import StatefulSet
+from pantala_operator.plan.prefetch.images import Workload
+from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus
+from pantala_operator.resources.api import Node, Peer, PeerStatus, Secret, Task, TaskStatus
+from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 

@@ -16,27 +16,28 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
-from pantala_peer import health, room
-from pantala_peer.assignments import Assignments
-from pantala_peer.cache import Cache
-from pantala_peer.deliveries import Deliveries
-from pantala_peer.download import Downloads
+from pantala_peer import health
+from pantala_peer.cache import room
+from pantala_peer.cache.deliveries import Deliveries
+from pantala_peer.cache.pieces import Cache
+from pantala_peer.cache.publish import Publisher, check_root
+from pantala_peer.cache.room import BlobRoom
+from pantala_peer.cache.waiters import Arrivals
+from pantala_peer.download.jobs import Downloads
+from pantala_peer.download.providers import Providers
+from pantala_peer.download.receive import Patience
 from pantala_peer.images.blobs import CachedImages
 from pantala_peer.images.helper import RuntimeHelper
 from pantala_peer.images.kept import LedgerFile
 from pantala_peer.images.orders import ImageOrders
 from pantala_peer.images.runtime import RuntimeWatch
-from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.server import Rules
 from pantala_peer.mirror.service import MirrorService
-from pantala_peer.providers import Providers
-from pantala_peer.publish import Publisher, check_root
-from pantala_peer.receive import Patience
-from pantala_peer.room import BlobRoom
-from pantala_peer.session import Identity, Load
 from pantala_peer.settings import Address, Settings
-from pantala_peer.supernode import HTTPSupernode
-from pantala_peer.supernodes import Present, Supernodes
+from pantala_peer.sync.assignments import Assignments
+from pantala_peer.sync.client import HTTPSupernode
+from pantala_peer.sync.session import Identity, Load
+from pantala_peer.sync.supernodes import Present, Supernodes
 from pantala_pieces.server import PieceServer
 from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol import __version__

@@ -19,49 +19,49 @@ from pantala_pieces.store import PieceStore
 from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol.geometry import RULES
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.egress import EgressPolicy
-from pantala_supernode.cdn.eviction import Cause, Watermarks
-from pantala_supernode.cdn.http_source import HTTPSource
-from pantala_supernode.cdn.janitor import Housekeeping, Janitor
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.rate import Rate
-from pantala_supernode.cdn.sibling_client import SiblingClient
-from pantala_supernode.cdn.sibling_source import SiblingCopies
-from pantala_supernode.cdn.volume import alone, open_volume
-from pantala_supernode.copies import Copies
-from pantala_supernode.dfget_task import DfgetTaskManager
-from pantala_supernode.dispatch import Dispatcher, Endpoint
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Clients, Lasting
-from pantala_supernode.dragonfly.conversation import Conversation
-from pantala_supernode.dragonfly.registry import Patience
+from pantala_supernode.dragonfly.preheat import PreheatManager
+from pantala_supernode.dragonfly.registration import Patience
+from pantala_supernode.dragonfly.rest import RestAPI
 from pantala_supernode.dragonfly.routes import DragonflyAPI
-from pantala_supernode.exchange import Exchange, Timing
-from pantala_supernode.handover import Handover
+from pantala_supernode.dragonfly.service import Conversation
+from pantala_supernode.dragonfly.visitors import Visitors
 from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import API
 from pantala_supernode.http.application import application
 from pantala_supernode.http.copies import CopiesAPI
+from pantala_supernode.http.identity import ClusterKeys, Verifier
 from pantala_supernode.http.registries import RegistriesAPI
-from pantala_supernode.http.rest import RestAPI
 from pantala_supernode.http.site import site
-from pantala_supernode.identity import ClusterKeys, Verifier
-from pantala_supernode.imaging import Imaging
-from pantala_supernode.managers import Managers
-from pantala_supernode.members import Members
+from pantala_supernode.images.service import Imaging
 from pantala_supernode.metrics import Gauges, Metrics, TimedScheduler
-from pantala_supernode.peer import PeerManager
-from pantala_supernode.policy import Policy
-from pantala_supernode.preheat import PreheatManager
-from pantala_supernode.progress import ProgressManager
+from pantala_supernode.origin.egress import EgressPolicy
+from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.rate import Rate
 from pantala_supernode.registry.service import RegistryService, open_service
-from pantala_supernode.reports import Reports
-from pantala_supernode.roster import Roster
+from pantala_supernode.replicas.client import SiblingClient
+from pantala_supernode.replicas.copies import Copies
+from pantala_supernode.replicas.handover import Handover
+from pantala_supernode.replicas.membership import Members
+from pantala_supernode.replicas.source import SiblingCopies
 from pantala_supernode.settings import Settings
 from pantala_supernode.supernode import Supernode
-from pantala_supernode.task import TaskManager
-from pantala_supernode.tickets import TicketOffice
-from pantala_supernode.visitors import Visitors
+from pantala_supernode.swarm.download import DfgetTaskManager
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.peer import PeerManager
+from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.sync.assignments import Roster
+from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
+from pantala_supernode.sync.exchange import Exchange, Timing
+from pantala_supernode.sync.tickets import TicketOffice
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.reports import Reports
+from pantala_supernode.volume.eviction import Cause, Watermarks
+from pantala_supernode.volume.identity import alone, open_volume
+from pantala_supernode.volume.janitor import Housekeeping, Janitor
 
 _log = structlog.get_logger(__name__)
 

@@ -14,18 +14,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.copy import Copy
-from pantala_supernode.cdn.eviction import Cause
-from pantala_supernode.cdn.kept import Use
-from pantala_supernode.dfget_task import DfgetTaskStatus
-from pantala_supernode.managers import Managers
-from pantala_supernode.manifests import Outcome
-from pantala_supernode.peer import Peer
-from pantala_supernode.policy import Policy
-from pantala_supernode.pool import Chance
-from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import PieceInfo, SchedulerManager, Urgent
-from pantala_supernode.task import TaskManager
+from pantala_supernode.cdn.copy_state import Use
+from pantala_supernode.images.manifests import Outcome
+from pantala_supernode.swarm.download import DfgetTaskStatus
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.pool import Chance
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.scheduler import PieceInfo, SchedulerManager, Urgent
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.volume.eviction import Cause
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -14,15 +14,15 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.exchange import Exchange
-from pantala_supernode.images import Images
-from pantala_supernode.managers import Managers
-from pantala_supernode.members import Members
-from pantala_supernode.reports import Reports
-from pantala_supernode.restated import Restated
-from pantala_supernode.task import Lease
+from pantala_supernode.images.orders import Images
+from pantala_supernode.replicas.membership import Members
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.sync.dispatch import Dispatcher
+from pantala_supernode.sync.exchange import Exchange
+from pantala_supernode.tasks.changes import Restated
+from pantala_supernode.tasks.manager import Lease
+from pantala_supernode.tasks.reports import Reports
 
 _log = structlog.get_logger(__name__)
 

@@ -266,7 +266,7 @@ def test_the_cache_and_its_rates_are_set_by_values(render: Render) -> None:
         ("peer/peer", ("pantala_peer",)),
         ("peer/mirror", ("pantala_peer", "configure")),
         ("peer/runtime", ("pantala_runtime",)),
-        ("uninstall/uninstall", ("pantala_operator.uninstall",)),
+        ("uninstall/uninstall", ("pantala_operator.cleanup.uninstall",)),
     ],
 )
 def test_each_process_knows_the_flags_that_the_chart_gives(

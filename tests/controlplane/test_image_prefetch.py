@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pantala_operator.adapters.memory_supernode import MemorySupernode
 from pantala_protocol.images import ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolved
 from testbed.apiserver import ControlPlane
 from testbed.process import free_ports
 from tests.controlplane.test_operator import NODES, ROOT, Kubectl, Operator, ServedSupernode, make_nodes, until
+from tests.support.supernode import MemorySupernode
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 

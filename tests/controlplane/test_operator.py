@@ -22,15 +22,15 @@ from aiohttp import web
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.kubernetes import KubernetesCluster
-from pantala_operator.adapters.memory import MemoryCluster
-from pantala_operator.adapters.memory_supernode import MemorySupernode
-from pantala_operator.conditions import Condition
 from pantala_operator.errors import ConflictError, NotFoundError
-from pantala_operator.resources import PeerCache, PeerCount, PeerStatus, TaskStatus
+from pantala_operator.resources.api import PeerCache, PeerCount, PeerStatus, TaskStatus
+from pantala_operator.resources.conditions import Condition
 from pantala_protocol.registry import RESOLVE, Resolve
 from pantala_protocol.statement import CDNStatus, Failure, Statement, TaskReport, WantedTask
 from testbed.apiserver import ControlPlane
 from testbed.process import Process, free_ports
+from tests.support.cluster import MemoryCluster
+from tests.support.supernode import MemorySupernode
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 

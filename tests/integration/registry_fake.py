@@ -14,8 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
-from pantala_supernode.cdn.egress import EgressPolicy
-from pantala_supernode.cdn.http_source import HTTPSource
+from pantala_supernode.origin.egress import EgressPolicy
+from pantala_supernode.origin.http import HTTPSource
 from pantala_supernode.registry.client import Freshness
 from pantala_supernode.registry.endpoint import Endpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST

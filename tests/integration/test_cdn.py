@@ -21,9 +21,9 @@ from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.http_source import HTTPSource, Patience
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.origin.http import HTTPSource, Patience
+from pantala_supernode.tasks.copy import Copy, FetchOrder
 from testbed.origin import Behaviour, Bytes, Generated, Origin, sha256
 
 MIB = 1024 * 1024

@@ -22,12 +22,12 @@ from pantala_protocol.geometry import RULES
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.eviction import Cause, Watermarks
-from pantala_supernode.cdn.http_source import HTTPSource
-from pantala_supernode.cdn.janitor import Housekeeping, Janitor
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.rate import Rate
+from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.rate import Rate
+from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.volume.eviction import Cause, Watermarks
+from pantala_supernode.volume.janitor import Housekeeping, Janitor
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.test_cdn import small_volume
 

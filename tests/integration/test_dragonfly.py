@@ -17,7 +17,7 @@ from pantala_pieces import wrapped
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, build
-from pantala_supernode.dragonfly.registry import Patience
+from pantala_supernode.dragonfly.registration import Patience
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.integration.dragonfly_client import Dfget, GaveUpError, Item

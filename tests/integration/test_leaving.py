@@ -16,7 +16,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Statement, WantedTask
-from pantala_supernode.cdn.siblings import CopyReport
+from pantala_supernode.replicas.decision import CopyReport
 from testbed.origin import Behaviour, Generated, Origin
 
 BODY = Generated(1024 * 1024)

@@ -19,7 +19,7 @@ from pantala_protocol.membership import Member, Membership
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, build
-from pantala_supernode.cdn.siblings import CopyReport, Stage
+from pantala_supernode.replicas.decision import CopyReport, Stage
 from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.integration.dragonfly_client import Dfget

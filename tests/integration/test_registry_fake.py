@@ -17,9 +17,9 @@ from aiohttp import web
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
 from pantala_supernode import errors as supernode_errors
-from pantala_supernode.cdn.egress import EgressPolicy
-from pantala_supernode.cdn.source import Resume
 from pantala_supernode.errors import SourceError
+from pantala_supernode.origin.egress import EgressPolicy
+from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.client import Resolved
 from pantala_supernode.registry.credentials import Credentials, Keyring

@@ -15,15 +15,15 @@ import trustme
 from pantala_pieces.store import PieceStore
 from pantala_protocol import image, task_id
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.copy import FetchOrder
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.source import Resume
+from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.client import Resolved
 from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
 from pantala_supernode.registry.endpoint import Endpoints, RegistrySettings, Repository
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
+from pantala_supernode.tasks.copy import FetchOrder
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry

@@ -18,7 +18,7 @@ from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, build
-from pantala_supernode.cdn import sibling_client, sibling_source
+from pantala_supernode.replicas import client, source
 from testbed.origin import Generated, Origin
 from tests.integration.dragonfly_client import Dfget
 from tests.integration.loopback import loopback
@@ -197,8 +197,8 @@ async def test_who_refuses_is_not_waited_for(lab: Lab, liar: Liar, status: int) 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A word is waited for half as long as else, and who did not give it is left alone for half as long."""
-    monkeypatch.setattr(sibling_client, "_WORD", aiohttp.ClientTimeout(total=1.0))
-    monkeypatch.setattr(sibling_client, "_SILENCE", 1.0)
+    monkeypatch.setattr(client, "_WORD", aiohttp.ClientTimeout(total=1.0))
+    monkeypatch.setattr(client, "_SILENCE", 1.0)
 
 
 @pytest.mark.usefixtures("soon")
@@ -242,7 +242,7 @@ IDLE = {"stage": "idle", "whole": False, "generation": "", "piece_size": 0, "len
 async def test_an_owner_that_does_not_get_the_file_is_not_waited_for(
     lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch, after_wish: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(sibling_source, "_IDLE", 0.3)
+    monkeypatch.setattr(source, "_IDLE", 0.3)
     liar.said |= IDLE
     liar.after_wish = after_wish
     lab.state(owner="other")
@@ -254,7 +254,7 @@ async def test_an_owner_that_does_not_get_the_file_is_not_waited_for(
 async def test_an_owner_is_told_again_and_again_while_its_copy_is_taken_and_asked_again_at_its_end(
     lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sibling_source, "_RENEWAL", 0.1)
+    monkeypatch.setattr(source, "_RENEWAL", 0.1)
     whole = {key: liar.said[key] for key in IDLE}
     liar.said |= IDLE
     liar.after_wish, liar.slow = whole, 0.5

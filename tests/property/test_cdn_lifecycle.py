@@ -17,10 +17,10 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.copy import FetchOrder
-from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.source import Answer, Resume
+from pantala_supernode.origin.source import Answer, Resume
+from pantala_supernode.tasks.copy import FetchOrder
+from tests.support.source import Content, FakeSource, Step
 
 PIECE = 128 * 1024
 CONTENT = Content(random.Random(0).randbytes(4 * PIECE + 7), '"v1"')

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pantala_protocol import ranges
-from pantala_supernode.cdn.siblings import Act, CopyReport, Decision, Need, Stage, decide
+from pantala_supernode.replicas.decision import Act, CopyReport, Decision, Need, Stage, decide
 
 NAMES = ("s-0", "s-1", "s-2")
 PIECES = 4

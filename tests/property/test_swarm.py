@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pantala_protocol import ranges
-from pantala_supernode.peer import Peer
-from pantala_supernode.policy import Policy
-from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import SchedulerManager
-from pantala_supernode.swarm import SUPERNODE, ClientProgress
+from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.scheduler import SchedulerManager
+from pantala_supernode.swarm.task_progress import SUPERNODE, ClientProgress
 
 TASK = "t"
 PIECES = 24

@@ -10,10 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.task_id import TaskID, compute
-from pantala_supernode.cdn.copy import Copy
 from pantala_supernode.errors import NotFoundError
-from pantala_supernode.restated import Restated
-from pantala_supernode.task import Lease, TaskManager
+from pantala_supernode.tasks.changes import Restated
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.manager import Lease, TaskManager
 
 GRACE = 5.0
 URLS = [f"http://origin.example/{number}" for number in range(3)]

@@ -16,7 +16,6 @@ import yaml
 from kubernetes.aio import client, config, dynamic
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
-from pantala_operator import resources
 from pantala_operator.errors import (
     ClusterError,
     ClusterUnavailableError,
@@ -25,11 +24,12 @@ from pantala_operator.errors import (
     NotFoundError,
     RejectedError,
 )
+from pantala_operator.plan.prefetch.images import Workload
+from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.resource import KIND, PLURAL, ImagePrefetch, PrefetchStatus
 from pantala_operator.ports import Login
-from pantala_operator.reconcile.prefetch.images import Workload
-from pantala_operator.reconcile.prefetch.reach import Pod
-from pantala_operator.reconcile.prefetch.resource import KIND, PLURAL, ImagePrefetch, PrefetchStatus
-from pantala_operator.resources import (
+from pantala_operator.resources import api
+from pantala_operator.resources.api import (
     API_VERSION,
     GROUP,
     Metadata,
@@ -40,10 +40,10 @@ from pantala_operator.resources import (
     Task,
     TaskStatus,
 )
-from pantala_operator.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
+from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 
 FIELD_MANAGER = "pantala-operator"
-_CUSTOM = f"/apis/{GROUP}/{resources.VERSION}"
+_CUSTOM = f"/apis/{GROUP}/{api.VERSION}"
 _PAGE = 500
 """Objects a page: half the memory of one whole list at 10,000 objects."""
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)

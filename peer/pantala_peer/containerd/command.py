@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pantala_peer import leftovers
+from pantala_peer.cache import uninstall
 from pantala_peer.containerd import registry
 from pantala_peer.containerd.configuration import Owner, Report, cleanup, configure, keep_token
 from pantala_peer.errors import PeerError, SettingsError
@@ -83,7 +83,7 @@ def _configure(given: argparse.Namespace) -> Report:
 def _cleanup(given: argparse.Namespace) -> Report:
     report = cleanup(_folders(given), Path(given.containerd_state))
     if given.root:
-        print(f"cached tasks removed: {leftovers.clear(Path(given.root))}")
+        print(f"cached tasks removed: {uninstall.clear(Path(given.root))}")
     return report
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from pantala_peer.cache.waiters import Arrivals
 from pantala_peer.images import subject
 from pantala_peer.images.errors import DiskError, NoSpaceError, OrderError
-from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.ports import Hint
 from pantala_peer.mirror.resource import Repository
 from pantala_peer.mirror.wants import Wants

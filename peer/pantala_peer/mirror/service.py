@@ -11,8 +11,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from pantala_peer.cache.waiters import Arrivals
 from pantala_peer.errors import SettingsError
-from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.grants import Grants
 from pantala_peer.mirror.manifests import CachedManifests
@@ -20,7 +20,7 @@ from pantala_peer.mirror.permissions import Permissions
 from pantala_peer.mirror.server import Mirror, Rules
 from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_peer.mirror.wants import Wants
-from pantala_peer.supernodes import Supernodes
+from pantala_peer.sync.supernodes import Supernodes
 from pantala_protocol.sync import Wanted
 
 _GRACE = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pantala_pieces.file import Meta
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
-from pantala_supernode.cdn.source import Answer, Resume
+from pantala_supernode.origin.source import Answer, Resume
 
 
 def same(answer: Answer, meta: Meta) -> bool:

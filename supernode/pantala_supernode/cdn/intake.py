@@ -8,12 +8,12 @@ from typing import Protocol
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
+from pantala_supernode.cdn.attempts import History
 from pantala_supernode.cdn.cutter import Cutter
-from pantala_supernode.cdn.history import History
 from pantala_supernode.cdn.pipeline import Pipeline
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.room import Room
-from pantala_supernode.cdn.source import Answer
+from pantala_supernode.origin.source import Answer
+from pantala_supernode.volume.room import Room
 
 BUFFER = 16 * 1024 * 1024
 """Bytes of one copy in memory at most, on their way to the disk."""
@@ -22,7 +22,7 @@ _LENGTH = errors.LengthMismatchError.reason.action
 
 
 class Limiter(Protocol):
-    """Bounds the bytes per second from origins; :class:`pantala_supernode.cdn.rate.Rate` is one."""
+    """Bounds the bytes per second from origins; :class:`pantala_supernode.origin.rate.Rate` is one."""
 
     async def acquire(self, amount: float = 1) -> None:
         """Wait until ``amount`` bytes may be read."""

@@ -14,17 +14,17 @@ from pantala_protocol import geometry
 from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.gate import Gate
+from pantala_supernode.cdn.copy_state import Kept, Use
 from pantala_supernode.cdn.intake import Limiter
-from pantala_supernode.cdn.kept import Kept, Use
-from pantala_supernode.cdn.lane import Lane
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
-from pantala_supernode.cdn.room import MakeRoom, no_room
-from pantala_supernode.cdn.source import Siblings, Source
 from pantala_supernode.cdn.worker import Means, Sleep, Worker
 from pantala_supernode.errors import VolumeFailedError
+from pantala_supernode.origin.gate import Gate
+from pantala_supernode.origin.source import Siblings, Source
+from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.volume.lane import Lane
+from pantala_supernode.volume.room import MakeRoom, no_room
 
 
 class CDNManager:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from pantala_supernode.cdn.lane import settled
+from pantala_supernode.volume.lane import settled
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
 

@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pantala_supernode.dispatch import Dispatcher
 from pantala_supernode.dragonfly.wire import Entry, Registration
-from pantala_supernode.managers import Managers
-from pantala_supernode.peer import Peer
-from pantala_supernode.session import Session
-from pantala_supernode.task import Task
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.sync.dispatch import Dispatcher
+from pantala_supernode.sync.session import Session
+from pantala_supernode.tasks.manager import Task
 
 _MOST = 50_000
 """Clients that are known at once."""

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from pantala_protocol import __version__
 from pantala_supernode.dragonfly import wire
-from pantala_supernode.dragonfly.conversation import Conversation
+from pantala_supernode.dragonfly.service import Conversation
 from pantala_supernode.dragonfly.wire import BadWordError, Code, Envelope, envelope
 from pantala_supernode.http.access import Access, Guard, Handler
 

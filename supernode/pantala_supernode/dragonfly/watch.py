@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pantala_supernode.task import Task
+from pantala_supernode.tasks.manager import Task
 
 
 class Watch:

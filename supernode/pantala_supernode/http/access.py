@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from pantala_pieces.server import error_response
-from pantala_supernode.identity import Identity, UnauthorizedError, Verifier
+from pantala_supernode.http.identity import Identity, UnauthorizedError, Verifier
 
 _log = structlog.get_logger(__name__)
 

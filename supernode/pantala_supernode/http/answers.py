@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
+from pantala_supernode.dragonfly.models import ErrorResponse
 from pantala_supernode.dragonfly.wire import BadWordError, Code, Envelope
 from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Handler
-from pantala_supernode.http.models import ErrorResponse
 
 _STATUS = {
     Code.BAD_REQUEST: 400,

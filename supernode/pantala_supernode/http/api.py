@@ -11,10 +11,10 @@ from msgspec import Meta
 from pantala_pieces.server import error_response
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
+from pantala_supernode.dragonfly.models import read_query
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
 from pantala_supernode.http.answers import answer
-from pantala_supernode.http.models import read_query
 from pantala_supernode.http.operations import Operation, Problem
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode

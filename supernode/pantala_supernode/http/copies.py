@@ -10,15 +10,15 @@ from aiohttp import web
 from msgspec import Meta
 
 from pantala_protocol.membership import Member
-from pantala_supernode.cdn.sibling_client import Wish
-from pantala_supernode.cdn.siblings import CopyReport
-from pantala_supernode.copies import Copies, EndedError, MisdirectedError
+from pantala_supernode.dragonfly.models import read_query
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
 from pantala_supernode.http.answers import answer
 from pantala_supernode.http.api import read_body
-from pantala_supernode.http.models import read_query
 from pantala_supernode.http.operations import Detail, Operation, Problem
+from pantala_supernode.replicas.client import Wish
+from pantala_supernode.replicas.copies import Copies, EndedError, MisdirectedError
+from pantala_supernode.replicas.decision import CopyReport
 
 _PATIENCE = 30.0
 """Seconds in which another supernode has to take a piece."""

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from pantala_protocol import registry
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
+from pantala_supernode.dragonfly.models import read_query
 from pantala_supernode.errors import (
     ForbiddenError,
     GatewayError,
@@ -17,9 +18,8 @@ from pantala_supernode.errors import (
 from pantala_supernode.http.access import IDENTITY, Access
 from pantala_supernode.http.answers import answer
 from pantala_supernode.http.api import read_body
-from pantala_supernode.http.models import read_query
 from pantala_supernode.http.operations import Operation, Problem
-from pantala_supernode.manifests import Manifests
+from pantala_supernode.images.manifests import Manifests
 from pantala_supernode.registry.endpoint import Repository
 from pantala_supernode.registry.errors import (
     RateLimitedError,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
-from pantala_supernode.cdn import refusal
+from pantala_supernode.origin import refusal
 from pantala_supernode.registry.errors import (
     ForbiddenError,
     ImageNotFoundError,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from aiohttp.abc import AbstractResolver
 
-from pantala_supernode.cdn.egress import EgressPolicy
-from pantala_supernode.cdn.http_source import HTTPSource
-from pantala_supernode.cdn.source import Source
+from pantala_supernode.origin.egress import EgressPolicy
+from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.source import Source
 from pantala_supernode.registry import transport
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.authenticator import Authenticator

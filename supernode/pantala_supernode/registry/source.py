@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from multidict import CIMultiDict
 
 from pantala_supernode import errors
-from pantala_supernode.cdn.source import Answer, Resume, Source
+from pantala_supernode.origin.source import Answer, Resume, Source
 from pantala_supernode.registry import answer
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
@@ -45,7 +45,7 @@ class RegistrySource:
 
     @asynccontextmanager
     async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.cdn.source.Source.open`."""
+        """See :meth:`pantala_supernode.origin.source.Source.open`."""
         repository = self._endpoints.repository_of(url)
         async with AsyncExitStack() as stack:
             if repository is None:

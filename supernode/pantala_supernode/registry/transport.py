@@ -17,8 +17,8 @@ from yarl import URL
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
-from pantala_supernode.cdn import refusal
-from pantala_supernode.cdn.egress import CheckedResolver, EgressPolicy
+from pantala_supernode.origin import refusal
+from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
 from pantala_supernode.registry.errors import (
     CertificateError,
     InvalidAnswerError,

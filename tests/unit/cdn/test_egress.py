@@ -8,9 +8,9 @@ from ipaddress import ip_network
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from pantala_supernode.cdn.egress import CheckedResolver, EgressPolicy
-from pantala_supernode.cdn.http_source import HTTPSource
 from pantala_supernode.errors import SourceDeniedError
+from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
+from pantala_supernode.origin.http import HTTPSource
 from testbed.origin import Behaviour, Generated, Origin
 
 METADATA = [

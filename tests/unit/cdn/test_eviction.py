@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pantala_pieces.store import Usage
 from pantala_protocol import task_id
-from pantala_supernode.cdn.eviction import Unwanted, Watermarks, aged, least_recently_used
+from pantala_supernode.volume.eviction import Unwanted, Watermarks, aged, least_recently_used
 
 NAMES = [task_id.compute(str(number)) for number in range(8)]
 COPIES = st.lists(

@@ -6,8 +6,8 @@ import pytest
 
 from pantala_pieces.file import Meta
 from pantala_protocol import task_id
-from pantala_supernode.cdn.copy import FetchOrder
-from pantala_supernode.cdn.freshness import LONGEST, is_sure, lifetime
+from pantala_supernode.origin.freshness import LONGEST, is_sure, lifetime
+from pantala_supernode.tasks.copy import FetchOrder
 
 TASK = task_id.compute("test")
 DATE = "Mon, 23 Nov 2026 12:00:00 GMT"

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from pantala_supernode import errors
-from pantala_supernode.cdn import refusal
-from pantala_supernode.cdn.http_source import HTTPSource
-from pantala_supernode.cdn.source import Answer, Resume
+from pantala_supernode.origin import refusal
+from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.source import Answer, Resume
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 
 BODY = Generated(300_000)

@@ -11,9 +11,9 @@ from pantala_pieces.file import Meta, Piece
 from pantala_pieces.store import PieceStore, Usage
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.eviction import Cause, Watermarks
-from pantala_supernode.cdn.janitor import Housekeeping, Janitor
 from pantala_supernode.errors import VolumeFailedError
+from pantala_supernode.volume.eviction import Cause, Watermarks
+from pantala_supernode.volume.janitor import Housekeeping, Janitor
 
 NAMES = [task_id.compute(str(number)) for number in range(4)]
 SIZE = 128 * 1024

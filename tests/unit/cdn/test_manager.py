@@ -14,10 +14,10 @@ import pytest
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.errors import VolumeFailedError
+from pantala_supernode.tasks.copy import Copy, FetchOrder
+from tests.support.source import Content, FakeSource, Step
 
 TASK = task_id.compute("test")
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol.reasons import Reason, Retry
 from pantala_supernode import errors
+from pantala_supernode.cdn.attempts import History
 from pantala_supernode.cdn.cutter import Cutter
-from pantala_supernode.cdn.gate import Gate
-from pantala_supernode.cdn.history import History
-from pantala_supernode.cdn.lane import Lane
 from pantala_supernode.cdn.pipeline import Pipeline
 from pantala_supernode.cdn.retry import LATER_DELAY, MAX_DELAY, MAX_RESTARTS, RetryBudget
+from pantala_supernode.origin.gate import Gate
+from pantala_supernode.volume.lane import Lane
 
 
 @given(

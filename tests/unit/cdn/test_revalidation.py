@@ -15,10 +15,10 @@ from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
-from pantala_supernode.cdn.copy import Copy, FetchOrder
-from pantala_supernode.cdn.fake_source import Content, FakeSource, Step
-from pantala_supernode.cdn.kept import Use
+from pantala_supernode.cdn.copy_state import Use
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.tasks.copy import Copy, FetchOrder
+from tests.support.source import Content, FakeSource, Step
 
 TASK = task_id.compute("test")
 OLD = Content(random.Random(0).randbytes(300_000), '"v1"')

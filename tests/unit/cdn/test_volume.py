@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces.errors import StoreError
-from pantala_supernode.cdn.volume import Volume, alone, open_volume
+from pantala_supernode.volume.identity import Volume, alone, open_volume
 
 
 def test_an_empty_directory_becomes_a_volume_and_stays_it(tmp_path: Path) -> None:

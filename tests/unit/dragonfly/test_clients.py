@@ -6,21 +6,21 @@ import pytest
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.copy import Copy
-from pantala_supernode.dfget_task import DfgetTaskManager
-from pantala_supernode.dispatch import Dispatcher, Endpoint
 from pantala_supernode.dragonfly.clients import Client, Clients, Lasting
 from pantala_supernode.dragonfly.wire import Registration
-from pantala_supernode.managers import Managers
-from pantala_supernode.members import Members
-from pantala_supernode.peer import PeerManager
-from pantala_supernode.policy import Policy
-from pantala_supernode.progress import ProgressManager
-from pantala_supernode.reports import Reports
-from pantala_supernode.roster import Roster
-from pantala_supernode.scheduler import SchedulerManager
-from pantala_supernode.task import Lease, Task, TaskManager
-from pantala_supernode.tickets import TicketOffice
+from pantala_supernode.replicas.membership import Members
+from pantala_supernode.swarm.download import DfgetTaskManager
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.peer import PeerManager
+from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.scheduler import SchedulerManager
+from pantala_supernode.sync.assignments import Roster
+from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
+from pantala_supernode.sync.tickets import TicketOffice
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.manager import Lease, Task, TaskManager
+from pantala_supernode.tasks.reports import Reports
 
 URL = "http://origin.example/f"
 ID = task_id.compute(URL)

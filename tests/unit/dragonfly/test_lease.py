@@ -2,7 +2,7 @@
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
-from pantala_supernode.task import Lease, TaskManager
+from pantala_supernode.tasks.manager import Lease, TaskManager
 
 URL = "http://origin.example/f"
 ID = task_id.compute(URL)

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pantala_peer.download.providers import Providers
+from pantala_peer.download.receive import Patience
 from pantala_peer.errors import CorruptError, FetchError, MissingError, RefusedError
-from pantala_peer.providers import Providers
-from pantala_peer.receive import Patience
 from pantala_protocol.sync import Work
 from pantala_protocol.wrapping import Wrapping
 

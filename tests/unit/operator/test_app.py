@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from pantala_operator.adapters.clock import SystemClock
-from pantala_operator.adapters.memory import MemoryCluster
-from pantala_operator.adapters.memory_supernode import MemorySupernode
 from pantala_operator.app import App
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.settings import Settings
 from pantala_protocol.statement import CDNStatus, TaskReport
+from tests.support.cluster import MemoryCluster
+from tests.support.supernode import MemorySupernode
 
 SETTINGS = Settings(
     supernode=("http://memory",),

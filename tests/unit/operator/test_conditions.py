@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from pantala_operator.conditions import MAX_MESSAGE, Condition, ConditionType, Status, Verdict, differ, is_true, merge
+from pantala_operator.resources.conditions import (
+    MAX_MESSAGE,
+    Condition,
+    ConditionType,
+    Status,
+    Verdict,
+    differ,
+    is_true,
+    merge,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

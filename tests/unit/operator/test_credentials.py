@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pantala_operator.adapters.memory import MemoryCluster
-from pantala_operator.credentials import Credentials
-from pantala_operator.observation import Observation, SecretKey
-from pantala_operator.resources import Secret
+from pantala_operator.resources.api import Secret
+from pantala_operator.watch.observation import Observation, SecretKey
+from pantala_operator.watch.secrets import Credentials
+from tests.support.cluster import MemoryCluster
 
 KEY = ("ns", "s")
 

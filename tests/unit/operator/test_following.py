@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pantala_operator.adapters.memory import MemoryClock, MemoryCluster
-from pantala_operator.following import PODS, Following, Need, Surrounding
-from pantala_operator.reconcile.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.watch.workloads import PODS, Following, Need, Surrounding
+from tests.support.cluster import MemoryClock, MemoryCluster
 
 _NEED: Need = (PODS, "ns")
 

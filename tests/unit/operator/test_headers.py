@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile import headers
-from pantala_operator.reconcile.headers import Absent, Denied, Headers, Unread
-from pantala_operator.reconcile.problem import Problem
-from pantala_operator.resources import Metadata, Secret
+from pantala_operator.plan import headers
+from pantala_operator.plan.headers import Absent, Denied, Headers, Unread
+from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.api import Metadata, Secret
 
 
 def secret(**data: bytes) -> Secret:

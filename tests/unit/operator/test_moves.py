@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pantala_operator.replicas import Replicas
-from pantala_operator.supernodes import Standing, Supernodes
+from pantala_operator.supernodes.replicas import Replicas
+from pantala_operator.supernodes.view import Standing, Supernodes
 from pantala_protocol import membership
 from pantala_protocol.membership import Member
 from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport

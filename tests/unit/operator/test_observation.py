@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.observation import Collection
-from pantala_operator.resources import Metadata, Node
-from pantala_operator.supernodes import SupernodeView
+from pantala_operator.resources.api import Metadata, Node
+from pantala_operator.supernodes.view import SupernodeView
+from pantala_operator.watch.observation import Collection
 from pantala_protocol.statement import Changes, PeerReport, TaskReport
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from pantala_operator.reconcile.peer import PeerPlan, plan
-from pantala_operator.resources import Metadata, Peer, PeerCache
+from pantala_operator.plan.peer import PeerPlan, plan
+from pantala_operator.resources.api import Metadata, Peer, PeerCache
 from pantala_protocol.statement import PeerReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

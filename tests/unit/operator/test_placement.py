@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile.placement import Placement, Word, place
+from pantala_operator.supernodes.placement import Placement, Word, place
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 NODES = ("a", "b", "c")

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from pantala_operator import conditions
 from pantala_operator.adapters.clock import SystemClock
-from pantala_operator.adapters.memory import MemoryCluster
-from pantala_operator.adapters.memory_supernode import MemorySupernode
 from pantala_operator.app import App
 from pantala_operator.errors import SupernodeUnavailableError
+from pantala_operator.resources import conditions
 from pantala_operator.settings import Settings
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolved
+from tests.support.cluster import MemoryCluster
+from tests.support.supernode import MemorySupernode
 
 SETTINGS = Settings(
     supernode=("http://memory",),
@@ -321,7 +321,7 @@ async def test_nothing_is_stated_before_peers_have_come_back(world: World) -> No
 async def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pantala_operator.reunion._COMING_BACK", 1.0)
+    monkeypatch.setattr("pantala_operator.supernodes.reconnect._COMING_BACK", 1.0)
     world.cluster.put("peers", {"metadata": {"name": "late"}, "spec": {}})
     world.node("late")
     world.prefetch()
@@ -562,7 +562,7 @@ async def test_it_is_deleted_when_its_time_is_over(world: World) -> None:
 
 
 async def test_what_the_mirror_does_is_told_of_each_peer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pantala_operator.loop._LONGEST_SLEEP", 0.5)
+    monkeypatch.setattr("pantala_operator.control.loop._LONGEST_SLEEP", 0.5)
     async with world.operator():
         await until(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
         await world.supernode.say("a", {}, runtime(mirror=True))

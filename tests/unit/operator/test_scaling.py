@@ -11,16 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_operator import discovery
 from pantala_operator.adapters.clock import SystemClock
-from pantala_operator.adapters.memory import MemoryCluster
-from pantala_operator.adapters.memory_supernode import MemorySupernode
 from pantala_operator.app import App
 from pantala_operator.errors import ForbiddenError, SupernodeUnavailableError
 from pantala_operator.settings import Settings
+from pantala_operator.supernodes import discovery
 from pantala_protocol import task_id
 from pantala_protocol.membership import owner
 from pantala_protocol.statement import CDNStatus, Changes, TaskReport
+from tests.support.cluster import MemoryCluster
+from tests.support.supernode import MemorySupernode
 
 SETTINGS = Settings(
     supernode_statefulset="ns/s",

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from pantala_operator import quantity
 from pantala_operator.__main__ import main
 from pantala_operator.errors import SettingsError
+from pantala_operator.resources import quantity
 from pantala_operator.settings import Settings, host_and_port, load
 
 _EXAMPLES: dict[str, tuple[str, object]] = {

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_operator.reconcile import statement
-from pantala_operator.reconcile.headers import Absent, Unread
-from pantala_operator.reconcile.problem import Problem
-from pantala_operator.reconcile.statement import Claim, Origin
-from pantala_operator.reconcile.target import Targets
-from pantala_operator.resources import Metadata, Secret, Task
+from pantala_operator.plan import statement
+from pantala_operator.plan.headers import Absent, Unread
+from pantala_operator.plan.problem import Problem
+from pantala_operator.plan.statement import Claim, Origin
+from pantala_operator.plan.target import Targets
+from pantala_operator.resources.api import Metadata, Secret, Task
 from pantala_protocol import task_id
 
 ROOT = "/var/lib/pantala/files"

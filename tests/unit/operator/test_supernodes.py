@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from pantala_operator import replicas
-from pantala_operator.replicas import Replicas
-from pantala_operator.resources import Metadata
-from pantala_operator.supernodes import Supernodes
-from pantala_operator.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
+from pantala_operator.resources.api import Metadata
+from pantala_operator.resources.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
+from pantala_operator.supernodes import replicas
+from pantala_operator.supernodes.replicas import Replicas
+from pantala_operator.supernodes.view import Supernodes
 from pantala_protocol.membership import Member, owner
 from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile.target import PeerState, choose
-from pantala_operator.resources import Metadata, Node, NodeSpec, Taint, Target, Toleration
+from pantala_operator.plan.target import PeerState, choose
+from pantala_operator.resources.api import Metadata, Node, NodeSpec, Taint, Target, Toleration
 
 CONNECTED = PeerState(connected=True)
 CORDON = Taint("node.kubernetes.io/unschedulable", "NoSchedule")

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.conditions import ConditionType, find, is_true
-from pantala_operator.reconcile.headers import Absent, Denied, SecretReading, Unread
-from pantala_operator.reconcile.statement import Claim
-from pantala_operator.reconcile.target import Targets
-from pantala_operator.reconcile.task import Observed, TaskPlan, plan
-from pantala_operator.resources import Metadata, Secret, Task
+from pantala_operator.plan.headers import Absent, Denied, SecretReading, Unread
+from pantala_operator.plan.statement import Claim
+from pantala_operator.plan.target import Targets
+from pantala_operator.plan.task import Observed, TaskPlan, plan
+from pantala_operator.resources.api import Metadata, Secret, Task
+from pantala_operator.resources.conditions import ConditionType, find, is_true
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport

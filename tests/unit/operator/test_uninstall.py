@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from pantala_operator.adapters.uninstall import HookCluster
+from pantala_operator.cleanup.cluster import HookCluster
+from pantala_operator.cleanup.uninstall import Cleanup, CleanupPod, Outcome, main, report, wait
 from pantala_operator.errors import ClusterUnavailableError, ForbiddenError, NotFoundError
-from pantala_operator.uninstall import Cleanup, CleanupPod, Outcome, main, report, wait
 
 LABELS = {"app": "cleanup"}
 HEEDED = Cleanup(True, 2, LABELS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache import Cache
+from pantala_peer.cache.pieces import Cache
 from pantala_peer.errors import CorruptError, DigestMismatchError, RotError, failed
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_protocol.geometry import Geometry

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from pantala_peer.claims import Claims, is_sane
+from pantala_peer.sync.claims import Claims, is_sane
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import Assignment, Delivery
 

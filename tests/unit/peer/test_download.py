@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from pantala_peer.download import Downloads, Outcome
+from pantala_peer.download.jobs import Downloads, Outcome
 from pantala_peer.errors import MissingError
 from pantala_pieces.errors import PieceMissingError, StoreFullError
 from pantala_protocol.sync import Work

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
-from pantala_peer.exchange import Exchange
-from pantala_peer.session import Identity, Load, Orders, Session
+from pantala_peer.sync.exchange import Exchange
+from pantala_peer.sync.session import Identity, Load, Orders, Session
 from pantala_protocol.sync import SyncAnswer, SyncRequest, Work
 
 TASK = "a" * 64
@@ -180,7 +180,7 @@ async def test_an_exchange_that_is_refused_is_made_anew() -> None:
 
 
 async def test_leaving_is_said_once_and_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pantala_peer.exchange._FAREWELL", 0.3)
+    monkeypatch.setattr("pantala_peer.sync.exchange._FAREWELL", 0.3)
 
     async def forever(request: SyncRequest) -> SyncAnswer:
         await asyncio.sleep(60)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pantala_peer.cache.publish import Publisher, Wanted
+from pantala_peer.cache.uninstall import clear
 from pantala_peer.containerd import command
-from pantala_peer.leftovers import clear
-from pantala_peer.publish import Publisher, Wanted
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.store import PieceStore
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from pantala_peer.cache.publish import Publisher, Wanted, check_root, components
 from pantala_peer.errors import ConflictError, DeliveryError, OutsideRootError
-from pantala_peer.publish import Publisher, Wanted, check_root, components
 from pantala_pieces.errors import StoreError
 
 TASK, OTHER = "a" * 64, "b" * 64

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_peer.download.providers import Providers
+from pantala_peer.download.receive import Asked, Patience, read_head
 from pantala_peer.errors import (
     CorruptError,
     FetchError,
@@ -16,8 +18,6 @@ from pantala_peer.errors import (
     StalledError,
     UnreachableError,
 )
-from pantala_peer.providers import Providers
-from pantala_peer.receive import Asked, Patience, read_head
 from pantala_protocol.sync import Work
 
 SIZE = 300_000

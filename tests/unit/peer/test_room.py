@@ -1,6 +1,6 @@
 """What nobody wanted for longest goes first, and nothing that is at work or must stay."""
 
-from pantala_peer.room import MOST, BlobRoom, usual
+from pantala_peer.cache.room import MOST, BlobRoom, usual
 
 
 def test_there_is_no_surplus_below_the_limit_and_none_without_one() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from msgspec import structs
 
-from pantala_peer.session import Identity, Load, Orders, Session
+from pantala_peer.sync.session import Identity, Load, Orders, Session
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership

@@ -10,10 +10,10 @@ from typing import Self
 
 import pytest
 
-from pantala_peer import supernodes
 from pantala_peer.errors import ExchangeError
-from pantala_peer.session import Identity, Load
-from pantala_peer.supernodes import Present, Supernodes
+from pantala_peer.sync import supernodes
+from pantala_peer.sync.session import Identity, Load
+from pantala_peer.sync.supernodes import Present, Supernodes
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import (

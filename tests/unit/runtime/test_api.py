@@ -15,9 +15,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from pantala_runtime import errors
 from pantala_runtime.api import API
-from pantala_runtime.fake_runtime import FakeRuntime
 from pantala_runtime.pulls import Pulls
 from pantala_runtime.runtime import Credentials
+from tests.support.runtime import FakeRuntime
 
 DIGEST = "sha256:" + "a" * 64
 NGINX = "docker.io/library/nginx:latest"

@@ -9,9 +9,9 @@ import pytest
 
 from pantala_protocol.image import ImageReference, parse
 from pantala_runtime.errors import DigestMismatchError, NotFoundError, TimedOutError, UnauthorizedError
-from pantala_runtime.fake_runtime import FakeRuntime
 from pantala_runtime.pulls import Pulled, Pulls
 from pantala_runtime.runtime import Credentials
+from tests.support.runtime import FakeRuntime
 
 DIGEST = "sha256:" + "a" * 64
 APP = parse("r.example/team/app:1")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pantala_protocol.sync import DeliveryState, DeliveryStatus
-from pantala_supernode.dfget_task import DfgetTask, DfgetTaskManager, DfgetTaskStatus
 from pantala_supernode.errors import EmptyValueError, NotFoundError
+from pantala_supernode.swarm.download import DfgetTask, DfgetTaskManager, DfgetTaskStatus
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED, path="f")
 

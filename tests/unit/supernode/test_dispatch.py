@@ -9,10 +9,10 @@ import pytest
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceFailure, Wanted, Work
 from pantala_protocol.task_id import compute
-from pantala_supernode.policy import Policy
-from pantala_supernode.session import Session
-from pantala_supernode.swarm import SUPERNODE
-from pantala_supernode.task import Task
+from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.task_progress import SUPERNODE
+from pantala_supernode.sync.session import Session
+from pantala_supernode.tasks.manager import Task
 from tests.unit.supernode.conftest import ID, URL, Bench, Wish
 
 PIECES = 4

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pantala_supernode import ledger
-from pantala_supernode.blobs import KeptBlob
-from pantala_supernode.ledger import BlobLedger
+from pantala_supernode.images import ledger
+from pantala_supernode.images.blobs import KeptBlob
+from pantala_supernode.images.ledger import BlobLedger
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha512:" + "b" * 128
 

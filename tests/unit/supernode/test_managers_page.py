@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from pantala_supernode.dragonfly.rest import RestAPI
 from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import API
-from pantala_supernode.http.rest import RestAPI
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = [

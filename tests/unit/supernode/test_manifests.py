@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pantala_protocol.registry import ManifestAnswer, Resolve
-from pantala_supernode.accounts import Accounts
 from pantala_supernode.errors import InvalidValueError
-from pantala_supernode.images import Images
-from pantala_supernode.manifests import Manifests, Outcome
+from pantala_supernode.images.accounts import Accounts
+from pantala_supernode.images.manifests import Manifests, Outcome
+from pantala_supernode.images.orders import Images
 from pantala_supernode.registry.credentials import ANONYMOUS, Credentials
 from pantala_supernode.registry.document import Document
 from pantala_supernode.registry.endpoint import Repository

@@ -6,7 +6,7 @@ import pytest
 
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Statement
-from pantala_supernode.members import Members
+from pantala_supernode.replicas.membership import Members
 from tests.unit.supernode.conftest import ID, Bench, Wish
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pantala_supernode.errors import EmptyValueError, InvalidValueError, NotFoundError
-from pantala_supernode.filters import Direction, PageFilter
-from pantala_supernode.peer import Peer, PeerManager
+from pantala_supernode.swarm.paging import Direction, PageFilter
+from pantala_supernode.swarm.peer import Peer, PeerManager
 
 
 def peer(name: str, *, port: int = 65002, version: str = "") -> Peer:

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_supernode.pool import Pool
+from pantala_supernode.swarm.pool import Pool
 
 names = st.sampled_from([f"n{number}" for number in range(8)])
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from pantala_protocol.statement import CDNStatus, Failure
-from pantala_supernode.cdn.copy import Copy
+from pantala_supernode.dragonfly.preheat import PreheatManager, PreheatOrder, PreheatStatus
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError
-from pantala_supernode.preheat import PreheatManager, PreheatOrder, PreheatStatus
-from pantala_supernode.task import Lease, TaskManager
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.manager import Lease, TaskManager
 from tests.unit.supernode.conftest import ID, URL, Clock
 
 ORDER = PreheatOrder(ID, URL, {"x": "y"})

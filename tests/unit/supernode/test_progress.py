@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pantala_supernode.errors import EmptyValueError, NotFoundError
-from pantala_supernode.progress import ProgressManager
-from pantala_supernode.swarm import SUPERNODE
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.task_progress import SUPERNODE
 
 
 def ten(_piece: int) -> int:

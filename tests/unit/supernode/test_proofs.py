@@ -15,11 +15,11 @@ from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.store import PieceStore
 from pantala_protocol.task_id import TaskID
-from pantala_supernode import proofs
-from pantala_supernode.cdn.copy import Copy
-from pantala_supernode.cdn.source import Answer, Resume
 from pantala_supernode.errors import SourceForbiddenError
-from pantala_supernode.proofs import Origin, Proofs
+from pantala_supernode.images import proofs
+from pantala_supernode.images.proofs import Origin, Proofs
+from pantala_supernode.origin.source import Answer, Resume
+from pantala_supernode.tasks.copy import Copy
 
 TASK = TaskID("a" * 64)
 SIZE = 1000

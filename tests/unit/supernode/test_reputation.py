@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pantala_supernode.reputation import Reputation, Tolerance
+from pantala_supernode.swarm.reputation import Reputation, Tolerance
 
 TOLERANCE = Tolerance()
 

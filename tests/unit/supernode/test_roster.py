@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.dfget_task import DfgetTaskStatus
+from pantala_supernode.swarm.download import DfgetTaskStatus
 from tests.unit.supernode.conftest import ID, Bench, Wish
 
 

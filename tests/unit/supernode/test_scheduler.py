@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from pantala_supernode.errors import NotFoundError
-from pantala_supernode.peer import Peer
-from pantala_supernode.policy import Policy
-from pantala_supernode.pool import Pool
-from pantala_supernode.progress import ProgressManager
-from pantala_supernode.scheduler import PieceInfo, SchedulerManager, Urgent
-from pantala_supernode.swarm import SUPERNODE
+from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.pool import Pool
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.scheduler import PieceInfo, SchedulerManager, Urgent
+from pantala_supernode.swarm.task_progress import SUPERNODE
 
 POLICY = Policy(window=4, peer_uploads=2, supernode_uploads=3, sample=4)
 NEIGHBOUR = "the supernode's node"

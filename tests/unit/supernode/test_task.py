@@ -9,10 +9,10 @@ import pytest
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.sync import Delivery
 from pantala_protocol.task_id import TaskID, compute
-from pantala_supernode.cdn.copy import Copy
 from pantala_supernode.errors import EmptyValueError, NotFoundError
-from pantala_supernode.restated import Restated
-from pantala_supernode.task import Lease, Task, TaskManager
+from pantala_supernode.tasks.changes import Restated
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 URL, OTHER_URL = "http://origin.example/f", "http://origin.example/g"
 ID, OTHER = compute(URL), compute(OTHER_URL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pantala_protocol import ticket
-from pantala_supernode.tickets import TicketOffice
+from pantala_supernode.sync.tickets import TicketOffice
 
 
 class Clock:

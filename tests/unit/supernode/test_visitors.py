@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from pantala_protocol.wrapping import Wrapping
-from pantala_supernode.dfget_task import DfgetTaskStatus
 from pantala_supernode.dragonfly.clients import Client
+from pantala_supernode.dragonfly.visitors import PieceResult, PieceStatus, Visitors
 from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.errors import ConflictError, EmptyValueError, InvalidValueError, NotFoundError, NotReadyError
-from pantala_supernode.swarm import SUPERNODE
-from pantala_supernode.task import Task
-from pantala_supernode.visitors import PieceResult, PieceStatus, Visitors
+from pantala_supernode.swarm.download import DfgetTaskStatus
+from pantala_supernode.swarm.task_progress import SUPERNODE
+from pantala_supernode.tasks.manager import Task
 from tests.unit.supernode.conftest import ID, URL, Bench, Wish
 
 RANGE = Wrapping(10).range(1)
@@ -75,7 +75,7 @@ def test_each_registration_is_another_peer(bench: Bench, visitors: Visitors) -> 
 
 
 def test_there_is_an_end_to_registrations(visitors: Visitors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pantala_supernode.visitors._MOST", 1)
+    monkeypatch.setattr("pantala_supernode.dragonfly.visitors._MOST", 1)
     register(visitors)
     with pytest.raises(NotReadyError):
         register(visitors)

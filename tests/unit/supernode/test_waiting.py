@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pantala_supernode.session import Session
-from pantala_supernode.waiting import SupersededError, WaitingRoom
+from pantala_supernode.sync.session import Session
+from pantala_supernode.sync.waiting import SupersededError, WaitingRoom
 
 
 def session(name: str, *tasks: str) -> Session:

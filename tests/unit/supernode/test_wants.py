@@ -10,21 +10,21 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import Wanted
-from pantala_supernode.accounts import Accounts
-from pantala_supernode.blobs import KeptBlob
-from pantala_supernode.cdn.copy import Copy
-from pantala_supernode.dfget_task import DfgetTaskManager
-from pantala_supernode.images import Images
-from pantala_supernode.managers import Managers
-from pantala_supernode.peer import Peer, PeerManager
-from pantala_supernode.policy import Policy
-from pantala_supernode.progress import ProgressManager
-from pantala_supernode.proofs import Origin
+from pantala_supernode.images.accounts import Accounts
+from pantala_supernode.images.blobs import KeptBlob
+from pantala_supernode.images.leases import Wants
+from pantala_supernode.images.orders import Images
+from pantala_supernode.images.proofs import Origin
 from pantala_supernode.registry.endpoint import Endpoints
 from pantala_supernode.registry.permissions import Permissions
-from pantala_supernode.scheduler import SchedulerManager
-from pantala_supernode.task import Lease, Task, TaskManager
-from pantala_supernode.wants import Wants
+from pantala_supernode.swarm.download import DfgetTaskManager
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.peer import Peer, PeerManager
+from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.scheduler import SchedulerManager
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 DIGEST = "sha256:" + "a" * 64
 NAME = task_id.of_blob(DIGEST)

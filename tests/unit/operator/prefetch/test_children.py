@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile.prefetch.children import OWNER_LABEL, Child, family, manifest, name
-from pantala_operator.reconcile.prefetch.pins import Pin
-from pantala_operator.reconcile.prefetch.resource import ImageKey
+from pantala_operator.plan.prefetch.children import OWNER_LABEL, Child, family, manifest, name
+from pantala_operator.plan.prefetch.pins import Pin
+from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_protocol import image
 from tests.unit.operator.prefetch.world import NOW, ONE, TWO, digest, prefetch
 

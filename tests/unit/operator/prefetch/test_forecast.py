@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile.prefetch.forecast import Inventory, Work, forecast, omissions, quantity, size
-from pantala_operator.reconcile.prefetch.pins import Blob, Pin
-from pantala_operator.reconcile.prefetch.pull import Step
-from pantala_operator.reconcile.prefetch.resource import ImageKey, NodeForecast, PullFailure
+from pantala_operator.plan.prefetch.forecast import Inventory, Work, forecast, omissions, quantity, size
+from pantala_operator.plan.prefetch.pins import Blob, Pin
+from pantala_operator.plan.prefetch.pull import Step
+from pantala_operator.plan.prefetch.resource import ImageKey, NodeForecast, PullFailure
 from tests.unit.operator.prefetch.world import AMD64
 
 ARM64 = "linux/arm64"

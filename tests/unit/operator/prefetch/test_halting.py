@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pantala_operator.reconcile.prefetch.pull import Phase, Pull
+from pantala_operator.plan.prefetch.pull import Phase, Pull
 from tests.unit.operator.prefetch.test_plan import world
 from tests.unit.operator.prefetch.world import NOW, World, failed, node
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile.prefetch import selector
-from pantala_operator.reconcile.prefetch.images import ImageSet, Surroundings, Workload, gather, of_template
-from pantala_operator.reconcile.prefetch.resource import ImageKey, LabelSelector, Requirement
+from pantala_operator.plan.prefetch import selector
+from pantala_operator.plan.prefetch.images import ImageSet, Surroundings, Workload, gather, of_template
+from pantala_operator.plan.prefetch.resource import ImageKey, LabelSelector, Requirement
 from pantala_protocol import image
 from tests.unit.operator.prefetch.world import ONE, digest, prefetch
 

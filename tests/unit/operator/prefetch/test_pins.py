@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile.prefetch.pins import LOOK_INTERVAL, Pin, Resolution, ask_at, pin
-from pantala_operator.reconcile.prefetch.resource import ImageKey, ImageStatus
-from pantala_operator.reconcile.prefetch.run import Run
+from pantala_operator.plan.prefetch.pins import LOOK_INTERVAL, Pin, Resolution, ask_at, pin
+from pantala_operator.plan.prefetch.resource import ImageKey, ImageStatus
+from pantala_operator.plan.prefetch.run import Run
 from tests.unit.operator.prefetch.world import AMD64, NOW, ONE, SECOND, digest, resolved
 
 KEY = ImageKey(ONE)

@@ -15,18 +15,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pantala_operator.conditions import is_true
-from pantala_operator.reconcile.headers import Absent, Unread
-from pantala_operator.reconcile.prefetch.children import Child
-from pantala_operator.reconcile.prefetch.forecast import Inventory
-from pantala_operator.reconcile.prefetch.images import Surroundings, Workload
-from pantala_operator.reconcile.prefetch.plan import plan
-from pantala_operator.reconcile.prefetch.pull import Phase, Pull
-from pantala_operator.reconcile.prefetch.reach import Pod
-from pantala_operator.reconcile.prefetch.resource import ImageKey, NodeCount, PullFailure
-from pantala_operator.reconcile.prefetch.survey import Observed
-from pantala_operator.reconcile.target import PeerState
-from pantala_operator.resources import REQUESTED_AT, Metadata, Node, Taint
+from pantala_operator.plan.headers import Absent, Unread
+from pantala_operator.plan.prefetch.children import Child
+from pantala_operator.plan.prefetch.forecast import Inventory
+from pantala_operator.plan.prefetch.images import Surroundings, Workload
+from pantala_operator.plan.prefetch.plan import plan
+from pantala_operator.plan.prefetch.pull import Phase, Pull
+from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.resource import ImageKey, NodeCount, PullFailure
+from pantala_operator.plan.prefetch.survey import Observed
+from pantala_operator.plan.target import PeerState
+from pantala_operator.resources.api import REQUESTED_AT, Metadata, Node, Taint
+from pantala_operator.resources.conditions import is_true
 from tests.unit.operator.prefetch.world import (
     AMD64,
     NOW,

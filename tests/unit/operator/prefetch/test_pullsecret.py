@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from pantala_operator.reconcile.prefetch.pullsecret import docker_config
-from pantala_operator.reconcile.problem import Problem
-from pantala_operator.resources import Metadata, Secret
+from pantala_operator.plan.prefetch.pullsecret import docker_config
+from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.api import Metadata, Secret
 
 AUTHS = {"registry.example": {"username": "ann", "password": "hidden"}}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pantala_operator.reconcile.prefetch.reach import Pod, reach
-from pantala_operator.reconcile.target import Targets
+from pantala_operator.plan.prefetch.reach import Pod, reach
+from pantala_operator.plan.target import Targets
 from tests.unit.operator.prefetch.world import cluster, node, prefetch
 
 WEB = {"podSelector": {"matchLabels": {"app": "web"}}}

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pantala_operator.reconcile.prefetch import schedule
-from pantala_operator.reconcile.prefetch.resource import ImagePrefetch, PrefetchStatus, Schedule
-from pantala_operator.reconcile.prefetch.run import current, deadline, expiry
-from pantala_operator.resources import REQUESTED_AT
+from pantala_operator.plan.prefetch import schedule
+from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus, Schedule
+from pantala_operator.plan.prefetch.run import current, deadline, expiry
+from pantala_operator.resources.api import REQUESTED_AT
 from tests.unit.operator.prefetch.world import NOW, SECOND, prefetch
 
 BERLIN = "Europe/Berlin"

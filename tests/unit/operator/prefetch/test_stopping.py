@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pantala_operator.reconcile.prefetch.plan import PrefetchPlan, plan
-from pantala_operator.reconcile.prefetch.pull import Phase, Pull
-from pantala_operator.reconcile.prefetch.survey import Order
+from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
+from pantala_operator.plan.prefetch.pull import Phase, Pull
+from pantala_operator.plan.prefetch.survey import Order
 from tests.unit.operator.prefetch.test_plan import edited, world
 from tests.unit.operator.prefetch.world import NOW, SECOND, World
 

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_operator.reconcile.headers import Absent
-from pantala_operator.reconcile.prefetch.images import Surroundings
-from pantala_operator.reconcile.prefetch.plan import plan
-from pantala_operator.reconcile.prefetch.pull import Phase, Pull
-from pantala_operator.reconcile.prefetch.resource import ImageKey, NodeCount
-from pantala_operator.reconcile.prefetch.survey import Observed
+from pantala_operator.plan.headers import Absent
+from pantala_operator.plan.prefetch.images import Surroundings
+from pantala_operator.plan.prefetch.plan import plan
+from pantala_operator.plan.prefetch.pull import Phase, Pull
+from pantala_operator.plan.prefetch.resource import ImageKey, NodeCount
+from pantala_operator.plan.prefetch.survey import Observed
 from tests.unit.operator.prefetch.test_plan import fits, world
 from tests.unit.operator.prefetch.world import NOW, ONE, TWO, World, cluster, failed, node, prefetch, resolved
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 
-from pantala_operator.conditions import find
-from pantala_operator.reconcile.prefetch.children import Child
-from pantala_operator.reconcile.prefetch.images import Surroundings
-from pantala_operator.reconcile.prefetch.pins import Blob, Resolution
-from pantala_operator.reconcile.prefetch.plan import PrefetchPlan, plan
-from pantala_operator.reconcile.prefetch.pull import Phase, Pull
-from pantala_operator.reconcile.prefetch.reach import Cluster, Pod
-from pantala_operator.reconcile.prefetch.resource import ImageKey, ImagePrefetch
-from pantala_operator.reconcile.prefetch.survey import Observed
-from pantala_operator.reconcile.target import PeerState
-from pantala_operator.resources import Metadata, Node, NodeSpec, Taint
+from pantala_operator.plan.prefetch.children import Child
+from pantala_operator.plan.prefetch.images import Surroundings
+from pantala_operator.plan.prefetch.pins import Blob, Resolution
+from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
+from pantala_operator.plan.prefetch.pull import Phase, Pull
+from pantala_operator.plan.prefetch.reach import Cluster, Pod
+from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch
+from pantala_operator.plan.prefetch.survey import Observed
+from pantala_operator.plan.target import PeerState
+from pantala_operator.resources.api import Metadata, Node, NodeSpec, Taint
+from pantala_operator.resources.conditions import find
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache import Cache
+from pantala_peer.cache.pieces import Cache
+from pantala_peer.cache.waiters import Arrivals
 from pantala_peer.errors import CorruptError
 from pantala_peer.mirror import blobs
-from pantala_peer.mirror.arrivals import Arrivals
 from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError

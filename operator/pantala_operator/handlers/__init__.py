@@ -1,1 +1,0 @@
-"""Watching, by kopf: thin handlers that put what they see into an inbox."""

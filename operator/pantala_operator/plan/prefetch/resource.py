@@ -1,0 +1,271 @@
+"""The ImagePrefetch resource, as far as the operator needs it; unknown fields are passed over. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pantala_operator.resources.api import REQUESTED_AT, Metadata, Target, Toleration
+from pantala_operator.resources.conditions import Condition
+
+KIND = "ImagePrefetch"
+PLURAL = "imageprefetches"
+
+
+class ImageKey(NamedTuple):
+    """One image that is wanted: a normal reference, and the platform that was asked for; empty: each node's own."""
+
+    reference: str
+    platform: str = ""
+
+
+class SpecImage(msgspec.Struct, frozen=True):
+    """An image as the user writes it."""
+
+    image: str
+    platform: str = ""
+
+
+class WorkloadReference(msgspec.Struct, frozen=True):
+    """A workload in the same namespace."""
+
+    kind: str
+    name: str
+
+
+class Requirement(msgspec.Struct, frozen=True):
+    """One requirement on a label."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(msgspec.Struct, frozen=True, rename="camel"):
+    """As everywhere in Kubernetes; empty: everything."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[Requirement, ...] = ()
+
+
+class From(msgspec.Struct, frozen=True, rename="camel"):
+    """Workloads whose images are wanted: exactly one is set."""
+
+    workload_ref: WorkloadReference | None = None
+    namespace_selector: LabelSelector | None = None
+
+
+class PrefetchTarget(msgspec.Struct, frozen=True, rename="camel"):
+    """Which nodes get the images."""
+
+    node_selector: dict[str, str] = {}
+    names: tuple[str, ...] = ()
+    pod_selector: LabelSelector | None = None
+    tolerations: tuple[Toleration, ...] = ()
+    count: int | None = None
+    percentage: int | None = None
+
+    def nodes(self, *more: Toleration) -> Target:
+        """What it says of nodes, in a Task's terms, with ``more`` tolerations."""
+        return Target(self.node_selector, self.names, (*self.tolerations, *more), self.count, self.percentage)
+
+
+Share = int | str
+"""A number, or a share of all as ``10%``."""
+
+
+class Wave(msgspec.Struct, frozen=True, rename="camel"):
+    """A group of nodes that begin together."""
+
+    node_selector: dict[str, str] = {}
+    nodes: Share | None = None
+
+
+class Rollout(msgspec.Struct, frozen=True, rename="camel"):
+    """How fast, and in which order, nodes begin."""
+
+    parallelism: Share | None = None
+    per_node: int = 1
+    max_failures: Share | None = None
+    waves: tuple[Wave, ...] = ()
+
+
+class Retry(msgspec.Struct, frozen=True, rename="camel"):
+    """How failed pulls are tried again."""
+
+    limit: int | None = None
+    backoff_seconds: int = 10
+
+
+class Schedule(msgspec.Struct, frozen=True, rename="camel"):
+    """When runs start."""
+
+    cron: str
+    time_zone: str = "Etc/UTC"
+
+
+class StartupTaint(msgspec.Struct, frozen=True, rename="camel"):
+    """A taint that new nodes have until their images are there."""
+
+    key: str
+    deadline_seconds: int = 600
+
+
+class Retention(msgspec.Struct, frozen=True, rename="camel"):
+    """What is done to keep the images."""
+
+    pin: bool = False
+    byte_budget: str = ""
+
+
+class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """What is wanted."""
+
+    images: tuple[SpecImage, ...] = ()
+    source: From | None = msgspec.field(default=None, name="from")
+    pull_secrets: tuple[str, ...] = ()
+    target: PrefetchTarget = PrefetchTarget()
+    rollout: Rollout = Rollout()
+    retry: Retry = Retry()
+    timeout_seconds_per_node: int = 600
+    active_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+    schedule: Schedule | None = None
+    completion_policy: str = "Once"
+    startup_taint: StartupTaint | None = None
+    retention: Retention = Retention()
+    update_policy: str = "Pin"
+    mode: str = "Run"
+    suspend: bool = False
+    depth: str = "Runtime"
+    """Of a Task that is planned as one; no ImagePrefetch says it."""
+
+    @property
+    def continuous(self) -> bool:
+        """Whether nodes that join later get the images, too."""
+        return self.completion_policy == "Continuous"
+
+    @property
+    def follows(self) -> bool:
+        """Whether a tag that moves moves the nodes with it."""
+        return self.update_policy == "Follow"
+
+    @property
+    def itemized(self) -> bool:
+        """Whether nothing can be done with an image before it is known what it is made of."""
+        return self.planning or self.depth != "Runtime"
+
+    @property
+    def planning(self) -> bool:
+        """Whether nothing is to be touched."""
+        return self.mode == "Plan"
+
+
+class ImageStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One image."""
+
+    image: str
+    platform: str = ""
+    digest: str = ""
+    latest_digest: str = ""
+    resolved_time: datetime | None = None
+    task: str = ""
+    size: int | None = msgspec.field(default=None, name="bytes")
+    desired: int | None = None
+    active: int | None = None
+    ready: int | None = None
+    failed: int | None = None
+
+    @property
+    def key(self) -> ImageKey:
+        """Which image."""
+        return ImageKey(self.image, self.platform)
+
+
+class NodeCount(msgspec.Struct, frozen=True):
+    """How many nodes are how far."""
+
+    desired: int = 0
+    ready: int = 0
+    active: int = 0
+    failed: int = 0
+    waiting: int = 0
+    unavailable: int = 0
+
+
+class PrefetchBytes(msgspec.Struct, frozen=True, rename="camel"):
+    """Bytes of a run."""
+
+    total: int
+    fetched: int
+    per_second: int
+
+
+class PullFailure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong on one node, or (no ``node``) for all of them."""
+
+    node: str = ""
+    reason: str = ""
+    image: str = ""
+    message: str = ""
+
+
+class NodeForecast(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What one node would fetch."""
+
+    node: str
+    size: int = msgspec.field(name="bytes")
+    images: int = 0
+    disk_free: int | None = None
+    disk_free_after: int | None = None
+
+
+class Forecast(msgspec.Struct, frozen=True, rename="camel"):
+    """What mode ``Plan`` would do."""
+
+    size: int = msgspec.field(name="bytes")
+    registry_bytes: int
+    nodes: tuple[NodeForecast, ...]
+    left_out: tuple[PullFailure, ...]
+    nodes_total: int
+    left_out_total: int
+
+
+class PrefetchStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What became of it; the operator alone writes it, always as a whole."""
+
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    images: tuple[ImageStatus, ...] = ()
+    nodes: NodeCount | None = None
+    summary: str = ""
+    size: str = ""
+    transferred: PrefetchBytes | None = msgspec.field(default=None, name="bytes")
+    failures: tuple[PullFailure, ...] = ()
+    plan: Forecast | None = None
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    last_schedule_time: datetime | None = None
+    next_schedule_time: datetime | None = None
+    last_handled_request: str = ""
+
+
+class ImagePrefetch(msgspec.Struct, frozen=True):
+    """One ImagePrefetch resource."""
+
+    metadata: Metadata
+    spec: PrefetchSpec
+    status: PrefetchStatus = PrefetchStatus()
+
+    @property
+    def requested_at(self) -> str:
+        """The user's word for the newest run; empty: none was asked for."""
+        return self.metadata.annotations.get(REQUESTED_AT, "")
+
+
+def read_prefetch(body: Mapping[str, Any]) -> ImagePrefetch:
+    """Read an ImagePrefetch from the API server's JSON. Raises :class:`msgspec.ValidationError`."""
+    return msgspec.convert(body, ImagePrefetch)

@@ -1,1 +1,0 @@
-"""Pure plans: from what is wanted and observed to what is to be done."""

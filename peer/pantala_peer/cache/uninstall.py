@@ -1,0 +1,34 @@
+"""What an uninstall takes from a node, of all that the peer kept there."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from pantala_peer.cache.records import Records
+from pantala_pieces.errors import from_os_error
+from pantala_pieces.store import PieceStore
+
+
+def clear(root: Path) -> int:
+    """Remove pieces that no published file is made of, and notes on images. Returns of how many tasks.
+
+    Published files stay, with their pieces and records: a peer that is installed again knows them as its own. Blocks;
+    raises :class:`StoreError`.
+    """
+    if not root.is_dir():
+        return 0
+    records, store = Records(root / "published"), PieceStore(root / "cache", durable=False)
+    records.open()
+    gone = [file.meta.task_id for file in store.open() if file.meta.task_id not in records.tasks()]
+    for name in gone:
+        store.delete(name)
+    try:
+        for name in ("images.json", ".images.json.new"):
+            (root / "cache" / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise from_os_error(error, f"clear {root}") from error
+    for folder in (*root.glob("cache/??"), root / "cache", root / "published", root / "files"):
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()
+    return len(gone)

@@ -1,0 +1,60 @@
+"""All that a supernode does for container images, put together."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pantala_pieces.store import PieceStore
+from pantala_supernode.images.accounts import Accounts
+from pantala_supernode.images.leases import Leases, Wants
+from pantala_supernode.images.ledger import BlobLedger
+from pantala_supernode.images.manifests import Manifests
+from pantala_supernode.images.orders import Images
+from pantala_supernode.images.proofs import Proofs
+from pantala_supernode.registry.endpoint import Endpoints
+from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.registry.service import RegistryService
+from pantala_supernode.swarm.managers import Managers
+
+
+class Imaging:
+    """Orders, manifests and blobs. ``leases`` and ``unknown`` are called only once they are needed.
+
+    ``ledger`` is the file on the volume that tells the next process which blobs to keep.
+    """
+
+    def __init__(
+        self,
+        registries: RegistryService,
+        endpoints: Endpoints,
+        managers: Managers,
+        store: PieceStore,
+        *,
+        leases: Callable[[], Leases],
+        unknown: Callable[[str], bool],
+        blob_seconds: float,
+        ledger: Path,
+        chance: random.Random,
+        clock: Callable[[], float],
+    ) -> None:
+        self.images = Images()
+        accounts = Accounts()
+        self.manifests = Manifests(registries.client, registries.relay, self.images, accounts, clock=clock)
+        self.wants = Wants(
+            leases,
+            managers,
+            self.images,
+            accounts,
+            endpoints,
+            Permissions(secrets.token_bytes(32)),
+            lambda: self.proofs,
+            unknown=unknown,
+            seconds=blob_seconds,
+            clock=clock,
+        )
+        self.ledger = BlobLedger(ledger, self.wants, wall=time.time)
+        self.proofs = Proofs(store, registries.source, chance, self.wants.proved)

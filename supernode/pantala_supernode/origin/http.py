@@ -1,0 +1,299 @@
+"""Origins over HTTP: the adapter of :class:`pantala_supernode.origin.source.Source` by aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import re
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Self
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
+from yarl import URL
+
+from pantala_protocol import __version__
+from pantala_protocol.redaction import RedactedURL
+from pantala_supernode import errors
+from pantala_supernode.origin import freshness, refusal
+from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
+from pantala_supernode.origin.source import Answer, Resume
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 5
+_NOT_MODIFIED = 304
+_CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
+"""What a task's own headers cannot say: tasks are whole files, and the CDN alone asks whether they changed."""
+_READ_SIZE = 256 * 1024
+_LENGTH = errors.LengthMismatchError.reason.action
+_PROTOCOL = errors.SourceProtocolError.reason.action
+_ENOUGH = 32 * 1024
+"""Bytes in one read for which it is worth to wake up."""
+_GATHER = 0.004
+"""Seconds that bytes come together in the kernel after a read of fewer: what they wait for is a piece, not a packet."""
+_SURPLUS_WAIT = 0.01
+"""Seconds in which bytes behind the announced end are waited for. What is on its way already comes within it."""
+_FRESH = 2.0
+"""A Last-Modified less than this many seconds before the answer may be that of two contents (RFC 9110, 8.8.2.2)."""
+_CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long an origin may take, in seconds."""
+
+    connect: float = 10.0
+    """For its name and the connection together."""
+    silence: float = 30.0
+    """Without a single byte, the first one included."""
+    window: float = 60.0
+    """Of reading, in which it must send ..."""
+    minimum: int = 64 * 1024
+    """... this many bytes: below about 1 KiB/s a file of any size would take days, and hold a place all that time."""
+
+
+class HTTPSource:
+    """Reads http: and https: origins. Sends no cookies, asks no proxy, goes only where ``egress`` allows."""
+
+    def __init__(
+        self,
+        *,
+        egress: EgressPolicy | None = None,
+        patience: Patience | None = None,
+        tls: ssl.SSLContext | None = None,
+        resolver: aiohttp.abc.AbstractResolver | None = None,
+    ) -> None:
+        self._egress = egress or EgressPolicy()
+        self._patience = patience or Patience()
+        self._tls = tls
+        self._resolver = resolver
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver(), self._egress),
+            use_dns_cache=False,  # a cached answer would outlive the name's
+            ssl=self._tls or True,
+            limit=0,  # the CDN bounds how many origins are read at once
+        )
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._patience.connect, sock_read=self._patience.silence)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"pantala/{__version__}"},
+            read_bufsize=_READ_SIZE,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+        """See :meth:`pantala_supernode.origin.source.Source.open`."""
+        shown = RedactedURL(url)
+        try:
+            response = await self._get(_parse(url), headers, resume)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise refusal.from_exception(error, shown) from error
+        chunks = self._chunks(response, shown)
+        try:
+            yield self._answer(response, shown, resume, chunks)
+        finally:
+            await chunks.aclose()
+            response.close()
+
+    async def _get(self, url: URL, headers: Mapping[str, str], resume: Resume | None) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("the source is not open: use it as a context manager")
+        first = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            self._check_literal(url)
+            own = headers if url.origin() == first.origin() else {}  # what is secret goes to its host alone
+            response = await self._session.get(url, headers=_headers(own, resume), allow_redirects=False)
+            if response.status not in _REDIRECTS or "Location" not in response.headers:
+                return response
+            response.close()
+            url = _follow(url, response.headers["Location"])
+        raise errors.SourceUnusableError(
+            f"{RedactedURL(str(first))} redirects more than {_MAX_REDIRECTS} times. Correct the origin's redirects."
+        )
+
+    def _check_literal(self, url: URL) -> None:
+        """Check a host that is an address, which aiohttp does not resolve."""
+        try:
+            ip_address((url.host or "").partition("%")[0])
+        except ValueError:
+            return
+        self._egress.check(url.host or "")
+
+    def _answer(
+        self,
+        response: aiohttp.ClientResponse,
+        shown: RedactedURL,
+        resume: Resume | None,
+        chunks: AsyncIterator[bytes],
+    ) -> Answer:
+        unchanged = response.status == _NOT_MODIFIED and resume is not None and resume.complete
+        if not unchanged:
+            refusal.raise_for_status(response.status, response.headers, shown, resume)
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            raise errors.SourceUnusableError(
+                f"{shown} came with {_shown_coding(coding)}, which was not asked for. "
+                "Serve the file without compression."
+            )
+        offset, length = (0, None) if unchanged else _extent(response, shown, resume)
+        etag = response.headers.get("ETag", "").strip()
+        return Answer(
+            length=length,
+            offset=offset,
+            etag="" if etag.startswith("W/") else etag,
+            last_modified=_last_modified(response.headers),
+            framed=response.content_length is not None or _chunked(response),
+            chunks=chunks,
+            lifetime=freshness.lifetime(response.headers),
+            unchanged=unchanged,
+        )
+
+    async def _chunks(self, response: aiohttp.ClientResponse, shown: RedactedURL) -> AsyncGenerator[bytes, None]:
+        protocol = response.connection.protocol if response.connection is not None else None
+        waited, received = 0.0, 0
+        while True:
+            begun = time.monotonic()
+            try:
+                chunk = await response.content.readany()
+            except (aiohttp.ClientError, OSError) as error:
+                raise refusal.from_exception(error, shown) from error
+            if not chunk:
+                break
+            waited, received = waited + time.monotonic() - begun, received + len(chunk)
+            if waited >= self._patience.window:
+                if received < self._patience.minimum:
+                    raise errors.SourceTimeoutError(
+                        f"{shown} sent {received} bytes in {waited:.0f} s, too few to go on. "
+                        f"{errors.SourceTimeoutError.reason.action}"
+                    )
+                waited, received = 0.0, 0
+            yield chunk
+            if len(chunk) < _ENOUGH:
+                await _gather(response)
+        if response.content_length is not None and protocol is not None:
+            if not isinstance(protocol.exception(), HttpProcessingError):
+                await asyncio.sleep(_SURPLUS_WAIT)
+            if isinstance(protocol.exception(), HttpProcessingError):
+                raise errors.LengthMismatchError(
+                    f"{shown} sent more than the {response.content_length} bytes that it announced. {_LENGTH}"
+                )
+
+
+async def _gather(response: aiohttp.ClientResponse) -> None:
+    """Do not wake up for each packet: on a slow line that, not the bytes, is what reading costs."""
+    transport = response.connection.transport if response.connection is not None else None
+    if not isinstance(transport, asyncio.ReadTransport) or not transport.is_reading():
+        return
+    transport.pause_reading()
+    try:
+        await asyncio.sleep(_GATHER)
+    finally:
+        transport.resume_reading()
+
+
+def _shown_coding(coding: str) -> str:
+    """What an origin says is shown only if it cannot be something else that it was told, such as a credential."""
+    return f"Content-Encoding {coding}" if coding in _CODINGS else "an unknown Content-Encoding"
+
+
+def _parse(text: str) -> URL:
+    try:
+        url = _read(text)
+    except ValueError as error:
+        raise errors.SourceURLError(f"{RedactedURL(text)} is no URL. Correct spec.source.url.") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise errors.SourceURLError(f"{RedactedURL(text)} is no http: or https: URL. Correct spec.source.url.")
+    if url.user is not None or url.password is not None:
+        raise errors.SourceURLError(
+            f"{RedactedURL(text)} has credentials in it. Put an Authorization header in the Secret of spec.headersFrom."
+        )
+    return url.with_fragment(None)
+
+
+def _read(text: str) -> URL:
+    url = URL(text, encoded=True)
+    _ = url.port  # is looked at only now: one past 65535 is an error
+    return url
+
+
+def _follow(url: URL, location: str) -> URL:
+    shown = RedactedURL(str(url))
+    try:
+        target = url.join(_read(location))
+    except ValueError as error:
+        raise errors.SourceUnusableError(f"{shown} redirects to what is no URL. Correct the origin.") from error
+    if target.scheme not in ("http", "https") or not target.host:
+        raise errors.SourceDeniedError(f"{shown} redirects to a {target.scheme[:20]!r} URL. Correct the origin.")
+    if url.scheme == "https" and target.scheme == "http":
+        raise errors.SourceDeniedError(f"{shown} redirects from https: to http:, which is refused. Correct the origin.")
+    return target.with_fragment(None)
+
+
+def _headers(own: Mapping[str, str], resume: Resume | None) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict(own)
+    for name in _CONDITIONS:
+        headers.popall(name, None)
+    headers["Accept-Encoding"] = "identity"
+    if resume is not None and resume.complete:
+        if resume.validator:
+            headers["If-None-Match" if resume.validator.startswith('"') else "If-Modified-Since"] = resume.validator
+    elif resume is not None:
+        headers["Range"] = f"bytes={resume.offset}-{'' if resume.end is None else resume.end - 1}"
+        if resume.validator:
+            headers["If-Range"] = resume.validator
+    return headers
+
+
+def _extent(response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume | None) -> tuple[int, int | None]:
+    """Where in the file the body begins, and how long the whole file is."""
+    if response.status == 200:
+        return 0, None if _chunked(response) else response.content_length
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if response.status != 206 or match is None or resume is None:
+        raise errors.SourceProtocolError(
+            f"{shown} answered {response.status} without the range that was asked for. {_PROTOCOL}"
+        )
+    first, last = int(match[1]), int(match[2])
+    total = None if match[3] == "*" else int(match[3])
+    body = None if _chunked(response) else response.content_length
+    right_end = total is None or last < total
+    if body not in (None, last - first + 1):
+        raise errors.LengthMismatchError(f"{shown} announced {body} bytes for {match[0]!r}. {_LENGTH}")
+    if first != resume.offset or last < first or not right_end:
+        raise errors.SourceProtocolError(
+            f"{shown} was asked for the bytes from {resume.offset} on and answered {match[0]!r}. {_PROTOCOL}"
+        )
+    return first, total
+
+
+def _chunked(response: aiohttp.ClientResponse) -> bool:
+    return "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+
+
+def _last_modified(headers: Mapping[str, str]) -> str:
+    text = headers.get("Last-Modified", "").strip()
+    try:
+        modified = email.utils.parsedate_to_datetime(text)
+        answered = email.utils.parsedate_to_datetime(headers.get("Date", ""))
+        return text if (answered - modified).total_seconds() >= _FRESH else ""
+    except (ValueError, TypeError):
+        return ""

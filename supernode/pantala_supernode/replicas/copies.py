@@ -1,0 +1,200 @@
+"""This supernode's copies, for the other supernodes: what it has, what it is to fetch for them, and the bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Protocol
+
+from pantala_pieces.errors import StoreError
+from pantala_pieces.file import PieceFile
+from pantala_pieces.store import PieceStore
+from pantala_protocol import ranges
+from pantala_protocol.membership import Member
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.dragonfly.registration import is_lost
+from pantala_supernode.errors import ConflictError, NotFoundError, RequestError
+from pantala_supernode.replicas.client import Wish
+from pantala_supernode.replicas.decision import CopyReport, Stage
+from pantala_supernode.replicas.membership import Members
+from pantala_supernode.tasks.manager import Lease, TaskManager
+
+_LEASE = 60.0
+"""Seconds that a file is wanted for another supernode after it said so; it says so again while it needs it."""
+_LOOK = 1.0
+"""Seconds after which a reader who waits for a piece looks whether it still comes."""
+
+
+class MisdirectedError(RequestError):
+    """The task belongs to another supernode."""
+
+    status = 421
+    name = "Misdirected"
+
+    def __init__(self, task_id: str, owner: Member) -> None:
+        super().__init__(f"task {task_id} belongs to {owner.name}; ask {owner.url}")
+        self.owner = owner
+
+
+class EndedError(Exception):
+    """A copy that is being read cannot be given any further."""
+
+
+class Leases(Protocol):
+    """Who has files fetched."""
+
+    def lease(self, task_id: str, lease: Lease) -> None:
+        """Want a task for a while. Raises :class:`ValueError` for no task ID."""
+
+    def accused(self, task_id: TaskID, piece: int) -> None:
+        """A piece on the volume is wrong."""
+
+
+class Copies:
+    """What other supernodes may ask. ``stage`` tells what the CDN is at with a task, ``clock`` monotonic seconds."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        tasks: TaskManager,
+        store: PieceStore,
+        members: Members,
+        *,
+        stage: Callable[[TaskID], Stage],
+        clock: Callable[[], float],
+    ) -> None:
+        self.readers = 0
+        """How many are reading a copy now."""
+        self._leases = leases
+        self._tasks = tasks
+        self._store = store
+        self._members = members
+        self._stage = stage
+        self._clock = clock
+        self._news: dict[str, asyncio.Event] = {}
+
+    def changed(self, task_id: str) -> None:
+        """There is news of a task."""
+        news = self._news.pop(task_id, None)
+        if news is not None:
+            news.set()
+
+    def report(self, task_id: str) -> CopyReport:
+        """What there is of a task. Raises :class:`NotFoundError` if nobody wants it here."""
+        task = self._tasks.known(task_id)
+        copy, file = task.copy, self._file(task_id, task.copy.generation)
+        stage = self._stage(task.id)
+        if file is None:
+            return CopyReport(task.id, stage, failure=copy.failure)
+        return CopyReport(
+            task.id,
+            stage,
+            whole=task.complete,
+            generation=copy.generation,
+            piece_size=copy.piece_size,
+            length=copy.length,
+            etag=file.meta.etag,
+            last_modified=file.meta.last_modified,
+            digest=copy.digest,
+            cached=ranges.render(copy.cached),
+            origin_bytes=copy.origin_bytes,
+            failure=copy.failure,
+        )
+
+    def want(self, task_id: str, wish: Wish) -> CopyReport:
+        """Fetch a file for another supernode. Raises :class:`MisdirectedError`, and :class:`ValueError` for no ID."""
+        owner = self._members.other_owner(task_id)
+        if owner is not None:
+            raise MisdirectedError(task_id, owner)
+        task = self._tasks.get(task_id)
+        attempt = task.lease.attempt if task is not None and task.lease is not None else wish.attempt
+        if task is not None and is_lost(task):
+            attempt = wish.attempt
+        until = self._clock() + _LEASE
+        self._leases.lease(task_id, Lease(wish.url, until, wish.headers, wish.digest, attempt))
+        return self.report(task_id)
+
+    async def content(self, task_id: str, generation: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:
+        """The bytes of a copy from ``start`` on, each piece checked again, as they come; up to ``end`` if given.
+
+        Who gives no ``end`` gets all there will ever be: :class:`EndedError` is raised if that is not the whole file.
+        """
+        with self._reading():
+            while end is None or start < end:
+                task, file = self._tasks.get(task_id), self._file(task_id, generation)
+                if task is None or file is None:
+                    raise EndedError("the copy is gone, or another one took its place")
+                at_end, number = start == task.copy.length, start // file.meta.piece_size
+                if at_end and task.complete:
+                    return
+                if not at_end and task.copy.cached >> number & 1:
+                    piece = await self._piece(file, number)
+                    offset = number * file.meta.piece_size
+                    yield piece[start - offset : None if end is None else end - offset]
+                    start = offset + len(piece)
+                elif end is not None or self._stage(task.id) is not Stage.READING:
+                    raise EndedError("the next piece is not there, and the origin is not being read")
+                else:
+                    await self._await_news(task_id)
+
+    def check(self, task_id: str, generation: str, start: int, end: int | None) -> int | None:
+        """How many bytes :meth:`content` would give; ``None``: its end will tell.
+
+        Raises :class:`NotFoundError` for another content than there is, :class:`ConflictError` for one that does not
+        come here or a range that is not there.
+        """
+        report = self.report(task_id)
+        if not report.generation or report.generation != generation:
+            raise NotFoundError(f"this supernode does not have content {generation[:64]!r} of task {task_id}")
+        if start > (report.length or start) or (end is not None and not self._holds(task_id, start, end)):
+            raise ConflictError("that range is not there")
+        if end is not None:
+            return end - start
+        if not report.whole and report.stage is not Stage.READING:
+            raise ConflictError("this supernode does not have all of it, and does not read the origin")
+        return report.length - start if report.length is not None else None
+
+    def _file(self, task_id: str, generation: str) -> PieceFile | None:
+        """The pieces of a content, if they are there and wanted."""
+        task, file = self._tasks.get(task_id), self._store.get(task_id)
+        if task is None or file is None or not generation:
+            return None
+        return file if task.copy.generation == file.meta.generation == generation else None
+
+    def _holds(self, task_id: str, start: int, end: int) -> bool:
+        task = self._tasks.known(task_id)
+        if not 0 <= start < end <= (task.copy.length or 0):
+            return False
+        size = task.copy.piece_size
+        return all(task.copy.cached >> number & 1 for number in range(start // size, (end - 1) // size + 1))
+
+    async def _piece(self, file: PieceFile, number: int) -> bytes:
+        try:
+            piece = await asyncio.to_thread(_checked, file, number)
+        except StoreError as error:
+            raise EndedError(str(error)) from error
+        if piece is None:
+            self._leases.accused(TaskID(file.meta.task_id), number)
+            raise EndedError(f"piece {number} is wrong on the volume")
+        return piece
+
+    async def _await_news(self, task_id: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK):
+                await self._news.setdefault(task_id, asyncio.Event()).wait()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        self.readers += 1
+        try:
+            yield
+        finally:
+            self.readers -= 1
+
+
+def _checked(file: PieceFile, number: int) -> bytes | None:
+    """A piece from the disk; ``None`` if it is not what it was."""
+    expected, piece = file.sha256(number), file.read(number)
+    return piece if hashlib.sha256(piece).digest() == expected else None

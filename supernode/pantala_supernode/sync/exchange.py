@@ -1,0 +1,292 @@
+"""The exchange with the peers: takes what one says, answers what it shall do, holds the answer while there is nothing.
+
+Whenever something becomes possible (a piece was cached, a provider has room, a provider has a new piece) a waiting peer
+is looked for and its held exchange answered. No peer polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from pantala_protocol import ranges
+from pantala_protocol.images import NodeOrders
+from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
+from pantala_supernode.images.service import Imaging
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.sync.assignments import Roster
+from pantala_supernode.sync.dispatch import Dispatcher
+from pantala_supernode.sync.session import Session
+from pantala_supernode.sync.waiting import SupersededError
+from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.reports import Reports
+
+_MOST_PIECES = 1 << 26
+"""Pieces that an exchange may speak of, each task counted up to its last: more than any node's disk has. It bounds what
+a peer can make us keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things last, in seconds."""
+
+    hold: float = 10.0
+    """An exchange is held at most so long. Shorter than what idle connections survive anywhere."""
+    away_after: float = 3.0
+    """A peer without an exchange under way for so long is offered to nobody, and what it was given is free."""
+    forgotten_after: float = 600.0
+    """A peer that is away for so long is forgotten; a node that reboots is back sooner."""
+    silence: float = 120.0
+    """A peer that speaks but reports nothing of what it was given for so long has lost it."""
+
+
+class Exchange:
+    """Speaks with all peers. ``clock`` tells monotonic seconds."""
+
+    def __init__(
+        self,
+        boot: str,
+        managers: Managers,
+        roster: Roster,
+        reports: Reports,
+        dispatcher: Dispatcher,
+        imaging: Imaging,
+        *,
+        clock: Callable[[], float],
+        timing: Timing,
+    ) -> None:
+        self._boot = boot
+        self._managers = managers
+        self._roster = roster
+        self._reports = reports
+        self._dispatcher = dispatcher
+        self._images = imaging.images
+        self._wants = imaging.wants
+        self._sessions = dispatcher.sessions
+        self._waiting = dispatcher.waiting
+        self._clock = clock
+        self._timing = timing
+
+    async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
+        """One exchange of a peer whose connection came from ``host``. Raises :class:`ValueError` for wrong ranges."""
+        session = self._session(request, host)
+        repeated = session.answers.get(request.seq)
+        if repeated is not None:
+            return repeated
+        self._waiting.supersede(request.peer)
+        session.under_way += 1
+        try:
+            self._take(session, request)
+            answer = self._answer(session, request)
+            if not (_says_something(answer, request) or self._has_orders(session)):
+                answer = await self._hold(session, request)
+            return session.remember(answer)
+        except SupersededError:
+            return SyncAnswer(supernode=self._boot, seq=request.seq, revision=request.revision)
+        finally:
+            session.under_way -= 1
+            session.quiet_since = self._clock()
+
+    # What the rest of the supernode tells the exchange.
+
+    def all_assignments_changed(self) -> None:
+        """What anybody shall hold, or with whom to speak, may have changed: tell those for whom it did."""
+        self.assignments_changed(list(self._sessions))
+
+    def assignments_changed(self, peers: Iterable[str]) -> None:
+        """What some peers shall hold may have changed: tell those for whom it did."""
+        for name in peers:
+            session = self._sessions.get(name)
+            if session is not None and session.path is None and self._roster.assign(session):
+                self._waiting.release(name)
+
+    def task_restarted(self, task_id: str) -> None:
+        """A task has new content (or its content became known): what peers hold of it is judged anew."""
+        self._managers.progress.restart_task(task_id)
+        for name in self._sessions:
+            self._managers.dfget_tasks.restart(name, task_id)
+        task = self._managers.tasks.get(task_id)
+        if task is not None:
+            self.task_changed(task)
+
+    def task_changed(self, task: Task) -> None:
+        """What is said of a task in assignments changed."""
+        self.assignments_changed(task.holders.union(*(wanted.peers for wanted in task.wanted.values())))
+
+    def images_changed(self, nodes: Iterable[str] | None) -> None:
+        """What nodes shall do about images changed: for those, or for ``None`` all."""
+        for name in list(self._sessions) if nodes is None else nodes:
+            session = self._sessions.get(name)
+            if session is not None and self._has_orders(session):
+                self._waiting.release(name)
+
+    def tick(self) -> None:
+        """Notice who is away, and serve who can be served by now; to be called about once a second."""
+        now = self._clock()
+        for session in list(self._sessions.values()):
+            if session.path is None:
+                self._check(session, now)
+        self._dispatcher.expire()
+
+    def close(self) -> None:
+        """Answer all held exchanges."""
+        self._waiting.release_all()
+
+    # A peer's word.
+
+    def _session(self, request: SyncRequest, host: str) -> Session:
+        session = self._sessions.get(request.peer)
+        if session is None or session.boot != request.boot:
+            if session is not None:
+                self._dispatcher.forget(session)
+            session = self._sessions[request.peer] = Session(request.peer, request.boot)
+            self._managers.peers.register(
+                Peer(request.peer, request.boot, host, request.port, secrets.token_bytes(32), connected=False)
+            )
+        if self._managers.peers.update(
+            request.peer,
+            address=host,
+            port=request.port,
+            zone=request.zone,
+            version=request.version,
+            connected=True,
+            leaving=request.leaving,
+            cache_bytes=request.cache_bytes,
+            uploads=request.uploads,
+            downloads=request.downloads,
+            upload_slots=request.upload_slots,
+        ):
+            self._reports.touch_peer(request.peer)
+        return session
+
+    def _take(self, session: Session, request: SyncRequest) -> None:
+        if request.inventory is not None:
+            session.holdings = _read(request.inventory)
+            session.inventoried = True
+            self._wants.take_holdings(session.peer, session.holdings)
+            self._roster.take_inventory(session)
+        for task_id, (generation, pieces) in _read(request.done).items():
+            self._take_done(session, task_id, generation, pieces)
+        for failure in request.failures:
+            self._dispatcher.failed(session, failure)
+        for uid, state in request.deliveries.items():
+            task = self._managers.tasks.of(uid)
+            if task is not None:
+                self._managers.dfget_tasks.deliver(session.peer, task.id, uid, state)
+                self._reports.touch_task(task.id)
+
+        if request.seq >= session.seq:  # else something newer was said meanwhile
+            session.seq = request.seq
+            self._take_state(session, request)
+
+    def _take_state(self, session: Session, request: SyncRequest) -> None:
+        """What holds until something else is said."""
+        said = {"pulls": request.pulls, "runtime": request.runtime}
+        if self._managers.peers.update(session.peer, **{name: news for name, news in said.items() if news is not None}):
+            self._reports.touch_peer(session.peer)
+        before, session.wants = session.wants, request.wants
+        for task_id, wanted in request.wants.items():
+            task, former = self._managers.tasks.get(task_id), before.get(task_id)
+            if task is not None and former is not None and wanted.stalls > former.stalls:
+                self._dispatcher.stalled(session, task, wanted.position)
+        self._wants.take(session.peer, request.wants)
+        if request.inventory is not None:
+            self._wants.take_inventory(session.peer, request.inventory)
+
+    def _take_done(self, session: Session, task_id: str, generation: str, pieces: int) -> None:
+        if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):
+            return  # the peer drops it
+        former, before = session.holdings.get(task_id, (generation, 0))
+        session.holdings[task_id] = (generation, (before if former == generation else 0) | pieces)
+        task = self._managers.tasks.get(task_id)
+        if task is not None and task.copy.generation == generation and self._roster.takes_part(session.peer, task_id):
+            self._dispatcher.succeeded(session, task, pieces)
+
+    # The supernode's answer.
+
+    def _answer(self, session: Session, request: SyncRequest, work: tuple[Work, ...] = ()) -> SyncAnswer:
+        peer = self._managers.peers.get(session.peer)
+        changed = request.revision != session.revision or request.supernode != self._boot
+        return SyncAnswer(
+            supernode=self._boot,
+            seq=request.seq,
+            key=peer.key.hex() if peer else "",
+            inventory_wanted=not session.inventoried,
+            revision=session.revision,
+            assignments=session.told if changed else None,
+            membership=session.membership if changed else None,
+            work=work + (() if request.leaving else self._dispatcher.work(session)),
+            images=self._orders(session, request),
+        )
+
+    def _has_orders(self, session: Session) -> bool:
+        return session.path is None and self._images.news(session.peer, session.images)
+
+    def _orders(self, session: Session, request: SyncRequest) -> NodeOrders | None:
+        """What the node shall do about images, if it may not know: then it does no harm to say it again."""
+        orders = self._images.orders(session.peer) if session.path is None else None
+        if orders is None:
+            return None
+        told = session.images
+        if not self._has_orders(session) and request.supernode == self._boot and request.images:
+            other = told is not None and request.images != told.revision  # it acts on another supernode's word
+            if not other or request.images >= orders.revision:
+                return None
+        return orders
+
+    async def _hold(self, session: Session, request: SyncRequest) -> SyncAnswer:
+        held = self._waiting.enter(session)
+        work: tuple[Work, ...] = ()
+        try:
+            async with asyncio.timeout(self._timing.hold):
+                work = await held
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            if held.done() and not held.cancelled() and held.exception() is None:
+                session.remember(self._answer(session, request, held.result()))  # the work is given: the repeat gets it
+            raise
+        finally:
+            self._waiting.leave(session.peer, held)
+        return self._answer(session, request, work)
+
+    def _check(self, session: Session, now: float) -> None:
+        peer = self._managers.peers.get(session.peer)
+        if peer is None:
+            return
+        quiet = now - session.quiet_since if not session.under_way else 0.0
+        if quiet > self._timing.forgotten_after:
+            self._dispatcher.forget(session)
+        elif quiet > self._timing.away_after and peer.connected:
+            peer.connected = False
+            self._dispatcher.release(session)
+            self._reports.touch_peer(peer.name)
+        elif now - session.moved_at > self._timing.silence:
+            self._dispatcher.release(session)
+            session.moved_at = now
+
+
+def _read(said: Mapping[str, Held]) -> dict[str, tuple[str, int]]:
+    """Generation and pieces by task. Raises :class:`ValueError`."""
+    read, room = {}, _MOST_PIECES
+    for task_id, held in said.items():
+        pieces = ranges.parse(held.pieces)
+        room -= pieces.bit_length()
+        if room < 0:
+            raise ValueError(f"an exchange speaks of at most {_MOST_PIECES} pieces")
+        read[task_id] = (held.generation, pieces)
+    return read
+
+
+def _says_something(answer: SyncAnswer, request: SyncRequest) -> bool:
+    return bool(
+        request.inventory is not None  # its peer says nothing beside it, whatever happens, until it was taken
+        or answer.work
+        or answer.assignments is not None
+        or answer.inventory_wanted
+        or request.supernode != answer.supernode
+        or request.leaving
+    )

@@ -1,0 +1,166 @@
+"""The feed of changes that the operator reads: which Task resources and peers have news, and the news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from pantala_protocol.statement import Changes, Failure, PeerReport, TaskReport, WantedTask
+from pantala_protocol.sync import DeliveryStatus
+from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.tasks.manager import Task
+
+MAX_FAILURES = 10
+"""Failures of peers that a report names; a status is no log."""
+
+_COALESCE = 0.1
+"""Seconds that news are gathered before they are told, so that a fast download costs ten answers a second at most."""
+
+
+class Reports:
+    """Tells what changed since a version."""
+
+    def __init__(self, boot: str, managers: Managers) -> None:
+        self._boot = boot
+        self._tasks = managers.tasks
+        self._dfget_tasks = managers.dfget_tasks
+        self._peers = managers.peers
+        self._progress = managers.progress
+        self._version = 0
+        self._touched: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._news = asyncio.Event()
+
+    def touch_task(self, task_id: str) -> None:
+        """There is news of a task."""
+        task = self._tasks.get(task_id)
+        for uid in task.wanted if task else ():
+            self._touch(("task", uid))
+
+    def touch_dropped(self, uid: str) -> None:
+        """A Task resource's drop is complete."""
+        self._touch(("task", uid))
+
+    def touch_peer(self, name: str) -> None:
+        """There is news of a peer."""
+        self._touch(("peer", name))
+
+    def touch_statement(self) -> None:
+        """Another statement is in force."""
+        self._touch(("statement", ""))
+
+    async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
+        """All that changed since version ``since`` of ``boot``; waits up to ``wait`` seconds for something."""
+        full = boot != self._boot or since > self._version
+        if full:
+            since = 0
+        elif since == self._version:
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+                    await asyncio.sleep(_COALESCE)
+            except TimeoutError:
+                pass
+        return self._since(since, full=full)
+
+    def release(self) -> None:
+        """Answer all who wait, though there is nothing new."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _since(self, since: int, *, full: bool) -> Changes:
+        tasks, gone, peers = [], [], []
+        for (kind, key), version in reversed(self._touched.items()):
+            if version <= since:
+                break
+            if kind == "task":
+                report = self.task(key)
+                if report is not None:
+                    tasks.append(report)
+                elif not full:
+                    gone.append(key)
+            elif kind == "peer":
+                peers.append(self.peer(key))
+        return Changes(
+            boot=self._boot,
+            version=self._version,
+            revision=self._tasks.revision,
+            full=full,
+            tasks=tuple(tasks),
+            gone=tuple(gone),
+            peers=tuple(peers),
+        )
+
+    def task(self, uid: str) -> TaskReport | None:
+        """The news of one Task resource; ``None``: it is not wanted."""
+        task = self._tasks.of(uid)
+        if task is None:
+            return None
+        wanted, copy = task.wanted[uid], task.copy
+        ready, failures = self._delivered(task, wanted)
+        swarm = self._progress.tasks.get(task.id)
+        return TaskReport(
+            uid=uid,
+            task_id=task.id,
+            attempt=wanted.attempt,
+            cdn_status=copy.status,
+            length=copy.length,
+            digest=copy.digest,
+            piece_size=copy.piece_size,
+            pieces_total=copy.total,
+            pieces_cached=copy.cached.bit_count(),
+            origin_bytes=copy.origin_bytes,
+            supernode_bytes=swarm.supernode_bytes if swarm else 0,
+            peer_bytes=swarm.peer_bytes if swarm else 0,
+            failure=copy.failure,
+            ready_peers=tuple(ready),
+            active_peers=tuple(self._active(task, wanted, {*ready, *(failure.peer for failure in failures)})),
+            failures=tuple(failures[:MAX_FAILURES]),
+            failed_peers=len(failures),
+        )
+
+    def peer(self, name: str) -> PeerReport:
+        """The news of one peer."""
+        peer = self._peers.get(name)
+        if peer is None:
+            return PeerReport(name=name, connected=False)
+        service = self._progress.service[name]
+        return PeerReport(
+            name=name,
+            connected=peer.connected,
+            address=peer.address,
+            port=peer.port,
+            zone=peer.zone,
+            version=peer.version,
+            cache_bytes=peer.cache_bytes,
+            tasks=len(self._progress.tasks_of(name)),
+            uploads=peer.uploads,
+            succeeded=service.succeeded,
+            failed=service.failed,
+            pulls=dict(peer.pulls),
+            runtime=peer.runtime,
+        )
+
+    def _delivered(self, task: Task, wanted: WantedTask) -> tuple[list[str], list[Failure]]:
+        ready, failures = [], []
+        for name in wanted.peers:
+            state = self._dfget_tasks.delivery(name, task.id, wanted.uid)
+            if state is None or state.path != wanted.path:
+                continue
+            if state.status is DeliveryStatus.PUBLISHED:
+                ready.append(name)
+            else:
+                failures.append(Failure(reason=state.reason, message=state.message, peer=name))
+        return ready, failures
+
+    def _active(self, task: Task, wanted: WantedTask, done: set[str]) -> list[str]:
+        def is_active(peer: Peer | None) -> bool:
+            return peer is not None and peer.connected
+
+        return [name for name in wanted.peers if name not in done and is_active(self._peers.get(name))]
+
+    def _touch(self, key: tuple[str, str]) -> None:
+        self._version += 1
+        self._touched[key] = self._version
+        self._touched.move_to_end(key)
+        self.release()

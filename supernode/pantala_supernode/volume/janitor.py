@@ -1,0 +1,166 @@
+"""Keeps the volume from filling up with what nobody wants: by age, by fullness, and when another copy needs room."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from pantala_pieces.errors import StoreError
+from pantala_pieces.store import PieceStore
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.errors import SupernodeError
+from pantala_supernode.volume.eviction import Cause, Unwanted, Watermarks, aged, least_recently_used
+
+_log = structlog.get_logger(__name__)
+
+_TICK = 1.0
+"""Seconds between two looks at the volume."""
+_STAMP = 60.0
+"""Seconds between two notes on the disk of when copies were used: so much is forgotten by a crash."""
+_SILENCE = 600.0
+"""Seconds after the start without a statement after which no operator is expected, when room is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """How long and how much is kept, in seconds and percent."""
+
+    grace: float
+    """A copy stays at least so long after it is seen that nobody wants it."""
+    kept_for: float
+    """A copy that nobody used for so long goes."""
+    watermarks: Watermarks
+
+
+class Janitor:
+    """Removes copies that nobody wants, by ``delete``. Never one that somebody wants.
+
+    What nobody wants is known once the operator made its statement (``stated``). Before that only copies count that
+    were wanted since the start and were ``released``; others go only if room is needed and no operator is heard of.
+    ``spare`` gives up one file that is wanted only in case somebody comes back, if there is one.
+    ``clock`` tells monotonic seconds, ``wall`` seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: PieceStore,
+        delete: Callable[[TaskID], Awaitable[None]],
+        *,
+        wanted: Callable[[TaskID], bool],
+        released: Callable[[TaskID], bool],
+        stated: Callable[[], bool],
+        rules: Housekeeping,
+        spare: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.evictions: Counter[Cause] = Counter()
+        """Copies removed since the start."""
+        self._store = store
+        self._delete = delete
+        self._wanted = wanted
+        self._released = released
+        self._stated = stated
+        self._rules = rules
+        self._spare = spare
+        self._clock = clock
+        self._wall = wall
+        self._begun = clock()
+        self._unwanted_since: dict[TaskID, float] = {}
+        self._stamped = 0.0
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look after the volume until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(_TICK)
+                await self.look()
+        finally:
+            self._stamp()
+
+    async def look(self) -> None:
+        """Remove what is too old, then what the volume is too full for."""
+        self._take_note()
+        async with self._turn:
+            now, rules = self._clock(), self._rules
+            lasting = [copy for copy in self._candidates() if now - self._unwanted_since[copy.task_id] >= rules.grace]
+            await self._evict(aged(lasting, now=self._wall(), kept_for=rules.kept_for), Cause.AGE)
+            try:
+                excess = rules.watermarks.excess(await asyncio.to_thread(self._store.usage))
+            except StoreError as error:
+                _log.warning("cannot tell how full the volume is", error=str(error))
+                return
+            if excess:
+                copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
+                await self._evict(least_recently_used(copies, excess), Cause.DISK)
+        if now - self._stamped >= _STAMP:
+            self._stamped = now
+            await asyncio.to_thread(self._stamp)
+
+    async def make_room(self, size: int) -> bool:
+        """Remove what nobody wants so that ``size`` bytes fit; nothing, if they would not fit even then.
+
+        Tells whether something was removed, so that it is worth to try again.
+        """
+        async with self._turn:
+            try:
+                free = (await asyncio.to_thread(self._store.usage)).free
+            except StoreError:
+                return False
+            copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
+            while free + sum(copy.size for copy in copies) < max(size, 1):
+                if not self._spare():
+                    return False
+                self._take_note()
+                copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
+            return await self._evict(least_recently_used(copies, max(size - free, 1)), Cause.ROOM)
+
+    def _take_note(self) -> None:
+        """See who is wanted now: that is a use, too."""
+        now, wall, unwanted = self._clock(), self._wall(), {}
+        for file in self._store:
+            task_id = TaskID(file.meta.task_id)
+            if self._wanted(task_id):
+                file.used = wall
+            else:
+                unwanted[task_id] = self._unwanted_since.get(task_id, now)
+        self._unwanted_since = unwanted
+
+    def _candidates(self, *, pressing: bool = False) -> list[Unwanted]:
+        certain = self._stated() or (pressing and self._clock() - self._begun >= _SILENCE)
+        return [
+            Unwanted(task_id, file.used)
+            for file in self._store
+            if (task_id := TaskID(file.meta.task_id)) in self._unwanted_since
+            and not self._wanted(task_id)
+            and (certain or self._released(task_id))
+        ]
+
+    def _measured(self, copies: Iterable[Unwanted]) -> list[Unwanted]:
+        files = ((copy, self._store.get(copy.task_id)) for copy in copies)
+        return [replace(copy, size=file.allocated) for copy, file in files if file is not None]
+
+    async def _evict(self, copies: Iterable[Unwanted], cause: Cause) -> bool:
+        evicted = False
+        for copy in copies:
+            if self._wanted(copy.task_id):  # since a moment ago
+                continue
+            try:
+                await self._delete(copy.task_id)
+            except SupernodeError as error:
+                _log.warning("cannot remove a copy; it is tried again", task=copy.task_id, error=str(error))
+                continue
+            evicted = True
+            self.evictions[cause] += 1
+            _log.info("copy removed", task=copy.task_id, cause=cause.value, bytes=copy.size)
+        return evicted
+
+    def _stamp(self) -> None:
+        for file in self._store:
+            file.stamp()

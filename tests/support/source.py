@@ -1,0 +1,97 @@
+"""An origin in memory, for tests: the fake of :class:`pantala_supernode.origin.source.Source`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pantala_supernode.errors import LengthMismatchError, SourceError, SourceInterruptedError
+from pantala_supernode.origin.source import Answer, Resume
+
+
+class Content:
+    """What the origin has; ``validator`` names it, empty: the origin does not say which content it gives."""
+
+    def __init__(self, data: bytes, validator: str = "") -> None:
+        self.data = data
+        self.validator = validator
+
+    def __repr__(self) -> str:
+        return f"<{len(self.data)} bytes, validator {self.validator!r}>"
+
+
+@dataclass(frozen=True)
+class Step:
+    """How one request is answered."""
+
+    error: SourceError | None = None
+    """Raised instead of an answer."""
+    cut_after: int | None = None
+    """The connection is cut after so many bytes of body."""
+    ranges: bool = True
+    conditional: bool = True
+    """It says so if the content is the one that is there already."""
+    length_known: bool = True
+    framed: bool = True
+    """If not, a cut looks like the end."""
+    announced: int = 0
+    """Added to the true length in the answer, which is never below 0."""
+    replace: Content | None = None
+    """The content from this request on."""
+
+
+class FakeSource:
+    """Answers the n-th request by the n-th step, later ones without a fault; bodies come in ``chunk`` bytes."""
+
+    def __init__(self, content: Content, steps: Iterable[Step] = (), *, chunk: int = 50_000) -> None:
+        self.content = content
+        self.sent = 0
+        """Bytes of body given in all."""
+        self.lost = 0
+        """Bytes that were given before, or of an answer that was of no use."""
+        self.requests: list[Resume | None] = []
+        self.headers: list[Mapping[str, str]] = []
+        self._steps = list(steps)
+        self._chunk = chunk
+
+    @asynccontextmanager
+    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+        """See :meth:`pantala_supernode.origin.source.Source.open`."""
+        step = self._steps.pop(0) if self._steps else Step()
+        self.requests.append(resume)
+        self.headers.append(headers)
+        await asyncio.sleep(0)
+        if step.replace is not None:
+            self.content = step.replace
+        if step.error is not None:
+            raise step.error
+        content = self.content
+        if resume is not None and resume.complete and step.conditional and resume.validator == content.validator != "":
+            yield Answer(None, 0, content.validator, "", True, self._body(b"", Step()), unchanged=True)
+            return
+        same = resume is not None and resume.validator in ("", content.validator)
+        inside = resume is not None and resume.offset < len(content.data)
+        first = resume.offset if resume is not None and not resume.complete and step.ranges and same and inside else 0
+        end = resume.end if resume is not None and first and resume.end is not None else len(content.data)
+        yield Answer(
+            length=max(len(content.data) + step.announced, 0) if step.length_known else None,
+            offset=first,
+            etag=content.validator,
+            last_modified="",
+            framed=step.framed,
+            chunks=self._body(content.data[first:end], step),
+        )
+
+    async def _body(self, data: bytes, step: Step) -> AsyncIterator[bytes]:
+        stop = len(data) if step.cut_after is None else min(step.cut_after, len(data))
+        for start in range(0, stop, self._chunk):
+            chunk = data[start : min(start + self._chunk, stop)]
+            self.sent += len(chunk)
+            yield chunk
+            await asyncio.sleep(0)
+        if (stop < len(data) or step.announced > 0) and step.framed:
+            raise SourceInterruptedError("the origin cut the connection")
+        if step.announced < 0 < len(data) == stop:
+            raise LengthMismatchError("the origin sent more than it announced")
