@@ -8,7 +8,7 @@ import sys
 
 import structlog
 
-from pantala_operator import app, log
+from pantala_operator import app, logs
 from pantala_operator.errors import OperatorError, SettingsError
 from pantala_operator.settings import Settings, load
 
@@ -20,7 +20,7 @@ def main() -> None:
     except SettingsError as error:
         print(f"pantala-operator: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    log.configure()
+    logs.configure()
     raise SystemExit(asyncio.run(_run(settings)))
 
 

@@ -18,7 +18,6 @@ from aiohttp import web
 
 from pantala_peer import health
 from pantala_peer.cache import room
-from pantala_peer.cache.deliveries import Deliveries
 from pantala_peer.cache.pieces import Cache
 from pantala_peer.cache.publish import Publisher, check_root
 from pantala_peer.cache.room import BlobRoom
@@ -36,6 +35,7 @@ from pantala_peer.mirror.service import MirrorService
 from pantala_peer.settings import Address, Settings
 from pantala_peer.sync.assignments import Assignments
 from pantala_peer.sync.client import HTTPSupernode
+from pantala_peer.sync.deliveries import Deliveries
 from pantala_peer.sync.session import Identity, Load
 from pantala_peer.sync.supernodes import Present, Supernodes
 from pantala_pieces.server import PieceServer

@@ -56,9 +56,9 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.sync.assignments import Roster
 from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
 from pantala_supernode.sync.exchange import Exchange, Timing
+from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.tickets import TicketOffice
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.tasks.reports import Reports
 from pantala_supernode.volume.eviction import Cause, Watermarks
 from pantala_supernode.volume.identity import alone, open_volume
 from pantala_supernode.volume.janitor import Housekeeping, Janitor

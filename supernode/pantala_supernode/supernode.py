@@ -20,9 +20,9 @@ from pantala_supernode.replicas.membership import Members
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.exchange import Exchange
+from pantala_supernode.sync.reports import Reports
 from pantala_supernode.tasks.changes import Restated
 from pantala_supernode.tasks.manager import Lease
-from pantala_supernode.tasks.reports import Reports
 
 _log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ from functools import partial
 
 import structlog
 
+from pantala_operator.control.reconnect import Reunion
 from pantala_operator.errors import ClusterError, ClusterUnavailableError, ConflictError, NotFoundError
 from pantala_operator.plan import peer
 from pantala_operator.plan.peer import PeerPlan
@@ -21,7 +22,6 @@ from pantala_operator.plan.task import Notice, TaskPlan
 from pantala_operator.ports import Clock, Cluster
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import Peer, PeerStatus, Task
-from pantala_operator.supernodes.reconnect import Reunion
 from pantala_operator.watch.observation import Observation
 
 log = structlog.get_logger(__name__)

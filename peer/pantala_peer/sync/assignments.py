@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import structlog
 
-from pantala_peer.cache.deliveries import Deliveries
 from pantala_peer.cache.pieces import Cache
 from pantala_peer.cache.room import BlobRoom
 from pantala_peer.download.jobs import Downloads, Outcome
 from pantala_peer.errors import LOCAL, DeliveryError, DigestMismatchError, RotError, failed
 from pantala_peer.sync.claims import fits
+from pantala_peer.sync.deliveries import Deliveries
 from pantala_peer.sync.reports import Reports
 from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work

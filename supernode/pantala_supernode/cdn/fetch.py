@@ -17,9 +17,9 @@ from pantala_supernode.cdn import content
 from pantala_supernode.cdn.attempts import History
 from pantala_supernode.cdn.intake import Intake, Limiter
 from pantala_supernode.cdn.recorder import Recorder
+from pantala_supernode.cdn.room import Room
 from pantala_supernode.origin.source import Answer, Lineage, Resume, Source
 from pantala_supernode.tasks.copy import FetchOrder
-from pantala_supernode.volume.room import Room
 
 _CHANGED = errors.SourceChangedError.reason.action
 _INTERRUPTED = errors.SourceInterruptedError.reason.action

@@ -12,8 +12,8 @@ from pantala_supernode.cdn.attempts import History
 from pantala_supernode.cdn.cutter import Cutter
 from pantala_supernode.cdn.pipeline import Pipeline
 from pantala_supernode.cdn.recorder import Recorder
+from pantala_supernode.cdn.room import Room
 from pantala_supernode.origin.source import Answer
-from pantala_supernode.volume.room import Room
 
 BUFFER = 16 * 1024 * 1024
 """Bytes of one copy in memory at most, on their way to the disk."""

@@ -18,13 +18,13 @@ from pantala_supernode.cdn.copy_state import Kept, Use
 from pantala_supernode.cdn.intake import Limiter
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
+from pantala_supernode.cdn.room import MakeRoom, no_room
 from pantala_supernode.cdn.worker import Means, Sleep, Worker
 from pantala_supernode.errors import VolumeFailedError
 from pantala_supernode.origin.gate import Gate
 from pantala_supernode.origin.source import Siblings, Source
 from pantala_supernode.tasks.copy import Copy, FetchOrder
 from pantala_supernode.volume.lane import Lane
-from pantala_supernode.volume.room import MakeRoom, no_room
 
 
 class CDNManager:

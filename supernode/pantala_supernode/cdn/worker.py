@@ -20,12 +20,12 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import Kept, Use
 from pantala_supernode.cdn.fetch import Fetch
 from pantala_supernode.cdn.intake import Limiter
+from pantala_supernode.cdn.room import MakeRoom, Room
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.origin.gate import Gate, GatedSource
 from pantala_supernode.origin.source import Siblings, Source
 from pantala_supernode.tasks.copy import FetchOrder
 from pantala_supernode.volume.lane import settled
-from pantala_supernode.volume.room import MakeRoom, Room
 
 log = structlog.get_logger(__name__)
 

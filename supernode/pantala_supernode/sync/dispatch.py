@@ -13,11 +13,11 @@ from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.scheduler import Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import Roster
+from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.session import Session
 from pantala_supernode.sync.tickets import TicketOffice
 from pantala_supernode.sync.waiting import WaitingRoom
 from pantala_supernode.tasks.manager import Task
-from pantala_supernode.tasks.reports import Reports
 
 _LOCAL_PAUSE = 5.0
 """Seconds that a peer whose own disk failed gets no piece of that task."""

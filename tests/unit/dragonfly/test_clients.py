@@ -17,10 +17,10 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import SchedulerManager
 from pantala_supernode.sync.assignments import Roster
 from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
+from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.tickets import TicketOffice
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
-from pantala_supernode.tasks.reports import Reports
 
 URL = "http://origin.example/f"
 ID = task_id.compute(URL)

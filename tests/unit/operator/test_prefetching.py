@@ -321,7 +321,7 @@ async def test_nothing_is_stated_before_peers_have_come_back(world: World) -> No
 async def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pantala_operator.supernodes.reconnect._COMING_BACK", 1.0)
+    monkeypatch.setattr("pantala_operator.control.reconnect._COMING_BACK", 1.0)
     world.cluster.put("peers", {"metadata": {"name": "late"}, "spec": {}})
     world.node("late")
     world.prefetch()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache.deliveries import Deliveries
 from pantala_peer.cache.pieces import Cache
 from pantala_peer.cache.publish import Publisher
 from pantala_peer.sync import assignments
 from pantala_peer.sync.assignments import Assignments
+from pantala_peer.sync.deliveries import Deliveries
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, Work
 
 TASK = "a" * 64
