@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from pantala_operator import app, log, settings
+from pantala_operator import app, logs, settings
 
 
 async def _run() -> None:
@@ -17,5 +17,5 @@ async def _run() -> None:
 
 
 if __name__ == "__main__":
-    log.configure()
+    logs.configure()
     asyncio.run(_run())
