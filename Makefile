@@ -6,13 +6,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := protocol pieces supernode peer operator cli testbed demo bench tests charts
+CODE := protocol pieces supernode peer operator cli testbed demo bench release tests charts
 KEEP ?=
 CLUSTER ?=
+ARCH ?=
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 $(VENV)/ready: pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Pantala needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else None'
@@ -20,6 +21,10 @@ $(VENV)/ready: pyproject.toml requirements/dev.txt
 	@echo "installing the locked dependencies into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/release: $(VENV)/ready requirements/release.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/release.txt
 	@touch $@
 
 .PHONY: venv
@@ -47,8 +52,12 @@ test: lint ## Run everything: lint, types, arrows, unit, property, integration, 
 	@$(BIN)/python -m pytest
 
 .PHONY: unit
-unit: $(VENV)/ready ## Run what needs neither Kubernetes nor root, in about a minute
-	@$(BIN)/python -m pytest tests/unit tests/property tests/integration -m "not controlplane and not e2e"
+unit: $(VENV)/ready ## Run the unit and property tests, in less than 30 seconds
+	@$(BIN)/python -m pytest tests/unit tests/property
+
+.PHONY: integration
+integration: $(VENV)/ready ## Run the tests over real sockets and processes, without Kubernetes and root
+	@$(BIN)/python -m pytest tests/integration -m "not controlplane and not e2e"
 
 .PHONY: e2e
 e2e: $(VENV)/ready ## Run the end-to-end suite on a real multi-node cluster (root, or KUBECONFIG)
@@ -70,8 +79,15 @@ crds: $(VENV)/ready ## Generate the chart's copies of crds/
 proto: $(VENV)/ready ## Generate the runtime helper's messages
 	@$(BIN)/python -m pantala_runtime.proto.generate
 
+.PHONY: release-tools
+release-tools: $(VENV)/release
+
+.PHONY: release-dry-run
+release-dry-run: $(VENV)/release ## Run the steps of a release into dist/, publish nothing (root; ARCH=amd64 for one only)
+	@$(BIN)/python -m release dry-run $(ARCH:%=--arch %)
+
 .PHONY: locks
-locks: $(VENV)/ready ## Lock the dependencies anew
+locks: $(VENV)/ready ## Lock the dependencies again
 	@bash requirements/compile.sh
 
 .PHONY: clean

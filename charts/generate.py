@@ -1,4 +1,4 @@
-"""Writes what follows from other files: the chart's CRDs from ``crds/``, and the reference pages from CRDs and values.
+"""Writes the chart's CRDs from ``crds/``, the chart's version, and the reference pages from the CRDs and the values.
 
 ``python charts/generate.py`` writes; with ``--check`` it names the files that differ and ends with status 1.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pantala_protocol import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 CRDS = ROOT / "crds"
@@ -40,6 +42,8 @@ def outputs() -> dict[Path, str]:
         files[REFERENCE / f"{names['singular']}.md"] = _GENERATED.format(source=source.relative_to(ROOT)) + page(
             yaml.safe_load(text)
         )
+    chart = CHART / "Chart.yaml"
+    files[chart] = re.sub(r"^(version|appVersion): .*", rf"\1: {__version__}", chart.read_text(), flags=re.MULTILINE)
     values = CHART / "values.yaml"
     files[REFERENCE / "values.md"] = _GENERATED.format(source=values.relative_to(ROOT)) + values_page(
         values.read_text()

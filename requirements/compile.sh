@@ -17,3 +17,4 @@ for process in operator supernode peer runtime; do
     compile "$process" pyproject.toml --extra "$process" --constraints requirements/dev.txt
 done
 echo hatchling | compile build - --constraints requirements/dev.txt
+compile release --group release --constraints requirements/dev.txt

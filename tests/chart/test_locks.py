@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 PROCESSES = ("operator", "supernode", "peer", "runtime")
-LOCKS = ("dev", "build", *PROCESSES)
+LOCKS = ("dev", "build", "release", *PROCESSES)
 
 
 def locked(name: str) -> dict[str, Version]:
@@ -30,6 +30,8 @@ def wanted(name: str) -> list[Requirement]:
     """What pyproject.toml asks for."""
     if name == "build":
         return [Requirement(text) for text in PROJECT["build-system"]["requires"]]
+    if name == "release":
+        return [Requirement(text) for text in PROJECT["dependency-groups"]["release"]]
     extras = EXTRAS.values() if name == "dev" else [EXTRAS[name]]
     groups = PROJECT["dependency-groups"]["dev"] if name == "dev" else []
     texts = [*PROJECT["project"]["dependencies"], *groups, *(text for extra in extras for text in extra)]
@@ -47,6 +49,11 @@ def test_a_lock_holds_what_is_asked_for(name: str) -> None:
 @pytest.mark.parametrize("name", ["build", *PROCESSES])
 def test_what_an_image_carries_is_what_was_tested(name: str) -> None:
     assert locked(name).items() <= locked("dev").items()
+
+
+def test_the_tools_of_a_release_fit_into_the_same_environment() -> None:
+    tested = locked("dev")
+    assert {} == {name: each for name, each in locked("release").items() if tested.get(name, each) != each}
 
 
 @pytest.mark.parametrize("name", ["supernode", "peer", "runtime"])

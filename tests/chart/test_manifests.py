@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from pantala_protocol import __version__
 from tests.chart.pods import containers, workloads
 
 Object = dict[str, Any]
@@ -285,8 +286,8 @@ def test_each_process_knows_the_flags_that_the_chart_gives(
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ((), "pantala/peer:0.1.0"),
-        (('image.registry="r:5000"',), "r:5000/pantala/peer:0.1.0"),
+        ((), f"pantala/peer:{__version__}"),
+        (('image.registry="r:5000"',), f"r:5000/pantala/peer:{__version__}"),
         (('image={"registry":"r","tag":"2"}', 'peer.image.registry="s"'), "s/pantala/peer:2"),
         (('image.tag="2"', 'peer.image.tag="3"', 'peer.image.repository="p"'), "p:3"),
         ((f'peer.image={{"tag":"3","digest":"sha256:{"a" * 64}"}}',), f"pantala/peer@sha256:{'a' * 64}"),

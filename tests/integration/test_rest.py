@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from openapi_spec_validator import validate
 
-from pantala_protocol import task_id
+from pantala_protocol import __version__, task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, build
 from pantala_supernode.http.access import Access
@@ -91,7 +91,7 @@ async def stage(settings: Settings) -> AsyncIterator[Stage]:
 
 async def test_the_supernode_answers_and_says_which_it_is(stage: Stage) -> None:
     assert (200, "OK") == await stage.call("GET", "/_ping")
-    assert (200, {"Version": "0.1.0"}) == await stage.call("GET", "/version")
+    assert (200, {"Version": __version__}) == await stage.call("GET", "/version")
 
 
 async def test_the_document_is_valid_and_names_every_route(stage: Stage) -> None:

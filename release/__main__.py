@@ -1,0 +1,74 @@
+"""``python -m release STEP`` makes one part of a release in ``dist/``. Only the step ``join`` can publish something."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from pantala_protocol import __version__
+from release import files, images
+from release.command import ROOT, ReleaseError, say
+
+BASE = "docker.io/library/python:3.11-slim"
+
+
+def main() -> int:
+    """Run the step that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the results")
+    steps = parser.add_subparsers(dest="step", required=True)
+    steps.add_parser("version", help="print the version")
+    steps.add_parser("files", help="make the wheel, the chart's package, the SBOMs and SHA256SUMS")
+    build = steps.add_parser("images", help="build the images for one architecture")
+    build.add_argument("--arch", choices=images.ARCHITECTURES, required=True)
+    build.add_argument("--base", default=BASE, help="the base image; default: %(default)s")
+    join = steps.add_parser("join", help="join the images of all architectures and push them")
+    join.add_argument("--to", required=True, help="where to push, as docker://registry/pantala/{process}:{version}")
+    dry_run = steps.add_parser("dry-run", help="run all steps; the joined images go to a folder")
+    dry_run.add_argument("--arch", choices=images.ARCHITECTURES, action="append")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        _run(args)
+    except ReleaseError as error:
+        say(f"release {args.step}: {error}")
+        return 1
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    match args.step:
+        case "version":
+            print(__version__)
+        case "files":
+            _files(args.out)
+        case "images":
+            images.build(args.out, args.arch, args.base)
+        case "join":
+            images.join(args.out, list(images.ARCHITECTURES), args.to)
+        case _:
+            _dry_run(args.out, args.arch or list(images.ARCHITECTURES))
+
+
+def _files(out: Path) -> None:
+    for step in (files.wheel, files.chart, files.sbom, files.checksums):
+        say(f"{step.__name__}")
+        step(out)
+
+
+def _dry_run(out: Path, architectures: list[str]) -> None:
+    for stale in out.glob("pantala-*"):
+        stale.unlink()
+    shutil.rmtree(out / "images", ignore_errors=True)
+    _files(out)
+    images.install()
+    for architecture in architectures:
+        images.build(out, architecture, images.debian_base(architecture))
+    images.join(out, architectures, f"oci:{out}/images/{{process}}:{{version}}")
+    say(f"The release {__version__} is in {out}. Only the release workflow signs and publishes.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
