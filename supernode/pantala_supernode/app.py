@@ -38,7 +38,7 @@ from pantala_supernode.http.site import site
 from pantala_supernode.images.service import Imaging
 from pantala_supernode.metrics import Gauges, Metrics, TimedScheduler
 from pantala_supernode.origin.egress import EgressPolicy
-from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.rate import Rate
 from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.replicas.client import SiblingClient
@@ -59,7 +59,7 @@ from pantala_supernode.sync.exchange import Exchange, Timing
 from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.tickets import TicketOffice
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.volume.eviction import Cause, Watermarks
+from pantala_supernode.volume.eviction import EvictionCause, Watermarks
 from pantala_supernode.volume.identity import alone, open_volume
 from pantala_supernode.volume.janitor import Housekeeping, Janitor
 
@@ -106,7 +106,7 @@ class App:
         async with (
             alone(settings.data),
             aiohttp.ClientSession(trust_env=False) as session,
-            HTTPSource(egress=egress) as source,
+            HTTPReader(egress=egress) as source,
             open_service(settings.registries, source, egress=egress) as registries,
         ):
             self.supernode = self._supernode(
@@ -266,7 +266,7 @@ class App:
                 origin_bytes=lambda: cdn.origin_bytes,
                 uses=lambda: cdn.uses,
                 manifests=lambda: self.imaging.manifests.outcomes,
-                evictions=lambda: self._janitor.evictions | {Cause.DROPPED: supernode.dropped},
+                evictions=lambda: self._janitor.evictions | {EvictionCause.DROPPED: supernode.dropped},
             ),
         )
         self.copies = Copies(

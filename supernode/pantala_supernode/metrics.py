@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy_state import Use
-from pantala_supernode.images.manifests import Outcome
+from pantala_supernode.images.manifests import ManifestOutcome
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.peer import Peer
@@ -25,7 +25,7 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import PieceInfo, SchedulerManager, Urgent
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.volume.eviction import Cause
+from pantala_supernode.volume.eviction import EvictionCause
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -49,9 +49,9 @@ class Gauges:
     """Bytes of body read from origins since the start."""
     uses: Callable[[], Mapping[Use, int]]
     """What became of those who wanted a file that nobody wanted before."""
-    evictions: Callable[[], Mapping[Cause, int]]
+    evictions: Callable[[], Mapping[EvictionCause, int]]
     """Copies removed from the volume since the start, by cause."""
-    manifests: Callable[[], Mapping[Outcome, int]]
+    manifests: Callable[[], Mapping[ManifestOutcome, int]]
     """Nodes' questions for images' manifests since the start, by what became of them."""
 
 
@@ -179,11 +179,11 @@ class _Snapshot(Collector):
             uses.add_metric([use], gauges.uses().get(use, 0))
         yield uses
         evictions = CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", labels=["cause"])
-        for cause in Cause:
+        for cause in EvictionCause:
             evictions.add_metric([cause], gauges.evictions().get(cause, 0))
         yield evictions
         manifests = CounterMetricFamily("pantala_manifests", "Manifests asked for by nodes.", labels=["outcome"])
-        for outcome in Outcome:
+        for outcome in ManifestOutcome:
             manifests.add_metric([outcome], gauges.manifests().get(outcome, 0))
         yield manifests
 

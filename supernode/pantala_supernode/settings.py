@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pantala_protocol.geometry import RULES
 from pantala_supernode.registry import endpoint
-from pantala_supernode.registry.endpoint import Endpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoints
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -112,7 +112,7 @@ class Settings:
     to others in its place."""
     piece_size_rule: str = "swarm"
     """How files are cut: ``swarm``, small pieces, as is best for many peers; ``dragonfly``, as its supernode did."""
-    registries: Endpoints = field(default_factory=Endpoints)
+    registries: RegistryEndpoints = field(default_factory=RegistryEndpoints)
     """How container registries are spoken to, and which may be."""
     blob_seconds: float = 21600.0
     """Seconds that an image's blob is kept after no node waits for it any more: the next one is served from here."""
@@ -271,7 +271,7 @@ def _rate(flag: str, text: str) -> float | None:
     return float(int(match[1]) * _UNITS[match[2]])
 
 
-def _registries(values: argparse.Namespace) -> Endpoints:
+def _registries(values: argparse.Namespace) -> RegistryEndpoints:
     only = values.registries_only.lower()
     if only not in ("yes", "no", "true", "false"):
         raise SettingsError(f"--registries-only {values.registries_only!r}: give yes or no")

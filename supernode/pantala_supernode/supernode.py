@@ -15,7 +15,7 @@ from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.images.orders import Images
+from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.replicas.membership import Members
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
@@ -41,7 +41,7 @@ class Supernode:
         *,
         dispatcher: Dispatcher,
         exchange: Exchange,
-        images: Images,
+        images: StatedImages,
         reports: Reports,
         cdn: CDNManager,
         store: PieceStore,

@@ -15,12 +15,12 @@ from typing import Any
 from aiohttp import web
 
 from pantala_supernode.origin.egress import EgressPolicy
-from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.registry.client import Freshness
-from pantala_supernode.registry.endpoint import Endpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.service import RegistryService, open_service
-from pantala_supernode.registry.transport import Patience
+from pantala_supernode.registry.transport import RegistryTimeouts
 
 PASSWORD = "s3cret-password"
 LAYER = bytes(range(256)) * 4000
@@ -215,7 +215,7 @@ class Clock:
 
 @contextlib.asynccontextmanager
 async def service(
-    endpoints: Endpoints | None = None,
+    endpoints: RegistryEndpoints | None = None,
     *,
     clock: Clock | None = None,
     egress: EgressPolicy | None = None,
@@ -224,12 +224,12 @@ async def service(
 ) -> AsyncIterator[RegistryService]:
     """The supernode's part, as it is run."""
     async with (
-        HTTPSource(egress=egress) as origins,
+        HTTPReader(egress=egress) as origins,
         open_service(
-            endpoints or Endpoints(),
+            endpoints or RegistryEndpoints(),
             origins,
             egress=egress,
-            patience=Patience(connect=2.0, total=total),
+            patience=RegistryTimeouts(connect=2.0, total=total),
             freshness=freshness,
             clock=clock or Clock(),
         ) as opened,

@@ -22,7 +22,7 @@ from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.origin.http import HTTPSource, Patience
+from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
 from pantala_supernode.tasks.copy import Copy, FetchOrder
 from testbed.origin import Behaviour, Bytes, Generated, Origin, sha256
 
@@ -36,7 +36,7 @@ TASK = task_id.compute("test")
 class Bench:
     """A CDN on ``directory``, and the waiting for what it does."""
 
-    def __init__(self, directory: Path, source: HTTPSource) -> None:
+    def __init__(self, directory: Path, source: HTTPReader) -> None:
         self.store = PieceStore(directory, durable=True)
         self.changed = asyncio.Event()
         self.delays: list[float] = []
@@ -78,8 +78,8 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(directory: Path, *, patience: Patience | None = None) -> AsyncIterator[Bench]:
-    async with HTTPSource(patience=patience) as source:
+async def bench(directory: Path, *, patience: OriginTimeouts | None = None) -> AsyncIterator[Bench]:
+    async with HTTPReader(patience=patience) as source:
         made = Bench(directory, source)
         await made.cdn.recover()
         try:
@@ -134,7 +134,7 @@ PASSING = {
 async def test_passing_faults_end_in_the_right_file(tmp_path: Path, script: list[Behaviour], digest: str) -> None:
     content = BODY.read(0, BODY.size)
     expected = f"{digest}:{hashlib.new(digest, content).hexdigest()}" if digest else ""
-    async with Origin() as origin, bench(tmp_path, patience=Patience(silence=0.3)) as b:
+    async with Origin() as origin, bench(tmp_path, patience=OriginTimeouts(silence=0.3)) as b:
         origin.serve("/file", BODY, script=script)
         b.cdn.trigger(order(origin, digest=expected))
         copy = await b.ended()
@@ -164,7 +164,7 @@ FINAL = {
 async def test_lasting_faults_end_in_a_failure_that_says_what_to_do(
     tmp_path: Path, always: Behaviour, reason: Reason
 ) -> None:
-    async with Origin() as origin, bench(tmp_path, patience=Patience(silence=0.1)) as b:
+    async with Origin() as origin, bench(tmp_path, patience=OriginTimeouts(silence=0.1)) as b:
         origin.serve("/file", BODY, always=always)
         b.cdn.trigger(order(origin, "/file?secret=1"))
         copy = await b.ended()
@@ -485,12 +485,12 @@ async def test_an_origin_that_nobody_vouches_for_is_refused(tmp_path: Path) -> N
         assert copy.failure.reason == Reason.SOURCE_TLS
         trusted = ssl.create_default_context()
         authority.configure_trust(trusted)
-        async with HTTPSource(tls=trusted) as source, source.open(origin.url("/file"), {}) as answer:
+        async with HTTPReader(tls=trusted) as source, source.open(origin.url("/file"), {}) as answer:
             assert BODY.size == answer.length
 
 
 async def test_bytes_that_trickle_are_too_slow(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path, patience=Patience(silence=5, window=0.3, minimum=MIB)) as b:
+    async with Origin() as origin, bench(tmp_path, patience=OriginTimeouts(silence=5, window=0.3, minimum=MIB)) as b:
         origin.serve("/file", BODY)
         origin.rate = 64 * 1024
         b.cdn.trigger(order(origin, retry_limit=0))

@@ -23,10 +23,10 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.rate import Rate
 from pantala_supernode.tasks.copy import Copy, FetchOrder
-from pantala_supernode.volume.eviction import Cause, Watermarks
+from pantala_supernode.volume.eviction import EvictionCause, Watermarks
 from pantala_supernode.volume.janitor import Housekeeping, Janitor
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.test_cdn import small_volume
@@ -39,7 +39,7 @@ NAMES = [task_id.compute(str(number)) for number in range(4)]
 class Bench:
     """A CDN with a janitor on one volume, and who wants what."""
 
-    def __init__(self, directory: Path, source: HTTPSource, origin: Origin, rate: Rate | None) -> None:
+    def __init__(self, directory: Path, source: HTTPReader, origin: Origin, rate: Rate | None) -> None:
         self.origin = origin
         self.wanted: set[TaskID] = set()
         self.failures: list[Copy] = []
@@ -90,7 +90,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Bench]:
-    async with Origin() as origin, HTTPSource() as source:
+    async with Origin() as origin, HTTPReader() as source:
         made = Bench(directory, source, origin, rate)
         await made.cdn.recover()
         try:
@@ -114,7 +114,7 @@ async def test_what_nobody_wants_makes_room_before_a_fetch_fails(tmp_path: Path,
         b.want(3)
         await b.whole(3)
         assert [1, 2, 3] == b.there()
-        assert ([], {Cause.ROOM: 1}) == (b.failures, b.janitor.evictions)
+        assert ([], {EvictionCause.ROOM: 1}) == (b.failures, b.janitor.evictions)
         assert 4 * MIB == b.origin.body_bytes("/3")
 
 

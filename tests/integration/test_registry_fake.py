@@ -21,9 +21,9 @@ from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
-from pantala_supernode.registry.client import Resolved
-from pantala_supernode.registry.credentials import Credentials, Keyring
-from pantala_supernode.registry.endpoint import Endpoints, RegistrySettings, Repository
+from pantala_supernode.registry.client import ResolvedImage
+from pantala_supernode.registry.credentials import Keyring, RegistryAccount
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
@@ -41,7 +41,7 @@ from tests.integration.registry_fake import (
 )
 
 AMD64 = Platform("linux", "amd64")
-ANN = Credentials("ann", PASSWORD)
+ANN = RegistryAccount("ann", PASSWORD)
 
 
 @pytest.fixture
@@ -62,23 +62,23 @@ def app(registry: FakeRegistry, target: str = ":1") -> ImageReference:
     return image.parse(f"{registry.host}/team/app{target}")
 
 
-def repository(registry: FakeRegistry) -> Repository:
-    return Repository(registry.host, "team/app")
+def repository(registry: FakeRegistry) -> ImageRepository:
+    return ImageRepository(registry.host, "team/app")
 
 
-def keyring(registry: FakeRegistry, credentials: Credentials = ANN) -> Keyring:
+def keyring(registry: FakeRegistry, credentials: RegistryAccount = ANN) -> Keyring:
     return Keyring([(registry.host, credentials)])
 
 
 async def resolve(
     opened: RegistryService, registry: FakeRegistry, keys: Keyring | None = None, *, fresh: bool = False
-) -> Resolved:
+) -> ResolvedImage:
     return await opened.client.resolve(app(registry), AMD64, keys or Keyring(), fresh=fresh)
 
 
-async def read(opened: RegistryService, found: Resolved, resume: Resume | None = None) -> bytes:
+async def read(opened: RegistryService, found: ResolvedImage, resume: Resume | None = None) -> bytes:
     """The layer, by the source."""
-    repository = Repository(found.image.registry, found.image.repository)
+    repository = ImageRepository(found.image.registry, found.image.repository)
     url, headers = opened.client.blob(repository, found.layers[0].digest, found.account)
     async with opened.source.open(url, headers, resume) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
@@ -201,16 +201,16 @@ async def test_a_token_that_is_refused_time_and_again_is_an_end(registry: FakeRe
         tokens.valid.clear()
         tokens.fault = useless
         registry.asked.clear()
-        with pytest.raises(errors.UnauthorizedError, match="team/app"):
+        with pytest.raises(errors.RegistryUnauthorizedError, match="team/app"):
             await read(opened, found)
         assert 3 == len(registry.asked)
-        assert isinstance(await failure(opened, registry, keyring(registry)), errors.UnauthorizedError)
+        assert isinstance(await failure(opened, registry, keyring(registry)), errors.RegistryUnauthorizedError)
 
 
 async def test_an_identity_token_is_exchanged(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.identity_token = PASSWORD
     async with service() as opened:
-        found = await resolve(opened, registry, keyring(registry, Credentials(identity_token=PASSWORD)))
+        found = await resolve(opened, registry, keyring(registry, RegistryAccount(identity_token=PASSWORD)))
         tokens.valid.clear()
         assert LAYER == await read(opened, found)
     assert {"POST"} == {asked.method for asked in tokens.asked}
@@ -220,19 +220,19 @@ async def test_an_identity_token_is_exchanged(registry: FakeRegistry, tokens: To
 async def test_a_registry_token_is_shown_as_it_is(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.valid.add("given")
     async with service() as opened:
-        found = await resolve(opened, registry, keyring(registry, Credentials(registry_token="given")))
+        found = await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")))
         assert LAYER == await read(opened, found)
         assert {"Bearer given"} == {asked.authorization for asked in registry.asked}
         tokens.valid.clear()
         registry.push("1", ["linux/amd64"])
-        with pytest.raises(errors.UnauthorizedError):
-            await resolve(opened, registry, keyring(registry, Credentials(registry_token="given")), fresh=True)
+        with pytest.raises(errors.RegistryUnauthorizedError):
+            await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")), fresh=True)
     assert [] == tokens.asked
 
 
 async def test_wrong_credentials_give_way_to_the_next_ones(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
-    keys = Keyring([(registry.host, ANN), (f"{registry.host}/team", Credentials("bob", "old"))])
+    keys = Keyring([(registry.host, ANN), (f"{registry.host}/team", RegistryAccount("bob", "old"))])
     async with service() as opened:
         assert ANN == (await resolve(opened, registry, keys)).account
     assert [basic("bob", "old"), basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
@@ -242,10 +242,10 @@ async def test_what_one_account_may_see_another_may_not(registry: FakeRegistry, 
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
     async with service() as opened:
         found = await resolve(opened, registry, keyring(registry))
-        for keys in (Keyring(), keyring(registry, Credentials("ann", "guess"))):
-            with pytest.raises(errors.UnauthorizedError):
+        for keys in (Keyring(), keyring(registry, RegistryAccount("ann", "guess"))):
+            with pytest.raises(errors.RegistryUnauthorizedError):
                 await resolve(opened, registry, keys)
-        with pytest.raises(errors.UnauthorizedError):
+        with pytest.raises(errors.RegistryUnauthorizedError):
             await opened.client.manifest(repository(registry), found.manifest)
 
 
@@ -255,7 +255,7 @@ async def test_what_one_account_may_see_another_may_not(registry: FakeRegistry, 
         (200, b"<html>", errors.InvalidAnswerError),
         (200, b"x" * 200_000, errors.InvalidAnswerError),
         (302, b"", errors.InvalidAnswerError),
-        (403, b"", errors.ForbiddenError),
+        (403, b"", errors.RegistryForbiddenError),
         (429, b"", errors.RateLimitedError),
         (503, b"", errors.RegistryError),
     ],
@@ -294,7 +294,7 @@ async def test_a_token_server_that_moved_is_found_again(registry: FakeRegistry, 
         ('Bearer realm="gopher://x/"', errors.InvalidAnswerError),
         ("Bearer", errors.InvalidAnswerError),
         ('Bearer realm="', errors.InvalidAnswerError),
-        ('Digest realm="x"', errors.UnauthorizedError),
+        ('Digest realm="x"', errors.RegistryUnauthorizedError),
     ],
 )
 async def test_a_realm_that_is_not_allowed_is_not_asked(
@@ -340,7 +340,7 @@ async def test_who_was_redirected_to_does_not_get_the_password_by_a_challenge(re
     async with FakeRegistry() as stranger, TokenServer() as stealing, service() as opened:
         stranger.tokens = stealing
         registry.faults["/manifests/"] = elsewhere(stranger)
-        assert isinstance(await failure(opened, registry, keyring(registry)), errors.UnauthorizedError)
+        assert isinstance(await failure(opened, registry, keyring(registry)), errors.RegistryUnauthorizedError)
         assert (False, ()) == await opened.relay.check(repository(registry), "sha256:" + "a" * 64)
         assert stranger.asked
         assert [] == stealing.asked
@@ -369,7 +369,7 @@ async def test_nothing_falls_back_from_https_to_http(tmp_path: Path) -> None:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     async with FakeRegistry(context) as registry, FakeRegistry() as plain:
         registry.push("1")
-        endpoints = Endpoints({registry.host: RegistrySettings(ca=ca)})
+        endpoints = RegistryEndpoints({registry.host: RegistrySettings(ca=ca)})
         async with service(endpoints) as opened:
             found = await resolve(opened, registry)
             assert LAYER == await read(opened, found)
@@ -383,15 +383,15 @@ async def test_nothing_falls_back_from_https_to_http(tmp_path: Path) -> None:
             with pytest.raises(supernode_errors.SourceDeniedError):
                 await read(opened, found)
         assert [] == plain.asked
-        strict = Endpoints({registry.host: RegistrySettings(plain_http=False)})
+        strict = RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})
         async with service(strict) as opened:
-            assert isinstance(await failure(opened, registry), errors.CertificateError)
+            assert isinstance(await failure(opened, registry), errors.RegistryCertificateError)
 
 
 async def test_https_is_not_given_up_for_a_registry_that_has_none(registry: FakeRegistry) -> None:
-    async with service(Endpoints({registry.host: RegistrySettings(plain_http=False)})) as opened:
+    async with service(RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})) as opened:
         error = await failure(opened, registry, keyring(registry))
-    assert isinstance(error, errors.CertificateError)
+    assert isinstance(error, errors.RegistryCertificateError)
     assert "list it as plain http" in str(error)
     assert [] == registry.asked
 
@@ -434,11 +434,11 @@ FAULTS: list[tuple[str, Handler, type[SourceError]]] = [
     ("/manifests/", give(b"x" * (MAX_SIZE + 1)), errors.InvalidAnswerError),
     ("/manifests/", give(b"{}", **{"Docker-Content-Digest": "latest"}), errors.InvalidAnswerError),
     ("/manifests/", give(b"{}", **{"Content-Encoding": "gzip"}), errors.InvalidAnswerError),
-    ("/manifests/sha256", cut, errors.UnreachableError),
-    ("/manifests/", silent, errors.UnreachableError),
+    ("/manifests/sha256", cut, errors.RegistryUnreachableError),
+    ("/manifests/", silent, errors.RegistryUnreachableError),
     ("/manifests/", refuse(404), errors.ImageNotFoundError),
-    ("/manifests/", refuse(403), errors.ForbiddenError),
-    ("/manifests/", refuse(401), errors.UnauthorizedError),
+    ("/manifests/", refuse(403), errors.RegistryForbiddenError),
+    ("/manifests/", refuse(401), errors.RegistryUnauthorizedError),
     ("/manifests/", refuse(500), errors.RegistryError),
     ("/manifests/", refuse(503), errors.RegistryError),
     ("/manifests/", refuse(304), errors.InvalidAnswerError),
@@ -510,7 +510,7 @@ async def test_a_registry_that_is_denied_or_not_there_is_said_so(name: str) -> N
     async with service() as opened:
         with pytest.raises(errors.RegistryError) as caught:
             await opened.client.resolve(image.parse(name), AMD64, Keyring())
-    assert type(caught.value) in (errors.RegistryDeniedError, errors.UnreachableError)
+    assert type(caught.value) in (errors.RegistryDeniedError, errors.RegistryUnreachableError)
     assert name in str(caught.value)
 
 
@@ -520,7 +520,7 @@ async def test_a_registry_that_is_denied_or_not_there_is_said_so(name: str) -> N
 async def test_a_blob_that_is_missing_or_forbidden_is_said_in_the_registrys_words(registry: FakeRegistry) -> None:
     async with service() as opened:
         found = await resolve(opened, registry)
-        for status, expected in ((404, errors.ImageNotFoundError), (403, errors.ForbiddenError)):
+        for status, expected in ((404, errors.ImageNotFoundError), (403, errors.RegistryForbiddenError)):
             registry.faults["/blobs/"] = refuse(status)
             with pytest.raises(expected, match="blob"):
                 await read(opened, found)
@@ -576,8 +576,8 @@ async def test_a_private_images_challenge_is_passed_on_and_what_comes_back_is_tr
             assert (True, ()) == await opened.relay.check(where, digest, "Bearer node's")
         assert ["Bearer node's"] == [asked.authorization for asked in registry.asked]
         assert not (await opened.relay.check(where, digest)).allowed
-        assert not (await opened.relay.check(Repository(registry.host, "team/other"), digest, "Bearer x")).allowed
-        found = await opened.client.manifest(where, digest, Credentials.read("Bearer node's"))
+        assert not (await opened.relay.check(ImageRepository(registry.host, "team/other"), digest, "Bearer x")).allowed
+        found = await opened.client.manifest(where, digest, RegistryAccount.read("Bearer node's"))
         assert digest == found.digest
 
 

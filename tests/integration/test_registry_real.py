@@ -18,9 +18,9 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
-from pantala_supernode.registry.client import Resolved
-from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
-from pantala_supernode.registry.endpoint import Endpoints, RegistrySettings, Repository
+from pantala_supernode.registry.client import ResolvedImage
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
 from pantala_supernode.tasks.copy import FetchOrder
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
 )
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
-ANN = Credentials("ann", "ann's secret")
+ANN = RegistryAccount("ann", "ann's secret")
 LAYERS = [Layer(3_000_000, seed=1), Layer(50_000, seed=2, compressed=True)]
 
 
@@ -62,12 +62,12 @@ async def resolve(
     target: str = ":1",
     platform: Platform = AMD64,
     keys: Keyring | None = None,
-) -> Resolved:
+) -> ResolvedImage:
     return await opened.client.resolve(image.parse(f"{registry.host}/team/app{target}"), platform, keys or Keyring())
 
 
-async def read(opened: RegistryService, found: Resolved, digest: str, resume: Resume | None = None) -> bytes:
-    repository = Repository(found.image.registry, found.image.repository)
+async def read(opened: RegistryService, found: ResolvedImage, digest: str, resume: Resume | None = None) -> bytes:
+    repository = ImageRepository(found.image.registry, found.image.repository)
     url, headers = opened.client.blob(repository, digest, found.account)
     async with opened.source.open(url, headers, resume) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
@@ -123,10 +123,10 @@ async def test_what_is_not_there_is_not_found(public: Registry, target: str) -> 
 
 
 async def test_a_private_image_needs_the_right_password(private: Registry, app: Image) -> None:
-    wrong = Credentials("ann", "guess")
+    wrong = RegistryAccount("ann", "guess")
     async with service() as opened:
         for keys in (Keyring(), Keyring([(private.host, wrong)]), Keyring([("other.example", ANN)])):
-            with pytest.raises(errors.UnauthorizedError, match="team/app:1"):
+            with pytest.raises(errors.RegistryUnauthorizedError, match="team/app:1"):
                 await resolve(opened, private, keys=keys)
         found = await resolve(opened, private, keys=Keyring([(private.host, ANN), (f"{private.host}/team", wrong)]))
         assert (ANN, app.digest) == (found.account, found.image.digest)
@@ -148,7 +148,7 @@ async def test_a_part_of_a_blob_is_that_part(private: Registry, app: Image) -> N
 async def test_the_registry_decides_who_reads_a_private_manifest(
     private: Registry, public: Registry, app: Image
 ) -> None:
-    where = Repository(private.host, "team/app")
+    where = ImageRepository(private.host, "team/app")
     right, wrong = basic(ANN.username, ANN.password), basic(ANN.username, "guess")
     async with service() as opened:
         for header in ("", wrong):
@@ -158,11 +158,11 @@ async def test_the_registry_decides_who_reads_a_private_manifest(
         assert (True, ()) == await opened.relay.check(where, app.manifests["linux/amd64"], right)
         assert [] == private.requests()
         assert not (await opened.relay.check(where, app.digest)).allowed
-        document = await opened.client.manifest(where, app.digest, Credentials.read(right))
+        document = await opened.client.manifest(where, app.digest, RegistryAccount.read(right))
         assert app.read(app.digest) == document.body
-        with pytest.raises(errors.UnauthorizedError):
+        with pytest.raises(errors.RegistryUnauthorizedError):
             await opened.client.manifest(where, app.digest, ANONYMOUS)
-        assert (await opened.relay.check(Repository(public.host, "team/app"), app.digest)).allowed
+        assert (await opened.relay.check(ImageRepository(public.host, "team/app"), app.digest)).allowed
 
 
 async def test_an_outage_is_named_and_passes(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_an_outage_is_named_and_passes(tmp_path: Path) -> None:
             registry.stop()
             assert first == await resolve(opened, registry)  # what is remembered needs no registry
             clock.now += 31
-            with pytest.raises(errors.UnreachableError, match=r"refused|cut"):
+            with pytest.raises(errors.RegistryUnreachableError, match=r"refused|cut"):
                 await resolve(opened, registry)
             registry.start()
             assert first == await resolve(opened, registry)
@@ -191,15 +191,15 @@ async def test_a_private_authority_is_trusted_where_it_is_named(tmp_path: Path) 
     made = build(tmp_path / "image", [Layer(1000)])
     with Registry(tmp_path / "registry", certificate=certificate, key=key) as registry:
         push(made, registry.host, "team/app", "1", tls=ssl.create_default_context(cafile=ca))
-        async with service(Endpoints({registry.host: RegistrySettings(ca=ca)})) as opened:
+        async with service(RegistryEndpoints({registry.host: RegistrySettings(ca=ca)})) as opened:
             found = await resolve(opened, registry)
             digest = found.layers[0].digest
             assert made.path(digest).read_bytes() == await read(opened, found, digest)
-        async with service(Endpoints({registry.host: RegistrySettings()})) as opened:
-            with pytest.raises(errors.CertificateError, match="authority"):
+        async with service(RegistryEndpoints({registry.host: RegistrySettings()})) as opened:
+            with pytest.raises(errors.RegistryCertificateError, match="authority"):
                 await resolve(opened, registry)
-        with pytest.raises(errors.CertificateError, match="missing"):
-            async with service(Endpoints({registry.host: RegistrySettings(ca=tmp_path / "missing")})):
+        with pytest.raises(errors.RegistryCertificateError, match="missing"):
+            async with service(RegistryEndpoints({registry.host: RegistrySettings(ca=tmp_path / "missing")})):
                 pass
 
 
@@ -209,7 +209,7 @@ async def test_a_blob_is_a_task_that_the_registry_gives_once(tmp_path: Path, pri
     async with service() as opened:
         found = await resolve(opened, private, keys=Keyring([(private.host, ANN)]))
         layer = found.layers[0]
-        request = opened.client.blob(Repository(private.host, "team/app"), layer.digest, found.account)
+        request = opened.client.blob(ImageRepository(private.host, "team/app"), layer.digest, found.account)
         assert "secret" not in repr(request)
         cdn = CDNManager(store, opened.source, on_change=lambda _: done.set(), rng=random.Random(1))
         await cdn.recover()

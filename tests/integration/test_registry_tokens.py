@@ -10,8 +10,8 @@ import pytest
 
 from pantala_protocol import image
 from pantala_supernode.registry import challenge, errors, token
-from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
-from pantala_supernode.registry.endpoint import Repository
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.platform import Platform
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
 )
 AMD64 = Platform("linux", "amd64")
-ANN = Credentials("ann", "ann's secret")
+ANN = RegistryAccount("ann", "ann's secret")
 PULL = ("repository:team/app:pull",)
 
 
@@ -60,7 +60,7 @@ async def test_a_private_image_comes_by_one_token_for_its_repository(
     async with service() as opened:
         found = await opened.client.resolve(name, AMD64, Keyring([(registry.host, ANN)]))
         for blob in found.blobs:
-            url, headers = opened.client.blob(Repository(registry.host, "team/app"), blob.digest, found.account)
+            url, headers = opened.client.blob(ImageRepository(registry.host, "team/app"), blob.digest, found.account)
             async with opened.source.open(url, headers) as answer:
                 assert app.read(blob.digest) == b"".join([chunk async for chunk in answer.chunks])
     assert app.digest == found.image.digest
@@ -80,21 +80,23 @@ async def test_nobody_in_particular_is_refused_by_the_registry(
     registry: Registry, tokens: TokenServer, keys: Keyring, asked: Asked
 ) -> None:
     async with service() as opened:
-        with pytest.raises(errors.UnauthorizedError, match="team/app:1"):
+        with pytest.raises(errors.RegistryUnauthorizedError, match="team/app:1"):
             await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, keys)
     assert {asked} == set(tokens.asked)
 
 
 async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registry, tokens: TokenServer) -> None:
-    wrong = Keyring([(registry.host, Credentials("ann", "guess"))])
+    wrong = Keyring([(registry.host, RegistryAccount("ann", "guess"))])
     async with service() as opened:
-        with pytest.raises(errors.UnauthorizedError, match=r"team/app.*token server does not accept the credentials"):
+        with pytest.raises(
+            errors.RegistryUnauthorizedError, match=r"team/app.*token server does not accept the credentials"
+        ):
             await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, wrong)
     assert {Asked("ann", PULL, given=False)} == set(tokens.asked)
 
 
 async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: TokenServer, app: Image) -> None:
-    where = Repository(registry.host, "public/app")
+    where = ImageRepository(registry.host, "public/app")
     async with service() as opened:
         found = await opened.client.resolve(image.parse(f"{where}:1"), AMD64, Keyring())
         assert (ANONYMOUS, app.digest) == (found.account, found.image.digest)
@@ -106,7 +108,7 @@ async def test_a_nodes_runtime_is_sent_to_the_token_server_and_let_in_with_its_t
     registry: Registry, tokens: TokenServer, app: Image
 ) -> None:
     """Nobody's and a wrong token get the registry's own challenge; what its realm gives the runtime counts."""
-    where = Repository(registry.host, "team/app")
+    where = ImageRepository(registry.host, "team/app")
     async with service() as opened:
         refused = await opened.relay.check(where, app.digest)
         assert not refused.allowed
@@ -116,7 +118,7 @@ async def test_a_nodes_runtime_is_sent_to_the_token_server_and_let_in_with_its_t
         assert (tokens.realm, tokens.service, PULL) == tuple(demand)
         header = _token(demand.url, basic(ANN.username, ANN.password))
         assert (await opened.relay.check(where, app.digest, header)).allowed
-        assert app.digest == (await opened.client.manifest(where, app.digest, Credentials.read(header))).digest
+        assert app.digest == (await opened.client.manifest(where, app.digest, RegistryAccount.read(header))).digest
         assert not (await opened.relay.check(where, app.digest)).allowed
 
 

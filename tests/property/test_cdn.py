@@ -19,7 +19,7 @@ from pantala_supernode import errors
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.retry import MAX_RESTARTS
 from pantala_supernode.tasks.copy import Copy, FetchOrder
-from tests.support.source import Content, FakeSource, Step
+from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
 TASK = task_id.compute("test")
@@ -105,7 +105,7 @@ async def no_sleep(_: float) -> None:
     await asyncio.sleep(0)
 
 
-async def run(directory: Path, source: FakeSource, contents: list[Content], order: FetchOrder) -> tuple[Copy, bytes]:
+async def run(directory: Path, source: FakeReader, contents: list[Content], order: FetchOrder) -> tuple[Copy, bytes]:
     store = PieceStore(directory, durable=False)
     pinned = not order.digest or all(content.validator for content in contents)
     witness = Witness(contents, pinned=pinned)
@@ -131,7 +131,7 @@ def test_whatever_the_origin_does_the_outcome_is_right_bytes_or_a_failure(
     first, steps, contents = program
     expected = f"{digest}:{hashlib.new(digest, contents[-1].data).hexdigest()}" if digest else ""
     with tempfile.TemporaryDirectory() as directory:
-        source = FakeSource(first, steps)
+        source = FakeReader(first, steps)
         order = FetchOrder(TASK, "http://origin/file", digest=expected)
         copy, data = asyncio.run(run(Path(directory), source, contents, order))
     if copy.status is CDNStatus.SUCCESS:
@@ -152,7 +152,7 @@ def test_an_origin_with_ranges_gives_each_byte_once_but_for_what_a_cut_lost(
     whole = content(length, 1, named=named)
     digest = f"sha256:{hashlib.sha256(whole.data).hexdigest()}"
     with tempfile.TemporaryDirectory() as directory:
-        source = FakeSource(whole, [Step(cut_after=cut) for cut in cuts])
+        source = FakeReader(whole, [Step(cut_after=cut) for cut in cuts])
         order = FetchOrder(TASK, "http://origin/file", digest=digest)
         copy, _ = asyncio.run(run(Path(directory), source, [whole], order))
     assert copy.status is CDNStatus.SUCCESS

@@ -20,7 +20,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FetchOrder
-from tests.support.source import Content, FakeSource, Step
+from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
 CONTENT = Content(random.Random(0).randbytes(4 * PIECE + 7), '"v1"')
@@ -37,7 +37,7 @@ ACTS = st.lists(
 )
 
 
-class Watched(FakeSource):
+class Watched(FakeReader):
     """Sees to it that nobody reads one URL twice at once."""
 
     def __init__(self, steps: list[Step]) -> None:

@@ -1,4 +1,4 @@
-"""An origin in memory, for tests: the fake of :class:`pantala_supernode.origin.source.Source`."""
+"""An origin in memory, for tests: the fake of :class:`pantala_supernode.origin.source.SourceReader`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Step:
     """The content from this request on."""
 
 
-class FakeSource:
+class FakeReader:
     """Answers the n-th request by the n-th step, later ones without a fault; bodies come in ``chunk`` bytes."""
 
     def __init__(self, content: Content, steps: Iterable[Step] = (), *, chunk: int = 50_000) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
-from pantala_supernode.origin.source import Lineage
+from pantala_supernode.origin.source import Provenance
 
 
 @dataclass
-class History:
+class Attempts:
     """What outlives a try: the pieces, and what is known of the origin's ways."""
 
     recorder: Recorder | None = None
@@ -23,7 +23,7 @@ class History:
     """How often in a row the body ended at ``cut_at``."""
     lost: int = 0
     """Pieces that went bad on the volume and are to be fetched anew, as a bit mask."""
-    lineage: Lineage | None = None
+    lineage: Provenance | None = None
     """Of the pieces that another supernode gave; ``None``: all are the origin's."""
     doubted: bool = False
     """Whole, but of another time: the origin is asked first whether that is still its content."""

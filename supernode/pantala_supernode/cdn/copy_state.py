@@ -8,10 +8,10 @@ from enum import StrEnum
 
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.attempts import History
+from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.origin.freshness import is_sure
 from pantala_supernode.tasks.copy import Copy, FetchOrder
-from pantala_supernode.volume.lane import Lane
+from pantala_supernode.volume.lane import SerialExecutor
 
 
 class Use(StrEnum):
@@ -28,11 +28,11 @@ class Use(StrEnum):
 
 
 @dataclass(eq=False)
-class Kept:
+class CopyState:
     """One task's copy and who works on it."""
 
     task_id: TaskID
-    lane: Lane
+    lane: SerialExecutor
     order: FetchOrder | None = None
     paused: bool = False
     released: bool = False
@@ -48,7 +48,7 @@ class Kept:
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.history = History()
+        self.history = Attempts()
         self.woken = asyncio.Event()
 
     @property

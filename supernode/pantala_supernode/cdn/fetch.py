@@ -14,11 +14,11 @@ from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn import content
-from pantala_supernode.cdn.attempts import History
+from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.intake import Intake, Limiter
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.room import Room
-from pantala_supernode.origin.source import Answer, Lineage, Resume, Source
+from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 
 _CHANGED = errors.SourceChangedError.reason.action
@@ -34,10 +34,10 @@ class Fetch:
     def __init__(
         self,
         order: FetchOrder,
-        history: History,
+        history: Attempts,
         *,
         store: PieceStore,
-        source: Source,
+        source: SourceReader,
         room: Room,
         rng: random.Random,
         wall: Callable[[], float],
@@ -152,7 +152,7 @@ class Fetch:
         content.check_end_is_seen(answer, self._shown, digest_known=self._expected is not None)
         return await self._begin(answer), False
 
-    async def _join(self, answer: Answer, lineage: Lineage) -> tuple[Recorder, bool]:
+    async def _join(self, answer: Answer, lineage: Provenance) -> tuple[Recorder, bool]:
         """Go on with the copy of another supernode, or begin with it if ours is of another generation."""
         recorder, history = self._history.recorder, self._history
         continued = recorder is not None and recorder.meta.generation == lineage.generation

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
-from pantala_supernode.cdn.attempts import History
+from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.cutter import Cutter
 from pantala_supernode.cdn.pipeline import Pipeline
 from pantala_supernode.cdn.recorder import Recorder
@@ -34,7 +34,7 @@ class Intake:
     def __init__(
         self,
         shown: RedactedURL,
-        history: History,
+        history: Attempts,
         *,
         room: Room,
         limiter: Limiter | None,

@@ -14,7 +14,7 @@ from pantala_protocol import geometry
 from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.copy_state import Kept, Use
+from pantala_supernode.cdn.copy_state import CopyState, Use
 from pantala_supernode.cdn.intake import Limiter
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.retry import RetryBudget
@@ -22,9 +22,9 @@ from pantala_supernode.cdn.room import MakeRoom, no_room
 from pantala_supernode.cdn.worker import Means, Sleep, Worker
 from pantala_supernode.errors import VolumeFailedError
 from pantala_supernode.origin.gate import Gate
-from pantala_supernode.origin.source import Siblings, Source
+from pantala_supernode.origin.source import Siblings, SourceReader
 from pantala_supernode.tasks.copy import Copy, FetchOrder
-from pantala_supernode.volume.lane import Lane
+from pantala_supernode.volume.lane import SerialExecutor
 
 
 class CDNManager:
@@ -38,7 +38,7 @@ class CDNManager:
     def __init__(
         self,
         store: PieceStore,
-        source: Source,
+        source: SourceReader,
         *,
         siblings: Siblings | None = None,
         on_change: Callable[[TaskID], None],
@@ -70,7 +70,7 @@ class CDNManager:
         self._worker = Worker(means, on_change)
         self._closed = False
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
-        self._kept: dict[TaskID, Kept] = {}
+        self._kept: dict[TaskID, CopyState] = {}
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
 
     @property
@@ -94,7 +94,7 @@ class CDNManager:
         Orders may come before and meanwhile; those tasks are looked at first. Raises
         :class:`pantala_supernode.errors.VolumeFailedError` if the volume cannot be read at all.
         """
-        for file in await Lane(self._threads).run(self._store.open):
+        for file in await SerialExecutor(self._threads).run(self._store.open):
             kept = self._keep(TaskID(file.meta.task_id))
             kept.history.recorder = Recorder(file, verified=False)
         self._worker.loaded.set()
@@ -198,12 +198,12 @@ class CDNManager:
         self._threads.shutdown(wait=False)
         self._store.close()
 
-    def _keep(self, task_id: TaskID) -> Kept:
+    def _keep(self, task_id: TaskID) -> CopyState:
         if task_id not in self._kept:
-            self._kept[task_id] = Kept(task_id, Lane(self._threads))
+            self._kept[task_id] = CopyState(task_id, SerialExecutor(self._threads))
         return self._kept[task_id]
 
-    def _start(self, kept: Kept) -> None:
+    def _start(self, kept: CopyState) -> None:
         """Have somebody work on a copy, now."""
         if self._closed:
             return
@@ -214,14 +214,14 @@ class CDNManager:
             before = [task for task in (kept.task, self._deletions.get(kept.task_id)) if task is not None]
             kept.task = asyncio.get_running_loop().create_task(self._worker.complete(kept, before))
 
-    async def _remove(self, task_id: TaskID, kept: Kept | None, former: asyncio.Task[None] | None) -> None:
+    async def _remove(self, task_id: TaskID, kept: CopyState | None, former: asyncio.Task[None] | None) -> None:
         try:
             if former is not None:
                 await asyncio.wait({former})
             if kept is not None and kept.task is not None:
                 kept.stop()
                 await asyncio.wait({kept.task})
-            lane = kept.lane if kept is not None else Lane(self._threads)
+            lane = kept.lane if kept is not None else SerialExecutor(self._threads)
             await lane.run(lambda: self._store.delete(task_id))
         finally:
             if self._deletions.get(task_id) is asyncio.current_task():

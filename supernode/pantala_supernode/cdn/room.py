@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol.redaction import RedactedURL
-from pantala_supernode.cdn.attempts import History
+from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.errors import VolumeFullError
-from pantala_supernode.volume.lane import Lane
+from pantala_supernode.volume.lane import SerialExecutor
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ async def no_room(_: int) -> bool:
 class Room:
     """Runs one copy's jobs. What does not fit is remembered, so that the origin is not asked for it in vain."""
 
-    def __init__(self, lane: Lane, store: PieceStore, history: History, make: MakeRoom) -> None:
+    def __init__(self, lane: SerialExecutor, store: PieceStore, history: Attempts, make: MakeRoom) -> None:
         self._lane = lane
         self._store = store
         self._history = history

@@ -17,13 +17,13 @@ from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.copy_state import Kept, Use
+from pantala_supernode.cdn.copy_state import CopyState, Use
 from pantala_supernode.cdn.fetch import Fetch
 from pantala_supernode.cdn.intake import Limiter
 from pantala_supernode.cdn.room import MakeRoom, Room
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.origin.gate import Gate, GatedSource
-from pantala_supernode.origin.source import Siblings, Source
+from pantala_supernode.origin.gate import Gate, GatedReader
+from pantala_supernode.origin.source import Siblings, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 from pantala_supernode.volume.lane import settled
 
@@ -37,7 +37,7 @@ class Means:
     """What copies are made with; all copies of one supernode share it."""
 
     store: PieceStore
-    source: Source
+    source: SourceReader
     siblings: Siblings | None
     gate: Gate
     """Who may read an origin."""
@@ -66,7 +66,7 @@ class Worker:
         self._means = means
         self._on_change = on_change
 
-    async def verify(self, kept: Kept) -> None:
+    async def verify(self, kept: CopyState) -> None:
         """Find out which pieces of a copy that was on the volume before are right, if that was not done yet."""
         recorder = kept.history.recorder
         if recorder is None or recorder.verified or kept.gone:
@@ -81,7 +81,7 @@ class Worker:
             kept.status = CDNStatus.SUCCESS
         self._on_change(kept.task_id)
 
-    def take_up(self, kept: Kept) -> None:
+    def take_up(self, kept: CopyState) -> None:
         """Decide what is used of a copy, if somebody wants it anew and it is known what there is."""
         if self.loaded.is_set():
             shown = kept.status
@@ -91,7 +91,7 @@ class Worker:
             if kept.status is not shown:
                 self._on_change(kept.task_id)
 
-    async def complete(self, kept: Kept, before: list[asyncio.Task[None]]) -> None:
+    async def complete(self, kept: CopyState, before: list[asyncio.Task[None]]) -> None:
         """Try until the copy is whole or nothing more is to be tried; first wait for who is still at its files."""
         for task in before:
             await settled(task)
@@ -111,7 +111,7 @@ class Worker:
                 return
             kept.woken.clear()
 
-    async def _try(self, kept: Kept, order: FetchOrder) -> float | None:
+    async def _try(self, kept: CopyState, order: FetchOrder) -> float | None:
         """Try once; seconds until the next try, or ``None``."""
         kept.woken.clear()
         history = kept.history
@@ -137,13 +137,13 @@ class Worker:
         self.show(kept, CDNStatus.SUCCESS)
         return None
 
-    def _use(self, kept: Kept, use: Use) -> None:
+    def _use(self, kept: CopyState, use: Use) -> None:
         """What was doubted is settled."""
         kept.history.doubted = False
         self.uses[use] += 1
         self.show(kept, CDNStatus.SUCCESS)
 
-    async def _claimed(self, kept: Kept, order: FetchOrder) -> bool:
+    async def _claimed(self, kept: CopyState, order: FetchOrder) -> bool:
         """Note on the volume who wants the whole as it is; tell whether that changed anything."""
         recorder = kept.history.recorder
         if recorder is None or not kept.unclaimed:
@@ -155,12 +155,12 @@ class Worker:
             return False
         return True
 
-    def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[Source]:
+    def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[SourceReader]:
         """Where one try reads from."""
-        origin = GatedSource(self._means.source, self._means.gate, order.priority)
+        origin = GatedReader(self._means.source, self._means.gate, order.priority)
         return nullcontext(origin) if self._means.siblings is None else self._means.siblings.trying(order, origin)
 
-    def _fetch(self, kept: Kept, order: FetchOrder, source: Source) -> Fetch:
+    def _fetch(self, kept: CopyState, order: FetchOrder, source: SourceReader) -> Fetch:
         return Fetch(
             order,
             kept.history,
@@ -175,18 +175,18 @@ class Worker:
             on_pieces=lambda: self._on_change(kept.task_id),
         )
 
-    def _came(self, kept: Kept, count: int) -> None:
+    def _came(self, kept: CopyState, count: int) -> None:
         self.origin_bytes += count
         self.show(kept, CDNStatus.RUNNING)
 
-    def _failed(self, kept: Kept, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
+    def _failed(self, kept: CopyState, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
         delay = kept.history.budget.delay(error, order.retry_limit, self._means.rng)
         final = delay is None or error.reason.retry is not Retry.SOON
         log.warning("a fetch failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
         self.show(kept, CDNStatus.FAILED, Failure(error.reason, message, final))
         return delay
 
-    async def _rest(self, kept: Kept, delay: float) -> None:
+    async def _rest(self, kept: CopyState, delay: float) -> None:
         """Wait ``delay`` seconds, or until another order wakes the task."""
         loop = asyncio.get_running_loop()
         waits = {loop.create_task(_awaited(self._means.sleep(delay))), loop.create_task(_awaited(kept.woken.wait()))}
@@ -196,7 +196,7 @@ class Worker:
             for wait in waits:
                 wait.cancel()
 
-    def show(self, kept: Kept, status: CDNStatus, failure: Failure | None = None) -> None:
+    def show(self, kept: CopyState, status: CDNStatus, failure: Failure | None = None) -> None:
         """Let a copy's status be seen."""
         if (kept.status, kept.failure) != (status, failure) or status is CDNStatus.SUCCESS:
             kept.status, kept.failure = status, failure

@@ -19,19 +19,19 @@ from pantala_supernode.http.access import IDENTITY, Access
 from pantala_supernode.http.answers import answer
 from pantala_supernode.http.api import read_body
 from pantala_supernode.http.operations import Operation, Problem
-from pantala_supernode.images.manifests import Manifests
-from pantala_supernode.registry.endpoint import Repository
+from pantala_supernode.images.manifests import ManifestService
+from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     RateLimitedError,
     RegistryDeniedError,
     RegistryError,
-    UnreachableError,
+    RegistryUnreachableError,
 )
 
 _KINDS: dict[type[RegistryError], type[RequestError]] = {
     RateLimitedError: LimitedError,
     RegistryDeniedError: ForbiddenError,
-    UnreachableError: NotReadyError,
+    RegistryUnreachableError: NotReadyError,
 }
 """What a registry's failure is to who asks; any other is the registry's: 502."""
 
@@ -52,7 +52,7 @@ class ManifestQuery(msgspec.Struct, frozen=True):
 class RegistriesAPI:
     """What peers and the operator ask of registries."""
 
-    def __init__(self, manifests: Manifests) -> None:
+    def __init__(self, manifests: ManifestService) -> None:
         self._manifests = manifests
 
     def operations(self) -> tuple[Operation, ...]:
@@ -82,7 +82,7 @@ class RegistriesAPI:
     async def manifest(self, request: web.Request) -> web.Response:
         """A manifest for a node."""
         asked = read_query(request.query.items(), ManifestQuery)
-        repository = Repository(asked.registry, asked.repository)
+        repository = ImageRepository(asked.registry, asked.repository)
         try:
             if asked.order:
                 identity = request.get(IDENTITY)

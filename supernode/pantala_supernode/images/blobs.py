@@ -20,7 +20,7 @@ class KeptBlob(NamedTuple):
 
 
 @dataclass(slots=True)
-class Blob:
+class LeasedBlob:
     """Who waits for it, and where it may come from."""
 
     digest: str

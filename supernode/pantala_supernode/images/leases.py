@@ -15,12 +15,12 @@ import structlog
 from pantala_protocol import image, task_id
 from pantala_protocol.sync import Wanted
 from pantala_supernode.errors import RequestError, SourceError
-from pantala_supernode.images.accounts import Accounts
-from pantala_supernode.images.blobs import Blob, KeptBlob
-from pantala_supernode.images.orders import Images
+from pantala_supernode.images.accounts import OrderAccounts
+from pantala_supernode.images.blobs import KeptBlob, LeasedBlob
+from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.images.proofs import Origin
-from pantala_supernode.registry.endpoint import Endpoints, Repository
-from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.manager import Lease
@@ -55,7 +55,7 @@ class Prover(Protocol):
         """Tell :meth:`Wants.proved` whether it has what the copy is of."""
 
 
-class Wants:
+class BlobLeases:
     """All of them.
 
     ``leases`` and ``prover`` are called only once they are needed. ``unknown`` tells of a task whether nothing is here
@@ -67,10 +67,10 @@ class Wants:
         self,
         leases: Callable[[], Leases],
         managers: Managers,
-        images: Images,
-        accounts: Accounts,
-        endpoints: Endpoints,
-        permissions: Permissions,
+        images: StatedImages,
+        accounts: OrderAccounts,
+        endpoints: RegistryEndpoints,
+        permissions: RegistryPermissions,
         prover: Callable[[], Prover],
         *,
         unknown: Callable[[str], bool],
@@ -89,7 +89,7 @@ class Wants:
         self._seconds = max(seconds, _UNFINISHED)
         self._clock = clock
         self._said: dict[str, Mapping[str, Wanted]] = {}
-        self._blobs: dict[str, Blob] = {}
+        self._blobs: dict[str, LeasedBlob] = {}
 
     def take(self, peer: str, wants: Mapping[str, Wanted]) -> None:
         """All that a node waits for now. Heeded once there is a statement, since before it no node is told anything."""
@@ -138,7 +138,7 @@ class Wants:
             idle = max(one.idle, 0.0)
             if idle < self._seconds:
                 name, wanted_at = task_id.of_blob(one.digest), self._clock() - idle
-                self._blobs[name] = Blob(one.digest, wanted_at=wanted_at, restored=one.generation)
+                self._blobs[name] = LeasedBlob(one.digest, wanted_at=wanted_at, restored=one.generation)
                 lease = Lease("", wanted_at + self._seconds, digest=one.digest, priority=PRIORITY)
                 self._leases().lease(name, lease)
 
@@ -225,12 +225,12 @@ class Wants:
         self._leases().assignments_changed([peer])
 
     def _want(self, peer: str, name: str, digest: str, sources: tuple[Origin, ...]) -> None:
-        blob = self._blobs.setdefault(name, Blob(digest))
+        blob = self._blobs.setdefault(name, LeasedBlob(digest))
         blob.waiting[peer], blob.wanted_at = sources, self._clock()
         self._fetch(name, blob)
         self._admit(name, blob)
 
-    def _admit(self, name: str, blob: Blob) -> None:
+    def _admit(self, name: str, blob: LeasedBlob) -> None:
         """Let those in who have a right to the blob; of the others, see whether what they name has it."""
         task = self._tasks.get(name)
         if task is None or not (task.copy.cached or task.complete):
@@ -248,7 +248,7 @@ class Wants:
         if admitted:
             self._leases().assignments_changed(admitted)
 
-    def _permit(self, blob: Blob, origin: Origin) -> None:
+    def _permit(self, blob: LeasedBlob, origin: Origin) -> None:
         self._permissions.allow(*_right(blob, origin), self._clock())
 
     def _end(self, peer: str, name: str) -> None:
@@ -261,7 +261,7 @@ class Wants:
             self._tasks.renew(name, until=self._until(name))
             blob.refused.clear()  # who comes back later tries anew
 
-    def _fetch(self, name: str, blob: Blob) -> None:
+    def _fetch(self, name: str, blob: LeasedBlob) -> None:
         """Have it fetched from where it can be had, if there is such a place: the one in use, if nothing is wrong."""
         offered = [source for source in blob.sources() if source not in blob.refused]
         if not offered:
@@ -293,7 +293,7 @@ class Wants:
         """What a node may have a blob fetched from; none: it asks for what cannot be, and goes to the registry."""
         try:
             _check(name, wanted)
-            repository = Repository(wanted.registry, wanted.repository)
+            repository = ImageRepository(wanted.registry, wanted.repository)
             url = self._endpoints.blob(repository, wanted.digest)
             if not wanted.order:
                 return (Origin(url, wanted.credential),)
@@ -304,7 +304,7 @@ class Wants:
             return ()
 
 
-def _right(blob: Blob, origin: Origin) -> tuple[str, str]:
+def _right(blob: LeasedBlob, origin: Origin) -> tuple[str, str]:
     return f"{origin.url} {blob.digest}", origin.authorization
 
 

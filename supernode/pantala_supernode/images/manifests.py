@@ -10,37 +10,37 @@ from typing import Final
 from pantala_protocol import digest as digests
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
-from pantala_protocol.images import ImageBlob, WantedImage
+from pantala_protocol.images import WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
-from pantala_supernode.images.accounts import Accounts
-from pantala_supernode.images.orders import Images
+from pantala_supernode.images.accounts import OrderAccounts
+from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.registry import platform as platforms
 from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.client import RegistryClient
-from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
-from pantala_supernode.registry.document import Document
-from pantala_supernode.registry.endpoint import Repository
-from pantala_supernode.registry.errors import (
-    ForbiddenError as RefusedError,
-)
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.document import ManifestDocument
+from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
     RegistryError,
-    UnauthorizedError,
+    RegistryUnauthorizedError,
 )
-from pantala_supernode.registry.manifest import Index
+from pantala_supernode.registry.errors import (
+    RegistryForbiddenError as RefusedError,
+)
+from pantala_supernode.registry.manifest import ImageIndex
 from pantala_supernode.registry.relay import Relay
 
 _INVALID: Final = "InvalidImage"
-_SECRET_INVALID: Final = UnauthorizedError.name
+_SECRET_INVALID: Final = RegistryUnauthorizedError.name
 _HELD_BYTES: Final = 64 * 1024 * 1024
 _HELD_SECONDS: Final = 3600.0
 _COST: Final = 512
 """Bytes of a manifest in memory, beside its body."""
 
 
-class Outcome(StrEnum):
+class ManifestOutcome(StrEnum):
     """How a node's question for a manifest was answered."""
 
     GIVEN = "given"
@@ -50,24 +50,30 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-class Manifests:
+class ManifestService:
     """Answers. ``clock`` tells monotonic seconds."""
 
     def __init__(
-        self, client: RegistryClient, relay: Relay, images: Images, accounts: Accounts, *, clock: Callable[[], float]
+        self,
+        client: RegistryClient,
+        relay: Relay,
+        images: StatedImages,
+        accounts: OrderAccounts,
+        *,
+        clock: Callable[[], float],
     ) -> None:
-        self.outcomes: Counter[Outcome] = Counter()
+        self.outcomes: Counter[ManifestOutcome] = Counter()
         """Of the questions since the start."""
         self._client = client
         self._relay = relay
         self._images = images
         self._accounts = accounts
         self._clock = clock
-        self._held: Cache[tuple[Repository, str], Document] = Cache(
+        self._held: Cache[tuple[ImageRepository, str], ManifestDocument] = Cache(
             _HELD_BYTES, lambda document: len(document.body) + _COST
         )
 
-    async def shown(self, repository: Repository, reference: str, authorization: str) -> ManifestAnswer:
+    async def shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:
         """What the registry gives who shows ``authorization`` (empty: anybody).
 
         Raises :class:`pantala_supernode.registry.errors.RegistryError` where it says neither yes nor no.
@@ -75,7 +81,7 @@ class Manifests:
         _check(repository, reference)
         return await self._counted(self._shown(repository, reference, authorization))
 
-    async def ordered(self, node: str, key: str, repository: Repository, reference: str) -> ManifestAnswer:
+    async def ordered(self, node: str, key: str, repository: ImageRepository, reference: str) -> ManifestAnswer:
         """A manifest of an image that a node was ordered to pull, read with the order's own secrets.
 
         Raises :class:`pantala_supernode.errors.ForbiddenError` for any other, and as :meth:`shown`.
@@ -101,25 +107,21 @@ class Manifests:
             digest, found = await self._client.resolve_all(reference, wanted.values(), keyring)
         except RegistryError as error:
             return Resolved(reason=error.name, message=str(error))
-        blobs = {
-            text: tuple(ImageBlob(blob.digest, blob.size) for blob in found[platform].blobs)
-            for text, platform in wanted.items()
-            if platform in found
-        }
+        blobs = {text: found[platform].blobs for text, platform in wanted.items() if platform in found}
         return Resolved(digest=digest, platforms=blobs)
 
-    async def _shown(self, repository: Repository, reference: str, authorization: str) -> ManifestAnswer:
+    async def _shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:
         verdict = await self._relay.check(repository, reference, authorization)
         if verdict.allowed:
             try:
                 return _given(await self._read(repository, reference, _account(authorization)))
-            except (UnauthorizedError, RefusedError):  # what was right a moment ago is not any more
+            except (RegistryUnauthorizedError, RefusedError):  # what was right a moment ago is not any more
                 verdict = await self._relay.check(repository, reference, authorization, fresh=True)
                 if verdict.allowed:
                     return _given(await self._read(repository, reference, ANONYMOUS))
         return ManifestAnswer(challenges=verdict.challenges)
 
-    async def _read(self, repository: Repository, reference: str, account: Credentials) -> Document:
+    async def _read(self, repository: ImageRepository, reference: str, account: RegistryAccount) -> ManifestDocument:
         """A manifest for who may read the repository: what is there is the same for all of those."""
         held = self._held.get((repository, reference), self._clock())
         if held is not None:
@@ -128,13 +130,13 @@ class Manifests:
         self._held.put((repository, document.digest), document, self._clock() + _HELD_SECONDS)
         return document
 
-    async def _ordered(self, node: str, key: str, repository: Repository, reference: str) -> ManifestAnswer:
+    async def _ordered(self, node: str, key: str, repository: ImageRepository, reference: str) -> ManifestAnswer:
         wanted, ordered = self._images.ordered(node, key, str(repository))
-        refused: RegistryError = UnauthorizedError.of(str(ordered), "there is nobody to ask as")
+        refused: RegistryError = RegistryUnauthorizedError.of(str(ordered), "there is nobody to ask as")
         for account in self._accounts.of(wanted, ordered):
             try:
                 found = await self._of_order(wanted, ordered, reference, account)
-            except (UnauthorizedError, RefusedError) as error:
+            except (RegistryUnauthorizedError, RefusedError) as error:
                 refused = error
                 continue
             self._accounts.accept(wanted, ordered, account)
@@ -142,15 +144,15 @@ class Manifests:
         raise ForbiddenError(str(refused))
 
     async def _of_order(
-        self, wanted: WantedImage, ordered: ImageReference, reference: str, account: Credentials
-    ) -> Document:
+        self, wanted: WantedImage, ordered: ImageReference, reference: str, account: RegistryAccount
+    ) -> ManifestDocument:
         """The order's own manifest, or one that this names."""
-        repository = Repository(ordered.registry, ordered.repository)
+        repository = ImageRepository(ordered.registry, ordered.repository)
         top = await self._client.manifest(repository, ordered.digest, account)
         if reference == ordered.digest:
             return top
         content = top.parse(str(ordered))
-        if isinstance(content, Index) and any(child.digest == reference for child in content.children):
+        if isinstance(content, ImageIndex) and any(child.digest == reference for child in content.children):
             return await self._client.manifest(repository, reference, account)
         raise ForbiddenError(f"{reference} is not of {wanted.image}, which was ordered as {wanted.key}")
 
@@ -160,29 +162,29 @@ class Manifests:
         except ImageNotFoundError:
             answer = ManifestAnswer()
         except ForbiddenError:
-            self.outcomes[Outcome.FORBIDDEN] += 1
+            self.outcomes[ManifestOutcome.FORBIDDEN] += 1
             raise
         except RegistryError:
-            self.outcomes[Outcome.FAILED] += 1
+            self.outcomes[ManifestOutcome.FAILED] += 1
             raise
-        outcome = Outcome.CHALLENGED if answer.challenges else Outcome.NOT_FOUND
-        self.outcomes[Outcome.GIVEN if answer.digest else outcome] += 1
+        outcome = ManifestOutcome.CHALLENGED if answer.challenges else ManifestOutcome.NOT_FOUND
+        self.outcomes[ManifestOutcome.GIVEN if answer.digest else outcome] += 1
         return answer
 
 
-def _given(document: Document) -> ManifestAnswer:
+def _given(document: ManifestDocument) -> ManifestAnswer:
     return ManifestAnswer(document.digest, document.media_type, document.body)
 
 
-def _account(authorization: str) -> Credentials:
+def _account(authorization: str) -> RegistryAccount:
     """Who shows that; anybody, if it is of a kind that we do not know: a public image comes all the same."""
     try:
-        return Credentials.read(authorization)
+        return RegistryAccount.read(authorization)
     except ValueError:
         return ANONYMOUS
 
 
-def _check(repository: Repository, reference: str) -> None:
+def _check(repository: ImageRepository, reference: str) -> None:
     try:
         image.check_registry(repository.registry)
         image.check_repository(repository.name)

@@ -15,7 +15,7 @@ from pantala_protocol.statement import Statement
 from pantala_supernode.errors import ForbiddenError
 
 
-class Images:
+class StatedImages:
     """The images of the statement in force."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from pantala_protocol import ranges
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.origin.source import Answer, Resume, Source
+from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import Copy
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class Proofs:
     def __init__(
         self,
         store: PieceStore,
-        source: Source,
+        source: SourceReader,
         chance: random.Random,
         tell: Callable[[str, Origin, bool], None],
     ) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pantala_pieces.store import PieceStore
-from pantala_supernode.images.accounts import Accounts
-from pantala_supernode.images.leases import Leases, Wants
+from pantala_supernode.images.accounts import OrderAccounts
+from pantala_supernode.images.leases import BlobLeases, Leases
 from pantala_supernode.images.ledger import BlobLedger
-from pantala_supernode.images.manifests import Manifests
-from pantala_supernode.images.orders import Images
+from pantala_supernode.images.manifests import ManifestService
+from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.images.proofs import Proofs
-from pantala_supernode.registry.endpoint import Endpoints
-from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.registry.endpoint import RegistryEndpoints
+from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.registry.service import RegistryService
 from pantala_supernode.swarm.managers import Managers
 
@@ -30,7 +30,7 @@ class Imaging:
     def __init__(
         self,
         registries: RegistryService,
-        endpoints: Endpoints,
+        endpoints: RegistryEndpoints,
         managers: Managers,
         store: PieceStore,
         *,
@@ -41,16 +41,16 @@ class Imaging:
         chance: random.Random,
         clock: Callable[[], float],
     ) -> None:
-        self.images = Images()
-        accounts = Accounts()
-        self.manifests = Manifests(registries.client, registries.relay, self.images, accounts, clock=clock)
-        self.wants = Wants(
+        self.images = StatedImages()
+        accounts = OrderAccounts()
+        self.manifests = ManifestService(registries.client, registries.relay, self.images, accounts, clock=clock)
+        self.wants = BlobLeases(
             leases,
             managers,
             self.images,
             accounts,
             endpoints,
-            Permissions(secrets.token_bytes(32)),
+            RegistryPermissions(secrets.token_bytes(32)),
             lambda: self.proofs,
             unknown=unknown,
             seconds=blob_seconds,

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from pantala_supernode.origin.source import Answer, Resume, Source
+from pantala_supernode.origin.source import Answer, Resume, SourceReader
 
 
 class Gate:
@@ -55,10 +55,10 @@ class Gate:
         self._free += 1
 
 
-class GatedSource:
+class GatedReader:
     """``source``, read by so many at once as ``gate`` has places. Who waits for something else holds none."""
 
-    def __init__(self, source: Source, gate: Gate, priority: int) -> None:
+    def __init__(self, source: SourceReader, gate: Gate, priority: int) -> None:
         self._source = source
         self._gate = gate
         self._priority = priority

@@ -1,4 +1,4 @@
-"""Origins over HTTP: the adapter of :class:`pantala_supernode.origin.source.Source` by aiohttp."""
+"""Origins over HTTP: the adapter of :class:`pantala_supernode.origin.source.SourceReader` by aiohttp."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 
 
 @dataclass(frozen=True)
-class Patience:
+class OriginTimeouts:
     """How long an origin may take, in seconds."""
 
     connect: float = 10.0
@@ -59,19 +59,19 @@ class Patience:
     """... this many bytes: below about 1 KiB/s a file of any size would take days, and hold a place all that time."""
 
 
-class HTTPSource:
+class HTTPReader:
     """Reads http: and https: origins. Sends no cookies, asks no proxy, goes only where ``egress`` allows."""
 
     def __init__(
         self,
         *,
         egress: EgressPolicy | None = None,
-        patience: Patience | None = None,
+        patience: OriginTimeouts | None = None,
         tls: ssl.SSLContext | None = None,
         resolver: aiohttp.abc.AbstractResolver | None = None,
     ) -> None:
         self._egress = egress or EgressPolicy()
-        self._patience = patience or Patience()
+        self._patience = patience or OriginTimeouts()
         self._tls = tls
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None

@@ -27,7 +27,7 @@ class Resume:
 
 
 @dataclass(slots=True)
-class Lineage:
+class Provenance:
     """Of a body that another supernode gives from its copy: what makes ours the same copy."""
 
     generation: str
@@ -58,7 +58,7 @@ class Answer:
     """Whether a cut can be told from the body's end."""
     chunks: AsyncIterator[bytes]
     """The body. Raises :class:`pantala_supernode.errors.SourceError`; ends only where the origin ended it in order."""
-    lineage: Lineage | None = None
+    lineage: Provenance | None = None
     """``None``: the origin gives the body."""
     lifetime: float | None = None
     """Seconds that the origin says its answer holds, from now on; ``None``: it does not say."""
@@ -71,7 +71,7 @@ class Answer:
         return self.etag or self.last_modified
 
 
-class Source(Protocol):
+class SourceReader(Protocol):
     """Reads origins."""
 
     def open(
@@ -86,7 +86,7 @@ class Source(Protocol):
 class Siblings(Protocol):
     """The other supernodes."""
 
-    def trying(self, order: FetchOrder, origin: Source) -> AbstractAsyncContextManager[Source]:
+    def trying(self, order: FetchOrder, origin: SourceReader) -> AbstractAsyncContextManager[SourceReader]:
         """What to read in one try to complete a copy: others' copies where there are any, else ``origin``.
 
         While the context is entered the others can be told what this supernode is at.

@@ -8,17 +8,17 @@ from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin import refusal
 from pantala_supernode.registry.errors import (
-    ForbiddenError,
     ImageNotFoundError,
     InvalidAnswerError,
     RateLimitedError,
     RegistryError,
-    UnauthorizedError,
+    RegistryForbiddenError,
+    RegistryUnauthorizedError,
 )
 
 _KINDS: dict[int, tuple[type[RegistryError], str]] = {
-    401: (UnauthorizedError, "the registry wants credentials, or other ones"),
-    403: (ForbiddenError, "the registry does not allow it"),
+    401: (RegistryUnauthorizedError, "the registry wants credentials, or other ones"),
+    403: (RegistryForbiddenError, "the registry does not allow it"),
     404: (ImageNotFoundError, "the registry does not have it"),
     410: (ImageNotFoundError, "the registry does not have it any more"),
     429: (RateLimitedError, "the registry was asked too often"),

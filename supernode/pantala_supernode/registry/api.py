@@ -6,10 +6,10 @@ from typing import Final, Literal
 
 from pantala_supernode.registry import answer, document, manifest
 from pantala_supernode.registry.authenticator import Authenticator
-from pantala_supernode.registry.credentials import Credentials
-from pantala_supernode.registry.document import Document
-from pantala_supernode.registry.endpoint import Endpoints, Repository
-from pantala_supernode.registry.transport import Reply, Request, Transport
+from pantala_supernode.registry.credentials import RegistryAccount
+from pantala_supernode.registry.document import ManifestDocument
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.transport import RegistryReply, RegistryRequest, Transport
 
 CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
@@ -23,12 +23,12 @@ Method = Literal["GET", "HEAD"]
 class RegistryAPI:
     """Asks registries, and tells them who asks if they want to know."""
 
-    def __init__(self, transport: Transport, endpoints: Endpoints, authenticator: Authenticator) -> None:
+    def __init__(self, transport: Transport, endpoints: RegistryEndpoints, authenticator: Authenticator) -> None:
         self._transport = transport
         self._endpoints = endpoints
         self._authenticator = authenticator
 
-    async def manifest(self, repository: Repository, target: str, account: Credentials) -> Document:
+    async def manifest(self, repository: ImageRepository, target: str, account: RegistryAccount) -> ManifestDocument:
         """The manifest or index of a digest or a tag. Raises RegistryError."""
         what = shown(repository, target)
         reply = await self._authorized("GET", repository, target, account)
@@ -36,7 +36,7 @@ class RegistryAPI:
         said = target if ":" in target else reply.headers.get(_DIGEST, "")
         return document.check(reply.body, reply.headers.get("Content-Type", ""), said, what)
 
-    async def digest(self, repository: Repository, tag: str, account: Credentials) -> str:
+    async def digest(self, repository: ImageRepository, tag: str, account: RegistryAccount) -> str:
         """What ``tag`` means; empty if the registry only tells it with the manifest. Raises RegistryError."""
         what = shown(repository, tag)
         reply = await self._authorized("HEAD", repository, tag, account)
@@ -46,32 +46,36 @@ class RegistryAPI:
         said = reply.headers.get(_DIGEST, "")
         return document.digest(said, what) if said else ""
 
-    async def authorization(self, repository: Repository, account: Credentials) -> str:
+    async def authorization(self, repository: ImageRepository, account: RegistryAccount) -> str:
         """The header to begin with, as far as it is known what the registry wants; empty: none."""
         return await self._authenticator.authorization(repository, account)
 
-    async def challenged(self, repository: Repository, url: str, account: Credentials, refused: str) -> bool:
+    async def challenged(self, repository: ImageRepository, url: str, account: RegistryAccount, refused: str) -> bool:
         """Find out why ``url`` is answered 401; tells whether another header than ``refused`` can be made."""
         reply = await self.ask("HEAD", repository, url, refused)
         return reply.status == 200 or self.learned(reply, repository, account, refused)
 
-    async def probe(self, repository: Repository, digest: str, authorization: str) -> Reply:
+    async def probe(self, repository: ImageRepository, digest: str, authorization: str) -> RegistryReply:
         """What the registry says to exactly this ``Authorization`` header (empty: none) about a manifest."""
         return await self.ask("HEAD", repository, self._manifest_url(repository, digest), authorization)
 
-    async def ask(self, method: Method, repository: Repository, url: str, authorization: str) -> Reply:
+    async def ask(self, method: Method, repository: ImageRepository, url: str, authorization: str) -> RegistryReply:
         """One request, and no other. Raises RegistryError if there is no answer."""
         headers = {**_ACCEPT, "Authorization": authorization} if authorization else _ACCEPT
         ca = self._endpoints.ca(repository.registry)
-        return await self._transport.ask(Request(method, url, str(repository), headers, manifest.MAX_SIZE, ca))
+        return await self._transport.ask(RegistryRequest(method, url, str(repository), headers, manifest.MAX_SIZE, ca))
 
-    def learned(self, reply: Reply, repository: Repository, account: Credentials, refused: str) -> bool:
+    def learned(
+        self, reply: RegistryReply, repository: ImageRepository, account: RegistryAccount, refused: str
+    ) -> bool:
         """Whether the reply asks for a header that can be made. Who it redirected to has nothing to ask for."""
         values = reply.headers.getall(CHALLENGE, [])
         asked = reply.status == 401 and reply.own
         return asked and self._authenticator.challenged(repository, account, values, refused)
 
-    async def _authorized(self, method: Method, repository: Repository, target: str, account: Credentials) -> Reply:
+    async def _authorized(
+        self, method: Method, repository: ImageRepository, target: str, account: RegistryAccount
+    ) -> RegistryReply:
         url = self._manifest_url(repository, target)
         header = await self._authenticator.authorization(repository, account)
         reply = await self.ask(method, repository, url, header)
@@ -80,10 +84,10 @@ class RegistryAPI:
             reply = await self.ask(method, repository, url, header)
         return reply
 
-    def _manifest_url(self, repository: Repository, target: str) -> str:
+    def _manifest_url(self, repository: ImageRepository, target: str) -> str:
         return f"{self._endpoints.base(repository.registry)}/v2/{repository.name}/manifests/{target}"
 
 
-def shown(repository: Repository, target: str) -> str:
+def shown(repository: ImageRepository, target: str) -> str:
     """The image's name, for messages."""
     return f"{repository}{'@' if ':' in target else ':'}{target}"

@@ -7,13 +7,18 @@ from typing import NamedTuple
 
 from pantala_supernode.registry import answer, challenge, token
 from pantala_supernode.registry.cache import Cache
-from pantala_supernode.registry.challenge import Challenge
-from pantala_supernode.registry.credentials import Credentials
-from pantala_supernode.registry.endpoint import Endpoints, Repository
-from pantala_supernode.registry.errors import ForbiddenError, InvalidAnswerError, RegistryError, UnauthorizedError
+from pantala_supernode.registry.challenge import AuthChallenge
+from pantala_supernode.registry.credentials import RegistryAccount
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.errors import (
+    InvalidAnswerError,
+    RegistryError,
+    RegistryForbiddenError,
+    RegistryUnauthorizedError,
+)
 from pantala_supernode.registry.flight import Flight
-from pantala_supernode.registry.token import Demand
-from pantala_supernode.registry.transport import Request, Transport
+from pantala_supernode.registry.token import TokenRequest
+from pantala_supernode.registry.transport import RegistryRequest, Transport
 
 _LIMIT = 10_000
 _CHALLENGE_SECONDS = 3600.0
@@ -23,18 +28,18 @@ _USED_UP = 0.9
 
 
 class _Account(NamedTuple):
-    repository: Repository
-    credentials: Credentials
+    repository: ImageRepository
+    credentials: RegistryAccount
 
 
 class Authenticator:
     """Makes ``Authorization`` headers for registries. One token is asked for at a time, for each account."""
 
-    def __init__(self, transport: Transport, endpoints: Endpoints, clock: Callable[[], float]) -> None:
+    def __init__(self, transport: Transport, endpoints: RegistryEndpoints, clock: Callable[[], float]) -> None:
         self._transport = transport
         self._endpoints = endpoints
         self._clock = clock
-        self._challenges: Cache[Repository, Challenge] = Cache(_LIMIT)
+        self._challenges: Cache[ImageRepository, AuthChallenge] = Cache(_LIMIT)
         self._tokens: Cache[_Account, str] = Cache(_LIMIT)
         self._flight: Flight[_Account, str] = Flight()
 
@@ -42,7 +47,7 @@ class Authenticator:
         """Stop asking."""
         await self._flight.close()
 
-    async def authorization(self, repository: Repository, credentials: Credentials) -> str:
+    async def authorization(self, repository: ImageRepository, credentials: RegistryAccount) -> str:
         """The header to begin with, as far as it is known what the registry wants; empty: none.
 
         Raises :class:`pantala_supernode.registry.errors.RegistryError`.
@@ -56,7 +61,9 @@ class Authenticator:
             return credentials.basic
         return await self._bearer(_Account(repository, credentials), known)
 
-    def challenged(self, repository: Repository, credentials: Credentials, values: Iterable[str], refused: str) -> bool:
+    def challenged(
+        self, repository: ImageRepository, credentials: RegistryAccount, values: Iterable[str], refused: str
+    ) -> bool:
         """Take note of a 401 with these challenges; tells whether another header than ``refused`` can be made."""
         try:
             offered = challenge.parse(values)
@@ -75,20 +82,20 @@ class Authenticator:
             self._tokens.drop(account)
         return True
 
-    async def _bearer(self, account: _Account, known: Challenge) -> str:
+    async def _bearer(self, account: _Account, known: AuthChallenge) -> str:
         held = self._tokens.get(account, self._clock())
         if held is None:
             held = await self._flight.share(account, lambda: self._renew(account, known))
         return f"Bearer {held}"
 
-    async def _renew(self, account: _Account, known: Challenge) -> str:
+    async def _renew(self, account: _Account, known: AuthChallenge) -> str:
         try:
             return await self._fetch(account, known)
         except RegistryError:
             self._challenges.drop(account.repository)  # it may have moved: the registry is asked again who gives tokens
             raise
 
-    async def _fetch(self, account: _Account, known: Challenge) -> str:
+    async def _fetch(self, account: _Account, known: AuthChallenge) -> str:
         repository, credentials = account
         what = f"{repository}, token"
         try:
@@ -98,7 +105,7 @@ class Authenticator:
         begun = self._clock()
         reply = await self._transport.ask(self._request(demand, credentials, what, repository))
         if reply.status in (400, 401, 403):
-            kind = ForbiddenError if reply.status == 403 and credentials else UnauthorizedError
+            kind = RegistryForbiddenError if reply.status == 403 and credentials else RegistryUnauthorizedError
             raise kind.of(what, _refusal(credentials))
         answer.raise_for_status(reply.status, reply.headers, what)
         try:
@@ -108,16 +115,18 @@ class Authenticator:
         self._tokens.put(account, given.value, begun + given.seconds * _USED_UP)
         return given.value
 
-    def _request(self, demand: Demand, credentials: Credentials, what: str, repository: Repository) -> Request:
+    def _request(
+        self, demand: TokenRequest, credentials: RegistryAccount, what: str, repository: ImageRepository
+    ) -> RegistryRequest:
         ca = self._endpoints.ca(repository.registry)
         if credentials.identity_token:
             form = demand.form(credentials.identity_token)
-            return Request("POST", demand.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
+            return RegistryRequest("POST", demand.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
         headers = {"Authorization": credentials.basic} if credentials.basic else {}
-        return Request("GET", demand.url, what, headers, _MAX_TOKEN_BYTES, ca)
+        return RegistryRequest("GET", demand.url, what, headers, _MAX_TOKEN_BYTES, ca)
 
 
-def _refusal(credentials: Credentials) -> str:
+def _refusal(credentials: RegistryAccount) -> str:
     if credentials:
         return "the registry's token server does not accept the credentials"
     return "the registry's token server wants credentials"

@@ -18,7 +18,7 @@ _BLANK = re.compile(r"[ \t]*")
 _ESCAPED = re.compile(r"\\(.)")
 
 
-class Challenge(NamedTuple):
+class AuthChallenge(NamedTuple):
     """One way to prove who one is."""
 
     scheme: str
@@ -27,7 +27,7 @@ class Challenge(NamedTuple):
     """By name, in lower case."""
 
 
-def parse(values: Iterable[str]) -> tuple[Challenge, ...]:
+def parse(values: Iterable[str]) -> tuple[AuthChallenge, ...]:
     """Read the values of all ``WWW-Authenticate`` headers of an answer, in order. Raises :class:`ValueError`."""
     text = ", ".join(values)
     if len(text) > MAX_LENGTH:
@@ -35,7 +35,7 @@ def parse(values: Iterable[str]) -> tuple[Challenge, ...]:
     return tuple(_challenges(text))
 
 
-def _challenges(text: str) -> Iterator[Challenge]:
+def _challenges(text: str) -> Iterator[AuthChallenge]:
     at = _skip(_COMMAS, text, _skip(_BLANK, text, 0))
     while at < len(text):
         scheme = _SCHEME.match(text, at)
@@ -43,7 +43,7 @@ def _challenges(text: str) -> Iterator[Challenge]:
             raise ValueError(f"no authentication scheme at character {at} of a challenge")
         at = _skip(_BLANK, text, scheme.end())
         at, parameters = _parameters(text, at)
-        yield Challenge(scheme[1].lower(), parameters)
+        yield AuthChallenge(scheme[1].lower(), parameters)
 
 
 def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:

@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pantala_protocol.image import ImageReference
+from pantala_protocol.images import ImageBlob
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.cache import Cache
-from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
-from pantala_supernode.registry.document import Document
-from pantala_supernode.registry.endpoint import Endpoints, Repository
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.document import ManifestDocument
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.errors import (
-    ForbiddenError,
     ImageNotFoundError,
     InvalidManifestError,
     PlatformMissingError,
     RateLimitedError,
     RegistryError,
-    UnauthorizedError,
+    RegistryForbiddenError,
+    RegistryUnauthorizedError,
 )
 from pantala_supernode.registry.flight import Flight
-from pantala_supernode.registry.manifest import Blob, Index, Manifest
+from pantala_supernode.registry.manifest import ImageIndex, ImageManifest
 from pantala_supernode.registry.platform import Platform
 
 _MAX_DEPTH = 3
@@ -31,7 +32,7 @@ _MAX_DEPTH = 3
 _ENTRIES = 10_000
 _DOCUMENT_BYTES = 512
 """That a document costs beside its body."""
-_KEPT = (UnauthorizedError, ForbiddenError, ImageNotFoundError, RateLimitedError)
+_KEPT = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
 """Refusals that would be the same a moment later."""
 
 
@@ -50,7 +51,7 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedImage:
     """What an image is, for one platform."""
 
     image: ImageReference
@@ -60,15 +61,15 @@ class Resolved:
     """The digest of the platform's own manifest; that of ``image`` if there is no index."""
     media_type: str
     """Of that manifest."""
-    config: Blob
-    layers: tuple[Blob, ...]
-    account: Credentials = ANONYMOUS
+    config: ImageBlob
+    layers: tuple[ImageBlob, ...]
+    account: RegistryAccount = ANONYMOUS
     """Whose credentials the registry accepted. Never shown."""
 
     @property
-    def blobs(self) -> tuple[Blob, ...]:
+    def blobs(self) -> tuple[ImageBlob, ...]:
         """Config and layers, each once."""
-        return Manifest(self.media_type, self.config, self.layers).blobs
+        return ImageManifest(self.media_type, self.config, self.layers).blobs
 
     @property
     def bytes(self) -> int:
@@ -77,7 +78,7 @@ class Resolved:
 
 
 class BlobRequest(NamedTuple):
-    """How the CDN asks :class:`pantala_supernode.registry.source.RegistrySource` for a blob."""
+    """How the CDN asks :class:`pantala_supernode.registry.source.RegistryReader` for a blob."""
 
     url: str
     headers: dict[str, str]
@@ -88,27 +89,31 @@ class BlobRequest(NamedTuple):
 
 
 class _Key(NamedTuple):
-    repository: Repository
+    repository: ImageRepository
     target: str
-    account: Credentials
+    account: RegistryAccount
 
 
 class RegistryClient:
     """Reads registries for any account. Answers are kept apart by account: what one may see, another may not."""
 
     def __init__(
-        self, api: RegistryAPI, endpoints: Endpoints, clock: Callable[[], float], freshness: Freshness | None = None
+        self,
+        api: RegistryAPI,
+        endpoints: RegistryEndpoints,
+        clock: Callable[[], float],
+        freshness: Freshness | None = None,
     ) -> None:
         self._api = api
         self._endpoints = endpoints
         self._clock = clock
         self._freshness = freshness or Freshness()
-        self._documents: Cache[_Key, Document] = Cache(
+        self._documents: Cache[_Key, ManifestDocument] = Cache(
             self._freshness.bytes, lambda document: len(document.body) + _DOCUMENT_BYTES
         )
         self._tags: Cache[_Key, str] = Cache(_ENTRIES)
         self._refusals: Cache[_Key, RegistryError] = Cache(_ENTRIES)
-        self._flight: Flight[_Key, Document] = Flight()
+        self._flight: Flight[_Key, ManifestDocument] = Flight()
 
     async def close(self) -> None:
         """Stop asking."""
@@ -116,37 +121,39 @@ class RegistryClient:
 
     async def resolve(
         self, image: ImageReference, platform: Platform, keyring: Keyring, *, fresh: bool = False
-    ) -> Resolved:
+    ) -> ResolvedImage:
         """What ``image`` is for a node of ``platform``, asked with each fitting account until one is accepted.
 
         A tag is asked for once, so that all of the answer is of one image; ``fresh``: now, whatever was remembered.
         Raises :class:`RegistryError`.
         """
-        refused: RegistryError = UnauthorizedError.of(str(image), "there is nobody to ask as")
+        refused: RegistryError = RegistryUnauthorizedError.of(str(image), "there is nobody to ask as")
         for account in keyring.find(image.name) or (ANONYMOUS,):
             try:
                 return await self._resolve(image, platform, account, fresh=fresh)
-            except (UnauthorizedError, ForbiddenError) as error:
+            except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
                 refused = error
         raise refused
 
     async def resolve_all(
         self, image: ImageReference, platforms: Iterable[Platform], keyring: Keyring
-    ) -> tuple[str, dict[Platform, Resolved]]:
+    ) -> tuple[str, dict[Platform, ResolvedImage]]:
         """What ``image`` names now, and what it is for each platform that it is made for.
 
         The registry is asked, whatever was remembered of a tag; all of the answer is of one image. Raises
         :class:`RegistryError`.
         """
-        refused: RegistryError = UnauthorizedError.of(str(image), "there is nobody to ask as")
+        refused: RegistryError = RegistryUnauthorizedError.of(str(image), "there is nobody to ask as")
         for account in keyring.find(image.name) or (ANONYMOUS,):
             try:
                 return await self._resolve_all(image, platforms, account)
-            except (UnauthorizedError, ForbiddenError) as error:
+            except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
                 refused = error
         raise refused
 
-    async def manifest(self, repository: Repository, target: str, account: Credentials = ANONYMOUS) -> Document:
+    async def manifest(
+        self, repository: ImageRepository, target: str, account: RegistryAccount = ANONYMOUS
+    ) -> ManifestDocument:
         """The manifest or index that ``target`` (a digest or a tag) names. Raises :class:`RegistryError`."""
         key, now = _Key(repository, target, account), self._clock()
         refused = self._refusals.get(key, now)
@@ -156,40 +163,45 @@ class RegistryClient:
         held = self._documents.get(key._replace(target=digest), now) if digest else None
         return held or await self._flight.share(key, lambda: self._read(key))
 
-    def blob(self, repository: Repository, digest: str, account: Credentials = ANONYMOUS) -> BlobRequest:
+    def blob(self, repository: ImageRepository, digest: str, account: RegistryAccount = ANONYMOUS) -> BlobRequest:
         """How to fetch a blob as a task. Raises RegistryError, and ValueError for what is no digest."""
         header = account.authorization
         return BlobRequest(self._endpoints.blob(repository, digest), {"Authorization": header} if header else {})
 
     async def _resolve_all(
-        self, image: ImageReference, platforms: Iterable[Platform], account: Credentials
-    ) -> tuple[str, dict[Platform, Resolved]]:
-        repository = Repository(image.registry, image.repository)
+        self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount
+    ) -> tuple[str, dict[Platform, ResolvedImage]]:
+        repository = ImageRepository(image.registry, image.repository)
         self._tags.drop(_Key(repository, image.target, account))
         pinned = image.pinned((await self.manifest(repository, image.target, account)).digest)
-        found: dict[Platform, Resolved] = {}
+        found: dict[Platform, ResolvedImage] = {}
         for platform in platforms:
             with contextlib.suppress(PlatformMissingError):
                 found[platform] = await self._resolve(pinned, platform, account, fresh=False)
         return pinned.digest, found
 
     async def _resolve(
-        self, image: ImageReference, platform: Platform, account: Credentials, *, fresh: bool
-    ) -> Resolved:
-        repository = Repository(image.registry, image.repository)
+        self, image: ImageReference, platform: Platform, account: RegistryAccount, *, fresh: bool
+    ) -> ResolvedImage:
+        repository = ImageRepository(image.registry, image.repository)
         if fresh:
             self._tags.drop(_Key(repository, image.target, account))
         top = found = await self.manifest(repository, image.target, account)
         for _ in range(_MAX_DEPTH):
             content = found.parse(str(image))
-            if isinstance(content, Manifest):
-                return Resolved(image.pinned(top.digest), platform, found.digest, *content, account)
+            if isinstance(content, ImageManifest):
+                return ResolvedImage(image.pinned(top.digest), platform, found.digest, *content, account)
             found = await self._child(repository, content, platform, account, image)
         raise InvalidManifestError.of(str(image), f"it has indexes in indexes, more than {_MAX_DEPTH}")
 
     async def _child(
-        self, repository: Repository, index: Index, platform: Platform, account: Credentials, image: ImageReference
-    ) -> Document:
+        self,
+        repository: ImageRepository,
+        index: ImageIndex,
+        platform: Platform,
+        account: RegistryAccount,
+        image: ImageReference,
+    ) -> ManifestDocument:
         child = index.choose(platform)
         if child is None:
             offered = sorted({str(other.platform) for other in index.children if other.platform is not None})
@@ -201,7 +213,7 @@ class RegistryClient:
             raise InvalidManifestError.of(str(image), f"its index gives a wrong size for {child.digest}")
         return document
 
-    async def _read(self, key: _Key) -> Document:
+    async def _read(self, key: _Key) -> ManifestDocument:
         begun = self._clock()
         try:
             document = await self._ask(key)
@@ -214,7 +226,7 @@ class RegistryClient:
         self._documents.put(key._replace(target=document.digest), document, begun + self._freshness.manifest)
         return document
 
-    async def _ask(self, key: _Key) -> Document:
+    async def _ask(self, key: _Key) -> ManifestDocument:
         """Ask for the document; if it is a tag's, first whether the one that is there is still the one."""
         repository, target, account = key
         digest = "" if ":" in target else await self._api.digest(repository, target, account)

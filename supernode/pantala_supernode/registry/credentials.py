@@ -23,7 +23,7 @@ _API_PATH = re.compile(r"^/v[12](?=/)")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Credentials:
+class RegistryAccount:
     """One account at a registry; all empty: nobody's."""
 
     username: str = ""
@@ -81,7 +81,7 @@ class Credentials:
         return cls(_line(username), _line(password))
 
 
-ANONYMOUS: Final = Credentials()
+ANONYMOUS: Final = RegistryAccount()
 
 
 class _Entry(msgspec.Struct):
@@ -99,8 +99,8 @@ class _Config(msgspec.Struct):
 class Keyring:
     """The credentials of some pull secrets. Prints none of them."""
 
-    def __init__(self, entries: Iterable[tuple[str, Credentials]] = ()) -> None:
-        self._entries: dict[str, list[Credentials]] = {}
+    def __init__(self, entries: Iterable[tuple[str, RegistryAccount]] = ()) -> None:
+        self._entries: dict[str, list[RegistryAccount]] = {}
         for location, credentials in entries:
             self._entries.setdefault(_key(location), []).append(credentials)
 
@@ -113,7 +113,7 @@ class Keyring:
 
         Raises :class:`ValueError`, which quotes no secret.
         """
-        entries: list[tuple[str, Credentials]] = []
+        entries: list[tuple[str, RegistryAccount]] = []
         for config in configs:
             if len(config) > _MAX_CONFIG:
                 raise ValueError(f"the pull secret has more than {_MAX_CONFIG} bytes")
@@ -127,13 +127,13 @@ class Keyring:
             entries.extend((location, _credentials(location, entry)) for location, entry in auths.items())
         return cls(entries)
 
-    def find(self, name: str) -> tuple[Credentials, ...]:
+    def find(self, name: str) -> tuple[RegistryAccount, ...]:
         """Whose credentials may open ``registry/repository``: to be tried in this order.
 
         As kubelet does: the longest path of a location that begins the name is first; ``*`` stands for one label of a
         host's name; what Docker Hub's own old address names is for Docker Hub if nothing else fits.
         """
-        found: list[Credentials] = []
+        found: list[RegistryAccount] = []
         for key in sorted(self._entries, reverse=True):
             if _fits(key, name):
                 found += self._entries[key]
@@ -142,17 +142,17 @@ class Keyring:
         return tuple(dict.fromkeys(found))
 
 
-def _credentials(location: str, entry: _Entry) -> Credentials:
+def _credentials(location: str, entry: _Entry) -> RegistryAccount:
     """What one entry says; ``auth`` counts before user and password."""
     shown = location[:100]
     try:
         if entry.registrytoken:
-            return Credentials(registry_token=_line(entry.registrytoken))
+            return RegistryAccount(registry_token=_line(entry.registrytoken))
         if entry.identitytoken:
-            return Credentials(identity_token=_line(entry.identitytoken))
+            return RegistryAccount(identity_token=_line(entry.identitytoken))
         if entry.auth:
-            return Credentials.decode(entry.auth.strip())
-        return Credentials(_line(entry.username), _line(entry.password))
+            return RegistryAccount.decode(entry.auth.strip())
+        return RegistryAccount(_line(entry.username), _line(entry.password))
     except ValueError as error:
         raise ValueError(f"the pull secret's entry for {shown!r}: {error}") from None
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pantala_protocol import digest as digests
 from pantala_supernode.registry import manifest
 from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifestError
-from pantala_supernode.registry.manifest import Index, Manifest
+from pantala_supernode.registry.manifest import ImageIndex, ImageManifest
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class ManifestDocument:
     """A manifest's very bytes."""
 
     digest: str
@@ -20,7 +20,7 @@ class Document:
     """One of :data:`pantala_supernode.registry.manifest.MEDIA_TYPES`."""
     body: bytes = field(repr=False)
 
-    def parse(self, what: str) -> Index | Manifest:
+    def parse(self, what: str) -> ImageIndex | ImageManifest:
         """What it says. Raises :class:`InvalidManifestError`."""
         try:
             return manifest.parse(self.media_type, self.body)
@@ -28,7 +28,7 @@ class Document:
             raise InvalidManifestError.of(what, f"its manifest {error}") from None
 
 
-def check(body: bytes, content_type: str, said: str, what: str) -> Document:
+def check(body: bytes, content_type: str, said: str, what: str) -> ManifestDocument:
     """The document in ``body`` if it has the digest that was ``said``; empty: whatever it has (sha256).
 
     Raises :class:`InvalidManifestError`.
@@ -40,7 +40,7 @@ def check(body: bytes, content_type: str, said: str, what: str) -> Document:
     if expected is not None and found != str(expected):
         raise InvalidManifestError.of(what, f"its content has the digest {found}, not {expected}")
     try:
-        return Document(found, manifest.media_type(content_type, body), body)
+        return ManifestDocument(found, manifest.media_type(content_type, body), body)
     except ValueError as error:
         raise InvalidManifestError.of(what, f"its manifest {error}") from None
 

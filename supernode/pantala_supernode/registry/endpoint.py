@@ -17,7 +17,7 @@ _BLOB = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/blobs/(sha256:[0-9a-f]{64
 _HUB = image.endpoint(image.DOCKER_HUB)
 
 
-class Repository(NamedTuple):
+class ImageRepository(NamedTuple):
     """One repository of one registry."""
 
     registry: str
@@ -38,7 +38,7 @@ class RegistrySettings:
     """A file with the authority that signed its certificate, beside those that the system trusts."""
 
 
-class Endpoints:
+class RegistryEndpoints:
     """How registries are spoken to: https, but where an administrator says otherwise, and on this very machine.
 
     ``only``: the registries that may be spoken to at all; ``None``: every one (that the egress policy allows).
@@ -71,16 +71,16 @@ class Endpoints:
         """The files with authorities of their own, by registry."""
         return {registry: setting.ca for registry, setting in self._settings.items() if setting.ca is not None}
 
-    def blob(self, repository: Repository, digest: str) -> str:
+    def blob(self, repository: ImageRepository, digest: str) -> str:
         """The URL of a blob."""
         return f"{self.base(repository.registry)}/v2/{repository.name}/blobs/{digests.parse(digest)}"
 
-    def repository_of(self, url: str) -> Repository | None:
+    def repository_of(self, url: str) -> ImageRepository | None:
         """Whose blob ``url`` is; ``None`` if :meth:`blob` would not write it."""
         match = _BLOB.fullmatch(url)
         if match is None:
             return None
-        repository = Repository(image.DOCKER_HUB if match[2] == _HUB else match[2], match[3])
+        repository = ImageRepository(image.DOCKER_HUB if match[2] == _HUB else match[2], match[3])
         try:
             image.check_registry(repository.registry)
             image.check_repository(repository.name)
@@ -89,7 +89,7 @@ class Endpoints:
             return None
 
 
-def listed(registries: str, authorities: str, *, only: bool) -> Endpoints:
+def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoints:
     """Read what an administrator lists: ``registries`` by name (TLS) or URL, ``authorities`` as ``host=FILE``.
 
     Both are parted by commas. ``only``: no other registries may be asked. Raises :class:`ValueError`.
@@ -110,7 +110,7 @@ def listed(registries: str, authorities: str, *, only: bool) -> Endpoints:
         settings[registry] = RegistrySettings(ca=Path(path))
     if only and not settings:
         raise ValueError("only the listed registries may be asked, but none is listed")
-    return Endpoints(settings, settings.keys() if only else None)
+    return RegistryEndpoints(settings, settings.keys() if only else None)
 
 
 def _parts(text: str) -> list[str]:

@@ -46,7 +46,7 @@ class ImageNotFoundError(RegistryError):
     action = "Check the image's name, and its tag or digest; some registries say so of private images, too."
 
 
-class UnauthorizedError(RegistryError):
+class RegistryUnauthorizedError(RegistryError):
     """The registry wants credentials, or other ones."""
 
     reason = Reason.SOURCE_UNAUTHORIZED
@@ -57,7 +57,7 @@ class UnauthorizedError(RegistryError):
     )
 
 
-class ForbiddenError(RegistryError):
+class RegistryForbiddenError(RegistryError):
     """The registry knows who asks and says no."""
 
     reason = Reason.SOURCE_FORBIDDEN
@@ -72,7 +72,7 @@ class RateLimitedError(RegistryError):
     action = "It is asked again when the registry allows it; with credentials most registries allow more."
 
 
-class UnreachableError(RegistryError):
+class RegistryUnreachableError(RegistryError):
     """There is no way to the registry, or it does not answer."""
 
     reason = Reason.SOURCE_UNREACHABLE
@@ -80,7 +80,7 @@ class UnreachableError(RegistryError):
     action = "Check the registry's name, that it is up, and the network between the supernode and it."
 
 
-class CertificateError(RegistryError):
+class RegistryCertificateError(RegistryError):
     """The registry could not prove who it is."""
 
     reason = Reason.SOURCE_TLS

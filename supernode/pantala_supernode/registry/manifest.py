@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from pantala_protocol import digest as digests
+from pantala_protocol.images import ImageBlob
 from pantala_supernode.registry import platform
 from pantala_supernode.registry.platform import Platform
 
@@ -27,15 +28,7 @@ _UNSAID = frozenset({"", "application/json", "application/octet-stream", "text/p
 _MAX_LENGTH = (1 << 53) - 1
 
 
-class Blob(NamedTuple):
-    """A config or a layer."""
-
-    digest: str
-    size: int
-    """Bytes."""
-
-
-class Child(NamedTuple):
+class IndexEntry(NamedTuple):
     """One of an index's manifests."""
 
     digest: str
@@ -43,26 +36,26 @@ class Child(NamedTuple):
     platform: Platform | None
 
 
-class Index(NamedTuple):
+class ImageIndex(NamedTuple):
     """An image for several platforms."""
 
     media_type: str
-    children: tuple[Child, ...]
+    children: tuple[IndexEntry, ...]
 
-    def choose(self, wanted: Platform) -> Child | None:
+    def choose(self, wanted: Platform) -> IndexEntry | None:
         """The manifest that a node of platform ``wanted`` takes; ``None`` if there is none."""
         return platform.choose(wanted, ((child.platform, child) for child in self.children))
 
 
-class Manifest(NamedTuple):
+class ImageManifest(NamedTuple):
     """An image for one platform."""
 
     media_type: str
-    config: Blob
-    layers: tuple[Blob, ...]
+    config: ImageBlob
+    layers: tuple[ImageBlob, ...]
 
     @property
-    def blobs(self) -> tuple[Blob, ...]:
+    def blobs(self) -> tuple[ImageBlob, ...]:
         """Config and layers, each once."""
         return tuple(dict.fromkeys((self.config, *self.layers)))
 
@@ -96,16 +89,16 @@ def media_type(content_type: str, body: bytes) -> str:
     return _kind(content_type, _decode(body))
 
 
-def parse(content_type: str, body: bytes) -> Index | Manifest:
+def parse(content_type: str, body: bytes) -> ImageIndex | ImageManifest:
     """Read a manifest or an index. Raises :class:`ValueError` for what can be read in two ways, or in none."""
     document = _decode(body)
     kind = _kind(content_type, document)
     if kind in INDEXES:
-        return Index(kind, tuple(_child(descriptor) for descriptor in document.manifests or ()))
+        return ImageIndex(kind, tuple(_child(descriptor) for descriptor in document.manifests or ()))
     if document.config is None or document.layers is None:
         raise ValueError("has no config or no layers")
     blobs = _blobs([document.config, *document.layers])
-    return Manifest(kind, blobs[0], blobs[1:])
+    return ImageManifest(kind, blobs[0], blobs[1:])
 
 
 def _decode(body: bytes) -> _Document:
@@ -136,20 +129,20 @@ def _kind(content_type: str, document: _Document) -> str:
     return said
 
 
-def _child(descriptor: _Descriptor) -> Child:
+def _child(descriptor: _Descriptor) -> IndexEntry:
     words = descriptor.platform
     stated = None if words is None else platform.normal(words.os, words.architecture, words.variant)
-    return Child(_digest(descriptor), descriptor.size, stated)
+    return IndexEntry(_digest(descriptor), descriptor.size, stated)
 
 
-def _blobs(descriptors: list[_Descriptor]) -> tuple[Blob, ...]:
+def _blobs(descriptors: list[_Descriptor]) -> tuple[ImageBlob, ...]:
     """The blobs, in order. One digest with two sizes is a lie about one of them."""
     sizes: dict[str, int] = {}
     for descriptor in descriptors:
         digest = _digest(descriptor)
         if sizes.setdefault(digest, descriptor.size) != descriptor.size:
             raise ValueError(f"gives two sizes for {digest}")
-    return tuple(Blob(descriptor.digest, descriptor.size) for descriptor in descriptors)
+    return tuple(ImageBlob(descriptor.digest, descriptor.size) for descriptor in descriptors)
 
 
 def _digest(descriptor: _Descriptor) -> str:

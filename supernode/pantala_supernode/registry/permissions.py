@@ -11,7 +11,7 @@ SECONDS = 300.0
 _LIMIT = 50_000
 
 
-class Permissions:
+class RegistryPermissions:
     """What registries allowed, by repository and ``Authorization`` header; an empty header is everybody's.
 
     ``key`` is random and never leaves the process, so that nothing can be learned from a hash.

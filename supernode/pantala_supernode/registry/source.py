@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from multidict import CIMultiDict
 
 from pantala_supernode import errors
-from pantala_supernode.origin.source import Answer, Resume, Source
+from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.registry import answer
 from pantala_supernode.registry.api import RegistryAPI
-from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
-from pantala_supernode.registry.endpoint import Endpoints, Repository
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 
 _STATUS: dict[type[errors.SourceError], int] = {
     errors.SourceUnauthorizedError: 401,
@@ -21,7 +21,7 @@ _STATUS: dict[type[errors.SourceError], int] = {
 }
 
 
-class RegistrySource:
+class RegistryReader:
     """Reads blobs by the URLs of :meth:`RegistryClient.blob`, and anything else as ``origins`` does.
 
     The ``Authorization`` header of an order says who asks; without one ``keyring`` does. It is not what is sent: a
@@ -32,9 +32,9 @@ class RegistrySource:
     def __init__(
         self,
         api: RegistryAPI,
-        endpoints: Endpoints,
-        origins: Source,
-        private: Mapping[str, Source] | None = None,
+        endpoints: RegistryEndpoints,
+        origins: SourceReader,
+        private: Mapping[str, SourceReader] | None = None,
         keyring: Keyring | None = None,
     ) -> None:
         self._api = api
@@ -54,7 +54,12 @@ class RegistrySource:
                 yield await self._open(stack, repository, url, headers, resume)
 
     async def _open(
-        self, stack: AsyncExitStack, repository: Repository, url: str, headers: Mapping[str, str], resume: Resume | None
+        self,
+        stack: AsyncExitStack,
+        repository: ImageRepository,
+        url: str,
+        headers: Mapping[str, str],
+        resume: Resume | None,
     ) -> Answer:
         source = self._private.get(repository.registry.lower(), self._origins)
         account = self._account(repository, headers)
@@ -71,10 +76,10 @@ class RegistrySource:
             answer.raise_for_status(_STATUS[type(error)], {}, f"a blob of {repository}")
             raise
 
-    def _account(self, repository: Repository, headers: Mapping[str, str]) -> Credentials:
+    def _account(self, repository: ImageRepository, headers: Mapping[str, str]) -> RegistryAccount:
         given = CIMultiDict(headers).get("Authorization", "")
         try:
-            return Credentials.read(given) if given else next(iter(self._keyring.find(str(repository))), ANONYMOUS)
+            return RegistryAccount.read(given) if given else next(iter(self._keyring.find(str(repository))), ANONYMOUS)
         except ValueError as error:
             raise errors.SourceHeadersError(
                 f"a blob of {repository} cannot be asked for: {error}. {errors.SourceHeadersError.reason.action}"

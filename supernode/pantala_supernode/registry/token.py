@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
-from pantala_supernode.registry.challenge import Challenge
+from pantala_supernode.registry.challenge import AuthChallenge
 
 _DEFAULT_SECONDS = 60
 _MAX_SECONDS = 24 * 3600
@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
 _CLIENT = "pantala"
 
 
-class Demand(NamedTuple):
+class TokenRequest(NamedTuple):
     """What a token must be for, and who gives it."""
 
     realm: str
@@ -58,7 +58,7 @@ class Token(NamedTuple):
         return f"<Token for {self.seconds} s>"
 
 
-def demand(challenge: Challenge, repository: str, *, plain_http: bool) -> Demand:
+def demand(challenge: AuthChallenge, repository: str, *, plain_http: bool) -> TokenRequest:
     """What the Bearer ``challenge`` asks for, to pull from ``repository`` and for nothing else.
 
     The realm must be https:, since it gets the password; http: only where the registry itself has no more. Raises
@@ -77,7 +77,7 @@ def demand(challenge: Challenge, repository: str, *, plain_http: bool) -> Demand
         raise ValueError("its token realm is a URL with a user or a fragment")
     own = f"repository:{repository}:pull"
     asked = [scope for scope in challenge.parameters.get("scope", "").split() if _SCOPE.fullmatch(scope)]
-    return Demand(realm, challenge.parameters.get("service", ""), tuple(dict.fromkeys([own, *asked])))
+    return TokenRequest(realm, challenge.parameters.get("service", ""), tuple(dict.fromkeys([own, *asked])))
 
 
 class _Reply(msgspec.Struct):

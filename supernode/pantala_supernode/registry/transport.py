@@ -20,12 +20,12 @@ from pantala_supernode import errors
 from pantala_supernode.origin import refusal
 from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
 from pantala_supernode.registry.errors import (
-    CertificateError,
     InvalidAnswerError,
+    RegistryCertificateError,
     RegistryDeniedError,
     RegistryError,
-    UnauthorizedError,
-    UnreachableError,
+    RegistryUnauthorizedError,
+    RegistryUnreachableError,
 )
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -36,7 +36,7 @@ _CONNECTIONS_PER_HOST = 16
 
 
 @dataclass(frozen=True)
-class Patience:
+class RegistryTimeouts:
     """How long a registry may take, in seconds."""
 
     connect: float = 10.0
@@ -45,7 +45,7 @@ class Patience:
     """For the answer with all redirects: manifests are small."""
 
 
-class Request(NamedTuple):
+class RegistryRequest(NamedTuple):
     """What to ask."""
 
     method: Literal["GET", "HEAD", "POST"]
@@ -64,7 +64,7 @@ class Request(NamedTuple):
         return f"<Request {self.method} {RedactedURL(self.url)}>"
 
 
-class Reply(NamedTuple):
+class RegistryReply(NamedTuple):
     """An answer, whatever its status."""
 
     status: int
@@ -81,11 +81,11 @@ class Transport:
         self,
         *,
         egress: EgressPolicy | None = None,
-        patience: Patience | None = None,
+        patience: RegistryTimeouts | None = None,
         resolver: aiohttp.abc.AbstractResolver | None = None,
     ) -> None:
         self._egress = egress or EgressPolicy()
-        self._patience = patience or Patience()
+        self._patience = patience or RegistryTimeouts()
         self._resolver = resolver
         self._contexts: dict[Path, ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -111,7 +111,7 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, request: RegistryRequest) -> RegistryReply:
         """The answer, whatever its status. Raises :class:`RegistryError`.
 
         ``Authorization`` goes to the host of the URL alone; what is POSTed is not sent on by redirects.
@@ -126,7 +126,7 @@ class Transport:
         except (aiohttp.ClientError, OSError, ValueError) as error:  # its text may quote a signed URL
             raise _translated(refusal.from_exception(error, RedactedURL(request.url)), request.what) from None
 
-    async def _follow(self, request: Request) -> Reply:
+    async def _follow(self, request: RegistryRequest) -> RegistryReply:
         if self._session is None:
             raise RuntimeError("the transport is not open: use it as a context manager")
         first = url = URL(request.url, encoded=True)
@@ -142,7 +142,7 @@ class Transport:
             ) as response:
                 redirected = response.status in _REDIRECTS and "Location" in response.headers
                 if not redirected or request.form is not None:
-                    return Reply(response.status, response.headers, await _body(response, request), own)
+                    return RegistryReply(response.status, response.headers, await _body(response, request), own)
                 url = _target(url, response.headers["Location"], request.what)
         raise InvalidAnswerError.of(request.what, f"it redirects more than {_MAX_REDIRECTS} times")
 
@@ -163,16 +163,16 @@ class Transport:
 
 
 def trust(ca: Path) -> ssl.SSLContext:
-    """Trust in what the system trusts and in the authority of file ``ca``. Raises :class:`CertificateError`."""
+    """Trust in what the system trusts and in the authority of file ``ca``. Raises :class:`RegistryCertificateError`."""
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(ca)
     except (OSError, ssl.SSLError) as error:
-        raise CertificateError.of(str(ca), "the file cannot be read as certificates") from error
+        raise RegistryCertificateError.of(str(ca), "the file cannot be read as certificates") from error
     return context
 
 
-async def _body(response: aiohttp.ClientResponse, request: Request) -> bytes:
+async def _body(response: aiohttp.ClientResponse, request: RegistryRequest) -> bytes:
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise InvalidAnswerError.of(request.what, "it came compressed, which was not asked for")
     body = bytearray()
@@ -193,15 +193,15 @@ def _target(url: URL, location: str, what: str) -> URL:
 
 
 _HAPPENED: dict[type[errors.SourceError], tuple[type[RegistryError], str]] = {
-    errors.SourceCertificateError: (CertificateError, "it could not prove its identity"),
+    errors.SourceCertificateError: (RegistryCertificateError, "it could not prove its identity"),
     errors.SourceDeniedError: (RegistryDeniedError, "it has an address that is never connected to"),
-    errors.SourceHeadersError: (UnauthorizedError, "it was not asked, as the credentials cannot be sent"),
-    errors.SourceHostUnknownError: (UnreachableError, "its host has no address"),
-    errors.SourceInterruptedError: (UnreachableError, "the connection was cut"),
+    errors.SourceHeadersError: (RegistryUnauthorizedError, "it was not asked, as the credentials cannot be sent"),
+    errors.SourceHostUnknownError: (RegistryUnreachableError, "its host has no address"),
+    errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
     errors.SourceProtocolError: (InvalidAnswerError, "the answer is not HTTP"),
-    errors.SourceRefusedError: (UnreachableError, "the connection was refused"),
-    errors.SourceTimeoutError: (UnreachableError, "it did not answer in time"),
-    errors.SourceUnreachableError: (UnreachableError, "there is no way to its address"),
+    errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
+    errors.SourceTimeoutError: (RegistryUnreachableError, "it did not answer in time"),
+    errors.SourceUnreachableError: (RegistryUnreachableError, "there is no way to its address"),
 }
 
 

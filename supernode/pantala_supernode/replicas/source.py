@@ -13,7 +13,7 @@ from pantala_protocol.membership import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode import errors
 from pantala_supernode.origin.gate import Gate
-from pantala_supernode.origin.source import Answer, Lineage, Resume, Source
+from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.replicas.client import SiblingClient, Wish
 from pantala_supernode.replicas.decision import Act, CopyReport, Need, Stage, decide
 from pantala_supernode.replicas.membership import Members
@@ -65,7 +65,7 @@ class SiblingCopies:
         self._stages[task_id] = stage
 
     @asynccontextmanager
-    async def trying(self, order: FetchOrder, origin: Source) -> AsyncIterator[Source]:
+    async def trying(self, order: FetchOrder, origin: SourceReader) -> AsyncIterator[SourceReader]:
         """See :meth:`pantala_supernode.origin.source.Siblings.trying`."""
         try:
             yield _Try(self, order, origin)
@@ -83,7 +83,7 @@ class _Giver:
 class _Try:
     """One try to complete a copy."""
 
-    def __init__(self, siblings: SiblingCopies, order: FetchOrder, origin: Source) -> None:
+    def __init__(self, siblings: SiblingCopies, order: FetchOrder, origin: SourceReader) -> None:
         self._siblings = siblings
         self._members = siblings.members
         self._client = siblings.client
@@ -182,7 +182,7 @@ class _Try:
     async def _copy(self, giver: _Giver, resume: Resume | None) -> AsyncIterator[Answer]:
         report = giver.report
         same = resume is not None and resume.generation == report.generation
-        lineage = Lineage(
+        lineage = Provenance(
             report.generation,
             report.piece_size,
             report.origin_bytes,
@@ -208,7 +208,9 @@ class _Try:
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
 
-    async def _chunks(self, body: AsyncIterator[bytes], giver: _Giver, lineage: Lineage) -> AsyncGenerator[bytes, None]:
+    async def _chunks(
+        self, body: AsyncIterator[bytes], giver: _Giver, lineage: Provenance
+    ) -> AsyncGenerator[bytes, None]:
         async for chunk in body:
             yield chunk
         if giver.end is not None:

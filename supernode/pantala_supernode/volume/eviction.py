@@ -10,7 +10,7 @@ from pantala_pieces.store import Usage
 from pantala_protocol.task_id import TaskID
 
 
-class Cause(StrEnum):
+class EvictionCause(StrEnum):
     """Why a copy was removed."""
 
     DROPPED = "dropped"

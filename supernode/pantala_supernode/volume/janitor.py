@@ -14,7 +14,7 @@ from pantala_pieces.errors import StoreError
 from pantala_pieces.store import PieceStore
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.volume.eviction import Cause, Unwanted, Watermarks, aged, least_recently_used
+from pantala_supernode.volume.eviction import EvictionCause, Unwanted, Watermarks, aged, least_recently_used
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class Janitor:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.evictions: Counter[Cause] = Counter()
+        self.evictions: Counter[EvictionCause] = Counter()
         """Copies removed since the start."""
         self._store = store
         self._delete = delete
@@ -90,7 +90,7 @@ class Janitor:
         async with self._turn:
             now, rules = self._clock(), self._rules
             lasting = [copy for copy in self._candidates() if now - self._unwanted_since[copy.task_id] >= rules.grace]
-            await self._evict(aged(lasting, now=self._wall(), kept_for=rules.kept_for), Cause.AGE)
+            await self._evict(aged(lasting, now=self._wall(), kept_for=rules.kept_for), EvictionCause.AGE)
             try:
                 excess = rules.watermarks.excess(await asyncio.to_thread(self._store.usage))
             except StoreError as error:
@@ -98,7 +98,7 @@ class Janitor:
                 return
             if excess:
                 copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
-                await self._evict(least_recently_used(copies, excess), Cause.DISK)
+                await self._evict(least_recently_used(copies, excess), EvictionCause.DISK)
         if now - self._stamped >= _STAMP:
             self._stamped = now
             await asyncio.to_thread(self._stamp)
@@ -119,7 +119,7 @@ class Janitor:
                     return False
                 self._take_note()
                 copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
-            return await self._evict(least_recently_used(copies, max(size - free, 1)), Cause.ROOM)
+            return await self._evict(least_recently_used(copies, max(size - free, 1)), EvictionCause.ROOM)
 
     def _take_note(self) -> None:
         """See who is wanted now: that is a use, too."""
@@ -146,7 +146,7 @@ class Janitor:
         files = ((copy, self._store.get(copy.task_id)) for copy in copies)
         return [replace(copy, size=file.allocated) for copy, file in files if file is not None]
 
-    async def _evict(self, copies: Iterable[Unwanted], cause: Cause) -> bool:
+    async def _evict(self, copies: Iterable[Unwanted], cause: EvictionCause) -> bool:
         evicted = False
         for copy in copies:
             if self._wanted(copy.task_id):  # since a moment ago

@@ -13,7 +13,7 @@ from pantala_supernode.errors import VolumeFailedError, VolumeFullError
 T = TypeVar("T")
 
 
-class Lane:
+class SerialExecutor:
     """Runs jobs in threads, never two at once. A job that began is waited for, also by who was cancelled meanwhile."""
 
     def __init__(self, executor: Executor) -> None:

@@ -20,7 +20,7 @@ from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.tasks.copy import Copy, FetchOrder
-from tests.support.source import Content, FakeSource, Step
+from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
 CONTENT = Content(random.Random(0).randbytes(5 * PIECE + 7), '"v1"')
@@ -106,7 +106,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, it: Disk) -> Iterator[Disk]:
 class Run:
     """One life of a CDN."""
 
-    def __init__(self, directory: Path, source: FakeSource) -> None:
+    def __init__(self, directory: Path, source: FakeReader) -> None:
         self.store = PieceStore(directory, durable=True)
         self.shown: dict[str, int] = {}
         self.changed = asyncio.Event()
@@ -136,7 +136,7 @@ class Run:
 
 
 async def check_after_a_crash(directory: Path, content: Content, step: Step, it: Disk, shown: dict[str, int]) -> None:
-    source = FakeSource(content, [step])
+    source = FakeReader(content, [step])
     after = Run(directory, source)
     await after.cdn.recover()
     found = after.cdn.status(TASK)
@@ -163,7 +163,7 @@ async def test_a_crash_at_any_operation_loses_and_spoils_nothing_that_was_shown(
     for at in range(500):
         directory = tmp_path / str(at)
         with disk(monkeypatch, Disk(at, power=power)) as it:
-            life = Run(directory, FakeSource(content, [step]))
+            life = Run(directory, FakeReader(content, [step]))
             try:
                 await life.until_done(it)
             except CrashError:
@@ -181,7 +181,7 @@ async def test_an_error_at_any_operation_passes(tmp_path: Path, monkeypatch: pyt
         directory = tmp_path / str(at)
         directory.mkdir()
         with disk(monkeypatch, Disk(at, error=error)) as it:
-            life = Run(directory, FakeSource(CONTENT))
+            life = Run(directory, FakeReader(CONTENT))
             copy = await life.until_done()
             file = life.store.get(TASK)
         assert file is not None

@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
-from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.http import HTTPReader
 from testbed.origin import Behaviour, Generated, Origin
 
 METADATA = [
@@ -90,7 +90,7 @@ async def test_a_name_that_is_bound_anew_is_checked_anew_and_connected_to_where_
     async with Origin() as origin:
         origin.serve("/file", Generated(10), always=Behaviour(headers={"Connection": "close"}))
         url = f"http://origin.example:{origin.port}/file"
-        async with HTTPSource(egress=policy, resolver=Names(["127.0.0.1"], ["127.0.0.2"])) as source:
+        async with HTTPReader(egress=policy, resolver=Names(["127.0.0.1"], ["127.0.0.2"])) as source:
             async with source.open(url, {}) as answer:
                 assert answer.length == 10
             with pytest.raises(SourceDeniedError):
@@ -102,7 +102,7 @@ async def test_a_name_that_is_bound_anew_is_checked_anew_and_connected_to_where_
 async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    async with Origin() as origin, HTTPSource() as source:
+    async with Origin() as origin, HTTPReader() as source:
         origin.serve("/file", Generated(10))
         async with source.open(origin.url("/file"), {}) as answer:
             assert answer.length == 10

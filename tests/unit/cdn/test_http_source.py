@@ -11,7 +11,7 @@ import pytest
 
 from pantala_supernode import errors
 from pantala_supernode.origin import refusal
-from pantala_supernode.origin.http import HTTPSource
+from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.source import Answer, Resume
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 
@@ -24,7 +24,7 @@ async def ask(
     how: Behaviour, resume: Resume | None = None, headers: dict[str, str] | None = None
 ) -> tuple[Answer, bytes, dict[str, str]]:
     """What one request gets: the answer, the body, and the request's headers as the origin saw them."""
-    async with Origin() as origin, HTTPSource() as source:
+    async with Origin() as origin, HTTPReader() as source:
         origin.serve("/file", BODY, always=how)
         async with source.open(origin.url("/file?x=%2F&y=a+b"), headers or {}, resume) as answer:
             body = b"".join([chunk async for chunk in answer.chunks])
@@ -163,7 +163,7 @@ async def garbage(text: bytes) -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
-    async with server, HTTPSource() as source, source.open(url, {}) as given:
+    async with server, HTTPReader() as source, source.open(url, {}) as given:
         [chunk async for chunk in given.chunks]
 
 
@@ -216,13 +216,13 @@ async def test_the_spelling_of_a_signed_url_is_kept() -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a%2Fb?sig=a%2Bb%3D+c#part"
-    async with server, HTTPSource() as source, source.open(url, {}):
+    async with server, HTTPReader() as source, source.open(url, {}):
         pass
     assert [b"GET /a%2Fb?sig=a%2Bb%3D+c HTTP/1.1\r\n"] == lines
 
 
 async def test_an_empty_body_is_a_body() -> None:
-    async with Origin() as origin, HTTPSource() as source:
+    async with Origin() as origin, HTTPReader() as source:
         origin.serve("/file", Bytes(b""))
         async with source.open(origin.url("/file"), {}) as answer:
             assert (0, []) == (answer.length, [chunk async for chunk in answer.chunks])

@@ -12,7 +12,7 @@ from pantala_pieces.store import PieceStore, Usage
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.volume.eviction import Cause, Watermarks
+from pantala_supernode.volume.eviction import EvictionCause, Watermarks
 from pantala_supernode.volume.janitor import Housekeeping, Janitor
 
 NAMES = [task_id.compute(str(number)) for number in range(4)]
@@ -105,7 +105,7 @@ async def test_age_counts_from_the_last_use(bench: Bench) -> None:
     bench.pass_time(1)
     await bench.janitor.look()
     assert [] == bench.there()
-    assert {Cause.AGE: 2} == bench.janitor.evictions
+    assert {EvictionCause.AGE: 2} == bench.janitor.evictions
 
 
 async def test_a_copy_that_is_read_is_used(bench: Bench) -> None:
@@ -166,7 +166,7 @@ async def test_a_full_disk_loses_what_was_used_longest_ago_until_the_low_mark(be
     bench.store.disk = Usage(13 * SIZE, 100 * SIZE)  # 91 % taken with the four; 80 % is out of reach by two of them
     await bench.janitor.look()
     assert [2] == bench.there()
-    assert {Cause.DISK: 3} == bench.janitor.evictions
+    assert {EvictionCause.DISK: 3} == bench.janitor.evictions
 
 
 async def test_no_more_than_needed_leaves_a_full_disk(bench: Bench) -> None:
@@ -195,7 +195,7 @@ async def test_room_is_made_only_if_it_helps(bench: Bench) -> None:
     assert await bench.janitor.make_room(0)  # something else than bytes is short
     assert [0] == bench.there()
     assert not await bench.janitor.make_room(0)
-    assert {Cause.ROOM: 2} == bench.janitor.evictions
+    assert {EvictionCause.ROOM: 2} == bench.janitor.evictions
 
 
 async def test_without_a_word_of_an_operator_room_is_made_after_a_while(tmp_path: Path) -> None:

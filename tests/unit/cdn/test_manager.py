@@ -17,7 +17,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.errors import VolumeFailedError
 from pantala_supernode.tasks.copy import Copy, FetchOrder
-from tests.support.source import Content, FakeSource, Step
+from tests.support.source import Content, FakeReader, Step
 
 TASK = task_id.compute("test")
 
@@ -28,7 +28,7 @@ DIGEST = f"sha256:{hashlib.sha256(b'other').hexdigest()}"
 class Bench:
     """A CDN on a fake origin, without waiting times; ``naps`` counts them."""
 
-    def __init__(self, directory: Path, source: FakeSource) -> None:
+    def __init__(self, directory: Path, source: FakeReader) -> None:
         self.naps = 0
         self.cdn = CDNManager(
             PieceStore(directory, durable=False),
@@ -49,7 +49,7 @@ class Bench:
 
 
 async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path: Path) -> None:
-    source = FakeSource(Content(b"abc"))
+    source = FakeReader(Content(b"abc"))
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
     order = FetchOrder(TASK, "http://origin/file", digest=DIGEST)
@@ -70,7 +70,7 @@ async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path
 
 async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
     """Requests under way may still ask for something while the process ends."""
-    source = FakeSource(Content(b"abc"))
+    source = FakeReader(Content(b"abc"))
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
     await bench.cdn.close()
@@ -83,7 +83,7 @@ async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
 
 async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> None:
     content = Content(random.Random(0).randbytes(300_000), '"v1"')
-    source = FakeSource(content, [Step(cut_after=200_000, framed=False)])
+    source = FakeReader(content, [Step(cut_after=200_000, framed=False)])
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
     bench.cdn.trigger(FetchOrder(TASK, "http://origin/file"))
@@ -95,7 +95,7 @@ async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> N
 async def test_a_task_deleted_wanted_and_deleted_again_in_one_moment_is_gone(tmp_path: Path) -> None:
     cdn = CDNManager(
         PieceStore(tmp_path, durable=False),
-        FakeSource(Content(b"abc")),
+        FakeReader(Content(b"abc")),
         on_change=lambda _: None,
         rng=random.Random(1),
     )

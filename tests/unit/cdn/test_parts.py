@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol.reasons import Reason, Retry
 from pantala_supernode import errors
-from pantala_supernode.cdn.attempts import History
+from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.cutter import Cutter
 from pantala_supernode.cdn.pipeline import Pipeline
 from pantala_supernode.cdn.retry import LATER_DELAY, MAX_DELAY, MAX_RESTARTS, RetryBudget
 from pantala_supernode.origin.gate import Gate
-from pantala_supernode.volume.lane import Lane
+from pantala_supernode.volume.lane import SerialExecutor
 
 
 @given(
@@ -99,7 +99,7 @@ async def test_the_stores_errors_become_the_volumes(
         raise raised("write data: it said no")
 
     with ThreadPoolExecutor(1) as threads, pytest.raises(expected, match="it said no"):
-        await Lane(threads).run(job)
+        await SerialExecutor(threads).run(job)
 
 
 async def test_a_job_that_began_is_waited_for_and_jobs_never_overlap() -> None:
@@ -110,7 +110,7 @@ async def test_a_job_that_began_is_waited_for_and_jobs_never_overlap() -> None:
         log.append("slow")
 
     with ThreadPoolExecutor(4) as threads:
-        lane = Lane(threads)
+        lane = SerialExecutor(threads)
         first = asyncio.create_task(lane.run(slow))
         second = asyncio.create_task(lane.run(lambda: log.append("second")))
         await asyncio.sleep(0.01)
@@ -213,7 +213,7 @@ def test_an_origin_that_contradicts_itself_is_given_up() -> None:
 
 
 def test_cuts_at_one_byte_are_counted_and_cuts_elsewhere_begin_anew() -> None:
-    history = History()
+    history = Attempts()
     assert [1, 2, 1, 1, 2] == [history.cut(position) for position in (7, 7, 8, 7, 7)]
 
 

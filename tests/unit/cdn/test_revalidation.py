@@ -18,7 +18,7 @@ from pantala_supernode import errors
 from pantala_supernode.cdn.copy_state import Use
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.tasks.copy import Copy, FetchOrder
-from tests.support.source import Content, FakeSource, Step
+from tests.support.source import Content, FakeReader, Step
 
 TASK = task_id.compute("test")
 OLD = Content(random.Random(0).randbytes(300_000), '"v1"')
@@ -30,7 +30,7 @@ CLAIM = FetchOrder(TASK, "http://origin/file", attempt="uid:", claims=frozenset(
 class Bench:
     """A CDN on a fake origin, whose clock stands still until told."""
 
-    def __init__(self, directory: Path, source: FakeSource) -> None:
+    def __init__(self, directory: Path, source: FakeReader) -> None:
         self.now = 1_000_000.0
         self.source = source
         self.seen: list[Copy] = []
@@ -75,8 +75,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(directory: Path, source: FakeSource | None = None) -> AsyncIterator[Bench]:
-    made = Bench(directory, source or FakeSource(OLD))
+async def bench(directory: Path, source: FakeReader | None = None) -> AsyncIterator[Bench]:
+    made = Bench(directory, source or FakeReader(OLD))
     await made.cdn.recover()
     try:
         yield made
@@ -100,7 +100,7 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
 
 
 async def test_an_origin_without_conditions_is_taken_at_its_word(tmp_path: Path) -> None:
-    async with bench(tmp_path, FakeSource(OLD, [Step(), Step(conditional=False)])) as b:
+    async with bench(tmp_path, FakeReader(OLD, [Step(), Step(conditional=False)])) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
@@ -111,7 +111,7 @@ async def test_an_origin_without_conditions_is_taken_at_its_word(tmp_path: Path)
 async def test_another_content_is_read_from_the_very_answer_and_the_old_one_never_seen(
     tmp_path: Path, order: FetchOrder
 ) -> None:
-    async with bench(tmp_path, FakeSource(OLD, [Step(), Step(replace=NEW)])) as b:
+    async with bench(tmp_path, FakeReader(OLD, [Step(), Step(replace=NEW)])) as b:
         before = await b.idle()
         b.cdn.trigger(order)
         after = await b.whole()
@@ -123,7 +123,7 @@ async def test_another_content_is_read_from_the_very_answer_and_the_old_one_neve
 
 
 async def test_what_cannot_be_asked_for_is_read_anew(tmp_path: Path) -> None:
-    async with bench(tmp_path, FakeSource(Content(OLD.data))) as b:
+    async with bench(tmp_path, FakeReader(Content(OLD.data))) as b:
         before = await b.idle(seconds=1.0)
         b.cdn.trigger(LEASE)
         assert before.generation != (await b.whole()).generation
@@ -152,7 +152,7 @@ async def test_what_is_in_use_is_not_asked_for(tmp_path: Path) -> None:
 
 
 async def test_who_had_it_before_a_restart_has_it_after(tmp_path: Path) -> None:
-    async with bench(tmp_path, FakeSource(Content(OLD.data))) as b:
+    async with bench(tmp_path, FakeReader(Content(OLD.data))) as b:
         b.cdn.trigger(LEASE)
         await b.whole()
         b.cdn.trigger(CLAIM)  # joins
@@ -180,7 +180,7 @@ async def test_who_comes_after_a_restart_has_the_origin_asked(tmp_path: Path) ->
 async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_asked_too(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.idle(CLAIM)
-    b = Bench(tmp_path, FakeSource(OLD))
+    b = Bench(tmp_path, FakeReader(OLD))
     b.now += 3600.0
     b.cdn.trigger(LEASE)
     recovering = asyncio.create_task(b.cdn.recover())  # both look at the copy, at once
@@ -207,7 +207,7 @@ async def test_a_digest_needs_no_question(tmp_path: Path) -> None:
 async def test_leases_take_what_is_there_if_the_origin_cannot_be_asked(
     tmp_path: Path, error: errors.SourceError
 ) -> None:
-    async with bench(tmp_path, FakeSource(OLD, [Step(), Step(error=error)])) as b:
+    async with bench(tmp_path, FakeReader(OLD, [Step(), Step(error=error)])) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
@@ -219,7 +219,7 @@ async def test_leases_take_what_is_there_if_the_origin_cannot_be_asked(
 
 async def test_tasks_wait_for_the_origins_word(tmp_path: Path) -> None:
     faults = [Step(), *(Step(error=errors.SourceRefusedError("no")) for _ in range(3))]
-    async with bench(tmp_path, FakeSource(OLD, faults)) as b:
+    async with bench(tmp_path, FakeReader(OLD, faults)) as b:
         before = await b.idle()
         b.cdn.trigger(CLAIM)
         after = await b.whole()
@@ -232,7 +232,7 @@ async def test_tasks_wait_for_the_origins_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
 async def test_a_file_that_the_origin_does_not_give_any_more_is_not_given(tmp_path: Path, order: FetchOrder) -> None:
     gone = Step(error=errors.SourceNotFoundError("gone"))
-    async with bench(tmp_path, FakeSource(OLD, [Step(), gone])) as b:
+    async with bench(tmp_path, FakeReader(OLD, [Step(), gone])) as b:
         await b.idle()
         b.cdn.trigger(order)
         copy = await b.until(lambda copy: copy.failure is not None)
@@ -256,7 +256,7 @@ async def test_a_question_that_is_broken_off_is_asked_again(tmp_path: Path) -> N
 
 async def test_a_new_content_that_is_cut_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     steps = [Step(), Step(replace=NEW, cut_after=300_000)]
-    async with bench(tmp_path, FakeSource(OLD, steps)) as b:
+    async with bench(tmp_path, FakeReader(OLD, steps)) as b:
         await b.idle()
         b.cdn.trigger(LEASE)
         await b.whole()

@@ -10,13 +10,13 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import Wanted
-from pantala_supernode.images.accounts import Accounts
+from pantala_supernode.images.accounts import OrderAccounts
 from pantala_supernode.images.blobs import KeptBlob
-from pantala_supernode.images.leases import Wants
-from pantala_supernode.images.orders import Images
+from pantala_supernode.images.leases import BlobLeases
+from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.images.proofs import Origin
-from pantala_supernode.registry.endpoint import Endpoints
-from pantala_supernode.registry.permissions import Permissions
+from pantala_supernode.registry.endpoint import RegistryEndpoints
+from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.download import DfgetTaskManager
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.peer import Peer, PeerManager
@@ -48,13 +48,13 @@ class Stage:
         self.managers = Managers(TaskManager(grace=5), DfgetTaskManager(), PeerManager(), progress, scheduler)
         for name in ("n1", "n2"):
             self.managers.peers.register(Peer(name, "boot", "10.0.0.1", 1, b""))
-        self.wants = Wants(
+        self.wants = BlobLeases(
             lambda: self,
             self.managers,
-            Images(),
-            Accounts(),
-            Endpoints(only=["registry.example"]),
-            Permissions(b"key"),
+            StatedImages(),
+            OrderAccounts(),
+            RegistryEndpoints(only=["registry.example"]),
+            RegistryPermissions(b"key"),
             lambda: self,
             unknown=lambda _: self.unknown,
             seconds=KEPT,

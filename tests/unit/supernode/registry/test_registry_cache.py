@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_supernode.registry.cache import Cache
-from pantala_supernode.registry.permissions import SECONDS, Permissions
+from pantala_supernode.registry.permissions import SECONDS, RegistryPermissions
 
 steps = st.lists(
     st.tuples(st.sampled_from("gpd"), st.integers(0, 5), st.integers(0, 6), st.integers(0, 4)), max_size=40
@@ -50,7 +50,7 @@ def test_what_is_too_heavy_is_not_held_and_replaces_nothing_else() -> None:
 
 
 def test_a_permission_is_for_one_repository_one_header_and_some_minutes() -> None:
-    permissions = Permissions(b"k" * 32)
+    permissions = RegistryPermissions(b"k" * 32)
     permissions.allow("a.b/x", "Bearer one", 100.0)
     assert permissions.allows("a.b/x", "Bearer one", 100.0 + SECONDS - 1)
     for repository, header in [
@@ -64,12 +64,12 @@ def test_a_permission_is_for_one_repository_one_header_and_some_minutes() -> Non
 
 
 def test_what_everybody_may_anybody_may() -> None:
-    permissions = Permissions(b"k" * 32)
+    permissions = RegistryPermissions(b"k" * 32)
     permissions.allow("a.b/x", "", 0.0)
     assert permissions.allows("a.b/x", "Bearer anything", 1.0)
 
 
 def test_permissions_hold_no_header() -> None:
-    permissions = Permissions(b"k" * 32)
+    permissions = RegistryPermissions(b"k" * 32)
     permissions.allow("a.b/x", "Bearer secret", 0.0)
     assert "secret" not in repr(vars(permissions._allowed))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_supernode.registry import challenge
-from pantala_supernode.registry.challenge import Challenge
+from pantala_supernode.registry.challenge import AuthChallenge
 
 HUB = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull"'
 PARAMETERS = {
@@ -18,7 +18,7 @@ PARAMETERS = {
 tokens = st.text("abcXYZ019-_.~!", min_size=1, max_size=8)
 texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 challenges = st.builds(
-    Challenge,
+    AuthChallenge,
     tokens.map(str.lower),
     st.dictionaries(tokens.map(str.lower), texts, min_size=1, max_size=3),
 )
@@ -64,7 +64,7 @@ def test_what_is_no_challenge_is_refused(value: str) -> None:
 
 
 @given(st.lists(challenges, max_size=4))
-def test_challenges_are_read_as_they_were_written(written: list[Challenge]) -> None:
+def test_challenges_are_read_as_they_were_written(written: list[AuthChallenge]) -> None:
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_supernode.registry.credentials import ANONYMOUS, Credentials, Keyring
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 
 words = st.text(st.characters(min_codepoint=32, codec="utf-8", exclude_characters="\x7f"), min_size=1, max_size=12)
 users = words.filter(lambda text: ":" not in text and text != "<token>")
@@ -43,11 +43,11 @@ def test_each_form_of_entry_is_read() -> None:
     )
     names = ["a.b/x", "c.d/x", "e.f/x", "g.h/x", "i.j/x", "k.l/x", "m.n/x"]
     expected = [
-        (Credentials("ann", "se:cret"),),
-        (Credentials("ann", "se:cret"),),
-        (Credentials("eve", "eve's"),),
-        (Credentials(identity_token="idt"),),
-        (Credentials(registry_token="rgt"),),
+        (RegistryAccount("ann", "se:cret"),),
+        (RegistryAccount("ann", "se:cret"),),
+        (RegistryAccount("eve", "eve's"),),
+        (RegistryAccount(identity_token="idt"),),
+        (RegistryAccount(registry_token="rgt"),),
         (ANONYMOUS,),
         (),
     ]
@@ -117,28 +117,28 @@ def test_a_broken_secret_is_refused_and_not_quoted(text: str) -> None:
 
 
 def test_nothing_secret_is_shown() -> None:
-    credentials = Credentials("anna", "pass", "idtoken", "rgtoken")
+    credentials = RegistryAccount("anna", "pass", "idtoken", "rgtoken")
     shown = f"{credentials!r} {credentials} {Keyring([('a.b', credentials)])!r} {[credentials]}"
     assert not [word for word in ("anna", "pass", "idtoken", "rgtoken") if word in shown]
 
 
 @given(
     st.one_of(
-        st.builds(Credentials, users, words),
-        st.builds(lambda token: Credentials(identity_token=token), words),
+        st.builds(RegistryAccount, users, words),
+        st.builds(lambda token: RegistryAccount(identity_token=token), words),
         st.builds(
-            lambda token: Credentials(registry_token=token), st.text("abcXYZ019-._~+/=", min_size=1, max_size=20)
+            lambda token: RegistryAccount(registry_token=token), st.text("abcXYZ019-._~+/=", min_size=1, max_size=20)
         ),
         st.just(ANONYMOUS),
     )
 )
-def test_credentials_are_read_from_the_header_that_they_are_written_as(credentials: Credentials) -> None:
-    assert credentials == Credentials.read(credentials.authorization)
-    assert credentials.authorization == Credentials.read(credentials.authorization).authorization
+def test_credentials_are_read_from_the_header_that_they_are_written_as(credentials: RegistryAccount) -> None:
+    assert credentials == RegistryAccount.read(credentials.authorization)
+    assert credentials.authorization == RegistryAccount.read(credentials.authorization).authorization
 
 
 @pytest.mark.parametrize("text", ["Digest x", "Basic !!", "Basic YQ==", "Bearer a\x00b", "secret"])
 def test_other_headers_are_refused_and_not_quoted(text: str) -> None:
     with pytest.raises(ValueError, match=r"Authorization|credentials") as caught:
-        Credentials.read(text)
+        RegistryAccount.read(text)
     assert "secret" not in str(caught.value)

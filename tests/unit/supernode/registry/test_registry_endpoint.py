@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pantala_supernode.registry.endpoint import Endpoints, RegistrySettings, Repository
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.errors import RegistryDeniedError
 
 DIGEST = "sha256:" + "a" * 64
-ENDPOINTS = Endpoints(
+ENDPOINTS = RegistryEndpoints(
     {"Plain.example:5000": RegistrySettings(plain_http=True), "own.ca": RegistrySettings(ca=Path("x"))}
 )
 
@@ -36,7 +36,7 @@ def test_plain_http_is_only_where_it_is_listed_or_local(registry: str, expected:
 
 @pytest.mark.parametrize("registry", ["docker.io", "plain.example:5000", "[::1]:5000", "a.b"])
 def test_a_blobs_url_tells_whose_it_is(registry: str) -> None:
-    repository = Repository(registry, "library/app")
+    repository = ImageRepository(registry, "library/app")
     assert repository == ENDPOINTS.repository_of(ENDPOINTS.blob(repository, DIGEST))
 
 
@@ -62,7 +62,7 @@ def test_other_urls_are_nobodys(url: str) -> None:
 
 
 def test_only_listed_registries_may_be_asked_if_there_is_a_list() -> None:
-    some = Endpoints(only=["ghcr.io"])
+    some = RegistryEndpoints(only=["ghcr.io"])
     assert some.base("ghcr.io") == "https://ghcr.io"
     with pytest.raises(RegistryDeniedError, match=r"a\.b"):
         some.base("a.b")
@@ -71,7 +71,7 @@ def test_only_listed_registries_may_be_asked_if_there_is_a_list() -> None:
 
 def test_a_blob_has_a_digest() -> None:
     with pytest.raises(ValueError, match="digest"):
-        ENDPOINTS.blob(Repository("a.b", "x"), "latest")
+        ENDPOINTS.blob(ImageRepository("a.b", "x"), "latest")
 
 
 def test_authorities_are_listed() -> None:

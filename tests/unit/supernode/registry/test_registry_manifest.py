@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from pantala_supernode.registry import document, manifest
 from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifestError
-from pantala_supernode.registry.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Index, Manifest
+from pantala_supernode.registry.manifest import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    ImageIndex,
+    ImageManifest,
+)
 from pantala_supernode.registry.platform import Platform
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -33,7 +40,7 @@ def index(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", [OCI_MANIFEST, DOCKER_MANIFEST])
 def test_an_image_is_its_config_and_layers(kind: str) -> None:
     found = manifest.parse(f"{kind}; charset=utf-8", json.dumps(image(mediaType=kind)).encode())
-    assert isinstance(found, Manifest)
+    assert isinstance(found, ImageManifest)
     assert (kind, (A, 7), [(B, 5), (B, 5)]) == (found.media_type, found.config, list(found.layers))
     assert [(A, 7), (B, 5)] == list(found.blobs)
 
@@ -41,7 +48,7 @@ def test_an_image_is_its_config_and_layers(kind: str) -> None:
 @pytest.mark.parametrize("kind", [OCI_INDEX, DOCKER_LIST])
 def test_an_index_is_its_manifests(kind: str) -> None:
     found = manifest.parse(kind, json.dumps(index()).encode())
-    assert isinstance(found, Index)
+    assert isinstance(found, ImageIndex)
     assert [(A, 7, Platform("linux", "amd64")), (B, 7, None)] == list(found.children)
 
 

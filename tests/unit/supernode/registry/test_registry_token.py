@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_supernode.registry import token
-from pantala_supernode.registry.challenge import Challenge
+from pantala_supernode.registry.challenge import AuthChallenge
 
 
-def bearer(**parameters: str) -> Challenge:
-    return Challenge("bearer", parameters)
+def bearer(**parameters: str) -> AuthChallenge:
+    return AuthChallenge("bearer", parameters)
 
 
 def test_a_token_is_for_pulling_from_one_repository() -> None:
