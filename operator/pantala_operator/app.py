@@ -9,26 +9,26 @@ import structlog
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.clock import SystemClock
-from pantala_operator.adapters.supernode import HTTPSupernode
+from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.control.loop import Loop
-from pantala_operator.control.prefetch import Prefetching
+from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.prefetch_writer import PrefetchWriter
 from pantala_operator.control.writer import Writer
-from pantala_operator.health import Health, Reach
+from pantala_operator.health import Health, ServedKinds
 from pantala_operator.plan.prefetch.pins import Resolution
 from pantala_operator.plan.prefetch.resource import ImageKey
-from pantala_operator.ports import Clock, Cluster, Inbox, Kinds
+from pantala_operator.ports import Clock, ClusterAPI, Inbox, Kinds
 from pantala_operator.settings import Settings, host_and_port
 from pantala_operator.supernodes import replicas
-from pantala_operator.supernodes.connections import Connect, Conversations
+from pantala_operator.supernodes.connections import Connect, SupernodeClients
 from pantala_operator.supernodes.discovery import Discovery
 from pantala_operator.supernodes.replicas import Address
-from pantala_operator.watch.lists import Listing
+from pantala_operator.watch.lists import FullLists
 from pantala_operator.watch.observation import Observation
-from pantala_operator.watch.registries import Asking
-from pantala_operator.watch.secrets import Credentials
-from pantala_operator.watch.stream import Watch
-from pantala_operator.watch.workloads import Following
+from pantala_operator.watch.registries import ImageResolver
+from pantala_operator.watch.secrets import SecretReader
+from pantala_operator.watch.stream import KopfWatch
+from pantala_operator.watch.workloads import WorkloadWatch
 from pantala_protocol.redaction import RedactedURL
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class App:
     def __init__(
         self,
         settings: Settings,
-        cluster: Cluster,
+        cluster: ClusterAPI,
         connect: Connect,
         clock: Clock,
         watching: Watching,
@@ -57,9 +57,9 @@ class App:
         observation = Observation()
         self._writer = Writer(cluster, observation, clock, settings.progress_interval)
         own = PrefetchWriter(cluster, observation, clock, self._writer)
-        prefetching = Prefetching(observation, clock, self._writer, own, settings.namespace)
+        prefetching = PrefetchController(observation, clock, self._writer, own, settings.namespace)
         self.loop = Loop(observation, self._writer, prefetching, clock, settings.root)
-        self._conversations = Conversations(
+        self._conversations = SupernodeClients(
             connect, clock, settings.supernode_patience, self.loop.hear, self.loop.away, self.loop.wake
         )
         self.loop.attach(self._conversations)
@@ -68,18 +68,18 @@ class App:
             prefetching.answered(uid, key, said)
             self.loop.wake()
 
-        self._asking = Asking(observation.supernodes, clock, self._conversations.resolve, answered)
+        self._asking = ImageResolver(observation.supernodes, clock, self._conversations.resolve, answered)
         prefetching.attach(self._asking)
-        self._following = Following(cluster, clock, observation.around, prefetching.needs, self.loop.mark_images)
+        self._following = WorkloadWatch(cluster, clock, observation.around, prefetching.needs, self.loop.mark_images)
         self._discovery: Discovery | None = None
         if settings.supernode_statefulset:
             namespace, _, name = settings.supernode_statefulset.partition("/")
             self._discovery = Discovery(cluster, namespace, name, address, self.loop.settle)
         else:
             self.loop.settle(replicas.of_urls(settings.supernode))
-        self._reach = Reach(cluster, clock)
-        self._listing = Listing(cluster, observation, settings.relist_interval, self.loop.mark_all)
-        self._credentials = Credentials(cluster, observation, clock, self.loop.mark_secret)
+        self._reach = ServedKinds(cluster, clock)
+        self._listing = FullLists(cluster, observation, settings.relist_interval, self.loop.mark_all)
+        self._credentials = SecretReader(cluster, observation, clock, self.loop.mark_secret)
         self.health = Health(clock, lambda: self.loop.beat, self.problems)
         self._known = observation
 
@@ -128,10 +128,10 @@ async def build(settings: Settings, address: Address = replicas.service_address)
     """Put the operator together from its real parts."""
     cluster = await kubernetes.connect(settings.kubeconfig)
 
-    def connect(url: str) -> HTTPSupernode:
-        return HTTPSupernode(url, settings.token_file)
+    def connect(url: str) -> HTTPSupernodeAPI:
+        return HTTPSupernodeAPI(url, settings.token_file)
 
     async def watching(inbox: Inbox, kinds: Kinds, started: Callable[[], None]) -> None:
-        await Watch(inbox, cluster.login, kinds, started).run()
+        await KopfWatch(inbox, cluster.login, kinds, started).run()
 
     return App(settings, cluster, connect, SystemClock(), watching, cluster.close, address)

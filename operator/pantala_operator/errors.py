@@ -30,31 +30,31 @@ class ClusterUnavailableError(ClusterError):
     """No answer from the API server, or a server error."""
 
 
-class ForbiddenError(ClusterError):
+class ClusterForbiddenError(ClusterError):
     """The API server says that a permission is missing; the message names it."""
 
 
-class NotFoundError(ClusterError):
+class ClusterNotFoundError(ClusterError):
     """The object, or its kind, is not there."""
 
 
-class ConflictError(ClusterError):
+class ClusterConflictError(ClusterError):
     """The object changed since it was read."""
 
 
-class RejectedError(ClusterError):
+class ClusterRejectedError(ClusterError):
     """The API server finds the request invalid."""
 
 
-class SupernodeError(OperatorError):
+class SupernodeCallError(OperatorError):
     """The supernode did not do what was asked."""
 
 
-class SupernodeUnavailableError(SupernodeError):
+class SupernodeUnavailableError(SupernodeCallError):
     """No answer from the supernode, or a server error."""
 
 
-class SupernodeRefusedError(SupernodeError):
+class SupernodeRefusedError(SupernodeCallError):
     """The supernode answered, and said no."""
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import ClusterError
-from pantala_operator.ports import Clock, Cluster
+from pantala_operator.ports import Clock, ClusterAPI
 
 log = structlog.get_logger(__name__)
 
@@ -20,10 +20,10 @@ _STALE = 60.0
 """Seconds after which what was seen last does not count any more."""
 
 
-class Reach:
+class ServedKinds:
     """Whether the API server answers and serves our kinds: asked again and again, until cancelled."""
 
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+    def __init__(self, cluster: ClusterAPI, clock: Clock) -> None:
         """Ask nothing yet."""
         self._cluster = cluster
         self._clock = clock

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
 from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus
-from pantala_operator.resources.api import Node, Peer, PeerStatus, Secret, Task, TaskStatus
+from pantala_operator.resources.api import Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
 from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
@@ -29,14 +29,14 @@ class Login:
     proxy: str | None = None
 
 
-class Cluster(Protocol):
-    """The API server. Each call ends within its timeout, and raises a :class:`pantala_operator.errors.ClusterError`."""
+class ClusterAPI(Protocol):
+    """The API server. Each call ends within its timeout. It may raise a ``ClusterError``."""
 
     async def missing_kinds(self) -> list[str]:
         """Names of our custom resources that the API server does not serve."""
         ...
 
-    async def list_tasks(self) -> list[Task]:
+    async def list_tasks(self) -> list[TaskResource]:
         """All Tasks of all namespaces."""
         ...
 
@@ -44,7 +44,7 @@ class Cluster(Protocol):
         """All Nodes."""
         ...
 
-    async def list_peers(self) -> list[Peer]:
+    async def list_peers(self) -> list[PeerResource]:
         """All Peers."""
         ...
 
@@ -64,7 +64,7 @@ class Cluster(Protocol):
         """The pods that run in a namespace."""
         ...
 
-    async def get_task(self, namespace: str, name: str) -> Task:
+    async def get_task(self, namespace: str, name: str) -> TaskResource:
         """One Task, fresh."""
         ...
 
@@ -80,15 +80,15 @@ class Cluster(Protocol):
         """One StatefulSet, fresh."""
         ...
 
-    async def apply_task_status(self, task: Task, status: TaskStatus) -> Task:
+    async def apply_task_status(self, task: TaskResource, status: TaskStatus) -> TaskResource:
         """Write the whole status. Raises ``ConflictError`` if the Task changed since ``task`` was read."""
         ...
 
-    async def apply_task(self, body: Mapping[str, Any]) -> Task:
+    async def apply_task(self, body: Mapping[str, Any]) -> TaskResource:
         """Make sure that a Task is there as ``body`` says."""
         ...
 
-    async def delete_task(self, task: Task) -> None:
+    async def delete_task(self, task: TaskResource) -> None:
         """Delete this Task, and no other that has its name by now (``ConflictError``)."""
         ...
 
@@ -104,27 +104,27 @@ class Cluster(Protocol):
         """Take the taints of that key off a Node, nothing else. Raises ``ConflictError`` if it changes meanwhile."""
         ...
 
-    async def create_peer(self, name: str) -> Peer:
+    async def create_peer(self, name: str) -> PeerResource:
         """Make sure that the Peer is there."""
         ...
 
-    async def apply_peer_status(self, peer: Peer, status: PeerStatus) -> Peer:
+    async def apply_peer_status(self, peer: PeerResource, status: PeerStatus) -> PeerResource:
         """Write the whole status. Raises ``ConflictError`` if the Peer changed since ``peer`` was read."""
         ...
 
-    async def delete_peer(self, peer: Peer) -> None:
+    async def delete_peer(self, peer: PeerResource) -> None:
         """Delete this Peer."""
         ...
 
     async def create_event(
-        self, about: Task | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+        self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None:
         """Write an Event that regards ``about``."""
         ...
 
 
-class Supernode(Protocol):
-    """One supernode. Each call ends within its timeout, or raises :class:`pantala_operator.errors.SupernodeError`."""
+class SupernodeAPI(Protocol):
+    """One supernode. Each call ends within its timeout. It may raise a ``SupernodeCallError``."""
 
     async def state(self, statement: Statement) -> StatementReceipt:
         """Say all that is wanted."""

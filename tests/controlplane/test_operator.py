@@ -22,7 +22,7 @@ from aiohttp import web
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.kubernetes import KubernetesCluster
-from pantala_operator.errors import ConflictError, NotFoundError
+from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
 from pantala_operator.resources.api import PeerCache, PeerCount, PeerStatus, TaskStatus
 from pantala_operator.resources.conditions import Condition
 from pantala_protocol.registry import RESOLVE, Resolve
@@ -483,9 +483,9 @@ async def test_reading(cluster: KubernetesCluster | MemoryCluster) -> None:
     assert set(NODES) <= {node.metadata.name for node in await cluster.list_nodes()}
     assert [] == await cluster.list_peers()
     assert (await cluster.list_tasks())[0] == await cluster.get_task("default", "t")
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ClusterNotFoundError):
         await cluster.get_task("default", "other")
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ClusterNotFoundError):
         await cluster.get_secret("default", "other")
 
 
@@ -509,15 +509,15 @@ async def test_what_was_read_before_a_change_is_not_written(cluster: KubernetesC
     """Neither over a newer object, nor into a successor of the same name, nor into nothing."""
     task = await cluster.get_task("default", "t")
     written = await cluster.apply_task_status(task, TaskStatus(1))
-    with pytest.raises(ConflictError):
+    with pytest.raises(ClusterConflictError):
         await cluster.apply_task_status(task, TaskStatus(2))
     stranger = msgspec.structs.replace(task, metadata=msgspec.structs.replace(task.metadata, uid="another"))
-    with pytest.raises(ConflictError):
+    with pytest.raises(ClusterConflictError):
         await cluster.delete_task(stranger)
     await cluster.delete_task(written)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ClusterNotFoundError):
         await cluster.apply_task_status(written, TaskStatus(3))
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ClusterNotFoundError):
         await cluster.delete_task(written)
 
 
@@ -529,5 +529,5 @@ async def test_peers_are_made_once_and_go(cluster: KubernetesCluster | MemoryClu
     written = await cluster.apply_peer_status(peer, status)
     assert status == written.status
     await cluster.delete_peer(written)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ClusterNotFoundError):
         await cluster.delete_peer(written)

@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from pantala_operator.errors import ClusterError, ConflictError, ForbiddenError, NotFoundError
+from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
 from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus
 from pantala_operator.ports import Inbox, Kinds
-from pantala_operator.resources.api import API_VERSION, Node, Peer, PeerStatus, Secret, Task, TaskStatus
+from pantala_operator.resources.api import API_VERSION, Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
 from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 
 Body = dict[str, Any]
@@ -45,7 +45,7 @@ class MemoryClock:
 
 
 class MemoryCluster:
-    """A :class:`pantala_operator.ports.Cluster`; tests put objects in with :meth:`put` and :meth:`remove`."""
+    """A :class:`pantala_operator.ports.ClusterAPI`; tests put objects in with :meth:`put` and :meth:`remove`."""
 
     def __init__(self) -> None:
         """Begin empty, with all kinds served and everything allowed."""
@@ -92,9 +92,9 @@ class MemoryCluster:
         if watched:
             self._tell(kind, "DELETED", body)
 
-    def task(self, key: str) -> Task:
+    def task(self, key: str) -> TaskResource:
         """One Task as it is now."""
-        return msgspec.convert(self.objects["tasks"][key], Task)
+        return msgspec.convert(self.objects["tasks"][key], TaskResource)
 
     def prefetch(self, key: str) -> ImagePrefetch:
         """One ImagePrefetch as it is now."""
@@ -114,30 +114,30 @@ class MemoryCluster:
             self._inbox = None
 
     async def missing_kinds(self) -> list[str]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("missing_kinds")
         return self.missing
 
-    async def list_tasks(self) -> list[Task]:
-        """See :class:`pantala_operator.ports.Cluster`."""
-        return self._list("tasks", Task)
+    async def list_tasks(self) -> list[TaskResource]:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
+        return self._list("tasks", TaskResource)
 
     async def list_nodes(self) -> list[Node]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return self._list("nodes", Node)
 
-    async def list_peers(self) -> list[Peer]:
-        """See :class:`pantala_operator.ports.Cluster`."""
-        return self._list("peers", Peer)
+    async def list_peers(self) -> list[PeerResource]:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
+        return self._list("peers", PeerResource)
 
     async def list_prefetches(self) -> list[ImagePrefetch]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         if "imageprefetches.pantala.dev" in self.missing:
-            raise NotFoundError("the server could not find the requested resource")
+            raise ClusterNotFoundError("the server could not find the requested resource")
         return self._list("imageprefetches", ImagePrefetch)
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return [
             Workload(kind, each.metadata.namespace, each.metadata.name, each.spec.template)
             for each in self._list(f"{kind.lower()}s", WorkloadBody)
@@ -145,91 +145,91 @@ class MemoryCluster:
         ]
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return {each.metadata.name: each.metadata.labels for each in self._list("namespaces", Namespace)}
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         found = self._list("pods", PodBody)
         return [
             Pod(each.spec.node_name, each.metadata.labels) for each in found if each.metadata.namespace == namespace
         ]
 
     async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("get_prefetch")
         return msgspec.convert(self._get("imageprefetches", f"{namespace}/{name}"), ImagePrefetch)
 
     async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("apply_prefetch_status")
         body = self._apply_status("imageprefetches", prefetch.metadata.key, prefetch, status)
         return msgspec.convert(body, ImagePrefetch)
 
     async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("delete_prefetch")
         self._delete("imageprefetches", prefetch)
 
-    async def apply_task(self, body: Mapping[str, Any]) -> Task:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def apply_task(self, body: Mapping[str, Any]) -> TaskResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("apply_task")
-        return msgspec.convert(self.put("tasks", dict(body)), Task)
+        return msgspec.convert(self.put("tasks", dict(body)), TaskResource)
 
     async def remove_taint(self, node: str, key: str) -> Node:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("remove_taint")
         body = deepcopy(self._get("nodes", node))
         body["spec"]["taints"] = [taint for taint in body["spec"].get("taints", ()) if taint["key"] != key]
         return msgspec.convert(self.put("nodes", body), Node)
 
-    async def get_task(self, namespace: str, name: str) -> Task:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def get_task(self, namespace: str, name: str) -> TaskResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("get_task")
-        return msgspec.convert(self._get("tasks", f"{namespace}/{name}"), Task)
+        return msgspec.convert(self._get("tasks", f"{namespace}/{name}"), TaskResource)
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("get_secret")
         return msgspec.convert(self._get("secrets", f"{namespace}/{name}"), Secret)
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("get_stateful_set")
         return msgspec.convert(self._get("statefulsets", f"{namespace}/{name}"), StatefulSet)
 
-    async def apply_task_status(self, task: Task, status: TaskStatus) -> Task:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def apply_task_status(self, task: TaskResource, status: TaskStatus) -> TaskResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("apply_task_status")
-        return msgspec.convert(self._apply_status("tasks", task.metadata.key, task, status), Task)
+        return msgspec.convert(self._apply_status("tasks", task.metadata.key, task, status), TaskResource)
 
-    async def delete_task(self, task: Task) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def delete_task(self, task: TaskResource) -> None:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("delete_task")
         self._delete("tasks", task)
 
-    async def create_peer(self, name: str) -> Peer:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def create_peer(self, name: str) -> PeerResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("create_peer")
         self.writes.append(f"peer/{name}")
         if name not in self.objects["peers"]:
             self.put("peers", {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
-        return msgspec.convert(self.objects["peers"][name], Peer)
+        return msgspec.convert(self.objects["peers"][name], PeerResource)
 
-    async def apply_peer_status(self, peer: Peer, status: PeerStatus) -> Peer:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def apply_peer_status(self, peer: PeerResource, status: PeerStatus) -> PeerResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("apply_peer_status")
-        return msgspec.convert(self._apply_status("peers", peer.metadata.key, peer, status), Peer)
+        return msgspec.convert(self._apply_status("peers", peer.metadata.key, peer, status), PeerResource)
 
-    async def delete_peer(self, peer: Peer) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def delete_peer(self, peer: PeerResource) -> None:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("delete_peer")
         self._delete("peers", peer)
 
     async def create_event(
-        self, about: Task | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+        self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("create_event")
         self.events.append((about.metadata.key, "Warning" if warning else "Normal", reason))
 
@@ -237,7 +237,7 @@ class MemoryCluster:
         if self.outage is not None:
             raise self.outage
         if call in self.forbidden:
-            raise ForbiddenError(f"{call} is forbidden")
+            raise ClusterForbiddenError(f"{call} is forbidden")
 
     def _list(self, kind: str, into: type[Any]) -> list[Any]:
         self._check(f"list_{kind}")
@@ -245,19 +245,19 @@ class MemoryCluster:
 
     def _get(self, kind: str, key: str) -> Body:
         if key not in self.objects[kind]:
-            raise NotFoundError(f"{kind} {key} not found")
+            raise ClusterNotFoundError(f"{kind} {key} not found")
         return self.objects[kind][key]
 
     def _apply_status(
         self,
         kind: str,
         key: str,
-        read: Task | Peer | ImagePrefetch,
+        read: TaskResource | PeerResource | ImagePrefetch,
         status: TaskStatus | PeerStatus | PrefetchStatus,
     ) -> Body:
         body = self._get(kind, key)
         if body["metadata"]["resourceVersion"] != read.metadata.resource_version:
-            raise ConflictError(f"{key} changed")
+            raise ClusterConflictError(f"{key} changed")
         told = msgspec.to_builtins(status)
         if body.get("status") != told:
             self.writes.append(key)
@@ -266,10 +266,10 @@ class MemoryCluster:
             self._tell(kind, "MODIFIED", body)
         return body
 
-    def _delete(self, kind: str, read: Task | Peer | ImagePrefetch) -> None:
+    def _delete(self, kind: str, read: TaskResource | PeerResource | ImagePrefetch) -> None:
         body = self._get(kind, read.metadata.key)
         if body["metadata"]["uid"] != read.metadata.uid:
-            raise ConflictError(f"{read.metadata.key} is another one")
+            raise ClusterConflictError(f"{read.metadata.key} is another one")
         self.remove(kind, read.metadata.key)
 
     def _next(self) -> str:

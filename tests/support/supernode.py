@@ -6,24 +6,24 @@ import asyncio
 
 import msgspec
 
-from pantala_operator.errors import SupernodeError
+from pantala_operator.errors import SupernodeCallError
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
 
 
 class MemorySupernode:
-    """A :class:`pantala_operator.ports.Supernode`; tests say what becomes of the wanted tasks."""
+    """A :class:`pantala_operator.ports.SupernodeAPI`; tests say what becomes of the wanted tasks."""
 
     def __init__(self) -> None:
         """Begin with nothing stated and no peer."""
-        self.outage: SupernodeError | None = None
+        self.outage: SupernodeCallError | None = None
         """Raised by every call while it is set."""
         self.statements: list[Statement] = []
         """All statements of all boots."""
         self.questions: list[Resolve] = []
         """What was asked of registries."""
-        self.registry: dict[str, Resolved | SupernodeError] = {}
+        self.registry: dict[str, Resolved | SupernodeCallError] = {}
         """What registries answer, by image; others are not known there."""
         self.boot = "boot-1"
         self._revision = 0
@@ -79,7 +79,7 @@ class MemorySupernode:
         await self._wake()
 
     async def state(self, statement: Statement) -> StatementReceipt:
-        """See :class:`pantala_operator.ports.Supernode`."""
+        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         self._check()
         self.statements.append(statement)
         self._revision = statement.revision
@@ -92,7 +92,7 @@ class MemorySupernode:
         return StatementReceipt(self.boot, self._revision)
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        """See :class:`pantala_operator.ports.Supernode`."""
+        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         self._check()
         if boot == self.boot:
             try:
@@ -114,16 +114,16 @@ class MemorySupernode:
         )
 
     async def resolve(self, question: Resolve) -> Resolved:
-        """See :class:`pantala_operator.ports.Supernode`."""
+        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         self._check()
         self.questions.append(question)
         answer = self.registry.get(question.image, Resolved(reason="NotFound", message="no such image"))
-        if isinstance(answer, SupernodeError):
+        if isinstance(answer, SupernodeCallError):
             raise answer
         return answer
 
     async def close(self) -> None:
-        """See :class:`pantala_operator.ports.Supernode`."""
+        """See :class:`pantala_operator.ports.SupernodeAPI`."""
 
     def _check(self) -> None:
         if self.outage is not None:

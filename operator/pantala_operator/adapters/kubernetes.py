@@ -17,12 +17,12 @@ from kubernetes.aio import client, config, dynamic
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 from pantala_operator.errors import (
+    ClusterConflictError,
     ClusterError,
+    ClusterForbiddenError,
+    ClusterNotFoundError,
+    ClusterRejectedError,
     ClusterUnavailableError,
-    ConflictError,
-    ForbiddenError,
-    NotFoundError,
-    RejectedError,
 )
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
@@ -34,10 +34,10 @@ from pantala_operator.resources.api import (
     GROUP,
     Metadata,
     Node,
-    Peer,
+    PeerResource,
     PeerStatus,
     Secret,
-    Task,
+    TaskResource,
     TaskStatus,
 )
 from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
@@ -50,12 +50,12 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _APPLY = {"content_type": "application/apply-patch+yaml", "field_manager": FIELD_MANAGER, "force_conflicts": True}
 _MERGE = "application/merge-patch+json"
 _KINDS: dict[int, type[ClusterError]] = {
-    400: RejectedError,
+    400: ClusterRejectedError,
     401: ClusterUnavailableError,  # a rotated token: the next request reads it anew
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-    422: RejectedError,
+    403: ClusterForbiddenError,
+    404: ClusterNotFoundError,
+    409: ClusterConflictError,
+    422: ClusterRejectedError,
 }
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ async def connect(kubeconfig: str) -> KubernetesCluster:
 
 
 class KubernetesCluster:
-    """A :class:`pantala_operator.ports.Cluster`. Close it when it is no longer needed."""
+    """A :class:`pantala_operator.ports.ClusterAPI`. Close it when it is no longer needed."""
 
     def __init__(self, configuration: Any) -> None:
         """Talk to the API server that ``configuration`` (the client's) describes."""
@@ -116,33 +116,33 @@ class KubernetesCluster:
         )
 
     async def missing_kinds(self) -> list[str]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         try:
             answer = await self._request("get", _CUSTOM)
-        except NotFoundError:
+        except ClusterNotFoundError:
             served = set()
         else:
             served = {each["name"] for each in answer.get("resources", ())}
         return [f"{name}.{GROUP}" for name in ("tasks", "peers") if name not in served]
 
-    async def list_tasks(self) -> list[Task]:
-        """See :class:`pantala_operator.ports.Cluster`; what cannot be read is passed over, and logged."""
-        return [task async for task in self._list(f"{_CUSTOM}/tasks", Task)]
+    async def list_tasks(self) -> list[TaskResource]:
+        """See :class:`pantala_operator.ports.ClusterAPI`; what cannot be read is passed over, and logged."""
+        return [task async for task in self._list(f"{_CUSTOM}/tasks", TaskResource)]
 
     async def list_nodes(self) -> list[Node]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return [node async for node in self._list("/api/v1/nodes", Node)]
 
-    async def list_peers(self) -> list[Peer]:
-        """See :class:`pantala_operator.ports.Cluster`."""
-        return [peer async for peer in self._list(f"{_CUSTOM}/peers", Peer)]
+    async def list_peers(self) -> list[PeerResource]:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
+        return [peer async for peer in self._list(f"{_CUSTOM}/peers", PeerResource)]
 
     async def list_prefetches(self) -> list[ImagePrefetch]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return [each async for each in self._list(f"{_CUSTOM}/{PLURAL}", ImagePrefetch)]
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         within = f"namespaces/{namespace}/" if namespace else ""
         listed = self._list(f"/apis/apps/v1/{within}{kind.lower()}s", WorkloadBody)
         return [
@@ -150,65 +150,65 @@ class KubernetesCluster:
         ]
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         listed = self._list("/api/v1/namespaces", Namespace)
         return {each.metadata.name: each.metadata.labels async for each in listed}
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         listed = self._list(f"/api/v1/namespaces/{namespace}/pods", PodBody, field_selector="status.phase=Running")
         return [Pod(each.spec.node_name, each.metadata.labels) async for each in listed]
 
-    async def get_task(self, namespace: str, name: str) -> Task:
-        """See :class:`pantala_operator.ports.Cluster`."""
-        return _read(await self._request("get", _task_path(namespace, name)), Task)
+    async def get_task(self, namespace: str, name: str) -> TaskResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
+        return _read(await self._request("get", _task_path(namespace, name)), TaskResource)
 
     async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return _read(await self._request("get", _prefetch_path(namespace, name)), ImagePrefetch)
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         body = await self._request("get", f"/api/v1/namespaces/{namespace}/secrets/{name}")
         return _read(body, Secret)
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return _read(
             await self._request("get", f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"), StatefulSet
         )
 
-    async def apply_task_status(self, task: Task, status: TaskStatus) -> Task:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def apply_task_status(self, task: TaskResource, status: TaskStatus) -> TaskResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         metadata = task.metadata
         body = _status_body("Task", metadata, status)
         path = _task_path(metadata.namespace, metadata.name) + "/status"
-        return _read(await self._request("patch", path, body=body, **_APPLY), Task)
+        return _read(await self._request("patch", path, body=body, **_APPLY), TaskResource)
 
-    async def apply_task(self, body: Mapping[str, Any]) -> Task:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def apply_task(self, body: Mapping[str, Any]) -> TaskResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         path = _task_path(body["metadata"]["namespace"], body["metadata"]["name"])
-        return _read(await self._request("patch", path, body=body, **_APPLY), Task)
+        return _read(await self._request("patch", path, body=body, **_APPLY), TaskResource)
 
-    async def delete_task(self, task: Task) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def delete_task(self, task: TaskResource) -> None:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         path = _task_path(task.metadata.namespace, task.metadata.name)
         await self._request("delete", path, body={"preconditions": {"uid": task.metadata.uid}})
 
     async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         metadata = prefetch.metadata
         path = _prefetch_path(metadata.namespace, metadata.name) + "/status"
         body = _status_body(KIND, metadata, status)
         return _read(await self._request("patch", path, body=body, **_APPLY), ImagePrefetch)
 
     async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         path = _prefetch_path(prefetch.metadata.namespace, prefetch.metadata.name)
         await self._request("delete", path, body={"preconditions": {"uid": prefetch.metadata.uid}})
 
     async def remove_taint(self, node: str, key: str) -> Node:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         path = f"/api/v1/nodes/{node}"
         fresh = await self._request("get", path)
         # As the API server has them: what this version does not know of a taint stays.
@@ -216,26 +216,26 @@ class KubernetesCluster:
         body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
         return _read(await self._request("patch", path, body=body, content_type=_MERGE), Node)
 
-    async def create_peer(self, name: str) -> Peer:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def create_peer(self, name: str) -> PeerResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         body = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}}
-        return _read(await self._request("patch", f"{_CUSTOM}/peers/{name}", body=body, **_APPLY), Peer)
+        return _read(await self._request("patch", f"{_CUSTOM}/peers/{name}", body=body, **_APPLY), PeerResource)
 
-    async def apply_peer_status(self, peer: Peer, status: PeerStatus) -> Peer:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def apply_peer_status(self, peer: PeerResource, status: PeerStatus) -> PeerResource:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         body = _status_body("Peer", peer.metadata, status)
         path = f"{_CUSTOM}/peers/{peer.metadata.name}/status"
-        return _read(await self._request("patch", path, body=body, **_APPLY), Peer)
+        return _read(await self._request("patch", path, body=body, **_APPLY), PeerResource)
 
-    async def delete_peer(self, peer: Peer) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+    async def delete_peer(self, peer: PeerResource) -> None:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         body = {"preconditions": {"uid": peer.metadata.uid}}
         await self._request("delete", f"{_CUSTOM}/peers/{peer.metadata.name}", body=body)
 
     async def create_event(
-        self, about: Task | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+        self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None:
-        """See :class:`pantala_operator.ports.Cluster`."""
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
         metadata = about.metadata
         when = now.isoformat().replace("+00:00", "Z")
         body = {
@@ -294,7 +294,8 @@ def _read(body: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
-        raise RejectedError(f"the API server's {kind.__name__} cannot be read: {error}; install crds/ again") from error
+        name = kind.__name__.removesuffix("Resource")
+        raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; install crds/ again") from error
 
 
 def _task_path(namespace: str, name: str) -> str:

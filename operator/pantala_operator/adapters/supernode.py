@@ -22,8 +22,8 @@ _REGISTRY = aiohttp.ClientTimeout(total=60, connect=5)
 T = TypeVar("T")
 
 
-class HTTPSupernode:
-    """A :class:`pantala_operator.ports.Supernode`. Close it when it is no longer needed."""
+class HTTPSupernodeAPI:
+    """A :class:`pantala_operator.ports.SupernodeAPI`. Close it when it is no longer needed."""
 
     def __init__(self, url: str, token_file: str = "") -> None:
         """Talk to the API at ``url``; the token is read anew for each request, since the kubelet rotates it."""
@@ -32,18 +32,18 @@ class HTTPSupernode:
         self._session: aiohttp.ClientSession | None = None
 
     async def state(self, statement: Statement) -> StatementReceipt:
-        """See :class:`pantala_operator.ports.Supernode`."""
+        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         body = msgspec.json.encode(statement)
         return await self._request("PUT", "/api/v1/statement", StatementReceipt, _PATIENCE, data=body)
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        """See :class:`pantala_operator.ports.Supernode`."""
+        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         query = {"boot": boot, "since": str(since), "wait": f"{wait:g}"}
         timeout = aiohttp.ClientTimeout(total=wait + 10, connect=5)
         return await self._request("GET", "/api/v1/changes", Changes, timeout, params=query)
 
     async def resolve(self, question: Resolve) -> Resolved:
-        """See :class:`pantala_operator.ports.Supernode`."""
+        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         return await self._request("POST", RESOLVE, Resolved, _REGISTRY, data=msgspec.json.encode(question))
 
     async def close(self) -> None:

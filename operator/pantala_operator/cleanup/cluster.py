@@ -10,14 +10,14 @@ from typing import Any
 import aiohttp
 
 from pantala_operator.adapters import kubernetes
-from pantala_operator.cleanup.uninstall import Cleanup, CleanupPod
-from pantala_operator.errors import ClusterError, ClusterUnavailableError, ForbiddenError, NotFoundError
+from pantala_operator.cleanup.uninstall import CleanupDaemonSet, CleanupPod
+from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError, ClusterUnavailableError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=5)
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[HookCluster]:
+async def connect() -> AsyncIterator[KubernetesCleanup]:
     """With the pod's service account, or what ``KUBECONFIG`` names. Raises :class:`ClusterError`."""
     finder = await kubernetes.connect("")
     try:
@@ -30,33 +30,33 @@ async def connect() -> AsyncIterator[HookCluster]:
     headers = {"Authorization": f"Bearer {login.token}"} if login.token else {}
     connector = aiohttp.TCPConnector(ssl=trust)
     async with aiohttp.ClientSession(login.server, headers=headers, connector=connector, timeout=_TIMEOUT) as session:
-        yield HookCluster(session)
+        yield KubernetesCleanup(session)
 
 
-class HookCluster:
-    """A :class:`pantala_operator.cleanup.uninstall.Cluster`."""
+class KubernetesCleanup:
+    """A :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def cleanup(self, namespace: str, name: str) -> Cleanup:
-        """See :class:`pantala_operator.cleanup.uninstall.Cluster`."""
+    async def cleanup(self, namespace: str, name: str) -> CleanupDaemonSet:
+        """See :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
         body = await self._request("GET", _daemonset(namespace, name))
         status = body.get("status", {})
-        return Cleanup(
+        return CleanupDaemonSet(
             heeded=status.get("observedGeneration", 0) >= body["metadata"]["generation"],
             wanted=status.get("desiredNumberScheduled", 0),
             labels=body["spec"]["selector"]["matchLabels"],
         )
 
     async def cleanup_pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
-        """See :class:`pantala_operator.cleanup.uninstall.Cluster`."""
+        """See :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         body = await self._request("GET", f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
         return [_pod(each) for each in body["items"]]
 
     async def delete_cleanup(self, namespace: str, name: str) -> None:
-        """See :class:`pantala_operator.cleanup.uninstall.Cluster`."""
+        """See :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
         await self._request("DELETE", _daemonset(namespace, name), {"propagationPolicy": "Background"})
 
     async def _request(self, method: str, path: str, parameters: dict[str, str] | None = None) -> Any:
@@ -67,7 +67,7 @@ class HookCluster:
                 message = f"the API server answered {answer.status} to {method} {path}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ClusterUnavailableError(f"the API server does not answer ({type(error).__name__})") from error
-        kinds: dict[int, type[ClusterError]] = {403: ForbiddenError, 404: NotFoundError}
+        kinds: dict[int, type[ClusterError]] = {403: ClusterForbiddenError, 404: ClusterNotFoundError}
         raise kinds.get(answer.status, ClusterUnavailableError)(message)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from pantala_operator.errors import ClusterError, NotFoundError
+from pantala_operator.errors import ClusterError, ClusterNotFoundError
 
 _INTERVAL = 1.0
 _SHOWN = 20
 """Nodes that are named; the others are counted."""
 
 
-class Cleanup(NamedTuple):
+class CleanupDaemonSet(NamedTuple):
     """The DaemonSet, as it says itself."""
 
     heeded: bool
@@ -41,10 +41,10 @@ class CleanupPod(NamedTuple):
     """What the try before went wrong with."""
 
 
-class Cluster(Protocol):
+class CleanupCluster(Protocol):
     """What is asked of the API server. All raise :class:`ClusterError`."""
 
-    async def cleanup(self, namespace: str, name: str) -> Cleanup:
+    async def cleanup(self, namespace: str, name: str) -> CleanupDaemonSet:
         """The DaemonSet."""
 
     async def cleanup_pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
@@ -55,7 +55,7 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CleanupResult:
     """How far it came."""
 
     wanted: int = 0
@@ -68,14 +68,14 @@ class Outcome:
 
 
 async def wait(
-    cluster: Cluster,
+    cluster: CleanupCluster,
     namespace: str,
     name: str,
     seconds: float,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Outcome:
+) -> CleanupResult:
     """Wait for all nodes, ``seconds`` at most, and take the DaemonSet away whatever came of it."""
     end = clock() + seconds
     outcome = await _look(cluster, namespace, name)
@@ -84,7 +84,7 @@ async def wait(
         outcome = await _look(cluster, namespace, name)
     try:
         await cluster.delete_cleanup(namespace, name)
-    except NotFoundError:  # Helm was first
+    except ClusterNotFoundError:  # Helm was first
         pass
     except ClusterError as error:
         trouble = f"The DaemonSet {name} could not be removed ({error}): kubectl delete -n {namespace} daemonset {name}"
@@ -92,21 +92,21 @@ async def wait(
     return outcome
 
 
-async def _look(cluster: Cluster, namespace: str, name: str) -> Outcome:
+async def _look(cluster: CleanupCluster, namespace: str, name: str) -> CleanupResult:
     try:
         cleanup = await cluster.cleanup(namespace, name)
         pods = await cluster.cleanup_pods(namespace, cleanup.labels)
     except ClusterError as error:
-        return Outcome(trouble=f"It is not known which nodes are done: {error}")
+        return CleanupResult(trouble=f"It is not known which nodes are done: {error}")
     if not cleanup.heeded:
-        return Outcome(trouble=f"The cluster has not begun with the DaemonSet {name}")
+        return CleanupResult(trouble=f"The cluster has not begun with the DaemonSet {name}")
     done = {pod.node for pod in pods if pod.ready}
     left = {pod.node: pod for pod in pods if pod.node not in done}
     unseen = max(0, cleanup.wanted - len(done) - len(left))
-    return Outcome(cleanup.wanted, tuple(left[node] for node in sorted(left)), unseen)
+    return CleanupResult(cleanup.wanted, tuple(left[node] for node in sorted(left)), unseen)
 
 
-def report(outcome: Outcome, certs_d: str) -> str:
+def report(outcome: CleanupResult, certs_d: str) -> str:
     """What came of it, in one line: Helm shows a hook's words as one field of a log line."""
     said = []
     if outcome.left or outcome.unseen:
@@ -147,14 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(" ".join(filter(None, (given.notice, *said))))
 
 
-async def _run(namespace: str, name: str, seconds: float) -> Outcome:
+async def _run(namespace: str, name: str, seconds: float) -> CleanupResult:
     from pantala_operator.cleanup.cluster import connect
 
     try:
         async with connect() as cluster:
             return await wait(cluster, namespace, name, seconds)
     except ClusterError as error:
-        return Outcome(trouble=f"It is not known which nodes are done: {error}")
+        return CleanupResult(trouble=f"It is not known which nodes are done: {error}")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import msgspec
 
 from pantala_operator.plan import statement, target
 from pantala_operator.plan.target import Targets
-from pantala_operator.resources.api import Task
-from pantala_operator.supernodes.view import Standing
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.supernodes.view import TaskView
 from pantala_operator.watch.observation import Observation
 
 
-class Choice:
+class TargetChoice:
     """At one moment; most Tasks want the same nodes, which are chosen once."""
 
     def __init__(self, observation: Observation) -> None:
@@ -19,9 +19,9 @@ class Choice:
         self._known = observation
         self._peers = observation.peer_states()
         self._made: dict[tuple[bytes, str, frozenset[str]], Targets] = {}
-        self._standings: dict[str, Standing] = {}
+        self._standings: dict[str, TaskView] = {}
 
-    def standing(self, each: Task) -> Standing:
+    def standing(self, each: TaskResource) -> TaskView:
         """What the supernodes say of one Task."""
         uid = each.metadata.uid
         if uid not in self._standings:
@@ -29,7 +29,7 @@ class Choice:
             self._standings[uid] = self._known.supernodes.standing(uid, named, each.attempt)
         return self._standings[uid]
 
-    def of(self, each: Task) -> Targets:
+    def of(self, each: TaskResource) -> Targets:
         """The nodes of one Task."""
         if not each.spec.to_peers:
             return Targets()

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from pantala_operator.control.choice import Choice
-from pantala_operator.control.prefetch import Prefetching
+from pantala_operator.control.choice import TargetChoice
+from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.writer import Writer
 from pantala_operator.plan import statement, task
 from pantala_operator.plan.prefetch.resource import PLURAL, read_prefetch
@@ -24,9 +24,9 @@ from pantala_operator.plan.target import Targets
 from pantala_operator.plan.task import Observed, TaskPlan
 from pantala_operator.ports import Clock
 from pantala_operator.resources import api
-from pantala_operator.resources.api import Task
-from pantala_operator.supernodes.client import Wish
-from pantala_operator.supernodes.connections import Conversations
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.supernodes.client import DesiredState
+from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.supernodes.replicas import Replicas
 from pantala_operator.watch.observation import Observation, secret_key
 from pantala_protocol.statement import Changes, WantedTask
@@ -41,7 +41,7 @@ class Loop:
     """An inbox for everybody, and one consumer."""
 
     def __init__(
-        self, observation: Observation, writer: Writer, prefetching: Prefetching, clock: Clock, root: str
+        self, observation: Observation, writer: Writer, prefetching: PrefetchController, clock: Clock, root: str
     ) -> None:
         """``root``: the directory of files on nodes. Call :meth:`attach` before :meth:`run`."""
         self._known = observation
@@ -49,7 +49,7 @@ class Loop:
         self._prefetching = prefetching
         self._clock = clock
         self._root = root
-        self._conversations: Conversations | None = None
+        self._conversations: SupernodeClients | None = None
         self._signal = asyncio.Event()
         self._dirty: set[str] = set()
         self._all_dirty = True
@@ -63,7 +63,7 @@ class Loop:
         self.beat = clock.monotonic()
         """When the loop was last seen alive, by the monotonic clock."""
 
-    def attach(self, conversations: Conversations) -> None:
+    def attach(self, conversations: SupernodeClients) -> None:
         """Say where the statements go."""
         self._conversations = conversations
 
@@ -145,7 +145,7 @@ class Loop:
         self._signal.set()
         self._mark(each.metadata.uid for each in self._known.tasks.items.values() if secret_key(each) == key)
 
-    def _saw_task(self, seen: Task, *, gone: bool) -> None:
+    def _saw_task(self, seen: TaskResource, *, gone: bool) -> None:
         if gone:
             self._known.tasks.lose(seen)
             self.mark_images()
@@ -188,7 +188,7 @@ class Loop:
         for uid in gone:
             dirty |= self._forget(uid)
         dirty &= tasks.keys()
-        choice = Choice(self._known)
+        choice = TargetChoice(self._known)
         targets = {uid: choice.of(tasks[uid]) for uid in dirty}
         for uid in list(dirty):
             dirty |= self._claim(tasks[uid], targets[uid], now) & tasks.keys()
@@ -201,7 +201,7 @@ class Loop:
         if self._known.complete and self._prefetching.settled and self._conversations is not None:
             self._state(self._conversations, now)
 
-    def _state(self, conversations: Conversations, now: datetime) -> None:
+    def _state(self, conversations: SupernodeClients, now: datetime) -> None:
         """Tell each supernode its part; let go who was leaving and has nothing left to give."""
         supernodes = self._known.supernodes
         ordered = sorted(self._wanted)
@@ -210,7 +210,7 @@ class Loop:
             for member in supernodes.members
         }
         images, survey, members = self._prefetching.images, self._prefetching.survey, supernodes.membership(now)
-        wishes = {name: Wish(part, members, images, survey) for name, part in parts.items()}
+        wishes = {name: DesiredState(part, members, images, survey) for name, part in parts.items()}
         conversations.want({name: wish for name, wish in wishes.items() if supernodes.views[name].heard})
         for member in supernodes.members:
             bare = not parts[member.name] and conversations.is_bare(member.name)
@@ -224,7 +224,7 @@ class Loop:
             self._conversations.settle(self._known.supernodes.members)
         self.mark_all()
 
-    def _claim(self, each: Task, chosen: Targets, now: datetime) -> set[str]:
+    def _claim(self, each: TaskResource, chosen: Targets, now: datetime) -> set[str]:
         """Take note of the path that a Task claims. Returns the Tasks for which that may change something."""
         metadata = each.metadata
         path = statement.path(each, self._root)
@@ -262,7 +262,7 @@ class Loop:
         self._writer.forget(uid)
         return self._release(uid)
 
-    def _plan(self, each: Task, choice: Choice, now: datetime) -> None:
+    def _plan(self, each: TaskResource, choice: TargetChoice, now: datetime) -> None:
         uid = each.metadata.uid
         claim = self._claims.get(uid)
         standing = choice.standing(each)
@@ -278,7 +278,7 @@ class Loop:
         self._stated[uid] = standing.stated
         self._follow(each, task.plan(each, observed, self._root, now))
 
-    def _follow(self, each: Task, plan: TaskPlan) -> None:
+    def _follow(self, each: TaskResource, plan: TaskPlan) -> None:
         uid = each.metadata.uid
         if plan.wanted is None:
             self._wanted.pop(uid, None)

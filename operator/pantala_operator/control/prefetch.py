@@ -29,11 +29,11 @@ from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch, Pre
 from pantala_operator.plan.prefetch.survey import Observed
 from pantala_operator.plan.task import TaskPlan
 from pantala_operator.ports import Clock
-from pantala_operator.resources.api import Secret, Task
+from pantala_operator.resources.api import Secret, TaskResource
 from pantala_operator.watch import workloads
 from pantala_operator.watch.observation import Observation, SecretKey
-from pantala_operator.watch.registries import Asked, Asking
-from pantala_operator.watch.workloads import Need
+from pantala_operator.watch.registries import ImageResolver, ResolveRequest
+from pantala_operator.watch.workloads import ListScope
 from pantala_protocol.images import Depth, WantedImage
 from pantala_protocol.registry import Resolve
 
@@ -45,7 +45,7 @@ _PACE = 0.1
 """Seconds between two turns, at least; more where a turn takes long."""
 
 
-class Prefetching:
+class PrefetchController:
     """Is marked by whatever happens, and plans all when its turn comes."""
 
     def __init__(self, observation: Observation, clock: Clock, writer: Writer, own: PrefetchWriter, home: str) -> None:
@@ -56,7 +56,7 @@ class Prefetching:
         self._own = own
         self._home = home
         self._memory: dict[str, Memory] = {}
-        self._asking: Asking | None = None
+        self._asking: ImageResolver | None = None
         self._dirty = True
         self._not_before = 0.0
         self._looked = 0.0
@@ -69,7 +69,7 @@ class Prefetching:
         self.survey: tuple[str, ...] = ()
         """All blobs of which they shall say whether they have them."""
 
-    def attach(self, asking: Asking) -> None:
+    def attach(self, asking: ImageResolver) -> None:
         """Say who asks registries."""
         self._asking = asking
 
@@ -95,7 +95,7 @@ class Prefetching:
         """Whether it plans the object of that UID."""
         return uid in self._memory
 
-    def needs(self) -> frozenset[Need]:
+    def needs(self) -> frozenset[ListScope]:
         """What has to be listed now."""
         found = self._known.prefetches.items.values()
         return frozenset(need for each in found for need in workloads.needs(each, self._home))
@@ -200,7 +200,9 @@ class Prefetching:
         for each in plan.questions:
             resolve = _resolve(each, observed)
             if resolve.platforms:
-                self._asking.put(Asked(prefetch.metadata.uid, each.key, resolve, memory.resolutions.get(each.key)))
+                self._asking.put(
+                    ResolveRequest(prefetch.metadata.uid, each.key, resolve, memory.resolutions.get(each.key))
+                )
 
     def _write(self, prefetch: ImagePrefetch, told: PrefetchStatus, plan: PrefetchPlan) -> None:
         read = msgspec.structs.replace(prefetch, status=told)
@@ -211,7 +213,7 @@ class Prefetching:
         self._own.bring_up(plan.family.apply)
         self._own.take_down(prefetch.metadata.namespace, plan.family.delete)
 
-    def _write_task(self, task: Task, plan: PrefetchPlan, now: datetime) -> None:
+    def _write_task(self, task: TaskResource, plan: PrefetchPlan, now: datetime) -> None:
         status = tasks.status_alone(task, plan.status, now)
         notices = tuple(plans.notices(task.status.conditions, status.conditions))
         self._writer.write(task, TaskPlan(None, status, notices, delete=plan.delete))

@@ -13,7 +13,7 @@ from pantala_operator.plan.prefetch.forecast import Inventory
 from pantala_operator.plan.prefetch.pull import Pull
 from pantala_operator.plan.prefetch.reach import Cluster
 from pantala_operator.plan.prefetch.resource import ImagePrefetch
-from pantala_operator.resources.api import Task
+from pantala_operator.resources.api import TaskResource
 from pantala_operator.watch.observation import Observation
 
 
@@ -22,7 +22,7 @@ class Subject:
     """An ImagePrefetch, or a Task that is planned as one."""
 
     prefetch: ImagePrefetch
-    task: Task | None = None
+    task: TaskResource | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,19 @@ from typing import Any
 import msgspec
 
 from pantala_operator.control.writer import Writer
-from pantala_operator.errors import ConflictError, NotFoundError
+from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus
 from pantala_operator.plan.task import Notice
-from pantala_operator.ports import Clock, Cluster
+from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import Task
+from pantala_operator.resources.api import TaskResource
 from pantala_operator.watch.observation import Observation
 
 
 class PrefetchWriter:
     """Gives the writer jobs; what came of them is observed."""
 
-    def __init__(self, cluster: Cluster, observation: Observation, clock: Clock, writer: Writer) -> None:
+    def __init__(self, cluster: ClusterAPI, observation: Observation, clock: Clock, writer: Writer) -> None:
         """Write nothing yet."""
         self._cluster = cluster
         self._known = observation
@@ -45,7 +45,7 @@ class PrefetchWriter:
     def bring_up(self, bodies: Iterable[Mapping[str, Any]]) -> None:
         """Apply those Tasks that are not there, or not as they shall be."""
         for body in bodies:
-            wanted = msgspec.convert(body, Task)
+            wanted = msgspec.convert(body, TaskResource)
             key = wanted.metadata.key
             there = self._known.tasks.items.get(key)
             if there is None or not _is_as(there, wanted):
@@ -70,7 +70,7 @@ class PrefetchWriter:
     async def _apply_status(self, prefetch: ImagePrefetch, status: PrefetchStatus, notices: tuple[Notice, ...]) -> None:
         try:
             written = await self._cluster.apply_prefetch_status(prefetch, status)
-        except (ConflictError, NotFoundError):
+        except (ClusterConflictError, ClusterNotFoundError):
             await self._read_again(prefetch)
             return
         self._writer.wrote(prefetch.metadata.uid)
@@ -80,7 +80,7 @@ class PrefetchWriter:
     async def _delete(self, prefetch: ImagePrefetch) -> None:
         try:
             await self._cluster.delete_prefetch(prefetch)
-        except (ConflictError, NotFoundError):
+        except (ClusterConflictError, ClusterNotFoundError):
             await self._read_again(prefetch)
         else:
             self._known.prefetches.lose(prefetch)
@@ -89,7 +89,7 @@ class PrefetchWriter:
         metadata = prefetch.metadata
         try:
             fresh = await self._cluster.get_prefetch(metadata.namespace, metadata.name)
-        except NotFoundError:
+        except ClusterNotFoundError:
             self._known.prefetches.lose(prefetch)
         else:
             if fresh.metadata.uid != metadata.uid:
@@ -99,21 +99,21 @@ class PrefetchWriter:
     async def _apply_task(self, body: Mapping[str, Any]) -> None:
         self._known.tasks.see(await self._cluster.apply_task(body))
 
-    async def _delete_task(self, there: Task) -> None:
+    async def _delete_task(self, there: TaskResource) -> None:
         try:
             await self._cluster.delete_task(there)
-        except (ConflictError, NotFoundError):
+        except (ClusterConflictError, ClusterNotFoundError):
             return  # Watching or the next list tells what it is by now.
         self._known.tasks.lose(there)
 
     async def _remove_taint(self, node: str, key: str) -> None:
         try:
             self._known.nodes.see(await self._cluster.remove_taint(node, key))
-        except NotFoundError:
+        except ClusterNotFoundError:
             return
 
 
-def _is_as(there: Task, wanted: Task) -> bool:
+def _is_as(there: TaskResource, wanted: TaskResource) -> bool:
     """Whether a Task is as its owner wants it; the API server fills in what is not said."""
     labels, owners = wanted.metadata.labels, wanted.metadata.owner_references
     mine = labels.items() <= there.metadata.labels.items() and set(owners) <= set(there.metadata.owner_references)

@@ -10,7 +10,7 @@ _COMING_BACK = 15.0
 """Seconds that peers have to come back to a supernode that restarted, before they count as disconnected."""
 
 
-class Reunion:
+class ReconnectGrace:
     """Looks at which boots the supernodes are in, each time it is asked."""
 
     def __init__(self, observation: Observation, clock: Clock) -> None:

@@ -13,15 +13,15 @@ from functools import partial
 
 import structlog
 
-from pantala_operator.control.reconnect import Reunion
-from pantala_operator.errors import ClusterError, ClusterUnavailableError, ConflictError, NotFoundError
+from pantala_operator.control.reconnect import ReconnectGrace
+from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterNotFoundError, ClusterUnavailableError
 from pantala_operator.plan import peer
 from pantala_operator.plan.peer import PeerPlan
 from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.plan.task import Notice, TaskPlan
-from pantala_operator.ports import Clock, Cluster
+from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import Peer, PeerStatus, Task
+from pantala_operator.resources.api import PeerResource, PeerStatus, TaskResource
 from pantala_operator.watch.observation import Observation
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ Job = Callable[[], Awaitable[None]]
 class Writer:
     """Holds what is to be written, by Task UID or ``peer/<name>``, until it is written."""
 
-    def __init__(self, cluster: Cluster, observation: Observation, clock: Clock, progress_interval: float) -> None:
+    def __init__(self, cluster: ClusterAPI, observation: Observation, clock: Clock, progress_interval: float) -> None:
         """``progress_interval``: seconds between two writes of one status that tell progress only."""
         self._cluster = cluster
         self._known = observation
@@ -55,13 +55,13 @@ class Writer:
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._complaint = ""
-        self.reunion = Reunion(observation, clock)
+        self.reunion = ReconnectGrace(observation, clock)
         """With the supernodes, of their peers."""
         self._signal = asyncio.Event()
         self.again: Callable[[str], None] = lambda key: None
         """Called with the key of what has to be planned anew."""
 
-    def write(self, task: Task, plan: TaskPlan) -> None:
+    def write(self, task: TaskResource, plan: TaskPlan) -> None:
         """Write what a plan says of a Task, when its time has come."""
         uid, now = task.metadata.uid, self._clock.monotonic()
         if plan.delete:
@@ -96,7 +96,7 @@ class Writer:
         """An object was written."""
         self._written[key] = self._clock.monotonic()
 
-    async def tell(self, about: Task | ImagePrefetch, notices: Iterable[Notice]) -> None:
+    async def tell(self, about: TaskResource | ImagePrefetch, notices: Iterable[Notice]) -> None:
         """Write Events; one that cannot be written is lost."""
         for notice in notices:
             try:
@@ -186,28 +186,28 @@ class Writer:
             self._complaint = str(error)
             log.warning("The API server did not take a write; it is tried again", error=str(error))
 
-    async def _apply_task(self, task: Task, plan: TaskPlan) -> None:
+    async def _apply_task(self, task: TaskResource, plan: TaskPlan) -> None:
         try:
             written = await self._cluster.apply_task_status(task, plan.status)
-        except (ConflictError, NotFoundError):
+        except (ClusterConflictError, ClusterNotFoundError):
             await self._read_again(task)
             return
         self.wrote(task.metadata.uid)
         self._known.tasks.see(written)
         await self.tell(task, plan.notices)
 
-    async def _delete_task(self, task: Task) -> None:
+    async def _delete_task(self, task: TaskResource) -> None:
         try:
             await self._cluster.delete_task(task)
-        except (ConflictError, NotFoundError):
+        except (ClusterConflictError, ClusterNotFoundError):
             await self._read_again(task)
         else:
             self._known.tasks.lose(task)
 
-    async def _read_again(self, task: Task) -> None:
+    async def _read_again(self, task: TaskResource) -> None:
         try:
             fresh = await self._cluster.get_task(task.metadata.namespace, task.metadata.name)
-        except NotFoundError:
+        except ClusterNotFoundError:
             self._known.tasks.lose(task)
         else:
             if fresh.metadata.uid != task.metadata.uid:
@@ -215,7 +215,7 @@ class Writer:
             self._known.tasks.see(fresh)
             self.again(fresh.metadata.uid)
 
-    def _write_peer(self, name: str, there: Peer | None, plan: PeerPlan) -> None:
+    def _write_peer(self, name: str, there: PeerResource | None, plan: PeerPlan) -> None:
         key, now = f"peer/{name}", self._clock.monotonic()
         if plan.create:
             self.submit(key, now, partial(self._create_peer, name))
@@ -231,17 +231,17 @@ class Writer:
     async def _create_peer(self, name: str) -> None:
         self._known.peers.see(await self._cluster.create_peer(name))
 
-    async def _apply_peer(self, there: Peer, status: PeerStatus) -> None:
+    async def _apply_peer(self, there: PeerResource, status: PeerStatus) -> None:
         try:
             written = await self._cluster.apply_peer_status(there, status)
-        except (ConflictError, NotFoundError):
+        except (ClusterConflictError, ClusterNotFoundError):
             return  # Watching or the next list tells what it is by now.
         self._written[f"peer/{there.metadata.name}"] = self._clock.monotonic()
         self._known.peers.see(written)
 
-    async def _delete_peer(self, there: Peer) -> None:
+    async def _delete_peer(self, there: PeerResource) -> None:
         try:
             await self._cluster.delete_peer(there)
-        except (ConflictError, NotFoundError):
+        except (ClusterConflictError, ClusterNotFoundError):
             return
         self._known.peers.lose(there)

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import Peer, PeerCache, PeerRuntime, PeerStatus
+from pantala_operator.resources.api import PeerCache, PeerResource, PeerRuntime, PeerStatus
 from pantala_operator.resources.conditions import Status, Verdict
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.statement import PeerReport
@@ -33,7 +33,7 @@ class PeerPlan:
 
 
 def plan(
-    peer: Peer | None, report: PeerReport | None, *, on_node: bool, heard: bool, away: str, now: datetime
+    peer: PeerResource | None, report: PeerReport | None, *, on_node: bool, heard: bool, away: str, now: datetime
 ) -> PeerPlan:
     """Plan the Peer of one node.
 
@@ -55,7 +55,7 @@ def plan(
     return PeerPlan(status=_status(peer, report, verdict, now))
 
 
-def _status(peer: Peer, report: PeerReport | None, verdict: Verdict, now: datetime) -> PeerStatus:
+def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, now: datetime) -> PeerStatus:
     generation = peer.metadata.generation
     former = peer.status
     away = report is None or not report.connected

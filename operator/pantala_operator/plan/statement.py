@@ -10,7 +10,7 @@ from pantala_operator.plan import headers, problem
 from pantala_operator.plan.headers import Headers, SecretReading, Unread
 from pantala_operator.plan.problem import Problem
 from pantala_operator.plan.target import Targets
-from pantala_operator.resources.api import Task
+from pantala_operator.resources.api import TaskResource
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import WantedTask
@@ -41,7 +41,7 @@ class Claim:
     created: datetime
 
 
-def origin(task: Task, reading: SecretReading) -> Origin | Problem | Unread:
+def origin(task: TaskResource, reading: SecretReading) -> Origin | Problem | Unread:
     """Name the task. Tasks with credentials are shared within their namespace and Secret, others by the cluster."""
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:
@@ -56,12 +56,12 @@ def origin(task: Task, reading: SecretReading) -> Origin | Problem | Unread:
     return Origin(named, read.values)
 
 
-def task_id_of(task: Task, source: Origin | Problem | Unread) -> str:
+def task_id_of(task: TaskResource, source: Origin | Problem | Unread) -> str:
     """How the task is named; while its headers cannot be read as it was named last; empty: not known yet."""
     return source.task_id if isinstance(source, Origin) else task.status.task_id
 
 
-def path(task: Task, root: str) -> str | Problem:
+def path(task: TaskResource, root: str) -> str | Problem:
     """Where the file appears, relative to ``root``; empty when it stays on the supernode."""
     if not task.spec.to_peers:
         return ""
@@ -89,7 +89,7 @@ def conflict(path: str, owner: Claim) -> Problem:
 
 
 def wanted(
-    task: Task, source: Origin | Problem | Unread, where: str, targets: Targets, *, suspended: bool
+    task: TaskResource, source: Origin | Problem | Unread, where: str, targets: Targets, *, suspended: bool
 ) -> WantedTask | None:
     """The Task in the supernode's terms; ``None``: nothing is wanted.
 

@@ -13,7 +13,7 @@ from pantala_operator.plan.statement import Claim, Origin
 from pantala_operator.plan.target import Targets
 from pantala_operator.plan.verdict import Facts
 from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import ByteCount, NodeFailure, PeerCount, PieceCount, Task, TaskStatus
+from pantala_operator.resources.api import ByteCount, NodeFailure, PeerCount, PieceCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import Condition, ConditionType
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import TaskReport, WantedTask
@@ -65,7 +65,7 @@ class TaskPlan:
     """When the plan changes though nothing else does."""
 
 
-def plan(task: Task, observed: Observed, root: str, now: datetime) -> TaskPlan:
+def plan(task: TaskResource, observed: Observed, root: str, now: datetime) -> TaskPlan:
     """Plan ``task`` at ``now`` (UTC, whole seconds); ``root`` is the directory of files on nodes."""
     source = statement.origin(task, observed.secret)
     path = statement.path(task, root)
@@ -96,7 +96,7 @@ def plan(task: Task, observed: Observed, root: str, now: datetime) -> TaskPlan:
     )
 
 
-def _delivery_problem(task: Task, path: str | Problem, observed: Observed) -> Problem | None:
+def _delivery_problem(task: TaskResource, path: str | Problem, observed: Observed) -> Problem | None:
     if not task.spec.to_peers:
         return None
     if isinstance(path, Problem):
@@ -108,20 +108,20 @@ def _delivery_problem(task: Task, path: str | Problem, observed: Observed) -> Pr
     return None
 
 
-def _clock(task: Task, now: datetime) -> tuple[datetime, datetime | None]:
+def _clock(task: TaskResource, now: datetime) -> tuple[datetime, datetime | None]:
     """When the current attempt started and, if it has, was complete for the first time."""
     if _is_new_attempt(task) or task.status.start_time is None:
         return now, None
     return task.status.start_time, task.status.completion_time
 
 
-def _is_new_attempt(task: Task) -> bool:
+def _is_new_attempt(task: TaskResource) -> bool:
     status = task.status
     return status.observed_generation != task.metadata.generation or status.last_handled_request != task.requested_at
 
 
 def _facts(
-    task: Task,
+    task: TaskResource,
     observed: Observed,
     source: Origin | Problem | Unread,
     delivery: Problem | None,
@@ -143,7 +143,7 @@ def _facts(
     )
 
 
-def _stays(task: Task, facts: Facts) -> bool:
+def _stays(task: TaskResource, facts: Facts) -> bool:
     """Whether a Task that is Ready stays as it is, since nothing is known that says otherwise.
 
     So a restart of the operator or of the supernode, or an outage, does not make a finished Task look unfinished.
@@ -158,21 +158,21 @@ def _stays(task: Task, facts: Facts) -> bool:
     )
 
 
-def _settles(task: Task, facts: Facts) -> bool:
+def _settles(task: TaskResource, facts: Facts) -> bool:
     waits = facts.report is None and not facts.away and facts.obstacle is None
     return waits and conditions.is_true(task.status.conditions, ConditionType.READY)
 
 
-def _deadline(task: Task, started: datetime, completed: datetime | None) -> datetime | None:
+def _deadline(task: TaskResource, started: datetime, completed: datetime | None) -> datetime | None:
     seconds = task.spec.active_deadline_seconds
     return None if seconds is None or completed is not None else started + timedelta(seconds=seconds)
 
 
-def _overdue(task: Task) -> Problem:
+def _overdue(task: TaskResource) -> Problem:
     return problem.of(Reason.DEADLINE_EXCEEDED, f"The Task is not done after {task.spec.active_deadline_seconds} s")
 
 
-def _expiry(task: Task, status: TaskStatus, facts: Facts) -> datetime | None:
+def _expiry(task: TaskResource, status: TaskStatus, facts: Facts) -> datetime | None:
     ttl = task.spec.ttl_seconds_after_finished
     if ttl is None:
         return None
@@ -186,7 +186,7 @@ def _expiry(task: Task, status: TaskStatus, facts: Facts) -> datetime | None:
 
 
 def _status(
-    task: Task,
+    task: TaskResource,
     facts: Facts,
     report: TaskReport | None,
     observed: Observed,

@@ -50,7 +50,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-class Source(msgspec.Struct, frozen=True):
+class TaskSource(msgspec.Struct, frozen=True):
     """Where the bytes come from: exactly one is set."""
 
     url: str = ""
@@ -104,7 +104,7 @@ class TaskRetention(msgspec.Struct, frozen=True):
 class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
     """What is wanted."""
 
-    source: Source
+    source: TaskSource
     headers_from: HeadersFrom | None = None
     pull_secrets: tuple[str, ...] = ()
     digest: str = ""
@@ -185,7 +185,7 @@ class TaskStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     last_handled_request: str = ""
 
 
-class Task(msgspec.Struct, frozen=True):
+class TaskResource(msgspec.Struct, frozen=True):
     """One Task resource."""
 
     metadata: Metadata
@@ -260,7 +260,7 @@ class PeerStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     runtime: PeerRuntime | None = None
 
 
-class Peer(msgspec.Struct, frozen=True):
+class PeerResource(msgspec.Struct, frozen=True):
     """One Peer resource, named as its node."""
 
     metadata: Metadata
@@ -275,9 +275,9 @@ class Secret(msgspec.Struct, frozen=True):
     data: dict[str, str] = {}
 
 
-def read_task(body: Mapping[str, Any]) -> Task:
+def read_task(body: Mapping[str, Any]) -> TaskResource:
     """Read a Task from the API server's JSON. Raises :class:`msgspec.ValidationError`."""
-    return msgspec.convert(body, Task)
+    return msgspec.convert(body, TaskResource)
 
 
 def read_node(body: Mapping[str, Any]) -> Node:
@@ -285,9 +285,9 @@ def read_node(body: Mapping[str, Any]) -> Node:
     return msgspec.convert(body, Node)
 
 
-def read_peer(body: Mapping[str, Any]) -> Peer:
+def read_peer(body: Mapping[str, Any]) -> PeerResource:
     """Read a Peer. Raises :class:`msgspec.ValidationError`."""
-    return msgspec.convert(body, Peer)
+    return msgspec.convert(body, PeerResource)
 
 
 def newer(one: Metadata, other: Metadata) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from pantala_operator.backoff import Backoff
-from pantala_operator.errors import SupernodeError
-from pantala_operator.ports import Clock, Supernode
+from pantala_operator.errors import SupernodeCallError
+from pantala_operator.ports import Clock, SupernodeAPI
 from pantala_protocol.images import WantedImage
 from pantala_protocol.membership import Membership
 from pantala_protocol.registry import Resolve, Resolved
@@ -28,7 +28,7 @@ _BREATH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DesiredState:
     """What a statement says."""
 
     tasks: tuple[WantedTask, ...] = ()
@@ -37,13 +37,13 @@ class Wish:
     survey: tuple[str, ...] = ()
 
 
-class Conversation:
+class SupernodeClient:
     """Speaks and listens until cancelled. What is heard goes to ``heard``; silence and its end to ``away``."""
 
     def __init__(
         self,
         member: str,
-        supernode: Supernode,
+        supernode: SupernodeAPI,
         clock: Clock,
         patience: float,
         heard: Callable[[Changes], None],
@@ -66,13 +66,13 @@ class Conversation:
         self._version = 0
         self._revision = 0
         self._in_force = 0
-        self._wanted: Wish | None = None
-        self._stated: Wish | None = None
+        self._wanted: DesiredState | None = None
+        self._stated: DesiredState | None = None
         self._news = asyncio.Event()
         self._silent_since: dict[str, float] = {}
         self._reason = ""
 
-    def want(self, wish: Wish) -> None:
+    def want(self, wish: DesiredState) -> None:
         """All that is wanted from now on, and who the supernodes are."""
         self._wanted = wish
         if self._wanted != self._stated:
@@ -85,7 +85,7 @@ class Conversation:
         return stated is not None and stated == self._wanted and not stated.tasks
 
     async def resolve(self, question: Resolve) -> Resolved:
-        """Ask an image's registry through the supernode. Raises :class:`SupernodeError`."""
+        """Ask an image's registry through the supernode. Raises :class:`SupernodeCallError`."""
         return await self._supernode.resolve(question)
 
     async def run(self) -> None:
@@ -105,7 +105,7 @@ class Conversation:
             wait = _WAIT if self._boot and "listen" not in self._silent_since else 0.0
             try:
                 changes = await self._supernode.changes(self._boot, self._version, wait)
-            except SupernodeError as error:
+            except SupernodeCallError as error:
                 self._fail("listen", error)
                 await backoff.pause()
                 continue
@@ -135,7 +135,7 @@ class Conversation:
             said = Statement(revision, wanted.tasks, wanted.membership, self._member, wanted.images, wanted.survey)
             try:
                 receipt = await self._supernode.state(said)
-            except SupernodeError as error:
+            except SupernodeCallError as error:
                 self._fail("speak", error)
                 self._news.set()
                 await backoff.pause()
@@ -158,7 +158,7 @@ class Conversation:
                 told = reason
             await asyncio.sleep(min(1.0, self._patience / 4))
 
-    def _fail(self, what: str, error: SupernodeError) -> None:
+    def _fail(self, what: str, error: SupernodeCallError) -> None:
         self._reason = str(error)
         if what not in self._silent_since:
             log.warning(

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from pantala_operator.ports import Clock, Supernode
-from pantala_operator.supernodes.client import Conversation, Wish
+from pantala_operator.ports import Clock, SupernodeAPI
+from pantala_operator.supernodes.client import DesiredState, SupernodeClient
 from pantala_protocol.membership import Member
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes
 
-Connect = Callable[[str], Supernode]
+Connect = Callable[[str], SupernodeAPI]
 """Makes the client of the supernode at a URL."""
 
 
-class Conversations:
+class SupernodeClients:
     """Runs until cancelled. What is heard goes to ``heard``; silence and its end to ``away``; both by member."""
 
     def __init__(
@@ -37,8 +37,8 @@ class Conversations:
         self._heard = heard
         self._away = away
         self._told = told
-        self._with: dict[str, tuple[str, Conversation]] = {}
-        self._tasks: dict[Conversation, asyncio.Task[None]] = {}
+        self._with: dict[str, tuple[str, SupernodeClient]] = {}
+        self._tasks: dict[SupernodeClient, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
 
     def settle(self, members: Sequence[Member]) -> None:
@@ -52,13 +52,13 @@ class Conversations:
                 self._with[name] = (url, self._conversation(name, url))
         self._news.set()
 
-    def want(self, wishes: Mapping[str, Wish]) -> None:
+    def want(self, wishes: Mapping[str, DesiredState]) -> None:
         """All that is wanted from now on of each member named; of others what was wanted before."""
         for name, wish in wishes.items():
             self._with[name][1].want(wish)
 
     async def resolve(self, name: str, question: Resolve) -> Resolved:
-        """Ask an image's registry through a member. Raises :class:`pantala_operator.errors.SupernodeError`."""
+        """Ask an image's registry through a member. Raises :class:`pantala_operator.errors.SupernodeCallError`."""
         return await self._with[name][1].resolve(question)
 
     def is_bare(self, name: str) -> bool:
@@ -77,7 +77,7 @@ class Conversations:
                 for conversation in wanted - self._tasks.keys():
                     self._tasks[conversation] = group.create_task(conversation.run())
 
-    def _conversation(self, name: str, url: str) -> Conversation:
+    def _conversation(self, name: str, url: str) -> SupernodeClient:
         def heard(changes: Changes) -> None:
             if self._is_current(conversation, name):
                 self._heard(name, changes)
@@ -86,8 +86,8 @@ class Conversations:
             if self._is_current(conversation, name):
                 self._away(name, reason)
 
-        conversation = Conversation(name, self._connect(url), self._clock, self._patience, heard, away, self._told)
+        conversation = SupernodeClient(name, self._connect(url), self._clock, self._patience, heard, away, self._told)
         return conversation
 
-    def _is_current(self, conversation: Conversation, name: str) -> bool:
+    def _is_current(self, conversation: SupernodeClient, name: str) -> bool:
         return name in self._with and self._with[name][1] is conversation

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from pantala_operator.errors import ClusterError
-from pantala_operator.ports import Cluster
+from pantala_operator.ports import ClusterAPI
 from pantala_operator.supernodes import replicas
 from pantala_operator.supernodes.replicas import Address, Replicas
 
@@ -22,7 +22,7 @@ class Discovery:
     """Asks until cancelled; each answer goes to ``found``. What is known stays while there is no answer."""
 
     def __init__(
-        self, cluster: Cluster, namespace: str, name: str, address: Address, found: Callable[[Replicas], None]
+        self, cluster: ClusterAPI, namespace: str, name: str, address: Address, found: Callable[[Replicas], None]
     ) -> None:
         """Ask nothing yet. ``address``: where the API of one of its pods is."""
         self._cluster = cluster

@@ -13,7 +13,7 @@ from pantala_protocol.statement import CDNStatus, TaskReport
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ReplicaReport:
     """What one supernode says of a task."""
 
     report: TaskReport
@@ -37,7 +37,7 @@ class Placement:
     """Its owner has not caught up yet."""
 
 
-def place(owner: str | None, words: Mapping[str, Word], attempt: str) -> Placement:
+def place(owner: str | None, words: Mapping[str, ReplicaReport], attempt: str) -> Placement:
     """Place a task with those who have it (``words``); ``attempt`` is the one that is wanted.
 
     ``owner``: ``None`` while no supernode stays; then all is kept where it is.
@@ -50,7 +50,7 @@ def place(owner: str | None, words: Mapping[str, Word], attempt: str) -> Placeme
     return Placement(frozenset({owner, *ahead}), _foremost(counting, attempt), moving=bool(ahead))
 
 
-def _caught_up(own: Word | None, other: Word) -> bool:
+def _caught_up(own: ReplicaReport | None, other: ReplicaReport) -> bool:
     """Whether the owner has all that ``other`` has: the copy, and the word of each node that can give it."""
     if own is None or own.anew or own.report.attempt != other.report.attempt:
         return False
@@ -70,7 +70,7 @@ def _ended(report: TaskReport) -> bool:
     return report.failure is not None and report.failure.final
 
 
-def _foremost(words: Mapping[str, Word], attempt: str) -> str:
+def _foremost(words: Mapping[str, ReplicaReport], attempt: str) -> str:
     """Who is furthest, so that a status never falls behind what it said."""
 
     def progress(name: str) -> tuple[bool, bool, bool, int, int, str]:

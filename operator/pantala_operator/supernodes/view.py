@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from pantala_operator.supernodes.placement import Placement, Word, place
+from pantala_operator.supernodes.placement import Placement, ReplicaReport, place
 from pantala_operator.supernodes.replicas import Replicas
 from pantala_protocol import membership
 from pantala_protocol.images import PullState
@@ -73,13 +73,13 @@ class SupernodeView:
             self._meet_again(uid)
         return touched, self.connected != former
 
-    def word(self, uid: str, task_id: str) -> Word | None:
+    def word(self, uid: str, task_id: str) -> ReplicaReport | None:
         """What it says of the Task ``uid`` as long as that names ``task_id``."""
         anew = uid not in self.reports
         report = self.former.get(uid) if anew else self.reports[uid]
         if report is None or report.task_id != task_id:
             return None
-        return Word(report, self.connected, bool(self.silent), anew)
+        return ReplicaReport(report, self.connected, bool(self.silent), anew)
 
     def inherit(self, uid: str, holders: frozenset[str]) -> None:
         """Another supernode, that no longer has the Task ``uid``, knew of these nodes."""
@@ -100,7 +100,7 @@ class SupernodeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TaskView:
     """How one Task stands with all supernodes."""
 
     stated: frozenset[str]
@@ -113,7 +113,7 @@ class Standing:
     """Why nobody can say more; empty: somebody can."""
 
 
-class Supernodes:
+class SupernodeOverview:
     """All of them."""
 
     def __init__(self) -> None:
@@ -213,20 +213,20 @@ class Supernodes:
             self._peers = _merged(view.peers for view in speaking)
         return self._peers
 
-    def standing(self, uid: str, task_id: str, attempt: str) -> Standing:
+    def standing(self, uid: str, task_id: str, attempt: str) -> TaskView:
         """How the Task ``uid`` stands, which names ``task_id`` and wants ``attempt``."""
         owner = membership.owner(task_id, [member.name for member in self.members if not member.leaving])
         words = {name: word for name, view in self.views.items() if (word := view.word(uid, task_id)) is not None}
         placement = place(None if self.absent else owner, words, attempt)
         asked = self.views.get(placement.counted or owner or "")
-        return Standing(
+        return TaskView(
             stated=placement.stated,
             report=words[placement.counted].report if placement.counted in words else None,
             holders=self._holders(uid, placement, words),
             away=self.absent or (asked.silent if asked is not None else ""),
         )
 
-    def _holders(self, uid: str, placement: Placement, words: dict[str, Word]) -> frozenset[str]:
+    def _holders(self, uid: str, placement: Placement, words: dict[str, ReplicaReport]) -> frozenset[str]:
         if placement.counted not in words:
             return frozenset[str]().union(*(view.holders(uid) for view in self.views.values()))
         attempt, counted = words[placement.counted].report.attempt, self.views[placement.counted]

@@ -9,21 +9,23 @@ from typing import TypeVar
 import structlog
 
 from pantala_operator.backoff import Backoff
-from pantala_operator.errors import ClusterError, NotFoundError
+from pantala_operator.errors import ClusterError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.resource import ImagePrefetch
-from pantala_operator.ports import Cluster
-from pantala_operator.resources.api import Node, Peer, Task
+from pantala_operator.ports import ClusterAPI
+from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.watch.observation import Collection, Observation
 
 log = structlog.get_logger(__name__)
 
-R = TypeVar("R", Task, Node, Peer, ImagePrefetch)
+R = TypeVar("R", TaskResource, Node, PeerResource, ImagePrefetch)
 
 
-class Listing:
+class FullLists:
     """Lists until cancelled; after each round ``done`` is called."""
 
-    def __init__(self, cluster: Cluster, observation: Observation, interval: float, done: Callable[[], None]) -> None:
+    def __init__(
+        self, cluster: ClusterAPI, observation: Observation, interval: float, done: Callable[[], None]
+    ) -> None:
         """``interval``: seconds between two rounds that succeed."""
         self._cluster = cluster
         self._known = observation
@@ -72,7 +74,7 @@ class Listing:
         """All of them: none, where their kind is not served."""
         try:
             found = await self._cluster.list_prefetches()
-        except NotFoundError:
+        except ClusterNotFoundError:
             if not self._told:
                 log.warning("CRD imageprefetches.pantala.dev is not served: no image is prefetched; install crds/")
             self._told = True

@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 from pantala_operator.plan.headers import SecretReading, Unread
 from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.plan.target import PeerState
-from pantala_operator.resources.api import Node, Peer, Task, newer
-from pantala_operator.supernodes.view import Supernodes
-from pantala_operator.watch.workloads import Surrounding
+from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
+from pantala_operator.supernodes.view import SupernodeOverview
+from pantala_operator.watch.workloads import WorkloadLists
 
-R = TypeVar("R", Task, Node, Peer, ImagePrefetch)
+R = TypeVar("R", TaskResource, Node, PeerResource, ImagePrefetch)
 SecretKey = tuple[str, str]
 """Namespace and name."""
 
@@ -72,15 +72,15 @@ class Observation:
 
     def __init__(self) -> None:
         """Begin with nothing known."""
-        self.tasks: Collection[Task] = Collection()
+        self.tasks: Collection[TaskResource] = Collection()
         self.nodes: Collection[Node] = Collection()
-        self.peers: Collection[Peer] = Collection()
+        self.peers: Collection[PeerResource] = Collection()
         self.prefetches: Collection[ImagePrefetch] = Collection()
-        self.around = Surrounding()
+        self.around = WorkloadLists()
         self.pull_secrets: frozenset[SecretKey] = frozenset()
         """The Secrets with registries' credentials that are to be read."""
         self.secrets: dict[SecretKey, SecretReading] = {}
-        self.supernodes = Supernodes()
+        self.supernodes = SupernodeOverview()
 
     @property
     def listed(self) -> bool:
@@ -92,7 +92,7 @@ class Observation:
         """Whether enough is known to tell the supernodes what is wanted, and so what is not."""
         return self.listed and self.supernodes.heard and not self.supernodes.absent
 
-    def secret_of(self, task: Task) -> SecretReading:
+    def secret_of(self, task: TaskResource) -> SecretReading:
         """The Secret with the Task's headers, as it was read last."""
         key = secret_key(task)
         return self.secrets.get(key, Unread()) if key is not None else Unread()
@@ -109,7 +109,7 @@ class Observation:
         }
 
 
-def secret_key(task: Task) -> SecretKey | None:
+def secret_key(task: TaskResource) -> SecretKey | None:
     """Which Secret has the Task's headers, if any."""
     named = task.spec.headers_from
     return None if named is None else (task.metadata.namespace, named.secret_ref.name)

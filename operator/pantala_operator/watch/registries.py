@@ -10,12 +10,12 @@ from datetime import datetime
 import structlog
 
 from pantala_operator.backoff import Backoff
-from pantala_operator.errors import SupernodeError, SupernodeUnavailableError
+from pantala_operator.errors import SupernodeCallError, SupernodeUnavailableError
 from pantala_operator.plan.prefetch import wire
 from pantala_operator.plan.prefetch.pins import Resolution
 from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_operator.ports import Clock
-from pantala_operator.supernodes.view import Supernodes
+from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_protocol import image, membership, task_id
 from pantala_protocol.registry import Resolve, Resolved
 
@@ -29,7 +29,7 @@ Ask = Callable[[str, Resolve], Awaitable[Resolved]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ResolveRequest:
     """One question."""
 
     uid: str
@@ -39,12 +39,12 @@ class Asked:
     former: Resolution | None = None
 
 
-class Asking:
+class ImageResolver:
     """Asks until cancelled; ``answered`` is called with the UID, the image and what its registry said."""
 
     def __init__(
         self,
-        supernodes: Supernodes,
+        supernodes: SupernodeOverview,
         clock: Clock,
         ask: Ask,
         answered: Callable[[str, ImageKey, Resolution], None],
@@ -54,11 +54,11 @@ class Asking:
         self._clock = clock
         self._ask = ask
         self._answered = answered
-        self._inbox: asyncio.Queue[Asked] = asyncio.Queue()
+        self._inbox: asyncio.Queue[ResolveRequest] = asyncio.Queue()
         self._busy: dict[tuple[str, ImageKey], asyncio.Task[None] | None] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
 
-    def put(self, asked: Asked) -> None:
+    def put(self, asked: ResolveRequest) -> None:
         """Ask, unless that is being asked already."""
         if (asked.uid, asked.key) not in self._busy:
             self._busy[asked.uid, asked.key] = None
@@ -78,7 +78,7 @@ class Asking:
                 asked = await self._inbox.get()
                 self._busy[asked.uid, asked.key] = group.create_task(self._until_answered(asked))
 
-    async def _until_answered(self, asked: Asked) -> None:
+    async def _until_answered(self, asked: ResolveRequest) -> None:
         backoff = Backoff(1, 30)
         try:
             while True:
@@ -92,17 +92,17 @@ class Asking:
             del self._busy[asked.uid, asked.key]
         self._answered(asked.uid, asked.key, self._resolution(asked, said, when))
 
-    def _resolution(self, asked: Asked, said: Resolved, when: datetime) -> Resolution:
+    def _resolution(self, asked: ResolveRequest, said: Resolved, when: datetime) -> Resolution:
         failures = asked.former.tries if asked.former is not None and not asked.former.digest else 0
         return wire.resolution(said, asked.question.platforms, when, self._clock.now(), failures)
 
-    async def _once(self, asked: Asked) -> Resolved | None:
+    async def _once(self, asked: ResolveRequest) -> Resolved | None:
         name = self._whom(asked.key)
         try:
             if name is None:
                 raise SupernodeUnavailableError(self._supernodes.away or "no supernode can be asked")
             return await self._ask(name, asked.question)
-        except SupernodeError as error:
+        except SupernodeCallError as error:
             log.warning(
                 "A supernode could not ask a registry; it is tried again",
                 supernode=name, image=asked.key.reference, error=str(error),

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import structlog
 
-from pantala_operator.errors import ClusterError, ForbiddenError, NotFoundError
+from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan import headers
 from pantala_operator.plan.headers import Absent, Denied, Headers, SecretReading
 from pantala_operator.plan.prefetch.pullsecret import docker_config
-from pantala_operator.ports import Clock, Cluster
+from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources.api import Secret
 from pantala_operator.watch.observation import Observation, SecretKey, secret_key
 
@@ -27,11 +27,11 @@ _FAILED = 5.0
 _TURN = 0.5
 
 
-class Credentials:
+class SecretReader:
     """Reads until cancelled; ``changed`` is called with each Secret that is not what it was."""
 
     def __init__(
-        self, cluster: Cluster, observation: Observation, clock: Clock, changed: Callable[[SecretKey], None]
+        self, cluster: ClusterAPI, observation: Observation, clock: Clock, changed: Callable[[SecretKey], None]
     ) -> None:
         """Read nothing yet."""
         self._cluster = cluster
@@ -64,9 +64,9 @@ class Credentials:
         reading: SecretReading
         try:
             reading = await self._cluster.get_secret(*key)
-        except NotFoundError:
+        except ClusterNotFoundError:
             reading = Absent()
-        except ForbiddenError as error:
+        except ClusterForbiddenError as error:
             reading = Denied(str(error))
         except ClusterError as error:
             log.warning("A Secret could not be read; it is tried again", secret="/".join(key), error=str(error))

@@ -23,7 +23,7 @@ from pantala_operator.watch import handlers, login
 
 log = structlog.get_logger(__name__)
 
-Credentials = Callable[[], Awaitable[Login]]
+FindLogin = Callable[[], Awaitable[Login]]
 """Finds credentials; awaited in kopf's thread, so that it must not hold on to an event loop."""
 
 
@@ -41,10 +41,10 @@ class EndlessBackoffs:
             pause = min(pause * 2, 8.0)
 
 
-class Watch:
+class KopfWatch:
     """Keeps kopf running while our kinds are served; ``started`` is called each time it begins."""
 
-    def __init__(self, inbox: Inbox, credentials: Credentials, kinds: Kinds, started: Callable[[], None]) -> None:
+    def __init__(self, inbox: Inbox, credentials: FindLogin, kinds: Kinds, started: Callable[[], None]) -> None:
         """``kinds``: kopf would be idle for ever if it were started while ours are not served."""
         self._inbox = inbox
         self._credentials = credentials
@@ -107,7 +107,7 @@ class _Bridge:
 
 def _run(
     inbox: Inbox,
-    credentials: Credentials,
+    credentials: FindLogin,
     stop: concurrent.futures.Future[None],
     loop: asyncio.AbstractEventLoop,
     done: asyncio.Future[None],
@@ -129,7 +129,7 @@ def _run(
         loop.call_soon_threadsafe(finish)
 
 
-async def _operate(inbox: Inbox, credentials: Credentials, stop: concurrent.futures.Future[None]) -> None:
+async def _operate(inbox: Inbox, credentials: FindLogin, stop: concurrent.futures.Future[None]) -> None:
     registry = kopf.OperatorRegistry()
     login.register(registry, credentials)
     handlers.register(registry, inbox)

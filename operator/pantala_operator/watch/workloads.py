@@ -12,13 +12,13 @@ from pantala_operator.errors import ClusterError
 from pantala_operator.plan.prefetch.images import Surroundings, Workload
 from pantala_operator.plan.prefetch.reach import Pod
 from pantala_operator.plan.prefetch.resource import ImagePrefetch
-from pantala_operator.ports import Clock, Cluster
+from pantala_operator.ports import Clock, ClusterAPI
 
 log = structlog.get_logger(__name__)
 
 NAMESPACES, PODS = "Namespace", "Pod"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
-Need = tuple[str, str]
+ListScope = tuple[str, str]
 """A kind, and a namespace; empty: all of them."""
 
 _SHARE = 0.005
@@ -31,14 +31,14 @@ _TURN = 0.5
 
 
 @dataclass
-class Surrounding:
+class WorkloadLists:
     """What was listed, by need."""
 
-    workloads: dict[Need, tuple[Workload, ...]] = field(default_factory=dict)
-    pods: dict[Need, tuple[Pod, ...]] = field(default_factory=dict)
+    workloads: dict[ListScope, tuple[Workload, ...]] = field(default_factory=dict)
+    pods: dict[ListScope, tuple[Pod, ...]] = field(default_factory=dict)
     namespaces: dict[str, dict[str, str]] | None = None
 
-    def has(self, need: Need) -> bool:
+    def has(self, need: ListScope) -> bool:
         """Whether it was read."""
         if need[0] == NAMESPACES:
             return self.namespaces is not None
@@ -50,7 +50,7 @@ class Surrounding:
         found = tuple(each for need in wanted for each in self.workloads.get(need, ()))
         return Surroundings(found, self.namespaces or {}, privileged=_privileged(prefetch, own))
 
-    def forget(self, keep: Iterable[Need]) -> None:
+    def forget(self, keep: Iterable[ListScope]) -> None:
         """Keep only these."""
         kept = set(keep)
         self.workloads = {need: found for need, found in self.workloads.items() if need in kept}
@@ -59,10 +59,10 @@ class Surrounding:
             self.namespaces = None
 
 
-def needs(prefetch: ImagePrefetch, own: str) -> tuple[Need, ...]:
+def needs(prefetch: ImagePrefetch, own: str) -> tuple[ListScope, ...]:
     """What has to be listed for an ImagePrefetch: no more than it may see."""
     spec, namespace = prefetch.spec, prefetch.metadata.namespace
-    wanted: list[Need] = []
+    wanted: list[ListScope] = []
     if spec.source is not None and spec.source.workload_ref is not None:
         wanted.append((spec.source.workload_ref.kind, namespace))
     elif spec.source is not None and spec.source.namespace_selector is not None and _privileged(prefetch, own):
@@ -77,15 +77,15 @@ def _privileged(prefetch: ImagePrefetch, own: str) -> bool:
     return bool(own) and prefetch.metadata.namespace == own
 
 
-class Following:
+class WorkloadWatch:
     """Lists until cancelled; ``changed`` is called when something is not what it was."""
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: ClusterAPI,
         clock: Clock,
-        around: Surrounding,
-        wanted: Callable[[], frozenset[Need]],
+        around: WorkloadLists,
+        wanted: Callable[[], frozenset[ListScope]],
         changed: Callable[[], None],
     ) -> None:
         """List nothing yet. ``wanted``: what has to be listed now."""
@@ -94,8 +94,8 @@ class Following:
         self._around = around
         self._wanted = wanted
         self._changed = changed
-        self._due: dict[Need, float] = {}
-        self._complaints: dict[Need, str] = {}
+        self._due: dict[ListScope, float] = {}
+        self._complaints: dict[ListScope, str] = {}
 
     async def run(self) -> None:
         """List, for ever."""
@@ -130,7 +130,7 @@ class Following:
             if changed:
                 self._changed()
 
-    async def _read(self, need: Need) -> bool:
+    async def _read(self, need: ListScope) -> bool:
         kind, namespace = need
         around = self._around
         first = not around.has(need)

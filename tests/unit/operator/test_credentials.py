@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pantala_operator.resources.api import Secret
 from pantala_operator.watch.observation import Observation, SecretKey
-from pantala_operator.watch.secrets import Credentials
+from pantala_operator.watch.secrets import SecretReader
 from tests.support.cluster import MemoryCluster
 
 KEY = ("ns", "s")
@@ -41,7 +41,7 @@ class Counting(MemoryCluster):
 async def test_a_missing_one_is_read_again_soon_then_ever_more_rarely_and_one_that_is_there_seldom() -> None:
     clock, known, changed = Clock(), Observation(), list[SecretKey]()
     cluster = Counting(clock)
-    credentials = Credentials(cluster, known, clock, changed.append)
+    credentials = SecretReader(cluster, known, clock, changed.append)
     known.pull_secrets = frozenset({KEY})
 
     async def run(seconds: int) -> list[float]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.watch.workloads import PODS, Following, Need, Surrounding
+from pantala_operator.watch.workloads import PODS, ListScope, WorkloadLists, WorkloadWatch
 from tests.support.cluster import MemoryClock, MemoryCluster
 
-_NEED: Need = (PODS, "ns")
+_NEED: ListScope = (PODS, "ns")
 
 
 class _SlowCluster(MemoryCluster):
@@ -28,7 +28,7 @@ async def _lists(seconds: float, *, within: int) -> int:
     """How many lists that take ``seconds`` are made in so many seconds."""
     clock = MemoryClock()
     cluster = _SlowCluster(clock, seconds)
-    following = Following(cluster, clock, Surrounding(), lambda: frozenset({_NEED}), lambda: None)
+    following = WorkloadWatch(cluster, clock, WorkloadLists(), lambda: frozenset({_NEED}), lambda: None)
     began = clock.monotonic()
     while clock.monotonic() < began + within:
         await following.turn()
@@ -52,8 +52,8 @@ async def test_however_long_it_takes_they_are_looked_at() -> None:
 async def test_what_nobody_follows_is_not_looked_at() -> None:
     clock, wanted = MemoryClock(), {_NEED}
     cluster = _SlowCluster(clock, 0.0)
-    around = Surrounding()
-    following = Following(cluster, clock, around, lambda: frozenset(wanted), lambda: None)
+    around = WorkloadLists()
+    following = WorkloadWatch(cluster, clock, around, lambda: frozenset(wanted), lambda: None)
     await following.turn()
     assert around.has(_NEED)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pantala_operator.supernodes.replicas import Replicas
-from pantala_operator.supernodes.view import Standing, Supernodes
+from pantala_operator.supernodes.view import SupernodeOverview, TaskView
 from pantala_protocol import membership
 from pantala_protocol.membership import Member
 from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport
@@ -60,7 +60,7 @@ class Moves(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.known = Supernodes()
+        self.known = SupernodeOverview()
         self.supernodes = {name: Supernode() for name in NAMES}
         self.published = {node: set[str]() for node in NODES}
         self.counted = {task: frozenset[str]() for task in TASKS}
@@ -73,7 +73,7 @@ class Moves(RuleBasedStateMachine):
             part(NAMES[0])
         self.scale(count)
 
-    def standing(self, task: str) -> Standing:
+    def standing(self, task: str) -> TaskView:
         return self.known.standing(task, task, "1/")
 
     @rule(count=st.integers(0, 3))

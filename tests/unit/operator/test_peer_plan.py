@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from pantala_operator.plan.peer import PeerPlan, plan
-from pantala_operator.resources.api import Metadata, Peer, PeerCache
+from pantala_operator.resources.api import Metadata, PeerCache, PeerResource
 from pantala_protocol.statement import PeerReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CONNECTED = PeerReport("n", True, "fd00::1", 65002, "z", "0.1", 10, 2, 1, 5, 6)
 LOST = PeerReport("n", False)
-PEER = Peer(Metadata("n", uid="u", generation=2))
+PEER = PeerResource(Metadata("n", uid="u", generation=2))
 
 
 def test_a_connected_peer_gets_its_resource_once_its_node_exists() -> None:

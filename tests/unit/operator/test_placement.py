@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.supernodes.placement import Placement, Word, place
+from pantala_operator.supernodes.placement import Placement, ReplicaReport, place
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 NODES = ("a", "b", "c")
@@ -22,10 +22,10 @@ def word(
     silent: bool = False,
     anew: bool = False,
     **more: Any,
-) -> Word:
+) -> ReplicaReport:
     more.setdefault("attempt", "1/")
     more.setdefault("pieces_cached", 8 if status is CDNStatus.SUCCESS else 0)
-    return Word(
+    return ReplicaReport(
         TaskReport("u", "t", cdn_status=status, ready_peers=tuple(ready), **more), frozenset(connected), silent, anew
     )
 
@@ -52,7 +52,9 @@ def test_a_new_task_is_its_owners() -> None:
         (word(FAILED), word(FAILED, pieces_cached=2), "old"),
     ],
 )
-def test_who_has_it_keeps_it_until_the_owner_has_caught_up(own: Word | None, other: Word, counted: str) -> None:
+def test_who_has_it_keeps_it_until_the_owner_has_caught_up(
+    own: ReplicaReport | None, other: ReplicaReport, counted: str
+) -> None:
     words = {"old": other} if own is None else {"old": other, "new": own}
     assert Placement(frozenset({"old", "new"}), counted, moving=True) == place("new", words, "1/")
 
@@ -68,7 +70,7 @@ def test_who_has_it_keeps_it_until_the_owner_has_caught_up(own: Word | None, oth
     ],
     ids=["all", "all but who is not with it", "more", "nothing there", "nothing to come"],
 )
-def test_then_it_is_the_owners_alone(own: Word, other: Word) -> None:
+def test_then_it_is_the_owners_alone(own: ReplicaReport, other: ReplicaReport) -> None:
     assert Placement(frozenset({"new"}), "new") == place("new", {"old": other, "new": own}, "1/")
 
 
@@ -100,7 +102,7 @@ words = st.builds(
 
 
 @given(st.sampled_from("xyz"), st.dictionaries(st.sampled_from("xyz"), words), st.sampled_from(["1/", "2/"]))
-def test_whatever_is_said(owner: str, said: dict[str, Word], attempt: str) -> None:
+def test_whatever_is_said(owner: str, said: dict[str, ReplicaReport], attempt: str) -> None:
     """It is stated to its owner, else only to those who have it, and the report that counts is of one of them."""
     placement = place(owner, said, attempt)
     assert owner in placement.stated
@@ -111,7 +113,7 @@ def test_whatever_is_said(owner: str, said: dict[str, Word], attempt: str) -> No
 
 
 @given(st.dictionaries(st.sampled_from("xyz"), words, min_size=1))
-def test_the_owners_becoming_alone_takes_no_node_from_the_task(said: dict[str, Word]) -> None:
+def test_the_owners_becoming_alone_takes_no_node_from_the_task(said: dict[str, ReplicaReport]) -> None:
     placement = place("x", said, "1/")
     if placement.moving or said.keys() == {"x"}:
         return

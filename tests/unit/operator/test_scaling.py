@@ -13,7 +13,7 @@ import pytest
 
 from pantala_operator.adapters.clock import SystemClock
 from pantala_operator.app import App
-from pantala_operator.errors import ForbiddenError, SupernodeUnavailableError
+from pantala_operator.errors import ClusterForbiddenError, SupernodeUnavailableError
 from pantala_operator.settings import Settings
 from pantala_operator.supernodes import discovery
 from pantala_protocol import task_id
@@ -248,7 +248,7 @@ async def test_while_the_statefulset_cannot_be_read_all_goes_on_as_it_is(world: 
 
 
 async def test_a_statefulset_that_was_never_read_is_told(world: World) -> None:
-    world.cluster.outage = ForbiddenError("no")
+    world.cluster.outage = ClusterForbiddenError("no")
     world.task("t", "s-0")
     async with world.operator() as app:
         await until(lambda: "the StatefulSet ns/s cannot be read: no" in app.problems())

@@ -13,20 +13,20 @@ from pantala_operator.plan.headers import Absent, Unread
 from pantala_operator.plan.problem import Problem
 from pantala_operator.plan.statement import Claim, Origin
 from pantala_operator.plan.target import Targets
-from pantala_operator.resources.api import Metadata, Secret, Task
+from pantala_operator.resources.api import Metadata, Secret, TaskResource
 from pantala_protocol import task_id
 
 ROOT = "/var/lib/pantala/files"
 URL = "https://origin.example/f?sig=1&v=2"
 
 
-def task(namespace: str = "ns", status: dict[str, Any] | None = None, **spec: Any) -> Task:
+def task(namespace: str = "ns", status: dict[str, Any] | None = None, **spec: Any) -> TaskResource:
     metadata = {"name": "t", "namespace": namespace, "uid": "u", "generation": 3}
     body = {"metadata": metadata, "spec": {"source": {"url": URL}, **spec}, "status": status or {}}
-    return msgspec.convert(body, Task)
+    return msgspec.convert(body, TaskResource)
 
 
-def named(each: Task, credentials: str = "s1") -> str:
+def named(each: TaskResource, credentials: str = "s1") -> str:
     secret = Secret(Metadata("s", uid=credentials), {"Authorization": "eA=="})
     origin = statement.origin(each, secret)
     assert isinstance(origin, Origin)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from pantala_operator.adapters.supernode import HTTPSupernode
+from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
 from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
 
@@ -45,13 +45,13 @@ async def server() -> AsyncIterator[Script]:
 
 
 @pytest.fixture
-async def supernode(server: Script) -> AsyncIterator[HTTPSupernode]:
-    client = HTTPSupernode(server.url)
+async def supernode(server: Script) -> AsyncIterator[HTTPSupernodeAPI]:
+    client = HTTPSupernodeAPI(server.url)
     yield client
     await client.close()
 
 
-async def test_a_statement_arrives_as_it_was_sent(server: Script, supernode: HTTPSupernode) -> None:
+async def test_a_statement_arrives_as_it_was_sent(server: Script, supernode: HTTPSupernodeAPI) -> None:
     server.answer = msgspec.json.encode(StatementReceipt("b", 7))
     assert StatementReceipt("b", 7) == await supernode.state(SENT)
     method, path, authorization, body = server.asked[0]
@@ -59,7 +59,7 @@ async def test_a_statement_arrives_as_it_was_sent(server: Script, supernode: HTT
     assert SENT == msgspec.json.decode(body, type=Statement)
 
 
-async def test_changes_are_asked_from_where_they_were_read(server: Script, supernode: HTTPSupernode) -> None:
+async def test_changes_are_asked_from_where_they_were_read(server: Script, supernode: HTTPSupernodeAPI) -> None:
     server.answer = msgspec.json.encode(Changes("b", 9))
     assert Changes("b", 9) == await supernode.changes("b", 8, 20.0)
     assert "/api/v1/changes?boot=b&since=8&wait=20" == server.asked[0][1]
@@ -68,7 +68,7 @@ async def test_changes_are_asked_from_where_they_were_read(server: Script, super
 async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -> None:
     token = tmp_path / "token"
     server.answer = msgspec.json.encode(StatementReceipt("b", 7))
-    supernode = HTTPSupernode(server.url, str(token))
+    supernode = HTTPSupernodeAPI(server.url, str(token))
     try:
         for text in ("one\n", "two"):
             token.write_text(text)
@@ -97,7 +97,7 @@ async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -
     ],
 )
 async def test_bad_answers_are_told(
-    server: Script, supernode: HTTPSupernode, status: int, body: bytes, kind: type[Exception], says: str
+    server: Script, supernode: HTTPSupernodeAPI, status: int, body: bytes, kind: type[Exception], says: str
 ) -> None:
     server.status, server.answer = status, body
     with pytest.raises(kind, match=says):
@@ -105,7 +105,7 @@ async def test_bad_answers_are_told(
 
 
 async def test_silence_is_told_without_the_password(unused_tcp_port: int) -> None:
-    supernode = HTTPSupernode(f"http://user:secret@127.0.0.1:{unused_tcp_port}")
+    supernode = HTTPSupernodeAPI(f"http://user:secret@127.0.0.1:{unused_tcp_port}")
     try:
         with pytest.raises(SupernodeUnavailableError) as error:
             await supernode.state(SENT)

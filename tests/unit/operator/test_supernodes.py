@@ -8,7 +8,7 @@ from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
 from pantala_operator.supernodes import replicas
 from pantala_operator.supernodes.replicas import Replicas
-from pantala_operator.supernodes.view import Supernodes
+from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_protocol.membership import Member, owner
 from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport
 
@@ -25,7 +25,7 @@ def scaled(count: int, pods: int = 0, start: int = 0) -> Replicas:
     return replicas.of_stateful_set(found, replicas.service_address)
 
 
-def members(supernodes: Supernodes) -> dict[str, bool]:
+def members(supernodes: SupernodeOverview) -> dict[str, bool]:
     """Names, and whether they leave."""
     return {member.name: member.leaving for member in supernodes.members}
 
@@ -39,8 +39,8 @@ def has(*names: str, status: CDNStatus = CDNStatus.SUCCESS, task_id: str = TASK)
     return TaskReport("u", task_id, "1/", status, ready_peers=names)
 
 
-def three() -> Supernodes:
-    supernodes = Supernodes()
+def three() -> SupernodeOverview:
+    supernodes = SupernodeOverview()
     supernodes.settle(scaled(3))
     return supernodes
 
@@ -54,7 +54,7 @@ def test_the_statefulset_says_who_there_is() -> None:
 def test_a_list_names_its_supernodes_by_host_and_port_and_one_alone_not_at_all() -> None:
     urls = ("http://u:p@a:1", "https://b")
     assert (Member("a:1", urls[0]), Member("b", urls[1])) == replicas.of_urls(urls).staying
-    supernodes = Supernodes()
+    supernodes = SupernodeOverview()
     supernodes.settle(replicas.of_urls(["http://a:1"]))
     assert supernodes.membership(NOW) is None
 
@@ -71,7 +71,7 @@ def test_who_is_no_longer_wanted_leaves_until_released() -> None:
 
 
 def test_an_operator_that_starts_while_some_leave_knows_of_them() -> None:
-    supernodes = Supernodes()
+    supernodes = SupernodeOverview()
     supernodes.settle(scaled(1, pods=3))
     assert {"s-0": False, "s-1": True, "s-2": True} == members(supernodes)
 

@@ -14,7 +14,7 @@ from pantala_operator.plan.headers import Absent, Denied, SecretReading, Unread
 from pantala_operator.plan.statement import Claim
 from pantala_operator.plan.target import Targets
 from pantala_operator.plan.task import Observed, TaskPlan, plan
-from pantala_operator.resources.api import Metadata, Secret, Task
+from pantala_operator.resources.api import Metadata, Secret, TaskResource
 from pantala_operator.resources.conditions import ConditionType, find, is_true
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason, Retry
@@ -26,7 +26,7 @@ URL = "https://origin.example/f"
 ALL = ("a", "b", "c")
 
 
-def task(annotations: dict[str, str] | None = None, generation: int = 1, **spec: Any) -> Task:
+def task(annotations: dict[str, str] | None = None, generation: int = 1, **spec: Any) -> TaskResource:
     metadata = {
         "name": "t",
         "namespace": "ns",
@@ -35,7 +35,7 @@ def task(annotations: dict[str, str] | None = None, generation: int = 1, **spec:
         "creationTimestamp": "2026-01-01T00:00:00Z",
         "annotations": annotations or {},
     }
-    return msgspec.convert({"metadata": metadata, "spec": {"source": {"url": URL}, **spec}}, Task)
+    return msgspec.convert({"metadata": metadata, "spec": {"source": {"url": URL}, **spec}}, TaskResource)
 
 
 def report(**changes: Any) -> TaskReport:
@@ -68,7 +68,7 @@ def observe(said: TaskReport | None = None, **changes: Any) -> Observed:
     return Observed(**base | changes)
 
 
-def after(each: Task, observed: Observed, now: datetime = NOW) -> Task:
+def after(each: TaskResource, observed: Observed, now: datetime = NOW) -> TaskResource:
     """The Task with the status that its plan says."""
     return msgspec.structs.replace(each, status=plan(each, observed, ROOT, now).status)
 
@@ -211,7 +211,7 @@ def test_planning_again_changes_nothing() -> None:
 
 
 def test_events_tell_transitions_once() -> None:
-    def told(each: Task, observed: Observed) -> list[tuple[bool, str]]:
+    def told(each: TaskResource, observed: Observed) -> list[tuple[bool, str]]:
         return [(notice.warning, notice.reason) for notice in plan(each, observed, ROOT, NOW).notices]
 
     fresh = task()

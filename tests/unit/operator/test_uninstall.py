@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from pantala_operator.cleanup.cluster import HookCluster
-from pantala_operator.cleanup.uninstall import Cleanup, CleanupPod, Outcome, main, report, wait
-from pantala_operator.errors import ClusterUnavailableError, ForbiddenError, NotFoundError
+from pantala_operator.cleanup.cluster import KubernetesCleanup
+from pantala_operator.cleanup.uninstall import CleanupDaemonSet, CleanupPod, CleanupResult, main, report, wait
+from pantala_operator.errors import ClusterForbiddenError, ClusterNotFoundError, ClusterUnavailableError
 
 LABELS = {"app": "cleanup"}
-HEEDED = Cleanup(True, 2, LABELS)
+HEEDED = CleanupDaemonSet(True, 2, LABELS)
 DOWN = CleanupPod("b", False)
 
 
@@ -23,13 +23,13 @@ DOWN = CleanupPod("b", False)
 class Nodes:
     """A cluster whose nodes get done; time goes by only while it is slept."""
 
-    looks: list[Cleanup | Exception]
+    looks: list[CleanupDaemonSet | Exception]
     pods: list[list[CleanupPod]]
     refuse_delete: Exception | None = None
     deleted: list[str] = field(default_factory=list)
     now: float = 0.0
 
-    async def cleanup(self, namespace: str, name: str) -> Cleanup:
+    async def cleanup(self, namespace: str, name: str) -> CleanupDaemonSet:
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if isinstance(look, Exception):
             raise look
@@ -47,7 +47,7 @@ class Nodes:
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    async def wait(self, seconds: float = 90) -> Outcome:
+    async def wait(self, seconds: float = 90) -> CleanupResult:
         return await wait(self, "ns", "cleanup", seconds, clock=lambda: self.now, sleep=self.sleep)
 
 
@@ -57,21 +57,21 @@ def done(*nodes: str) -> list[CleanupPod]:
 
 async def test_it_waits_for_all_nodes_and_takes_the_daemonset_away() -> None:
     nodes = Nodes([HEEDED], [[], [*done("a"), DOWN], done("a", "b")])
-    assert Outcome(2) == await nodes.wait()
+    assert CleanupResult(2) == await nodes.wait()
     assert (2, ["ns/cleanup"]) == (nodes.now, nodes.deleted)
-    assert "On all 2 nodes containerd's files are as they were." == report(Outcome(2), "/certs.d")
+    assert "On all 2 nodes containerd's files are as they were." == report(CleanupResult(2), "/certs.d")
 
 
 async def test_numbers_of_before_the_controller_saw_it_do_not_count() -> None:
-    nodes = Nodes([Cleanup(False, 0, LABELS), HEEDED], [[], done("a", "b")])
-    assert Outcome(2) == await nodes.wait()
+    nodes = Nodes([CleanupDaemonSet(False, 0, LABELS), HEEDED], [[], done("a", "b")])
+    assert CleanupResult(2) == await nodes.wait()
 
 
 async def test_a_node_that_is_down_is_named_after_a_while_and_holds_nobody_up() -> None:
     broken = CleanupPod("c", False, "pantala-peer: /etc/x: Read-only file system;\n correct that")
-    nodes = Nodes([Cleanup(True, 4, LABELS)], [[*done("a"), DOWN, broken]])
+    nodes = Nodes([CleanupDaemonSet(True, 4, LABELS)], [[*done("a"), DOWN, broken]])
     outcome = await nodes.wait(90)
-    assert Outcome(4, (DOWN, broken), 1) == outcome
+    assert CleanupResult(4, (DOWN, broken), 1) == outcome
     assert (90, ["ns/cleanup"]) == (nodes.now, nodes.deleted)
     said = report(outcome, "/etc/x")
     expected = "On 1 of 4 nodes containerd's files are as they were, not on: b, c (pantala-peer: /etc/x: Read-only file"
@@ -82,7 +82,9 @@ async def test_a_node_that_is_down_is_named_after_a_while_and_holds_nobody_up() 
 
 
 async def test_many_nodes_are_counted_and_not_all_named() -> None:
-    nodes = Nodes([Cleanup(True, 100, LABELS)], [[CleanupPod(f"n{number:03}", False) for number in range(100)]])
+    nodes = Nodes(
+        [CleanupDaemonSet(True, 100, LABELS)], [[CleanupPod(f"n{number:03}", False) for number in range(100)]]
+    )
     said = report(await nodes.wait(1), "/certs.d")
     assert "n019, 80 more. " in said
     assert "n020" not in said
@@ -90,19 +92,19 @@ async def test_many_nodes_are_counted_and_not_all_named() -> None:
 
 async def test_an_api_server_that_comes_back_is_asked_again() -> None:
     nodes = Nodes([ClusterUnavailableError("gone"), HEEDED], [done("a", "b")])
-    assert Outcome(2) == await nodes.wait()
+    assert CleanupResult(2) == await nodes.wait()
 
 
 async def test_trouble_is_told_and_ends() -> None:
-    nodes = Nodes([ForbiddenError("no right")], [[]], refuse_delete=ForbiddenError("no right either"))
+    nodes = Nodes([ClusterForbiddenError("no right")], [[]], refuse_delete=ClusterForbiddenError("no right either"))
     said = report(await nodes.wait(), "/certs.d")
     assert said.startswith("It is not known which nodes are done: no right. The DaemonSet cleanup could not be removed")
     assert "kubectl delete -n ns daemonset cleanup" in said
 
 
 async def test_helm_may_have_been_first() -> None:
-    nodes = Nodes([HEEDED], [done("a", "b")], refuse_delete=NotFoundError("gone"))
-    assert Outcome(2) == await nodes.wait()
+    nodes = Nodes([HEEDED], [done("a", "b")], refuse_delete=ClusterNotFoundError("gone"))
+    assert CleanupResult(2) == await nodes.wait()
 
 
 def test_without_a_daemonset_there_is_only_the_notice(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +124,7 @@ Handler = Callable[[web.Request], Any]
 
 
 @asynccontextmanager
-async def api_server(handler: Handler) -> AsyncIterator[HookCluster]:
+async def api_server(handler: Handler) -> AsyncIterator[KubernetesCleanup]:
     async def answer(request: web.Request) -> web.StreamResponse:
         found = handler(request)
         return web.Response(status=found) if isinstance(found, int) else web.json_response(found)
@@ -134,7 +136,7 @@ async def api_server(handler: Handler) -> AsyncIterator[HookCluster]:
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
-            yield HookCluster(session)
+            yield KubernetesCleanup(session)
     finally:
         await runner.cleanup()
 
@@ -144,7 +146,7 @@ async def test_a_daemonset_is_heeded_when_its_controller_says_so(observed: int |
     status = {} if observed is None else {"observedGeneration": observed, "desiredNumberScheduled": 3}
     body = {"metadata": {"generation": 2}, "spec": {"selector": {"matchLabels": LABELS}}, "status": status}
     async with api_server(lambda request: body) as cluster:
-        assert Cleanup(heeded, 3 if status else 0, LABELS) == await cluster.cleanup("ns", "name")
+        assert CleanupDaemonSet(heeded, 3 if status else 0, LABELS) == await cluster.cleanup("ns", "name")
 
 
 async def test_pods_are_read_also_where_none_was_bound_to_its_node() -> None:
@@ -181,7 +183,7 @@ async def test_deletion_does_not_wait_for_pods_of_nodes_that_are_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(403, ForbiddenError), (404, NotFoundError), (500, ClusterUnavailableError)]
+    ("status", "error"), [(403, ClusterForbiddenError), (404, ClusterNotFoundError), (500, ClusterUnavailableError)]
 )
 async def test_refusals_are_told_apart(status: int, error: type[Exception]) -> None:
     async with api_server(lambda request: status) as cluster:

@@ -21,7 +21,7 @@ from pantala_operator.plan.prefetch.resource import (
 from pantala_operator.plan.prefetch.verdict import PREFETCHED, PrefetchCondition
 from pantala_operator.plan.verdict import PENDING, PROGRESSING
 from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import NodeFailure, PeerCount, Task, TaskStatus
+from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionType, Status, Verdict
 from pantala_protocol import image
 
@@ -33,13 +33,13 @@ _KINDS = {
 }
 
 
-def owner(task: Task) -> str:
+def owner(task: TaskResource) -> str:
     """UID of the ImagePrefetch that a Task is a part of; empty: it stands for itself."""
     controller = task.metadata.controller
     return controller.uid if controller is not None and controller.kind == KIND else ""
 
 
-def as_prefetch(task: Task) -> ImagePrefetch:
+def as_prefetch(task: TaskResource) -> ImagePrefetch:
     """The ImagePrefetch that wants what the Task does."""
     spec, target = task.spec, task.spec.target
     return ImagePrefetch(
@@ -66,7 +66,7 @@ def as_prefetch(task: Task) -> ImagePrefetch:
     )
 
 
-def status_alone(task: Task, told: PrefetchStatus, now: datetime) -> TaskStatus:
+def status_alone(task: TaskResource, told: PrefetchStatus, now: datetime) -> TaskStatus:
     """The status of a Task that stands for itself, from that of its ImagePrefetch."""
     mine = told.images[0] if told.images else ImageStatus(task.spec.source.image)
     verdicts = {kind: _verdict(told, each) for kind, each in _KINDS.items()}
@@ -74,7 +74,7 @@ def status_alone(task: Task, told: PrefetchStatus, now: datetime) -> TaskStatus:
     return _status(task, told, mine, verdicts, told.completion_time, now)
 
 
-def status_within(task: Task, told: PrefetchStatus, now: datetime) -> TaskStatus:
+def status_within(task: TaskResource, told: PrefetchStatus, now: datetime) -> TaskStatus:
     """The status of a Task of an ImagePrefetch, from that of its owner; of a former digest it stays as it is."""
     mine = next((each for each in told.images if each.task == task.metadata.name), None)
     if mine is None:
@@ -84,7 +84,7 @@ def status_within(task: Task, told: PrefetchStatus, now: datetime) -> TaskStatus
     return _status(task, told, mine, verdicts, (task.status.completion_time or now) if done else None, now)
 
 
-def _former(task: Task) -> PrefetchStatus:
+def _former(task: TaskResource) -> PrefetchStatus:
     """What its status says, as that of the ImagePrefetch."""
     status, source = task.status, task.spec.source
     try:
@@ -120,7 +120,7 @@ def _former(task: Task) -> PrefetchStatus:
 
 
 def _status(
-    task: Task,
+    task: TaskResource,
     told: PrefetchStatus,
     mine: ImageStatus,
     verdicts: dict[ConditionType, Verdict],
