@@ -12,6 +12,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -23,7 +24,7 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin, sha256
 
 MIB = 1024 * 1024
@@ -88,8 +89,8 @@ async def bench(directory: Path, *, patience: OriginTimeouts | None = None) -> A
             await made.cdn.close()
 
 
-def order(origin: Origin, path: str = "/file", **changes: object) -> FetchOrder:
-    return FetchOrder(TASK, origin.url(path), **{"retry_limit": 6, **changes})  # type: ignore[arg-type]
+def order(origin: Origin, path: str = "/file", *, retry_limit: int | None = 6, **source: Any) -> FetchOrder:
+    return FetchOrder(TASK, FileSource(origin.url(path), **source), retry_limit=retry_limit)
 
 
 async def test_a_file_is_read_once_and_cached_whole(tmp_path: Path) -> None:
@@ -269,13 +270,13 @@ async def test_a_content_that_never_rests_is_given_up(tmp_path: Path) -> None:
 async def test_nobody_listens_and_nobody_is_called_that(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but it does not listen
-        refused = FetchOrder(TASK, f"http://127.0.0.1:{taken.getsockname()[1]}/file", retry_limit=1)
+        refused = FetchOrder(TASK, FileSource(f"http://127.0.0.1:{taken.getsockname()[1]}/file"), retry_limit=1)
         async with bench(tmp_path) as b:
             b.cdn.trigger(refused)
             copy = await b.ended()
             assert copy.failure is not None
             assert copy.failure.reason == Reason.SOURCE_REFUSED
-            b.cdn.trigger(FetchOrder(TASK, "http://no-such-host.invalid/file", attempt="2", retry_limit=0))
+            b.cdn.trigger(FetchOrder(TASK, FileSource("http://no-such-host.invalid/file", attempt="2"), retry_limit=0))
             copy = await b.until(lambda copy: copy.failure is not None and copy.failure.reason != Reason.SOURCE_REFUSED)
             assert copy.failure is not None
             assert copy.failure.reason == Reason.SOURCE_HOST_UNKNOWN
@@ -457,7 +458,7 @@ async def test_redirects_that_lead_nowhere_good_are_refused(tmp_path: Path, loca
 )
 async def test_urls_that_are_never_asked_for(tmp_path: Path, url: str, reason: Reason) -> None:
     async with bench(tmp_path) as b:
-        b.cdn.trigger(FetchOrder(TASK, url, retry_limit=0))
+        b.cdn.trigger(FetchOrder(TASK, FileSource(url), retry_limit=0))
         copy = await b.ended()
         assert copy.failure is not None
         assert reason == copy.failure.reason
@@ -485,7 +486,7 @@ async def test_an_origin_that_nobody_vouches_for_is_refused(tmp_path: Path) -> N
         assert copy.failure.reason == Reason.SOURCE_TLS
         trusted = ssl.create_default_context()
         authority.configure_trust(trusted)
-        async with HTTPReader(tls=trusted) as source, source.open(origin.url("/file"), {}) as answer:
+        async with HTTPReader(tls=trusted) as source, source.open(FileSource(origin.url("/file"))) as answer:
             assert BODY.size == answer.length
 
 

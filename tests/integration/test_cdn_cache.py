@@ -12,6 +12,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_supernode.app import App, build
+from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import Lease
 from testbed.origin import Generated, Origin
 from tests.integration.loopback import loopback
@@ -30,7 +31,7 @@ class Stage:
 
     def lease(self) -> None:
         until = asyncio.get_running_loop().time() + 60
-        self.app.supernode.lease(TASK, Lease(self.origin.url("/f"), until))
+        self.app.supernode.lease(TASK, Lease(FileSource(self.origin.url("/f")), until))
 
     def state(self, *uids: str) -> None:
         self.revision += 1

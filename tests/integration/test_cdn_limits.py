@@ -25,7 +25,7 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.rate import Rate
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from pantala_supernode.volume.eviction import EvictionCause, Watermarks
 from pantala_supernode.volume.janitor import Housekeeping, Janitor
 from testbed.origin import Behaviour, Generated, Origin
@@ -71,7 +71,7 @@ class Bench:
 
     def want(self, number: int) -> None:
         self.wanted.add(NAMES[number])
-        self.cdn.trigger(FetchOrder(NAMES[number], self.origin.url(f"/{number}"), attempt=str(time.time())))
+        self.cdn.trigger(FetchOrder(NAMES[number], FileSource(self.origin.url(f"/{number}"), attempt=str(time.time()))))
 
     async def leave(self, number: int) -> None:
         self.wanted.discard(NAMES[number])
@@ -190,7 +190,7 @@ async def test_the_whole_is_checked_by_any_digest(tmp_path: Path, algorithm: str
     expected = hashlib.new(algorithm, body.read(0, body.size) + (b"" if right else b"x")).hexdigest()
     async with bench(tmp_path) as b:
         b.origin.serve("/0", body, script=[Behaviour(reset_after=2 * PIECE)])
-        b.cdn.trigger(FetchOrder(NAMES[0], b.origin.url("/0"), digest=f"{algorithm}:{expected}"))
+        b.cdn.trigger(FetchOrder(NAMES[0], FileSource(b.origin.url("/0"), digest=f"{algorithm}:{expected}")))
         async with asyncio.timeout(10):
             while not (copy := b.cdn.status(NAMES[0])).digest and not (copy.failure and copy.failure.final):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
+from pantala_protocol.images import ImageBlob
 from pantala_supernode import errors as supernode_errors
 from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.egress import EgressPolicy
@@ -27,6 +28,7 @@ from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoin
 from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
+from pantala_supernode.tasks.copy import FileSource
 from tests.integration.registry_fake import (
     LAYER,
     PASSWORD,
@@ -79,8 +81,8 @@ async def resolve(
 async def read(opened: RegistryService, found: ResolvedImage, resume: Resume | None = None) -> bytes:
     """The layer, by the source."""
     repository = ImageRepository(found.image.registry, found.image.repository)
-    url, headers = opened.client.blob(repository, found.layers[0].digest, found.account)
-    async with opened.source.open(url, headers, resume) as answer:
+    blob = opened.client.blob(repository, found.layers[0].digest, found.account)
+    async with opened.source.open(blob, resume) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
@@ -97,7 +99,7 @@ async def test_a_tag_is_resolved_to_what_the_platform_takes(registry: FakeRegist
     async with service() as opened:
         found = await resolve(opened, registry)
     assert app(registry, "@" + sha256(registry.manifests["1"][1])) == found.image
-    assert (OCI_MANIFEST, [(sha256(LAYER), len(LAYER))]) == (found.media_type, list(found.layers))
+    assert (OCI_MANIFEST, [ImageBlob(sha256(LAYER), len(LAYER))]) == (found.media_type, list(found.layers))
     assert len(LAYER) + found.config.size == found.bytes
     assert ["HEAD", "GET", "GET"] == [asked.method for asked in registry.asked]
 
@@ -537,7 +539,7 @@ async def test_other_urls_are_read_as_before(registry: FakeRegistry) -> None:
     registry.faults["/file"] = give(b"content")
     async with (
         service() as opened,
-        opened.source.open(f"{registry.url}/file", {"Authorization": "Custom x"}, None) as answer,
+        opened.source.open(FileSource(f"{registry.url}/file", {"Authorization": "Custom x"})) as answer,
     ):
         assert b"content" == b"".join([chunk async for chunk in answer.chunks])
     assert ["Custom x"] == [asked.authorization for asked in registry.asked]

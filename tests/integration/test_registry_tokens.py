@@ -60,8 +60,8 @@ async def test_a_private_image_comes_by_one_token_for_its_repository(
     async with service() as opened:
         found = await opened.client.resolve(name, AMD64, Keyring([(registry.host, ANN)]))
         for blob in found.blobs:
-            url, headers = opened.client.blob(ImageRepository(registry.host, "team/app"), blob.digest, found.account)
-            async with opened.source.open(url, headers) as answer:
+            source = opened.client.blob(ImageRepository(registry.host, "team/app"), blob.digest, found.account)
+            async with opened.source.open(source) as answer:
                 assert app.read(blob.digest) == b"".join([chunk async for chunk in answer.chunks])
     assert app.digest == found.image.digest
     assert [Asked("ann", PULL)] == tokens.asked

@@ -18,7 +18,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.retry import MAX_RESTARTS
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
@@ -107,7 +107,7 @@ async def no_sleep(_: float) -> None:
 
 async def run(directory: Path, source: FakeReader, contents: list[Content], order: FetchOrder) -> tuple[Copy, bytes]:
     store = PieceStore(directory, durable=False)
-    pinned = not order.digest or all(content.validator for content in contents)
+    pinned = not order.source.digest or all(content.validator for content in contents)
     witness = Witness(contents, pinned=pinned)
     witness.cdn = CDNManager(store, source, on_change=witness.look, rng=random.Random(2), sleep=no_sleep)
     await witness.cdn.recover()
@@ -132,7 +132,7 @@ def test_whatever_the_origin_does_the_outcome_is_right_bytes_or_a_failure(
     expected = f"{digest}:{hashlib.new(digest, contents[-1].data).hexdigest()}" if digest else ""
     with tempfile.TemporaryDirectory() as directory:
         source = FakeReader(first, steps)
-        order = FetchOrder(TASK, "http://origin/file", digest=expected)
+        order = FetchOrder(TASK, FileSource("http://origin/file", digest=expected))
         copy, data = asyncio.run(run(Path(directory), source, contents, order))
     if copy.status is CDNStatus.SUCCESS:
         assert data in [c.data for c in contents]
@@ -153,7 +153,7 @@ def test_an_origin_with_ranges_gives_each_byte_once_but_for_what_a_cut_lost(
     digest = f"sha256:{hashlib.sha256(whole.data).hexdigest()}"
     with tempfile.TemporaryDirectory() as directory:
         source = FakeReader(whole, [Step(cut_after=cut) for cut in cuts])
-        order = FetchOrder(TASK, "http://origin/file", digest=digest)
+        order = FetchOrder(TASK, FileSource("http://origin/file", digest=digest))
         copy, _ = asyncio.run(run(Path(directory), source, [whole], order))
     assert copy.status is CDNStatus.SUCCESS
     assert copy.origin_bytes == source.sent

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.origin.source import Answer, Resume
-from pantala_supernode.tasks.copy import FetchOrder
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
@@ -46,15 +46,15 @@ class Watched(FakeReader):
         self.wrong: list[str] = []
 
     @asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
-        if url in self.open_now:
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+        if source.url in self.open_now:
             self.wrong.append("two read one origin at once")
-        self.open_now.add(url)
+        self.open_now.add(source.url)
         try:
-            async with super().open(url, headers, resume) as answer:
+            async with super().open(source, resume) as answer:
                 yield answer
         finally:
-            self.open_now.discard(url)
+            self.open_now.discard(source.url)
 
 
 class Life:
@@ -87,7 +87,7 @@ class Life:
         await self.cdn.close()
 
     def order(self, number: int) -> FetchOrder:
-        return FetchOrder(TASKS[number], f"http://origin/{number}", attempt=str(self._attempt))
+        return FetchOrder(TASKS[number], FileSource(f"http://origin/{number}", attempt=str(self._attempt)))
 
     async def act(self, what: str, number: int, pause: int) -> None:
         task = TASKS[number]

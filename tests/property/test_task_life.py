@@ -12,7 +12,7 @@ from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.errors import NotFoundError
 from pantala_supernode.tasks.changes import Restated
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import Lease, TaskManager
 
 GRACE = 5.0
@@ -97,7 +97,7 @@ class TaskLife(RuleBasedStateMachine):
     @rule(number=files, seconds=st.integers(min_value=1, max_value=20))
     def is_leased(self, number: int, seconds: int) -> None:
         before, name = self.expected.tasks, IDS[number]
-        restated = self.tasks.lease(name, Lease(URLS[number], self.now + seconds))
+        restated = self.tasks.lease(name, Lease(FileSource(URLS[number]), self.now + seconds))
         new = name not in self.expected.leases
         self.expected.leases[name] = max(self.now + seconds, self.expected.leases.get(name, 0.0))
         self.check(before, restated)
@@ -154,7 +154,7 @@ class TaskLife(RuleBasedStateMachine):
         for task in self.tasks:
             wanted = [wish for wish in self.expected.wanted.values() if wish.task_id == task.id]
             leased = task.id in self.expected.leases
-            assert task.id == compute(task.order().url)
+            assert task.id == compute(task.order().source.url)
             assert task.suspended == (not leased and all(wish.suspended for wish in wanted))
             assert leased or not task.guests
             for peer in PEERS:

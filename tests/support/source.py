@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pantala_supernode.errors import LengthMismatchError, SourceError, SourceInterruptedError
 from pantala_supernode.origin.source import Answer, Resume
+from pantala_supernode.tasks.copy import FileSource
 
 
 class Content:
@@ -57,11 +58,11 @@ class FakeReader:
         self._chunk = chunk
 
     @asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
         """See :meth:`pantala_supernode.origin.source.Source.open`."""
         step = self._steps.pop(0) if self._steps else Step()
         self.requests.append(resume)
-        self.headers.append(headers)
+        self.headers.append(source.headers)
         await asyncio.sleep(0)
         if step.replace is not None:
             self.content = step.replace

@@ -88,7 +88,7 @@ class CopyState:
 
     def snapshot(self) -> Copy:
         """The copy as it is now."""
-        attempt = self.order.attempt if self.order is not None else ""
+        attempt = self.order.source.attempt if self.order is not None else ""
         recorder = self.history.recorder
         if recorder is None or self.history.doubted:
             return Copy(

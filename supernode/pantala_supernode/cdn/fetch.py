@@ -55,8 +55,8 @@ class Fetch:
         self._wall = wall
         self._piece_size = piece_size
         self._on_pieces = on_pieces
-        self._shown = RedactedURL(order.url)
-        self._expected = digest.parse_checksum(order.digest) if order.digest else None
+        self._shown = RedactedURL(order.source.url)
+        self._expected = digest.parse_checksum(order.source.digest) if order.source.digest else None
         self._intake = Intake(self._shown, history, room=room, limiter=limiter, on_bytes=on_bytes, on_pieces=on_pieces)
 
     async def run(self) -> None:
@@ -94,7 +94,7 @@ class Fetch:
             return
         meta = recorder.meta
         resume = Resume(0, None, meta.etag or meta.last_modified, meta.generation, complete=True)
-        async with self._source.open(self._order.url, self._order.headers, resume) as answer:
+        async with self._source.open(self._order.source, resume) as answer:
             if content.same(answer, meta):
                 await self._room.run(lambda: recorder.confirm(self._wall(), answer.lifetime))
                 self._history.doubted = False
@@ -120,7 +120,7 @@ class Fetch:
 
     async def _read(self, start: int, end: int | None) -> None:
         resume = self._resume(start, end)
-        async with self._source.open(self._order.url, self._order.headers, resume) as answer:
+        async with self._source.open(self._order.source, resume) as answer:
             recorder, continued = await self._adopt(answer, resume)
             if not continued:
                 start, end = 0, None

@@ -21,7 +21,7 @@ from pantala_supernode.cdn.retry import RetryBudget
 from pantala_supernode.cdn.room import MakeRoom, no_room
 from pantala_supernode.cdn.worker import Means, Sleep, Worker
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.origin.gate import Gate
+from pantala_supernode.origin.gate import Gate, GatedReader
 from pantala_supernode.origin.source import Siblings, SourceReader
 from pantala_supernode.tasks.copy import Copy, FetchOrder
 from pantala_supernode.volume.lane import SerialExecutor
@@ -56,9 +56,8 @@ class CDNManager:
         self._gate = Gate(fetches)
         means = Means(
             store=store,
-            source=source,
+            source=GatedReader(source, self._gate),
             siblings=siblings,
-            gate=self._gate,
             limiter=limiter,
             make_room=make_room,
             piece_size=piece_size,
@@ -112,8 +111,8 @@ class CDNManager:
         resumed = kept.paused
         kept.order, kept.paused = order, False
         self._worker.take_up(kept)
-        anew = former is None or former.attempt != order.attempt
-        elsewhere = former is None or (former.url, former.headers) != (order.url, order.headers)
+        anew = former is None or former.source.attempt != order.source.attempt
+        elsewhere = former is None or _place(former) != _place(order)
         if anew:
             kept.history.budget = RetryBudget()
         if kept.status is CDNStatus.SUCCESS:
@@ -227,3 +226,7 @@ class CDNManager:
             if self._deletions.get(task_id) is asyncio.current_task():
                 del self._deletions[task_id]
             self._on_change(task_id)
+
+
+def _place(order: FetchOrder) -> tuple[str, Mapping[str, str]]:
+    return order.source.url, order.source.headers

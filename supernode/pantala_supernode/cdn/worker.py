@@ -22,7 +22,6 @@ from pantala_supernode.cdn.fetch import Fetch
 from pantala_supernode.cdn.intake import Limiter
 from pantala_supernode.cdn.room import MakeRoom, Room
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.origin.gate import Gate, GatedReader
 from pantala_supernode.origin.source import Siblings, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 from pantala_supernode.volume.lane import settled
@@ -39,8 +38,6 @@ class Means:
     store: PieceStore
     source: SourceReader
     siblings: Siblings | None
-    gate: Gate
-    """Who may read an origin."""
     limiter: Limiter | None
     """How fast all may together."""
     make_room: MakeRoom
@@ -126,11 +123,11 @@ class Worker:
                 return None
             return self._failed(kept, order, error, str(error))
         except Exception as error:
-            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.url))
+            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.source.url))
             return self._failed(kept, order, SupernodeError(), f"{type(error).__name__}. {Reason.INTERNAL.action}")
         if history.lost:  # it came to light while the rest was fetched
             return 0.0
-        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.url))
+        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.source.url))
         if of_before is not None:
             self._use(kept, Use.REVALIDATED if history.recorder is of_before else Use.MISS)
             return None
@@ -157,7 +154,7 @@ class Worker:
 
     def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[SourceReader]:
         """Where one try reads from."""
-        origin = GatedReader(self._means.source, self._means.gate, order.priority)
+        origin = self._means.source
         return nullcontext(origin) if self._means.siblings is None else self._means.siblings.trying(order, origin)
 
     def _fetch(self, kept: CopyState, order: FetchOrder, source: SourceReader) -> Fetch:

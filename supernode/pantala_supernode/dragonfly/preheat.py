@@ -14,6 +14,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.dragonfly.registration import is_lost
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError, NotReadyError
+from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 _WANTED = 6 * 3600.0
@@ -88,7 +89,8 @@ class PreheatManager:
         if task is None or is_lost(task):
             attempt = f"preheat:{now:.3f}"
         preheat = self._preheats[order.task_id] = Preheat(order.task_id, self._wall())
-        self._leases.lease(order.task_id, Lease(order.url, now + _WANTED, order.headers, attempt=attempt))
+        source = FileSource(order.url, order.headers, attempt=attempt)
+        self._leases.lease(order.task_id, Lease(source, now + _WANTED))
         self.changed(order.task_id)
         return preheat
 

@@ -15,6 +15,7 @@ from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope
 from pantala_supernode.supernode import Supernode
+from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +73,8 @@ class Registry:
             return envelope(Code.CDN_FAILED, "the file changed at its origin; start a new download")
         until = self._clock() + self._clients.lasting.lease
         attempt = self._attempt(task_id, task)
-        self._supernode.lease(task_id, Lease(registration.raw_url, until, registration.headers, attempt=attempt))
+        source = FileSource(registration.raw_url, registration.headers, attempt=attempt)
+        self._supernode.lease(task_id, Lease(source, until))
         task = await self._watch.until(task_id, _is_decided, self._patience.registration)
         if task is None or not _is_decided(task):
             return envelope(Code.ASK_AGAIN, _delay(task))

@@ -73,14 +73,14 @@ def peer_info(peer: Peer) -> PeerInfo:
 
 def task_info(task: Task) -> TaskInfo:
     """A task, as it is shown."""
-    copy, wanted = task.copy, next(iter(task.wanted.values()), task.lease)
+    copy, source = task.copy, task.source
     return TaskInfo(
         id=task.id,
         length=-1 if copy.length is None else copy.length,
         piece_size=Wrapping(copy.piece_size).wire_size if copy.piece_size else 0,
         piece_total=copy.total or 0,
         cdn_status=copy.status,
-        raw_url=str(RedactedURL(wanted.url)) if wanted is not None else "",
+        raw_url=str(RedactedURL(source.url)) if source is not None else "",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pantala_supernode.images.proofs import Origin
+from pantala_supernode.tasks.copy import FileSource
 
 
 class KeptBlob(NamedTuple):
@@ -24,19 +24,19 @@ class LeasedBlob:
     """Who waits for it, and where it may come from."""
 
     digest: str
-    waiting: dict[str, tuple[Origin, ...]] = field(default_factory=dict)
+    waiting: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
     """By node, what it may be fetched from."""
-    source: Origin | None = None
+    source: FileSource | None = None
     """In use."""
-    refused: set[Origin] = field(default_factory=set)
+    refused: set[FileSource] = field(default_factory=set)
     """It could not be had from there."""
-    first: Origin | None = None
+    first: FileSource | None = None
     """All that is here of it comes from there: whoever has that one has the right to it, as soon as something came."""
     attempt: int = 1
     wanted_at: float = 0.0
     restored: str = ""
     """Generation of the copy that an earlier process kept; empty: this one began it."""
 
-    def sources(self) -> Iterator[Origin]:
+    def sources(self) -> Iterator[FileSource]:
         """What it may be fetched from now."""
         return (source for sources in self.waiting.values() for source in sources)

@@ -8,6 +8,7 @@ not harm who has another. But nobody gets a blob by its digest alone: what a nod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -18,11 +19,10 @@ from pantala_supernode.errors import RequestError, SourceError
 from pantala_supernode.images.accounts import OrderAccounts
 from pantala_supernode.images.blobs import KeptBlob, LeasedBlob
 from pantala_supernode.images.orders import StatedImages
-from pantala_supernode.images.proofs import Origin
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import Lease
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class Leases(Protocol):
 class Prover(Protocol):
     """Who finds out whether an origin has a blob."""
 
-    def ask(self, copy: Copy, origin: Origin) -> None:
+    def ask(self, copy: Copy, origin: FileSource) -> None:
         """Tell :meth:`Wants.proved` whether it has what the copy is of."""
 
 
@@ -139,7 +139,7 @@ class BlobLeases:
             if idle < self._seconds:
                 name, wanted_at = task_id.of_blob(one.digest), self._clock() - idle
                 self._blobs[name] = LeasedBlob(one.digest, wanted_at=wanted_at, restored=one.generation)
-                lease = Lease("", wanted_at + self._seconds, digest=one.digest, priority=PRIORITY)
+                lease = Lease(None, wanted_at + self._seconds)
                 self._leases().lease(name, lease)
 
     def recovered(self) -> None:
@@ -175,7 +175,7 @@ class BlobLeases:
         if task.complete:
             self._tasks.renew(name, until=self._until(name))
 
-    def proved(self, name: str, origin: Origin, has_it: bool) -> None:
+    def proved(self, name: str, origin: FileSource, has_it: bool) -> None:
         """Whether an origin has the blob."""
         blob = self._blobs.get(name)
         if blob is None:
@@ -224,7 +224,7 @@ class BlobLeases:
                 self._end(peer, name)
         self._leases().assignments_changed([peer])
 
-    def _want(self, peer: str, name: str, digest: str, sources: tuple[Origin, ...]) -> None:
+    def _want(self, peer: str, name: str, digest: str, sources: tuple[FileSource, ...]) -> None:
         blob = self._blobs.setdefault(name, LeasedBlob(digest))
         blob.waiting[peer], blob.wanted_at = sources, self._clock()
         self._fetch(name, blob)
@@ -248,7 +248,7 @@ class BlobLeases:
         if admitted:
             self._leases().assignments_changed(admitted)
 
-    def _permit(self, blob: LeasedBlob, origin: Origin) -> None:
+    def _permit(self, blob: LeasedBlob, origin: FileSource) -> None:
         self._permissions.allow(*_right(blob, origin), self._clock())
 
     def _end(self, peer: str, name: str) -> None:
@@ -279,9 +279,8 @@ class BlobLeases:
                 return
             blob.attempt += 1  # who comes back tries anew
         until = self._until(name)
-        self._leases().lease(
-            name, Lease(source.url, until, source.headers, blob.digest, f"blob:{blob.attempt}", PRIORITY)
-        )
+        ordered = replace(source, attempt=f"blob:{blob.attempt}", priority=PRIORITY)
+        self._leases().lease(name, Lease(ordered, until))
 
     def _until(self, name: str) -> float:
         task, blob = self._tasks.get(name), self._blobs.get(name)
@@ -289,23 +288,28 @@ class BlobLeases:
         since = self._clock() if blob is None or blob.waiting else blob.wanted_at
         return since + (self._seconds if whole else _UNFINISHED)
 
-    def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[Origin, ...]:
+    def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[FileSource, ...]:
         """What a node may have a blob fetched from; none: it asks for what cannot be, and goes to the registry."""
         try:
             _check(name, wanted)
             repository = ImageRepository(wanted.registry, wanted.repository)
             url = self._endpoints.blob(repository, wanted.digest)
             if not wanted.order:
-                return (Origin(url, wanted.credential),)
+                return (_source(url, wanted.credential, wanted.digest),)
             order, reference = self._images.ordered(peer, wanted.order, str(repository))
-            return tuple(Origin(url, account.authorization) for account in self._accounts.of(order, reference))
+            accounts = self._accounts.of(order, reference)
+            return tuple(_source(url, account.authorization, wanted.digest) for account in accounts)
         except (ValueError, RequestError, SourceError) as error:
             _log.warning("a node waits for a blob that cannot be fetched for it", peer=peer, task=name, why=str(error))
             return ()
 
 
-def _right(blob: LeasedBlob, origin: Origin) -> tuple[str, str]:
-    return f"{origin.url} {blob.digest}", origin.authorization
+def _source(url: str, authorization: str, digest: str) -> FileSource:
+    return FileSource(url, {"Authorization": authorization} if authorization else {}, digest)
+
+
+def _right(blob: LeasedBlob, origin: FileSource) -> tuple[str, str]:
+    return f"{origin.url} {blob.digest}", origin.headers.get("Authorization", "")
 
 
 def _check(name: str, wanted: Wanted) -> None:

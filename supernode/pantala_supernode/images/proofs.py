@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import NamedTuple
 
 import structlog
 
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges
-from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 
 _log = structlog.get_logger(__name__)
 
@@ -29,40 +27,24 @@ _SKIPPED = 64 * 1024 * 1024
 """Bytes that are read past, where a registry gives the whole instead."""
 
 
-class Origin(NamedTuple):
-    """Where a blob may come from, and as whom it is asked for."""
-
-    url: str
-    authorization: str
-    """A secret."""
-
-    def __repr__(self) -> str:
-        return f"<Origin {RedactedURL(self.url)}>"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What is sent."""
-        return {"Authorization": self.authorization} if self.authorization else {}
-
-
 class Proofs:
     """Asks for them. ``tell`` is called with the task, the origin and whether it has the blob; ``chance`` chooses."""
 
     def __init__(
         self,
         store: PieceStore,
-        source: SourceReader,
+        reader: SourceReader,
         chance: random.Random,
-        tell: Callable[[str, Origin, bool], None],
+        tell: Callable[[str, FileSource, bool], None],
     ) -> None:
         self._store = store
-        self._source = source
+        self._reader = reader
         self._chance = chance
         self._tell = tell
         self._turn = asyncio.Semaphore(_AT_ONCE)
-        self._under_way: dict[tuple[str, Origin], asyncio.Task[None]] = {}
+        self._under_way: dict[tuple[str, FileSource], asyncio.Task[None]] = {}
 
-    def ask(self, copy: Copy, origin: Origin) -> None:
+    def ask(self, copy: Copy, origin: FileSource) -> None:
         """Find out whether ``origin`` has what the copy is of, of which some pieces are here."""
         key = (copy.task_id, origin)
         if key not in self._under_way:
@@ -74,7 +56,7 @@ class Proofs:
             task.cancel()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    async def _answer(self, copy: Copy, origin: Origin) -> None:
+    async def _answer(self, copy: Copy, origin: FileSource) -> None:
         proved = False
         try:
             async with self._turn, asyncio.timeout(_SECONDS):
@@ -87,7 +69,7 @@ class Proofs:
             self._under_way.pop((copy.task_id, origin), None)
         self._tell(copy.task_id, origin, proved)
 
-    async def _is_same(self, copy: Copy, origin: Origin) -> bool:
+    async def _is_same(self, copy: Copy, origin: FileSource) -> bool:
         file = self._store.get(TaskID(copy.task_id))
         here = copy.cached & file.have if file is not None else 0  # a piece may have gone bad since
         if file is None or not here:
@@ -97,7 +79,7 @@ class Proofs:
         begin = self._chance.randrange(max(1, len(data) - _BYTES + 1))
         expected, start = bytes(data[begin : begin + _BYTES]), piece * copy.piece_size + begin
         resume = Resume(start, start + len(expected), "", copy.generation) if expected else None
-        async with self._source.open(origin.url, origin.headers, resume) as answer:
+        async with self._reader.open(origin, resume) as answer:
             return expected == await _read(answer, start, len(expected))
 
 

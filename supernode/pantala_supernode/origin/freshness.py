@@ -39,7 +39,7 @@ def is_sure(meta: Meta, order: FetchOrder, *, now: float, fresh_for: float) -> b
     That is so if a digest says which content is meant, if one who wants it had it all the time, or if the origin gave
     or confirmed it lately: within the time that it said, else within ``fresh_for`` seconds if it can be asked at all.
     """
-    if order.digest or order.claims & frozenset(meta.claims):
+    if order.source.digest or order.claims & frozenset(meta.claims):
         return True
     can_be_asked = meta.etag or meta.last_modified
     lasts = meta.lifetime if meta.lifetime is not None else fresh_for if can_be_asked else 0.0

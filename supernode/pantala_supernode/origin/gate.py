@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
+from pantala_supernode.tasks.copy import FileSource
 
 
 class Gate:
@@ -58,13 +59,11 @@ class Gate:
 class GatedReader:
     """``source``, read by so many at once as ``gate`` has places. Who waits for something else holds none."""
 
-    def __init__(self, source: SourceReader, gate: Gate, priority: int) -> None:
-        self._source = source
+    def __init__(self, reader: SourceReader, gate: Gate) -> None:
+        self._reader = reader
         self._gate = gate
-        self._priority = priority
 
     @asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.Source.open`."""
-        async with self._gate.place(self._priority), self._source.open(url, headers, resume) as answer:
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+        async with self._gate.place(source.priority), self._reader.open(source, resume) as answer:
             yield answer

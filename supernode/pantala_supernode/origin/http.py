@@ -24,6 +24,7 @@ from pantala_supernode import errors
 from pantala_supernode.origin import freshness, refusal
 from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
 from pantala_supernode.origin.source import Answer, Resume
+from pantala_supernode.tasks.copy import FileSource
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
@@ -100,11 +101,11 @@ class HTTPReader:
             await self._session.close()
 
     @asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
         """See :meth:`pantala_supernode.origin.source.Source.open`."""
-        shown = RedactedURL(url)
+        shown = RedactedURL(source.url)
         try:
-            response = await self._get(_parse(url), headers, resume)
+            response = await self._get(_parse(source.url), source.headers, resume)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise refusal.from_exception(error, shown) from error
         chunks = self._chunks(response, shown)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from pantala_supernode.tasks.copy import FetchOrder
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,8 @@ class Answer:
 class SourceReader(Protocol):
     """Reads origins."""
 
-    def open(
-        self, url: str, headers: Mapping[str, str], resume: Resume | None = None
-    ) -> AbstractAsyncContextManager[Answer]:
-        """Ask for ``url`` in one GET; ``headers`` go to its host alone. Leaving the context ends the reading.
+    def open(self, source: FileSource, resume: Resume | None = None) -> AbstractAsyncContextManager[Answer]:
+        """Request ``source`` with one GET. Leaving the context ends the reading.
 
         Raises :class:`pantala_supernode.errors.SourceError`.
         """

@@ -26,6 +26,7 @@ from pantala_supernode.registry.errors import (
 from pantala_supernode.registry.flight import Flight
 from pantala_supernode.registry.manifest import ImageIndex, ImageManifest
 from pantala_supernode.registry.platform import Platform
+from pantala_supernode.tasks.copy import FileSource
 
 _MAX_DEPTH = 3
 """Manifests and indexes on the way from a tag to an image."""
@@ -75,17 +76,6 @@ class ResolvedImage:
     def bytes(self) -> int:
         """Of all blobs, as the registry holds them."""
         return sum(blob.size for blob in self.blobs)
-
-
-class BlobRequest(NamedTuple):
-    """How the CDN asks :class:`pantala_supernode.registry.source.RegistryReader` for a blob."""
-
-    url: str
-    headers: dict[str, str]
-    """The account, as an ``Authorization`` header: a secret."""
-
-    def __repr__(self) -> str:
-        return f"<BlobRequest {self.url}>"
 
 
 class _Key(NamedTuple):
@@ -163,10 +153,10 @@ class RegistryClient:
         held = self._documents.get(key._replace(target=digest), now) if digest else None
         return held or await self._flight.share(key, lambda: self._read(key))
 
-    def blob(self, repository: ImageRepository, digest: str, account: RegistryAccount = ANONYMOUS) -> BlobRequest:
+    def blob(self, repository: ImageRepository, digest: str, account: RegistryAccount = ANONYMOUS) -> FileSource:
         """How to fetch a blob as a task. Raises RegistryError, and ValueError for what is no digest."""
         header = account.authorization
-        return BlobRequest(self._endpoints.blob(repository, digest), {"Authorization": header} if header else {})
+        return FileSource(self._endpoints.blob(repository, digest), {"Authorization": header} if header else {}, digest)
 
     async def _resolve_all(
         self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount

@@ -3,17 +3,17 @@
 ::
 
     SourceError
-    └── RegistryError               Failed           a status that says no more than no (5xx)
-        ├── ImageNotFoundError      NotFound         no such tag, digest or repository
-        ├── UnauthorizedError       Unauthorized     no credentials, or wrong ones
-        ├── ForbiddenError          Forbidden        credentials that may not read it
-        ├── RateLimitedError        RateLimited      ``retry_after`` says for how long
-        ├── UnreachableError        Unreachable      DNS, no route, refused, too slow, cut
-        ├── CertificateError        CertificateInvalid
-        ├── RegistryDeniedError     Denied           an address, redirect or registry that is not allowed
-        ├── InvalidManifestError    InvalidManifest  not what it should be, or too large
-        ├── InvalidAnswerError      InvalidAnswer    an answer that breaks the registry's protocol
-        └── PlatformMissingError    PlatformMissing  there is no such image for that platform
+    └── RegistryError                    Failed           any other error status, such as 5xx
+        ├── ImageNotFoundError           NotFound         no such tag, digest or repository
+        ├── RegistryUnauthorizedError    Unauthorized     no credentials, or wrong ones
+        ├── RegistryForbiddenError       Forbidden        credentials that may not read the repository
+        ├── RateLimitedError             RateLimited      ``retry_after`` says for how long
+        ├── RegistryUnreachableError     Unreachable      DNS, no route, refused, too slow, cut
+        ├── RegistryCertificateError     CertificateInvalid
+        ├── RegistryDeniedError          Denied           an address, redirect or registry that is not allowed
+        ├── InvalidManifestError         InvalidManifest  malformed, too large, or another digest
+        ├── InvalidAnswerError           InvalidAnswer    an answer that breaks the registry's protocol
+        └── PlatformMissingError         PlatformMissing  the image has no variant for that platform
 """
 
 from __future__ import annotations

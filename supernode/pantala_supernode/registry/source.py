@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from multidict import CIMultiDict
 
@@ -13,6 +14,7 @@ from pantala_supernode.registry import answer
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.tasks.copy import FileSource
 
 _STATUS: dict[type[errors.SourceError], int] = {
     errors.SourceUnauthorizedError: 401,
@@ -44,34 +46,29 @@ class RegistryReader:
         self._keyring = keyring or Keyring()
 
     @asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
         """See :meth:`pantala_supernode.origin.source.Source.open`."""
-        repository = self._endpoints.repository_of(url)
+        repository = self._endpoints.repository_of(source.url)
         async with AsyncExitStack() as stack:
             if repository is None:
-                yield await stack.enter_async_context(self._origins.open(url, headers, resume))
+                yield await stack.enter_async_context(self._origins.open(source, resume))
             else:
-                yield await self._open(stack, repository, url, headers, resume)
+                yield await self._open(stack, repository, source, resume)
 
     async def _open(
-        self,
-        stack: AsyncExitStack,
-        repository: ImageRepository,
-        url: str,
-        headers: Mapping[str, str],
-        resume: Resume | None,
+        self, stack: AsyncExitStack, repository: ImageRepository, source: FileSource, resume: Resume | None
     ) -> Answer:
-        source = self._private.get(repository.registry.lower(), self._origins)
-        account = self._account(repository, headers)
+        reader = self._private.get(repository.registry.lower(), self._origins)
+        account = self._account(repository, source.headers)
         header = await self._api.authorization(repository, account)
         try:
             try:
-                return await stack.enter_async_context(source.open(url, _with(headers, header), resume))
+                return await stack.enter_async_context(reader.open(_with(source, header), resume))
             except errors.SourceUnauthorizedError:
-                if not await self._api.challenged(repository, url, account, header):
+                if not await self._api.challenged(repository, source.url, account, header):
                     raise
             header = await self._api.authorization(repository, account)
-            return await stack.enter_async_context(source.open(url, _with(headers, header), resume))
+            return await stack.enter_async_context(reader.open(_with(source, header), resume))
         except tuple(_STATUS) as error:
             answer.raise_for_status(_STATUS[type(error)], {}, f"a blob of {repository}")
             raise
@@ -86,9 +83,9 @@ class RegistryReader:
             ) from None
 
 
-def _with(headers: Mapping[str, str], authorization: str) -> CIMultiDict[str]:
-    sent = CIMultiDict(headers)
+def _with(source: FileSource, authorization: str) -> FileSource:
+    sent = CIMultiDict(source.headers)
     sent.popall("Authorization", None)
     if authorization:
         sent["Authorization"] = authorization
-    return sent
+    return replace(source, headers=sent)

@@ -19,6 +19,7 @@ from pantala_supernode.errors import ConflictError, NotFoundError, RequestError
 from pantala_supernode.replicas.client import Wish
 from pantala_supernode.replicas.decision import CopyReport, Stage
 from pantala_supernode.replicas.membership import Members
+from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import Lease, TaskManager
 
 _LEASE = 60.0
@@ -113,7 +114,7 @@ class Copies:
         if task is not None and is_lost(task):
             attempt = wish.attempt
         until = self._clock() + _LEASE
-        self._leases.lease(task_id, Lease(wish.url, until, wish.headers, wish.digest, attempt))
+        self._leases.lease(task_id, Lease(FileSource(wish.url, wish.headers, wish.digest or None, attempt), until))
         return self.report(task_id)
 
     async def content(self, task_id: str, generation: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceRe
 from pantala_supernode.replicas.client import SiblingClient, Wish
 from pantala_supernode.replicas.decision import Act, CopyReport, Need, Stage, decide
 from pantala_supernode.replicas.membership import Members
-from pantala_supernode.tasks.copy import FetchOrder
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 _log = structlog.get_logger(__name__)
 
@@ -94,15 +94,15 @@ class _Try:
         self._idle = 0.0
 
     @asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
         """See :meth:`pantala_supernode.origin.source.Source.open`; raises :class:`errors.SiblingError`, too."""
         giver = await self._find(resume)
         if giver is None:
-            async with self._origin.open(url, headers, resume) as answer:
+            async with self._origin.open(source, resume) as answer:
                 yield answer
             return
         _log.info("a copy is taken from another supernode", task=self._order.task_id, member=giver.member.name)
-        async with self._siblings.gate.place(self._order.priority), self._copy(giver, resume) as answer:
+        async with self._siblings.gate.place(source.priority), self._copy(giver, resume) as answer:
             yield answer
 
     async def _find(self, resume: Resume | None) -> _Giver | None:
@@ -137,7 +137,7 @@ class _Try:
             claimed,
             resume.generation if resume is not None else "",
             _ALL if resume is not None and resume.complete else resume.offset if resume is not None else 0,
-            pinned=bool(self._order.digest),
+            pinned=self._order.source.digest is not None,
         )
 
     async def _ask(self) -> dict[Member, CopyReport | None]:
@@ -174,9 +174,9 @@ class _Try:
         return self._idle < _IDLE
 
     async def _wish(self, owner: Member) -> CopyReport | None:
-        order = self._order
-        wish = Wish(order.url, dict(order.headers), order.digest, order.attempt)
-        return await self._client.want(owner, order.task_id, wish)
+        source = self._order.source
+        wish = Wish(source.url, dict(source.headers), source.digest or "", source.attempt)
+        return await self._client.want(owner, self._order.task_id, wish)
 
     @asynccontextmanager
     async def _copy(self, giver: _Giver, resume: Resume | None) -> AsyncIterator[Answer]:

@@ -5,26 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class FileSource:
+    """One file to fetch: from which URL, and how."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Sent to the origin's host only. They may hold secrets and are never shown."""
+    digest: str | None = None
+    """The expected ``sha256:``, ``sha512:`` or ``md5:`` of the whole file. ``None``: any content is accepted."""
+    attempt: str = ""
+    """A new value asks for another attempt after a failure, with all its retries."""
+    priority: int = 0
+    """Copies with a higher priority are fetched first."""
+
+    def __repr__(self) -> str:
+        return f"<FileSource {RedactedURL(self.url)}>"
+
+
 @dataclass(frozen=True, slots=True)
 class FetchOrder:
-    """What to fetch, and how hard to try."""
+    """An order to the CDN to complete the copy of one task."""
 
     task_id: TaskID
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """For the origin's host alone; never shown."""
-    digest: str = ""
-    """``sha256:``, ``sha512:`` or ``md5:`` that the whole must have; empty: whatever the origin sends."""
-    attempt: str = ""
-    """A new value asks for a new try after a failure, with all its retries."""
+    source: FileSource
     retry_limit: int | None = None
-    """How many passing failures of the origin are tried again; ``None``: all."""
-    priority: int = 0
-    """Higher goes first where copies wait for their turn."""
+    """How many temporary failures of the origin are retried. ``None``: all of them."""
     claims: frozenset[str] = frozenset()
     """Who wants it, by names that last over a restart."""
     stale_will_do: bool = False

@@ -7,7 +7,7 @@ holds a lease: the task is wanted until it ends, and its copy stays as a cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from pantala_protocol import task_id
@@ -17,7 +17,7 @@ from pantala_protocol.sync import Assignment, Delivery
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.tasks.changes import Changes, Restated
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 
 _GRAIN = 1.0
 """Seconds by which leases are renewed: their clients speak with each piece."""
@@ -25,19 +25,16 @@ _GRAIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A task is wanted for a while, by clients that no Task resource speaks for; nothing is fetched without ``url``."""
+    """Keeps a task wanted for a while, on behalf of clients without a Task resource."""
 
-    url: str
+    source: FileSource | None
+    """``None``: the copy is kept, and nothing is fetched."""
     until: float = field(compare=False)
-    """Monotonic seconds. Two leases that differ in it alone want the same."""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent to the origin, and to no other host."""
-    digest: str = ""
-    """``sha256:`` or ``sha512:`` that the whole must have; empty: whatever the origin sends."""
-    attempt: str = ""
-    """A new value asks for a new try after a failure."""
-    priority: int = 0
-    """Higher goes first where fetches wait for their turn."""
+    """Monotonic seconds. Two leases that differ only in this field are equal."""
+
+    @property
+    def attempt(self) -> str:
+        return self.source.attempt if self.source is not None else ""
 
 
 @dataclass(slots=True)
@@ -81,26 +78,33 @@ class Task:
     @property
     def suspended(self) -> bool:
         """Nobody wants it to go on."""
-        return (self.lease is None or not self.lease.url) and all(wanted.suspended for wanted in self.wanted.values())
+        return (self.lease is None or self.lease.source is None) and all(
+            wanted.suspended for wanted in self.wanted.values()
+        )
+
+    @property
+    def source(self) -> FileSource | None:
+        """The source named by a Task resource, else by the lease."""
+        for wanted in self.wanted.values():
+            return FileSource(wanted.url, wanted.headers, wanted.digest or None)
+        return self.lease.source if self.lease is not None else None
 
     def order(self) -> FetchOrder:
-        """What the CDN is asked for. The attempts of all who want it count, the most patient sets the limit."""
-        some = next(iter(self.wanted.values()), self.lease)
-        if some is None:
-            raise ValueError(f"nobody wants task {self.id}")
+        """The order for the CDN. It joins the attempts of all owners and takes the highest retry limit."""
+        source = self.source
+        if source is None:
+            raise ValueError(f"no Task resource and no lease wants task {self.id}")
         attempts = sorted(f"{wanted.uid}:{wanted.attempt}" for wanted in self.wanted.values())
         limits = [wanted.retry_limit for wanted in self.wanted.values()]
         if self.lease is not None:
             attempts.append(f"lease:{self.lease.attempt}")
             limits.append(None)
+        leased = self.lease.source if self.lease is not None else None
+        priority = max(self.priority, leased.priority if leased is not None else self.priority)
         return FetchOrder(
-            task_id=self.id,
-            url=some.url,
-            headers=some.headers,
-            digest=some.digest,
-            attempt=" ".join(attempts),
+            self.id,
+            replace(source, attempt=" ".join(attempts), priority=priority),
             retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
-            priority=max(self.priority, self.lease.priority if self.lease is not None else self.priority),
             claims=frozenset(self.wanted),
             stale_will_do=not self.wanted,
         )

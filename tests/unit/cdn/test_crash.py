@@ -19,14 +19,14 @@ from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
 CONTENT = Content(random.Random(0).randbytes(5 * PIECE + 7), '"v1"')
 UNKNOWN = Content(random.Random(1).randbytes(3 * 1024 * 1024 + 7), '"v1"')
 TASK = task_id.compute("test")
-ORDER = FetchOrder(TASK, "http://origin/file")
+ORDER = FetchOrder(TASK, FileSource("http://origin/file"))
 
 
 class CrashError(BaseException):

@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
+from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Generated, Origin
 
 METADATA = [
@@ -91,10 +92,10 @@ async def test_a_name_that_is_bound_anew_is_checked_anew_and_connected_to_where_
         origin.serve("/file", Generated(10), always=Behaviour(headers={"Connection": "close"}))
         url = f"http://origin.example:{origin.port}/file"
         async with HTTPReader(egress=policy, resolver=Names(["127.0.0.1"], ["127.0.0.2"])) as source:
-            async with source.open(url, {}) as answer:
+            async with source.open(FileSource(url)) as answer:
                 assert answer.length == 10
             with pytest.raises(SourceDeniedError):
-                async with source.open(url, {}):
+                async with source.open(FileSource(url)):
                     pass
         assert len(origin.log) == 1
 
@@ -104,5 +105,5 @@ async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.Monke
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     async with Origin() as origin, HTTPReader() as source:
         origin.serve("/file", Generated(10))
-        async with source.open(origin.url("/file"), {}) as answer:
+        async with source.open(FileSource(origin.url("/file"))) as answer:
             assert answer.length == 10

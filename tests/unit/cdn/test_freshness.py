@@ -7,7 +7,7 @@ import pytest
 from pantala_pieces.file import Meta
 from pantala_protocol import task_id
 from pantala_supernode.origin.freshness import LONGEST, is_sure, lifetime
-from pantala_supernode.tasks.copy import FetchOrder
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 TASK = task_id.compute("test")
 DATE = "Mon, 23 Nov 2026 12:00:00 GMT"
@@ -53,12 +53,12 @@ def test_the_origin_says_how_long_its_answer_holds(headers: dict[str, str], seco
         ({"confirmed": 995.0, "lifetime": 6.0}, {}, True),
         ({"etag": '"v"', "confirmed": 995.0, "lifetime": 0.0}, {}, False),
         ({"etag": '"v"', "confirmed": 900.0, "lifetime": 200.0}, {}, True),
-        ({}, {"digest": "sha256:" + "0" * 64}, True),
+        ({}, {"source": FileSource("http://origin/file", digest="sha256:" + "0" * 64)}, True),
         ({"claims": ("uid",)}, {"claims": frozenset({"uid", "other"})}, True),
         ({"claims": ("former",)}, {"claims": frozenset({"uid"})}, False),
     ],
 )
 def test_what_a_copy_may_be_used_for_without_a_question(meta: dict, order: dict, sure: bool) -> None:  # type: ignore[type-arg]
     known = Meta(TASK, "g", 1, **meta)
-    wanted = FetchOrder(TASK, "http://origin/file", **order)
+    wanted = FetchOrder(TASK, **{"source": FileSource("http://origin/file"), **order})
     assert sure is is_sure(known, wanted, now=1000.0, fresh_for=10.0)

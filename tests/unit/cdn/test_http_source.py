@@ -13,6 +13,7 @@ from pantala_supernode import errors
 from pantala_supernode.origin import refusal
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.source import Answer, Resume
+from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 
 BODY = Generated(300_000)
@@ -26,7 +27,7 @@ async def ask(
     """What one request gets: the answer, the body, and the request's headers as the origin saw them."""
     async with Origin() as origin, HTTPReader() as source:
         origin.serve("/file", BODY, always=how)
-        async with source.open(origin.url("/file?x=%2F&y=a+b"), headers or {}, resume) as answer:
+        async with source.open(FileSource(origin.url("/file?x=%2F&y=a+b"), headers or {}), resume) as answer:
             body = b"".join([chunk async for chunk in answer.chunks])
         return answer, body, origin.log[0].headers
 
@@ -163,7 +164,7 @@ async def garbage(text: bytes) -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
-    async with server, HTTPReader() as source, source.open(url, {}) as given:
+    async with server, HTTPReader() as source, source.open(FileSource(url)) as given:
         [chunk async for chunk in given.chunks]
 
 
@@ -216,7 +217,7 @@ async def test_the_spelling_of_a_signed_url_is_kept() -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a%2Fb?sig=a%2Bb%3D+c#part"
-    async with server, HTTPReader() as source, source.open(url, {}):
+    async with server, HTTPReader() as source, source.open(FileSource(url)):
         pass
     assert [b"GET /a%2Fb?sig=a%2Bb%3D+c HTTP/1.1\r\n"] == lines
 
@@ -224,5 +225,5 @@ async def test_the_spelling_of_a_signed_url_is_kept() -> None:
 async def test_an_empty_body_is_a_body() -> None:
     async with Origin() as origin, HTTPReader() as source:
         origin.serve("/file", Bytes(b""))
-        async with source.open(origin.url("/file"), {}) as answer:
+        async with source.open(FileSource(origin.url("/file"))) as answer:
             assert (0, []) == (answer.length, [chunk async for chunk in answer.chunks])

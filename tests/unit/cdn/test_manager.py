@@ -16,7 +16,7 @@ from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
 TASK = task_id.compute("test")
@@ -52,17 +52,17 @@ async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path
     source = FakeReader(Content(b"abc"))
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
-    order = FetchOrder(TASK, "http://origin/file", digest=DIGEST)
+    order = FetchOrder(TASK, FileSource("http://origin/file", digest=DIGEST))
     bench.cdn.trigger(order)
     await bench.until(lambda copy: copy.failure is not None)
-    bench.cdn.trigger(replace(order, priority=5))
-    bench.cdn.trigger(replace(order, headers={"X": "y"}))
+    bench.cdn.trigger(replace(order, source=replace(order.source, priority=5)))
+    bench.cdn.trigger(replace(order, source=replace(order.source, headers={"X": "y"})))
     bench.cdn.pause(TASK)
     bench.cdn.trigger(order)
     await asyncio.sleep(0.05)
     assert (1, CDNStatus.FAILED) == (len(source.requests), bench.cdn.status(TASK).status)
     source.content = Content(b"other")
-    bench.cdn.trigger(replace(order, attempt="2"))
+    bench.cdn.trigger(replace(order, source=replace(order.source, attempt="2")))
     await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
     assert len(source.requests) == 2
     await bench.cdn.close()
@@ -74,7 +74,7 @@ async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
     await bench.cdn.close()
-    bench.cdn.trigger(FetchOrder(TASK, "http://origin/file"))
+    bench.cdn.trigger(FetchOrder(TASK, FileSource("http://origin/file")))
     with pytest.raises(VolumeFailedError, match="started again"):
         await bench.cdn.delete(TASK)
     await asyncio.sleep(0.02)
@@ -86,7 +86,7 @@ async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> N
     source = FakeReader(content, [Step(cut_after=200_000, framed=False)])
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
-    bench.cdn.trigger(FetchOrder(TASK, "http://origin/file"))
+    bench.cdn.trigger(FetchOrder(TASK, FileSource("http://origin/file")))
     await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
     assert (2, 1) == (len(source.requests), bench.naps)
     await bench.cdn.close()
@@ -100,7 +100,7 @@ async def test_a_task_deleted_wanted_and_deleted_again_in_one_moment_is_gone(tmp
         rng=random.Random(1),
     )
     await cdn.recover()
-    order = FetchOrder(TASK, "http://origin/file")
+    order = FetchOrder(TASK, FileSource("http://origin/file"))
     cdn.trigger(order)
     first = asyncio.create_task(cdn.delete(TASK))
     await asyncio.sleep(0)

@@ -17,14 +17,14 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
 from pantala_supernode.cdn.copy_state import Use
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
 TASK = task_id.compute("test")
 OLD = Content(random.Random(0).randbytes(300_000), '"v1"')
 NEW = Content(random.Random(1).randbytes(400_000), '"v2"')
-LEASE = FetchOrder(TASK, "http://origin/file", attempt="lease:", stale_will_do=True)
-CLAIM = FetchOrder(TASK, "http://origin/file", attempt="uid:", claims=frozenset({"uid"}))
+LEASE = FetchOrder(TASK, FileSource("http://origin/file", attempt="lease:"), stale_will_do=True)
+CLAIM = FetchOrder(TASK, FileSource("http://origin/file", attempt="uid:"), claims=frozenset({"uid"}))
 
 
 class Bench:
@@ -194,10 +194,10 @@ async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_ask
 
 
 async def test_a_digest_needs_no_question(tmp_path: Path) -> None:
-    order = FetchOrder(TASK, "http://origin/file", digest="")
+    order = FetchOrder(TASK, FileSource("http://origin/file", digest=""))
     async with bench(tmp_path) as b:
         before = await b.idle(order)
-        pinned = FetchOrder(TASK, "http://origin/file", digest=before.digest)
+        pinned = FetchOrder(TASK, FileSource("http://origin/file", digest=before.digest))
         b.cdn.trigger(pinned)
         assert before.digest == b.cdn.status(TASK).digest
         assert [] == b.source.requests

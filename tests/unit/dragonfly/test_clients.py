@@ -19,7 +19,7 @@ from pantala_supernode.sync.assignments import Roster
 from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
 from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.tickets import TicketOffice
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 URL = "http://origin.example/f"
@@ -47,7 +47,7 @@ class Stage:
             clock=lambda: self.now,
         )
         self.clients = Clients(self.managers, self.dispatcher, clock=lambda: self.now, lasting=Lasting())
-        self.managers.tasks.lease(ID, Lease(URL, self.now + 600))
+        self.managers.tasks.lease(ID, Lease(FileSource(URL), self.now + 600))
         self.managers.tasks.update(ID, Copy(ID, CDNStatus.SUCCESS, "g", P, 4 * P, 0b1111, 4, "sha256:" + "0" * 64))
         progress.init_task(ID).cached = 0b1111
 

@@ -2,6 +2,7 @@
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from pantala_supernode.tasks.manager import Lease, TaskManager
 
 URL = "http://origin.example/f"
@@ -10,23 +11,23 @@ ID = task_id.compute(URL)
 
 def leased(until: float = 10.0) -> TaskManager:
     tasks = TaskManager(grace=5.0)
-    tasks.lease(ID, Lease(URL, until))
+    tasks.lease(ID, Lease(FileSource(URL), until))
     return tasks
 
 
 def test_a_lease_wants_a_task_and_orders_its_copy() -> None:
     tasks = TaskManager(grace=5.0)
-    assert frozenset({ID}) == tasks.lease(ID, Lease(URL, 10.0, attempt="1")).tasks
+    assert frozenset({ID}) == tasks.lease(ID, Lease(FileSource(URL, attempt="1"), 10.0)).tasks
     task = tasks.get(ID)
     assert task is not None
-    assert (URL, "lease:1", None) == (task.order().url, task.order().attempt, task.order().retry_limit)
+    assert FetchOrder(ID, FileSource(URL, attempt="lease:1"), stale_will_do=True) == task.order()
     assert not task.suspended
 
 
 def test_only_another_wish_is_a_change() -> None:
     tasks = leased()
-    assert frozenset() == tasks.lease(ID, Lease(URL, 20.0)).tasks
-    assert frozenset({ID}) == tasks.lease(ID, Lease(URL, 20.0, {"Authorization": "x"})).tasks
+    assert frozenset() == tasks.lease(ID, Lease(FileSource(URL), 20.0)).tasks
+    assert frozenset({ID}) == tasks.lease(ID, Lease(FileSource(URL, {"Authorization": "x"}), 20.0)).tasks
 
 
 def test_a_lease_that_ends_retires_its_task_and_keeps_the_copy() -> None:
@@ -56,7 +57,7 @@ def test_a_task_resource_outlives_a_lease_and_a_lease_a_task_resource() -> None:
     tasks.state(Statement(1, (WantedTask("u", "ns/n", ID, URL),)), now=0.0)
     assert frozenset() == tasks.expire(now=10.0).retired
     assert tasks.get(ID) is not None
-    tasks.lease(ID, Lease(URL, 100.0))
+    tasks.lease(ID, Lease(FileSource(URL), 100.0))
     tasks.state(Statement(2), now=20.0)
     restated = tasks.expire(now=25.0)
     assert (frozenset({"u"}), frozenset()) == (restated.dropped, restated.deleted)

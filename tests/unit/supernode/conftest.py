@@ -23,7 +23,7 @@ from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
 from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.session import Session
 from pantala_supernode.sync.tickets import TicketOffice
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 Wish = Callable[..., WantedTask]
@@ -74,7 +74,7 @@ class Bench:
         tasks.state(Statement(tasks.revision + 1, wanted), now=self.clock.now)
 
     def lease(self) -> Task:
-        self.managers.tasks.lease(ID, Lease(URL, self.clock.now + 600))
+        self.managers.tasks.lease(ID, Lease(FileSource(URL), self.clock.now + 600))
         return self.managers.tasks.known(ID)
 
     def cached(self, pieces: int = 4, *, status: CDNStatus = CDNStatus.SUCCESS, name: TaskID = ID) -> Task:

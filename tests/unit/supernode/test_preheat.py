@@ -9,7 +9,7 @@ import pytest
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_supernode.dragonfly.preheat import PreheatManager, PreheatOrder, PreheatStatus
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import Lease, TaskManager
 from tests.unit.supernode.conftest import ID, URL, Clock
 
@@ -64,7 +64,8 @@ def test_a_preheat_leases_the_task_and_waits(leases: Leases, preheats: PreheatMa
     )  # fmt: skip
     lease = leases.tasks.known(ID).lease
     assert lease is not None
-    assert (URL, {"x": "y"}) == (lease.url, lease.headers)
+    assert lease.source is not None
+    assert (URL, {"x": "y"}) == (lease.source.url, lease.source.headers)
     assert [preheat] == list(preheats)
     assert preheat is preheats.get(ID)
 
@@ -83,7 +84,7 @@ def test_it_ends_with_the_copy_and_stays_ended(leases: Leases, preheats: Preheat
 
 
 def test_a_file_that_is_there_already_is_preheated_at_once(leases: Leases, preheats: PreheatManager) -> None:
-    leases.lease(ID, Lease(URL, 9999.0, attempt="7"))
+    leases.lease(ID, Lease(FileSource(URL, attempt="7"), 9999.0))
     leases.tasks.update(ID, Copy(ID, CDNStatus.SUCCESS))
     assert PreheatStatus.SUCCESS is preheats.create(ORDER).status
     lease = leases.tasks.known(ID).lease
@@ -104,12 +105,12 @@ def test_one_that_failed_may_be_tried_again_by_another_attempt(
     leases: Leases, preheats: PreheatManager, clock: Clock
 ) -> None:
     preheats.create(ORDER)
-    first = leases.tasks.known(ID).order().attempt
+    first = leases.tasks.known(ID).order().source.attempt
     become(leases, preheats, CDNStatus.FAILED, LOST)
     assert (PreheatStatus.FAILED, "no such file") == (preheats.get(ID).status, preheats.get(ID).message)
     clock.now += 1
     preheats.create(ORDER)
-    assert first != leases.tasks.known(ID).order().attempt
+    assert first != leases.tasks.known(ID).order().source.attempt
 
 
 def test_a_task_that_is_deleted_fails_its_preheat(leases: Leases, preheats: PreheatManager) -> None:

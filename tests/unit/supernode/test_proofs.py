@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +17,13 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SourceForbiddenError
 from pantala_supernode.images import proofs
-from pantala_supernode.images.proofs import Origin, Proofs
+from pantala_supernode.images.proofs import Proofs
 from pantala_supernode.origin.source import Answer, Resume
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 
 TASK = TaskID("a" * 64)
 SIZE = 1000
-ORIGIN = Origin("https://registry.example/v2/a/blobs/b", "Bearer secret")
+ORIGIN = FileSource("https://registry.example/v2/a/blobs/b", {"Authorization": "Bearer secret"})
 
 
 class Registry:
@@ -37,8 +37,8 @@ class Registry:
         self.asked: list[Resume | None] = []
 
     @contextlib.asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], resume: Resume | None = None) -> AsyncIterator[Answer]:
-        assert (ORIGIN.url, ORIGIN.headers) == (url, headers)
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+        assert ORIGIN == source
         self.asked.append(resume)
         if self.hangs:
             await asyncio.sleep(60)
@@ -163,4 +163,3 @@ async def test_the_same_question_is_asked_once_at_a_time_and_none_after_the_end(
 
 def test_an_origin_shows_no_secret() -> None:
     assert "secret" not in repr(ORIGIN)
-    assert {} == Origin(ORIGIN.url, "").headers

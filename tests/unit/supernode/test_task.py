@@ -11,7 +11,7 @@ from pantala_protocol.sync import Delivery
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.tasks.changes import Restated
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 URL, OTHER_URL = "http://origin.example/f", "http://origin.example/g"
@@ -123,14 +123,14 @@ def test_only_a_whole_copy_is_success(tasks: TaskManager) -> None:
 def test_all_who_want_a_task_are_in_its_order(tasks: TaskManager) -> None:
     state(tasks, A, B)
     order = tasks.known(ID).order()
-    assert ("a:1 b:", 7, 5) == (order.attempt, order.retry_limit, order.priority)
-    tasks.lease(ID, Lease(URL, 10.0, attempt="x"))
+    assert ("a:1 b:", 7, 5) == (order.source.attempt, order.retry_limit, order.source.priority)
+    tasks.lease(ID, Lease(FileSource(URL, attempt="x"), 10.0))
     order = tasks.known(ID).order()
-    assert ("a:1 b: lease:x", None) == (order.attempt, order.retry_limit)
+    assert ("a:1 b: lease:x", None) == (order.source.attempt, order.retry_limit)
 
 
 def test_nobody_orders_what_nobody_wants() -> None:
-    with pytest.raises(ValueError, match="nobody wants"):
+    with pytest.raises(ValueError, match="no lease wants"):
         Task(ID, Copy(ID)).order()
 
 
@@ -141,7 +141,7 @@ def test_a_task_is_suspended_when_all_who_want_it_say_so(tasks: TaskManager) -> 
     state(tasks, B, now=0.0)
     tasks.expire(now=9.0)
     assert task.suspended
-    tasks.lease(ID, Lease(URL, 20.0))
+    tasks.lease(ID, Lease(FileSource(URL), 20.0))
     assert not task.suspended
 
 
@@ -177,8 +177,8 @@ def test_the_pieces_that_are_possible_are_those_cached_until_the_end_is_known() 
 
 
 def test_a_lease_ends_later_when_it_is_renewed_and_never_sooner(tasks: TaskManager) -> None:
-    assert frozenset({ID}) == tasks.lease(ID, Lease(URL, 10.0)).tasks
-    assert Restated() == tasks.lease(ID, Lease(URL, 5.0))
+    assert frozenset({ID}) == tasks.lease(ID, Lease(FileSource(URL), 10.0)).tasks
+    assert Restated() == tasks.lease(ID, Lease(FileSource(URL), 5.0))
     tasks.renew(ID, until=20.0)
     tasks.renew(ID, until=15.0)
     tasks.renew(OTHER, until=15.0)
@@ -189,7 +189,7 @@ def test_a_lease_ends_later_when_it_is_renewed_and_never_sooner(tasks: TaskManag
 
 def test_a_lease_that_ends_leaves_a_task_that_a_resource_wants(tasks: TaskManager) -> None:
     state(tasks, A)
-    tasks.lease(ID, Lease(URL, 10.0))
+    tasks.lease(ID, Lease(FileSource(URL), 10.0))
     tasks.known(ID).guests.add("guest")
     assert Restated(tasks=frozenset({ID})) == tasks.expire(now=10.0)
     assert set() == tasks.known(ID).guests
@@ -197,7 +197,7 @@ def test_a_lease_that_ends_leaves_a_task_that_a_resource_wants(tasks: TaskManage
 
 def test_a_resource_that_goes_leaves_a_leased_task(tasks: TaskManager) -> None:
     state(tasks, A)
-    tasks.lease(ID, Lease(URL, 100.0))
+    tasks.lease(ID, Lease(FileSource(URL), 100.0))
     state(tasks)
     assert frozenset({ID}) == tasks.expire(now=5.0).tasks
     assert {} == tasks.known(ID).wanted
@@ -207,11 +207,11 @@ def test_a_resource_that_goes_leaves_a_leased_task(tasks: TaskManager) -> None:
     ("keep", "expected"), [(False, Restated(deleted=frozenset({ID}))), (True, Restated(retired=frozenset({ID})))]
 )
 def test_a_lease_can_be_ended_with_its_copy_or_without(tasks: TaskManager, keep: bool, expected: Restated) -> None:
-    tasks.lease(ID, Lease(URL, 10.0))
+    tasks.lease(ID, Lease(FileSource(URL), 10.0))
     assert expected == tasks.end_lease(ID, keep=keep)
     assert Restated() == tasks.end_lease(ID, keep=keep)
 
 
 def test_a_lease_needs_a_name(tasks: TaskManager) -> None:
     with pytest.raises(ValueError, match="64 lower-case hex"):
-        tasks.lease(TaskID("x"), Lease(URL, 10.0))
+        tasks.lease(TaskID("x"), Lease(FileSource(URL), 10.0))

@@ -12,9 +12,8 @@ from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import Wanted
 from pantala_supernode.images.accounts import OrderAccounts
 from pantala_supernode.images.blobs import KeptBlob
-from pantala_supernode.images.leases import BlobLeases
+from pantala_supernode.images.leases import PRIORITY, BlobLeases
 from pantala_supernode.images.orders import StatedImages
-from pantala_supernode.images.proofs import Origin
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.download import DfgetTaskManager
@@ -23,14 +22,14 @@ from pantala_supernode.swarm.peer import Peer, PeerManager
 from pantala_supernode.swarm.policy import Policy
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import SchedulerManager
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
 
 DIGEST = "sha256:" + "a" * 64
 NAME = task_id.of_blob(DIGEST)
 WANTED = Wanted("registry.example", "team/app", DIGEST, credential="Bearer one")
 URL = f"https://registry.example/v2/team/app/blobs/{DIGEST}"
-ONE, TWO = Origin(URL, "Bearer one"), Origin(URL, "Bearer two")
+ONE, TWO = (FileSource(URL, {"Authorization": f"Bearer {who}"}, DIGEST) for who in ("one", "two"))
 KEPT = 1000.0
 
 
@@ -40,7 +39,7 @@ class Stage:
     def __init__(self, *, stated: bool = True) -> None:
         self.now = 100.0
         self.unknown = True
-        self.asked: list[Origin] = []
+        self.asked: list[FileSource] = []
         self.told: list[str] = []
         self.leases: list[Lease] = []
         progress = ProgressManager()
@@ -83,7 +82,7 @@ class Stage:
     def assignments_changed(self, peers: Iterable[str]) -> None:
         self.told += peers
 
-    def ask(self, copy: Copy, origin: Origin) -> None:
+    def ask(self, copy: Copy, origin: FileSource) -> None:
         assert copy.cached
         self.asked.append(origin)
 
@@ -111,7 +110,7 @@ def say(stage: Stage, peer: str, *wanted: Wanted) -> None:
 def test_a_blob_is_leased_as_the_node_may_have_it_and_given_once_something_came(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     (lease,) = stage.leases
-    assert (URL, {"Authorization": "Bearer one"}, DIGEST) == (lease.url, lease.headers, lease.digest)
+    assert replace(ONE, attempt="blob:1", priority=PRIORITY) == lease.source
     assert set() == stage.task.guests
     stage.comes()
     assert ({"n1"}, {"n1"}, []) == (stage.task.guests, stage.task.holders, stage.asked)
@@ -147,7 +146,7 @@ def test_a_refused_credential_gives_way_to_another_nodes(stage: Stage) -> None:
     say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
     assert 1 == len(stage.leases)
     stage.fails()
-    assert "Bearer two" == stage.leases[-1].headers["Authorization"]
+    assert "Bearer two" == stage.leases[-1].source.headers["Authorization"]  # type: ignore[union-attr]
     assert stage.leases[0].attempt != stage.leases[-1].attempt
     stage.comes()
     assert {"n2"} == stage.task.guests
@@ -158,7 +157,7 @@ def test_a_refused_credential_gives_way_to_another_nodes(stage: Stage) -> None:
 def test_a_credential_that_was_renewed_is_used_at_the_next_try(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     say(stage, "n1", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
-    assert "Bearer two" == stage.leases[-1].headers["Authorization"]
+    assert "Bearer two" == stage.leases[-1].source.headers["Authorization"]  # type: ignore[union-attr]
 
 
 def test_who_comes_back_after_a_failure_tries_anew(stage: Stage) -> None:
@@ -292,7 +291,7 @@ def test_what_is_whole_is_noted_for_the_next_process_without_who_may_have_it(sta
 
 def test_a_restored_blob_is_kept_as_long_as_before_and_nothing_is_fetched_for_it() -> None:
     stage = restored(idle=400.0)
-    assert [""] == [lease.url for lease in stage.leases]
+    assert [None] == [lease.source for lease in stage.leases]
     assert stage.task.suspended
     assert (KeptBlob(DIGEST, "g", 400.0),) == stage.wants.kept()
     stage.state()
@@ -350,7 +349,7 @@ def test_what_the_volume_does_not_have_any_more_is_kept_only_for_who_waits() -> 
     stage.state()
     say(stage, "n1", WANTED)
     stage.wants.recovered()
-    assert (URL, ()) == (stage.task.lease.url, stage.wants.kept())  # type: ignore[union-attr]
+    assert (URL, ()) == (stage.task.lease.source.url, stage.wants.kept())  # type: ignore[union-attr]
 
 
 def test_room_is_made_of_restored_blobs_too() -> None:

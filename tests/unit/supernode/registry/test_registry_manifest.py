@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_protocol.images import ImageBlob
 from pantala_supernode.registry import document, manifest
 from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifestError
 from pantala_supernode.registry.manifest import (
@@ -41,8 +42,8 @@ def index(**more: Any) -> dict[str, Any]:
 def test_an_image_is_its_config_and_layers(kind: str) -> None:
     found = manifest.parse(f"{kind}; charset=utf-8", json.dumps(image(mediaType=kind)).encode())
     assert isinstance(found, ImageManifest)
-    assert (kind, (A, 7), [(B, 5), (B, 5)]) == (found.media_type, found.config, list(found.layers))
-    assert [(A, 7), (B, 5)] == list(found.blobs)
+    assert (kind, ImageBlob(A, 7), [ImageBlob(B, 5)] * 2) == (found.media_type, found.config, list(found.layers))
+    assert [ImageBlob(A, 7), ImageBlob(B, 5)] == list(found.blobs)
 
 
 @pytest.mark.parametrize("kind", [OCI_INDEX, DOCKER_LIST])
