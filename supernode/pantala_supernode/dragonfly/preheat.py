@@ -12,7 +12,6 @@ from typing import Protocol
 
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.dragonfly.registration import is_lost
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError, NotReadyError
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import Lease, Task, TaskManager
@@ -86,7 +85,7 @@ class PreheatManager:
             raise NotReadyError("too many preheats are remembered; delete some")
         now, task = self._clock(), self._tasks.get(order.task_id)
         attempt = task.lease.attempt if task is not None and task.lease is not None else ""
-        if task is None or is_lost(task):
+        if task is None or task.copy.given_up:
             attempt = f"preheat:{now:.3f}"
         preheat = self._preheats[order.task_id] = Preheat(order.task_id, self._wall())
         source = FileSource(order.url, order.headers, attempt=attempt)
@@ -138,6 +137,6 @@ def _state(task: Task | None) -> tuple[PreheatStatus, str]:
     message = copy.failure.message if copy.failure is not None else ""
     if task.complete:
         return PreheatStatus.SUCCESS, ""
-    if is_lost(task):
+    if task.copy.given_up:
         return PreheatStatus.FAILED, message
     return (PreheatStatus.WAITING if copy.status is CDNStatus.WAITING else PreheatStatus.RUNNING), message

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import structlog
 
 from pantala_protocol.reasons import Reason
-from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly.clients import Client, Clients
@@ -78,7 +77,7 @@ class Registry:
         task = await self._watch.until(task_id, _is_decided, self._patience.registration)
         if task is None or not _is_decided(task):
             return envelope(Code.ASK_AGAIN, _delay(task))
-        if is_lost(task):
+        if task.copy.given_up:
             return _refusal(registration, task)
         self._clients.enrol(registration, task, host)
         _log.debug("dfget registered", task=task_id, cid=registration.cid)
@@ -98,16 +97,10 @@ class Registry:
 
     def _attempt(self, task_id: TaskID, task: Task | None) -> str:
         """Ask the origin anew, if it refused for good and was not asked lately."""
-        if task is not None and (not is_lost(task) or task_id in self._asked):
+        if task is not None and (not task.copy.given_up or task_id in self._asked):
             return task.lease.attempt if task.lease is not None else ""
         now = self._asked[task_id] = self._clock()
         return f"{now:.3f}"
-
-
-def is_lost(task: Task) -> bool:
-    """The CDN does not get the file, and does not try again soon."""
-    failure = task.copy.failure
-    return task.copy.status is CDNStatus.FAILED and failure is not None and failure.final
 
 
 def is_stale(client: Client, task: Task) -> bool:
@@ -116,7 +109,7 @@ def is_stale(client: Client, task: Task) -> bool:
 
 
 def _is_decided(task: Task) -> bool:
-    return bool(task.copy.generation) or is_lost(task)
+    return bool(task.copy.generation) or task.copy.given_up
 
 
 def _delay(task: Task | None) -> str:

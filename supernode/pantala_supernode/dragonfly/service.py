@@ -17,7 +17,7 @@ from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly import wire
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
-from pantala_supernode.dragonfly.registration import Patience, Registry, is_lost, is_stale
+from pantala_supernode.dragonfly.registration import Patience, Registry, is_stale
 from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Entry, Envelope, Pull, Registration, envelope
 from pantala_supernode.supernode import Supernode
@@ -104,7 +104,7 @@ class Conversation:
             known, task = self._client(client.task_id, client.cid)
             if known is not client or task is None:
                 return envelope(Code.NOT_FOUND, "this client is not known any more; register again")
-            if is_stale(client, task) or is_lost(task):
+            if is_stale(client, task) or task.copy.given_up:
                 failure = task.copy.failure
                 return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")
             if self._has_all(client, task):

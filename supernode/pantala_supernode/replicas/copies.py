@@ -14,7 +14,6 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges
 from pantala_protocol.membership import Member
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.dragonfly.registration import is_lost
 from pantala_supernode.errors import ConflictError, NotFoundError, RequestError
 from pantala_supernode.replicas.client import Wish
 from pantala_supernode.replicas.decision import CopyReport, Stage
@@ -111,7 +110,7 @@ class Copies:
             raise MisdirectedError(task_id, owner)
         task = self._tasks.get(task_id)
         attempt = task.lease.attempt if task is not None and task.lease is not None else wish.attempt
-        if task is not None and is_lost(task):
+        if task is not None and task.copy.given_up:
             attempt = wish.attempt
         until = self._clock() + _LEASE
         self._leases.lease(task_id, Lease(FileSource(wish.url, wish.headers, wish.digest or None, attempt), until))

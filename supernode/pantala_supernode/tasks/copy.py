@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus, Failure
@@ -64,3 +65,63 @@ class Copy:
     """Why it does not go on; ``final``: nothing is tried soon."""
     attempt: str = ""
     """Of the order that this is about."""
+
+    @property
+    def given_up(self) -> bool:
+        """The CDN could not get the file and does not try again soon."""
+        return self.status is CDNStatus.FAILED and self.failure is not None and self.failure.final
+
+
+class CopyPhase(Enum):
+    """Where a copy is in its life. The CDN alone writes it; :data:`TRANSITIONS` lists the phases that may follow."""
+
+    FOUND = auto()
+    """On the volume from an earlier process, or not there at all. No task has wanted it since the start."""
+    WAITING = auto()
+    """Wanted. No byte has arrived yet."""
+    RUNNING = auto()
+    """Wanted. Bytes arrive."""
+    RETRYING = auto()
+    """Wanted. The last try failed and another one follows by itself."""
+    FAILED = auto()
+    """Wanted. The last try failed and only a new attempt helps."""
+    PAUSED = auto()
+    """Every task that wants it is suspended. What is there stays."""
+    SUCCESS = auto()
+    """Wanted. All of it is there and verified."""
+    RELEASED = auto()
+    """No task wants it any more. What is there stays as a cache."""
+    REMOVED = auto()
+    """It was deleted."""
+
+    @property
+    def status(self) -> CDNStatus:
+        """The status that the API shows. A whole copy that no task wants (any more) shows ``SUCCESS``, too."""
+        return _STATUS.get(self, CDNStatus.WAITING)
+
+    def may_become(self, phase: CopyPhase) -> bool:
+        return phase is self or phase in TRANSITIONS[self]
+
+
+_STATUS = {
+    CopyPhase.RUNNING: CDNStatus.RUNNING,
+    CopyPhase.RETRYING: CDNStatus.FAILED,
+    CopyPhase.FAILED: CDNStatus.FAILED,
+    CopyPhase.SUCCESS: CDNStatus.SUCCESS,
+}
+
+_END = frozenset({CopyPhase.RELEASED, CopyPhase.REMOVED})
+_WORK = frozenset({CopyPhase.WAITING, CopyPhase.RUNNING, CopyPhase.RETRYING, CopyPhase.FAILED, CopyPhase.SUCCESS})
+
+TRANSITIONS: Mapping[CopyPhase, frozenset[CopyPhase]] = {
+    CopyPhase.FOUND: frozenset({CopyPhase.WAITING, CopyPhase.SUCCESS}) | _END,
+    CopyPhase.WAITING: _WORK | _END | {CopyPhase.PAUSED},
+    CopyPhase.RUNNING: _WORK | _END | {CopyPhase.PAUSED},
+    CopyPhase.RETRYING: _WORK | _END | {CopyPhase.PAUSED},
+    CopyPhase.FAILED: _WORK | _END,
+    CopyPhase.PAUSED: frozenset({CopyPhase.WAITING, CopyPhase.SUCCESS}) | _END,
+    CopyPhase.SUCCESS: frozenset({CopyPhase.WAITING}) | _END,
+    CopyPhase.RELEASED: frozenset({CopyPhase.WAITING, CopyPhase.SUCCESS, CopyPhase.REMOVED}),
+    CopyPhase.REMOVED: frozenset(),
+}
+"""The phases that may follow each phase. A worker that was cancelled may report late: such news is dropped."""
