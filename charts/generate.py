@@ -78,7 +78,7 @@ def page(crd: dict[str, Any]) -> str:
 
 
 def values_page(text: str) -> str:
-    """The chart's values with their defaults; each must have a ``# --`` comment above it."""
+    """List the chart's values with their defaults. Each must have a ``# --`` comment above it."""
     rows = [f"| `{path}` | `{default}` | {comment} |\n" for path, default, comment in _values(text)]
     return "# Values of the chart\n\n| value | default | description |\n|---|---|---|\n" + "".join(rows)
 
@@ -120,10 +120,10 @@ def _row(name: str, field: dict[str, Any], required: bool) -> str:
         kind = f"[]{field['items']['type']}"
     if "additionalProperties" in field:
         kind = f"map of {field['additionalProperties']['type']}"
-    notes = [f"{key}: `{_flow(field[key])}`" for key in _CONSTRAINTS if key in field]
-    if "properties" not in field:
-        notes += _rules(field) + _rules(field.get("items", {}))
-    text = _line(field["description"]) + (f" ({'; '.join(notes)})" if notes else "")
+    notes = "; ".join(f"{key}: `{_flow(field[key])}`" for key in _CONSTRAINTS if key in field)
+    rules = [] if "properties" in field else _rules(field) + _rules(field.get("items", {}))
+    text = _line(field["description"]) + (f" ({notes})" if notes else "")
+    text += "".join(f" {rule[0].upper()}{rule[1:]}." for rule in rules)
     return f"| `{name}`{' (required)' if required else ''} | {kind} | {text.replace('|', chr(92) + '|')} |\n"
 
 
@@ -132,7 +132,7 @@ def _rules(node: dict[str, Any]) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """One line that Markdown shows as it is: placeholders in angle brackets are no tags."""
+    """One line that Markdown shows as it is: placeholders in angle brackets must not become tags."""
     return " ".join(text.split()).replace("<", r"\<")
 
 

@@ -21,7 +21,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* What never changes, since selectors cannot. */}}
+{{/* Labels that never change, because selectors cannot change. */}}
 {{- define "pantala.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "pantala.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -46,7 +46,7 @@ app.kubernetes.io/component: {{ last . }}
 {{- define "pantala.serviceAccountName" -}}
 {{- $account := (get (first .).Values (last .)).serviceAccount }}
 {{- if or $account.create $account.name }}{{ default (include "pantala.componentName" .) $account.name }}
-{{- else }}{{ fail (printf "%s.serviceAccount.name is empty: name the account that is there, or set create" (last .)) }}{{ end }}
+{{- else }}{{ fail (printf "%s.serviceAccount.name is empty. Set it to an existing account, or set create." (last .)) }}{{ end }}
 {{- end }}
 
 {{- define "pantala.image" -}}
@@ -70,13 +70,13 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Service links are off: they put PANTALA_* variables for Services into pods, where they would be read as settings. */}}
+{{/* Service links are off. They would set PANTALA_* variables for Services, and the processes would read these as settings. */}}
 {{- define "pantala.podSpec" -}}
 {{- $root := first . }}
 {{- $component := get $root.Values (last .) -}}
 serviceAccountName: {{ include "pantala.serviceAccountName" . }}
 enableServiceLinks: false
-{{- /* A supernode that leaves hands its tasks over first; it ends itself as soon as it has, or after 600 s. */}}
+{{- /* A supernode that is removed hands over its tasks first. It exits when that is done, or after 600 s. */}}
 terminationGracePeriodSeconds: {{ ternary 630 30 (eq (last .) "supernode") }}
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
@@ -116,7 +116,7 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* Takes the port's name. A pod is killed after a minute without an answer, on a node that is short of CPU too. */}}
+{{/* Takes the port's name. A pod is killed after a minute without an answer, even if its node lacks CPU. */}}
 {{- define "pantala.probes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: {{ . }}}
@@ -135,7 +135,7 @@ readinessProbe:
   failureThreshold: 3
 {{- end }}
 
-{{/* The volume with the token that shows to a supernode who is speaking. */}}
+{{/* The volume with the token that identifies the process to a supernode. */}}
 {{- define "pantala.tokenVolume" -}}
 name: token
 projected:
@@ -155,7 +155,7 @@ http://{{ include "pantala.componentName" (list . "supernode") }}.{{ .Release.Na
 system:serviceaccount:{{ (first .).Release.Namespace }}:{{ include "pantala.serviceAccountName" . }}
 {{- end }}
 
-{{/* What gets at files that root has on the node, and at nothing else. */}}
+{{/* Access to root's files on the node, and to nothing else. */}}
 {{- define "pantala.rootSecurityContext" -}}
 runAsNonRoot: false
 runAsUser: 0
@@ -167,14 +167,14 @@ capabilities:
   add: [CHOWN, FOWNER, DAC_OVERRIDE]
 {{- end }}
 
-{{/* The folders that hold those of containerd's config_path: the first one's is written. As JSON. */}}
+{{/* The parent folders of containerd's config_path, as JSON. Only the first one is written. */}}
 {{- define "pantala.containerdParents" -}}
 {{- $parents := list }}
 {{- range splitList ":" .Values.mirror.certsD }}{{ $parents = append $parents (dir .) }}{{ end }}
 {{- uniq $parents | toJson }}
 {{- end }}
 
-{{/* What tells containerd of the mirror, or takes it back, sees them under the names that the node has for them. */}}
+{{/* Mounts for the commands configure and cleanup. The paths are the same as on the node. */}}
 {{- define "pantala.containerdMounts" -}}
 {{- $mounts := list }}
 {{- range $index, $parent := include "pantala.containerdParents" . | fromJsonArray }}
@@ -185,7 +185,7 @@ capabilities:
 {{- toYaml $mounts }}
 {{- end }}
 
-{{/* Their type is unchecked: a node whose container runtime has no such folder runs a peer all the same. */}}
+{{/* Their type is not checked, so a node without such a folder can still run a peer. */}}
 {{- define "pantala.containerdVolumes" -}}
 {{- $volumes := list }}
 {{- range $index, $parent := include "pantala.containerdParents" . | fromJsonArray }}
@@ -194,7 +194,7 @@ capabilities:
 {{- toYaml $volumes }}
 {{- end }}
 
-{{/* Puts containerd's files back as they were, to the byte. What is remembered of them goes, and so does the token. */}}
+{{/* Restores containerd's files exactly, and removes the peer's records of them and the token. */}}
 {{- define "pantala.cleanup" -}}
 {{- $ := index . 0 }}
 - sh

@@ -1,4 +1,4 @@
-{{/* What an uninstall keeps, as one line: Helm shows a hook's words as one field of a log line. */}}
+{{/* What an uninstall keeps, as one line, because Helm shows a hook's output as one field of a log line. */}}
 {{- define "pantala.kept" -}}
 {{- $root := .Values.peer.root }}
 {{- $claims := printf "app.kubernetes.io/instance=%s,app.kubernetes.io/component=supernode" .Release.Name -}}
