@@ -56,7 +56,7 @@ CONTINUOUS = {"completionPolicy": "Continuous"}
 NIGHTLY = {"cron": "30 2 * * *"}
 REFERENCE = "spec.images[0].image: Invalid value: must be an image reference such as"
 SHARE = "Invalid value: must be a number of at least 1, or 1% to 100%"
-NOT_CHOSEN = "spec.startupTaint: Forbidden: startupTaint cannot go with target.count"
+NOT_CHOSEN = "spec.startupTaint: Forbidden: startupTaint cannot be combined with target.count"
 
 REFUSED = [
     ({}, "spec: Invalid value: set images, from, or both"),
