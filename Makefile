@@ -1,4 +1,4 @@
-# The index of commands. Each target sets up what it needs: a machine may be new.
+# The project's commands. Each target installs what it needs.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,14 +31,15 @@ $(VENV)/release: $(VENV)/ready requirements/release.txt
 venv: $(VENV)/ready ## Make the virtual environment from the hashed locks
 
 .PHONY: demo
-demo: $(VENV)/ready ## Run the main job on this machine: KEEP=1 stays up, CLUSTER=1 uses KUBECONFIG's cluster
+demo: $(VENV)/ready ## Run the main job on this machine: KEEP=1 leaves it running, CLUSTER=1 uses the cluster of KUBECONFIG
 	@$(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster)
 
 .PHONY: lint
-lint: $(VENV)/ready ## Check style, types, spelling and import arrows
+lint: $(VENV)/ready ## Check style, types, spelling, plain English and the imports between packages
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run make format"; exit 1; }
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/codespell protocol pieces supernode peer operator cli testbed demo bench docs charts crds *.md
+	@$(BIN)/codespell -D - -D tests/support/plain-words.txt $(filter-out tests,$(CODE)) docs crds *.md
+	@$(BIN)/python -m tests.support.prose
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 12
 
@@ -48,7 +49,7 @@ format: $(VENV)/ready ## Format the code
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
 .PHONY: test
-test: lint ## Run everything: lint, types, arrows, unit, property, integration, chart, control plane, and end to end as root
+test: lint ## Run everything: lint and all tests; as root also the end-to-end tests
 	@$(BIN)/python -m pytest
 
 .PHONY: unit
@@ -91,5 +92,5 @@ locks: $(VENV)/ready ## Lock the dependencies again
 	@bash requirements/compile.sh
 
 .PHONY: clean
-clean: ## Remove what was made here; the cache of Kubernetes' programs stays
+clean: ## Remove generated files; the cache of Kubernetes programs stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
