@@ -16,8 +16,8 @@ from pantala_operator.control.prefetch_writer import PrefetchWriter
 from pantala_operator.control.writer import Writer
 from pantala_operator.health import Health, ServedKinds
 from pantala_operator.plan.prefetch.pins import Resolution
-from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_operator.ports import Clock, ClusterAPI, Inbox, Kinds
+from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.settings import Settings, host_and_port
 from pantala_operator.supernodes import replicas
 from pantala_operator.supernodes.connections import Connect, SupernodeClients

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.api import Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
+from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_operator.plan.prefetch.resource import read_prefetch
 from pantala_operator.resources.api import Taint
+from pantala_operator.resources.prefetch import read_prefetch
 from testbed.apiserver import ControlPlane
 from tests.controlplane.test_crds import API
 from tests.unit.operator.prefetch.world import World, cluster, node

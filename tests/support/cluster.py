@@ -13,9 +13,9 @@ import msgspec
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus
 from pantala_operator.ports import Inbox, Kinds
 from pantala_operator.resources.api import API_VERSION, Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
+from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 
 Body = dict[str, Any]

@@ -26,7 +26,6 @@ from pantala_operator.errors import (
 )
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.plan.prefetch.resource import KIND, PLURAL, ImagePrefetch, PrefetchStatus
 from pantala_operator.ports import Login
 from pantala_operator.resources import api
 from pantala_operator.resources.api import (
@@ -40,6 +39,7 @@ from pantala_operator.resources.api import (
     TaskResource,
     TaskStatus,
 )
+from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 
 FIELD_MANAGER = "pantala-operator"

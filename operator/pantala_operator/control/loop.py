@@ -18,13 +18,13 @@ from pantala_operator.control.choice import TargetChoice
 from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.writer import Writer
 from pantala_operator.plan import statement, task
-from pantala_operator.plan.prefetch.resource import PLURAL, read_prefetch
 from pantala_operator.plan.statement import Claim, Origin
 from pantala_operator.plan.target import Targets
 from pantala_operator.plan.task import Observed, TaskPlan
 from pantala_operator.ports import Clock
 from pantala_operator.resources import api
 from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.prefetch import PLURAL, read_prefetch
 from pantala_operator.supernodes.client import DesiredState
 from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.supernodes.replicas import Replicas

@@ -25,11 +25,11 @@ from pantala_operator.plan.prefetch.plan import PrefetchPlan
 from pantala_operator.plan.prefetch.pullsecret import docker_config
 from pantala_operator.plan.prefetch.questions import Question
 from pantala_operator.plan.prefetch.reach import Cluster
-from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.plan.prefetch.survey import Observed
 from pantala_operator.plan.task import TaskPlan
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import Secret, TaskResource
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.watch import workloads
 from pantala_operator.watch.observation import Observation, SecretKey
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from pantala_operator.plan.prefetch.pins import Resolution
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
-from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.plan.prefetch.survey import Observed, Orders, Pulls
 from pantala_operator.plan.prefetch.taint import Vote
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_protocol.images import WantedImage
 
 _SURVEY = timedelta(seconds=30)

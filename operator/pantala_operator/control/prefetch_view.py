@@ -12,8 +12,8 @@ from pantala_operator.plan.prefetch.children import Child
 from pantala_operator.plan.prefetch.forecast import Inventory
 from pantala_operator.plan.prefetch.pull import Pull
 from pantala_operator.plan.prefetch.reach import Cluster
-from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.watch.observation import Observation
 
 

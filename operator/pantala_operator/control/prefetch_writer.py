@@ -10,11 +10,11 @@ import msgspec
 
 from pantala_operator.control.writer import Writer
 from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
-from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus
 from pantala_operator.plan.task import Notice
 from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.watch.observation import Observation
 
 

@@ -17,11 +17,11 @@ from pantala_operator.control.reconnect import ReconnectGrace
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterNotFoundError, ClusterUnavailableError
 from pantala_operator.plan import peer
 from pantala_operator.plan.peer import PeerPlan
-from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.plan.task import Notice, TaskPlan
 from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerResource, PeerStatus, TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.watch.observation import Observation
 
 log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ from typing import Any
 
 import kopf
 
-from pantala_operator.plan.prefetch.resource import PLURAL
 from pantala_operator.ports import Inbox
 from pantala_operator.resources.api import GROUP, VERSION
+from pantala_operator.resources.prefetch import PLURAL
 
 
 def register(registry: kopf.OperatorRegistry, inbox: Inbox) -> None:

@@ -10,9 +10,9 @@ import structlog
 
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
-from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.ports import ClusterAPI
 from pantala_operator.resources.api import Node, PeerResource, TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.watch.observation import Collection, Observation
 
 log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from pantala_operator.plan.headers import SecretReading, Unread
-from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.plan.target import PeerState
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_operator.watch.workloads import WorkloadLists
 

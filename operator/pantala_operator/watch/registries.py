@@ -13,8 +13,8 @@ from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeCallError, SupernodeUnavailableError
 from pantala_operator.plan.prefetch import wire
 from pantala_operator.plan.prefetch.pins import Resolution
-from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_operator.ports import Clock
+from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_protocol import image, membership, task_id
 from pantala_protocol.registry import Resolve, Resolved

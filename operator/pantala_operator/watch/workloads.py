@@ -11,8 +11,8 @@ import structlog
 from pantala_operator.errors import ClusterError
 from pantala_operator.plan.prefetch.images import Surroundings, Workload
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.ports import Clock, ClusterAPI
+from pantala_operator.resources.prefetch import ImagePrefetch
 
 log = structlog.get_logger(__name__)
 

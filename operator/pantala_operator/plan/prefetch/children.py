@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pantala_operator.plan.prefetch.pins import Pin
-from pantala_operator.plan.prefetch.resource import KIND, ImageKey, ImagePrefetch
 from pantala_operator.resources.api import API_VERSION, GROUP
+from pantala_operator.resources.prefetch import KIND, ImageKey, ImagePrefetch
 from pantala_protocol import image
 
 OWNER_LABEL = f"{GROUP}/image-prefetch"

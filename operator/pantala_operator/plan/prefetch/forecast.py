@@ -10,7 +10,7 @@ from typing import Final
 from pantala_operator.plan.prefetch.pins import Blob, Pin
 from pantala_operator.plan.prefetch.pull import Step
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import Forecast, ImageKey, NodeForecast, PullFailure
+from pantala_operator.resources.prefetch import Forecast, ImageKey, NodeForecast, PullFailure
 
 LISTED: Final = 50
 """Nodes that a status lists at most."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from pantala_operator.plan.prefetch import reasons, selector
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import ImageKey, PrefetchSpec
 from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.prefetch import ImageKey, PrefetchSpec
 from pantala_protocol import image
 
 MAX_IMAGES = 256

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pantala_operator.plan.prefetch.pull import Phase
-from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_operator.plan.prefetch.scene import Scene
 from pantala_operator.plan.prefetch.survey import Order, Orders
+from pantala_operator.resources.prefetch import ImageKey
 
 
 def orders(scene: Scene) -> Orders:

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from pantala_operator.plan.prefetch import reasons
 from pantala_operator.plan.prefetch.pull import pause
-from pantala_operator.plan.prefetch.resource import ImageKey, ImageStatus
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.prefetch import ImageKey, ImageStatus
 from pantala_protocol import image
 
 LOOK_INTERVAL: Final = timedelta(minutes=10)

@@ -12,7 +12,6 @@ from pantala_operator.plan.prefetch.orders import orders
 from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pull import Step
 from pantala_operator.plan.prefetch.questions import Question, moments, questions, secret_names
-from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.plan.prefetch.scene import Scene, draw
 from pantala_operator.plan.prefetch.standing import facts, standing
 from pantala_operator.plan.prefetch.survey import Observed, Orders
@@ -22,6 +21,7 @@ from pantala_operator.plan.task import Notice
 from pantala_operator.plan.verdict import PROGRESSING
 from pantala_operator.resources import conditions
 from pantala_operator.resources.conditions import Condition
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 
 _TOLD = {
     PrefetchCondition.READY: False,

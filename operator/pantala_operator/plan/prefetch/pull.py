@@ -10,7 +10,7 @@ from typing import Final
 
 from pantala_operator.plan.prefetch import reasons
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import Retry as RetryPolicy
+from pantala_operator.resources.prefetch import Retry as RetryPolicy
 from pantala_protocol.reasons import Retry
 
 ONCE_LIMIT: Final = 6

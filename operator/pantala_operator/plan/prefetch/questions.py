@@ -9,10 +9,10 @@ from datetime import datetime
 from pantala_operator.plan.headers import Absent, Denied, Unread
 from pantala_operator.plan.prefetch import pins
 from pantala_operator.plan.prefetch.pullsecret import docker_config
-from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_operator.plan.prefetch.scene import Scene
 from pantala_operator.plan.problem import SECRET_FORBIDDEN, Problem
 from pantala_operator.resources.api import Secret
+from pantala_operator.resources.prefetch import ImageKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from pantala_operator.plan.prefetch import selector
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchTarget, PullFailure
 from pantala_operator.plan.target import PeerState, Targets, choose
 from pantala_operator.resources.api import Node, Toleration
+from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchTarget, PullFailure
 
 _ANY_TAINT = Toleration(operator="Exists")
 

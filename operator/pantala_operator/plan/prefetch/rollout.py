@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pantala_operator.plan.prefetch import selector
 from pantala_operator.plan.prefetch.pull import Step
-from pantala_operator.plan.prefetch.resource import ImageKey, Rollout, Share, Wave
+from pantala_operator.resources.prefetch import ImageKey, Rollout, Share, Wave
 
 
 @dataclass(frozen=True, slots=True)

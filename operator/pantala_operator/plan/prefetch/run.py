@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pantala_operator.plan.prefetch import schedule
-from pantala_operator.plan.prefetch.resource import ImagePrefetch
 from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.prefetch import ImagePrefetch
 
 
 @dataclass(frozen=True, slots=True)

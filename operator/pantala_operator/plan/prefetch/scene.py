@@ -10,10 +10,10 @@ from pantala_operator.plan import problem
 from pantala_operator.plan.prefetch import pull, rollout
 from pantala_operator.plan.prefetch import run as runs
 from pantala_operator.plan.prefetch.pull import Step
-from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch
 from pantala_operator.plan.prefetch.rollout import NodeWork, Starts
 from pantala_operator.plan.prefetch.survey import Observed, Survey, survey
 from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch
 from pantala_protocol.reasons import Reason
 
 

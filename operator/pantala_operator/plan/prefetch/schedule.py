@@ -10,8 +10,8 @@ from cronsim import CronSim, CronSimError
 
 from pantala_operator.plan.prefetch import reasons
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import Schedule
 from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.prefetch import Schedule
 
 _OVERLAP = timedelta(days=1)
 """Looking back this much further makes both directions agree on changes of the clock."""

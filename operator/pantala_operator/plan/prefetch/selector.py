@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pantala_operator.plan.prefetch.resource import LabelSelector, Requirement
+from pantala_operator.resources.prefetch import LabelSelector, Requirement
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:

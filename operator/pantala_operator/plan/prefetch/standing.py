@@ -9,10 +9,10 @@ import msgspec
 from pantala_operator.plan.prefetch import reach, rollout, tally, verdict
 from pantala_operator.plan.prefetch.forecast import Inventory, Work, forecast
 from pantala_operator.plan.prefetch.questions import secret_problems
-from pantala_operator.plan.prefetch.resource import Forecast, ImageKey, NodeCount, PrefetchStatus, PullFailure
 from pantala_operator.plan.prefetch.scene import Scene
 from pantala_operator.plan.prefetch.verdict import PLANNED, Facts, PrefetchCondition
 from pantala_operator.resources import conditions, quantity
+from pantala_operator.resources.prefetch import Forecast, ImageKey, NodeCount, PrefetchStatus, PullFailure
 
 
 def standing(scene: Scene) -> PrefetchStatus:

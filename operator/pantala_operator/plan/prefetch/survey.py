@@ -15,10 +15,10 @@ from pantala_operator.plan.prefetch.pins import Pin, Resolution
 from pantala_operator.plan.prefetch.pull import ONCE_LIMIT, Phase, Policy, Pull, Step, step
 from pantala_operator.plan.prefetch.reach import Cluster
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.plan.problem import Problem
 from pantala_operator.plan.target import Targets
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pantala_operator.plan.prefetch.resource import StartupTaint
 from pantala_operator.resources.api import Node
+from pantala_operator.resources.prefetch import StartupTaint
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from pantala_operator.plan.prefetch.forecast import size
 from pantala_operator.plan.prefetch.pins import Blob, Pin
 from pantala_operator.plan.prefetch.pull import Step, judged
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import ImageKey, ImageStatus, NodeCount, PrefetchBytes, PullFailure
 from pantala_operator.plan.prefetch.survey import Survey
 from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount, PrefetchBytes, PullFailure
 
 MAX_FAILURES: Final = 10
 """Failures that a status names."""

@@ -6,7 +6,12 @@ from datetime import datetime
 
 import msgspec
 
-from pantala_operator.plan.prefetch.resource import (
+from pantala_operator.plan.prefetch.verdict import PREFETCHED, PrefetchCondition
+from pantala_operator.plan.verdict import PENDING, PROGRESSING
+from pantala_operator.resources import conditions, quantity
+from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
+from pantala_operator.resources.conditions import ConditionType, Status, Verdict
+from pantala_operator.resources.prefetch import (
     KIND,
     ImagePrefetch,
     ImageStatus,
@@ -18,11 +23,6 @@ from pantala_operator.plan.prefetch.resource import (
     Retry,
     SpecImage,
 )
-from pantala_operator.plan.prefetch.verdict import PREFETCHED, PrefetchCondition
-from pantala_operator.plan.verdict import PENDING, PROGRESSING
-from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
-from pantala_operator.resources.conditions import ConditionType, Status, Verdict
 from pantala_protocol import image
 
 _KINDS = {

@@ -14,11 +14,11 @@ from pantala_operator.plan.prefetch import reasons
 from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pull import Step
 from pantala_operator.plan.prefetch.reasons import ImageReason
-from pantala_operator.plan.prefetch.resource import NodeCount, PullFailure
 from pantala_operator.plan.prefetch.survey import Survey
 from pantala_operator.plan.problem import Problem
 from pantala_operator.plan.verdict import PENDING, PROGRESSING, SUPERNODE_UNAVAILABLE, SUSPENDED
 from pantala_operator.resources.conditions import Status, Verdict
+from pantala_operator.resources.prefetch import NodeCount, PullFailure
 from pantala_protocol.reasons import Reason, Retry
 
 

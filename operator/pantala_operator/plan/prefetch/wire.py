@@ -12,8 +12,8 @@ from pantala_operator.plan.prefetch.pins import Blob, Pin, Resolution
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
 from pantala_operator.plan.prefetch.pull import Phase, Pull
 from pantala_operator.plan.prefetch.reach import Cluster
-from pantala_operator.plan.prefetch.resource import ImageKey
 from pantala_operator.plan.prefetch.survey import Order
+from pantala_operator.resources.prefetch import ImageKey
 from pantala_protocol.images import Depth, ImageBlob, PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolved
 from pantala_protocol.statement import PeerReport

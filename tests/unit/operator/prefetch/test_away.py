@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from pantala_operator.plan.prefetch.pull import Phase, Pull
-from pantala_operator.plan.prefetch.resource import NodeCount
 from pantala_operator.plan.target import PeerState
 from pantala_operator.resources.api import Taint
+from pantala_operator.resources.prefetch import NodeCount
 from tests.unit.operator.prefetch.test_plan import fits, world
 from tests.unit.operator.prefetch.world import NOW, SECOND, World, cluster, node
 

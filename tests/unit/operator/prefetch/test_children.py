@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch.children import OWNER_LABEL, Child, family, manifest, name
 from pantala_operator.plan.prefetch.pins import Pin
-from pantala_operator.plan.prefetch.resource import ImageKey
+from pantala_operator.resources.prefetch import ImageKey
 from pantala_protocol import image
 from tests.unit.operator.prefetch.world import NOW, ONE, TWO, digest, prefetch
 

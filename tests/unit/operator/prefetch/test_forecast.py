@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pantala_operator.plan.prefetch.forecast import Inventory, Work, forecast, omissions, quantity, size
 from pantala_operator.plan.prefetch.pins import Blob, Pin
 from pantala_operator.plan.prefetch.pull import Step
-from pantala_operator.plan.prefetch.resource import ImageKey, NodeForecast, PullFailure
+from pantala_operator.resources.prefetch import ImageKey, NodeForecast, PullFailure
 from tests.unit.operator.prefetch.world import AMD64
 
 ARM64 = "linux/arm64"

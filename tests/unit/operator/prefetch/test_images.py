@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch import selector
 from pantala_operator.plan.prefetch.images import ImageSet, Surroundings, Workload, gather, of_template
-from pantala_operator.plan.prefetch.resource import ImageKey, LabelSelector, Requirement
+from pantala_operator.resources.prefetch import ImageKey, LabelSelector, Requirement
 from pantala_protocol import image
 from tests.unit.operator.prefetch.world import ONE, digest, prefetch
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch.pins import LOOK_INTERVAL, Pin, Resolution, ask_at, pin
-from pantala_operator.plan.prefetch.resource import ImageKey, ImageStatus
 from pantala_operator.plan.prefetch.run import Run
+from pantala_operator.resources.prefetch import ImageKey, ImageStatus
 from tests.unit.operator.prefetch.world import AMD64, NOW, ONE, SECOND, digest, resolved
 
 KEY = ImageKey(ONE)

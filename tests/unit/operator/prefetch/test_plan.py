@@ -22,11 +22,11 @@ from pantala_operator.plan.prefetch.images import Surroundings, Workload
 from pantala_operator.plan.prefetch.plan import plan
 from pantala_operator.plan.prefetch.pull import Phase, Pull
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.plan.prefetch.resource import ImageKey, NodeCount, PullFailure
 from pantala_operator.plan.prefetch.survey import Observed
 from pantala_operator.plan.target import PeerState
 from pantala_operator.resources.api import REQUESTED_AT, Metadata, Node, Taint
 from pantala_operator.resources.conditions import is_true
+from pantala_operator.resources.prefetch import ImageKey, NodeCount, PullFailure
 from tests.unit.operator.prefetch.world import (
     AMD64,
     NOW,

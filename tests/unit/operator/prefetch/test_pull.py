@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pantala_operator.plan.prefetch import reasons
 from pantala_operator.plan.prefetch.pull import Phase, Policy, Pull, Step, changes_at, evicted, pause, retry_at, step
 from pantala_operator.plan.prefetch.reasons import ImageReason, advise
-from pantala_operator.plan.prefetch.resource import Retry as RetryPolicy
+from pantala_operator.resources.prefetch import Retry as RetryPolicy
 from pantala_protocol.reasons import Retry
 from tests.unit.operator.prefetch.world import NOW
 

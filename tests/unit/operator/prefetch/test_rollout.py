@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch.pull import Step
-from pantala_operator.plan.prefetch.resource import ImageKey, Rollout, Wave
 from pantala_operator.plan.prefetch.rollout import NodeWork, halted, share, starts, waves
+from pantala_operator.resources.prefetch import ImageKey, Rollout, Wave
 
 KEYS = tuple(ImageKey(f"i{number}") for number in range(3))
 SHARES = st.one_of(st.none(), st.integers(1, 8), st.integers(1, 100).map("{}%".format))

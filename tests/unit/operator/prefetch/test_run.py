@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch import schedule
-from pantala_operator.plan.prefetch.resource import ImagePrefetch, PrefetchStatus, Schedule
 from pantala_operator.plan.prefetch.run import current, deadline, expiry
 from pantala_operator.resources.api import REQUESTED_AT
+from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus, Schedule
 from tests.unit.operator.prefetch.world import NOW, SECOND, prefetch
 
 BERLIN = "Europe/Berlin"

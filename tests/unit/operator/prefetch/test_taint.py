@@ -7,9 +7,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.prefetch.resource import StartupTaint
 from pantala_operator.plan.prefetch.taint import Vote, removable, vote
 from pantala_operator.resources.api import Taint
+from pantala_operator.resources.prefetch import StartupTaint
 from tests.unit.operator.prefetch.world import NOW, cluster, node
 
 KEY = "example.com/images-missing"

@@ -12,8 +12,8 @@ from pantala_operator.plan.headers import Absent
 from pantala_operator.plan.prefetch.images import Surroundings
 from pantala_operator.plan.prefetch.plan import plan
 from pantala_operator.plan.prefetch.pull import Phase, Pull
-from pantala_operator.plan.prefetch.resource import ImageKey, NodeCount
 from pantala_operator.plan.prefetch.survey import Observed
+from pantala_operator.resources.prefetch import ImageKey, NodeCount
 from tests.unit.operator.prefetch.test_plan import fits, world
 from tests.unit.operator.prefetch.world import NOW, ONE, TWO, World, cluster, failed, node, prefetch, resolved
 

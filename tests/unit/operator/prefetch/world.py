@@ -15,11 +15,11 @@ from pantala_operator.plan.prefetch.pins import Blob, Resolution
 from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
 from pantala_operator.plan.prefetch.pull import Phase, Pull
 from pantala_operator.plan.prefetch.reach import Cluster, Pod
-from pantala_operator.plan.prefetch.resource import ImageKey, ImagePrefetch
 from pantala_operator.plan.prefetch.survey import Observed
 from pantala_operator.plan.target import PeerState
 from pantala_operator.resources.api import Metadata, Node, NodeSpec, Taint
 from pantala_operator.resources.conditions import find
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
