@@ -42,13 +42,13 @@ class Tally:
     """What all clients of one kind saw."""
 
     begun: int = 0
-    """Clients that came, told what they have and have been given work."""
+    """Clients that connected, reported their pieces and received work."""
     cycles: int = 0
-    """Pieces that were reported, each with an answer that gave work or said that all is there."""
+    """Reported pieces whose answer had work, or the end of the task."""
     waits: int = 0
-    """Answers that came to one who had nothing left to do: held until there was work."""
+    """Answers to clients without work. The supernode held them until there was work."""
     latencies: list[float] = field(default_factory=list)
-    """Seconds from a request to its answer, of those who still had work: nothing holds these."""
+    """Seconds from request to answer, for clients that still had work. The supernode never holds these."""
 
 
 class Connection(asyncio.Protocol):
@@ -127,7 +127,7 @@ _sync_answer = msgspec.json.Decoder(SyncAnswer).decode
 
 
 class Dfget:
-    """One client of Dragonfly after the other on one connection: who has all goes, and another comes."""
+    """Clients of Dragonfly, one after the other on one connection. A client with all pieces is replaced."""
 
     def __init__(self, connection: Connection, file: File, tally: Tally) -> None:
         self._connection = connection
@@ -207,7 +207,7 @@ class Dfget:
 
 
 class Native:
-    """One peer of ours: each exchange reports a piece and gets another. Who has all comes again with nothing."""
+    """A peer. Each exchange reports a piece and gets another. A peer with all pieces starts again without any."""
 
     def __init__(self, connection: Connection, file: File, name: str, tally: Tally) -> None:
         self._connection = connection

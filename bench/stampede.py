@@ -109,7 +109,7 @@ def _sample(cluster: Cluster, registry: RegistryHost, plan: StampedePlan, way: W
 
 @contextmanager
 def _image(cluster: Cluster, registry: RegistryHost, plan: StampedePlan) -> Iterator[str]:
-    """An image that nobody has seen before, in the registry; afterwards no node has it."""
+    """Push a new image to the registry, and remove it from all nodes afterwards."""
     seed = random.SystemRandom().getrandbits(48)
     with tempfile.TemporaryDirectory(prefix="pantala-bench-") as folder:
         image: Image = build(Path(folder), [Layer(plan.size, seed=seed)])

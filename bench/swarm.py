@@ -58,7 +58,7 @@ class _Peer:
 
 
 class _Supernode:
-    """The supernode's API, seen from its own host: what is said here does not load its link."""
+    """The supernode's API, called on its own host so that the calls do not load its link."""
 
     def __init__(self, host: Host) -> None:
         with host.entered():
@@ -142,7 +142,7 @@ def _wait_published(swarm: dict[str, _Peer], supernode: Process, longest: float)
 
 
 def _final_report(supernode: _Supernode, peers: int, process: Process) -> TaskReport:
-    """What the supernode says once it heard of all publications."""
+    """The supernode's report after all peers have published the file."""
 
     def report() -> TaskReport:
         return supernode.changes().tasks[0]

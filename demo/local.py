@@ -122,7 +122,7 @@ class LocalPlace:
         self.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
         nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}} for name in NODES]
         self.kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
-        # Without a controller manager nobody takes this taint of new nodes away.
+        # Without a controller manager, this taint of new nodes would stay.
         self.kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-")
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "--all", "crd")
 
@@ -167,7 +167,7 @@ class LocalPlace:
         return self._folder / "nodes" / name
 
     def _stop(self) -> None:
-        """All state is thrown away, so nobody needs time to end in order."""
+        """All state is deleted, so the processes need no time to shut down."""
         for process in self._processes.values():
             process.kill()
         self._control_plane.stop_apiserver()

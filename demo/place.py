@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 
 class Taken(NamedTuple):
-    """Bytes that one node took, by who gave them."""
+    """Bytes that a node received, by provider."""
 
     supernode: int
     peers: int

@@ -66,7 +66,7 @@ class Containerd:
         self._run = Path(tempfile.mkdtemp(prefix="containerd-"))
         self.certs_d = folder / "certs.d"
         self.config_path = str(self.certs_d) if config_path is None else config_path
-        """As it is told at its next start."""
+        """The value at the next start."""
 
     @property
     def socket(self) -> Path:

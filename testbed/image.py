@@ -267,7 +267,7 @@ def _size(text: str) -> int:
 
 
 def main() -> int:
-    """Build an image, and push it if told to."""
+    """Build an image, and push it with --push."""
     parser = argparse.ArgumentParser(prog="python -m testbed.image", description="Images for experiments.")
     parser.add_argument("--dir", type=Path, required=True, help="folder of the layout")
     parser.add_argument("--layer", action="append", type=_size, default=[], help="bytes, or like 600M; repeat it")

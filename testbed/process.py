@@ -26,7 +26,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
-        # An interrupt in the middle would leave a child behind that nobody knows of.
+        # An interrupt in the middle would leave an unknown child process behind.
         former = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
         try:
             with log.open("ab") as output:
@@ -85,7 +85,7 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listened on a moment ago."""
+    """Ports of 127.0.0.1 that were free a moment ago."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for found in sockets:

@@ -137,7 +137,7 @@ class Registry:
         return sent
 
     def forget(self) -> None:
-        """Begin the log anew."""
+        """Empty the log."""
         if self._log.exists():
             self._log.write_text("")
 

@@ -1,4 +1,4 @@
-"""A token server, as registries have one beside them: who shows a password gets a token that a real registry takes.
+"""A token server as used by registries. A client with a password gets a token that a real registry accepts.
 
 ::
 
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     """One request for a token."""
 
     user: str
-    """Empty: nobody in particular."""
+    """Empty: an anonymous client."""
     scopes: tuple[str, ...]
     given: bool = True
     """Whether there was an answer other than 401."""
@@ -44,8 +44,8 @@ class Asked(NamedTuple):
 class TokenServer:
     """Serves while it is entered.
 
-    An account may do what it asks for; nobody in particular may pull what is in a repository that begins with
-    ``public``, and gets a token that is good for nothing elsewhere, as Docker Hub gives one.
+    An account gets all scopes that it asks for. An anonymous client may pull from repositories whose name begins with
+    ``public``. For others it gets a token without any scope, as from Docker Hub.
     """
 
     service = "pantala-testbed"
@@ -68,7 +68,7 @@ class TokenServer:
         self._seconds = seconds
         self._public = public
         self.certificate, key = authority.issue("tokens", _ISSUER)
-        """Of who signs them."""
+        """The certificate of the signer."""
         self._key = _read_key(key)
         self._chain = [base64.b64encode(_der(self.certificate)).decode()]
         self.bundle = authority.certificate_file

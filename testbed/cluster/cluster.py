@@ -105,7 +105,7 @@ class Cluster:
         return self._node(name).run(*command, check=check, timeout=timeout)
 
     def entering(self, name: str, *command: str) -> list[str]:
-        """The command line that runs ``command`` on a node, for who wants the terminal."""
+        """The command line that runs ``command`` on a node, with a terminal."""
         return self._node(name).command(*command)
 
     def path(self, name: str, path: str) -> Path:
@@ -131,7 +131,7 @@ class Cluster:
     def start_apiserver(self) -> None:
         """Bring the API server back; returns when it is ready.
 
-        Kubernetes' own parts are started anew: by their back-off they would look again up to a minute later.
+        The parts of Kubernetes are restarted, because their back-off would delay them by up to a minute.
         """
         self.control_plane.start_apiserver()
         self.control_plane.restart_clients()

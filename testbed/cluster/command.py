@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class CommandError(RuntimeError):
-    """A command failed; the message has what it said."""
+    """A command failed. The message contains its output."""
 
 
 def run(

@@ -10,7 +10,7 @@ STATE: Final = Path("/run/pantala-testbed")
 """Process IDs, keys, configuration, logs."""
 
 TURN: Final = Path("/run/pantala-testbed.lock")
-"""Locked by whoever installs on the cluster. Beside :data:`STATE`, which goes with the cluster."""
+"""Locked by the process that installs on the cluster. Beside :data:`STATE`, which is removed with the cluster."""
 
 DATA: Final = Path("/var/lib/pantala-testbed")
 """The nodes' disks, the volumes, etcd and the registry: large, so not below /run, which often is memory."""
@@ -58,7 +58,7 @@ class NodePlace:
         """The place of ``node<number>``. Raises :class:`ValueError`."""
         number = name.removeprefix("node")
         if number == name or not number.isdecimal() or not 1 <= int(number) <= 200:
-            raise ValueError(f"{name} is no node; they are named node1, node2, ...")
+            raise ValueError(f"{name} is not a node. Nodes are named node1, node2, ...")
         return cls(int(number))
 
     @property

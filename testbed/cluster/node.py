@@ -190,7 +190,7 @@ class Node:
             time.sleep(_POLL_SECONDS)
 
     def _processes(self) -> list[int]:
-        """Whatever runs in its network namespace, also when nobody knows its process ID any more."""
+        """All processes in its network namespace, even those whose process ID is not recorded."""
         try:
             namespace = Path("/run/netns", self.place.network_namespace).stat().st_ino
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whose turn it is with the one cluster of this machine: two who install on it at once measure each other."""
+"""Lets only one run at a time use the cluster of this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from testbed.cluster.command import CommandError
 
 @contextmanager
 def turn(patience: float = 2400.0) -> Iterator[None]:
-    """Have the cluster for oneself, after whoever has it now. Ends with the process, however that ends.
+    """Wait until no other run uses the cluster, then reserve it. The reservation ends with the process.
 
     Raises :class:`CommandError` after ``patience`` seconds.
     """
@@ -23,7 +23,9 @@ def turn(patience: float = 2400.0) -> Iterator[None]:
     with layout.TURN.open("w") as file:
         while not _taken(file.fileno()):
             if deadline - time.monotonic() <= 0:
-                raise CommandError(f"another run has had the cluster for {patience:.0f} s; see who holds {layout.TURN}")
+                raise CommandError(
+                    f"another run has had the cluster for {patience:.0f} s; find the process that locks {layout.TURN}"
+                )
             print(f"another run has the cluster ({layout.TURN}); waiting for its end", file=sys.stderr, flush=True)
             time.sleep(min(10.0, patience))
         yield
