@@ -20,6 +20,7 @@ from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol.geometry import RULES
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Clients, Lasting
 from pantala_supernode.dragonfly.preheat import PreheatManager
@@ -195,12 +196,12 @@ class App:
         managers = self._managers = self._with_metrics(
             TaskManager(grace=settings.grace, keep=settings.cache_seconds > settings.grace), chance
         )
+        copies = CopyTable(self._store, lambda task_id: supernode.copy_changed(task_id))
         cdn = CDNManager(
-            self._store,
+            copies,
             registries.source,
             siblings=siblings,
             rng=chance,
-            on_change=lambda task_id: supernode.copy_changed(task_id),
             limiter=Rate(settings.origin_rate) if settings.origin_rate is not None else None,
             make_room=lambda size: self._janitor.make_room(size),
             piece_size=RULES[settings.piece_size_rule],
@@ -245,9 +246,9 @@ class App:
         )
         self._janitor = Janitor(
             self._store,
-            cdn.delete,
+            copies.delete,
             wanted=lambda task_id: managers.tasks.get(task_id) is not None,
-            released=cdn.released,
+            released=copies.released,
             stated=lambda: managers.tasks.revision > 0,
             spare=lambda: self.imaging.wants.spare() or self.conversation.spare(),
             rules=Housekeeping(

@@ -157,7 +157,7 @@ class Supernode:
         for work in (*self._deletions.values(), *self._inspections):
             work.cancel()
         await asyncio.gather(*self._deletions.values(), *self._inspections, return_exceptions=True)
-        await self._cdn.close()
+        await self._cdn.copies.close()
 
     def _apply(self, restated: Restated) -> None:
         for task_id in restated.deleted:
@@ -199,7 +199,7 @@ class Supernode:
 
     async def _delete_copy(self, task_id: TaskID, dropped: frozenset[str]) -> None:
         try:
-            await self._cdn.delete(task_id)
+            await self._cdn.copies.delete(task_id)
             self.dropped += 1
             _log.info("task deleted", task=task_id)
         except SupernodeError as error:  # nobody wants it, so the janitor tries again

@@ -23,6 +23,7 @@ from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin, sha256
@@ -41,13 +42,7 @@ class Bench:
         self.store = PieceStore(directory, durable=True)
         self.changed = asyncio.Event()
         self.delays: list[float] = []
-        self.cdn = CDNManager(
-            self.store,
-            source,
-            on_change=self._changed,
-            rng=random.Random(1),
-            sleep=self._sleep,
-        )
+        self.cdn = CDNManager(CopyTable(self.store, self._changed), source, rng=random.Random(1), sleep=self._sleep)
         self.told: list[Copy] = []
 
     def _changed(self, task_id: str) -> None:
@@ -86,7 +81,7 @@ async def bench(directory: Path, *, patience: OriginTimeouts | None = None) -> A
         try:
             yield made
         finally:
-            await made.cdn.close()
+            await made.cdn.copies.close()
 
 
 def order(origin: Origin, path: str = "/file", *, retry_limit: int | None = 6, **source: Any) -> FetchOrder:
@@ -348,7 +343,7 @@ async def test_delete_in_the_middle_leaves_nothing_and_the_task_can_come_back(tm
         origin.rate = 4 * MIB
         b.cdn.trigger(order(origin))
         await b.until(lambda copy: copy.cached > 0)
-        deletion = asyncio.create_task(b.cdn.delete(TASK))
+        deletion = asyncio.create_task(b.cdn.copies.delete(TASK))
         await asyncio.sleep(0)
         assert Copy(TASK) == b.cdn.status(TASK)
         origin.rate = None
@@ -356,9 +351,9 @@ async def test_delete_in_the_middle_leaves_nothing_and_the_task_can_come_back(tm
         await deletion
         assert (await b.ended()).status is CDNStatus.SUCCESS
         assert BODY.read(0, BODY.size) == b.data()
-        await b.cdn.delete(TASK)
+        await b.cdn.copies.delete(TASK)
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-        await b.cdn.delete(TASK)
+        await b.cdn.copies.delete(TASK)
 
 
 async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.rate import Rate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
@@ -44,24 +45,24 @@ class Bench:
         self.wanted: set[TaskID] = set()
         self.failures: list[Copy] = []
         self.store = PieceStore(directory, durable=False)
-        self.cdn = CDNManager(
-            self.store,
-            source,
-            on_change=self._look,
-            rng=random.Random(1),
-            sleep=lambda _: asyncio.sleep(0.02),
-            limiter=rate,
-            make_room=lambda size: self.janitor.make_room(size),
-        )
+        copies = CopyTable(self.store, self._look)
         self.janitor = Janitor(
             self.store,
-            self.cdn.delete,
+            copies.delete,
             wanted=lambda name: name in self.wanted,
             released=lambda _: False,
             stated=lambda: True,
             rules=Housekeeping(grace=0.0, kept_for=3600.0, watermarks=Watermarks(100, 100)),
             clock=time.monotonic,
             wall=time.time,
+        )
+        self.cdn = CDNManager(
+            copies,
+            source,
+            rng=random.Random(1),
+            sleep=lambda _: asyncio.sleep(0.02),
+            limiter=rate,
+            make_room=self.janitor.make_room,
         )
 
     def _look(self, name: TaskID) -> None:
@@ -96,7 +97,7 @@ async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Benc
         try:
             yield made
         finally:
-            await made.cdn.close()
+            await made.cdn.copies.close()
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])

@@ -16,6 +16,7 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol import image, task_id
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.client import ResolvedImage
@@ -213,7 +214,7 @@ async def test_a_blob_is_a_task_that_the_registry_gives_once(tmp_path: Path, pri
         layer = found.layers[0]
         request = opened.client.blob(ImageRepository(private.host, "team/app"), layer.digest, found.account)
         assert "secret" not in repr(request)
-        cdn = CDNManager(store, opened.source, on_change=lambda _: done.set(), rng=random.Random(1))
+        cdn = CDNManager(CopyTable(store, lambda _: done.set()), opened.source, rng=random.Random(1))
         await cdn.recover()
         try:
             name = task_id.compute(layer.digest)
@@ -226,7 +227,7 @@ async def test_a_blob_is_a_task_that_the_registry_gives_once(tmp_path: Path, pri
                     await done.wait()
                     done.clear()
         finally:
-            await cdn.close()
+            await cdn.copies.close()
     file = store.get(name)
     assert file is not None
     assert layer.digest == "sha256:" + hashlib.sha256(file.path.read_bytes()).hexdigest()

@@ -18,6 +18,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.retry import MAX_RESTARTS
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
@@ -109,7 +110,7 @@ async def run(directory: Path, source: FakeReader, contents: list[Content], orde
     store = PieceStore(directory, durable=False)
     pinned = not order.source.digest or all(content.validator for content in contents)
     witness = Witness(contents, pinned=pinned)
-    witness.cdn = CDNManager(store, source, on_change=witness.look, rng=random.Random(2), sleep=no_sleep)
+    witness.cdn = CDNManager(CopyTable(store, witness.look), source, rng=random.Random(2), sleep=no_sleep)
     await witness.cdn.recover()
     witness.cdn.trigger(order)
     async with asyncio.timeout(30):
@@ -117,7 +118,7 @@ async def run(directory: Path, source: FakeReader, contents: list[Content], orde
     copy = witness.cdn.status(TASK)
     file = store.get(TASK)
     data = file.path.read_bytes() if file is not None and copy.total else b""
-    await witness.cdn.close()
+    await witness.cdn.copies.close()
     if witness.wrong is not None:
         raise witness.wrong
     return copy, data

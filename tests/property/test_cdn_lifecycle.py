@@ -18,6 +18,7 @@ from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
@@ -72,9 +73,8 @@ class Life:
     async def begin(self) -> None:
         self.store = PieceStore(self._directory, durable=False)
         self.cdn = CDNManager(
-            self.store,
+            CopyTable(self.store, self._look),
             self._source,
-            on_change=self._look,
             rng=random.SystemRandom(),
             sleep=lambda _: asyncio.sleep(0),
             fetches=1,
@@ -84,7 +84,7 @@ class Life:
 
     async def end(self) -> None:
         await asyncio.gather(*self._deletions)
-        await self.cdn.close()
+        await self.cdn.copies.close()
 
     def order(self, number: int) -> FetchOrder:
         return FetchOrder(TASKS[number], FileSource(f"http://origin/{number}", attempt=str(self._attempt)))
@@ -102,7 +102,7 @@ class Life:
             case "retire":
                 self.cdn.retire(task)
             case "delete":
-                self._deletions.append(asyncio.create_task(self.cdn.delete(task)))
+                self._deletions.append(asyncio.create_task(self.cdn.copies.delete(task)))
             case "refetch":
                 self.cdn.refetch(task, pause % 5)
             case "restart":
@@ -132,7 +132,7 @@ class Life:
             file = self.store.get(task)
             assert file is not None
             assert CONTENT.data == file.path.read_bytes()
-            await self.cdn.delete(task)
+            await self.cdn.copies.delete(task)
 
 
 @settings(max_examples=120, deadline=None)

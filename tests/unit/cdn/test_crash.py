@@ -19,6 +19,7 @@ from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
@@ -111,7 +112,7 @@ class Run:
         self.shown: dict[str, int] = {}
         self.changed = asyncio.Event()
         self.cdn = CDNManager(
-            self.store, source, on_change=self._look, rng=random.SystemRandom(), sleep=lambda _: asyncio.sleep(0)
+            CopyTable(self.store, self._look), source, rng=random.SystemRandom(), sleep=lambda _: asyncio.sleep(0)
         )
 
     def _look(self, _: str) -> None:
@@ -131,7 +132,7 @@ class Run:
                 self.changed.clear()
                 await self.changed.wait()
         copy = self.cdn.status(TASK)
-        await self.cdn.close()
+        await self.cdn.copies.close()
         return copy
 
 
@@ -167,7 +168,7 @@ async def test_a_crash_at_any_operation_loses_and_spoils_nothing_that_was_shown(
             try:
                 await life.until_done(it)
             except CrashError:
-                await life.cdn.close()
+                await life.cdn.copies.close()
         if not it.crashed:
             assert at > 10
             return

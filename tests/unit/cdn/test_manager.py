@@ -15,6 +15,7 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.errors import VolumeFailedError
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
@@ -31,9 +32,8 @@ class Bench:
     def __init__(self, directory: Path, source: FakeReader) -> None:
         self.naps = 0
         self.cdn = CDNManager(
-            PieceStore(directory, durable=False),
+            CopyTable(PieceStore(directory, durable=False), lambda _: None),
             source,
-            on_change=lambda _: None,
             rng=random.Random(1),
             sleep=self._nap,
         )
@@ -65,7 +65,7 @@ async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path
     bench.cdn.trigger(replace(order, source=replace(order.source, attempt="2")))
     await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
     assert len(source.requests) == 2
-    await bench.cdn.close()
+    await bench.cdn.copies.close()
 
 
 async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
     source = FakeReader(Content(b"abc"))
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
-    await bench.cdn.close()
+    await bench.cdn.copies.close()
     bench.cdn.trigger(FetchOrder(TASK, FileSource("http://origin/file")))
     with pytest.raises(VolumeFailedError, match="started again"):
-        await bench.cdn.delete(TASK)
+        await bench.cdn.copies.delete(TASK)
     await asyncio.sleep(0.02)
     assert [] == source.requests
 
@@ -89,25 +89,24 @@ async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> N
     bench.cdn.trigger(FetchOrder(TASK, FileSource("http://origin/file")))
     await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
     assert (2, 1) == (len(source.requests), bench.naps)
-    await bench.cdn.close()
+    await bench.cdn.copies.close()
 
 
 async def test_a_task_deleted_wanted_and_deleted_again_in_one_moment_is_gone(tmp_path: Path) -> None:
     cdn = CDNManager(
-        PieceStore(tmp_path, durable=False),
+        CopyTable(PieceStore(tmp_path, durable=False), lambda _: None),
         FakeReader(Content(b"abc")),
-        on_change=lambda _: None,
         rng=random.Random(1),
     )
     await cdn.recover()
     order = FetchOrder(TASK, FileSource("http://origin/file"))
     cdn.trigger(order)
-    first = asyncio.create_task(cdn.delete(TASK))
+    first = asyncio.create_task(cdn.copies.delete(TASK))
     await asyncio.sleep(0)
     cdn.trigger(order)
     async with asyncio.timeout(5):  # the second deletion and the work that it ends once waited for each other
-        await cdn.delete(TASK)
+        await cdn.copies.delete(TASK)
         await first
     assert Copy(TASK) == cdn.status(TASK)
     assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
-    await cdn.close()
+    await cdn.copies.close()

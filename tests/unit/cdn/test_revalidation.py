@@ -17,6 +17,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
 from pantala_supernode.cdn.copy_state import Use
 from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step
 
@@ -36,9 +37,8 @@ class Bench:
         self.seen: list[Copy] = []
         self.store = PieceStore(directory, durable=False)
         self.cdn = CDNManager(
-            self.store,
+            CopyTable(self.store, lambda task_id: self.seen.append(self.cdn.status(task_id))),
             source,
-            on_change=lambda task_id: self.seen.append(self.cdn.status(task_id)),
             rng=random.Random(1),
             sleep=self._nap,
             fresh_for=60.0,
@@ -81,7 +81,7 @@ async def bench(directory: Path, source: FakeReader | None = None) -> AsyncItera
     try:
         yield made
     finally:
-        await made.cdn.close()
+        await made.cdn.copies.close()
 
 
 async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_ask
     await b.whole()
     assert ([True], 1) == ([resume.complete for resume in b.source.requests if resume], b.cdn.uses[Use.REVALIDATED])
     assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
-    await b.cdn.close()
+    await b.cdn.copies.close()
 
 
 async def test_a_digest_needs_no_question(tmp_path: Path) -> None:

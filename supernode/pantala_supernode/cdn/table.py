@@ -1,0 +1,95 @@
+"""The copies by task, and their removal from the volume."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from pantala_pieces.file import PieceFile
+from pantala_pieces.store import PieceStore
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.cdn.copy_state import CopyState
+from pantala_supernode.errors import VolumeFailedError
+from pantala_supernode.volume.lane import SerialExecutor
+
+
+class CopyTable:
+    """All copies of one supernode.
+
+    ``on_change`` receives a task's ID on the event loop whenever its :class:`Copy` changed. It must not block.
+    """
+
+    def __init__(self, store: PieceStore, on_change: Callable[[TaskID], None]) -> None:
+        self.store = store
+        self.on_change = on_change
+        self.closed = False
+        """Nothing begins any more."""
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
+        self._copies: dict[TaskID, CopyState] = {}
+        self._deletions: dict[TaskID, asyncio.Task[None]] = {}
+
+    async def load(self) -> list[PieceFile]:
+        """Open the volume. Raises :class:`VolumeFailedError`."""
+        return list(await SerialExecutor(self._threads).run(self.store.open))
+
+    def get(self, task_id: TaskID) -> CopyState | None:
+        return self._copies.get(task_id)
+
+    def ensure(self, task_id: TaskID) -> CopyState:
+        """The copy of a task; a new one if there is none."""
+        if task_id not in self._copies:
+            self._copies[task_id] = CopyState(task_id, SerialExecutor(self._threads))
+        return self._copies[task_id]
+
+    def __iter__(self) -> Iterator[CopyState]:
+        return iter(list(self._copies.values()))
+
+    def released(self, task_id: TaskID) -> bool:
+        """Whether a task wanted the copy since the start, and none wants it any more."""
+        copy = self._copies.get(task_id)
+        return copy is not None and copy.released
+
+    def blockers(self, copy: CopyState) -> list[asyncio.Task[None]]:
+        """The jobs that still use the copy's files."""
+        return [task for task in (copy.task, self._deletions.get(copy.task_id)) if task is not None]
+
+    async def delete(self, task_id: TaskID) -> None:
+        """Stop reading and remove all that the volume has of a task, known or not.
+
+        Raises :class:`pantala_supernode.errors.VolumeFailedError`. The caller may try again.
+        """
+        if self.closed:
+            raise VolumeFailedError(f"Task {task_id} stays on the volume until this supernode has started again.")
+        copy = self._copies.pop(task_id, None)
+        if copy is not None:
+            copy.gone = True
+        former = self._deletions.get(task_id)
+        if former is None or copy is not None:
+            former = asyncio.get_running_loop().create_task(self._remove(task_id, copy, former))
+            self._deletions[task_id] = former
+        await asyncio.shield(former)
+
+    async def close(self) -> None:
+        """Stop everything. What is durable stays."""
+        self.closed = True
+        tasks = [copy.task for copy in self if copy.task is not None]
+        for copy in self:
+            copy.stop()
+        await asyncio.gather(*tasks, *self._deletions.values(), return_exceptions=True)
+        self._threads.shutdown(wait=False)
+        self.store.close()
+
+    async def _remove(self, task_id: TaskID, copy: CopyState | None, former: asyncio.Task[None] | None) -> None:
+        try:
+            if former is not None:
+                await asyncio.wait({former})
+            if copy is not None and copy.task is not None:
+                copy.stop()
+                await asyncio.wait({copy.task})
+            lane = copy.lane if copy is not None else SerialExecutor(self._threads)
+            await lane.run(lambda: self.store.delete(task_id))
+        finally:
+            if self._deletions.get(task_id) is asyncio.current_task():
+                del self._deletions[task_id]
+            self.on_change(task_id)
