@@ -52,7 +52,7 @@ class FetchError(PeerError):
     kind: ClassVar[str]
 
 
-class UnreachableError(FetchError):
+class ProviderUnreachableError(FetchError):
     """There is no connection to the provider, or it broke."""
 
     kind = "unreachable"
@@ -70,7 +70,7 @@ class MissingError(FetchError):
     kind = "missing"
 
 
-class RefusedError(FetchError):
+class ProviderRefusedError(FetchError):
     """The provider does not give the piece, or not now."""
 
     kind = "refused"
@@ -98,19 +98,19 @@ class OutsideRootError(DeliveryError):
     reason = Reason.PATH_OUTSIDE_ROOT
 
 
-class ConflictError(DeliveryError):
+class PathConflictError(DeliveryError):
     """Something that is not ours is at the path."""
 
     reason = Reason.PATH_CONFLICT
 
 
-class DigestMismatchError(DeliveryError):
+class FileMismatchError(DeliveryError):
     """The whole is not what the supernode says it is."""
 
     reason = Reason.DIGEST_MISMATCH
 
 
-class RotError(DigestMismatchError):
+class RotError(FileMismatchError):
     """What was published was changed since, by the disk or by somebody."""
 
 

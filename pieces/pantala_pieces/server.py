@@ -51,7 +51,7 @@ class PieceServer:
 
     ``lookup`` finds a task's file; ``keys`` are those that tickets may be issued with, one of each supernode (none: no
     ticket is good); ``clock`` tells seconds since the epoch; ``slots`` pieces are sent at once, first come, first
-    served.
+    served. ``on_missing`` is called with a task's ID when its data file is missing although it has verified pieces.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class PieceServer:
         keys: Callable[[], Iterable[bytes]],
         clock: Callable[[], float],
         slots: int,
+        on_missing: Callable[[str], None] | None = None,
     ) -> None:
         self._lookup = lookup
         self._keys = keys
@@ -71,8 +72,7 @@ class PieceServer:
         self.bytes_sent = 0
         self.pace: Callable[[int], Awaitable[None]] | None = None
         """Waited for with the bytes of a piece before it is sent, to bound the bytes per second."""
-        self.on_missing: Callable[[str], None] = lambda _task_id: None
-        """Told a task's ID when its data file is gone although its pieces counted as held."""
+        self._on_missing = on_missing
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Put the route on an application's router."""
@@ -92,7 +92,7 @@ class PieceServer:
         except ConnectionError:  # the client went away: nobody reads this
             return web.Response(status=_CLIENT_GONE)
         if response.status == web.HTTPNotFound.status_code:
-            self.on_missing(file.meta.task_id)
+            self.missing(file.meta.task_id)
         else:
             self.bytes_sent += end - start
         return response
@@ -107,6 +107,11 @@ class PieceServer:
             raise RefusedError(404, "NotHeld", "this generation of the task is not held here")
         file.used = now
         return file
+
+    def missing(self, name: str) -> None:
+        """Report that a task's data file is missing."""
+        if self._on_missing is not None:
+            self._on_missing(name)
 
     @contextlib.asynccontextmanager
     async def sending(self, size: int) -> AsyncIterator[None]:

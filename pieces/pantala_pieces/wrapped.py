@@ -53,7 +53,7 @@ class WrappedServer:
         except PieceMissingError:
             raise RefusedError(404, "NotHeld", "the piece is not held verified") from None
         except StoreError:
-            self._server.on_missing(file.meta.task_id)
+            self._server.missing(file.meta.task_id)
             raise RefusedError(404, "NotHeld", "the piece cannot be read") from None
         wrapping = Wrapping(file.meta.piece_size)
         first, body = piece * wrapping.wire_size, wrapping.wrap(content)

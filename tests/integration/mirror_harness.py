@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.settings import Address
 from pantala_protocol import ranges, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
@@ -175,7 +175,7 @@ class RegistrySupernode(ScriptedSupernode):
 
 
 @contextlib.asynccontextmanager
-async def mirror(supernode: RegistrySupernode, root: Path, **changes: Any) -> AsyncIterator[Peer]:
+async def mirror(supernode: RegistrySupernode, root: Path, **changes: Any) -> AsyncIterator[PeerApp]:
     """A peer with a mirror, once the supernode answered it."""
     settings: dict[str, Any] = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0, **changes}
     async with peer_harness.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.settings import Address
 from pantala_protocol import task_id
 from pantala_protocol.sync import SyncAnswer, SyncRequest, Wanted
@@ -68,7 +68,7 @@ async def supernode(volume: Node) -> Node:
 
 
 @contextlib.asynccontextmanager
-async def mirrored(supernode: Node, root: Path, name: str) -> AsyncIterator[Peer]:
+async def mirrored(supernode: Node, root: Path, name: str) -> AsyncIterator[PeerApp]:
     settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2}
     async with peer_harness.peer(supernode.url, root / name, name, **settings) as made:
         await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
@@ -88,9 +88,9 @@ def folder(supernode: Node, digest: str) -> Path:
     return supernode.data / "tasks" / name[:2] / name
 
 
-async def restarted(supernode: Node, *peers: Peer) -> None:
+async def restarted(supernode: Node, *peers: PeerApp) -> None:
     """It is there again, and the nodes were told what to hold."""
-    sessions = [lane.session for peer in peers for lane in peer.supernodes._lanes.values()]
+    sessions = [lane.session for peer in peers for lane in peer.supernodes._links.values()]
     former = {session.supernode for session in sessions}
     assert "" not in former, "each spoke before"
     await supernode.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.images import blobs as cached_images
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
@@ -85,7 +85,7 @@ async def supernode() -> AsyncIterator[RegistrySupernode]:
         yield made
 
 
-async def pulled(peer: Peer, image: Image) -> list[int]:
+async def pulled(peer: PeerApp, image: Image) -> list[int]:
     """Pull as containerd does, and tell how the layers' requests were answered."""
     port = peer.mirror.port
     assert 200 == (await get(port, image.path()))[0]
@@ -109,7 +109,7 @@ async def test_idle_blobs_make_room_oldest_first_and_as_many_as_needed(
         assert not peer.cache.is_whole(first.layers[0].task_id)
         assert peer.cache.is_whole(second.layers[0].task_id)
         assert peer.cache.is_whole(third.layers[0].task_id)
-        assert 6 * MIB == peer.cache.bytes
+        assert 6 * MIB == peer.cache.total_bytes()
         assert [200] == await pulled(peer, first), "it comes again, and another one goes"
 
 
@@ -124,7 +124,7 @@ async def test_a_blob_larger_than_the_disk_is_a_miss_and_costs_no_other_its_plac
             assert [404] == await pulled(peer, large)
         assert {"local"} == {failure.kind for failure in supernode.failures}
         assert {large.layers[0].task_id} == {failure.task_id for failure in supernode.failures}
-        trouble = peer.assignments.trouble(large.layers[0].task_id)
+        trouble = peer.tasks.trouble(large.layers[0].task_id)
         assert trouble is not None
         assert "NodeDiskFull" == trouble.reason
         assert f"reserve {LARGE} bytes" in trouble.message
@@ -160,7 +160,7 @@ async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_an
         assert f"({LARGE} bytes)" in failed.message
         assert "free space on the node" in failed.message
         await ordered(2, 3 * MIB, PullPhase.READY)
-        assert peer.assignments.downloads.busy is False
+        assert not peer.downloads.busy()
 
 
 @needs_registry

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.settings import Address
 from pantala_protocol import ranges, task_id
@@ -60,7 +60,7 @@ class Lab:
         return f"/v2/team/app/blobs/{sha256(LAYER)}?ns={self.registry.host}"
 
     @contextlib.asynccontextmanager
-    async def node(self, name: str, **settings: object) -> AsyncIterator[Peer]:
+    async def node(self, name: str, **settings: object) -> AsyncIterator[PeerApp]:
         """A node whose runtime got the image's manifests."""
         settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2, **settings}
         async with peer_harness.peer(self.url, self.root / name, name, **settings) as made:
@@ -106,7 +106,7 @@ async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Asy
         yield Lab(app, f"http://127.0.0.1:{port}", registry, tmp_path)
 
 
-async def streamed(node: Peer, path: str) -> tuple[int, bytes, list[float]]:
+async def streamed(node: PeerApp, path: str) -> tuple[int, bytes, list[float]]:
     """A blob as containerd reads it: status, body, and the seconds to each part of it."""
     loop, body, waits = asyncio.get_running_loop(), bytearray(), list[float]()
     at = loop.time()

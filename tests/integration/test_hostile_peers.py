@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_protocol import task_id, ticket
 from pantala_protocol.geometry import piece_size
 from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
@@ -192,7 +192,7 @@ class Lab:
     origin: Origin
     root: Path
     http: aiohttp.ClientSession
-    peers: list[Peer] = field(default_factory=list)
+    peers: list[PeerApp] = field(default_factory=list)
     revision: int = 0
 
     async def want(self, *names: str) -> None:

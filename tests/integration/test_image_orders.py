@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.images import orders
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
 from pantala_protocol.sync import SyncRequest, Work
@@ -31,7 +31,7 @@ KEY = "ns/web"
 
 
 @contextlib.asynccontextmanager
-async def ordered(node: Node, supernode: RegistrySupernode, image: Pushed, folder: Path) -> AsyncIterator[Peer]:
+async def ordered(node: Node, supernode: RegistrySupernode, image: Pushed, folder: Path) -> AsyncIterator[PeerApp]:
     async with node.mirrored(supernode, image, folder, runtime_socket=node.helper.socket) as peer:
         yield peer
 
@@ -219,7 +219,7 @@ async def test_another_pull_of_a_public_image_at_the_same_moment_has_it_from_the
 
 
 @contextlib.asynccontextmanager
-async def grant(peer: Peer, repository: str) -> AsyncIterator[None]:
+async def grant(peer: PeerApp, repository: str) -> AsyncIterator[None]:
     with peer.mirror.grants.open(KEY, repository):
         yield
 
@@ -232,13 +232,13 @@ async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: Node, 
         pull = NodeOrder(KEY, f"{name(node, image)}:1@{image.digest}", PullOrder("run"), depth=Depth.PEER, blobs=blobs)
         await supernode.order(NodeOrders(1, (pull,)))
         state = await reach(supernode, PullPhase.READY)
-        assert sum(blob.size for blob in blobs) == state.fetched == peer.cache.bytes
+        assert sum(blob.size for blob in blobs) == state.fetched == peer.cache.total_bytes()
         await supernode.assign("node-1")  # its lease is over
         await asyncio.sleep(0.5)
-        assert state.fetched == peer.cache.bytes
+        assert state.fetched == peer.cache.total_bytes()
         assert [] == await node.helper.get("/v1/images")
         await supernode.order(NodeOrders(2))
-        await until(lambda: peer.cache.bytes == 0)
+        await until(lambda: peer.cache.total_bytes() == 0)
 
 
 @once
@@ -254,7 +254,7 @@ async def test_blobs_that_nobody_wants_make_room_for_those_that_are_wanted(node:
         supernode.add(second)
         await order(supernode, node, second, number=2)
         await reach(supernode, PullPhase.READY, number=2)
-        await until(lambda: peer.cache.bytes <= size + size // 2)
+        await until(lambda: peer.cache.total_bytes() <= size + size // 2)
         assert peer.cache.is_whole(second.layers[0].task_id)
         assert not peer.cache.is_whole(first.layers[0].task_id)
         await supernode.until(lambda: not supernode.peers["node-1"].held.get(first.layers[0].task_id))  # it was told

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.images import orders
 from pantala_peer.images import runtime as runtime_watch
 from pantala_peer.settings import Address
@@ -49,7 +49,7 @@ class Way:
     registry: Registry
     image: Image
     url: str
-    peer: Peer
+    peer: PeerApp
     runtime: Runtime
     session: aiohttp.ClientSession
     revision: int = field(default=0)

@@ -264,7 +264,7 @@ async def test_without_a_supernode_every_miss_is_404_at_once_and_what_is_held_is
         await get(port, image.path())
         await get(port, image.blob(image.layers[0]))
         await stop()
-        await until(lambda: bool(peer.supernodes.error))
+        await until(lambda: bool(peer.supernodes.errors))
         begun = loop.time()
         assert 404 == (await get(port, image.blob(image.layers[1])))[0]
         assert 404 == (await get(port, f"/v2/other/manifests/{digest(b'')}?ns={REGISTRY}"))[0]

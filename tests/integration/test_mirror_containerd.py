@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.containerd import registry as registries
 from pantala_peer.containerd.configuration import configure
 from pantala_peer.mirror.deadlines import Deadlines
@@ -75,7 +75,7 @@ class Node:
     @contextlib.asynccontextmanager
     async def mirrored(
         self, supernode: RegistrySupernode, image: Pushed, root: Path, **changes: object
-    ) -> AsyncIterator[Peer]:
+    ) -> AsyncIterator[PeerApp]:
         """A peer whose mirror this containerd asks, by files as ``pantala-peer configure`` writes them."""
         supernode.add(image)
         registry = self.private if image.authorization else self.registry

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.settings import Address
 from pantala_protocol import ranges, task_id
 from pantala_protocol import registry as routes
@@ -79,7 +79,7 @@ class Lab:
     stack: contextlib.AsyncExitStack
     session: aiohttp.ClientSession
     revision: int = 0
-    peers: list[Peer] = field(default_factory=list)
+    peers: list[PeerApp] = field(default_factory=list)
 
     async def state(self, *wanted: WantedImage, **more: Any) -> None:
         self.revision += 1
@@ -87,7 +87,7 @@ class Lab:
         async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
             assert 200 == answer.status, await answer.text()
 
-    async def peer(self, name: str) -> Peer:
+    async def peer(self, name: str) -> PeerApp:
         settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0}
         made = await self.stack.enter_async_context(peer_harness.peer(self.url, self.folder / name, name, **settings))
         await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
@@ -122,7 +122,7 @@ async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Asy
         await stack.aclose()
 
 
-async def pull(peer: Peer, registry: Registry, image: Image, *, shown: str = "") -> None:
+async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
     """All of an image through a node's mirror, as a runtime does it."""
     headers = {"Authorization": shown} if shown else {}
     base, port = "/v2/team/app", peer.mirror.port

@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pantala_peer.app import Peer
+from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.settings import Address
 from pantala_protocol import task_id
@@ -61,7 +61,7 @@ class Ring:
                 async with supernode.session.put(f"{supernode.url}/api/v1/statement", data=body) as answer:
                     assert 200 == answer.status, await answer.text()
 
-    async def peer(self, name: str) -> Peer:
+    async def peer(self, name: str) -> PeerApp:
         """A node that knows the first supernode's address alone, once it speaks with all."""
         settings = {"mirror_listen": Address("127.0.0.1", 0), "mirror_deadlines": HURRIED, "grace": 0.2}
         made = await self._peers.enter_async_context(
@@ -70,9 +70,9 @@ class Ring:
         await until(lambda: made.mirror.port > 0 and self._is_met(made))
         return made
 
-    def _is_met(self, peer: Peer) -> bool:
-        lanes = peer.supernodes._lanes
-        return len(lanes) > 1 and not any(lane.exchange.error for lane in lanes.values())
+    def _is_met(self, peer: PeerApp) -> bool:
+        lanes = peer.supernodes._links
+        return len(lanes) > 1 and not any(lane.client.error for lane in lanes.values())
 
     def owner(self, name: str, *members: Member) -> int:
         """The number of the supernode that a task belongs to."""
@@ -158,13 +158,13 @@ async def test_a_supernode_that_joins_takes_blobs_from_the_others(ring: Ring, re
     two = tuple(ring.members[:2])
     await ring.state(*two)
     one = await ring.peer("n1")
-    await until(lambda: {"s-0", "s-1"} == one.supernodes._lanes.keys())
+    await until(lambda: {"s-0", "s-1"} == one.supernodes._links.keys())
     await pull(one, registry, image, shown=SHOWN)
     moved = {digest for digest in of_amd64(image) if 2 == ring.owner(task_id.of_blob(digest))}
     assert moved
     await ring.state()
     other = await ring.peer("n2")
-    await until(lambda: 3 == len(one.supernodes._lanes) == len(other.supernodes._lanes))
+    await until(lambda: 3 == len(one.supernodes._links) == len(other.supernodes._links))
     await pull(other, registry, image, shown=SHOWN)
     assert once(image, await settled(registry)), await settled(registry)
     await until(lambda: moved <= ring.kept(2))
@@ -221,7 +221,7 @@ async def test_whoever_dies_and_comes_back_at_any_moment_every_byte_is_right(
             path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
             assert 200 == (await get(node.mirror.port, path, Authorization=SHOWN))[0]
 
-    async def pull_all(node: Peer) -> int:
+    async def pull_all(node: PeerApp) -> int:
         had = [
             await _as_containerd(node, registry, digest, sizes[digest], asyncio.Event())
             for digest in chance.sample(sorted(sizes), len(sizes))
@@ -243,7 +243,7 @@ async def test_whoever_dies_and_comes_back_at_any_moment_every_byte_is_right(
     assert 0 < sum(await asyncio.gather(*map(pull_all, nodes)))
 
 
-async def _as_containerd(node: Peer, registry: Registry, digest: str, size: int, begun: asyncio.Event) -> int:
+async def _as_containerd(node: PeerApp, registry: Registry, digest: str, size: int, begun: asyncio.Event) -> int:
     """A blob by the mirror, the rest of it by the registry; tells how much the mirror gave."""
     path, body = f"/v2/team/app/blobs/{digest}", bytearray()
     async with asked(node.mirror.port, f"{path}?ns={registry.host}", Authorization=SHOWN) as answer:
@@ -273,7 +273,7 @@ async def test_a_pull_while_a_supernode_is_away_is_404_at_once_for_its_blobs_and
         path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
         assert 200 == (await get(one.mirror.port, path, Authorization=SHOWN))[0]
     ring.supernodes[victim].kill()
-    await until(lambda: bool(one.supernodes._lanes[f"s-{victim}"].exchange.error))
+    await until(lambda: bool(one.supernodes._links[f"s-{victim}"].client.error))
     statuses: Counter[int] = Counter()
     for digest in sorted(of_amd64(image)):
         begun = asyncio.get_running_loop().time()
@@ -303,5 +303,5 @@ async def test_one_that_is_scaled_away_by_a_signal_leaves_every_pull_right(
     assert 0 == last._process.returncode
     last.kill()
     await ring.state(*ring.members[:2])
-    await until(lambda: {"s-0", "s-1"} == other.supernodes._lanes.keys())
+    await until(lambda: {"s-0", "s-1"} == other.supernodes._links.keys())
     await pull(other, registry, image, shown=SHOWN)

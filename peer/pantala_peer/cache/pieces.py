@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from pantala_peer.errors import CorruptError, DigestMismatchError, RotError
+from pantala_peer.errors import CorruptError, FileMismatchError, RotError
 from pantala_pieces.errors import PieceMissingError, StoreError, from_os_error
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
@@ -27,7 +27,7 @@ from pantala_protocol.sync import Assignment, Held, Work
 T = TypeVar("T")
 
 
-class Cache:
+class PieceCache:
     """The piece store as a peer uses it. Raises :class:`StoreError` where the disk refuses.
 
     Nothing is synced until a file is published: after a crash every piece is hashed before it counts.
@@ -40,13 +40,12 @@ class Cache:
         self._signatures: dict[str, tuple[int, int]] = {}
         self._contradicted: dict[str, str] = {}
 
-    @property
-    def bytes(self) -> int:
-        """Of all verified pieces together."""
+    def total_bytes(self) -> int:
+        """The bytes of all verified pieces."""
         return sum(self._bytes.values())
 
     def bytes_of(self, task_id: str) -> int:
-        """Of a task's verified pieces."""
+        """The bytes of a task's verified pieces."""
         return self._bytes.get(task_id, 0)
 
     async def open(self) -> list[str]:
@@ -112,6 +111,10 @@ class Cache:
         await self._on_disk(lambda: self._hold(assignment))
         return True
 
+    async def capacity(self) -> int:
+        """The size of the filesystem in bytes."""
+        return (await self._on_disk(self._store.usage)).total
+
     async def lacking(self, assignment: Assignment) -> int:
         """How many bytes must come free for an assignment that did not fit: 1 at least."""
         return await self._on_disk(lambda: self._lacking(assignment))
@@ -123,7 +126,7 @@ class Cache:
     async def check(self, assignment: Assignment) -> PieceFile | None:
         """The task's file if it is whole, has the assigned digest and is durable; ``None`` while pieces are missing.
 
-        Raises :class:`DigestMismatchError`; pieces that are wrong on the disk are then forgotten.
+        Raises :class:`FileMismatchError`; pieces that are wrong on the disk are then forgotten.
         """
         file = self._store.get(assignment.task_id)
         if file is None or assignment.length is None or file.meta.length != assignment.length or not _all_there(file):
@@ -131,12 +134,10 @@ class Cache:
         if file.meta.digest == assignment.digest and self._signatures.get(file.meta.task_id) == _signature(file):
             return file
         if self._contradicted.get(assignment.task_id) == assignment.digest:
-            raise DigestMismatchError(
-                f"each piece is right and the whole is not {assignment.digest}; see the supernode"
-            )
+            raise FileMismatchError(f"each piece is right and the whole is not {assignment.digest}; see the supernode")
         if not await asyncio.to_thread(_matches, file, assignment.digest):
             await self._find_rot(file, assignment.digest)
-            raise DigestMismatchError(f"the whole is not {assignment.digest}; wrong pieces are fetched again")
+            raise FileMismatchError(f"the whole is not {assignment.digest}; wrong pieces are fetched again")
         await self._on_disk(lambda: self._complete(file, assignment.digest))
         return file
 

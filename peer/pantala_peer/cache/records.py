@@ -14,7 +14,7 @@ from pantala_pieces.errors import from_os_error
 from pantala_pieces.file import write_atomically
 
 
-class Record(msgspec.Struct, frozen=True):
+class PublicationRecord(msgspec.Struct, frozen=True):
     """What was put at one path."""
 
     path: str
@@ -25,12 +25,12 @@ class Record(msgspec.Struct, frozen=True):
     """Its parents that were made for published files; removed when they are empty."""
 
 
-class Records:
+class PublicationRecords:
     """The records in one directory. Blocking; raises :class:`StoreError`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, PublicationRecord] = {}
         self._paths: dict[str, set[str]] = {}
         self._made: Counter[str] = Counter()
 
@@ -40,14 +40,14 @@ class Records:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             for file in sorted(self._directory.glob("*.json")):
                 with contextlib.suppress(msgspec.DecodeError):  # a stranger's file
-                    self._remember(msgspec.json.decode(file.read_bytes(), type=Record))
+                    self._remember(msgspec.json.decode(file.read_bytes(), type=PublicationRecord))
         except OSError as error:
             raise from_os_error(error, f"read {self._directory}") from error
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[PublicationRecord]:
         return iter(list(self._records.values()))
 
-    def get(self, path: str) -> Record | None:
+    def get(self, path: str) -> PublicationRecord | None:
         """What was put at a path."""
         return self._records.get(path)
 
@@ -63,7 +63,7 @@ class Records:
         """Whether a directory was made for a published file that is still there."""
         return self._made[directory] > 0
 
-    def keep(self, record: Record) -> None:
+    def keep(self, record: PublicationRecord) -> None:
         """Write a record durably."""
         if self._records.get(record.path) != record:
             write_atomically(self._file(record.path), msgspec.json.encode(record))
@@ -77,7 +77,7 @@ class Records:
             raise from_os_error(error, f"forget {path!r}") from error
         self._forget(path)
 
-    def _remember(self, record: Record) -> None:
+    def _remember(self, record: PublicationRecord) -> None:
         self._forget(record.path)
         self._records[record.path] = record
         self._paths.setdefault(record.task_id, set()).add(record.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from pantala_peer.cache.records import Records
+from pantala_peer.cache.records import PublicationRecords
 from pantala_pieces.errors import from_os_error
 from pantala_pieces.store import PieceStore
 
@@ -18,7 +18,7 @@ def clear(root: Path) -> int:
     """
     if not root.is_dir():
         return 0
-    records, store = Records(root / "published"), PieceStore(root / "cache", durable=False)
+    records, store = PublicationRecords(root / "published"), PieceStore(root / "cache", durable=False)
     records.open()
     gone = [file.meta.task_id for file in store.open() if file.meta.task_id not in records.tasks()]
     for name in gone:

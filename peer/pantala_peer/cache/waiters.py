@@ -1,29 +1,21 @@
-"""Telling those who wait for a task that a piece of it was verified and kept."""
+"""Waits for the pieces of a task."""
 
 from __future__ import annotations
 
 import asyncio
 
-from pantala_peer.download.jobs import Keeper
-from pantala_protocol.sync import Work
+from pantala_peer.events import DownloadEnded, PeerEvents
 
 
-class Arrivals:
-    """A keeper beside the one that keeps."""
+class PieceWaiters:
+    """Wakes the readers that wait for a task, each time a piece of it is stored."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, events: PeerEvents) -> None:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-
-    async def put(self, work: Work, data: memoryview) -> None:
-        """Verify and keep, and say so. Raises what the keeper raises."""
-        await self._keeper.put(work, data)
-        for waiting in self._waiting.pop(work.task_id, ()):
-            if not waiting.done():
-                waiting.set_result(None)
+        events.subscribe(DownloadEnded, self._on_download_ended)
 
     async def wait(self, task_id: str) -> None:
-        """Return after the next piece of the task. None is missed between a look and the call that follows it."""
+        """Return after the next piece. A caller that looks first and then waits at once misses none."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(task_id, set()).add(future)
         try:
@@ -34,3 +26,9 @@ class Arrivals:
                 waiting.discard(future)
                 if not waiting:
                     del self._waiting[task_id]
+
+    def _on_download_ended(self, event: DownloadEnded) -> None:
+        if event.error is None:
+            for waiting in self._waiting.pop(event.work.task_id, ()):
+                if not waiting.done():
+                    waiting.set_result(None)

@@ -1,63 +1,52 @@
-"""The pieces that are being fetched."""
+"""The pieces that this node downloads now."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
 
-from pantala_peer.download.providers import Provider
-from pantala_peer.errors import LOCAL, FetchError
+from pantala_peer.errors import FetchError
+from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_protocol.sync import Work
 
-
-class Keeper(Protocol):
-    """The port to where fetched pieces are verified and kept."""
-
-    async def put(self, work: Work, data: memoryview) -> None:
-        """Verify and keep. Raises :class:`CorruptError`, :class:`StoreError` or :class:`PieceMissingError`."""
-        ...
-
-
-class Outcome(NamedTuple):
-    """How the fetch of one piece ended. ``kind`` is PieceFailure's; empty: the piece is held."""
-
-    work: Work
-    kind: str = ""
-    error: Exception | None = None
+PieceStep = Callable[[Work, memoryview], Awaitable[None]]
 
 
 class Downloads:
-    """Fetches pieces, ``parallel`` at once, first come, first served; ``ended`` is told of each once.
+    """Downloads pieces, ``parallel`` at once, in the order in which they were started.
 
-    Nothing is tried again here: who else has the piece is the supernode's to know.
+    ``fetch`` fills a buffer from the provider (raises :class:`FetchError`). ``keep`` verifies and stores it (raises
+    :class:`CorruptError`, :class:`StoreError` or :class:`PieceMissingError`). Each download ends with one
+    :class:`DownloadEnded`. Failed downloads are not repeated: the supernode knows the other providers.
     """
 
-    def __init__(self, provider: Provider, keeper: Keeper, *, parallel: int, ended: Callable[[Outcome], None]) -> None:
-        self._provider = provider
-        self._keeper = keeper
+    def __init__(self, fetch: PieceStep, keep: PieceStep, events: PeerEvents, *, parallel: int) -> None:
+        self._fetch = fetch
+        self._keep = keep
+        self._events = events
         self._parallel = parallel
         self._slots = asyncio.Semaphore(parallel)
-        self._ended = ended
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._keeping: set[tuple[str, int]] = set()
         self._buffers: list[bytearray] = []
 
-    @property
     def busy(self) -> bool:
-        """As many fetches are under way as may be."""
+        """True if another download would have to wait for a slot."""
         return len(self._running) >= self._parallel
 
     def start(self, work: Work) -> None:
-        """Fetch a piece, unless it is being fetched."""
+        """Download a piece, unless that is running already."""
         key = (work.task_id, work.piece)
         if key not in self._running:
             task = self._running[key] = asyncio.create_task(self._run(work, key))
             task.add_done_callback(lambda done: self._forget(key, done))
 
     def redirect(self, work: Work) -> bool:
-        """Fetch a piece from this provider instead, unless it came already; nothing is told of the former fetch."""
+        """Download a piece from another provider instead. False if the piece has arrived already.
+
+        The former download ends without an event.
+        """
         key = (work.task_id, work.piece)
         if key in self._keeping:
             return False
@@ -68,15 +57,14 @@ class Downloads:
         return True
 
     def fetches(self, task_id: str) -> bool:
-        """Whether a piece of the task is being fetched."""
+        """True while a piece of the task is downloaded."""
         return any(name == task_id for name, _ in self._running)
 
     async def cancel(self, task_id: str) -> None:
-        """Stop all fetches of a task; nothing of it is told or kept any more."""
+        """Stop all downloads of a task. No event follows, and no piece is stored."""
         await self._stop([task for (name, _), task in self._running.items() if name == task_id])
 
     async def close(self) -> None:
-        """Stop all."""
         await self._stop(list(self._running.values()))
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -86,38 +74,31 @@ class Downloads:
 
     async def _run(self, work: Work, key: tuple[str, int]) -> None:
         async with self._slots:
-            outcome = await self._fetch(work)
-        del self._running[key]  # who is told may begin the same piece anew
-        self._ended(outcome)
+            error = await self._download(work, key)
+        del self._running[key]  # before the event: a subscriber may start the same piece again
+        self._events.emit(DownloadEnded(work, error))
 
-    async def _fetch(self, work: Work) -> Outcome:
-        """Fetch, verify and keep. A buffer goes back only when nobody can write to it any more."""
+    async def _download(self, work: Work, key: tuple[str, int]) -> Exception | None:
+        """Fetch, verify and store one piece. A cancelled download does not return its buffer: it may be written to."""
         buffer = self._buffers.pop() if self._buffers else bytearray()
         if len(buffer) < work.size:
             buffer = bytearray(work.size)
         view = memoryview(buffer)[: work.size]
+        ended: Exception | None = None
         try:
-            await self._provider.fetch(work, view)
-            await self._keep(work, view)
-        except FetchError as error:
-            outcome = Outcome(work, error.kind, error)
-        except (StoreError, PieceMissingError) as error:
-            outcome = Outcome(work, LOCAL, error)
-        else:
-            outcome = Outcome(work)
+            await self._fetch(work, view)
+            self._keeping.add(key)
+            try:
+                await self._keep(work, view)
+            finally:
+                self._keeping.discard(key)
+        except (FetchError, StoreError, PieceMissingError) as error:
+            ended = error
         self._buffers.append(buffer)
-        return outcome
-
-    async def _keep(self, work: Work, view: memoryview) -> None:
-        key = (work.task_id, work.piece)
-        self._keeping.add(key)
-        try:
-            await self._keeper.put(work, view)
-        finally:
-            self._keeping.discard(key)
+        return ended
 
     def _forget(self, key: tuple[str, int], done: asyncio.Task[None]) -> None:
         if self._running.get(key) is done:
             del self._running[key]
         if not done.cancelled() and done.exception() is not None:
-            done.get_loop().call_exception_handler({"message": "a fetch ended in a bug", "exception": done.exception()})
+            done.get_loop().call_exception_handler({"message": "a download failed", "exception": done.exception()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pantala_peer.cache.waiters import Arrivals
+from pantala_peer.cache.waiters import PieceWaiters
 from pantala_peer.images import subject
 from pantala_peer.images.errors import DiskError, NoSpaceError, OrderError
 from pantala_peer.mirror.ports import Hint
@@ -33,19 +33,17 @@ class CachedImages:
     def __init__(
         self,
         wants: Wants,
-        arrivals: Arrivals,
+        arrivals: PieceWaiters,
         *,
         holds: Callable[[str], bool],
         held: Callable[[str], int],
         trouble: Callable[[str], DeliveryState | None],
-        release: Callable[[], None],
     ) -> None:
         self._wants = wants
         self._arrivals = arrivals
         self._holds = holds
         self._held = held
         self._trouble = trouble
-        self._release = release
 
     async def fetch(self, order: NodeOrder) -> None:
         """Have all its blobs here, however long it takes. Raises :class:`OrderError`."""
@@ -68,10 +66,6 @@ class CachedImages:
     def bytes(self, order: NodeOrder) -> int:
         """Of those blobs that are here."""
         return sum(self._held(task_id.of_blob(digest)) for digest in {blob.digest for blob in order.blobs})
-
-    def release(self) -> None:
-        """Other blobs are ordered than before."""
-        self._release()
 
     async def _fetch(self, repository: Repository, blob: ImageBlob, key: str, slots: asyncio.Semaphore) -> None:
         name = task_id.of_blob(blob.digest)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
+from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images import subject
 from pantala_peer.images.errors import BadOrderError, OrderError, TooSlowError
 from pantala_peer.images.kept import LedgerFile, render
@@ -16,7 +17,7 @@ from pantala_peer.images.ports import BlobStore, Credentials, Helper, Image, Tol
 from pantala_peer.images.subject import Subject
 from pantala_peer.mirror.grants import USER, Grants
 from pantala_pieces.errors import StoreError
-from pantala_protocol.images import Depth, NodeOrder, NodeOrders
+from pantala_protocol.images import Depth, NodeOrder
 
 _AT_ONCE = 8
 """Pulls. The operator bounds them far lower; this bounds what a mistake of it does to the node."""
@@ -34,7 +35,8 @@ class ImageOrders:
     """Does what is ordered of images.
 
     ``mirror_url`` tells how containerd reaches the mirror; ``None``: there is none. ``wall`` tells seconds since the
-    epoch; ``surveyed`` is called with each new list of digests to look for, ``pinned`` with whether a pin is heeded.
+    epoch; ``keep`` is called with the tasks of all blobs that orders keep in the cache; ``pinned`` with whether the
+    runtime honours a pin.
     """
 
     def __init__(
@@ -47,7 +49,8 @@ class ImageOrders:
         *,
         mirror_url: Callable[[], str | None],
         wall: Callable[[], float],
-        surveyed: Callable[[tuple[str, ...]], None],
+        events: PeerEvents,
+        keep: Callable[[set[str]], None],
         pinned: Callable[[bool], None],
     ) -> None:
         self.ledger = Ledger()
@@ -59,7 +62,7 @@ class ImageOrders:
         self._told = told
         self._mirror_url = mirror_url
         self._wall = wall
-        self._surveyed = surveyed
+        self._keep = keep
         self._pinned = pinned
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._jobs: dict[str, asyncio.Task[None]] = {}
@@ -67,18 +70,17 @@ class ImageOrders:
         self._dirty = asyncio.Event()
         self._look_now = asyncio.Event()
         self._found = render(self.ledger)
+        events.subscribe(ImagesOrdered, self._on_orders)
 
     async def open(self) -> None:
         """Find what an earlier process was ordered. Raises :class:`StoreError`."""
         self.ledger = await asyncio.to_thread(self._file.read)
         self._found = render(self.ledger)
+        self._keep(self.ledger.kept_tasks())
 
-    def keeps(self, task_id: str) -> bool:
-        """Whether a task is a blob's that is ordered to be in the cache."""
-        return task_id in self.ledger.kept_tasks()
-
-    def obey(self, orders: NodeOrders) -> None:
+    def _on_orders(self, event: ImagesOrdered) -> None:
         """Do this, and nothing that it does not name."""
+        orders = event.orders
         change = self.ledger.obey(orders, self._now())
         for key in [*change.ended, *change.begun]:
             if key in self._jobs:
@@ -86,10 +88,9 @@ class ImageOrders:
                 self._counts.pop(key, None)
         for key in change.begun:
             self._begin(key)
-        self._surveyed(orders.survey)
         if change.begun or change.ended:
             log.info("orders about images", revision=orders.revision, begun=change.begun, ended=change.ended)
-            self._blobs.release()
+            self._keep(self.ledger.kept_tasks())
         self._changed()
 
     async def run(self) -> None:
@@ -183,7 +184,7 @@ class ImageOrders:
             await asyncio.sleep(_PROGRESS)
             counted = {key: count() for key, count in self._counts.items() if key in self.ledger.entries}
             if {key for key, count in counted.items() if self.ledger.fetched(key, count)}:
-                self._told.state_pulls(self.ledger.states(), urgent=False)
+                self._told.report_pulls(self.ledger.states(), urgent=False)
 
     # What is there
 
@@ -251,7 +252,7 @@ class ImageOrders:
     # What is told and remembered
 
     def _changed(self, *, look: bool = True) -> None:
-        self._told.state_pulls(self.ledger.states(), urgent=True)
+        self._told.report_pulls(self.ledger.states(), urgent=True)
         self._dirty.set()
         if look:
             self._look_now.set()

@@ -91,18 +91,14 @@ class BlobStore(Protocol):
         """Of those blobs that are here."""
         ...
 
-    def release(self) -> None:
-        """Other blobs are ordered than before: what is kept for no reason any more may go."""
-        ...
-
 
 class Told(Protocol):
     """The port to the supernodes."""
 
-    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
+    def report_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
         """How far all ordered images are; what is not ``urgent`` waits for an exchange with other news."""
         ...
 
-    def state_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
+    def report_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
         """How the node's container runtime is."""
         ...

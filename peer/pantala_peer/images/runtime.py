@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images.errors import OrderError
 from pantala_peer.images.ports import Helper, Status, Told
 from pantala_peer.mirror.probe import Sighting
@@ -34,6 +35,7 @@ class RuntimeWatch:
         told: Told,
         node: str,
         *,
+        events: PeerEvents,
         port: Callable[[], int],
         sighting: Callable[[], Sighting | None],
         wall: Callable[[], float],
@@ -47,12 +49,7 @@ class RuntimeWatch:
         self._survey: tuple[str, ...] = ()
         self._state = RuntimeState()
         self._look_now = asyncio.Event()
-
-    def survey(self, digests: tuple[str, ...]) -> None:
-        """Say of these whether the runtime has them."""
-        if digests != self._survey:
-            self._survey = digests
-            self._look_now.set()
+        events.subscribe(ImagesOrdered, self._on_orders)
 
     def pinned(self, heeded: bool) -> None:
         """A pin was asked for, and heeded or not: nobody shall wait for a minute to hear of the first one."""
@@ -109,8 +106,14 @@ class RuntimeWatch:
             "images are pulled from their registries"
         )
 
+    def _on_orders(self, event: ImagesOrdered) -> None:
+        """Report soon which of the survey's blobs the runtime has."""
+        if event.orders.survey != self._survey:
+            self._survey = event.orders.survey
+            self._look_now.set()
+
     def _tell(self, state: RuntimeState) -> None:
         """The room on the disk alone is no news that anybody is waiting for."""
         urgent = structs.replace(state, disk_free=self._state.disk_free) != self._state
         self._state = state
-        self._told.state_runtime(state, urgent=urgent)
+        self._told.report_runtime(state, urgent=urgent)

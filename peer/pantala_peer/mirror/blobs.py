@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-from pantala_peer.cache.waiters import Arrivals
+from pantala_peer.cache.waiters import PieceWaiters
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
 from pantala_peer.mirror.ports import Hint
@@ -31,7 +31,7 @@ class CachedBlobs:
     def __init__(
         self,
         lookup: Lookup,
-        arrivals: Arrivals,
+        arrivals: PieceWaiters,
         wants: Wants,
         *,
         answers: Callable[[str], bool],
@@ -62,7 +62,7 @@ class CachedBlob:
     """One blob for one reader."""
 
     def __init__(
-        self, name: str, length: int, lookup: Lookup, arrivals: Arrivals, want: Want, deadlines: Deadlines
+        self, name: str, length: int, lookup: Lookup, arrivals: PieceWaiters, want: Want, deadlines: Deadlines
     ) -> None:
         self.length = length
         """Bytes of the whole."""

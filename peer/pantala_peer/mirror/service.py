@@ -8,19 +8,22 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pantala_peer.cache.waiters import Arrivals
+from pantala_peer.cache.waiters import PieceWaiters
 from pantala_peer.errors import SettingsError
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.grants import Grants
 from pantala_peer.mirror.manifests import CachedManifests
 from pantala_peer.mirror.permissions import Permissions
+from pantala_peer.mirror.probe import Sighting
 from pantala_peer.mirror.server import Mirror, Rules
 from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_peer.mirror.wants import Wants
-from pantala_peer.sync.supernodes import Supernodes
+from pantala_peer.sync.supernodes import SupernodeSessions
+from pantala_peer.tasks.room import BlobRoom
 from pantala_protocol.sync import Wanted
 
 _GRACE = 1.0
@@ -32,18 +35,19 @@ class MirrorService:
 
     def __init__(
         self,
-        supernodes: Supernodes,
+        supernodes: SupernodeSessions,
         lookup: Lookup,
-        arrivals: Arrivals,
+        arrivals: PieceWaiters,
         rules: Rules,
+        room: BlobRoom,
         *,
+        address: str,
         token_file: Path | None,
-        used: Callable[[str], None],
     ) -> None:
-        """``used`` is called with each task that is wanted, or was until now."""
+        """``address``: the URL at which containerd reaches the mirror, if not at its port on this node."""
 
         def want(name: str, wanted: Wanted | None) -> None:
-            used(name)
+            room.demand(name, demanded=wanted is not None)
             supernodes.want(name, wanted)
 
         clock: Callable[[], float] = time.monotonic
@@ -62,9 +66,22 @@ class MirrorService:
         self._asking = SupernodeManifests(supernodes.answering, token_file=token_file)
         self._manifests = CachedManifests(self._asking, permissions, clock)
         self._rules = rules
+        self._address = address
         self.port = 0
         """Where it listens; 0: it does not."""
         self.mirror = Mirror(blobs, self._manifests, permissions, rules, self.grants, clock=clock, wall=time.time)
+
+    def url(self) -> str | None:
+        """The URL at which containerd reaches the mirror. ``None``: it does not listen."""
+        return (self._address or f"http://127.0.0.1:{self.port}") if self.port else None
+
+    def reachable_port(self) -> int:
+        """The port of :meth:`url`. 0: it does not listen."""
+        return (urlsplit(self._address).port or self.port) if self.port else 0
+
+    def sighting(self) -> Sighting | None:
+        """The last probe's."""
+        return self.mirror.sighting
 
     @contextlib.asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ import msgspec
 from pantala_peer.errors import ExchangeError
 from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
 from pantala_peer.mirror.resource import Repository
-from pantala_peer.sync import client
+from pantala_peer.sync import connection
 from pantala_protocol import __version__, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 
@@ -62,13 +62,13 @@ class SupernodeManifests:
         if order:
             query["order"] = order
         try:
-            headers = client.authorization(self._token_file)
+            headers = connection.authorization(self._token_file)
             if authorization:
                 headers[registry.AUTHORIZATION] = authorization
             async with self._client.get(
                 base + registry.PATH, params=query, headers=headers, allow_redirects=False
             ) as response:
-                content = await client.bounded(response.content, _MAX_ANSWER)
+                content = await connection.bounded(response.content, _MAX_ANSWER)
         except TimeoutError:
             raise SlowError(f"the supernode is too slow with {repository}") from None
         except (aiohttp.ClientError, OSError, ValueError, ExchangeError) as error:

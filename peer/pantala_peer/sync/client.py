@@ -1,98 +1,153 @@
-"""The supernode over HTTP: ``POST /api/v1/sync``."""
+"""Keeps exchanging with one supernode: one exchange is always under way, and a second one begins when there is news."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+import contextlib
+import random
+from collections.abc import Callable
 
-import aiohttp
-import msgspec
+import structlog
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
-from pantala_protocol import __version__
-from pantala_protocol.redaction import RedactedURL
+from pantala_peer.sync.connection import SyncConnection
+from pantala_peer.sync.session import NodeState, SupernodeSession, SyncOrders
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
-_MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes of an answer that are read: some 100,000 assignments."""
+_JOIN = 0.010
+"""Seconds between the beginnings of two exchanges. All news of this time is sent at once."""
 
-_PASSING = frozenset({401, 403, 408, 425, 429})
-"""Statuses below 500 that another try may not meet again: a token is rotated, a load passes."""
+_QUIET = 0.5
+"""Seconds to wait after an empty answer that the supernode did not hold. So such a supernode is not polled."""
+
+_LINGER = 0.25
+"""Seconds to wait with an exchange without news while all downloads run. No work can begin before one of them ends, and
+then there is news. This saves every second exchange. A supernode waits far longer before it takes a peer for absent."""
+
+_BACKOFF = (0.2, 5.0)
+"""Seconds before the second attempt and, doubled each time, at most. Half of it is random."""
+
+_FAREWELL = 3.0
+"""Seconds for the last exchange."""
+
+log = structlog.get_logger()
 
 
-class HTTPSupernode:
-    """The adapter. Use it as an asynchronous context manager."""
+class SyncClient:
+    """Sends a session's exchanges until each is answered, and calls ``apply`` with the orders of each answer."""
 
-    def __init__(self, url: str, *, token_file: Path | None, timeout: float) -> None:
-        self.shown = RedactedURL(url)
-        self._url = url + "/api/v1/sync"
-        self._token_file = token_file
-        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
-        self._client: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        self._client = aiohttp.ClientSession(
-            timeout=self._timeout,
-            connector=aiohttp.TCPConnector(limit=3),  # held, news, farewell
-            headers={"User-Agent": f"pantala-peer/{__version__}", "Content-Type": "application/json"},
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    def __init__(
+        self,
+        session: SupernodeSession,
+        connection: SyncConnection,
+        node: NodeState,
+        *,
+        apply: Callable[[SyncOrders], None],
+        rng: random.Random,
     ) -> None:
-        if self._client is not None:
-            await self._client.close()
+        self.error: str | None = "no exchange was answered yet"
+        """Why the last exchange failed. ``None`` if it was answered."""
+        self.answered_at = float("-inf")
+        """The loop's time of the last answer."""
+        self._session = session
+        self._connection = connection
+        self._node = node
+        self._apply = apply
+        self._rng = rng
+        self._wake = asyncio.Event()
+        self._retired = False
+        self._failures = 0
+        self._begun_at = float("-inf")
+        self._quiet_until = float("-inf")
 
-    async def sync(self, request: SyncRequest) -> SyncAnswer:
-        """Send one exchange and wait for its answer. Raises :class:`ExchangeError`."""
-        if self._client is None:
-            raise ExchangeError("the connection to the supernode is not open")
-        body, headers = msgspec.json.encode(request), authorization(self._token_file)
-        try:
-            async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                content = await bounded(response.content, _MAX_ANSWER)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ExchangeError(f"{self.shown}: {_plain(error)}") from error
-        if response.status != 200:
-            raise self._refusal(response.status, content)
-        try:
-            answer = msgspec.json.decode(content, type=SyncAnswer)
-            bytes.fromhex(answer.key)
-        except ValueError as error:
-            raise ExchangeError(f"{self.shown} gave an answer that cannot be read: {error}") from error
-        return answer
+    def wake(self) -> None:
+        """Look for news."""
+        self._wake.set()
 
-    def _refusal(self, status: int, content: bytes) -> ExchangeError:
-        said = content[:200].decode(errors="replace")
-        kind = ExchangeRefusedError if 400 <= status < 500 and status not in _PASSING else ExchangeError
-        return kind(f"{self.shown} answered {status}: {said}")
+    def retire(self) -> None:
+        """Begin no more exchanges. A running one is still answered, because the supernode books its work for us."""
+        self._retired = True
+        self.wake()
 
+    async def run(self) -> None:
+        """Exchange until cancelled or retired, with an open connection."""
+        async with self._connection:
+            await self._run()
 
-def authorization(token_file: Path | None) -> dict[str, str]:
-    """The header that says who this peer is, if it has a token. Raises :class:`ExchangeError`."""
-    if token_file is None:
-        return {}
-    try:
-        token = token_file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExchangeError(f"the token in {token_file} cannot be read: {error}") from error
-    return {"Authorization": f"Bearer {token}"}
+    async def leave(self) -> None:
+        """After :meth:`run` was cancelled: report that this process ends, in one short attempt."""
+        request = self._session.begin(self._node, leaving=True)
+        async with self._connection:
+            with contextlib.suppress(ExchangeError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await self._connection.sync(request)
 
+    async def _run(self) -> None:
+        now = asyncio.get_running_loop().time
+        async with asyncio.TaskGroup() as exchanges:
+            while not self._retired:
+                self._wake.clear()
+                pause = self._begun_at + _JOIN - now()
+                if self._session.idle and not self._session.has_news:
+                    lingers_until = self.answered_at + _LINGER if self._node.busy() else now()
+                    pause = max(pause, self._quiet_until - now(), lingers_until - now())
+                if not self._session.may_begin:
+                    await self._wake.wait()
+                elif pause > 0:
+                    await self._sleep(pause)
+                else:
+                    self._begun_at = now()
+                    exchanges.create_task(self._exchange(self._session.begin(self._node)))
 
-async def bounded(stream: aiohttp.StreamReader, limit: int) -> bytes:
-    """Read all, if that is ``limit`` bytes at most. Raises :class:`aiohttp.ClientPayloadError`."""
-    content = bytearray()
-    async for chunk in stream.iter_any():
-        content += chunk
-        if len(content) > limit:
-            raise aiohttp.ClientPayloadError(f"an answer of more than {limit} bytes")
-    return bytes(content)
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, and wake up early for news. News itself waits for the joining time only."""
+        if seconds <= _JOIN:
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
+    async def _exchange(self, request: SyncRequest) -> None:
+        """Send one exchange until it is answered or rejected."""
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        while True:
+            sent_at = loop.time()
+            try:
+                answer = await self._connection.sync(request)
+            except ExchangeError as error:
+                if self._retired:
+                    break
+                await self._back_off(error, sent_at)
+                if isinstance(error, ExchangeRefusedError):
+                    self._session.abandon(request.seq)
+                    break
+            else:
+                self._take(request, answer, held=loop.time() - begun_at)
+                break
+        self.wake()
 
-def _plain(error: BaseException) -> str:
-    if isinstance(error, asyncio.TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
+    def _take(self, request: SyncRequest, answer: SyncAnswer, *, held: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.error is not None:
+            log.info("the supernode answers", supernode=answer.supernode)
+        self.error, self.answered_at, self._failures = None, now, 0
+        news = answer.supernode != self._session.supernode
+        orders = self._session.answered(request.seq, answer)
+        news = news or bool(orders.work) or orders.assignments is not None or orders.images is not None
+        if news:
+            self._quiet_until = now
+        elif held < _QUIET and self._session.is_latest(request.seq):  # a newer exchange releases an older one at once
+            self._quiet_until = now + _QUIET
+        self._apply(orders)
+
+    async def _back_off(self, error: ExchangeError, sent_at: float) -> None:
+        if self.answered_at <= sent_at:  # otherwise the supernode has answered another exchange since then
+            if self.error is None or not self._failures:
+                log.warning("the supernode does not answer; trying again until it does", error=str(error))
+            self.error = str(error)
+        first, most = _BACKOFF
+        pause = min(first * 2 ** min(self._failures, 10), most)
+        self._failures += 1
+        await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))

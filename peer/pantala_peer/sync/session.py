@@ -1,7 +1,8 @@
-"""What this peer has still to say to its supernode, and what it was told last. Pure: no sockets, clock or randomness.
+"""What this peer must still report to one supernode, and what that supernode sent last. Pure.
 
 A report leaves the session when an exchange with it is answered. Until then it stays in that exchange, which is sent
-again unchanged as often as it takes. A supernode that does not know us (another boot, or it says so) gets everything.
+again unchanged until it succeeds. A supernode that does not know the peer gets everything: after its restart, or when
+it asks for the inventory.
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Wanted, Work
 
-_MOST_UNDER_WAY = 2
-"""One that is held, and one with news."""
+_MAX_UNDER_WAY = 2
+"""One exchange that the supernode holds, and one with news."""
 
-_MOST_FAILURES = 1000
-"""Failures kept while the supernode is away. Losing one is harmless: a piece that is given is given again."""
+_MAX_FAILURES = 1000
+"""Failures kept while the supernode is unreachable. A lost one does no harm: the piece is given again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What a process says of itself in each exchange."""
+class PeerIdentity:
+    """What a process reports about itself in each exchange. It never changes."""
 
     peer: str
     boot: str
-    port: int
     zone: str
     version: str
     downloads: int
@@ -37,41 +37,45 @@ class Identity:
     """Pieces that it sends at once, at most."""
 
 
-class Load(NamedTuple):
-    """What a peer carries right now."""
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What a process reports about its present state in each exchange."""
 
-    uploads: int
-    cache_bytes: int
+    port: int
+    uploads: Callable[[], int]
+    cache_bytes: Callable[[], int]
+    inventory: Callable[[], dict[str, Held]]
+    busy: Callable[[], bool]
+    """True if another download would have to wait."""
 
 
-class Orders(NamedTuple):
-    """What an answer asks for. Assignments are the full set; ``None``: unchanged."""
+class SyncOrders(NamedTuple):
+    """What an answer asks for. ``None``: unchanged."""
 
     assignments: tuple[Assignment, ...] | None
+    """All of them."""
     work: tuple[Work, ...]
     membership: Membership | None = None
-    """All supernodes there are, as far as the answer tells."""
     images: NodeOrders | None = None
-    """All that the node shall do about images; ``None``: unchanged."""
 
 
-class Session:
+class SupernodeSession:
     """One process's side of its exchanges with one supernode.
 
-    ``numbers`` are those of its exchanges. Sessions of one process share them: whichever reach the same supernode, no
-    two of their exchanges are taken for one.
+    The sessions of a process take the numbers of their exchanges from the same ``numbers``. So two sessions that reach
+    the same supernode never use a number twice.
     """
 
-    def __init__(self, identity: Identity, numbers: Iterator[int] | None = None) -> None:
+    def __init__(self, identity: PeerIdentity, numbers: Iterator[int] | None = None) -> None:
         self.identity = identity
         self.supernode = ""
         """Boot ID of the supernode that answered last."""
         self.revision = 0
-        """Of the assignments acted on."""
+        """Revision of the assignments in force."""
         self.images = 0
-        """Revision of the orders about images that this supernode said last; 0: none."""
+        """Revision of the last orders about images from this supernode. 0: none."""
         self.key = b""
-        """With which tickets are checked; empty: none is good yet."""
+        """Checks the tickets that this supernode issues. Empty until its first answer."""
         self._numbers = numbers or itertools.count(1)
         self._seq = 0
         self._latest = 0
@@ -84,28 +88,25 @@ class Session:
         self._urgent = False
         self._named: set[str] = set()
         self._tasks: frozenset[str] = frozenset()
-        self._unsaid: set[str] = set()
+        self._new_tasks: set[str] = set()
         self._wants: dict[str, Wanted] = {}
         self._pulls: dict[str, PullState] | None = None
         self._pulls_due = False
         self._runtime: RuntimeState | None = None
         self._runtime_due = False
 
-    # What is to be reported
+    # Reports. A report that is not urgent waits for the next exchange.
 
     def piece_done(self, task_id: str, generation: str, piece: int) -> None:
-        """A piece was verified and can be served."""
-        self._merge_done(task_id, generation, 1 << piece)
+        """Report a verified piece. Other peers can download it now."""
+        known, mask = self._done.get(task_id, (generation, 0))
+        self._done[task_id] = (generation, 1 << piece | (mask if known == generation else 0))
 
     def piece_failed(self, failure: PieceFailure) -> None:
-        """A piece that was given could not be had."""
-        self._failures = [*self._failures, failure][-_MOST_FAILURES:]
+        self._failures = [*self._failures, failure][-_MAX_FAILURES:]
 
     def delivery(self, uid: str, state: DeliveryState | None, *, urgent: bool = True) -> None:
-        """Say how a delivery is now; ``None``: not there. Only a change is reported.
-
-        What is not ``urgent`` goes with the next exchange, whenever that is.
-        """
+        """Report the state of a delivery, if it has changed. ``None``: not published."""
         if self._states.get(uid) == state:
             return
         if state is None:
@@ -116,141 +117,138 @@ class Session:
         self._urgent = self._urgent or urgent
 
     def want(self, wants: dict[str, Wanted]) -> None:
-        """These are all the blobs that the node waits for. How far each is goes with the next exchange."""
-        self._urgent = self._urgent or _calls(wants) != _calls(self._wants)
+        """Report all blobs that the node waits for. A new position alone is not urgent."""
+        self._urgent = self._urgent or _stalls(wants) != _stalls(self._wants)
         self._wants = wants
 
-    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool = True) -> None:
-        """This is how far all ordered images are. What is not ``urgent`` goes with the next exchange."""
+    def report_pulls(self, pulls: dict[str, PullState], *, urgent: bool = True) -> None:
+        """Report the state of all ordered images."""
         if pulls != self._pulls:
             self._pulls, self._pulls_due = dict(pulls), True
             self._urgent = self._urgent or urgent
 
-    def state_runtime(self, runtime: RuntimeState, *, urgent: bool = True) -> None:
-        """This is how the node's container runtime is. What is not ``urgent`` goes with the next exchange."""
+    def report_runtime(self, runtime: RuntimeState, *, urgent: bool = True) -> None:
+        """Report the state of the node's container runtime."""
         if runtime != self._runtime:
             self._runtime, self._runtime_due = runtime, True
             self._urgent = self._urgent or urgent
 
-    def state_inventory(self) -> None:
-        """Something that was reported as held is gone: the next exchange states all."""
+    def inventory_changed(self) -> None:
+        """Report the inventory with the next exchange: a reported piece is lost."""
         self._inventory_due = True
 
-    # The exchanges
+    # Exchanges
 
     @property
     def has_news(self) -> bool:
-        """There is something that no exchange carries yet."""
-        return bool(self._inventory_due or self._done or self._failures or self._urgent or self._unsaid)
+        """True if an exchange should begin for what no exchange carries yet."""
+        return bool(self._inventory_due or self._done or self._failures or self._urgent or self._new_tasks)
 
     def is_latest(self, seq: int) -> bool:
-        """No exchange was begun after ``seq``."""
         return seq == self._seq
 
     @property
     def idle(self) -> bool:
-        """No exchange is under way."""
+        """True if no exchange is under way."""
         return not self._under_way
 
     @property
     def may_begin(self) -> bool:
-        """A new exchange would be right now: none is under way, or there is news and it would be the second.
+        """True if no exchange is under way, or if there is news and this exchange is the second.
 
-        An inventory replaces what the supernode knows, so nothing newer may overtake it.
+        An inventory replaces what the supernode knows, so no later exchange may overtake it.
         """
         if not self._under_way:
             return True
         alone = any(request.inventory is not None for request in self._under_way.values())
-        return self.has_news and not alone and len(self._under_way) < _MOST_UNDER_WAY
+        return self.has_news and not alone and len(self._under_way) < _MAX_UNDER_WAY
 
-    def begin(self, load: Load, inventory: Callable[[], dict[str, Held]], *, leaving: bool = False) -> SyncRequest:
-        """The next exchange, with all news. Send it until it was :meth:`answered`, or :meth:`abandon` it."""
+    def begin(self, node: NodeState, *, leaving: bool = False) -> SyncRequest:
+        """Begin the next exchange, with all news. Send it until it is :meth:`answered`, or :meth:`abandon` it."""
         self._seq = next(self._numbers)
         whole = self._inventory_due
-        held = inventory() if whole or self._unsaid else {}
+        held = node.inventory() if whole or self._new_tasks else {}
         if not whole:
-            self._say_held(held)
+            for name in self._new_tasks & held.keys():
+                self._done[name] = (held[name].generation, ranges.parse(held[name].pieces))
         request = SyncRequest(
             peer=self.identity.peer,
             boot=self.identity.boot,
             seq=self._seq,
             supernode=self.supernode,
             revision=self.revision,
-            port=self.identity.port,
+            port=node.port,
             zone=self.identity.zone,
             version=self.identity.version,
             inventory=held if whole else None,
-            done={name: Held(held[0], ranges.render(held[1])) for name, held in self._done.items()},
+            done={name: Held(generation, ranges.render(mask)) for name, (generation, mask) in self._done.items()},
             failures=tuple(self._failures),
             deliveries=dict(self._states) if whole else {uid: self._states.get(uid) for uid in self._changed},
             wants=self._wants,
             images=self.images,
             pulls=self._pulls if self._pulls_due or whole else None,
             runtime=self._runtime if self._runtime_due or whole else None,
-            uploads=load.uploads,
-            cache_bytes=load.cache_bytes,
+            uploads=node.uploads(),
+            cache_bytes=node.cache_bytes(),
             downloads=self.identity.downloads,
             upload_slots=self.identity.uploads,
             leaving=leaving,
         )
         self._inventory_due = self._urgent = self._pulls_due = self._runtime_due = False
         self._done, self._failures, self._changed = {}, [], {}
-        self._unsaid.clear()
+        self._new_tasks.clear()
         self._under_way[request.seq] = request
         return request
 
-    def answered(self, seq: int, answer: SyncAnswer) -> Orders:
-        """Take the answer to exchange ``seq``. Answers may come in any order; an outdated one changes nothing."""
+    def answered(self, seq: int, answer: SyncAnswer) -> SyncOrders:
+        """Apply the answer to exchange ``seq``. Answers may arrive in any order. An outdated one changes nothing."""
         request = self._under_way.pop(seq, None)
         if request is None:
-            return Orders(None, ())
+            return SyncOrders(None, ())
         newest = seq > self._latest
         if answer.supernode != self.supernode:
             if not newest:
-                self.state_inventory()  # its reports reached a supernode that is gone
-                return Orders(None, ())
-            self._meet(answer.supernode, request)
+                self.inventory_changed()  # an earlier process of the supernode received these reports
+                return SyncOrders(None, ())
+            self._connect(answer.supernode, request)
         if answer.inventory_wanted:
             self.revision = self.images = 0
             self._inventory_due = True
         if newest:
             self._latest = seq
             self.key = bytes.fromhex(answer.key) if answer.key else self.key
-        images = self._accept_images(answer, newest=newest)
-        return Orders(self._accept(answer, newest=newest), answer.work, answer.membership, images)
+        images = self._new_images(answer, newest=newest)
+        return SyncOrders(self._new_assignments(answer, newest=newest), answer.work, answer.membership, images)
 
     def abandon(self, seq: int) -> None:
-        """The supernode will not take exchange ``seq``: its reports go into the next one, beside the inventory."""
+        """The supernode rejects exchange ``seq``. Its reports go into the next one, beside the inventory."""
         request = self._under_way.pop(seq)
         self._inventory_due = True
-        self._failures = [*request.failures, *self._failures][-_MOST_FAILURES:]
+        self._failures = [*request.failures, *self._failures][-_MAX_FAILURES:]
         self._changed = dict.fromkeys(request.deliveries) | self._changed
 
-    def _accept_images(self, answer: SyncAnswer, *, newest: bool) -> NodeOrders | None:
-        """The answer's orders about images, if they are newer than what this supernode said before."""
-        said = answer.images
-        if said is None or said.revision == self.images or (said.revision < self.images and not newest):
+    def _new_images(self, answer: SyncAnswer, *, newest: bool) -> NodeOrders | None:
+        """The answer's orders about images, if they are newer than the last ones of this supernode."""
+        orders = answer.images
+        if orders is None or orders.revision == self.images or (orders.revision < self.images and not newest):
             return None
-        self.images = said.revision
-        return said
+        self.images = orders.revision
+        return orders
 
-    def _accept(self, answer: SyncAnswer, *, newest: bool) -> tuple[Assignment, ...] | None:
-        """The answer's assignments, if they are newer than what is acted on."""
+    def _new_assignments(self, answer: SyncAnswer, *, newest: bool) -> tuple[Assignment, ...] | None:
+        """The answer's assignments, if they are newer than those in force."""
         if answer.assignments is None:
             return None
         if answer.revision <= self.revision:
             if newest and answer.revision < self.revision:
-                self.revision = 0  # a repeated answer, or a count that began anew: the next answer says all again
+                self.revision = 0  # a repeated answer, or the supernode counts from 1 again: ask for all assignments
             return None
         self.revision = answer.revision
-        self._restate(answer.assignments)
+        self._report_again(answer.assignments)
         return answer.assignments
 
-    def _restate(self, assignments: tuple[Assignment, ...]) -> None:
-        """Say of what the supernode begins to name how it is: it kept nothing of what it did not know by then.
-
-        Of the inventory, too, something may have become old since it was taken.
-        """
+    def _report_again(self, assignments: tuple[Assignment, ...]) -> None:
+        """Report what the supernode has begun to name. It ignored earlier reports about what it did not know."""
         named = {delivery.uid for assignment in assignments for delivery in assignment.deliveries}
         for uid in sorted(named - self._named):
             if uid in self._states:
@@ -258,25 +256,17 @@ class Session:
                 self._urgent = True
         self._named = named
         tasks = frozenset(assignment.task_id for assignment in assignments)
-        self._unsaid |= tasks - self._tasks
+        self._new_tasks |= tasks - self._tasks
         self._tasks = tasks
 
-    def _say_held(self, held: dict[str, Held]) -> None:
-        for name in self._unsaid & held.keys():
-            self._done[name] = (held[name].generation, ranges.parse(held[name].pieces))
-
-    def _meet(self, supernode: str, request: SyncRequest) -> None:
+    def _connect(self, supernode: str, request: SyncRequest) -> None:
         self.supernode = supernode
         self.revision = self.images = 0
         self._named, self._tasks = set(), frozenset()
         if request.inventory is None:
             self._inventory_due = True
 
-    def _merge_done(self, task_id: str, generation: str, pieces: int) -> None:
-        known, mask = self._done.get(task_id, (generation, 0))
-        self._done[task_id] = (generation, pieces | mask if known == generation else pieces)
 
-
-def _calls(wants: dict[str, Wanted]) -> dict[str, int]:
-    """What is wanted, and how often it was asked for."""
+def _stalls(wants: dict[str, Wanted]) -> dict[str, int]:
+    """How often each blob was asked for."""
     return {name: wanted.stalls for name, wanted in wants.items()}

@@ -1,7 +1,8 @@
-"""The supernodes: a conversation with each of them, and one word of all.
+"""The supernodes: one session with each replica, and one answer from all of them.
 
-It begins with one address. Whoever answers there tells who the members are, and each of them gets a conversation of its
-own; what they assign is joined (:mod:`pantala_peer.sync.claims`), and reports go to those whom they concern.
+It begins with one address. The supernode that answers there sends the membership, and each member gets its own session.
+What the replicas assign is joined (:mod:`pantala_peer.sync.assignment_set`). A report goes to the replicas that it
+concerns.
 """
 
 from __future__ import annotations
@@ -14,291 +15,256 @@ from dataclasses import dataclass
 
 import structlog
 
-from pantala_peer.sync.claims import Claims, is_sane
-from pantala_peer.sync.exchange import Exchange
-from pantala_peer.sync.ports import Connection, ImageOrders, Orders
-from pantala_peer.sync.session import Identity, Load, Session
-from pantala_peer.sync.session import Orders as Said
+from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
+from pantala_peer.sync.assignment_set import AssignmentSet, is_valid
+from pantala_peer.sync.client import SyncClient
+from pantala_peer.sync.connection import SyncConnection
+from pantala_peer.sync.session import NodeState, PeerIdentity, SupernodeSession, SyncOrders
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.redaction import RedactedURL
-from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, Wanted
+from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Wanted
 
 _FIRST = ""
-"""The name under which the supernode at the given address speaks; no member has it."""
+"""The name of the session with the configured address. No member has this name."""
 
 _ASK_AGAIN_AFTER = 30.0
-"""Seconds without an answer of any member after which the given address is asked beside them: longer than a supernode
-takes to start anew."""
+"""Seconds without an answer from any member until the configured address is asked again. A restart takes less."""
 
 _LOOK = 1.0
-"""Seconds between two looks at whether anybody answers."""
+"""Seconds between two checks for that."""
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
-    """What the exchanges tell of the peer as it is now."""
-
-    load: Callable[[], Load]
-    inventory: Callable[[], dict[str, Held]]
-    busy: Callable[[], bool]
-    """No more work can be begun."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Lane:
+class _Link:
     name: str
     url: str
-    session: Session
-    connection: Connection
-    exchange: Exchange
+    session: SupernodeSession
+    client: SyncClient
 
 
-class Supernodes:
-    """Keeps the conversations going; takes the :class:`pantala_peer.sync.reports.Reports` for all of them.
-
-    ``connect`` makes the connection to a base URL.
-    """
+class SupernodeSessions:
+    """Runs the sessions, emits what the supernodes ask for, and takes reports. ``connect`` opens a base URL."""
 
     def __init__(
         self,
         url: str,
-        identity: Identity,
-        present: Present,
+        identity: PeerIdentity,
+        events: PeerEvents,
         *,
-        connect: Callable[[str], Connection],
+        connect: Callable[[str], SyncConnection],
         rng: random.Random,
     ) -> None:
-        self.identity = identity
-        """Said in every exchange."""
-        self.orders: Orders
-        """Set by who composes."""
-        self.image_orders: ImageOrders
-        """Set by who composes."""
         self._url = url
-        self._present = present
+        self._identity = identity
+        self._events = events
         self._connect = connect
         self._rng = rng
+        self._node: NodeState
+        self._group: asyncio.TaskGroup
         self._numbers = itertools.count(1)
-        self._claims = Claims()
-        self._lanes: dict[str, _Lane] = {}
+        self._assignments = AssignmentSet()
+        self._links: dict[str, _Link] = {}
         self._states: dict[str, DeliveryState] = {}
         self._wants: dict[str, Wanted] = {}
         self._pulls: dict[str, PullState] | None = None
         self._runtime: RuntimeState | None = None
         self._images: dict[str, NodeOrders] = {}
         self._in_force: NodeOrders | None = None
-        self._group: asyncio.TaskGroup
-        self._met_at = float("-inf")
+        self._membership_at = float("-inf")
 
     @property
     def answered_at(self) -> float:
-        """When an answer came last, by the loop's clock."""
-        return max((lane.exchange.answered_at for lane in self._lanes.values()), default=float("-inf"))
+        """The loop's time of the last answer from any supernode."""
+        return max((link.client.answered_at for link in self._links.values()), default=float("-inf"))
 
     @property
-    def error(self) -> str:
-        """Why they do not answer; empty: all do."""
-        return "; ".join(lane.exchange.error for lane in self._lanes.values() if lane.exchange.error)
+    def errors(self) -> list[str]:
+        """Why supernodes do not answer, one text for each of them."""
+        return [link.client.error for link in self._links.values() if link.client.error is not None]
 
     def answering(self, task_id: str) -> str | None:
-        """Base URL of the supernode that a task belongs to, if its last exchange was answered."""
-        lane = self._lanes.get(self._owner(task_id))
-        return lane.url if lane is not None and not lane.exchange.error else None
+        """Base URL of the replica that owns a task, if it answered last time."""
+        link = self._links.get(self._owner(task_id))
+        return link.url if link is not None and link.client.error is None else None
 
     def keys(self) -> list[bytes]:
-        """With which tickets are checked, one of each supernode."""
-        return [lane.session.key for lane in self._lanes.values() if lane.session.key]
+        """The keys that tickets are checked with, one for each supernode."""
+        return [link.session.key for link in self._links.values() if link.session.key]
 
-    async def run(self) -> None:
-        """Converse until cancelled."""
+    async def run(self, node: NodeState) -> None:
+        """Exchange until cancelled."""
+        self._node = node
         async with asyncio.TaskGroup() as self._group:
             self._begin(_FIRST, self._url)
-            self._spread()
+            self._spread_wants()
             while True:
                 await asyncio.sleep(_LOOK)
-                self._look_for_anybody()
+                self._ask_again()
 
     async def leave(self) -> None:
-        """Say to all, once :meth:`run` was cancelled, that this process goes."""
-        await asyncio.gather(*(_take_leave(lane) for lane in self._lanes.values()))
+        """After :meth:`run` was cancelled: report to all supernodes that this process ends."""
+        await asyncio.gather(*(link.client.leave() for link in self._links.values()))
 
-    # The reports
+    # Reports
 
     def piece_done(self, task_id: str, generation: str, piece: int) -> None:
-        """A piece was verified and can be served."""
-        for lane in self._assigning(task_id):
-            lane.session.piece_done(task_id, generation, piece)
+        """Report a verified piece."""
+        for link in self._assigning(task_id):
+            link.session.piece_done(task_id, generation, piece)
 
-    def piece_failed(self, failure: PieceFailure, giver: str) -> None:
-        """A piece that the supernode of boot ID ``giver`` gave could not be had."""
-        for lane in self._lanes.values():
-            if lane.session.supernode == giver:
-                lane.session.piece_failed(failure)
+    def piece_failed(self, failure: PieceFailure, supernode: str) -> None:
+        """Report to the supernode with this boot ID that its piece could not be downloaded."""
+        for link in self._links.values():
+            if link.session.supernode == supernode:
+                link.session.piece_failed(failure)
 
     def delivery(self, task_id: str, uid: str, state: DeliveryState | None) -> None:
-        """How a delivery of a task is now; ``None``: not there."""
+        """Report the state of a delivery. ``None``: not published."""
         if state is None:
             self._states.pop(uid, None)
         else:
             self._states[uid] = state
-        concerned = self._claims.of(task_id) or self._lanes.keys()
-        for lane in self._lanes.values():
-            lane.session.delivery(uid, state, urgent=lane.name in concerned)
+        concerned = self._assignments.owners(task_id) or self._links.keys()
+        for link in self._links.values():
+            link.session.delivery(uid, state, urgent=link.name in concerned)
 
     def want(self, task_id: str, wanted: Wanted | None) -> None:
-        """What the node waits for of a blob's task, at once; ``None``: nothing any more."""
+        """Report at once what the node waits for of a blob's task. ``None``: nothing any more."""
         if wanted is None:
             self._wants.pop(task_id, None)
         else:
             self._wants[task_id] = wanted
-        self._spread()
+        self._spread_wants()
 
-    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
-        """How far all ordered images are; what is not ``urgent`` waits for an exchange with other news."""
+    def report_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
+        """Report the state of all ordered images. If not ``urgent``, this waits for the next exchange."""
         self._pulls = dict(pulls)
-        for lane in self._lanes.values():
-            lane.session.state_pulls(self._pulls, urgent=urgent)
+        for link in self._links.values():
+            link.session.report_pulls(self._pulls, urgent=urgent)
         self.send()
 
-    def state_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
-        """How the node's container runtime is."""
+    def report_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
+        """Report the state of the node's container runtime. If not ``urgent``, this waits for the next exchange."""
         self._runtime = runtime
-        for lane in self._lanes.values():
-            lane.session.state_runtime(runtime, urgent=urgent)
+        for link in self._links.values():
+            link.session.report_runtime(runtime, urgent=urgent)
         self.send()
 
-    def state_inventory(self, task_id: str) -> None:
-        """Less is held of a task than was said."""
-        for lane in self._assigning(task_id):
-            lane.session.state_inventory()
+    def inventory_changed(self, task_id: str) -> None:
+        """Report the whole inventory: reported pieces of a task are lost."""
+        for link in self._assigning(task_id):
+            link.session.inventory_changed()
 
     def send(self) -> None:
-        """Tell what is not told yet."""
-        for lane in self._lanes.values():
-            if lane.session.has_news:
-                lane.exchange.wake()
+        """Send the reports that no exchange carries yet."""
+        for link in self._links.values():
+            if link.session.has_news:
+                link.client.wake()
 
-    def _spread(self) -> None:
-        """Let each supernode know what is wanted of its own tasks."""
-        for name, lane in self._lanes.items():
-            lane.session.want({task: wanted for task, wanted in self._wants.items() if self._owner(task) == name})
+    def _spread_wants(self) -> None:
+        """Report to each supernode what is wanted of the tasks that it owns."""
+        for name, link in self._links.items():
+            link.session.want({task: wanted for task, wanted in self._wants.items() if self._owner(task) == name})
         self.send()
 
     def _owner(self, task_id: str) -> str:
-        """In whose conversation a task is asked for."""
-        owner = self._claims.membership.owner(task_id) if self._claims.membership else None
-        return owner.name if owner is not None and owner.name in self._lanes else _FIRST
+        membership = self._assignments.membership
+        owner = membership.owner(task_id) if membership else None
+        return owner.name if owner is not None and owner.name in self._links else _FIRST
 
-    def _assigning(self, task_id: str) -> list[_Lane]:
-        return [self._lanes[name] for name in self._claims.of(task_id) if name in self._lanes]
+    def _assigning(self, task_id: str) -> list[_Link]:
+        return [self._links[name] for name in self._assignments.owners(task_id) if name in self._links]
 
-    # The conversations
+    # Sessions
 
     def _begin(self, name: str, url: str) -> None:
-        session = Session(self.identity, self._numbers)
+        session = SupernodeSession(self._identity, self._numbers)
         for uid, state in self._states.items():
             session.delivery(uid, state)
         if self._pulls is not None:
-            session.state_pulls(self._pulls)
+            session.report_pulls(self._pulls)
         if self._runtime is not None:
-            session.state_runtime(self._runtime)
-        connection = self._connect(url)
-        exchange = Exchange(
-            session,
-            connection,
-            load=self._present.load,
-            inventory=self._present.inventory,
-            busy=self._present.busy,
-            obey=lambda said: self._obey(lane, said),
-            rng=self._rng,
+            session.report_runtime(self._runtime)
+        client = SyncClient(
+            session, self._connect(url), self._node, apply=lambda orders: self._apply(link, orders), rng=self._rng
         )
-        lane = self._lanes[name] = _Lane(name, url, session, connection, exchange)
-        self._group.create_task(_converse(lane))
+        link = self._links[name] = _Link(name, url, session, client)
+        self._group.create_task(client.run())
 
     def _end(self, name: str) -> None:
-        """No goodbye: the supernode may hear us through another conversation."""
-        self._lanes.pop(name).exchange.retire()
-        self._images.pop(name, None)  # what is in force stays so until somebody says other things
+        """End a session without a farewell: the supernode may have another session with us."""
+        self._links.pop(name).client.retire()
+        self._images.pop(name, None)  # the orders in force stay until a supernode sends newer ones
 
-    def _obey(self, lane: _Lane, said: Said) -> None:
-        if self._lanes.get(lane.name) is lane:
-            self._hear(lane, said)
-        for work in said.work:
-            self.orders.give(work, lane.session.supernode)
+    def _apply(self, link: _Link, orders: SyncOrders) -> None:
+        if orders.membership is not None and self._is_open(link) and self._assignments.join(orders.membership):
+            self._on_membership(orders.membership)
+        if orders.assignments is not None and self._is_open(link):
+            revision = orders.membership.revision if orders.membership else 0
+            self._assignments.update(link.name, _valid(orders.assignments), revision=revision)
+            self._emit_assigned()
+        if orders.images is not None and self._is_open(link):
+            self._images[link.name] = orders.images
+            self._emit_images()
+        for work in orders.work:
+            self._events.emit(WorkGiven(work, link.session.supernode))
         self._end_first()
 
-    def _hear(self, lane: _Lane, said: Said) -> None:
-        if said.membership is not None and self._claims.join(said.membership):
-            self._meet(said.membership)
-        if said.assignments is not None and self._lanes.get(lane.name) is lane:
-            revision = said.membership.revision if said.membership else 0
-            self._claims.say(lane.name, _sane(said.assignments), revision=revision)
-            self._assign()
-        if said.images is not None and self._lanes.get(lane.name) is lane:
-            self._images[lane.name] = said.images
-            self._order()
+    def _is_open(self, link: _Link) -> bool:
+        return self._links.get(link.name) is link
 
-    def _order(self) -> None:
-        """Of what they say about images the operator's last word holds, whoever relays it."""
+    def _emit_images(self) -> None:
+        """Apply the operator's latest orders about images, whichever replica relays them."""
         newest = max(self._images.values(), key=lambda orders: orders.revision)
         if newest != self._in_force:
             self._in_force = newest
-            self.image_orders.obey(newest)
+            self._events.emit(ImagesOrdered(newest))
 
-    def _assign(self) -> None:
-        self.orders.assign(self._claims.assigned(), complete=self._claims.complete)
+    def _emit_assigned(self) -> None:
+        self._events.emit(Assigned(self._assignments.joined(), self._assignments.complete))
 
-    def _meet(self, membership: Membership) -> None:
-        """Have one conversation with each member, and none with others but the first."""
+    def _on_membership(self, membership: Membership) -> None:
+        """Begin a session with each new member, and end those with other supernodes except the first session."""
         log.info("the supernodes", revision=membership.revision, members=[member.name for member in membership.members])
-        self._met_at = asyncio.get_running_loop().time()
+        self._membership_at = asyncio.get_running_loop().time()
         urls = {member.name: member.url for member in membership.members}
-        for name, lane in list(self._lanes.items()):
-            if name != _FIRST and urls.get(name) != lane.url:
+        for name, link in list(self._links.items()):
+            if name != _FIRST and urls.get(name) != link.url:
                 self._end(name)
-        for name in self._claims.supernodes - urls.keys() - {_FIRST}:
-            self._claims.forget(name)
-        for name in urls.keys() - self._lanes.keys():
+        for name in self._assignments.supernodes - urls.keys() - {_FIRST}:
+            self._assignments.remove(name)
+        for name in urls.keys() - self._links.keys():
             self._begin(name, urls[name])
-        self._spread()
-        self._assign()
+        self._spread_wants()
+        self._emit_assigned()
 
     def _end_first(self) -> None:
-        """End the first conversation when the members' own do its part: its supernode's, or all of them."""
-        first = self._lanes.get(_FIRST)
-        if first is None or self._claims.membership is None:
+        """End the first session when the session of its own supernode, or all sessions of members, replace it."""
+        first = self._links.get(_FIRST)
+        if first is None or self._assignments.membership is None:
             return
-        members = [lane for lane in self._lanes.values() if lane is not first]
-        heard = [lane for lane in members if not lane.exchange.error and lane.name in self._claims.supernodes]
-        if heard == members or first.session.supernode in {lane.session.supernode for lane in heard}:
+        members = [link for link in self._links.values() if link is not first]
+        working = [link for link in members if link.client.error is None and link.name in self._assignments.supernodes]
+        if working == members or first.session.supernode in {link.session.supernode for link in working}:
             self._end(_FIRST)
-            self._claims.forget(_FIRST)
-            self._assign()
+            self._assignments.remove(_FIRST)
+            self._emit_assigned()
 
-    def _look_for_anybody(self) -> None:
-        if _FIRST not in self._lanes:
-            since = max(self.answered_at, self._met_at)
+    def _ask_again(self) -> None:
+        """Ask the configured address again if no member answers."""
+        if _FIRST not in self._links:
+            since = max(self.answered_at, self._membership_at)
             if asyncio.get_running_loop().time() - since > _ASK_AGAIN_AFTER:
-                log.warning("no supernode answers; asking at the first address again", url=str(RedactedURL(self._url)))
+                log.warning("no supernode answers; asking the first address again", url=str(RedactedURL(self._url)))
                 self._begin(_FIRST, self._url)
 
 
-async def _converse(lane: _Lane) -> None:
-    async with lane.connection:
-        await lane.exchange.run()
-
-
-async def _take_leave(lane: _Lane) -> None:
-    async with lane.connection:
-        await lane.exchange.leave()
-
-
-def _sane(assignments: Iterable[Assignment]) -> Iterator[Assignment]:
+def _valid(assignments: Iterable[Assignment]) -> Iterator[Assignment]:
     for assignment in assignments:
-        if is_sane(assignment):
+        if is_valid(assignment):
             yield assignment
         else:
-            log.warning("an assignment that cannot be worked with was left out", task=assignment.task_id[:64])
+            log.warning("ignored an assignment that is not valid", task=assignment.task_id[:64])

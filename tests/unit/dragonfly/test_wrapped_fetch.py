@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pantala_peer.download.connection import ReceiveTimeouts
 from pantala_peer.download.providers import Providers
-from pantala_peer.download.receive import Patience
-from pantala_peer.errors import CorruptError, FetchError, MissingError, RefusedError
+from pantala_peer.errors import CorruptError, FetchError, MissingError, ProviderRefusedError
 from pantala_protocol.sync import Work
 from pantala_protocol.wrapping import Wrapping
 
@@ -49,7 +49,7 @@ async def uploader(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
 
 
 async def fetch(answer: bytes, path: str = "/peer/file/f") -> tuple[bytes, list[bytes]]:
-    providers = Providers(connect_timeout=2.0, patience=Patience(2.0, 2.0))
+    providers = Providers(connect_timeout=2.0, timeouts=ReceiveTimeouts(2.0, 2.0))
     into = bytearray(len(CONTENT))
     async with uploader(answer) as (port, heads):
         try:
@@ -72,7 +72,7 @@ async def test_head_and_tail_are_taken_off_and_the_range_is_the_wrapped_one() ->
     ("answer", "expected"),
     [
         (b"HTTP/1.1 206 Partial Content\r\nContent-Length: 9\r\n\r\n012345678", CorruptError),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n012345678901234", RefusedError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n012345678901234", ProviderRefusedError),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", MissingError),
     ],
 )
@@ -83,5 +83,5 @@ async def test_anything_else_is_a_failure(answer: bytes, expected: type[FetchErr
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX: y", "/ä"])
 async def test_a_path_that_cannot_stand_in_a_request_is_not_asked_for(path: str) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(ProviderRefusedError):
         await fetch(b"", path)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache.pieces import Cache
-from pantala_peer.errors import CorruptError, DigestMismatchError, RotError, failed
+from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.errors import CorruptError, FileMismatchError, RotError, failed
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.reasons import Reason
@@ -33,37 +33,37 @@ def piece(number: int, generation: str = "g") -> tuple[Work, memoryview]:
 
 
 @pytest.fixture
-async def cache(tmp_path: Path) -> AsyncIterator[Cache]:
-    made = Cache(tmp_path / "cache")
+async def cache(tmp_path: Path) -> AsyncIterator[PieceCache]:
+    made = PieceCache(tmp_path / "cache")
     await made.open()
     yield made
     made.close()
 
 
-async def fill(cache: Cache, wanted: Assignment | None = None) -> None:
+async def fill(cache: PieceCache, wanted: Assignment | None = None) -> None:
     await cache.hold(wanted or assignment())
     for number in range(GEOMETRY.pieces):
         await cache.put(*piece(number))
 
 
-async def reopened(cache: Cache) -> tuple[Cache, list[str]]:
+async def reopened(cache: PieceCache) -> tuple[PieceCache, list[str]]:
     cache.close()
-    again = Cache(Path(cache._store.root))
+    again = PieceCache(Path(cache._store.root))
     return again, await again.open()
 
 
-async def test_verified_pieces_are_held_and_counted(cache: Cache) -> None:
+async def test_verified_pieces_are_held_and_counted(cache: PieceCache) -> None:
     assert await cache.hold(assignment())
     await cache.put(*piece(1))
     await cache.put(*piece(1))
     assert {TASK: Held("g", "1")} == cache.inventory()
-    assert PIECE == cache.bytes
+    assert PIECE == cache.total_bytes()
     assert cache.has(TASK, "g", 1)
     assert not cache.has(TASK, "g", 0)
     assert not cache.has(TASK, "other", 1)
 
 
-async def test_a_wrong_piece_is_not_kept(cache: Cache) -> None:
+async def test_a_wrong_piece_is_not_kept(cache: PieceCache) -> None:
     await cache.hold(assignment())
     work, data = piece(0)
     with pytest.raises(CorruptError):
@@ -72,13 +72,13 @@ async def test_a_wrong_piece_is_not_kept(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize("generation", ["old", ""])
-async def test_a_piece_of_another_generation_is_not_kept(cache: Cache, generation: str) -> None:
+async def test_a_piece_of_another_generation_is_not_kept(cache: PieceCache, generation: str) -> None:
     await cache.hold(assignment())
     with pytest.raises(PieceMissingError):
         await cache.put(*piece(0, generation))
 
 
-async def test_a_whole_file_is_handed_on(cache: Cache) -> None:
+async def test_a_whole_file_is_handed_on(cache: PieceCache) -> None:
     await cache.hold(assignment())
     for number in range(GEOMETRY.pieces):
         assert await cache.check(assignment()) is None
@@ -88,7 +88,7 @@ async def test_a_whole_file_is_handed_on(cache: Cache) -> None:
     assert CONTENT == file.path.read_bytes()
 
 
-async def test_the_length_may_become_known_at_the_end(cache: Cache) -> None:
+async def test_the_length_may_become_known_at_the_end(cache: PieceCache) -> None:
     await fill(cache, assignment(length=None, digest=""))
     assert not cache.is_whole(TASK)
     assert cache.fits(assignment())
@@ -97,7 +97,7 @@ async def test_the_length_may_become_known_at_the_end(cache: Cache) -> None:
     assert await cache.check(assignment()) is not None
 
 
-async def test_an_unknown_generation_keeps_what_is_there_and_prepares_nothing(cache: Cache) -> None:
+async def test_an_unknown_generation_keeps_what_is_there_and_prepares_nothing(cache: PieceCache) -> None:
     await fill(cache)
     assert cache.fits(assignment(generation=""))
     assert not await cache.hold(assignment(generation=""))
@@ -107,29 +107,29 @@ async def test_an_unknown_generation_keeps_what_is_there_and_prepares_nothing(ca
 @pytest.mark.parametrize(
     "other", [assignment(generation="new"), assignment(length=5), Assignment(TASK, "g", 2 * PIECE, len(CONTENT))]
 )
-async def test_another_content_does_not_fit(cache: Cache, other: Assignment) -> None:
+async def test_another_content_does_not_fit(cache: PieceCache, other: Assignment) -> None:
     await fill(cache)
     assert not cache.fits(other)
 
 
-async def test_a_file_whose_data_is_gone_does_not_fit(cache: Cache) -> None:
+async def test_a_file_whose_data_is_gone_does_not_fit(cache: PieceCache) -> None:
     await fill(cache)
     cache.lookup(TASK).path.unlink()  # type: ignore[union-attr]
     assert not cache.fits(assignment())
 
 
-async def test_what_was_verified_is_held_after_a_restart(cache: Cache) -> None:
+async def test_what_was_verified_is_held_after_a_restart(cache: PieceCache) -> None:
     await cache.hold(assignment())
     await cache.put(*piece(0))
     await cache.put(*piece(2))
     again, rotten = await reopened(cache)
     assert [] == rotten
     assert {TASK: Held("g", "0,2")} == again.inventory()
-    assert 2 * PIECE == again.bytes
+    assert 2 * PIECE == again.total_bytes()
     again.close()
 
 
-async def test_f21_a_piece_that_rotted_is_not_held_after_a_restart(cache: Cache) -> None:
+async def test_f21_a_piece_that_rotted_is_not_held_after_a_restart(cache: PieceCache) -> None:
     await cache.hold(assignment())
     await cache.put(*piece(0))
     await cache.put(*piece(1))
@@ -140,7 +140,7 @@ async def test_f21_a_piece_that_rotted_is_not_held_after_a_restart(cache: Cache)
     again.close()
 
 
-async def test_f21_a_whole_file_that_rotted_is_told_and_dropped(cache: Cache) -> None:
+async def test_f21_a_whole_file_that_rotted_is_told_and_dropped(cache: PieceCache) -> None:
     await fill(cache)
     await cache.check(assignment())
     rot(cache)
@@ -150,14 +150,14 @@ async def test_f21_a_whole_file_that_rotted_is_told_and_dropped(cache: Cache) ->
     again.close()
 
 
-def rot(cache: Cache) -> None:
+def rot(cache: PieceCache) -> None:
     path = cache.lookup(TASK).path  # type: ignore[union-attr]
     with path.open("r+b") as data:
         data.write(b"rot")
     os.utime(path, ns=(0, 0))
 
 
-async def test_a_whole_file_that_is_written_to_is_noticed_while_running(cache: Cache) -> None:
+async def test_a_whole_file_that_is_written_to_is_noticed_while_running(cache: PieceCache) -> None:
     await fill(cache)
     assert await cache.check(assignment()) is not None
     rot(cache)
@@ -166,29 +166,29 @@ async def test_a_whole_file_that_is_written_to_is_noticed_while_running(cache: C
     assert {} == cache.inventory()
 
 
-async def test_pieces_that_rot_before_the_whole_was_checked_are_forgotten(cache: Cache) -> None:
+async def test_pieces_that_rot_before_the_whole_was_checked_are_forgotten(cache: PieceCache) -> None:
     await fill(cache)
     rot(cache)
-    with pytest.raises(DigestMismatchError):
+    with pytest.raises(FileMismatchError):
         await cache.check(assignment())
     assert {TASK: Held("g", "1-3")} == cache.inventory()
-    assert len(CONTENT) - PIECE == cache.bytes
+    assert len(CONTENT) - PIECE == cache.total_bytes()
     await cache.put(*piece(0))
     assert await cache.check(assignment()) is not None
 
 
-async def test_a_supernode_that_contradicts_itself_is_told_once_per_digest(cache: Cache) -> None:
+async def test_a_supernode_that_contradicts_itself_is_told_once_per_digest(cache: PieceCache) -> None:
     await fill(cache)
     wrong = assignment(digest="sha256:" + "0" * 64)
     for _ in range(2):
-        with pytest.raises(DigestMismatchError) as raised:
+        with pytest.raises(FileMismatchError) as raised:
             await cache.check(wrong)
     assert "each piece is right" in str(raised.value)
     assert cache.is_whole(TASK)
     assert await cache.check(assignment()) is not None
 
 
-async def test_an_empty_file_is_whole_at_once(cache: Cache) -> None:
+async def test_an_empty_file_is_whole_at_once(cache: PieceCache) -> None:
     empty = assignment(length=0, digest="sha256:" + hashlib.sha256(b"").hexdigest())
     await cache.hold(empty)
     file = await cache.check(empty)
@@ -196,7 +196,7 @@ async def test_an_empty_file_is_whole_at_once(cache: Cache) -> None:
     assert file.path.read_bytes() == b""
 
 
-async def test_f3_a_file_that_has_no_room_is_refused_before_a_byte_is_fetched(cache: Cache) -> None:
+async def test_f3_a_file_that_has_no_room_is_refused_before_a_byte_is_fetched(cache: PieceCache) -> None:
     with pytest.raises(StoreFullError) as raised:
         await cache.hold(assignment(length=1 << 60))
     assert Reason.NODE_DISK_FULL == failed(raised.value).reason
@@ -214,7 +214,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_f3_a_disk_that_fills_up_costs_only_the_piece_that_did_not_fit(small_disk: Path) -> None:
-    cache = Cache(small_disk / "cache")
+    cache = PieceCache(small_disk / "cache")
     await cache.open()
     await cache.hold(assignment(length=None))
     await cache.put(*piece(0))
@@ -232,7 +232,7 @@ async def test_f3_a_disk_that_fills_up_costs_only_the_piece_that_did_not_fit(sma
     cache.close()
 
 
-async def test_a_disk_that_refuses_is_told(cache: Cache) -> None:
+async def test_a_disk_that_refuses_is_told(cache: PieceCache) -> None:
     await cache.hold(assignment())
     directory = cache.lookup(TASK).directory  # type: ignore[union-attr]
     await cache.drop(TASK)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from pantala_peer.sync.claims import Claims, is_sane
+from pantala_peer.sync.assignment_set import AssignmentSet, is_valid
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import Assignment, Delivery
 
@@ -21,35 +21,35 @@ def membership(revision: int, *names: str) -> Membership:
     return Membership(revision, tuple(Member(name, f"http://{name}") for name in names))
 
 
-def of_three(revision: int = 1) -> Claims:
-    claims = Claims()
+def of_three(revision: int = 1) -> AssignmentSet:
+    claims = AssignmentSet()
     assert claims.join(membership(revision, *NAMES))
     return claims
 
 
 def test_a_supernode_that_is_alone_has_the_only_say() -> None:
-    claims = Claims()
+    claims = AssignmentSet()
     before = claims.complete
-    claims.say("", [Assignment(TASK, "g")], revision=0)
+    claims.update("", [Assignment(TASK, "g")], revision=0)
     assert (False, True) == (before, claims.complete)
-    assert {TASK: Assignment(TASK, "g")} == claims.assigned()
-    claims.say("", [], revision=0)
-    assert {} == claims.assigned()
+    assert {TASK: Assignment(TASK, "g")} == claims.joined()
+    claims.update("", [], revision=0)
+    assert {} == claims.joined()
 
 
 def test_all_that_anybody_assigns_is_assigned() -> None:
     claims = of_three()
-    claims.say("s-0", [Assignment(TASK, "g")], revision=1)
-    claims.say("s-2", [Assignment(OTHER, "h")], revision=1)
-    assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == claims.assigned()
-    assert ["s-0"] == list(claims.of(TASK))
+    claims.update("s-0", [Assignment(TASK, "g")], revision=1)
+    claims.update("s-2", [Assignment(OTHER, "h")], revision=1)
+    assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == claims.joined()
+    assert ["s-0"] == list(claims.owners(TASK))
 
 
 def test_nothing_is_unwanted_before_every_member_spoke() -> None:
     claims = of_three()
     for name in NAMES:
         assert not claims.complete
-        claims.say(name, [], revision=1)
+        claims.update(name, [], revision=1)
     assert claims.complete
 
 
@@ -57,15 +57,15 @@ def test_who_spoke_before_the_membership_was_told_speaks_again() -> None:
     """A task that moved is assigned by whom it moved to; that one's word may be the last."""
     claims = of_three()
     for name in NAMES:
-        claims.say(name, [Assignment(TASK, "g")] if name == "s-0" else [], revision=1)
+        claims.update(name, [Assignment(TASK, "g")] if name == "s-0" else [], revision=1)
     assert claims.join(membership(2, *NAMES))
-    claims.say("s-0", [], revision=2)
-    claims.say("s-1", [], revision=1)
-    claims.say("s-2", [], revision=2)
+    claims.update("s-0", [], revision=2)
+    claims.update("s-1", [], revision=1)
+    claims.update("s-2", [], revision=2)
     before = claims.complete
-    claims.say("s-1", [Assignment(TASK, "g")], revision=2)
+    claims.update("s-1", [Assignment(TASK, "g")], revision=2)
     assert (False, True) == (before, claims.complete)
-    assert {TASK} == claims.assigned().keys()
+    assert {TASK} == claims.joined().keys()
 
 
 def test_the_membership_with_the_greatest_revision_holds() -> None:
@@ -77,50 +77,50 @@ def test_the_membership_with_the_greatest_revision_holds() -> None:
 
 def test_without_members_nothing_is_unwanted() -> None:
     claims = of_three()
-    claims.say("s-0", [], revision=1)
+    claims.update("s-0", [], revision=1)
     claims.join(membership(2))
     assert not claims.complete
 
 
 def test_who_left_has_no_say() -> None:
     claims = of_three()
-    claims.say("s-0", [Assignment(TASK, "g")], revision=1)
-    claims.say("s-1", [Assignment(TASK, "g"), Assignment(OTHER, "g")], revision=1)
-    claims.forget("s-1")
-    assert {TASK} == claims.assigned().keys()
+    claims.update("s-0", [Assignment(TASK, "g")], revision=1)
+    claims.update("s-1", [Assignment(TASK, "g"), Assignment(OTHER, "g")], revision=1)
+    claims.remove("s-1")
+    assert {TASK} == claims.joined().keys()
     assert {"s-0"} == claims.supernodes
 
 
 def test_of_two_contents_the_one_assigned_first_stays_until_it_is_taken_back() -> None:
     claims = of_three()
     first, second = Assignment(TASK, "g", 4, 8, DIGEST), Assignment(TASK, "h", 4, 9)
-    claims.say("s-1", [first], revision=1)
-    claims.say("s-0", [second], revision=1)
-    assert first == claims.assigned()[TASK]
-    claims.say("s-1", [], revision=1)
-    assert second == claims.assigned()[TASK]
+    claims.update("s-1", [first], revision=1)
+    claims.update("s-0", [second], revision=1)
+    assert first == claims.joined()[TASK]
+    claims.update("s-1", [], revision=1)
+    assert second == claims.joined()[TASK]
 
 
 def test_who_does_not_know_the_content_yet_does_not_hide_it() -> None:
     claims = of_three()
-    claims.say("s-0", [Assignment(TASK, "")], revision=1)
-    claims.say("s-1", [Assignment(TASK, "g", 4, 8)], revision=1)
-    assert Assignment(TASK, "g", 4, 8) == claims.assigned()[TASK]
+    claims.update("s-0", [Assignment(TASK, "")], revision=1)
+    claims.update("s-1", [Assignment(TASK, "g", 4, 8)], revision=1)
+    assert Assignment(TASK, "g", 4, 8) == claims.joined()[TASK]
 
 
 def test_whoever_has_the_whole_first_tells_its_digest() -> None:
     """The first one may be dead by now."""
     claims = of_three()
-    claims.say("s-0", [Assignment(TASK, "g", 4, None)], revision=1)
-    claims.say("s-1", [Assignment(TASK, "g", 4, 8, DIGEST)], revision=1)
-    assert Assignment(TASK, "g", 4, 8, DIGEST) == claims.assigned()[TASK]
+    claims.update("s-0", [Assignment(TASK, "g", 4, None)], revision=1)
+    claims.update("s-1", [Assignment(TASK, "g", 4, 8, DIGEST)], revision=1)
+    assert Assignment(TASK, "g", 4, 8, DIGEST) == claims.joined()[TASK]
 
 
 def test_a_file_appears_wherever_anybody_wants_it() -> None:
     claims = of_three()
-    claims.say("s-0", [Assignment(TASK, "g", deliveries=(Delivery("u", "a"), Delivery("v", "b")))], revision=1)
-    claims.say("s-1", [Assignment(TASK, "g", deliveries=(Delivery("w", "c"), Delivery("u", "new")))], revision=1)
-    delivered = {delivery.uid: delivery.path for delivery in claims.assigned()[TASK].deliveries}
+    claims.update("s-0", [Assignment(TASK, "g", deliveries=(Delivery("u", "a"), Delivery("v", "b")))], revision=1)
+    claims.update("s-1", [Assignment(TASK, "g", deliveries=(Delivery("w", "c"), Delivery("u", "new")))], revision=1)
+    delivered = {delivery.uid: delivery.path for delivery in claims.joined()[TASK].deliveries}
     assert {"u": "a", "v": "b", "w": "c"} == delivered
 
 
@@ -135,8 +135,8 @@ def test_a_file_appears_wherever_anybody_wants_it() -> None:
     ],
 )
 def test_what_cannot_be_worked_with_is_known(assignment: Assignment) -> None:
-    assert is_sane(Assignment(TASK, "g", 4, 8, DIGEST))
-    assert not is_sane(assignment)
+    assert is_valid(Assignment(TASK, "g", 4, 8, DIGEST))
+    assert not is_valid(assignment)
 
 
 @dataclass
@@ -161,7 +161,7 @@ class TasksMove(RuleBasedStateMachine):
         self.wanted = set(TASKS[:5])
         self.doubtful: set[str] = set()
         self.held: set[str] = set()
-        self.claims = Claims()
+        self.claims = AssignmentSet()
 
     @initialize(names=st.permutations(NAMES))
     def begin(self, names: list[str]) -> None:
@@ -199,11 +199,11 @@ class TasksMove(RuleBasedStateMachine):
             return
         if claims.join(supernode.membership):
             for gone in claims.supernodes - {member.name for member in supernode.membership.members}:
-                claims.forget(gone)
+                claims.remove(gone)
         if claims.membership is not None and claims.membership.member(name) is not None:
             said = [Assignment(task, "g") for task in supernode.tasks]
-            claims.say(name, said, revision=supernode.membership.revision)
-        assigned = claims.assigned().keys()
+            claims.update(name, said, revision=supernode.membership.revision)
+        assigned = claims.joined().keys()
         if claims.complete:
             assert not (self.held - assigned) & self.wanted - self.doubtful
             self.held.clear()

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from pantala_peer.download.jobs import Downloads, Outcome
+from pantala_peer.download.jobs import Downloads
 from pantala_peer.errors import MissingError
+from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_pieces.errors import PieceMissingError, StoreFullError
 from pantala_protocol.sync import Work
 
@@ -56,12 +57,14 @@ class FakeKeeper:
 class Fixture:
     def __init__(self) -> None:
         self.provider, self.keeper = FakeProvider(), FakeKeeper()
-        self.outcomes: list[Outcome] = []
-        self.downloads = Downloads(self.provider, self.keeper, parallel=4, ended=self.outcomes.append)
+        self.ended: list[DownloadEnded] = []
+        self.events = PeerEvents()
+        self.events.subscribe(DownloadEnded, self.ended.append)
+        self.downloads = Downloads(self.provider.fetch, self.keeper.put, self.events, parallel=4)
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(2):
-            while len(self.outcomes) < count:  # noqa: ASYNC110
+            while len(self.ended) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
 
@@ -81,7 +84,7 @@ async def test_four_pieces_are_fetched_at_once_and_all_in_the_end(it: Fixture) -
     await it.until(20)
     assert it.provider.most == 4
     assert {piece: bytes([piece]) * 8 for piece in range(20)} == it.keeper.kept
-    assert {""} == {outcome.kind for outcome in it.outcomes}
+    assert {None} == {event.error for event in it.ended}
 
 
 async def test_a_piece_that_is_being_fetched_is_not_fetched_twice(it: Fixture) -> None:
@@ -101,7 +104,7 @@ async def test_a_failed_fetch_is_told_with_its_kind(it: Fixture) -> None:
     it.provider.go.set()
     it.downloads.start(work(1))
     await it.until(1)
-    assert it.outcomes[0].kind == "missing"
+    assert it.ended[0].kind == "missing"
 
 
 @pytest.mark.parametrize("error", [StoreFullError("full"), PieceMissingError("another generation")])
@@ -110,7 +113,7 @@ async def test_what_cannot_be_kept_is_the_nodes_own_failure(it: Fixture, error: 
     it.provider.go.set()
     it.downloads.start(work(1))
     await it.until(1)
-    assert (it.outcomes[0].kind, it.outcomes[0].error) == ("local", error)
+    assert (it.ended[0].kind, it.ended[0].error) == ("local", error)
 
 
 async def test_a_cancelled_task_is_neither_kept_nor_told_and_others_go_on(it: Fixture) -> None:
@@ -123,27 +126,27 @@ async def test_a_cancelled_task_is_neither_kept_nor_told_and_others_go_on(it: Fi
     it.provider.go.set()
     await it.until(3)
     assert {3, 4, 5} == set(it.keeper.kept)
-    assert {OTHER} == {outcome.work.task_id for outcome in it.outcomes}
+    assert {OTHER} == {event.work.task_id for event in it.ended}
 
 
 async def test_who_is_told_of_a_failure_may_have_the_same_piece_fetched_at_once() -> None:
     """Another supernode may have given it, too, from elsewhere."""
     it = Fixture()
 
-    def ended(outcome: Outcome) -> None:
-        it.outcomes.append(outcome)
-        if outcome.kind:
+    def start_again(event: DownloadEnded) -> None:
+        if event.error is not None:
             it.provider.fails = False
             it.downloads.start(work(1))
 
-    it.downloads = Downloads(it.provider, it.keeper, parallel=1, ended=ended)
+    it.events.subscribe(DownloadEnded, start_again)
+    it.downloads = Downloads(it.provider.fetch, it.keeper.put, it.events, parallel=1)
     it.provider.fails = True
     it.provider.go.set()
     it.downloads.start(work(1))
     await it.until(2)
     await asyncio.sleep(0.01)
-    assert ["missing", ""] == [outcome.kind for outcome in it.outcomes]
-    assert not it.downloads.busy
+    assert ["missing", None] == [event.kind if event.error else None for event in it.ended]
+    assert not it.downloads.busy()
     await it.downloads.close()
 
 
@@ -155,7 +158,7 @@ async def test_a_piece_is_had_from_another_provider_and_nothing_is_told_of_the_f
     assert 1 == it.provider.fetching
     it.provider.go.set()
     await asyncio.sleep(0.05)
-    assert [("other", "")] == [(outcome.work.provider, outcome.kind) for outcome in it.outcomes]
+    assert [("other", None)] == [(event.work.provider, event.error) for event in it.ended]
     assert {3: bytes([3]) * 8} == it.keeper.kept
     assert not it.downloads.fetches(TASK)
 
@@ -167,5 +170,5 @@ async def test_a_piece_that_came_is_kept_and_not_fetched_from_another_provider(i
         await asyncio.sleep(0)
     assert not it.downloads.redirect(replace(work(3), provider="other"))
     await asyncio.sleep(0.05)
-    assert [""] == [outcome.work.provider for outcome in it.outcomes]
+    assert [""] == [event.work.provider for event in it.ended]
     assert (1, set()) == (it.provider.most, it.downloads._keeping)

@@ -8,19 +8,22 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
-from pantala_peer.sync.exchange import Exchange
-from pantala_peer.sync.session import Identity, Load, Orders, Session
+from pantala_peer.sync.client import SyncClient
+from pantala_peer.sync.connection import SyncConnection
+from pantala_peer.sync.session import PeerIdentity, SupernodeSession, SyncOrders
 from pantala_protocol.sync import SyncAnswer, SyncRequest, Work
+from tests.support.peer import node_state
 
 TASK = "a" * 64
 WORK = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
 Answer = Callable[[SyncRequest], SyncAnswer | Exception | None]
 
 
-class FakeSupernode:
+class FakeSupernode(SyncConnection):
     """Answers by a function; ``None`` holds the exchange until a newer one comes."""
 
     def __init__(self, answer: Answer) -> None:
+        super().__init__("http://s", token_file=None, timeout=1.0)
         self.answer = answer
         self.requests: list[SyncRequest] = []
         self.times: list[float] = []
@@ -49,17 +52,15 @@ class Running:
     """An exchange with a fake supernode, and the orders that it obeyed."""
 
     def __init__(self, answer: Answer) -> None:
-        self.session = Session(Identity("node", "boot", 1, "", "0", 4, 4))
+        self.session = SupernodeSession(PeerIdentity("node", "boot", "", "0", 4, 4))
         self.supernode = FakeSupernode(answer)
-        self.orders: list[Orders] = []
+        self.orders: list[SyncOrders] = []
         self.busy = False
-        self.exchange = Exchange(
+        self.exchange = SyncClient(
             self.session,
             self.supernode,
-            load=lambda: Load(0, 0),
-            inventory=dict,
-            busy=lambda: self.busy,
-            obey=self.orders.append,
+            node_state(busy=lambda: self.busy),
+            apply=self.orders.append,
             rng=random.Random(1),
         )
 
@@ -180,7 +181,7 @@ async def test_an_exchange_that_is_refused_is_made_anew() -> None:
 
 
 async def test_leaving_is_said_once_and_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pantala_peer.sync.exchange._FAREWELL", 0.3)
+    monkeypatch.setattr("pantala_peer.sync.client._FAREWELL", 0.3)
 
     async def forever(request: SyncRequest) -> SyncAnswer:
         await asyncio.sleep(60)
@@ -216,7 +217,7 @@ class OneIsLost(FakeSupernode):
 async def test_an_exchange_that_is_lost_says_nothing_of_a_supernode_that_answered_another_since() -> None:
     made = Running(lambda _request: None)
     lost = made.supernode = OneIsLost()
-    made.exchange._supernode = lost
+    made.exchange._connection = lost
     task = asyncio.create_task(made.exchange.run())
     await asyncio.sleep(0.7)
     assert 1 == lost.lost
@@ -225,7 +226,7 @@ async def test_an_exchange_that_is_lost_says_nothing_of_a_supernode_that_answere
     lost.noticed.set()
     for _ in range(20):
         await asyncio.sleep(0.01)
-        assert "" == made.exchange.error
+        assert made.exchange.error is None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

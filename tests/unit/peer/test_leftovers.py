@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache.publish import Publisher, Wanted
+from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.cache.uninstall import clear
 from pantala_peer.containerd import command
 from pantala_pieces.file import Meta, Piece
@@ -28,7 +28,9 @@ def root(tmp_path: Path) -> Path:
     store.close()
     publisher = Publisher(tmp_path)
     publisher.open()
-    publisher.publish(Wanted("some/where", FILE, tmp_path / "cache" / "aa" / FILE / "data", SHA256.hexdigest()))
+    publisher.publish(
+        PublicationRequest("some/where", FILE, tmp_path / "cache" / "aa" / FILE / "data", SHA256.hexdigest())
+    )
     (tmp_path / "cache" / "images.json").write_bytes(b"{}")
     return tmp_path
 

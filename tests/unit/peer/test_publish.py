@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pantala_peer.cache.publish import Publisher, Wanted, check_root, components
-from pantala_peer.errors import ConflictError, DeliveryError, OutsideRootError
+from pantala_peer.cache.publisher import PublicationRequest, Publisher, check_root, components
+from pantala_peer.errors import DeliveryError, OutsideRootError, PathConflictError
 from pantala_pieces.errors import StoreError
 
 TASK, OTHER = "a" * 64, "b" * 64
@@ -40,7 +40,9 @@ class Node:
         return path
 
     def publish(self, path: str, task: str = TASK, name: str = "data", content: bytes = CONTENT) -> None:
-        self.publisher.publish(Wanted(path, task, self.source(name, content), hashlib.sha256(content).hexdigest()))
+        self.publisher.publish(
+            PublicationRequest(path, task, self.source(name, content), hashlib.sha256(content).hexdigest())
+        )
 
     def tree(self) -> list[str]:
         return sorted(str(path.relative_to(self.files)) for path in self.files.rglob("*"))
@@ -187,7 +189,7 @@ def test_what_is_not_ours_is_never_replaced_or_removed(node: Node, tmp_path: Pat
     else:
         path.symlink_to(target if kind == "symlink" else tmp_path / "nowhere")
     before = snapshot(node.files) if kind != "fifo" else None
-    with pytest.raises(ConflictError):
+    with pytest.raises(PathConflictError):
         node.publish("file")
     node.publisher.unpublish("file")
     assert before is None or before == snapshot(node.files)
@@ -202,7 +204,7 @@ def test_a_strangers_file_with_the_same_content_will_do_and_stays_theirs(node: N
     node.publisher.unpublish("file")
     assert inode == (node.files / "file").stat().st_ino
     (node.files / "file").write_bytes(b"other")
-    with pytest.raises(ConflictError):
+    with pytest.raises(PathConflictError):
         node.publish("file")
 
 
@@ -210,7 +212,7 @@ def test_a_file_that_was_replaced_by_somebody_is_left_alone(node: Node) -> None:
     node.publish("file")
     (node.files / "file").unlink()
     (node.files / "file").write_bytes(b"theirs")
-    with pytest.raises(ConflictError):
+    with pytest.raises(PathConflictError):
         node.publish("file")
     node.publisher.unpublish("file")
     assert (node.files / "file").read_bytes() == b"theirs"
@@ -226,7 +228,7 @@ def test_a_file_that_was_deleted_by_somebody_comes_back(node: Node) -> None:
 
 def test_two_tasks_cannot_have_one_path(node: Node) -> None:
     node.publish("file")
-    with pytest.raises(ConflictError):
+    with pytest.raises(PathConflictError):
         node.publish("file", OTHER, "other", b"other")
     node.publisher.unpublish("file")
     node.publish("file", OTHER, "other", b"other")
@@ -298,13 +300,13 @@ def test_a12_a_race_of_directory_and_link_never_leads_outside(
 
 def test_a_file_where_a_directory_is_needed_is_a_conflict(node: Node) -> None:
     (node.files / "d").write_bytes(b"theirs")
-    with pytest.raises(ConflictError):
+    with pytest.raises(PathConflictError):
         node.publish("d/file")
 
 
 def test_a_failed_publication_leaves_no_directories(node: Node) -> None:
     with pytest.raises(StoreError):
-        node.publisher.publish(Wanted("d/e/file", TASK, node.root / "cache/nowhere", "00"))
+        node.publisher.publish(PublicationRequest("d/e/file", TASK, node.root / "cache/nowhere", "00"))
     assert [] == node.tree()
 
 
@@ -360,7 +362,7 @@ def test_after_everything_is_unpublished_nothing_is_left(
             continue
         try:
             node.publish(path)
-        except ConflictError:
+        except PathConflictError:
             assert path == "b" or (node.files / "b").is_file()
         else:
             assert CONTENT == (node.files / path).read_bytes()

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_peer.download.connection import PieceRequest, ReceiveTimeouts, read_head
 from pantala_peer.download.providers import Providers
-from pantala_peer.download.receive import Asked, Patience, read_head
 from pantala_peer.errors import (
     CorruptError,
     FetchError,
     MissingError,
-    RefusedError,
+    ProviderRefusedError,
+    ProviderUnreachableError,
     StalledError,
-    UnreachableError,
 )
 from pantala_protocol.sync import Work
 
@@ -116,7 +116,7 @@ async def half_then_silence(_reader: asyncio.StreamReader, writer: asyncio.Strea
 
 @pytest.fixture
 async def providers() -> AsyncIterator[Providers]:
-    client = Providers(connect_timeout=1.0, patience=Patience(head=0.8, stall=0.8))
+    client = Providers(connect_timeout=1.0, timeouts=ReceiveTimeouts(head=0.8, stall=0.8))
     yield client
     client.close()
     await asyncio.sleep(0.01)
@@ -162,14 +162,14 @@ async def test_the_request_names_range_and_ticket(providers: Providers) -> None:
     ("script", "expected"),
     [
         (answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), MissingError),
-        (answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"), RefusedError),
-        (answer(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), RefusedError),
-        (answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), RefusedError),
-        (answer(b"HTTP/1.1 302 Found\r\nLocation: http://other/\r\n\r\n"), RefusedError),
-        (answer(GOOD + BODY[:-1], end=True), UnreachableError),
-        (answer(GOOD, end=True), UnreachableError),
-        (answer(b"", end=True), UnreachableError),
-        (reset, UnreachableError),
+        (answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"), ProviderRefusedError),
+        (answer(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), ProviderRefusedError),
+        (answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), ProviderRefusedError),
+        (answer(b"HTTP/1.1 302 Found\r\nLocation: http://other/\r\n\r\n"), ProviderRefusedError),
+        (answer(GOOD + BODY[:-1], end=True), ProviderUnreachableError),
+        (answer(GOOD, end=True), ProviderUnreachableError),
+        (answer(b"", end=True), ProviderUnreachableError),
+        (reset, ProviderUnreachableError),
         (silence, StalledError),
         (half_then_silence, StalledError),
         (answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), CorruptError),
@@ -203,9 +203,9 @@ async def test_a_body_that_is_longer_than_announced_is_refused(providers: Provid
 async def test_nobody_there_is_unreachable(providers: Providers) -> None:
     async with provider(silence) as scripted:
         port = scripted.port
-    with pytest.raises(UnreachableError):
+    with pytest.raises(ProviderUnreachableError):
         await fetch(providers, work(port))
-    with pytest.raises(UnreachableError):
+    with pytest.raises(ProviderUnreachableError):
         await fetch(providers, work(port, host="nowhere.invalid"))
 
 
@@ -286,14 +286,14 @@ async def test_a_cancelled_fetch_writes_no_more_into_the_buffer(providers: Provi
 @pytest.mark.parametrize("text", ["a b", "a\r\nX: y", "", "ä"])
 async def test_nothing_slips_into_a_request(providers: Providers, text: str) -> None:
     for name in ("generation", "ticket", "host"):
-        with pytest.raises(RefusedError):
+        with pytest.raises(ProviderRefusedError):
             await fetch(providers, work(1, **{name: text}))
 
 
 @given(st.binary(max_size=300))
 def test_a_head_is_read_or_refused_and_nothing_else(head: bytes) -> None:
     with contextlib.suppress(FetchError):
-        read_head(head, Asked(0, 1))
+        read_head(head, PieceRequest(b"", 0, 1))
 
 
 @given(st.integers(min_value=0, max_value=len(GOOD) - 5), st.integers(min_value=0, max_value=255))
@@ -301,4 +301,4 @@ def test_a_changed_head_is_read_or_refused_and_nothing_else(position: int, value
     head = bytearray(GOOD[:-4])
     head[position] = value
     with contextlib.suppress(FetchError):
-        read_head(bytes(head), Asked(1000, SIZE))
+        read_head(bytes(head), PieceRequest(b"", 1000, SIZE))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from msgspec import structs
 
-from pantala_peer.sync.session import Identity, Load, Orders, Session
+from pantala_peer.sync.session import PeerIdentity, SupernodeSession, SyncOrders
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership
@@ -23,19 +23,20 @@ from pantala_protocol.sync import (
     Wanted,
     Work,
 )
+from tests.support.peer import node_state
 
-ME = Identity("node", "boot-p", 65002, "zone", "0.1.0", 4, 8)
+ME = PeerIdentity("node", "boot-p", "zone", "0.1.0", 4, 8)
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 TASK, OTHER = "a" * 64, "b" * 64
 
 
-def begin(session: Session, held: dict[str, Held] | None = None, *, leaving: bool = False) -> SyncRequest:
-    return session.begin(Load(0, 0), lambda: held or {}, leaving=leaving)
+def begin(session: SupernodeSession, held: dict[str, Held] | None = None, *, leaving: bool = False) -> SyncRequest:
+    return session.begin(node_state(held), leaving=leaving)
 
 
-def met(revision: int = 0) -> Session:
+def met(revision: int = 0) -> SupernodeSession:
     """A session that the supernode "s" answered once."""
-    session = Session(ME)
+    session = SupernodeSession(ME)
     session.answered(begin(session).seq, SyncAnswer("s", 1, key="aa", revision=revision))
     return session
 
@@ -46,7 +47,7 @@ def assigned(*uids: str) -> tuple[Assignment, ...]:
 
 def test_the_first_exchange_states_the_inventory() -> None:
     held = {TASK: Held("g", "0-3")}
-    assert held == begin(Session(ME), held).inventory
+    assert held == begin(SupernodeSession(ME), held).inventory
 
 
 def test_reports_leave_with_one_exchange_and_are_not_said_twice() -> None:
@@ -87,7 +88,7 @@ def test_there_are_at_most_two_exchanges_and_the_second_one_has_news() -> None:
 
 
 def test_nothing_overtakes_an_inventory() -> None:
-    session = Session(ME)
+    session = SupernodeSession(ME)
     request = begin(session)
     session.piece_done(TASK, "g", 0)
     assert not session.may_begin
@@ -147,9 +148,9 @@ def test_assignments_are_taken_once_and_the_newest_stay() -> None:
     session.piece_done(TASK, "g", 0)
     news = begin(session)
     new = SyncAnswer("s", news.seq, revision=6, assignments=assigned("u"))
-    assert Orders(assigned("u"), ()) == session.answered(news.seq, new)
+    assert SyncOrders(assigned("u"), ()) == session.answered(news.seq, new)
     late = SyncAnswer("s", held.seq, revision=5, assignments=())
-    assert Orders(None, ()) == session.answered(held.seq, late)
+    assert SyncOrders(None, ()) == session.answered(held.seq, late)
     assert session.revision == 6
 
 
@@ -157,10 +158,10 @@ def test_a_count_of_revisions_that_began_anew_is_noticed() -> None:
     session = met()
     session.answered(begin(session).seq, SyncAnswer("s", 2, revision=9, assignments=assigned("u")))
     lower = SyncAnswer("s", 3, revision=1, assignments=assigned("v"))
-    assert Orders(None, ()) == session.answered(begin(session).seq, lower)
+    assert SyncOrders(None, ()) == session.answered(begin(session).seq, lower)
     request = begin(session)
     assert request.revision == 0
-    assert Orders(assigned("v"), ()) == session.answered(request.seq, lower)
+    assert SyncOrders(assigned("v"), ()) == session.answered(request.seq, lower)
 
 
 def test_a_delivery_is_stated_again_when_the_supernode_begins_to_name_it() -> None:
@@ -176,8 +177,8 @@ def test_work_is_handed_on_and_an_answer_counts_once() -> None:
     session = met()
     work = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
     request = begin(session)
-    assert Orders(None, (work,)) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
-    assert Orders(None, ()) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
+    assert SyncOrders(None, (work,)) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
+    assert SyncOrders(None, ()) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
 
 
 def test_an_exchange_that_is_not_taken_is_said_in_another_way() -> None:
@@ -204,7 +205,7 @@ def test_the_key_stays_until_another_one_is_told() -> None:
 def test_sessions_of_one_process_never_share_a_number() -> None:
     """Two of them may reach the same supernode, which tells exchanges apart by it."""
     numbers = itertools.count(1)
-    one, other = Session(ME, numbers), Session(ME, numbers)
+    one, other = SupernodeSession(ME, numbers), SupernodeSession(ME, numbers)
     assert [1, 2] == [begin(one).seq, begin(other).seq]
     one.answered(1, SyncAnswer("s", 1))
     assert 3 == begin(one).seq
@@ -236,7 +237,7 @@ def test_who_there_is_and_what_it_can_bear_is_passed_on() -> None:
     request = begin(session)
     assert (4, 8) == (request.downloads, request.upload_slots)
     answer = SyncAnswer("s", request.seq, revision=1, assignments=(), membership=all_there_are)
-    assert Orders((), (), all_there_are) == session.answered(request.seq, answer)
+    assert SyncOrders((), (), all_there_are) == session.answered(request.seq, answer)
 
 
 class Supernode:
@@ -268,7 +269,7 @@ class ExchangeOnABadNetwork(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.session = Session(ME)
+        self.session = SupernodeSession(ME)
         self.supernode = Supernode("s0")
         self.boots = 0
         self.held = 0
@@ -345,7 +346,7 @@ STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
 RUNTIME = RuntimeState("containerd", "1.6.20")
 
 
-def say(session: Session, revision: int, boot: str = "s") -> NodeOrders | None:
+def say(session: SupernodeSession, revision: int, boot: str = "s") -> NodeOrders | None:
     request = begin(session)
     return session.answered(request.seq, SyncAnswer(boot, request.seq, images=NodeOrders(revision))).images
 
@@ -362,7 +363,7 @@ def test_the_revision_that_this_supernode_said_is_told_back() -> None:
 def test_an_answer_that_comes_late_takes_nothing_back() -> None:
     session = met()
     first = begin(session)
-    session.state_pulls(STATES)
+    session.report_pulls(STATES)
     second = begin(session)
     assert NodeOrders(8) == session.answered(second.seq, SyncAnswer("s", 3, images=NodeOrders(8))).images
     assert session.answered(first.seq, SyncAnswer("s", 2, images=NodeOrders(7))).images is None
@@ -371,29 +372,29 @@ def test_an_answer_that_comes_late_takes_nothing_back() -> None:
 
 def test_how_images_and_runtime_are_is_said_when_it_changed() -> None:
     session = met()
-    assert (None, None) == (begin(session).pulls, session.begin(Load(0, 0), dict).runtime)
-    session.state_pulls(STATES)
-    session.state_runtime(RUNTIME)
+    assert (None, None) == (begin(session).pulls, begin(session).runtime)
+    session.report_pulls(STATES)
+    session.report_runtime(RUNTIME)
     assert session.has_news
     request = begin(session)
     assert (STATES, RUNTIME) == (request.pulls, request.runtime)
-    session.state_pulls(dict(STATES))
-    session.state_runtime(RUNTIME)
+    session.report_pulls(dict(STATES))
+    session.report_runtime(RUNTIME)
     assert not session.has_news
     assert (None, None) == ((request := begin(session)).pulls, request.runtime)
 
 
 def test_progress_waits_for_an_exchange_with_other_news() -> None:
     session = met()
-    session.state_pulls(STATES, urgent=False)
+    session.report_pulls(STATES, urgent=False)
     assert not session.has_news
     assert STATES == begin(session).pulls
 
 
 def test_a_supernode_that_knows_nothing_hears_all_and_says_its_orders_anew() -> None:
     session = met()
-    session.state_pulls(STATES)
-    session.state_runtime(RUNTIME)
+    session.report_pulls(STATES)
+    session.report_runtime(RUNTIME)
     begin(session)
     assert NodeOrders(7) == say(session, 7)
     assert NodeOrders(7) == say(session, 7, boot="another")
@@ -403,6 +404,6 @@ def test_a_supernode_that_knows_nothing_hears_all_and_says_its_orders_anew() -> 
 
 def test_what_a_refused_exchange_carried_goes_into_the_next() -> None:
     session = met()
-    session.state_pulls(STATES)
+    session.report_pulls(STATES)
     session.abandon(begin(session).seq)
     assert STATES == begin(session).pulls

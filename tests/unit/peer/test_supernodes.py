@@ -11,9 +11,11 @@ from typing import Self
 import pytest
 
 from pantala_peer.errors import ExchangeError
+from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
 from pantala_peer.sync import supernodes
-from pantala_peer.sync.session import Identity, Load
-from pantala_peer.sync.supernodes import Present, Supernodes
+from pantala_peer.sync.connection import SyncConnection
+from pantala_peer.sync.session import PeerIdentity
+from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import (
@@ -28,6 +30,7 @@ from pantala_protocol.sync import (
     Wanted,
     Work,
 )
+from tests.support.peer import node_state
 
 TASK, OTHER = "a" * 64, "b" * 64
 MOVED = "c" * 64
@@ -111,24 +114,25 @@ class FakeSupernode:
         return bool(self.work or request.leaving or self._ordered(request) or not self._knows(request))
 
 
-class Line:
+class Line(SyncConnection):
     """A connection to a fake."""
 
     def __init__(self, url: str, fake: FakeSupernode, opened: set[str]) -> None:
-        self._url, self._fake, self._opened = url, fake, opened
+        super().__init__(url, token_file=None, timeout=1.0)
+        self._name, self._fake, self._opened = url, fake, opened
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
-        assert self._url in self._opened
+        assert self._name in self._opened
         return await self._fake.sync(request)
 
     async def __aenter__(self) -> Self:
-        self._opened.add(self._url)
+        self._opened.add(self._name)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._opened.discard(self._url)
+        self._opened.discard(self._name)
 
 
 class Stage:
@@ -141,16 +145,19 @@ class Stage:
         self.held: dict[str, Held] = {}
         self.assigned: dict[str, Assignment] = {}
         self.complete: list[bool] = []
+        self.seen: list[set[str]] = []
         self.given: list[tuple[Work, str]] = []
-        self.supernodes = Supernodes(
+        events = PeerEvents()
+        events.subscribe(Assigned, self.assign)
+        events.subscribe(WorkGiven, lambda event: self.given.append((event.work, event.supernode)))
+        events.subscribe(ImagesOrdered, lambda event: self.ordered.append(event.orders.revision))
+        self.supernodes = SupernodeSessions(
             "http://any",
-            Identity("node", "boot", 1, "", "0", 4, 4),
-            Present(load=lambda: Load(0, 0), inventory=lambda: dict(self.held), busy=lambda: False),
+            PeerIdentity("node", "boot", "", "0", 4, 4),
+            events,
             connect=lambda url: Line(url, self.at[url], self.opened),
             rng=random.Random(1),
         )
-        self.supernodes.orders = self
-        self.supernodes.image_orders = self
         self.ordered: list[int] = []
         self.running: asyncio.Task[None]
 
@@ -160,15 +167,10 @@ class Stage:
         with contextlib.suppress(asyncio.CancelledError):
             await self.running
 
-    def assign(self, assigned: dict[str, Assignment], *, complete: bool) -> None:
-        self.assigned = assigned
-        self.complete.append(complete)
-
-    def give(self, work: Work, giver: str) -> None:
-        self.given.append((work, giver))
-
-    def obey(self, orders: NodeOrders) -> None:
-        self.ordered.append(orders.revision)
+    def assign(self, event: Assigned) -> None:
+        self.assigned = event.tasks
+        self.complete.append(event.complete)
+        self.seen.append(set(event.tasks) if event.complete else {TASK})
 
     def all_say(self, members: Membership, **assignments: tuple[Assignment, ...]) -> None:
         for name, fake in self.fakes.items():
@@ -193,7 +195,7 @@ class Stage:
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     made = Stage()
-    made.running = asyncio.create_task(made.supernodes.run())
+    made.running = asyncio.create_task(made.supernodes.run(node_state(made.held)))
     yield made
     await made.stop()
     assert set() == made.opened
@@ -232,14 +234,6 @@ async def test_nothing_counts_as_unwanted_while_a_member_is_silent(stage: Stage)
 
 async def test_what_is_assigned_stays_so_from_the_first_answer_on(stage: Stage) -> None:
     """While the first conversation gives way to the members' own, and while supernodes come, go and restart."""
-    seen: list[set[str]] = []
-    take = stage.assign
-
-    def assign(assigned: dict[str, Assignment], *, complete: bool) -> None:
-        take(assigned, complete=complete)
-        seen.append(set(assigned) if complete else {TASK})
-
-    stage.assign = assign  # type: ignore[method-assign]
     stage.all_say(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
     await stage.until_complete()
     fake = stage.fakes["s-0"]
@@ -252,7 +246,7 @@ async def test_what_is_assigned_stays_so_from_the_first_answer_on(stage: Stage) 
     await asyncio.sleep(0.1)
     stage.fakes["s-1"].say(Assignment(TASK, "g"), membership=membership(2, *NAMES))
     await stage.until_complete()
-    assert [{TASK}] * len(seen) == seen
+    assert [{TASK}] * len(stage.seen) == stage.seen
 
 
 async def test_a_member_that_left_is_left_and_what_only_it_assigned_is_not_assigned(stage: Stage) -> None:
@@ -381,7 +375,7 @@ async def test_it_answers_for_as_long_as_one_member_does(stage: Stage) -> None:
     before = stage.supernodes.answered_at
     stage.fakes["s-0"].say()
     await stage.until(lambda: stage.supernodes.answered_at > before)
-    assert "away; away" == stage.supernodes.error
+    assert ["away", "away"] == stage.supernodes.errors
 
 
 async def test_a_want_goes_to_whose_task_it_is_and_moves_with_it(stage: Stage) -> None:
@@ -455,8 +449,8 @@ async def test_all_supernodes_hear_how_images_are_at_once_and_new_ones_too(stage
     stage.all_say(membership(1, "s-0", "s-1"))
     await stage.until(lambda: len(stage.opened) == 2)
     await stage.quiet()
-    stage.supernodes.state_pulls(STATES, urgent=True)
-    stage.supernodes.state_runtime(RuntimeState("containerd"), urgent=True)
+    stage.supernodes.report_pulls(STATES, urgent=True)
+    stage.supernodes.report_runtime(RuntimeState("containerd"), urgent=True)
 
     def heard(name: str) -> bool:
         pulls = [said.pulls for said in stage.fakes[name].requests if said.pulls is not None]

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images import orders as module
 from pantala_peer.images.errors import OrderError, RuntimeUnavailableError
 from pantala_peer.images.kept import LedgerFile
 from pantala_peer.images.orders import ImageOrders
 from pantala_peer.images.ports import Credentials, Image, Status
 from pantala_peer.mirror.grants import Grants
+from pantala_protocol import task_id
 from pantala_protocol.images import (
     Depth,
     ImageBlob,
@@ -85,7 +87,6 @@ class FakeCache:
     def __init__(self) -> None:
         self.whole = False
         self.go = asyncio.Event()
-        self.released = 0
 
     async def fetch(self, order: NodeOrder) -> None:
         await self.go.wait()
@@ -97,21 +98,18 @@ class FakeCache:
     def bytes(self, order: NodeOrder) -> int:
         return 7 if self.whole else 0
 
-    def release(self) -> None:
-        self.released += 1
-
 
 class Told:
     def __init__(self) -> None:
         self.pulls: dict[str, PullState] = {}
         self.said: list[tuple[PullPhase, bool]] = []
 
-    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
+    def report_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
         self.pulls = pulls
         if WEB.key in pulls:
             self.said.append((pulls[WEB.key].phase, urgent))
 
-    def state_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
+    def report_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
         raise AssertionError("nobody asked for that")
 
 
@@ -119,7 +117,8 @@ class Made:
     def __init__(self, folder: Path, *, url: str | None = URL) -> None:
         self.helper, self.cache, self.told = FakeHelper(), FakeCache(), Told()
         self.grants = Grants(lambda: "once")
-        self.surveys: list[tuple[str, ...]] = []
+        self.events = PeerEvents()
+        self.kept: list[set[str]] = []
         self.pinned: list[bool] = []
         self.orders = ImageOrders(
             LedgerFile(folder / "images.json"),
@@ -129,7 +128,8 @@ class Made:
             self.told,
             mirror_url=lambda: url,
             wall=lambda: 1000.9,
-            surveyed=self.surveys.append,
+            events=self.events,
+            keep=self.kept.append,
             pinned=self.pinned.append,
         )
 
@@ -144,7 +144,7 @@ class Made:
             await asyncio.wait({task})
 
     def order(self, *pulls: NodeOrder) -> None:
-        self.orders.obey(NodeOrders(1, pulls))
+        self.events.emit(ImagesOrdered(NodeOrders(1, pulls)))
 
     async def reach(self, phase: PullPhase, key: str = WEB.key) -> PullState:
         await until(lambda: key in self.told.pulls and self.told.pulls[key].phase is phase)
@@ -328,7 +328,7 @@ async def test_at_depth_peer_it_is_ready_with_its_blobs_and_gone_without(tmp_pat
         assert PullPhase.PULLING is made.told.pulls[WEB.key].phase
         made.cache.go.set()
         assert 7 == (await made.reach(PullPhase.READY)).fetched
-        assert 1 == made.cache.released
+        assert [set(), {task_id.of_blob(DIGEST)}] == made.kept
         assert [] == made.helper.pulls
         made.cache.whole = False
         await made.reach(PullPhase.GONE)
@@ -339,9 +339,3 @@ async def test_at_depth_peer_it_ends_in_time(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.order(order)
         assert "Timeout" == (await made.reach(PullPhase.FAILED)).reason
-
-
-async def test_a_survey_is_handed_on(tmp_path: Path) -> None:
-    made = Made(tmp_path)
-    made.orders.obey(NodeOrders(1, (), (DIGEST,)))
-    assert [(DIGEST,)] == made.surveys

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images.errors import RuntimeUnavailableError
 from pantala_peer.images.ports import Credentials, Image, Status
 from pantala_peer.images.runtime import RuntimeWatch
 from pantala_peer.mirror.probe import Sighting
-from pantala_protocol.images import PullState, RuntimeState
+from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 
 A, B = ("sha256:" + digit * 64 for digit in "ab")
 
@@ -26,8 +27,15 @@ class Scene:
         self.now = 100.0
         self.free = 64 << 20
         self.pins: bool | None = None
+        self.events = PeerEvents()
         self.watch = RuntimeWatch(
-            self, self, "node-1", port=lambda: port, sighting=lambda: self.sighting, wall=lambda: self.now
+            self,
+            self,
+            "node-1",
+            events=self.events,
+            port=lambda: port,
+            sighting=lambda: self.sighting,
+            wall=lambda: self.now,
         )
 
     async def told(self, times: int) -> None:
@@ -63,10 +71,10 @@ class Scene:
     async def unpin(self, image: str) -> None:
         raise AssertionError("nobody asked for that")
 
-    def state_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
+    def report_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
         raise AssertionError("nobody asked for that")
 
-    def state_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
+    def report_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
         self.said.append((runtime, urgent))
 
 
@@ -113,7 +121,7 @@ async def test_a_helper_that_is_away_is_a_runtime_that_is_not_known() -> None:
 
 async def test_the_blobs_that_are_asked_for_are_told() -> None:
     scene = Scene()
-    scene.watch.survey((A, B))
+    scene.events.emit(ImagesOrdered(NodeOrders(1, (), (A, B))))
     assert {A: True, B: False} == (await scene.watch.look()).blobs
     scene.present = None
     assert {} == (await scene.watch.look()).blobs

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache.pieces import Cache
-from pantala_peer.cache.waiters import Arrivals
+from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.cache.waiters import PieceWaiters
 from pantala_peer.errors import CorruptError
+from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_peer.mirror import blobs
 from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines
@@ -35,8 +36,9 @@ class Node:
     """A cache that pieces come into, and the blobs in it."""
 
     def __init__(self, root: Path) -> None:
-        self.cache = Cache(root)
-        self.arrivals = Arrivals(self.cache)
+        self.cache = PieceCache(root)
+        self.events = PeerEvents()
+        self.arrivals = PieceWaiters(self.events)
         self.wanted: dict[str, Wanted] = {}
         self.said: list[Wanted] = []
         self.answers = True
@@ -64,7 +66,8 @@ class Node:
         data = content[piece * PIECE : (piece + 1) * PIECE]
         sha256 = hashlib.sha256(CONTENT[piece * PIECE : (piece + 1) * PIECE]).hexdigest()
         work = Work(NAME, generation, piece, piece * PIECE, len(data), sha256, "h", 1, "t")
-        await self.arrivals.put(work, memoryview(data))
+        await self.cache.put(work, memoryview(data))
+        self.events.emit(DownloadEnded(work))
 
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
         self.got = bytearray()

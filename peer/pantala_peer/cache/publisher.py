@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from pantala_peer.cache.records import Record, Records
-from pantala_peer.errors import ConflictError, OutsideRootError
+from pantala_peer.cache.records import PublicationRecord, PublicationRecords
+from pantala_peer.errors import OutsideRootError, PathConflictError
 from pantala_pieces.errors import from_os_error
 from pantala_pieces.file import sync_directory
 
@@ -43,7 +43,7 @@ def components(path: str) -> list[str]:
     return names
 
 
-class Wanted(NamedTuple):
+class PublicationRequest(NamedTuple):
     """One file to publish."""
 
     path: str
@@ -62,7 +62,7 @@ class Publisher:
 
     def __init__(self, root: Path) -> None:
         self._files = root / "files"
-        self._records = Records(root / "published")
+        self._records = PublicationRecords(root / "published")
         self._same: dict[str, tuple[str, tuple[int, int, int]]] = {}
 
     def open(self) -> None:
@@ -83,13 +83,13 @@ class Publisher:
         """The tasks that something is published for."""
         return self._records.tasks()
 
-    def publish(self, wanted: Wanted) -> None:
+    def publish(self, wanted: PublicationRequest) -> None:
         """Let a file appear at its path, or see that it does. Raises :class:`DeliveryError`."""
         path = wanted.path
         *parents, _ = components(path)
         record = self._records.get(path)
         if record is not None and record.task_id != wanted.task_id and self._in_place(record):
-            raise ConflictError(f"another Task's file is published at {path!r}")
+            raise PathConflictError(f"another Task's file is published at {path!r}")
         try:
             with self._directory(parents, make=True) as (directory, made):
                 try:
@@ -106,7 +106,7 @@ class Publisher:
         if record is None:
             return
         try:
-            with contextlib.suppress(FileNotFoundError, OutsideRootError, ConflictError):
+            with contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError):
                 *parents, name = components(path)
                 with self._directory(parents, make=False) as (directory, _):
                     there = _look(directory, name)
@@ -139,7 +139,7 @@ class Publisher:
         finally:
             os.close(fd)
 
-    def _show(self, wanted: Wanted, directory: int, made: tuple[str, ...]) -> None:
+    def _show(self, wanted: PublicationRequest, directory: int, made: tuple[str, ...]) -> None:
         path, source = wanted.path, wanted.source
         inode = source.stat().st_ino
         there = _look(directory, path.rpartition("/")[2])
@@ -151,9 +151,9 @@ class Publisher:
         elif record is not None and there.st_ino in record.inodes:
             self._put(source, directory, self._record(wanted, (inode, there.st_ino), made), replace=True)
         elif not self._is_same(path, directory, there, wanted.sha256):
-            raise ConflictError(f"something that Pantala did not put there is at {path!r}")
+            raise PathConflictError(f"something that Pantala did not put there is at {path!r}")
 
-    def _put(self, source: Path, directory: int, record: Record, *, replace: bool) -> None:
+    def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
         """Record, then show. Where nothing was, ``link`` itself refuses to cover what came meanwhile."""
         name = record.path.rpartition("/")[2]
         source.chmod(0o444)
@@ -162,7 +162,7 @@ class Publisher:
             try:
                 os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
             except FileExistsError:
-                raise ConflictError(f"something else appeared at {record.path!r}") from None
+                raise PathConflictError(f"something else appeared at {record.path!r}") from None
         else:
             temporary = _TEMPORARY + secrets.token_hex(8)
             os.link(source, temporary, dst_dir_fd=directory, follow_symlinks=False)
@@ -181,12 +181,12 @@ class Publisher:
                     return
                 os.fsync(directory)
 
-    def _in_place(self, record: Record) -> bool:
+    def _in_place(self, record: PublicationRecord) -> bool:
         *parents, name = record.path.split("/")
         try:
             with self._directory(parents, make=False) as (directory, _):
                 there = _look(directory, name)
-        except (FileNotFoundError, OutsideRootError, ConflictError):
+        except (FileNotFoundError, OutsideRootError, PathConflictError):
             return False
         return there is not None and there.st_ino in record.inodes
 
@@ -202,13 +202,13 @@ class Publisher:
                 known = self._same[path] = (hashlib.file_digest(file, "sha256").hexdigest(), key)
         return known[0] == sha256
 
-    def _tidy(self, record: Record) -> None:
+    def _tidy(self, record: PublicationRecord) -> None:
         """Remove the name that a crash between two steps of a replacement left."""
         if len(record.inodes) < 2:
             return
         parents = record.path.split("/")[:-1]
         with (
-            contextlib.suppress(FileNotFoundError, OutsideRootError, ConflictError),
+            contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError),
             self._directory(parents, make=False) as (directory, _),
         ):
             for name in [entry.name for entry in os.scandir(directory)]:
@@ -216,12 +216,12 @@ class Publisher:
                 if there is not None and there.st_ino in record.inodes:
                     os.unlink(name, dir_fd=directory)
 
-    def _record(self, wanted: Wanted, inodes: tuple[int, ...], made: tuple[str, ...]) -> Record:
+    def _record(self, wanted: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
         """Directories made for another published file are shared: the last one to go removes them."""
         names = wanted.path.split("/")[:-1]
         parents = ("/".join(names[:depth]) for depth in range(1, len(names) + 1))
         ours = tuple(parent for parent in parents if parent in made or self._records.made(parent))
-        return Record(wanted.path, wanted.task_id, inodes, ours)
+        return PublicationRecord(wanted.path, wanted.task_id, inodes, ours)
 
 
 def check_root(root: Path) -> None:
@@ -255,7 +255,9 @@ def _enter(directory: int, name: str) -> int:
     there = _look(directory, name)
     if there is not None and stat.S_ISLNK(there.st_mode):
         raise OutsideRootError(f"{name!r} is a symbolic link; remove it or choose another path")
-    raise ConflictError(f"{name!r} is a file, and the path needs a directory there; remove it or choose another path")
+    raise PathConflictError(
+        f"{name!r} is a file, and the path needs a directory there; remove it or choose another path"
+    )
 
 
 def _look(directory: int, name: str) -> os.stat_result | None:

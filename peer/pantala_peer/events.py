@@ -1,0 +1,72 @@
+"""What happens inside the process. One object emits each kind of event; the others subscribe to it.
+
+============== ==================== =======================================================
+Event          Emitted by           Handled by
+============== ==================== =======================================================
+Assigned       SupernodeSessions    AssignedTasks
+WorkGiven      SupernodeSessions    AssignedTasks
+ImagesOrdered  SupernodeSessions    ImageOrders
+DownloadEnded  Downloads            AssignedTasks, PieceWaiters
+============== ==================== =======================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from pantala_peer.errors import LOCAL, FetchError
+from pantala_protocol.images import NodeOrders
+from pantala_protocol.sync import Assignment, Work
+
+
+class Assigned(NamedTuple):
+    """The supernodes changed what they assign to this node."""
+
+    tasks: dict[str, Assignment]
+    """All assigned tasks, by ID."""
+    complete: bool
+    """True if all supernodes have reported: a task that is not in ``tasks`` must be dropped."""
+
+
+class WorkGiven(NamedTuple):
+    """A supernode asks for a piece."""
+
+    work: Work
+    supernode: str
+    """Its boot ID."""
+
+
+class ImagesOrdered(NamedTuple):
+    """The operator's orders about images changed."""
+
+    orders: NodeOrders
+
+
+class DownloadEnded(NamedTuple):
+    """A piece is verified and stored, or the download failed with ``error``."""
+
+    work: Work
+    error: Exception | None = None
+
+    @property
+    def kind(self) -> str:
+        """The ``kind`` of a :class:`PieceFailure`."""
+        return self.error.kind if isinstance(self.error, FetchError) else LOCAL
+
+
+Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded)
+
+
+class PeerEvents:
+    """Calls the subscribers of an event at once, in the order in which they subscribed."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[type, list[Callable[[Any], None]]] = {}
+
+    def subscribe(self, kind: type[Event], handler: Callable[[Event], None]) -> None:
+        self._handlers.setdefault(kind, []).append(handler)
+
+    def emit(self, event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded) -> None:
+        for handler in self._handlers.get(type(event), ()):
+            handler(event)

@@ -1,0 +1,98 @@
+"""The supernode over HTTP: ``POST /api/v1/sync``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+
+from pantala_peer.errors import ExchangeError, ExchangeRefusedError
+from pantala_protocol import __version__
+from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.sync import SyncAnswer, SyncRequest
+
+_MAX_ANSWER = 64 * 1024 * 1024
+"""Bytes of an answer: some 100,000 assignments."""
+
+_PASSING = frozenset({401, 403, 408, 425, 429})
+"""Statuses below 500 after which another attempt may succeed: a token is rotated, or the load decreases."""
+
+
+class SyncConnection:
+    """Sends exchanges to one supernode. Use it as an asynchronous context manager."""
+
+    def __init__(self, url: str, *, token_file: Path | None, timeout: float) -> None:
+        self.shown = RedactedURL(url)
+        self._url = url + "/api/v1/sync"
+        self._token_file = token_file
+        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
+        self._client: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._client = aiohttp.ClientSession(
+            timeout=self._timeout,
+            connector=aiohttp.TCPConnector(limit=3),  # the held exchange, the one with news, and the last one
+            headers={"User-Agent": f"pantala-peer/{__version__}", "Content-Type": "application/json"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def sync(self, request: SyncRequest) -> SyncAnswer:
+        """Send one exchange and wait for its answer. Raises :class:`ExchangeError`."""
+        if self._client is None:
+            raise ExchangeError("the connection to the supernode is not open")
+        body, headers = msgspec.json.encode(request), authorization(self._token_file)
+        try:
+            async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                content = await bounded(response.content, _MAX_ANSWER)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ExchangeError(f"{self.shown}: {_plain(error)}") from error
+        if response.status != 200:
+            raise self._refusal(response.status, content)
+        try:
+            answer = msgspec.json.decode(content, type=SyncAnswer)
+            bytes.fromhex(answer.key)
+        except ValueError as error:
+            raise ExchangeError(f"{self.shown} sent an answer that is not valid: {error}") from error
+        return answer
+
+    def _refusal(self, status: int, content: bytes) -> ExchangeError:
+        text = content[:200].decode(errors="replace")
+        kind = ExchangeRefusedError if 400 <= status < 500 and status not in _PASSING else ExchangeError
+        return kind(f"{self.shown} answered {status}: {text}")
+
+
+def authorization(token_file: Path | None) -> dict[str, str]:
+    """The header with the peer's token, if it has one. Raises :class:`ExchangeError`."""
+    if token_file is None:
+        return {}
+    try:
+        token = token_file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExchangeError(f"the token in {token_file} cannot be read: {error}") from error
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def bounded(stream: aiohttp.StreamReader, limit: int) -> bytes:
+    """Read a body of at most ``limit`` bytes. Raises :class:`aiohttp.ClientPayloadError`."""
+    content = bytearray()
+    async for chunk in stream.iter_any():
+        content += chunk
+        if len(content) > limit:
+            raise aiohttp.ClientPayloadError(f"the answer has more than {limit} bytes")
+    return bytes(content)
+
+
+def _plain(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

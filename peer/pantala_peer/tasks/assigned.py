@@ -1,0 +1,332 @@
+"""Makes the node hold what the supernodes assign: tasks to keep, pieces to download, files to publish.
+
+Each task is settled by itself, one settling at a time, until nothing has changed meanwhile. A settling compares what is
+assigned with what is on the disk. It does not depend on what happened before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection
+
+import structlog
+
+from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.download.jobs import Downloads
+from pantala_peer.errors import LOCAL, DeliveryError, FileMismatchError, RotError, failed
+from pantala_peer.events import Assigned, DownloadEnded, PeerEvents, WorkGiven
+from pantala_peer.sync.assignment_set import fits
+from pantala_peer.sync.supernodes import SupernodeSessions
+from pantala_peer.tasks.deliveries import Deliveries
+from pantala_peer.tasks.room import BlobRoom
+from pantala_pieces.errors import StoreError, StoreFullError
+from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
+
+_BLOB_REST = 60.0
+"""Seconds from a blob's last piece until we hash the whole blob. Its reader hashes and unpacks it just then."""
+
+log = structlog.get_logger()
+
+
+class AssignedTasks:
+    """The tasks of this node, and the state of each."""
+
+    def __init__(
+        self,
+        supernodes: SupernodeSessions,
+        cache: PieceCache,
+        downloads: Downloads,
+        deliveries: Deliveries,
+        room: BlobRoom,
+        events: PeerEvents,
+    ) -> None:
+        self._supernodes = supernodes
+        self._cache = cache
+        self._downloads = downloads
+        self._deliveries = deliveries
+        self._room = room
+        self._assigned: dict[str, Assignment] = {}
+        self._complete = False
+        self._ready: set[str] = set()
+        """Tasks whose files can take pieces."""
+        self._released: set[str] = set()
+        """Blobs that were dropped to make room. They are not held again until they are wanted."""
+        self._cramped: set[str] = set()
+        """Tasks that did not fit on the disk."""
+        self._waiting: dict[str, list[WorkGiven]] = {}
+        """Work for tasks that are not ready."""
+        self._given: dict[tuple[str, int], list[WorkGiven]] = {}
+        """Work whose piece is downloaded now: first the one that runs, then the same piece from other supernodes."""
+        self._troubles: dict[str, DeliveryState] = {}
+        self._received: dict[str, Counter[str]] = {}
+        self._whole_since: dict[str, float] = {}
+        self._dirty: set[str] = set()
+        self._settling: dict[str, asyncio.Task[None]] = {}
+        events.subscribe(Assigned, self._on_assigned)
+        events.subscribe(WorkGiven, self._on_work)
+        events.subscribe(DownloadEnded, self._on_download_ended)
+
+    async def open(self) -> None:
+        """Find what an earlier process left, and verify it. Raises :class:`StoreError`."""
+        await self._deliveries.open()
+        changed = await self._cache.open()
+        self._room.open(await self._cache.capacity())
+        for name in changed:
+            log.warning("a published file changed on the disk; it is unpublished and fetched again", task=name)
+            await self._deliveries.withdraw(name)
+
+    async def run(self, interval: float) -> None:
+        """Compare what is assigned with what is held every ``interval`` seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(interval)
+            for name, assignment in list(self._assigned.items()):
+                self.touch(name)
+                if self._is_overlooked(assignment):
+                    self._supernodes.inventory_changed(name)
+            self._make_room()
+            self._supernodes.send()
+
+    async def close(self) -> None:
+        """Stop all work. Published files stay."""
+        tasks = list(self._settling.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._downloads.close()
+
+    def touch(self, name: str) -> None:
+        """Settle a task, because something about it may have changed."""
+        self._dirty.add(name)
+        if name not in self._settling:
+            self._settling[name] = asyncio.create_task(self._settle_while_dirty(name))
+
+    def keep(self, names: Collection[str]) -> None:
+        """Image orders keep exactly these tasks, whether a supernode assigns them or not."""
+        self._room.order(names)
+        if self._complete:
+            for name in self._cache.tasks() - self._assigned.keys():
+                self.touch(name)
+
+    def trouble(self, name: str) -> DeliveryState | None:
+        """Why the disk refused the task's pieces, if the last attempt failed."""
+        return self._troubles.get(name)
+
+    # Events
+
+    def _on_assigned(self, event: Assigned) -> None:
+        former, self._assigned, self._complete = self._assigned, event.tasks, event.complete
+        names = event.tasks.keys()
+        touched = {name for name in former.keys() | names if former.get(name) != event.tasks.get(name)}
+        if event.complete:
+            touched |= (self._cache.tasks() | self._deliveries.tasks()) - names
+        self._ready -= touched
+        self._released &= names
+        self._cramped &= names
+        self._room.forget_others(names)
+        for name in sorted(touched, key=lambda name: -event.tasks[name].priority if name in names else 0):
+            self.touch(name)
+
+    def _on_work(self, given: WorkGiven) -> None:
+        """Download the piece. If that runs already for another supernode, remember it in case the download fails."""
+        work, supernode = given
+        assignment = self._assigned.get(work.task_id)
+        self._released.discard(work.task_id)
+        if assignment is None or not fits(work, assignment):
+            log.info("ignored work that does not match the assignment", **_described(work))
+        elif self._cache.has(work.task_id, work.generation, work.piece):
+            self._supernodes.piece_done(work.task_id, work.generation, work.piece)
+            self._supernodes.send()
+        elif work.task_id not in self._ready:
+            self._waiting.setdefault(work.task_id, []).append(given)
+            self.touch(work.task_id)
+        else:
+            queue = self._given.setdefault((work.task_id, work.piece), [])
+            if queue and queue[0].supernode == supernode and queue[0].work.provider != work.provider:
+                if self._downloads.redirect(work):  # the supernode has replaced the provider
+                    queue[0] = given
+                return
+            if all(other.supernode != supernode for other in queue):
+                queue.append(given)
+            self._downloads.start(work)
+
+    def _on_download_ended(self, event: DownloadEnded) -> None:
+        work = event.work
+        given, *others = self._given.pop((work.task_id, work.piece))
+        if event.error is None:
+            self._supernodes.piece_done(work.task_id, work.generation, work.piece)
+            self._received.setdefault(work.task_id, Counter())[work.provider] += work.size
+            cleared = self._troubles.pop(work.task_id, None) is not None
+            if cleared or self._cache.is_whole(work.task_id):
+                self.touch(work.task_id)
+                self._make_room()
+        else:
+            log.warning("a piece was not received", kind=event.kind, error=str(event.error), **_described(work))
+            self._fail(given, event.kind)
+            if isinstance(event.error, StoreError):
+                self._troubles[work.task_id] = failed(event.error)
+                if isinstance(event.error, StoreFullError):
+                    self._make_room(free=work.size)
+                self.touch(work.task_id)
+            for other in others:
+                self._on_work(other)
+        self._supernodes.send()
+
+    def _is_overlooked(self, assignment: Assignment) -> bool:
+        """True if pieces are missing and no supernode gives work, although it should. Then we report all we hold.
+
+        Supernodes give the pieces of blobs only while the blob is wanted.
+        """
+        name = assignment.task_id
+        wanted = bool(assignment.deliveries) or self._room.must_stay(name)
+        incomplete = bool(assignment.digest) and not self._cache.is_whole(name)
+        return wanted and incomplete and not self._downloads.fetches(name)
+
+    def _make_room(self, free: int = 0) -> None:
+        """Drop blobs if they take too much, or until ``free`` more bytes are free."""
+        held = {
+            name: count
+            for name, assignment in self._assigned.items()
+            if not assignment.deliveries and name not in self._released and (count := self._cache.bytes_of(name))
+        }
+        for name in self._room.surplus(held, self._cache.is_whole, free=free):
+            self._released.add(name)
+            self.touch(name)
+
+    def _fail(self, given: WorkGiven, kind: str) -> None:
+        work = given.work
+        self._supernodes.piece_failed(PieceFailure(work.task_id, work.piece, work.provider, kind), given.supernode)
+
+    async def _cancel(self, name: str) -> None:
+        await self._downloads.cancel(name)
+        self._given = {key: queue for key, queue in self._given.items() if key[0] != name}
+
+    # Settling one task
+
+    async def _settle_while_dirty(self, name: str) -> None:
+        try:
+            while name in self._dirty:
+                self._dirty.discard(name)
+                await self._settle(name)
+                self._supernodes.send()
+        finally:
+            del self._settling[name]
+
+    async def _settle(self, name: str) -> None:
+        assignment = self._assigned.get(name)
+        try:
+            if assignment is None:
+                if self._complete and not self._room.is_ordered(name):
+                    await self._drop(name)
+            elif name in self._released and not assignment.deliveries and not self._room.must_stay(name):
+                await self._release(name)
+            else:
+                self._released.discard(name)
+                await self._hold(assignment)
+                await self._deliver(assignment)
+        except (StoreError, DeliveryError) as error:
+            await self._on_trouble(name, assignment, error)
+
+    async def _on_trouble(self, name: str, assignment: Assignment | None, error: StoreError | DeliveryError) -> None:
+        log.warning("a task cannot be settled; trying again later", task=name, error=str(error))
+        self._ready.discard(name)  # its file may be lost: open it again before the next piece
+        if isinstance(error, FileMismatchError):
+            self._supernodes.inventory_changed(name)
+        if isinstance(error, StoreError):
+            self._troubles[name] = failed(error)
+        if isinstance(error, StoreFullError) and assignment is not None:
+            self._cramped.add(name)
+            self._make_room(free=await self._cache.lacking(assignment))
+        if assignment is not None:
+            self._deliveries.report(assignment, failed(error))
+
+    async def _drop(self, name: str) -> None:
+        self._ready.discard(name)
+        self._troubles.pop(name, None)
+        self._received.pop(name, None)
+        self._whole_since.pop(name, None)
+        await self._withdraw(name)
+        await self._cancel(name)
+        await self._cache.drop(name)
+        self._waiting.pop(name, None)
+        log.info("dropped a task", task=name)
+
+    async def _drop_pieces(self, name: str) -> None:
+        self._ready.discard(name)
+        await self._cancel(name)
+        await self._cache.drop(name)
+        self._supernodes.inventory_changed(name)
+
+    async def _release(self, name: str) -> None:
+        """Drop a blob to make room, and settle the tasks that did not fit."""
+        if name not in self._cache.tasks():
+            return
+        size = self._cache.bytes_of(name)
+        await self._drop_pieces(name)
+        log.info("dropped a blob to make room", task=name, size=size)
+        cramped, self._cramped = self._cramped, set()
+        for other in cramped - {name}:
+            self.touch(other)
+
+    async def _hold(self, assignment: Assignment) -> None:
+        name = assignment.task_id
+        try:
+            if not self._cache.fits(assignment):
+                await self._drop_pieces(name)
+            if await self._cache.hold(assignment) and self._assigned.get(name) == assignment:
+                self._ready.add(name)
+        except StoreError:
+            self._ready.discard(name)
+            raise
+        finally:
+            self._start_waiting(name)
+
+    def _start_waiting(self, name: str) -> None:
+        """Start the work that waited for the task's file, or report that the disk refused it."""
+        if name in self._dirty:
+            return  # the assignment changed meanwhile: the next settling decides
+        for given in self._waiting.pop(name, ()):
+            if name in self._ready:
+                self._on_work(given)
+            else:
+                self._fail(given, LOCAL)
+
+    async def _deliver(self, assignment: Assignment) -> None:
+        """Publish the file at all its paths, once it is whole."""
+        name = assignment.task_id
+        await self._withdraw(name, assignment)
+        if self._rests(assignment):
+            self._troubles.pop(name, None)
+            return
+        try:
+            file = await self._cache.check(assignment) if assignment.digest else None
+        except RotError:
+            await self._withdraw(name)
+            raise
+        if file is None:
+            self._deliveries.report(assignment, self._troubles.get(name))
+            return
+        self._troubles.pop(name, None)
+        await self._deliveries.publish(assignment, file.path)
+        if received := self._received.pop(name, None):
+            own = received.pop("", 0)
+            log.info("a task is whole", task=name, from_supernode=own, from_peers=received.total())
+
+    def _rests(self, assignment: Assignment) -> bool:
+        """True if a blob became whole only a moment ago. Nothing waits for its digest to be checked."""
+        name, now = assignment.task_id, asyncio.get_running_loop().time()
+        if assignment.deliveries or not self._cache.is_whole(name):
+            self._whole_since.pop(name, None)
+            return False
+        return now - self._whole_since.setdefault(name, now) < _BLOB_REST
+
+    async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
+        """Unpublish the paths that are not assigned, and settle the tasks that wait for one of them."""
+        paths = set(await self._deliveries.withdraw(name, assignment.deliveries if assignment else ()))
+        for other in self._assigned.values() if paths else ():
+            if other.task_id != name and any(delivery.path in paths for delivery in other.deliveries):
+                self.touch(other.task_id)
+
+
+def _described(work: Work) -> dict[str, object]:
+    return {"task": work.task_id, "piece": work.piece, "provider": work.provider or "the supernode"}

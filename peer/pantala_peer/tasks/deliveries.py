@@ -1,0 +1,85 @@
+"""Publishes whole files at their paths, and reports each delivery to the supernodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import structlog
+from msgspec import structs
+
+from pantala_peer.cache.publisher import PublicationRequest, Publisher
+from pantala_peer.errors import DeliveryError, failed
+from pantala_peer.sync.supernodes import SupernodeSessions
+from pantala_pieces.errors import StoreError
+from pantala_protocol import digest
+from pantala_protocol.sync import Assignment, Delivery, DeliveryState, DeliveryStatus
+
+_PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
+
+log = structlog.get_logger()
+
+
+class Deliveries:
+    """Uses the publisher in one thread, because its records must be written one after another."""
+
+    def __init__(self, supernodes: SupernodeSessions, publisher: Publisher) -> None:
+        self._supernodes = supernodes
+        self._publisher = publisher
+        self._thread = ThreadPoolExecutor(1, "tree")
+        self._reported: dict[str, set[str]] = {}
+
+    async def open(self) -> None:
+        """Read what an earlier process published. Raises :class:`StoreError`."""
+        await self._in_thread(self._publisher.open)
+
+    def tasks(self) -> set[str]:
+        """The tasks with published files."""
+        return self._publisher.tasks()
+
+    async def publish(self, assignment: Assignment, source: Path) -> None:
+        """Publish a whole file at each of its paths. Failures are reported, not raised."""
+        sha256 = digest.parse(assignment.digest).hex
+        for delivery in assignment.deliveries:
+            request = PublicationRequest(delivery.path, assignment.task_id, source, sha256)
+            try:
+                await self._in_thread(partial(self._publisher.publish, request))
+            except (DeliveryError, StoreError) as error:
+                log.warning("a file cannot be published; trying again later", path=delivery.path, error=str(error))
+                self._report(assignment.task_id, delivery, failed(error))
+            else:
+                self._report(assignment.task_id, delivery, _PUBLISHED)
+
+    def report(self, assignment: Assignment, state: DeliveryState | None) -> None:
+        """Report one state for all deliveries of a task. ``None``: not published yet, and nothing is wrong."""
+        for delivery in assignment.deliveries:
+            self._report(assignment.task_id, delivery, state)
+
+    async def withdraw(self, task_id: str, keep: Iterable[Delivery] = ()) -> list[str]:
+        """Remove a task's published files except those in ``keep``, and return their paths. Raises StoreError."""
+        kept = tuple(keep)
+        paths, uids = {delivery.path for delivery in kept}, {delivery.uid for delivery in kept}
+        removed = [path for path in self._publisher.paths(task_id) if path not in paths]
+        for path in removed:
+            await self._in_thread(partial(self._publisher.unpublish, path))
+            log.info("unpublished a file", path=path)
+        reported = self._reported.pop(task_id, set())
+        for uid in reported - uids:
+            self._supernodes.delivery(task_id, uid, None)
+        if reported & uids:
+            self._reported[task_id] = reported & uids
+        return removed
+
+    def close(self) -> None:
+        """End the thread. Published files stay."""
+        self._thread.shutdown()
+
+    def _report(self, task_id: str, delivery: Delivery, state: DeliveryState | None) -> None:
+        self._reported.setdefault(task_id, set()).add(delivery.uid)
+        self._supernodes.delivery(task_id, delivery.uid, structs.replace(state, path=delivery.path) if state else None)
+
+    async def _in_thread(self, operation: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, operation)

@@ -1,0 +1,76 @@
+"""How much of the disk the blobs of images may take. The blobs that were not used for longest are dropped first. Pure.
+
+A blob has a task without deliveries. It can be fetched again, so it is kept only while there is room.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Mapping
+
+MAX_LIMIT = 10 * 1024**3
+"""Bytes: the usual limit on a large filesystem."""
+
+SHARE = 0.1
+"""The usual limit on a smaller filesystem, as a share of it."""
+
+
+def usual_limit(total: int) -> int:
+    """The usual limit on a filesystem of ``total`` bytes."""
+    return min(MAX_LIMIT, int(total * SHARE))
+
+
+class BlobRoom:
+    """Chooses the blobs to drop. A blob stays while the mirror reads it or an image order keeps it."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._uses = itertools.count(1)
+        self._used: dict[str, int] = {}
+        self._demanded: set[str] = set()
+        self._ordered: Collection[str] = ()
+
+    def open(self, total: int) -> None:
+        """Set the usual limit for a filesystem of ``total`` bytes, unless the limit is configured."""
+        if self._limit is None:
+            self._limit = usual_limit(total)
+
+    def demand(self, name: str, *, demanded: bool) -> None:
+        """A reader begins to read a task's blob, goes on, or ends."""
+        self._used[name] = next(self._uses)
+        if demanded:
+            self._demanded.add(name)
+        else:
+            self._demanded.discard(name)
+
+    def order(self, names: Collection[str]) -> None:
+        """Image orders keep exactly these tasks."""
+        self._ordered = names
+
+    def is_ordered(self, name: str) -> bool:
+        return name in self._ordered
+
+    def must_stay(self, name: str) -> bool:
+        return name in self._demanded or name in self._ordered
+
+    def forget_others(self, names: Collection[str]) -> None:
+        """Forget when tasks other than these were used."""
+        self._used = {name: used for name, used in self._used.items() if name in names}
+
+    def surplus(self, held: Mapping[str, int], whole: Callable[[str], bool], *, free: int = 0) -> list[str]:
+        """The tasks to drop, so that the others fit and ``free`` more bytes become free. Incomplete tasks stay.
+
+        ``held`` has the bytes of each task. If all of them together have fewer bytes than ``free``, none is dropped
+        for that.
+        """
+        idle = [name for name in held if whole(name) and not self.must_stay(name)]
+        if free > sum(held[name] for name in idle):
+            free = 0
+        excess = free if self._limit is None else max(free, sum(held.values()) - self._limit)
+        chosen: list[str] = []
+        for name in sorted(idle, key=lambda name: (self._used.get(name, 0), name)):
+            if excess <= 0:
+                break
+            chosen.append(name)
+            excess -= held[name]
+        return chosen

@@ -1,0 +1,43 @@
+"""Parts of a peer for unit tests, without sockets."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.cache.publisher import Publisher
+from pantala_peer.download.connection import ReceiveTimeouts
+from pantala_peer.download.jobs import Downloads
+from pantala_peer.download.providers import Providers
+from pantala_peer.events import PeerEvents
+from pantala_peer.sync.connection import SyncConnection
+from pantala_peer.sync.session import NodeState, PeerIdentity
+from pantala_peer.sync.supernodes import SupernodeSessions
+from pantala_peer.tasks.assigned import AssignedTasks
+from pantala_peer.tasks.deliveries import Deliveries
+from pantala_peer.tasks.room import BlobRoom
+from pantala_protocol.sync import Held
+
+IDENTITY = PeerIdentity("node", "boot", "zone", "0.1.0", 4, 8)
+
+
+def node_state(held: dict[str, Held] | None = None, *, busy: Callable[[], bool] = lambda: False) -> NodeState:
+    """A node that holds ``held``, also if that changes later."""
+    inventory = {} if held is None else held
+    return NodeState(port=65002, uploads=lambda: 0, cache_bytes=lambda: 0, inventory=lambda: dict(inventory), busy=busy)
+
+
+def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:
+    """The tasks of a node without supernodes."""
+    events = PeerEvents()
+    providers = Providers(connect_timeout=1.0, timeouts=ReceiveTimeouts(1.0, 1.0))
+    supernodes = SupernodeSessions(
+        "http://nowhere.invalid",
+        IDENTITY,
+        events,
+        connect=lambda url: SyncConnection(url, token_file=None, timeout=1.0),
+        rng=random.Random(1),
+    )
+    downloads = Downloads(providers.fetch, cache.put, events, parallel=4)
+    deliveries = Deliveries(supernodes, Publisher(root))
+    return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), events)
