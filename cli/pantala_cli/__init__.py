@@ -1,1 +1,1 @@
-"""kubectl-pantala: see and steer Pantala's Tasks from the command line."""
+"""kubectl-pantala shows and controls Pantala's Tasks from the command line."""

@@ -1,4 +1,4 @@
-"""``kubectl-pantala``. Exit codes: 0 done, 1 failed (one line says why), 2 wrong flags, 130 Ctrl-C."""
+"""``kubectl-pantala``. Exit codes: 0 success, 1 failure with one line of explanation, 2 invalid flags, 130 Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pantala_cli.errors import CLIError
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
     try:
         app()
     except CLIError as error:

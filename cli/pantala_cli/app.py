@@ -17,7 +17,7 @@ from pantala_protocol import __version__
 
 app = typer.Typer(
     name="kubectl-pantala",
-    help="See and steer Pantala's Tasks, with the rights of your kubeconfig.",
+    help="Show and control Pantala's Tasks, with the permissions of your kubeconfig.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,14 +25,14 @@ app = typer.Typer(
 )
 
 _EVERY = 2.0
-"""Seconds between two looks with ``--watch``: one list each."""
+"""Seconds between two lists with ``--watch``."""
 
 Name = Annotated[str, typer.Argument(metavar="TASK", help="The Task's name.", show_default=False)]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Default: the context's.", show_default=False)]
 File = Annotated[str, typer.Option("--kubeconfig", help="Default: KUBECONFIG, ~/.kube/config.", show_default=False)]
 Context = Annotated[str, typer.Option("--context", help="Default: the current one.", show_default=False)]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Tasks of all namespaces.")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on showing until Ctrl-C.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Update the output until Ctrl-C.")]
 
 
 @app.command()
@@ -44,47 +44,51 @@ def status(
     kubeconfig: File = "",
     context: Context = "",
 ) -> None:
-    """Show Tasks: progress, origin bytes / size, peers, and why."""
+    """Show Tasks with progress, peers, origin bytes / size, and the reason of their state."""
     if task and all_namespaces:
-        raise typer.BadParameter("a Task is in one namespace; give -n, or no name")
+        raise typer.BadParameter("A Task name needs one namespace. Use -n, or omit the name.")
     with connect(kubeconfig, context) as cluster:
         chosen = namespace or cluster.namespace
 
-        def look() -> RenderableType:
+        def read() -> RenderableType:
             now = view.utc_now()
             if not task:
                 return _list(cluster, None if all_namespaces else chosen, now)
             found = cluster.task(chosen, task)
             return Group(view.tasks_table([found], now, namespaces=False), "", view.details(found))
 
-        _show(look, watch=watch)
+        _show(read, watch=watch)
 
 
 @app.command()
 def peers(watch: Watch = False, kubeconfig: File = "", context: Context = "") -> None:
-    """Show the peers: one on each node."""
+    """Show the peers, one on each node."""
     with connect(kubeconfig, context) as cluster:
 
-        def look() -> RenderableType:
+        def read() -> RenderableType:
             found = cluster.peers()
-            return view.peers_table(found, view.utc_now()) if found else "No peers yet: does the DaemonSet run?"
+            return (
+                view.peers_table(found, view.utc_now())
+                if found
+                else "No peer has connected yet. Check that the DaemonSet runs."
+            )
 
-        _show(look, watch=watch)
+        _show(read, watch=watch)
 
 
 @app.command()
 def retry(task: Name, namespace: Namespace = "", kubeconfig: File = "", context: Context = "") -> None:
-    """Ask for a new try of a Task that failed."""
+    """Retry a failed Task."""
     with connect(kubeconfig, context) as cluster:
         chosen = namespace or cluster.namespace
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         cluster.annotate(chosen, task, {REQUESTED_AT: now})
-        typer.echo(f"task {chosen}/{task}: a new try is asked for")
+        typer.echo(f"task {chosen}/{task}: retry requested")
 
 
 @app.command()
 def suspend(task: Name, namespace: Namespace = "", kubeconfig: File = "", context: Context = "") -> None:
-    """Keep what is there of a Task, fetch and give out nothing more."""
+    """Stop all downloads of a Task. Its files stay."""
     with connect(kubeconfig, context) as cluster:
         chosen = namespace or cluster.namespace
         cluster.suspend(chosen, task, suspend=True)
@@ -93,7 +97,7 @@ def suspend(task: Name, namespace: Namespace = "", kubeconfig: File = "", contex
 
 @app.command()
 def resume(task: Name, namespace: Namespace = "", kubeconfig: File = "", context: Context = "") -> None:
-    """Let a suspended Task go on."""
+    """Continue a suspended Task."""
     with connect(kubeconfig, context) as cluster:
         chosen = namespace or cluster.namespace
         cluster.suspend(chosen, task, suspend=False)
@@ -117,12 +121,12 @@ def _list(cluster: Cluster, namespace: str | None, now: datetime) -> RenderableT
     return view.tasks_table(tasks, now, namespaces=namespace is None)
 
 
-def _show(look: Callable[[], RenderableType], *, watch: bool) -> None:
-    """Print once, or go on: in place on a terminal, else one block after another."""
+def _show(read: Callable[[], RenderableType], *, watch: bool) -> None:
+    """Print once, or repeatedly: in place on a terminal, otherwise one block after the other."""
     console = Console(soft_wrap=True) if watch else Console()
     if not console.is_terminal:
-        console = Console(width=200)  # what reads a pipe wants whole lines
-    shown = look()
+        console = Console(width=200)  # programs that read a pipe need whole lines
+    shown = read()
     if not watch:
         console.print(shown)
         return
@@ -130,8 +134,8 @@ def _show(look: Callable[[], RenderableType], *, watch: bool) -> None:
         while True:
             console.print(shown)
             time.sleep(_EVERY)
-            shown = look()
+            shown = read()
     with Live(shown, console=console, auto_refresh=False) as live:
         while True:
             time.sleep(_EVERY)
-            live.update(look(), refresh=True)
+            live.update(read(), refresh=True)

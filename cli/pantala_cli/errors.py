@@ -1,24 +1,24 @@
-"""What can go wrong for a user, each with one line that says what to do.
+"""The errors of the commands. Each message is one line that says what to do.
 
 CLIError
-├── KubeconfigError     no kubeconfig, or one that cannot be used
+├── KubeconfigError     the kubeconfig is missing or cannot be used
 ├── UnreachableError    no API server answers
 ├── UnauthorizedError   the API server does not know the user
-├── ForbiddenError      the user's rights do not suffice
-├── NotInstalledError   the cluster has no such kind: Pantala is not installed there
-├── NotFoundError       no such object
-└── RefusedError        the API server refused the request for another reason
+├── ForbiddenError      the user lacks permission
+├── NotInstalledError   the cluster does not know Pantala's kinds
+├── NotFoundError       the object does not exist
+└── RefusedError        the API server rejected the request for another reason
 """
 
 from __future__ import annotations
 
 
 class CLIError(Exception):
-    """Shown as one line; the process ends with 1."""
+    """Printed as one line. The exit code is 1."""
 
 
 class KubeconfigError(CLIError):
-    """There is no kubeconfig, or it cannot be used."""
+    """The kubeconfig is missing or cannot be used."""
 
 
 class UnreachableError(CLIError):
@@ -30,7 +30,7 @@ class UnauthorizedError(CLIError):
 
 
 class ForbiddenError(CLIError):
-    """The user's rights do not suffice."""
+    """The user lacks permission."""
 
 
 class NotInstalledError(CLIError):
@@ -38,8 +38,8 @@ class NotInstalledError(CLIError):
 
 
 class NotFoundError(CLIError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class RefusedError(CLIError):
-    """The API server refused the request."""
+    """The API server rejected the request."""

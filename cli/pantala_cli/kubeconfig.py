@@ -1,7 +1,7 @@
-"""The user's kubeconfig as kubectl reads it: several files merged, credentials resolved.
+"""Reads the user's kubeconfig as kubectl does: it merges several files and resolves credentials.
 
-pykube reads one file, knows no exec plugins of version v1, and would write keys into files that others can read. So
-what it gets from here names private files and a token only.
+pykube reads only one file and does not support exec plugins of version v1. It would also write keys to files that other
+users can read. So this module gives it only private files and a token.
 """
 
 from __future__ import annotations
@@ -24,34 +24,36 @@ Document = dict[str, Any]
 _LISTS = ("clusters", "contexts", "users")
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _EXEC_SECONDS = 60.0
-"""For an exec plugin: it may ask a browser to log in."""
+"""For an exec plugin, which may open a browser for the login."""
 
 
 def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -> Document:
-    """The merged kubeconfig, with ``context`` (or the current one) as its current context.
+    """Return the merged kubeconfig, with ``context`` (or the current one) as its current context.
 
-    Files are ``file``, else those of ``KUBECONFIG``, else ``~/.kube/config``. Raises :class:`KubeconfigError`.
+    It reads ``file``, or the files of ``KUBECONFIG``, or ``~/.kube/config``. Raises :class:`KubeconfigError`.
     """
     names = [file] if file else [each for each in environment.get("KUBECONFIG", "").split(os.pathsep) if each]
     paths = [Path(name).expanduser() for name in names] or [Path.home() / ".kube" / "config"]
     found = [path for path in paths if path.is_file()]
     if not found:
-        raise KubeconfigError(f"no kubeconfig at {paths[0]}; set KUBECONFIG, or give --kubeconfig")
+        raise KubeconfigError(f"The kubeconfig {paths[0]} does not exist. Set KUBECONFIG, or use --kubeconfig.")
     document = _merge([_read(path) for path in found])
     if context:
         document["current-context"] = context
     current = document.get("current-context")
     if not current:
-        raise KubeconfigError("no current context in the kubeconfig; give --context, or run kubectl config use-context")
+        raise KubeconfigError(
+            "The kubeconfig has no current context. Use --context, or run kubectl config use-context."
+        )
     if all(each["name"] != current for each in document["contexts"]):
-        raise KubeconfigError(f"no context {current!r} in the kubeconfig; see kubectl config get-contexts")
+        raise KubeconfigError(f"The kubeconfig has no context {current!r}. See kubectl config get-contexts.")
     return document
 
 
 def resolve(document: Document, folder: Path) -> Document:
-    """Keep the current context only, with its credentials as files below ``folder`` (private) and as a token.
+    """Keep only the current context, with its credentials as a token and as private files in ``folder``.
 
-    Runs the user's exec plugin, if there is one. Raises :class:`KubeconfigError`.
+    Runs the user's exec plugin, if the context has one. Raises :class:`KubeconfigError`.
     """
     context = _named(document, "contexts", "context", document["current-context"])
     cluster = dict(_named(document, "clusters", "cluster", context.get("cluster", "")))
@@ -73,7 +75,7 @@ def resolve(document: Document, folder: Path) -> Document:
 
 
 def _read(path: Path) -> Document:
-    """One file, its relative paths made absolute: they are meant from its folder."""
+    """Read a file. Its paths are relative to its folder."""
     try:
         document = yaml.safe_load(path.read_text()) or {}
         for name in _LISTS:
@@ -83,12 +85,12 @@ def _read(path: Path) -> Document:
                     if inner and inner.get(key):
                         inner[key] = str(path.parent / inner[key])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise KubeconfigError(f"the kubeconfig {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise KubeconfigError(f"The kubeconfig {path} cannot be read: {str(error).splitlines()[0]}") from error
     return dict(document)
 
 
 def _merge(documents: list[Document]) -> Document:
-    """The first file that has a name wins, as with kubectl."""
+    """Merge as kubectl does: for each name, the first file wins."""
     merged: Document = {name: [] for name in _LISTS}
     for document in documents:
         merged["current-context"] = merged.get("current-context") or document.get("current-context")
@@ -102,13 +104,15 @@ def _named(document: Document, kinds: str, kind: str, name: str) -> Document:
     for each in document[kinds]:
         if each["name"] == name:
             return dict(each[kind] or {})
-    raise KubeconfigError(f"the kubeconfig's context names the {kind} {name!r}, which is not there; correct it")
+    raise KubeconfigError(
+        f"The kubeconfig's context names the {kind} {name!r}, which does not exist. Correct the kubeconfig."
+    )
 
 
 def _from_plugin(plugin: Document, cluster: Document) -> Document:
-    """Credentials from an exec plugin (KEP-541): a token, or a certificate and its key."""
+    """Get credentials from an exec plugin (KEP-541): a token, or a certificate and its key."""
     if not plugin.get("command") or not plugin.get("apiVersion"):
-        raise KubeconfigError("the kubeconfig's exec plugin lacks command or apiVersion; correct it")
+        raise KubeconfigError("The kubeconfig's exec plugin lacks command or apiVersion. Correct the kubeconfig.")
     command = [plugin["command"], *(plugin.get("args") or [])]
     info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": {"interactive": sys.stdin.isatty()}}
     if plugin.get("provideClusterInfo"):
@@ -121,10 +125,12 @@ def _from_plugin(plugin: Document, cluster: Document) -> Document:
         output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=_EXEC_SECONDS, check=True)  # noqa: S603 - the user's own kubeconfig names it, as for kubectl
         status = json.loads(output.stdout)["status"]
     except FileNotFoundError:
-        hint = str(plugin.get("installHint") or "install it").strip()
-        raise KubeconfigError(f"the kubeconfig's exec plugin {command[0]!r} is not installed: {hint}") from None
+        hint = str(plugin.get("installHint") or "Install it.").strip()
+        raise KubeconfigError(f"The kubeconfig's exec plugin {command[0]!r} is not installed. {hint}") from None
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
-        raise KubeconfigError(f"the kubeconfig's exec plugin {command[0]!r} gave no credentials: {error}") from error
+        raise KubeconfigError(
+            f"The kubeconfig's exec plugin {command[0]!r} returned no credentials: {error}"
+        ) from error
     credentials = {}
     if status.get("token"):
         credentials["token"] = status["token"]
@@ -138,7 +144,9 @@ def _private(path: Path, data: str) -> Path:
     try:
         content = base64.b64decode(data, validate=True)
     except ValueError as error:
-        raise KubeconfigError(f"{path.name}-data in the kubeconfig is no base64; correct it") from error
+        raise KubeconfigError(
+            f"{path.name}-data in the kubeconfig is not valid base64. Correct the kubeconfig."
+        ) from error
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""What the commands show: resources in, tables out. Pure."""
+"""Turns resources into the tables that the commands print. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STYLES = {"True": "green", "False": "yellow", "Unknown": "yellow"}
 
 
 class TaskLine(NamedTuple):
-    """What one line says of a Task."""
+    """The line of a Task."""
 
     namespace: str
     name: str
@@ -30,7 +30,6 @@ class TaskLine(NamedTuple):
 
 
 def task_line(task: Resource, now: datetime) -> TaskLine:
-    """Sum up a Task."""
     metadata, status = task["metadata"], task.get("status") or {}
     ready = condition(task, "Ready")
     peers = status.get("peers") or {}
@@ -50,7 +49,7 @@ def task_line(task: Resource, now: datetime) -> TaskLine:
 
 
 def condition(resource: Resource, kind: str) -> Mapping[str, str]:
-    """The condition of a type. Empty if it is not there, or speaks of a former generation."""
+    """Return the condition of a type. It is empty if the condition is missing or describes an older generation."""
     generation = resource["metadata"].get("generation", 0)
     for each in (resource.get("status") or {}).get("conditions") or ():
         if each["type"] == kind and each.get("observedGeneration", generation) >= generation:
@@ -59,7 +58,7 @@ def condition(resource: Resource, kind: str) -> Mapping[str, str]:
 
 
 def progress(task: Resource) -> float | None:
-    """How much of all that is to be moved was moved, 0 to 1; ``None``: the file's length is not known yet."""
+    """Return the share of bytes that were transferred, from 0 to 1, or ``None`` while the file's length is unknown."""
     status = task.get("status") or {}
     if condition(task, "Ready").get("status") == "True":
         return 1.0
@@ -74,7 +73,6 @@ def progress(task: Resource) -> float | None:
 
 
 def tasks_table(tasks: Iterable[Resource], now: datetime, *, namespaces: bool) -> Table:
-    """Tasks, one a line."""
     table = _table("NAME", "READY", "REASON", "PROGRESS", "PEERS", "SIZE", "ORIGIN", "AGE", namespaces=namespaces)
     for task in sorted(tasks, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"])):
         line = task_line(task, now)
@@ -86,12 +84,14 @@ def tasks_table(tasks: Iterable[Resource], now: datetime, *, namespaces: bool) -
 
 
 def details(task: Resource) -> Table:
-    """What a Task's line leaves out: why it is as it is, where the bytes came from, which nodes failed."""
+    """Return more about a Task: the reason of its state, the sources of its bytes, and the failed nodes."""
     status = task.get("status") or {}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     ready, moved = condition(task, "Ready"), status.get("bytes") or {}
     rows = {
-        "Message": ready.get("message", "the operator has not seen it yet; see its log if this lasts"),
+        "Message": ready.get(
+            "message", "The operator has not seen the Task yet. If this lasts, see the operator's log."
+        ),
         "URL": ((task["spec"].get("source") or {}).get("url") or "").partition("?")[0],
         "Path": status.get("path", ""),
         "Digest": status.get("digest", ""),
@@ -110,7 +110,6 @@ def details(task: Resource) -> Table:
 
 
 def peers_table(peers: Iterable[Resource], now: datetime) -> Table:
-    """Peers, one a line."""
     table = _table("NAME", "READY", "ADDRESS", "ZONE", "TASKS", "CACHE", "SERVED", "FAILED", "VERSION", "AGE")
     for peer in sorted(peers, key=lambda each: str(each["metadata"]["name"])):
         status = peer.get("status") or {}
@@ -132,7 +131,7 @@ def peers_table(peers: Iterable[Resource], now: datetime) -> Table:
 
 
 def size(count: int | None) -> str:
-    """Bytes for people to read, such as ``97.6Mi``; ``-`` if not known."""
+    """Return bytes in readable form, such as ``97.6Mi``, or ``-`` if unknown."""
     if count is None:
         return "-"
     value, unit = float(count), 0
@@ -142,7 +141,7 @@ def size(count: int | None) -> str:
 
 
 def age(created: str, now: datetime) -> str:
-    """How long ago, as kubectl writes it: ``45s``, ``12m``, ``3h``, ``9d``."""
+    """Return the age as kubectl prints it: ``45s``, ``12m``, ``3h``, ``9d``."""
     seconds = max(int((now - datetime.fromisoformat(created)).total_seconds()), 0)
     for limit, unit, length in ((120, "s", 1), (7200, "m", 60), (172800, "h", 3600)):
         if seconds < limit:
@@ -151,7 +150,6 @@ def age(created: str, now: datetime) -> str:
 
 
 def utc_now() -> datetime:
-    """The clock that ages are counted by."""
     return datetime.now(UTC)
 
 

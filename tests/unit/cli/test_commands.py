@@ -1,4 +1,4 @@
-"""``kubectl-pantala`` against an API server that answers by a script."""
+"""``kubectl-pantala`` against a scripted API server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from pantala_protocol import __version__
 
 API = "/apis/pantala.dev/v1alpha1"
 
@@ -59,7 +61,7 @@ def refusal(code: int, message: str) -> tuple[int, dict[str, Any]]:
 
 
 class FakeAPIServer:
-    """Answers what ``answers`` says; keeps what was asked."""
+    """Returns the answers in ``answers`` and records the requests."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {
@@ -184,7 +186,7 @@ def test_retry_sets_the_annotation(command: Command, api: FakeAPIServer) -> None
 
 
 def test_version(command: Command) -> None:
-    assert (0, "kubectl-pantala 0.1.0\nKubernetes v1.34.4\npeers 0.1.0\n", "") == command("version")
+    assert (0, f"kubectl-pantala {__version__}\nKubernetes v1.34.4\npeers 0.1.0\n", "") == command("version")
 
 
 def test_an_exec_plugin_logs_in(command: Command, api: FakeAPIServer) -> None:
@@ -196,10 +198,10 @@ def test_an_exec_plugin_logs_in(command: Command, api: FakeAPIServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "answer", "said"),
+    ("arguments", "answer", "expected"),
     [
-        (("status", "gone"), None, "there is no Task default/gone"),
-        (("status", "a/../b"), refusal(404, 'tasks.pantala.dev "a" not found'), "there is no Task"),
+        (("status", "gone"), None, "Task default/gone does not exist"),
+        (("status", "a/../b"), refusal(404, 'tasks.pantala.dev "a" not found'), "does not exist"),
         (("status",), (404, "404 page not found\n"), "does not know Pantala's kinds"),
         (
             ("status",),
@@ -208,12 +210,12 @@ def test_an_exec_plugin_logs_in(command: Command, api: FakeAPIServer) -> None:
         ),
         (("status",), refusal(401, "Unauthorized"), "does not know you"),
         (("status",), refusal(403, 'tasks is forbidden: User "u" cannot list'), 'User "u" cannot list'),
-        (("suspend", "model"), refusal(403, "tasks is forbidden"), "you may not do this"),
-        (("status",), refusal(500, "etcd is away"), "refused Tasks with 500: etcd is away"),
+        (("suspend", "model"), refusal(403, "tasks is forbidden"), "You may not do this"),
+        (("status",), refusal(500, "etcd is away"), "request for Tasks with 500: etcd is away"),
     ],
 )
-def test_what_fails_is_one_line_and_code_1(
-    command: Command, api: FakeAPIServer, arguments: tuple[str, ...], answer: Any, said: str
+def test_a_failure_is_one_line_and_code_1(
+    command: Command, api: FakeAPIServer, arguments: tuple[str, ...], answer: Any, expected: str
 ) -> None:
     if answer is not None:
         for key in list(api.answers):
@@ -221,17 +223,17 @@ def test_what_fails_is_one_line_and_code_1(
         api.answers["GET", f"{API}/namespaces/default/tasks/a%2F..%2Fb"] = answer
     code, out, err = command(*arguments)
     assert (1, "") == (code, out)
-    assert said in err
+    assert expected in err
     assert ("error: ", 1) == (err[:7], err.count("\n"))
 
 
-def test_no_api_server_is_said(command: Command) -> None:
+def test_a_missing_api_server_is_reported(command: Command) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         command.configure(unused.getsockname()[1], {})
         code, _, err = command("status")
     assert (1, 1) == (code, err.count("\n"))
-    assert "no API server answers" in err
+    assert "No API server answers" in err
 
 
 @pytest.mark.parametrize("arguments", [("status", "--nonsense"), ("retry",), ("status", "x", "-A")])

@@ -58,7 +58,7 @@ def test_data_becomes_a_private_file(tmp_path: Path) -> None:
     assert (b"key", 0o600) == (key.read_bytes(), stat.S_IMODE(key.stat().st_mode))
 
 
-def test_paths_are_meant_from_the_kubeconfig(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_kubeconfig(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from-file\n")
     file = write(tmp_path / "config", document("a", {"tokenFile": "token"}, **{"certificate-authority": "ca.crt"}))
     resolved = kubeconfig.resolve(kubeconfig.load({}, file=file), tmp_path)
@@ -68,7 +68,6 @@ def test_paths_are_meant_from_the_kubeconfig(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1"])
 def test_an_exec_plugin_gives_a_token(tmp_path: Path, version: str) -> None:
-    """With its arguments, its environment and what it is asked for."""
     code = (
         "import json,os,sys; info=json.loads(os.environ['KUBERNETES_EXEC_INFO']);"
         "print(json.dumps({'status': {'token': info['apiVersion'] + sys.argv[1] + os.environ['EXTRA']}}))"
@@ -92,37 +91,37 @@ def test_an_exec_plugin_gives_a_certificate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plugin", "said"),
+    ("plugin", "expected"),
     [
-        ({"command": "/does/not/exist", "installHint": "get it there"}, "is not installed: get it there"),
+        ({"command": "/does/not/exist", "installHint": "get it there"}, "is not installed. get it there"),
         ({"command": ""}, "lacks command"),
-        ({"command": sys.executable, "args": ["-c", "raise SystemExit(3)"]}, "gave no credentials"),
-        ({"command": sys.executable, "args": ["-c", "print('{}')"]}, "gave no credentials"),
+        ({"command": sys.executable, "args": ["-c", "raise SystemExit(3)"]}, "returned no credentials"),
+        ({"command": sys.executable, "args": ["-c", "print('{}')"]}, "returned no credentials"),
     ],
 )
-def test_a_plugin_that_fails_is_named(tmp_path: Path, plugin: dict[str, Any], said: str) -> None:
-    with pytest.raises(KubeconfigError, match=said):
+def test_a_plugin_that_fails_is_named(tmp_path: Path, plugin: dict[str, Any], expected: str) -> None:
+    with pytest.raises(KubeconfigError, match=expected):
         kubeconfig.resolve(document("a", {"exec": {"apiVersion": "v1", **plugin}}), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("{", "cannot be read"),
         ("[1]", "cannot be read"),
         ("users: [{}]", "cannot be read"),
         ("contexts: []", "no current context"),
-        ("current-context: gone", "no context 'gone'"),
+        ("current-context: gone", "has no context 'gone'"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, content: str, said: str) -> None:
+def test_an_unusable_kubeconfig_is_reported_in_one_line(tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "config").write_text(content)
-    with pytest.raises(KubeconfigError, match=said) as caught:
+    with pytest.raises(KubeconfigError, match=expected) as caught:
         kubeconfig.load({}, file=str(tmp_path / "config"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_context_that_names_nothing_is_said(tmp_path: Path) -> None:
+def test_a_context_with_a_missing_cluster_is_reported(tmp_path: Path) -> None:
     content = document("a", {})
     content["contexts"][0]["context"]["cluster"] = "gone"
     with pytest.raises(KubeconfigError, match="cluster 'gone'"):

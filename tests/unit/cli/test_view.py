@@ -1,4 +1,4 @@
-"""What the tables say of a resource."""
+"""The tables of resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ready(status: str, generation: int = 1) -> list[dict[str, Any]]:
     return [{"type": "Ready", "status": status, "reason": "R", "message": "m", "observedGeneration": generation}]
 
 
-def test_a_task_that_nobody_saw() -> None:
+def test_a_task_without_a_status() -> None:
     body = task()
     del body["status"]
     assert ("s", "n", "Unknown", "NotSeenYet", "-", "-", "-", "-", "60s") == view.task_line(body, NOW)
