@@ -1,5 +1,5 @@
 # One image per process: docker build --target operator|supernode|peer|runtime .
-# BASE has python3 (3.11 or newer) with venv, and coreutils; where they are does not matter.
+# BASE needs python3 (3.11 or newer) with venv, and coreutils, in any folder.
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS pip
@@ -48,18 +48,18 @@ ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 LABEL org.opencontainers.image.vendor="The Pantala authors" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /
-# By number, so that Kubernetes can see that it is not root; no name is needed.
+# A number, so that Kubernetes can verify that the user is not root.
 USER 65532:65532
 
 FROM process AS operator
 LABEL org.opencontainers.image.title="pantala-operator" \
-      org.opencontainers.image.description="Turns Task and ImagePrefetch resources into what the supernode is asked for, and writes their status"
+      org.opencontainers.image.description="Turns Task and ImagePrefetch resources into the desired state of the supernode, and writes their status"
 COPY --from=operator-venv /venv /venv
 ENTRYPOINT ["pantala-operator"]
 
 FROM process AS supernode
 LABEL org.opencontainers.image.title="pantala-supernode" \
-      org.opencontainers.image.description="Fetches each file once from its origin and tells peers where to get its pieces"
+      org.opencontainers.image.description="Fetches each file once from its origin and decides where peers get its pieces"
 COPY --from=supernode-venv /venv /venv
 EXPOSE 8001 8002
 ENTRYPOINT ["pantala-supernode"]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes the hashed locks from pyproject.toml. dev.txt comes first: the others take its versions, so that what is tested
-# is what an image carries. Call it by `make locks`; `make locks UPGRADE=--upgrade` moves to the newest versions.
+# Writes the hashed locks from pyproject.toml. dev.txt comes first, and the others use its versions. So the images contain
+# the tested versions. Call it with `make locks`. `make locks UPGRADE=--upgrade` moves to the newest versions.
 set -eu
 cd "$(dirname "$0")/.."
 
