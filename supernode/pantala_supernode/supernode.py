@@ -21,8 +21,8 @@ from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.exchange import Exchange
 from pantala_supernode.sync.reports import Reports
-from pantala_supernode.tasks.changes import Restated
-from pantala_supernode.tasks.manager import Lease
+from pantala_supernode.tasks.manager import TaskChanges
+from pantala_supernode.tasks.task import Lease
 
 _log = structlog.get_logger(__name__)
 
@@ -159,7 +159,7 @@ class Supernode:
         await asyncio.gather(*self._deletions.values(), *self._inspections, return_exceptions=True)
         await self._cdn.copies.close()
 
-    def _apply(self, restated: Restated) -> None:
+    def _apply(self, restated: TaskChanges) -> None:
         for task_id in restated.deleted:
             self._forget(task_id)
             self._delete(task_id, restated.dropped)

@@ -13,7 +13,7 @@ from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_supernode.app import App, build
 from pantala_supernode.tasks.copy import FileSource
-from pantala_supernode.tasks.manager import Lease
+from pantala_supernode.tasks.task import Lease
 from testbed.origin import Generated, Origin
 from tests.integration.loopback import loopback
 

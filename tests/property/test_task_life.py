@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.errors import NotFoundError
-from pantala_supernode.tasks.changes import Restated
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import Lease, TaskManager
+from pantala_supernode.tasks.manager import TaskChanges, TaskManager
+from pantala_supernode.tasks.task import Lease
 
 GRACE = 5.0
 URLS = [f"http://origin.example/{number}" for number in range(3)]
@@ -127,7 +127,7 @@ class TaskLife(RuleBasedStateMachine):
         if name in self.expected.tasks:
             self.expected.copies[name] = copy
 
-    def check(self, before: set[TaskID], restated: Restated) -> None:
+    def check(self, before: set[TaskID], restated: TaskChanges) -> None:
         """What is told agrees with what became of the tasks."""
         after = self.expected.tasks
         assert before - after == restated.deleted | restated.retired

@@ -11,7 +11,7 @@ from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.peer import Peer
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.session import Session
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 _MOST = 50_000
 """Clients that are known at once."""

@@ -14,7 +14,8 @@ from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError, NotReadyError
 from pantala_supernode.tasks.copy import FileSource
-from pantala_supernode.tasks.manager import Lease, Task, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease, Task
 
 _WANTED = 6 * 3600.0
 """Seconds that a preheated file is wanted."""

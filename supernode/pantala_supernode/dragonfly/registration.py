@@ -15,7 +15,8 @@ from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.tasks.copy import FileSource
-from pantala_supernode.tasks.manager import Lease, Task, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease, Task
 
 _log = structlog.get_logger(__name__)
 

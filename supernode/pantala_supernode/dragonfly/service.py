@@ -26,7 +26,7 @@ from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.waiting import SupersededError
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 _DOWN_LINK = 20480
 """KiB per second that a client is allowed; v0.3.1 takes half of that without it."""

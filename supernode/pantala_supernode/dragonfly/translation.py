@@ -24,7 +24,7 @@ from pantala_supernode.dragonfly.models import (
 from pantala_supernode.dragonfly.preheat import Preheat, PreheatOrder
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.swarm.peer import Peer
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 
 def address(text: str) -> str:

@@ -19,7 +19,7 @@ from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.peer import Peer
 from pantala_supernode.sync.dispatch import Dispatcher
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 _MOST = 10_000
 """Visitors that are known at once: nobody has to prove who it is, so there is an end to it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 
 class Watch:

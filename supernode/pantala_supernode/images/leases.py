@@ -23,7 +23,7 @@ from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoin
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import Lease
+from pantala_supernode.tasks.task import Lease
 
 _log = structlog.get_logger(__name__)
 

@@ -19,7 +19,8 @@ from pantala_supernode.replicas.client import Wish
 from pantala_supernode.replicas.decision import CopyReport, Stage
 from pantala_supernode.replicas.membership import Members
 from pantala_supernode.tasks.copy import FileSource
-from pantala_supernode.tasks.manager import Lease, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease
 
 _LEASE = 60.0
 """Seconds that a file is wanted for another supernode after it said so; it says so again while it needs it."""

@@ -7,7 +7,7 @@ from pantala_supernode.replicas.membership import Members
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.sync.session import Session
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 
 class Roster:

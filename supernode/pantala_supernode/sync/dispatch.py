@@ -17,7 +17,7 @@ from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.session import Session
 from pantala_supernode.sync.tickets import TicketOffice
 from pantala_supernode.sync.waiting import WaitingRoom
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 _LOCAL_PAUSE = 5.0
 """Seconds that a peer whose own disk failed gets no piece of that task."""

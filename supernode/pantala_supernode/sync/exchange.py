@@ -22,7 +22,7 @@ from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.session import Session
 from pantala_supernode.sync.waiting import SupersededError
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 _MOST_PIECES = 1 << 26
 """Pieces that an exchange may speak of, each task counted up to its last: more than any node's disk has. It bounds what

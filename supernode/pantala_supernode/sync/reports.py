@@ -9,7 +9,7 @@ from pantala_protocol.statement import Changes, Failure, PeerReport, TaskReport,
 from pantala_protocol.sync import DeliveryStatus
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.peer import Peer
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 
 MAX_FAILURES = 10
 """Failures of peers that a report names; a status is no log."""

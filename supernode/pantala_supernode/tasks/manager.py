@@ -11,143 +11,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from pantala_protocol import task_id
-from pantala_protocol.geometry import Geometry
-from pantala_protocol.statement import CDNStatus, Statement, WantedTask
-from pantala_protocol.sync import Assignment, Delivery
+from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import EmptyValueError, NotFoundError
-from pantala_supernode.tasks.changes import Changes, Restated
-from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.task import Lease, Task
 
 _GRAIN = 1.0
 """Seconds by which leases are renewed: their clients speak with each piece."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Keeps a task wanted for a while, on behalf of clients without a Task resource."""
-
-    source: FileSource | None
-    """``None``: the copy is kept, and nothing is fetched."""
-    until: float = field(compare=False)
-    """Monotonic seconds. Two leases that differ only in this field are equal."""
-
-    @property
-    def attempt(self) -> str:
-        return self.source.attempt if self.source is not None else ""
-
-
 @dataclass(slots=True)
-class Task:
-    """One file to distribute."""
+class TaskChanges:
+    """What a statement, a lease or the end of a grace period changed."""
 
-    id: TaskID
-    copy: Copy
-    """What the CDN has of it."""
-    wanted: dict[str, WantedTask] = field(default_factory=dict)
-    """By the UID of the Task resource."""
-    lease: Lease | None = None
-    guests: set[str] = field(default_factory=set)
-    """Clients that fetch it under the lease."""
-    holders: set[str] = field(default_factory=set)
-    """Peers that keep what they have of it as long as the lease lasts; those that fetch it are guests, too."""
-    peers: frozenset[str] = frozenset()
-    """All that shall have it for a Task resource."""
-    _fetching: frozenset[str] = frozenset()
-
-    @property
-    def complete(self) -> bool:
-        """The supernode has all of it, checked."""
-        return self.copy.status is CDNStatus.SUCCESS
-
-    @property
-    def possible(self) -> int:
-        """The pieces that a peer may claim to have: all of the file, or those cached while its end is not known."""
-        return self.copy.cached if self.copy.total is None else (1 << self.copy.total) - 1
-
-    def size(self, piece: int) -> int:
-        """The bytes of a cached piece: a short one exists only once the length is known."""
-        copy = self.copy
-        return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
-
-    @property
-    def priority(self) -> int:
-        """The highest of those who want it."""
-        return max((wanted.priority for wanted in self.wanted.values()), default=0)
-
-    @property
-    def suspended(self) -> bool:
-        """Nobody wants it to go on."""
-        return (self.lease is None or self.lease.source is None) and all(
-            wanted.suspended for wanted in self.wanted.values()
-        )
-
-    @property
-    def source(self) -> FileSource | None:
-        """The source named by a Task resource, else by the lease."""
-        for wanted in self.wanted.values():
-            return FileSource(wanted.url, wanted.headers, wanted.digest or None)
-        return self.lease.source if self.lease is not None else None
-
-    def order(self) -> FetchOrder:
-        """The order for the CDN. It joins the attempts of all owners and takes the highest retry limit."""
-        source = self.source
-        if source is None:
-            raise ValueError(f"no Task resource and no lease wants task {self.id}")
-        attempts = sorted(f"{wanted.uid}:{wanted.attempt}" for wanted in self.wanted.values())
-        limits = [wanted.retry_limit for wanted in self.wanted.values()]
-        if self.lease is not None:
-            attempts.append(f"lease:{self.lease.attempt}")
-            limits.append(None)
-        leased = self.lease.source if self.lease is not None else None
-        priority = max(self.priority, leased.priority if leased is not None else self.priority)
-        return FetchOrder(
-            self.id,
-            replace(source, attempt=" ".join(attempts), priority=priority),
-            retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
-            claims=frozenset(self.wanted),
-            stale_will_do=not self.wanted,
-        )
-
-    def want(self, wanted: WantedTask) -> None:
-        """A Task resource wants it, maybe in another way than before."""
-        self.wanted[wanted.uid] = wanted
-        self._index()
-
-    def unwant(self, uid: str) -> WantedTask:
-        """A Task resource does not want it any more."""
-        wanted = self.wanted.pop(uid)
-        self._index()
-        return wanted
-
-    def wanted_by(self, peer: str) -> bool:
-        """Whether the peer shall have the file."""
-        return peer in self.peers
-
-    def runs_on(self, peer: str) -> bool:
-        """Whether the peer shall have the file and may go on fetching it."""
-        return peer in self._fetching or peer in self.guests
-
-    def _index(self) -> None:
-        wishes = self.wanted.values()
-        self.peers = frozenset(peer for wanted in wishes for peer in wanted.peers)
-        self._fetching = frozenset(peer for wanted in wishes if not wanted.suspended for peer in wanted.peers)
-
-    def assignment(self, peer: str) -> Assignment:
-        """What the peer is told of the task."""
-        return Assignment(
-            task_id=self.id,
-            generation=self.copy.generation,
-            piece_size=self.copy.piece_size,
-            length=self.copy.length,
-            digest=self.copy.digest,
-            deliveries=tuple(
-                Delivery(wanted.uid, wanted.path)
-                for wanted in sorted(self.wanted.values(), key=lambda wanted: wanted.uid)
-                if wanted.path and peer in wanted.peers
-            ),
-            priority=self.priority,
-        )
+    tasks: set[TaskID] = field(default_factory=set)
+    """Tasks whose order to the CDN changed."""
+    deleted: set[TaskID] = field(default_factory=set)
+    """Tasks that are not wanted any more, together with their copies."""
+    retired: set[TaskID] = field(default_factory=set)
+    """Tasks that are not wanted any more and whose copies stay as a cache."""
+    dropped: set[str] = field(default_factory=set)
+    """UIDs of the Task resources that are not wanted any more."""
+    peers: set[str] = field(default_factory=set)
+    """Peers whose assignments may have changed."""
 
 
 class TaskManager:
@@ -167,9 +54,17 @@ class TaskManager:
         self._by_peer: dict[str, set[str]] = {}
         self._by_holder: dict[str, set[str]] = {}
 
+    @property
+    def stated(self) -> bool:
+        """A statement is in force."""
+        return self.revision > 0
+
     def get(self, name: str) -> Task | None:
         """A task, if it is wanted."""
         return self._tasks.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tasks
 
     def known(self, name: str) -> Task:
         """A task. Raises :class:`EmptyValueError` for no ID, :class:`NotFoundError` for one that is not wanted."""
@@ -238,13 +133,13 @@ class TaskManager:
         if task is not None:
             task.copy = copy
 
-    def state(self, statement: Statement, *, now: float) -> Restated:
+    def state(self, statement: Statement, *, now: float) -> TaskChanges:
         """Take the full set of what is wanted. Raises :class:`ValueError` if a task ID is none."""
         for wanted in statement.tasks:
             task_id.parse(wanted.task_id)
         self.revision = statement.revision
         stated = {wanted.uid: wanted for wanted in statement.tasks}
-        changes, left = Changes(), []
+        changes, left = TaskChanges(), []
         for wanted in stated.values():
             self._leaving.pop(wanted.uid, None)
             before = self.of(wanted.uid)
@@ -255,20 +150,20 @@ class TaskManager:
             self._leave(task, uid, changes)
         for uid in self._task_of.keys() - stated.keys():
             self._leaving.setdefault(uid, now + self._grace)
-        return changes.frozen()
+        return changes
 
-    def expire(self, *, now: float) -> Restated:
+    def expire(self, *, now: float) -> TaskChanges:
         """End the grace of those whose time has come."""
-        changes = Changes()
+        changes = TaskChanges()
         for uid in [uid for uid, end in self._leaving.items() if end <= now]:
             del self._leaving[uid]
             self._withdraw(uid, changes)
         for task in self:
             if task.lease is not None and task.lease.until <= now:
                 self._end_lease(task, changes)
-        return changes.frozen()
+        return changes
 
-    def lease(self, name: str, lease: Lease) -> Restated:
+    def lease(self, name: str, lease: Lease) -> TaskChanges:
         """Want a task until ``lease.until`` or what was said before, if that is later; or want it in another way.
 
         Raises :class:`ValueError` for no task ID.
@@ -280,9 +175,9 @@ class TaskManager:
         before = task.lease
         if lease == before:  # as nearly always: who asks next
             self.renew(key, until=lease.until)
-            return Restated()
+            return TaskChanges()
         task.lease = lease if before is None else replace(lease, until=max(lease.until, before.until))
-        return Restated(tasks=frozenset({task.id}))
+        return TaskChanges(tasks={task.id})
 
     def renew(self, name: str, *, until: float) -> None:
         """Let a lease end later, if it is a second or more. A task without one gets none."""
@@ -290,19 +185,19 @@ class TaskManager:
         if task is not None and task.lease is not None and until - task.lease.until >= _GRAIN:
             task.lease = replace(task.lease, until=until)
 
-    def end_lease(self, name: str, *, keep: bool = False) -> Restated:
+    def end_lease(self, name: str, *, keep: bool = False) -> TaskChanges:
         """Who held the lease does not want it any more: unless somebody else wants the task, it goes, too.
 
         Its copy goes with it, or stays as a cache (``keep``).
         """
-        task, changes = self._tasks.get(name), Changes()
+        task, changes = self._tasks.get(name), TaskChanges()
         if task is not None and task.lease is not None:
             self._end_lease(task, changes)
             if not keep:
                 changes.deleted, changes.retired = changes.retired, set()
-        return changes.frozen()
+        return changes
 
-    def _end_lease(self, task: Task, changes: Changes) -> None:
+    def _end_lease(self, task: Task, changes: TaskChanges) -> None:
         changes.peers.update(task.holders)
         for peer in tuple(task.holders):
             self.dismiss(task.id, peer)
@@ -315,7 +210,7 @@ class TaskManager:
             changes.tasks.discard(task.id)
             changes.retired.add(task.id)
 
-    def _register(self, wanted: WantedTask, changes: Changes) -> None:
+    def _register(self, wanted: WantedTask, changes: TaskChanges) -> None:
         task = self._tasks.get(wanted.task_id)
         if task is None:
             name = TaskID(wanted.task_id)
@@ -330,10 +225,10 @@ class TaskManager:
         changes.tasks.add(task.id)
         changes.peers.update(wanted.peers, before.peers if before else ())
 
-    def _withdraw(self, uid: str, changes: Changes) -> None:
+    def _withdraw(self, uid: str, changes: TaskChanges) -> None:
         self._leave(self._tasks[self._task_of.pop(uid)], uid, changes)
 
-    def _leave(self, task: Task, uid: str, changes: Changes) -> None:
+    def _leave(self, task: Task, uid: str, changes: TaskChanges) -> None:
         peers, wanted = task.peers, task.unwant(uid)
         self._index(task, peers)
         changes.dropped.add(uid)

@@ -20,7 +20,8 @@ from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
 from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.tickets import TicketOffice
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import Lease, Task, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease, Task
 
 URL = "http://origin.example/f"
 ID = task_id.compute(URL)

@@ -3,7 +3,8 @@
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
-from pantala_supernode.tasks.manager import Lease, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease
 
 URL = "http://origin.example/f"
 ID = task_id.compute(URL)

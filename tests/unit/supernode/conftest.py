@@ -24,7 +24,8 @@ from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.session import Session
 from pantala_supernode.sync.tickets import TicketOffice
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import Lease, Task, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease, Task
 
 Wish = Callable[..., WantedTask]
 """Makes what a Task resource wants: its UID, then the peers."""

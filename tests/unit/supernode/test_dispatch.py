@@ -12,7 +12,7 @@ from pantala_protocol.task_id import compute
 from pantala_supernode.swarm.policy import Policy
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.session import Session
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 from tests.unit.supernode.conftest import ID, URL, Bench, Wish
 
 PIECES = 4

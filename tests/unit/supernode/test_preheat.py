@@ -10,7 +10,8 @@ from pantala_protocol.statement import CDNStatus, Failure
 from pantala_supernode.dragonfly.preheat import PreheatManager, PreheatOrder, PreheatStatus
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import Lease, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease
 from tests.unit.supernode.conftest import ID, URL, Clock
 
 ORDER = PreheatOrder(ID, URL, {"x": "y"})

@@ -10,9 +10,9 @@ from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.sync import Delivery
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.errors import EmptyValueError, NotFoundError
-from pantala_supernode.tasks.changes import Restated
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import Lease, Task, TaskManager
+from pantala_supernode.tasks.manager import TaskChanges, TaskManager
+from pantala_supernode.tasks.task import Lease, Task
 
 URL, OTHER_URL = "http://origin.example/f", "http://origin.example/g"
 ID, OTHER = compute(URL), compute(OTHER_URL)
@@ -25,12 +25,12 @@ def tasks() -> TaskManager:
     return TaskManager(grace=5.0)
 
 
-def state(tasks: TaskManager, *wanted: WantedTask, now: float = 0.0) -> Restated:
+def state(tasks: TaskManager, *wanted: WantedTask, now: float = 0.0) -> TaskChanges:
     return tasks.state(Statement(tasks.revision + 1, wanted), now=now)
 
 
 def test_what_is_stated_is_registered(tasks: TaskManager) -> None:
-    expected = Restated(tasks=frozenset({ID}), peers=frozenset({"n1", "n2"}))
+    expected = TaskChanges(tasks={ID}, peers={"n1", "n2"})
     assert expected == state(tasks, A)
     assert [ID] == [task.id for task in tasks]
     assert tasks.of("a") is tasks.known(ID)
@@ -39,7 +39,7 @@ def test_what_is_stated_is_registered(tasks: TaskManager) -> None:
 
 def test_the_same_statement_again_changes_nothing(tasks: TaskManager) -> None:
     state(tasks, A, B)
-    assert Restated() == state(tasks, A, B)
+    assert TaskChanges() == state(tasks, A, B)
 
 
 def test_unknown_and_empty_ids_are_told_apart(tasks: TaskManager) -> None:
@@ -64,19 +64,19 @@ def replace_id(wanted: WantedTask, name: str) -> WantedTask:
 
 def test_what_is_no_longer_stated_is_dropped_after_the_grace(tasks: TaskManager) -> None:
     state(tasks, A)
-    assert Restated() == state(tasks, now=10.0)
-    assert Restated() == tasks.expire(now=14.9)
-    dropped = Restated(deleted=frozenset({ID}), dropped=frozenset({"a"}), peers=frozenset({"n1", "n2"}))
+    assert TaskChanges() == state(tasks, now=10.0)
+    assert TaskChanges() == tasks.expire(now=14.9)
+    dropped = TaskChanges(deleted={ID}, dropped={"a"}, peers={"n1", "n2"})
     assert dropped == tasks.expire(now=15.0)
     assert [] == list(tasks)
-    assert Restated() == tasks.expire(now=99.0)
+    assert TaskChanges() == tasks.expire(now=99.0)
 
 
 def test_what_is_stated_again_in_time_stays(tasks: TaskManager) -> None:
     state(tasks, A)
     state(tasks, now=10.0)
     state(tasks, A, now=14.0)
-    assert Restated() == tasks.expire(now=99.0)
+    assert TaskChanges() == tasks.expire(now=99.0)
     assert tasks.of("a") is not None
 
 
@@ -84,21 +84,21 @@ def test_a_resource_that_replaces_another_keeps_the_task(tasks: TaskManager) -> 
     state(tasks, A)
     state(tasks, B, now=10.0)
     gone = tasks.expire(now=15.0)
-    assert (frozenset({ID}), frozenset(), frozenset({"a"})) == (gone.tasks, gone.deleted, gone.dropped)
+    assert ({ID}, frozenset(), {"a"}) == (gone.tasks, gone.deleted, gone.dropped)
     assert {"b"} == set(tasks.known(ID).wanted)
 
 
 def test_a_resource_that_wants_another_file_leaves_the_former_at_once(tasks: TaskManager) -> None:
     state(tasks, A)
     moved = state(tasks, WantedTask("a", "ns/a", OTHER, OTHER_URL))
-    assert (frozenset({OTHER}), frozenset({ID})) == (moved.tasks, moved.deleted)
+    assert ({OTHER}, {ID}) == (moved.tasks, moved.deleted)
     assert OTHER == getattr(tasks.of("a"), "id", None)
 
 
 def test_a_task_that_one_leaves_and_another_takes_is_not_deleted(tasks: TaskManager) -> None:
     state(tasks, A)
     moved = state(tasks, WantedTask("a", "ns/a", OTHER, OTHER_URL), B)
-    assert (frozenset({ID, OTHER}), frozenset()) == (moved.tasks, moved.deleted)
+    assert ({ID, OTHER}, frozenset()) == (moved.tasks, moved.deleted)
 
 
 def test_two_resources_that_change_places_lose_nothing(tasks: TaskManager) -> None:
@@ -107,7 +107,7 @@ def test_two_resources_that_change_places_lose_nothing(tasks: TaskManager) -> No
     for copy in copies:
         tasks.update(copy.task_id, copy)
     moved = state(tasks, WantedTask("a", "ns/a", OTHER, OTHER_URL), B)
-    assert (frozenset({ID, OTHER}), frozenset()) == (moved.tasks, moved.deleted)
+    assert ({ID, OTHER}, frozenset()) == (moved.tasks, moved.deleted)
     assert copies == [tasks.known(name).copy for name in (ID, OTHER)]
 
 
@@ -177,13 +177,13 @@ def test_the_pieces_that_are_possible_are_those_cached_until_the_end_is_known() 
 
 
 def test_a_lease_ends_later_when_it_is_renewed_and_never_sooner(tasks: TaskManager) -> None:
-    assert frozenset({ID}) == tasks.lease(ID, Lease(FileSource(URL), 10.0)).tasks
-    assert Restated() == tasks.lease(ID, Lease(FileSource(URL), 5.0))
+    assert {ID} == tasks.lease(ID, Lease(FileSource(URL), 10.0)).tasks
+    assert TaskChanges() == tasks.lease(ID, Lease(FileSource(URL), 5.0))
     tasks.renew(ID, until=20.0)
     tasks.renew(ID, until=15.0)
     tasks.renew(OTHER, until=15.0)
-    assert Restated() == tasks.expire(now=19.9)
-    assert Restated(retired=frozenset({ID})) == tasks.expire(now=20.0)
+    assert TaskChanges() == tasks.expire(now=19.9)
+    assert TaskChanges(retired={ID}) == tasks.expire(now=20.0)
     assert tasks.get(ID) is None
 
 
@@ -191,7 +191,7 @@ def test_a_lease_that_ends_leaves_a_task_that_a_resource_wants(tasks: TaskManage
     state(tasks, A)
     tasks.lease(ID, Lease(FileSource(URL), 10.0))
     tasks.known(ID).guests.add("guest")
-    assert Restated(tasks=frozenset({ID})) == tasks.expire(now=10.0)
+    assert TaskChanges(tasks={ID}) == tasks.expire(now=10.0)
     assert set() == tasks.known(ID).guests
 
 
@@ -199,17 +199,15 @@ def test_a_resource_that_goes_leaves_a_leased_task(tasks: TaskManager) -> None:
     state(tasks, A)
     tasks.lease(ID, Lease(FileSource(URL), 100.0))
     state(tasks)
-    assert frozenset({ID}) == tasks.expire(now=5.0).tasks
+    assert {ID} == tasks.expire(now=5.0).tasks
     assert {} == tasks.known(ID).wanted
 
 
-@pytest.mark.parametrize(
-    ("keep", "expected"), [(False, Restated(deleted=frozenset({ID}))), (True, Restated(retired=frozenset({ID})))]
-)
-def test_a_lease_can_be_ended_with_its_copy_or_without(tasks: TaskManager, keep: bool, expected: Restated) -> None:
+@pytest.mark.parametrize(("keep", "expected"), [(False, TaskChanges(deleted={ID})), (True, TaskChanges(retired={ID}))])
+def test_a_lease_can_be_ended_with_its_copy_or_without(tasks: TaskManager, keep: bool, expected: TaskChanges) -> None:
     tasks.lease(ID, Lease(FileSource(URL), 10.0))
     assert expected == tasks.end_lease(ID, keep=keep)
-    assert Restated() == tasks.end_lease(ID, keep=keep)
+    assert TaskChanges() == tasks.end_lease(ID, keep=keep)
 
 
 def test_a_lease_needs_a_name(tasks: TaskManager) -> None:

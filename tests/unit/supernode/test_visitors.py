@@ -13,7 +13,7 @@ from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.errors import ConflictError, EmptyValueError, InvalidValueError, NotFoundError, NotReadyError
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.task_progress import SUPERNODE
-from pantala_supernode.tasks.manager import Task
+from pantala_supernode.tasks.task import Task
 from tests.unit.supernode.conftest import ID, URL, Bench, Wish
 
 RANGE = Wrapping(10).range(1)

@@ -23,7 +23,8 @@ from pantala_supernode.swarm.policy import Policy
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import SchedulerManager
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import Lease, Task, TaskManager
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Lease, Task
 
 DIGEST = "sha256:" + "a" * 64
 NAME = task_id.of_blob(DIGEST)

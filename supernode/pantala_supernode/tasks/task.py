@@ -1,0 +1,149 @@
+"""One task: the Task resources and clients that want it, and the copy that the CDN has of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from pantala_protocol.geometry import Geometry
+from pantala_protocol.statement import CDNStatus, WantedTask
+from pantala_protocol.sync import Assignment, Delivery
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Keeps a task wanted for a while, on behalf of clients without a Task resource."""
+
+    source: FileSource | None
+    """``None``: the copy is kept, and nothing is fetched."""
+    until: float = field(compare=False)
+    """Monotonic seconds. Two leases that differ only in this field are equal."""
+
+    @property
+    def attempt(self) -> str:
+        return self.source.attempt if self.source is not None else ""
+
+
+class LeaseHolder(Protocol):
+    """Holds the leases of all tasks."""
+
+    def lease(self, task_id: str, lease: Lease) -> None:
+        """Want a task for a while. Raises :class:`ValueError` for an invalid task ID."""
+
+    def end_lease(self, task_id: str, *, keep: bool = False) -> None:
+        """Stop wanting the task. Its copy stays as a cache (``keep``) or is deleted."""
+
+
+@dataclass(slots=True)
+class Task:
+    """One file to distribute."""
+
+    id: TaskID
+    copy: Copy
+    """What the CDN has of it."""
+    wanted: dict[str, WantedTask] = field(default_factory=dict)
+    """By the UID of the Task resource."""
+    lease: Lease | None = None
+    guests: set[str] = field(default_factory=set)
+    """Clients that fetch it under the lease."""
+    holders: set[str] = field(default_factory=set)
+    """Peers that keep what they have of it as long as the lease lasts; those that fetch it are guests, too."""
+    peers: frozenset[str] = frozenset()
+    """All that shall have it for a Task resource."""
+    _fetching: frozenset[str] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        """The supernode has all of it, checked."""
+        return self.copy.status is CDNStatus.SUCCESS
+
+    @property
+    def possible(self) -> int:
+        """The pieces that a peer may claim to have: all of the file, or those cached while its end is not known."""
+        return self.copy.cached if self.copy.total is None else (1 << self.copy.total) - 1
+
+    def size(self, piece: int) -> int:
+        """The bytes of a cached piece: a short one exists only once the length is known."""
+        copy = self.copy
+        return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
+
+    @property
+    def priority(self) -> int:
+        """The highest of those who want it."""
+        return max((wanted.priority for wanted in self.wanted.values()), default=0)
+
+    @property
+    def suspended(self) -> bool:
+        """Nobody wants it to go on."""
+        return (self.lease is None or self.lease.source is None) and all(
+            wanted.suspended for wanted in self.wanted.values()
+        )
+
+    @property
+    def source(self) -> FileSource | None:
+        """The source named by a Task resource, else by the lease."""
+        for wanted in self.wanted.values():
+            return FileSource(wanted.url, wanted.headers, wanted.digest or None)
+        return self.lease.source if self.lease is not None else None
+
+    def order(self) -> FetchOrder:
+        """The order for the CDN. It joins the attempts of all owners and takes the highest retry limit."""
+        source = self.source
+        if source is None:
+            raise ValueError(f"no Task resource and no lease wants task {self.id}")
+        attempts = sorted(f"{wanted.uid}:{wanted.attempt}" for wanted in self.wanted.values())
+        limits = [wanted.retry_limit for wanted in self.wanted.values()]
+        if self.lease is not None:
+            attempts.append(f"lease:{self.lease.attempt}")
+            limits.append(None)
+        leased = self.lease.source if self.lease is not None else None
+        priority = max(self.priority, leased.priority if leased is not None else self.priority)
+        return FetchOrder(
+            self.id,
+            replace(source, attempt=" ".join(attempts), priority=priority),
+            retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
+            claims=frozenset(self.wanted),
+            stale_will_do=not self.wanted,
+        )
+
+    def want(self, wanted: WantedTask) -> None:
+        """A Task resource wants it, maybe in another way than before."""
+        self.wanted[wanted.uid] = wanted
+        self._index()
+
+    def unwant(self, uid: str) -> WantedTask:
+        """A Task resource does not want it any more."""
+        wanted = self.wanted.pop(uid)
+        self._index()
+        return wanted
+
+    def wanted_by(self, peer: str) -> bool:
+        """Whether the peer shall have the file."""
+        return peer in self.peers
+
+    def runs_on(self, peer: str) -> bool:
+        """Whether the peer shall have the file and may go on fetching it."""
+        return peer in self._fetching or peer in self.guests
+
+    def _index(self) -> None:
+        wishes = self.wanted.values()
+        self.peers = frozenset(peer for wanted in wishes for peer in wanted.peers)
+        self._fetching = frozenset(peer for wanted in wishes if not wanted.suspended for peer in wanted.peers)
+
+    def assignment(self, peer: str) -> Assignment:
+        """What the peer is told of the task."""
+        return Assignment(
+            task_id=self.id,
+            generation=self.copy.generation,
+            piece_size=self.copy.piece_size,
+            length=self.copy.length,
+            digest=self.copy.digest,
+            deliveries=tuple(
+                Delivery(wanted.uid, wanted.path)
+                for wanted in sorted(self.wanted.values(), key=lambda wanted: wanted.uid)
+                if wanted.path and peer in wanted.peers
+            ),
+            priority=self.priority,
+        )
