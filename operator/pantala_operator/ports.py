@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from pantala_operator.plan.prefetch.images import Workload
@@ -119,7 +120,11 @@ class ClusterAPI(Protocol):
     async def create_event(
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None:
-        """Write an Event that regards ``about``."""
+        """Write an Event about an object."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
         ...
 
 
@@ -155,24 +160,11 @@ class Clock(Protocol):
         ...
 
 
-class Inbox(Protocol):
-    """Where watch events go; never blocks."""
+class SystemClock:
+    """The machine's clocks."""
 
-    def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
-        """An object of ``kind`` (``tasks``, ``nodes``, ``peers``, ``imageprefetches``) was seen.
+    def now(self) -> datetime:
+        return datetime.now(UTC).replace(microsecond=0)
 
-        ``event`` is ``DELETED`` if it is gone.
-        """
-        ...
-
-
-class Kinds(Protocol):
-    """Whether the API server serves our custom resources."""
-
-    async def served(self) -> None:
-        """Return once it has said, after this call, that it does."""
-        ...
-
-    async def missing(self) -> None:
-        """Return once it has said that it does not."""
-        ...
+    def monotonic(self) -> float:
+        return time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,10 +13,11 @@ import msgspec
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.ports import Inbox, Kinds
 from pantala_operator.resources.api import API_VERSION, Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
+from pantala_operator.watch.kinds import ServedKinds
+from pantala_operator.watch.observation import ResourceInbox
 
 Body = dict[str, Any]
 _KINDS = ("tasks", "nodes", "peers", "imageprefetches", "secrets", "statefulsets", "deployments", "daemonsets")
@@ -60,7 +61,7 @@ class MemoryCluster:
         """Raised by every call while it is set."""
         self.forbidden: set[str] = set()
         """Names of calls that are refused."""
-        self._inbox: Inbox | None = None
+        self._inbox: ResourceInbox | None = None
         self._version = 0
 
     def put(self, kind: str, body: Body, *, watched: bool = True) -> Body:
@@ -100,10 +101,10 @@ class MemoryCluster:
         """One ImagePrefetch as it is now."""
         return msgspec.convert(self.objects["imageprefetches"][key], ImagePrefetch)
 
-    async def watching(self, inbox: Inbox, kinds: Kinds, started: Callable[[], None]) -> None:
+    async def watch(self, inbox: ResourceInbox, kinds: ServedKinds) -> None:
         """Put everything there is, then everything that happens, into ``inbox`` until cancelled."""
         await kinds.served()
-        started()
+        inbox.begin()
         self._inbox = inbox
         for kind, objects in self.objects.items():
             for body in objects.values():
@@ -112,6 +113,9 @@ class MemoryCluster:
             await asyncio.Event().wait()
         finally:
             self._inbox = None
+
+    async def close(self) -> None:
+        """See :class:`pantala_operator.ports.ClusterAPI`."""
 
     async def missing_kinds(self) -> list[str]:
         """See :class:`pantala_operator.ports.ClusterAPI`."""

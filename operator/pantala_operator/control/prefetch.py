@@ -12,10 +12,12 @@ from datetime import datetime
 
 import msgspec
 
+from pantala_operator.control.peers import ReconnectGrace
 from pantala_operator.control.prefetch_state import Memory
 from pantala_operator.control.prefetch_view import Subject, View, subjects_of, view_of
 from pantala_operator.control.prefetch_writer import PrefetchWriter
 from pantala_operator.control.writer import Writer
+from pantala_operator.events import SecretKey
 from pantala_operator.plan.headers import Unread
 from pantala_operator.plan.prefetch import plan as plans
 from pantala_operator.plan.prefetch import taint, wire
@@ -31,9 +33,8 @@ from pantala_operator.ports import Clock
 from pantala_operator.resources.api import Secret, TaskResource
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.watch import workloads
-from pantala_operator.watch.observation import Observation, SecretKey
+from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest
-from pantala_operator.watch.workloads import ListScope
 from pantala_protocol.images import Depth, WantedImage
 from pantala_protocol.registry import Resolve
 
@@ -48,7 +49,16 @@ _PACE = 0.1
 class PrefetchController:
     """Is marked by whatever happens, and plans all when its turn comes."""
 
-    def __init__(self, observation: Observation, clock: Clock, writer: Writer, own: PrefetchWriter, home: str) -> None:
+    def __init__(
+        self,
+        observation: Observation,
+        clock: Clock,
+        writer: Writer,
+        own: PrefetchWriter,
+        resolver: ImageResolver,
+        grace: ReconnectGrace,
+        home: str,
+    ) -> None:
         """``home``: the operator's own namespace."""
         self._known = observation
         self._clock = clock
@@ -56,7 +66,8 @@ class PrefetchController:
         self._own = own
         self._home = home
         self._memory: dict[str, Memory] = {}
-        self._asking: ImageResolver | None = None
+        self._resolver = resolver
+        self._grace = grace
         self._dirty = True
         self._not_before = 0.0
         self._looked = 0.0
@@ -68,10 +79,6 @@ class PrefetchController:
         """All images that nodes shall have."""
         self.survey: tuple[str, ...] = ()
         """All blobs of which they shall say whether they have them."""
-
-    def attach(self, asking: ImageResolver) -> None:
-        """Say who asks registries."""
-        self._asking = asking
 
     def mark(self) -> None:
         """Something happened."""
@@ -95,11 +102,6 @@ class PrefetchController:
         """Whether it plans the object of that UID."""
         return uid in self._memory
 
-    def needs(self) -> frozenset[ListScope]:
-        """What has to be listed now."""
-        found = self._known.prefetches.items.values()
-        return frozenset(need for each in found for need in workloads.needs(each, self._home))
-
     def pause(self, now: datetime) -> float | None:
         """Seconds until its next turn; ``None``: when something happens."""
         paced = max(self._not_before - self._clock.monotonic(), 0.0)
@@ -120,7 +122,7 @@ class PrefetchController:
         for uid in self._memory.keys() - subjects.keys():
             self._forget(uid)
         if subjects:
-            view = view_of(self._known, heard=self._writer.reunion.over)
+            view = view_of(self._known, heard=self._grace.over)
             for uid, subject in subjects.items():
                 self._plan(subject, self._memory.setdefault(uid, Memory()), view, now)
             self._tell_children(subjects, now)
@@ -129,7 +131,7 @@ class PrefetchController:
         took = self._clock.monotonic() - began
         self._looked = self._clock.monotonic()
         self._not_before = self._looked + max(_PACE, 3 * took)
-        self._waits = bool(subjects) and not (self.settled and self._writer.reunion.over)
+        self._waits = bool(subjects) and not (self.settled and self._grace.over)
 
     # What is planned.
 
@@ -170,7 +172,7 @@ class PrefetchController:
             inventories=view.inventories,
             unsurveyed=self._unsurveyed(prefetch, memory, now),
             heard=view.heard,
-            prompt=memory.prompt(prefetch, spoken=self._known.supernodes.heard),
+            prompt=memory.prompt(prefetch, spoken=self._known.supernodes.complete),
             away=view.away,
         )
 
@@ -195,12 +197,10 @@ class PrefetchController:
         return wire.wanted(metadata.namespace, plan, mine, observed.cluster, credentials, depth, pin=pin)
 
     def _ask(self, prefetch: ImagePrefetch, memory: Memory, plan: PrefetchPlan, observed: Observed) -> None:
-        if self._asking is None:
-            return
         for each in plan.questions:
             resolve = _resolve(each, observed)
             if resolve.platforms:
-                self._asking.put(
+                self._resolver.put(
                     ResolveRequest(prefetch.metadata.uid, each.key, resolve, memory.resolutions.get(each.key))
                 )
 
@@ -229,8 +229,7 @@ class PrefetchController:
     def _forget(self, uid: str) -> None:
         del self._memory[uid]
         self._writer.forget(uid)
-        if self._asking is not None:
-            self._asking.forget(uid)
+        self._resolver.forget(uid)
 
     def _gather(self, subjects: dict[str, Subject]) -> None:
         """Put together what all want."""
@@ -246,7 +245,7 @@ class PrefetchController:
 
     def _settle(self, known: list[Memory]) -> None:
         """A statement without an image that nodes have would let it go: the first one waits until all is known."""
-        read, over = self._known.secrets.keys(), self._writer.reunion.over
+        read, over = self._known.secrets.keys(), self._grace.over
         self.settled |= all(memory.images is not None for memory in known) and self._known.pull_secrets <= read
         if self.settled or not over:
             return

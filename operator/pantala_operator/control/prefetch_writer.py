@@ -74,7 +74,7 @@ class PrefetchWriter:
             await self._read_again(prefetch)
             return
         self._writer.wrote(prefetch.metadata.uid)
-        self._known.prefetches.see(written)
+        self._known.prefetches.update(written)
         await self._writer.tell(prefetch, notices)
 
     async def _delete(self, prefetch: ImagePrefetch) -> None:
@@ -83,32 +83,32 @@ class PrefetchWriter:
         except (ClusterConflictError, ClusterNotFoundError):
             await self._read_again(prefetch)
         else:
-            self._known.prefetches.lose(prefetch)
+            self._known.prefetches.remove(prefetch)
 
     async def _read_again(self, prefetch: ImagePrefetch) -> None:
         metadata = prefetch.metadata
         try:
             fresh = await self._cluster.get_prefetch(metadata.namespace, metadata.name)
         except ClusterNotFoundError:
-            self._known.prefetches.lose(prefetch)
+            self._known.prefetches.remove(prefetch)
         else:
             if fresh.metadata.uid != metadata.uid:
-                self._known.prefetches.lose(prefetch)
-            self._known.prefetches.see(fresh)
+                self._known.prefetches.remove(prefetch)
+            self._known.prefetches.update(fresh)
 
     async def _apply_task(self, body: Mapping[str, Any]) -> None:
-        self._known.tasks.see(await self._cluster.apply_task(body))
+        self._known.tasks.update(await self._cluster.apply_task(body))
 
     async def _delete_task(self, there: TaskResource) -> None:
         try:
             await self._cluster.delete_task(there)
         except (ClusterConflictError, ClusterNotFoundError):
             return  # Watching or the next list tells what it is by now.
-        self._known.tasks.lose(there)
+        self._known.tasks.remove(there)
 
     async def _remove_taint(self, node: str, key: str) -> None:
         try:
-            self._known.nodes.see(await self._cluster.remove_taint(node, key))
+            self._known.nodes.update(await self._cluster.remove_taint(node, key))
         except ClusterNotFoundError:
             return
 

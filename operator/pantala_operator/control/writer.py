@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime
 from functools import partial
 
 import structlog
 
-from pantala_operator.control.reconnect import ReconnectGrace
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterNotFoundError, ClusterUnavailableError
-from pantala_operator.plan import peer
+from pantala_operator.events import OperatorEvents, WriteEnded
 from pantala_operator.plan.peer import PeerPlan
 from pantala_operator.plan.task import Notice, TaskPlan
 from pantala_operator.ports import Clock, ClusterAPI
@@ -41,10 +39,18 @@ Job = Callable[[], Awaitable[None]]
 class Writer:
     """Holds what is to be written, by Task UID or ``peer/<name>``, until it is written."""
 
-    def __init__(self, cluster: ClusterAPI, observation: Observation, clock: Clock, progress_interval: float) -> None:
+    def __init__(
+        self,
+        cluster: ClusterAPI,
+        observation: Observation,
+        events: OperatorEvents,
+        clock: Clock,
+        progress_interval: float,
+    ) -> None:
         """``progress_interval``: seconds between two writes of one status that tell progress only."""
         self._cluster = cluster
         self._known = observation
+        self._events = events
         self._clock = clock
         self._interval = progress_interval
         self._pending: dict[str, tuple[float, Job]] = {}
@@ -55,11 +61,7 @@ class Writer:
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._complaint = ""
-        self.reunion = ReconnectGrace(observation, clock)
-        """With the supernodes, of their peers."""
         self._signal = asyncio.Event()
-        self.again: Callable[[str], None] = lambda key: None
-        """Called with the key of what has to be planned anew."""
 
     def write(self, task: TaskResource, plan: TaskPlan) -> None:
         """Write what a plan says of a Task, when its time has come."""
@@ -73,16 +75,6 @@ class Writer:
             self.submit(uid, due, partial(self._apply_task, task, plan))
         else:
             self.submit(uid, self.progress_at(uid), partial(self._apply_task, task, plan))
-
-    def write_peers(self, now: datetime) -> None:
-        """Bring all Peer resources in line with what is known."""
-        supernodes, heard = self._known.supernodes, self.reunion.timely
-        away = supernodes.away
-        nodes, peers, reports = self._known.nodes.items, self._known.peers.items, supernodes.peers
-        for name in nodes.keys() | peers.keys():
-            there = peers.get(name)
-            plan = peer.plan(there, reports.get(name), on_node=name in nodes, heard=heard, away=away, now=now)
-            self._write_peer(name, there, plan)
 
     def drop(self, key: str) -> None:
         """What was to be written need not be any more."""
@@ -170,7 +162,7 @@ class Writer:
         finally:
             self._busy.discard(key)
             self._signal.set()
-            self.again(key)
+            self._events.publish(WriteEnded(key))
 
     def _failed(self, key: str, error: ClusterError) -> None:
         self._complain(error)
@@ -193,7 +185,7 @@ class Writer:
             await self._read_again(task)
             return
         self.wrote(task.metadata.uid)
-        self._known.tasks.see(written)
+        self._known.tasks.update(written)
         await self.tell(task, plan.notices)
 
     async def _delete_task(self, task: TaskResource) -> None:
@@ -202,20 +194,20 @@ class Writer:
         except (ClusterConflictError, ClusterNotFoundError):
             await self._read_again(task)
         else:
-            self._known.tasks.lose(task)
+            self._known.tasks.remove(task)
 
     async def _read_again(self, task: TaskResource) -> None:
         try:
             fresh = await self._cluster.get_task(task.metadata.namespace, task.metadata.name)
         except ClusterNotFoundError:
-            self._known.tasks.lose(task)
+            self._known.tasks.remove(task)
         else:
             if fresh.metadata.uid != task.metadata.uid:
-                self._known.tasks.lose(task)
-            self._known.tasks.see(fresh)
-            self.again(fresh.metadata.uid)
+                self._known.tasks.remove(task)
+            self._known.tasks.update(fresh)
+            self._events.publish(WriteEnded(fresh.metadata.uid))
 
-    def _write_peer(self, name: str, there: PeerResource | None, plan: PeerPlan) -> None:
+    def write_peer(self, name: str, there: PeerResource | None, plan: PeerPlan) -> None:
         key, now = f"peer/{name}", self._clock.monotonic()
         if plan.create:
             self.submit(key, now, partial(self._create_peer, name))
@@ -229,7 +221,7 @@ class Writer:
             self.submit(key, due, partial(self._apply_peer, there, plan.status))
 
     async def _create_peer(self, name: str) -> None:
-        self._known.peers.see(await self._cluster.create_peer(name))
+        self._known.peers.update(await self._cluster.create_peer(name))
 
     async def _apply_peer(self, there: PeerResource, status: PeerStatus) -> None:
         try:
@@ -237,11 +229,11 @@ class Writer:
         except (ClusterConflictError, ClusterNotFoundError):
             return  # Watching or the next list tells what it is by now.
         self._written[f"peer/{there.metadata.name}"] = self._clock.monotonic()
-        self._known.peers.see(written)
+        self._known.peers.update(written)
 
     async def _delete_peer(self, there: PeerResource) -> None:
         try:
             await self._cluster.delete_peer(there)
         except (ClusterConflictError, ClusterNotFoundError):
             return
-        self._known.peers.lose(there)
+        self._known.peers.remove(there)

@@ -1,35 +1,34 @@
-"""The conversation with one supernode: state what is wanted, hear what became of it, never give up."""
+"""Talks to one supernode: states what it should have, and receives what changed there. It never gives up."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeCallError
+from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReachability, SupernodeReported
 from pantala_operator.ports import Clock, SupernodeAPI
 from pantala_protocol.images import WantedImage
 from pantala_protocol.membership import Membership
 from pantala_protocol.registry import Resolve, Resolved
-from pantala_protocol.statement import Changes, Statement, WantedTask
+from pantala_protocol.statement import Statement, WantedTask
 
 log = structlog.get_logger(__name__)
 
 _WAIT = 20.0
-"""Seconds an answer is held open while nothing changed."""
-_PACE = 0.2
-"""Seconds between two statements: what comes in bursts is said at once."""
-
-_BREATH = 0.1
+"""Seconds that a supernode holds an answer back while nothing changes."""
+_STATEMENT_PAUSE = 0.2
+"""Seconds between two statements: changes that come together are stated together."""
+_REPORT_PAUSE = 0.1
 """Seconds between two answers: progress of many tasks comes together."""
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """What a statement says."""
+    """The content of a statement."""
 
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None
@@ -38,135 +37,127 @@ class DesiredState:
 
 
 class SupernodeClient:
-    """Speaks and listens until cancelled. What is heard goes to ``heard``; silence and its end to ``away``."""
+    """Publishes what the supernode reports, each statement it accepts, and when it becomes unreachable."""
 
     def __init__(
-        self,
-        member: str,
-        supernode: SupernodeAPI,
-        clock: Clock,
-        patience: float,
-        heard: Callable[[Changes], None],
-        away: Callable[[str], None],
-        told: Callable[[], None],
+        self, name: str, url: str, api: SupernodeAPI, events: OperatorEvents, clock: Clock, patience: float
     ) -> None:
-        """``member``: the supernode's name among the members; empty if it is the only one and has none.
-
-        ``patience``: seconds of silence before ``away`` is told why; it is told ``""`` when all is well again.
-        ``told``: called after each statement that it took.
-        """
-        self._member = member
-        self._supernode = supernode
+        """``name``: empty for a single supernode. ``patience``: seconds of silence until it counts as unreachable."""
+        self.url = url
+        self._name = name
+        self._api = api
+        self._events = events
         self._clock = clock
         self._patience = patience
-        self._heard = heard
-        self._away = away
-        self._told = told
+        self._muted = False
         self._boot = ""
         self._version = 0
         self._revision = 0
         self._in_force = 0
         self._wanted: DesiredState | None = None
         self._stated: DesiredState | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._silent_since: dict[str, float] = {}
-        self._reason = ""
+        self._error = ""
 
-    def want(self, wish: DesiredState) -> None:
-        """All that is wanted from now on, and who the supernodes are."""
-        self._wanted = wish
+    def want(self, desired: DesiredState) -> None:
+        """State this, unless it was stated last."""
+        self._wanted = desired
         if self._wanted != self._stated:
-            self._news.set()
+            self._changed.set()
+
+    def mute(self) -> None:
+        """Publish nothing more of the supernode: it was removed or has another URL."""
+        self._muted = True
 
     @property
-    def bare(self) -> bool:
-        """Whether no task is wanted of the supernode, and it knows. What it says of images, others say, too."""
+    def is_empty(self) -> bool:
+        """True if the supernode has accepted the latest statement, and that has no task."""
         stated = self._stated
         return stated is not None and stated == self._wanted and not stated.tasks
 
     async def resolve(self, question: Resolve) -> Resolved:
-        """Ask an image's registry through the supernode. Raises :class:`SupernodeCallError`."""
-        return await self._supernode.resolve(question)
+        """Ask an image's registry through the supernode. Raises ``SupernodeCallError``."""
+        return await self._api.resolve(question)
 
     async def run(self) -> None:
-        """Speak and listen, for ever."""
         try:
             async with asyncio.TaskGroup() as group:
-                for part in (self.listen(), self.speak(), self.watch()):
+                for part in (self._receive(), self._state(), self._watch_silence()):
                     group.create_task(part)
         finally:
-            await self._supernode.close()
+            await self._api.close()
 
-    async def listen(self) -> None:
-        """Hear what changed."""
+    async def _receive(self) -> None:
         backoff = Backoff(0.5, 8)
         while True:
-            # The first answers come at once, so that what is known of the supernode is not old.
-            wait = _WAIT if self._boot and "listen" not in self._silent_since else 0.0
+            # The first answers come at once, so that nothing old is known of the supernode.
+            wait = _WAIT if self._boot and "changes" not in self._silent_since else 0.0
             try:
-                changes = await self._supernode.changes(self._boot, self._version, wait)
+                changes = await self._api.changes(self._boot, self._version, wait)
             except SupernodeCallError as error:
-                self._fail("listen", error)
+                self._fail("changes", error)
                 await backoff.pause()
                 continue
             backoff.reset()
-            self._succeed("listen")
+            self._succeed("changes")
             self._boot, self._version = changes.boot, changes.version
             self._in_force = changes.revision
             if changes.revision != self._revision:
                 self._stated = None
-                self._news.set()
-            self._heard(changes)
-            await asyncio.sleep(_BREATH)
+                self._changed.set()
+            if not self._muted:
+                self._events.publish(SupernodeReported(self._name, changes))
+            await asyncio.sleep(_REPORT_PAUSE)
 
-    async def speak(self) -> None:
-        """State what is wanted whenever that differs from what the supernode was told last."""
+    async def _state(self) -> None:
+        """Send a statement whenever the desired state differs from the last one sent."""
         backoff = Backoff(0.5, 8)
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             wanted = self._wanted
             if wanted is None or wanted == self._stated:
                 continue
-            # Grows beyond that of an operator that ran before, without anything kept, also by a clock that went back.
+            # It exceeds the revisions of an operator that ran before, though nothing is stored and clocks may go back.
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
             if wanted.membership is not None:
                 revision = max(revision, wanted.membership.revision)
-            said = Statement(revision, wanted.tasks, wanted.membership, self._member, wanted.images, wanted.survey)
+            content = Statement(revision, wanted.tasks, wanted.membership, self._name, wanted.images, wanted.survey)
             try:
-                receipt = await self._supernode.state(said)
+                receipt = await self._api.state(content)
             except SupernodeCallError as error:
-                self._fail("speak", error)
-                self._news.set()
+                self._fail("statement", error)
+                self._changed.set()
                 await backoff.pause()
                 continue
             backoff.reset()
-            self._succeed("speak")
+            self._succeed("statement")
             self._revision, self._stated = receipt.revision, wanted
-            self._told()
-            await asyncio.sleep(_PACE)
+            self._events.publish(StatementTaken(self._name))
+            await asyncio.sleep(_STATEMENT_PAUSE)
 
-    async def watch(self) -> None:
-        """Tell ``away`` when silence has lasted."""
-        told = ""
+    async def _watch_silence(self) -> None:
+        published = ""
         while True:
             now = self._clock.monotonic()
-            lasting = [since for since in self._silent_since.values() if now - since >= self._patience]
-            reason = self._reason if lasting else ""
-            if bool(reason) != bool(told):
-                self._away(reason)
-                told = reason
+            lasting = any(now - since >= self._patience for since in self._silent_since.values())
+            problem = self._error if lasting else ""
+            if bool(problem) != bool(published):
+                if not self._muted:
+                    self._events.publish(SupernodeReachability(self._name, problem))
+                published = problem
             await asyncio.sleep(min(1.0, self._patience / 4))
 
-    def _fail(self, what: str, error: SupernodeCallError) -> None:
-        self._reason = str(error)
-        if what not in self._silent_since:
+    def _fail(self, call: str, error: SupernodeCallError) -> None:
+        self._error = str(error)
+        if call not in self._silent_since:
             log.warning(
-                "The supernode did not do what was asked; it is tried again",
-                supernode=self._member, what=what, error=str(error),
+                "A call to the supernode failed. It is tried again.",
+                supernode=self._name, call=call, error=str(error),
             )  # fmt: skip
-            self._silent_since[what] = self._clock.monotonic()
+            self._silent_since[call] = self._clock.monotonic()
 
-    def _succeed(self, what: str) -> None:
-        if self._silent_since.pop(what, None) is not None:
-            log.info("The supernode does what is asked again", supernode=self._member, what=what)
+    def _succeed(self, call: str) -> None:
+        if self._silent_since.pop(call, None) is not None:
+            log.info("Calls to the supernode succeed again", supernode=self._name, call=call)

@@ -1,52 +1,74 @@
-"""Which supernodes there shall be, asked again and again of their StatefulSet."""
+"""Finds the supernodes that should run: by a list of URLs, or by their StatefulSet's replicas."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import structlog
 
 from pantala_operator.errors import ClusterError
+from pantala_operator.events import OperatorEvents, ReplicasFound
 from pantala_operator.ports import ClusterAPI
-from pantala_operator.supernodes import replicas
-from pantala_operator.supernodes.replicas import Address, Replicas
+from pantala_operator.resources.workloads import StatefulSet
+from pantala_protocol.membership import Member
 
 log = structlog.get_logger(__name__)
 
 _INTERVAL = 2.0
-"""Seconds between two questions. A supernode that is told to end waits longer, to hear whether it is to leave."""
+"""Seconds between two reads. A supernode that ends waits longer, in case it must hand its tasks over."""
+
+PodURL = Callable[[StatefulSet, str], str]
+"""Gives the base URL of a pod's API."""
+
+
+def of_urls(urls: Sequence[str]) -> ReplicasFound:
+    """A single supernode has no name. Several are named by host and port."""
+    if len(urls) == 1:
+        return ReplicasFound((Member("", urls[0]),))
+    return ReplicasFound(tuple(Member(urlsplit(url).netloc.rpartition("@")[2], url) for url in urls))
+
+
+def of_stateful_set(found: StatefulSet, pod_url: PodURL) -> ReplicasFound:
+    """``spec.replicas`` says which stay, running or not. ``status.replicas`` counts the pods that exist."""
+    spec, name = found.spec, found.metadata.name
+    names = [f"{name}-{spec.ordinals.start + number}" for number in range(max(spec.replicas, found.status.replicas))]
+    members = tuple(Member(each, pod_url(found, each)) for each in names)
+    absent = "" if spec.replicas else f"the StatefulSet {found.metadata.key} is scaled to 0; scale it to 1 or more"
+    return ReplicasFound(members[: spec.replicas], members[spec.replicas :], absent)
+
+
+def service_url(found: StatefulSet, pod: str) -> str:
+    """The URL of a pod by the name that the StatefulSet's headless Service gives it."""
+    return f"http://{pod}.{found.spec.service_name}.{found.metadata.namespace}:8002"
 
 
 class Discovery:
-    """Asks until cancelled; each answer goes to ``found``. What is known stays while there is no answer."""
+    """Reads the StatefulSet until cancelled, and publishes ``ReplicasFound``. A failed read changes nothing."""
 
-    def __init__(
-        self, cluster: ClusterAPI, namespace: str, name: str, address: Address, found: Callable[[Replicas], None]
-    ) -> None:
-        """Ask nothing yet. ``address``: where the API of one of its pods is."""
+    def __init__(self, cluster: ClusterAPI, events: OperatorEvents, namespace: str, name: str, pod_url: PodURL) -> None:
         self._cluster = cluster
+        self._events = events
         self._namespace = namespace
         self._name = name
-        self._address = address
-        self._found = found
+        self._pod_url = pod_url
         self.problem = f"the StatefulSet {namespace}/{name} has not been read yet"
-        """Why the last question had no answer; empty: it had one."""
+        """Why the last read failed; empty: it succeeded."""
 
     async def run(self) -> None:
-        """Ask, for ever."""
         known = False
         while True:
             try:
-                answer = await self._cluster.get_stateful_set(self._namespace, self._name)
+                found = await self._cluster.get_stateful_set(self._namespace, self._name)
             except ClusterError as error:
                 problem = f"the StatefulSet {self._namespace}/{self._name} cannot be read: {error}"
                 if problem != self.problem:
-                    log.warning("The supernodes cannot be counted; it is tried again", error=problem)
+                    log.warning("The supernodes cannot be counted. It is tried again.", error=problem)
                 self.problem = problem
                 if not known:
-                    self._found(Replicas(absent=problem))
+                    self._events.publish(ReplicasFound(absent=problem))
             else:
                 known, self.problem = True, ""
-                self._found(replicas.of_stateful_set(answer, self._address))
+                self._events.publish(of_stateful_set(found, self._pod_url))
             await asyncio.sleep(_INTERVAL)

@@ -1,34 +1,37 @@
-"""Everything the operator knows of the world. Pure: it is told, it asks nobody."""
+"""What the operator knows about the world. Pure: others fill it in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
+import msgspec
+import structlog
+
+from pantala_operator.events import OperatorEvents, ResourceChanged, SecretKey, WatchStarted
 from pantala_operator.plan.headers import SecretReading, Unread
 from pantala_operator.plan.target import PeerState
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
-from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.resources.prefetch import PLURAL, ImagePrefetch
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_operator.watch.workloads import WorkloadLists
 
+log = structlog.get_logger(__name__)
+
 R = TypeVar("R", TaskResource, Node, PeerResource, ImagePrefetch)
-SecretKey = tuple[str, str]
-"""Namespace and name."""
 
 
 class Collection(Generic[R]):
-    """All objects of one kind, by ``namespace/name``, fed by watching and by full lists at once."""
+    """All objects of one kind, by ``namespace/name``. The watch and full lists feed it at the same time."""
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
         self.items: dict[str, R] = {}
         self.listed = False
-        """Whether a full list has succeeded since the start."""
+        """True once a full list has succeeded since the start."""
         self._deleted: set[str] = set()
 
-    def see(self, item: R) -> bool:
-        """Take a newer reading of an object. Returns whether something changed."""
+    def update(self, item: R) -> bool:
+        """Take a reading of an object, unless a newer one is known. Returns whether it is taken."""
         former = self.items.get(item.metadata.key)
         if item.metadata.uid in self._deleted:
             return False
@@ -37,8 +40,8 @@ class Collection(Generic[R]):
         self.items[item.metadata.key] = item
         return True
 
-    def lose(self, item: R) -> bool:
-        """An object is gone. Returns whether it was known."""
+    def remove(self, item: R) -> bool:
+        """Drop a deleted object. Returns whether it was known."""
         self._deleted.add(item.metadata.uid)
         former = self.items.get(item.metadata.key)
         if former is None or former.metadata.uid != item.metadata.uid:
@@ -47,58 +50,52 @@ class Collection(Generic[R]):
         return True
 
     def begin_list(self) -> dict[str, str]:
-        """Remember what is known before a full list is asked for; pass it to :meth:`end_list`."""
+        """Return what is known before a full list is requested, for :meth:`end_list`."""
         self._deleted.clear()
         return {key: item.metadata.resource_version for key, item in self.items.items()}
 
-    def end_list(self, before: dict[str, str], items: Iterable[R]) -> list[R]:
-        """Take a full list. What was known before and is not in it is gone; what was seen meanwhile stays."""
+    def end_list(self, before: dict[str, str], items: Iterable[R]) -> None:
+        """Take a full list. An object known before and not listed is removed; one that changed meanwhile stays."""
         found = {item.metadata.key: item for item in items if item.metadata.uid not in self._deleted}
-        gone = [
-            item
-            for key, item in self.items.items()
-            if key not in found and before.get(key) == item.metadata.resource_version
-        ]
-        for item in gone:
-            del self.items[item.metadata.key]
+        for key, item in list(self.items.items()):
+            if key not in found and before.get(key) == item.metadata.resource_version:
+                del self.items[key]
         for item in found.values():
-            self.see(item)
+            self.update(item)
         self.listed = True
-        return gone
 
 
 class Observation:
-    """The whole."""
+    """All of it."""
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
         self.tasks: Collection[TaskResource] = Collection()
         self.nodes: Collection[Node] = Collection()
         self.peers: Collection[PeerResource] = Collection()
         self.prefetches: Collection[ImagePrefetch] = Collection()
         self.around = WorkloadLists()
         self.pull_secrets: frozenset[SecretKey] = frozenset()
-        """The Secrets with registries' credentials that are to be read."""
+        """The Secrets with registry credentials that plans need."""
         self.secrets: dict[SecretKey, SecretReading] = {}
         self.supernodes = SupernodeOverview()
 
     @property
     def listed(self) -> bool:
-        """Whether full lists of all kinds have succeeded since the start."""
+        """True once full lists of all kinds have succeeded since the start."""
         return self.tasks.listed and self.nodes.listed and self.peers.listed and self.prefetches.listed
 
     @property
     def complete(self) -> bool:
-        """Whether enough is known to tell the supernodes what is wanted, and so what is not."""
-        return self.listed and self.supernodes.heard and not self.supernodes.absent
+        """True if enough is known for a statement. A statement drops whatever it leaves out."""
+        return self.listed and self.supernodes.complete and not self.supernodes.absent
 
     def secret_of(self, task: TaskResource) -> SecretReading:
-        """The Secret with the Task's headers, as it was read last."""
+        """The last reading of the Secret with the Task's headers."""
         key = secret_key(task)
         return self.secrets.get(key, Unread()) if key is not None else Unread()
 
     def peer_states(self) -> dict[str, PeerState]:
-        """All peers there are, by node."""
+        """All peers, by node."""
         reports, resources = self.supernodes.peers, self.peers.items
         return {
             name: PeerState(
@@ -110,6 +107,44 @@ class Observation:
 
 
 def secret_key(task: TaskResource) -> SecretKey | None:
-    """Which Secret has the Task's headers, if any."""
+    """The Secret with the Task's headers, if any."""
     named = task.spec.headers_from
     return None if named is None else (task.metadata.namespace, named.secret_ref.name)
+
+
+class ResourceInbox:
+    """Takes watch events into the observation, and publishes those that may change a plan. Never blocks."""
+
+    def __init__(self, observation: Observation, events: OperatorEvents) -> None:
+        self._events = events
+        self._kinds: dict[str, tuple[type[Any], Collection[Any]]] = {
+            "tasks": (TaskResource, observation.tasks),
+            "nodes": (Node, observation.nodes),
+            "peers": (PeerResource, observation.peers),
+            PLURAL: (ImagePrefetch, observation.prefetches),
+        }
+
+    def begin(self) -> None:
+        """Note that a watch starts."""
+        self._events.publish(WatchStarted())
+
+    def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
+        """Take an object of ``kind``, a resource's plural name. ``event`` is ``DELETED`` if it was deleted."""
+        into, collection = self._kinds[kind]
+        try:
+            resource = msgspec.convert(body, into)
+        except msgspec.ValidationError as error:
+            log.warning("An object cannot be read. It is ignored.", kind=kind, error=str(error))
+            return
+        former = collection.items.get(resource.metadata.key)
+        deleted = event == "DELETED"
+        changed = collection.remove(resource) if deleted else collection.update(resource)
+        if changed and (deleted or not _is_heartbeat(former, resource)):
+            self._events.publish(ResourceChanged(resource, deleted))
+
+
+def _is_heartbeat(former: object, resource: object) -> bool:
+    """True if a Node changed only in its status: a kubelet writes that all the time."""
+    if not isinstance(former, Node) or not isinstance(resource, Node):
+        return False
+    return former.spec == resource.spec and former.metadata.labels == resource.metadata.labels

@@ -1,20 +1,20 @@
-"""Registries are asked about images, through the supernodes: a bounded number at once, until there is an answer."""
+"""Asks image registries through the supernodes, a few at once, until each question has an answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import structlog
 
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeCallError, SupernodeUnavailableError
+from pantala_operator.events import ImageResolved, OperatorEvents
 from pantala_operator.plan.prefetch import wire
 from pantala_operator.plan.prefetch.pins import Resolution
 from pantala_operator.ports import Clock
 from pantala_operator.resources.prefetch import ImageKey
+from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_protocol import image, membership, task_id
 from pantala_protocol.registry import Resolve, Resolved
@@ -24,95 +24,84 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 4
 """Questions under way at once."""
 
-Ask = Callable[[str, Resolve], Awaitable[Resolved]]
-"""Asks through the supernode of that name."""
-
 
 @dataclass(frozen=True, slots=True)
 class ResolveRequest:
     """One question."""
 
     uid: str
-    """Who wants to know."""
+    """Of the ImagePrefetch or Task that needs the answer."""
     key: ImageKey
     question: Resolve
     former: Resolution | None = None
 
 
 class ImageResolver:
-    """Asks until cancelled; ``answered`` is called with the UID, the image and what its registry said."""
+    """Publishes ``ImageResolved`` for each answer."""
 
     def __init__(
-        self,
-        supernodes: SupernodeOverview,
-        clock: Clock,
-        ask: Ask,
-        answered: Callable[[str, ImageKey, Resolution], None],
+        self, supernodes: SupernodeOverview, clients: SupernodeClients, events: OperatorEvents, clock: Clock
     ) -> None:
-        """Ask nothing yet."""
         self._supernodes = supernodes
+        self._clients = clients
+        self._events = events
         self._clock = clock
-        self._ask = ask
-        self._answered = answered
         self._inbox: asyncio.Queue[ResolveRequest] = asyncio.Queue()
         self._busy: dict[tuple[str, ImageKey], asyncio.Task[None] | None] = {}
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    def put(self, asked: ResolveRequest) -> None:
-        """Ask, unless that is being asked already."""
-        if (asked.uid, asked.key) not in self._busy:
-            self._busy[asked.uid, asked.key] = None
-            self._inbox.put_nowait(asked)
+    def put(self, request: ResolveRequest) -> None:
+        """Ask, unless the same question is under way."""
+        if (request.uid, request.key) not in self._busy:
+            self._busy[request.uid, request.key] = None
+            self._inbox.put_nowait(request)
 
     def forget(self, uid: str) -> None:
-        """Nobody wants to know any more."""
-        for each in [each for each in self._busy if each[0] == uid]:
-            task = self._busy[each]
+        """Cancel the questions of a deleted object."""
+        for task in [task for each, task in self._busy.items() if each[0] == uid]:
             if task is not None:
                 task.cancel()
 
     async def run(self) -> None:
-        """Ask, for ever."""
         async with asyncio.TaskGroup() as group:
             while True:
-                asked = await self._inbox.get()
-                self._busy[asked.uid, asked.key] = group.create_task(self._until_answered(asked))
+                request = await self._inbox.get()
+                self._busy[request.uid, request.key] = group.create_task(self._until_answered(request))
 
-    async def _until_answered(self, asked: ResolveRequest) -> None:
+    async def _until_answered(self, request: ResolveRequest) -> None:
         backoff = Backoff(1, 30)
         try:
             while True:
-                async with self._room:
-                    when = self._clock.now()
-                    said = await self._once(asked)
-                if said is not None:
+                async with self._slots:
+                    asked_at = self._clock.now()
+                    answer = await self._once(request)
+                if answer is not None:
                     break
                 await backoff.pause()
         finally:
-            del self._busy[asked.uid, asked.key]
-        self._answered(asked.uid, asked.key, self._resolution(asked, said, when))
+            del self._busy[request.uid, request.key]
+        former = request.former
+        failures = former.tries if former is not None and not former.digest else 0
+        resolution = wire.resolution(answer, request.question.platforms, asked_at, self._clock.now(), failures)
+        self._events.publish(ImageResolved(request.uid, request.key, resolution))
 
-    def _resolution(self, asked: ResolveRequest, said: Resolved, when: datetime) -> Resolution:
-        failures = asked.former.tries if asked.former is not None and not asked.former.digest else 0
-        return wire.resolution(said, asked.question.platforms, when, self._clock.now(), failures)
-
-    async def _once(self, asked: ResolveRequest) -> Resolved | None:
-        name = self._whom(asked.key)
+    async def _once(self, request: ResolveRequest) -> Resolved | None:
+        name = self._supernode_for(request.key)
         try:
             if name is None:
                 raise SupernodeUnavailableError(self._supernodes.away or "no supernode can be asked")
-            return await self._ask(name, asked.question)
+            return await self._clients.resolve(name, request.question)
         except SupernodeCallError as error:
             log.warning(
-                "A supernode could not ask a registry; it is tried again",
-                supernode=name, image=asked.key.reference, error=str(error),
+                "A supernode cannot ask a registry. It is tried again.",
+                supernode=name, image=request.key.reference, error=str(error),
             )  # fmt: skip
             return None
 
-    def _whom(self, key: ImageKey) -> str | None:
-        """The supernode that asks this repository's registry for the peers, too; if it is away, any other."""
+    def _supernode_for(self, key: ImageKey) -> str | None:
+        """The supernode that owns the repository, as it asks the registry for the peers too; or any that answers."""
         views = self._supernodes.views
-        speaking = [each.name for each in self._supernodes.members if not views[each.name].silent]
+        reachable = [each.name for each in self._supernodes.members if not views[each.name].silent]
         staying = {each.name for each in self._supernodes.members if not each.leaving}
-        named = task_id.compute(image.parse(key.reference).name)
-        return membership.owner(named, [name for name in speaking if name in staying] or speaking)
+        repository = task_id.compute(image.parse(key.reference).name)
+        return membership.owner(repository, [name for name in reachable if name in staying] or reachable)

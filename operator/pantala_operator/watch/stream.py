@@ -1,7 +1,7 @@
-"""kopf, embedded: it watches, and does nothing else.
+"""Embeds kopf, which only watches: its handlers write nothing and set no finalizer.
 
-It runs in a thread with an event loop of its own, since it ends all other tasks of its event loop when it ends; and it
-ends when credentials are refused or a CRD goes. Then it is started anew.
+kopf ends all other tasks of its event loop when it ends. It ends when credentials are refused or a CRD is removed.
+So it runs in a thread with an event loop of its own, and is started again.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ import kopf
 import structlog
 
 from pantala_operator.backoff import Backoff
-from pantala_operator.ports import Inbox, Kinds, Login
-from pantala_operator.watch import handlers, login
+from pantala_operator.ports import Login
+from pantala_operator.resources.api import GROUP, VERSION
+from pantala_operator.resources.prefetch import PLURAL
+from pantala_operator.watch.kinds import ServedKinds
+from pantala_operator.watch.observation import ResourceInbox
 
 log = structlog.get_logger(__name__)
 
 FindLogin = Callable[[], Awaitable[Login]]
-"""Finds credentials; awaited in kopf's thread, so that it must not hold on to an event loop."""
+"""Finds credentials. kopf's thread awaits it, so it must not belong to another event loop."""
 
 
 class EndlessBackoffs:
-    """Seconds between kopf's tries: 1 doubling to 8 with jitter, and never the last one.
+    """Seconds between kopf's tries: 1 doubling to 8 with jitter, without end.
 
-    With a last one, kopf would give an object up for good.
+    After the last one of a finite list, kopf would give up an object for ever.
     """
 
     def __iter__(self) -> Iterator[float]:
-        """Begin anew."""
         pause = 1.0
         while True:
             yield pause * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
@@ -42,27 +44,24 @@ class EndlessBackoffs:
 
 
 class KopfWatch:
-    """Keeps kopf running while our kinds are served; ``started`` is called each time it begins."""
+    """Keeps kopf running while our kinds are served. kopf would idle for ever if it started earlier."""
 
-    def __init__(self, inbox: Inbox, credentials: FindLogin, kinds: Kinds, started: Callable[[], None]) -> None:
-        """``kinds``: kopf would be idle for ever if it were started while ours are not served."""
+    def __init__(self, inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
         self._inbox = inbox
-        self._credentials = credentials
         self._kinds = kinds
-        self._started = started
+        self._find_login = find_login
 
     async def run(self) -> None:
-        """Watch, for ever."""
         backoff = Backoff(1, 15)
         loop = asyncio.get_running_loop()
         while True:
             await self._kinds.served()
-            self._started()
+            self._inbox.begin()
             began = loop.time()
             try:
                 await self._watch()
             except Exception as error:
-                log.warning("Watching ended; it is started anew", error=f"{type(error).__name__}: {error}")
+                log.warning("The watch ended. It is started again.", error=f"{type(error).__name__}: {error}")
             if loop.time() - began > 60:
                 backoff.reset()
             await backoff.pause()
@@ -71,9 +70,9 @@ class KopfWatch:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         stop: concurrent.futures.Future[None] = concurrent.futures.Future()
-        inbox = _Bridge(self._inbox, loop)
+        feed = _Feed(self._inbox, loop)
         thread = threading.Thread(
-            target=_run, args=(inbox, self._credentials, stop, loop, done), name="watch", daemon=True
+            target=_run, args=(feed, self._find_login, stop, loop, done), name="watch", daemon=True
         )
         thread.start()
         missing = asyncio.create_task(self._kinds.missing())
@@ -82,39 +81,36 @@ class KopfWatch:
         finally:
             missing.cancel()
             stop.set_result(None)
-            inbox.close()
+            feed.open = False
             await asyncio.to_thread(thread.join, 10)
         if done.done():
             done.result()
 
 
-class _Bridge:
-    """Takes events in one thread and puts them into an inbox of another."""
+class _Feed:
+    """Passes events from kopf's thread to an inbox of another event loop."""
 
-    def __init__(self, inbox: Inbox, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, inbox: ResourceInbox, loop: asyncio.AbstractEventLoop) -> None:
         self._inbox = inbox
         self._loop = loop
-        self._open = True
+        self.open = True
 
-    def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
-        """See :class:`pantala_operator.ports.Inbox`."""
-        if self._open:
-            self._loop.call_soon_threadsafe(self._inbox.put, kind, event, body)
-
-    def close(self) -> None:
-        self._open = False
+    def put(self, kind: str, event: kopf.RawEvent) -> None:
+        if self.open:
+            body: Mapping[str, Any] = event["object"]
+            self._loop.call_soon_threadsafe(self._inbox.put, kind, event["type"], body)
 
 
 def _run(
-    inbox: Inbox,
-    credentials: FindLogin,
+    feed: _Feed,
+    find_login: FindLogin,
     stop: concurrent.futures.Future[None],
     loop: asyncio.AbstractEventLoop,
     done: asyncio.Future[None],
 ) -> None:
     problem: Exception | None = None
     try:
-        asyncio.run(_operate(inbox, credentials, stop))
+        asyncio.run(_operate(feed, find_login, stop))
     except Exception as error:
         problem = error
 
@@ -129,15 +125,15 @@ def _run(
         loop.call_soon_threadsafe(finish)
 
 
-async def _operate(inbox: Inbox, credentials: FindLogin, stop: concurrent.futures.Future[None]) -> None:
+async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.Future[None]) -> None:
     registry = kopf.OperatorRegistry()
-    login.register(registry, credentials)
-    handlers.register(registry, inbox)
-    # kopf would wait for a flag of another thread in a thread that nothing ends when kopf ends by itself.
+    _register_login(registry, find_login)
+    _register_handlers(registry, feed)
+    # kopf would wait for a flag of another thread in a thread that does not end when kopf ends by itself.
     flag, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def raise_flag(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # The loop has ended already.
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
             loop.call_soon_threadsafe(flag.set)
 
     stop.add_done_callback(raise_flag)
@@ -146,14 +142,47 @@ async def _operate(inbox: Inbox, credentials: FindLogin, stop: concurrent.future
         settings=_settings(),
         clusterwide=True,
         standalone=True,
-        # Else it asks for the user's name, which a pod's user has not.
+        # Without it kopf looks up the name of the pod's user, which has none.
         identity="pantala-operator",  # type: ignore[arg-type]
         stop_flag=flag,
     )
 
 
+def _register_login(registry: kopf.OperatorRegistry, find_login: FindLogin) -> None:
+    """Log in at the start, and when the API server refuses a token that was rotated since."""
+
+    async def credentials(**_: Any) -> kopf.ConnectionInfo:
+        login = await find_login()
+        return kopf.ConnectionInfo(
+            server=login.server,
+            ca_path=login.ca_path,
+            insecure=login.insecure,
+            token=login.token,
+            scheme="Bearer" if login.token else None,
+            certificate_path=login.certificate_path,
+            private_key_path=login.private_key_path,
+            proxy_url=login.proxy,
+        )
+
+    kopf.on.login(registry=registry)(credentials)
+
+
+def _register_handlers(registry: kopf.OperatorRegistry, feed: _Feed) -> None:
+    for group, version, kind in (
+        (GROUP, VERSION, "tasks"),
+        (GROUP, VERSION, PLURAL),
+        (GROUP, VERSION, "peers"),
+        ("", "v1", "nodes"),
+    ):
+
+        async def handle(event: kopf.RawEvent, kind: str = kind, **_: Any) -> None:
+            feed.put(kind, event)
+
+        kopf.on.event(group, version, kind, registry=registry, id=kind)(handle)
+
+
 def _settings() -> kopf.OperatorSettings:
-    """Each value was measured; the reasons are in docs/adr/0002-level-based-operator.md."""
+    """Each value was measured. docs/adr/0002-level-based-operator.md has the reasons."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.posting.enabled = False

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_operator.adapters.clock import SystemClock
 from pantala_operator.app import App
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
+from pantala_operator.ports import SystemClock
 from pantala_operator.settings import Settings
 from pantala_protocol.statement import CDNStatus, TaskReport
 from tests.support.cluster import MemoryCluster
@@ -60,11 +60,8 @@ class World:
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[App]:
-        async def close() -> None:
-            return None
-
         clock = SystemClock()
-        app = App(self.settings, self.cluster, lambda _: self.supernode, clock, self.cluster.watching, close)
+        app = App(self.settings, self.cluster, lambda _: self.supernode, self.cluster.watch, clock)
         running = asyncio.create_task(app.run())
         await until(lambda: running.done() or not app.problems() or self.cluster.outage or self.cluster.missing)
         try:
@@ -119,10 +116,7 @@ async def test_nothing_is_stated_before_all_is_known(world: World) -> None:
 
 
 async def _run_for(world: World, seconds: float) -> None:
-    async def close() -> None:
-        return None
-
-    app = App(world.settings, world.cluster, lambda _: world.supernode, SystemClock(), world.cluster.watching, close)
+    app = App(world.settings, world.cluster, lambda _: world.supernode, world.cluster.watch, SystemClock())
     try:
         async with asyncio.timeout(seconds):
             await app.run()

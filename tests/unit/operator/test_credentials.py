@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
+from pantala_operator.events import OperatorEvents, SecretRead
 from pantala_operator.resources.api import Secret
-from pantala_operator.watch.observation import Observation, SecretKey
+from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.secrets import SecretReader
-from tests.support.cluster import MemoryCluster
+from tests.support.cluster import MemoryClock, MemoryCluster
 
 KEY = ("ns", "s")
-
-
-class Clock:
-    """Goes on when told."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.time, UTC)
-
-    def monotonic(self) -> float:
-        return self.time
 
 
 class Counting(MemoryCluster):
     """Remembers when it was asked."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: MemoryClock) -> None:
         super().__init__()
         self.clock = clock
         self.asked: list[float] = []
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
-        self.asked.append(self.clock.time)
+        self.asked.append(self.clock.monotonic())
         return await super().get_secret(namespace, name)
 
 
-async def test_a_missing_one_is_read_again_soon_then_ever_more_rarely_and_one_that_is_there_seldom() -> None:
-    clock, known, changed = Clock(), Observation(), list[SecretKey]()
+async def test_a_missing_secret_is_read_again_soon_and_then_less_often_and_a_valid_one_rarely() -> None:
+    clock, known, events, changed = MemoryClock(), Observation(), OperatorEvents(), list[SecretRead]()
     cluster = Counting(clock)
-    credentials = SecretReader(cluster, known, clock, changed.append)
+    events.subscribe(SecretRead, changed.append)
+    reader = SecretReader(cluster, known, events, clock)
     known.pull_secrets = frozenset({KEY})
 
     async def run(seconds: int) -> list[float]:
         cluster.asked.clear()
-        begun = clock.time
+        begun = clock.monotonic()
         for _ in range(2 * seconds):
-            await credentials.turn()
-            clock.time += 0.5
+            await reader.turn()
+            clock.advance(0.5)
         return [at - begun for at in cluster.asked]
 
     assert [0, 1, 3, 7, 15, 25, 35] == await run(40)
@@ -57,4 +44,4 @@ async def test_a_missing_one_is_read_again_soon_then_ever_more_rarely_and_one_th
     assert [5, 185] == await run(200)
     cluster.remove("secrets", "ns/s")
     assert [165, 166, 168] == await run(170)
-    assert [KEY] * 3 == changed
+    assert [SecretRead(KEY)] * 3 == changed

@@ -1,65 +1,63 @@
-"""How often the operator looks at what ImagePrefetches follow."""
+"""How often the operator lists what ImagePrefetches follow."""
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
+from pantala_operator.events import OperatorEvents
 from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.watch.workloads import PODS, ListScope, WorkloadLists, WorkloadWatch
 from tests.support.cluster import MemoryClock, MemoryCluster
 
 _NEED: ListScope = (PODS, "ns")
 
 
-class _SlowCluster(MemoryCluster):
-    """Each list of pods takes a while."""
+class _Stage(MemoryCluster):
+    """Each list of pods takes ``seconds``. One ImagePrefetch follows them."""
 
-    def __init__(self, clock: MemoryClock, seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__()
-        self.lists = 0
-        self._clock = clock
+        self.count = 0
+        self.clock = MemoryClock()
+        self.known = WorkloadLists()
+        body = {"metadata": {"name": "p", "namespace": "ns"}, "spec": {"target": {"podSelector": {}}}}
+        self.prefetches = {"ns/p": msgspec.convert(body, ImagePrefetch)}
+        self.watch_ = WorkloadWatch(self, self.clock, self.known, self.prefetches, OperatorEvents(), "")
         self._seconds = seconds
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        self.lists += 1
-        self._clock.advance(self._seconds)
+        self.count += 1
+        self.clock.advance(self._seconds)
         return await super().list_pods(namespace)
 
-
-async def _lists(seconds: float, *, within: int) -> int:
-    """How many lists that take ``seconds`` are made in so many seconds."""
-    clock = MemoryClock()
-    cluster = _SlowCluster(clock, seconds)
-    following = WorkloadWatch(cluster, clock, WorkloadLists(), lambda: frozenset({_NEED}), lambda: None)
-    began = clock.monotonic()
-    while clock.monotonic() < began + within:
-        await following.turn()
-        clock.advance(0.5)
-    return cluster.lists
+    async def run(self, seconds: int) -> int:
+        """How many lists are made in so many seconds."""
+        end = self.clock.monotonic() + seconds
+        while self.clock.monotonic() < end:
+            await self.watch_.turn()
+            self.clock.advance(0.5)
+        return self.count
 
 
-async def test_few_pods_are_looked_at_often() -> None:
-    assert 12 == await _lists(0.001, within=60)
+@pytest.mark.parametrize(
+    ("seconds", "within", "count"),
+    [
+        pytest.param(0.001, 60, 12, id="few pods often"),
+        pytest.param(0.05, 60, 6, id="more pods less often"),
+        pytest.param(0.5, 60, 2, id="many pods rarely"),
+        pytest.param(4.0, 340, 10, id="but never less often than that"),
+    ],
+)
+async def test_a_list_is_made_as_rarely_as_it_takes_long(seconds: float, within: int, count: int) -> None:
+    assert count == await _Stage(seconds).run(within)
 
 
-async def test_many_pods_are_looked_at_as_rarely_as_it_takes_long() -> None:
-    assert 6 == await _lists(0.05, within=60)
-    assert 2 == await _lists(0.5, within=60)
-
-
-async def test_however_long_it_takes_they_are_looked_at() -> None:
-    assert 10 == await _lists(4.0, within=340)
-
-
-async def test_what_nobody_follows_is_not_looked_at() -> None:
-    clock, wanted = MemoryClock(), {_NEED}
-    cluster = _SlowCluster(clock, 0.0)
-    around = WorkloadLists()
-    following = WorkloadWatch(cluster, clock, around, lambda: frozenset(wanted), lambda: None)
-    await following.turn()
-    assert around.has(_NEED)
-
-    wanted.clear()
-    clock.advance(60)
-    await following.turn()
-
-    assert 1 == cluster.lists
-    assert not around.has(_NEED)
+async def test_what_no_image_prefetch_follows_is_not_listed() -> None:
+    stage = _Stage(0.0)
+    assert 1 == await stage.run(1)
+    assert stage.known.has(_NEED)
+    stage.prefetches.clear()
+    assert 1 == await stage.run(60)
+    assert not stage.known.has(_NEED)

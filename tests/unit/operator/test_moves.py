@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pantala_operator.supernodes.replicas import Replicas
+from pantala_operator.events import ReplicasFound
 from pantala_operator.supernodes.view import SupernodeOverview, TaskView
 from pantala_protocol import membership
 from pantala_protocol.membership import Member
@@ -74,12 +74,12 @@ class Moves(RuleBasedStateMachine):
         self.scale(count)
 
     def standing(self, task: str) -> TaskView:
-        return self.known.standing(task, task, "1/")
+        return self.known.task_view(task, task, "1/")
 
     @rule(count=st.integers(0, 3))
     def scale(self, count: int) -> None:
         staying = tuple(Member(name, f"http://{name}") for name in NAMES[:count])
-        self.known.settle(Replicas(staying, absent="" if count else "scaled to 0"))
+        self.known.set_replicas(ReplicasFound(staying, absent="" if count else "scaled to 0"))
 
     @rule(name=st.sampled_from(NAMES), node=st.sampled_from(sorted(NODES)))
     def connect(self, name: str, node: str) -> None:
@@ -127,23 +127,23 @@ class Moves(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def hear(self, name: str) -> None:
         if name in self.known.views:
-            self.known.hear(name, self.supernodes[name].changes())
+            self.known.on_update(name, self.supernodes[name].changes())
 
     @rule(name=st.sampled_from(NAMES), silent=st.booleans())
     def silence(self, name: str, silent: bool) -> None:
         """Of one that stays: who leaves and does not answer takes with it what only it knew."""
         if any(member.name == name and not member.leaving for member in self.known.members):
-            self.known.silence(name, "timeout" if silent else "")
+            self.known.on_reachability(name, "timeout" if silent else "")
 
     @rule(name=st.sampled_from(NAMES))
     def state(self, name: str) -> None:
         """Tell one what is wanted of it, as the loop does."""
         supernode = self.supernodes[name]
         if (
-            not self.known.heard
+            not self.known.complete
             or self.known.absent
             or name not in self.known.views
-            or not self.known.views[name].heard
+            or not self.known.views[name].reported
         ):
             return
         if self.known.views[name].silent or self.known.views[name].boot != str(supernode.boot):
@@ -174,7 +174,7 @@ class Moves(RuleBasedStateMachine):
     def a_task_is_stated_to_its_owner_and_at_most_to_those_who_have_it(self) -> None:
         staying = [member.name for member in self.known.members if not member.leaving]
         for task in TASKS:
-            have = {name for name, view in self.known.views.items() if view.word(task, task) is not None}
+            have = {name for name, view in self.known.views.items() if view.report(task, task) is not None}
             owner = membership.owner(task, staying)
             stated = self.standing(task).stated
             assert stated <= have if self.known.absent else owner in stated <= {owner, *have}
@@ -193,7 +193,7 @@ class Moves(RuleBasedStateMachine):
         for _ in range(2 + 2 * WHOLE):
             for name in NAMES:
                 if name in self.known.views:
-                    self.known.silence(name, "")
+                    self.known.on_reachability(name, "")
                 for node in sorted(NODES):
                     self.connect(name, node)
                 for task in TASKS:

@@ -20,13 +20,16 @@ def word(
     ready: str = "",
     connected: str = "abc",
     silent: bool = False,
-    anew: bool = False,
+    before_restart: bool = False,
     **more: Any,
 ) -> ReplicaReport:
     more.setdefault("attempt", "1/")
     more.setdefault("pieces_cached", 8 if status is CDNStatus.SUCCESS else 0)
     return ReplicaReport(
-        TaskReport("u", "t", cdn_status=status, ready_peers=tuple(ready), **more), frozenset(connected), silent, anew
+        TaskReport("u", "t", cdn_status=status, ready_peers=tuple(ready), **more),
+        frozenset(connected),
+        silent,
+        before_restart,
     )
 
 
@@ -74,9 +77,9 @@ def test_then_it_is_the_owners_alone(own: ReplicaReport, other: ReplicaReport) -
     assert Placement(frozenset({"new"}), "new") == place("new", {"old": other, "new": own}, "1/")
 
 
-def test_who_started_anew_has_what_it_had_and_says_nothing() -> None:
+def test_who_started_before_restart_has_what_it_had_and_says_nothing() -> None:
     """A statement without the task would have it drop its copy."""
-    before = word(ready="ab", anew=True)
+    before = word(ready="ab", before_restart=True)
     assert Placement(frozenset({"old", "new"}), "", moving=True) == place("new", {"old": before}, "1/")
     assert Placement(frozenset({"old", "new"}), "old", moving=True) == place(
         "new", {"old": word(), "new": before}, "1/"
@@ -94,7 +97,7 @@ words = st.builds(
     ready=st.text("abc", max_size=3),
     connected=st.text("abc", max_size=3),
     silent=st.booleans(),
-    anew=st.booleans(),
+    before_restart=st.booleans(),
     attempt=st.sampled_from(["1/", "2/"]),
     pieces_cached=st.integers(0, 8),
     failure=st.sampled_from([None, FINAL, Failure("SourceRefused", "no")]),
@@ -108,7 +111,7 @@ def test_whatever_is_said(owner: str, said: dict[str, ReplicaReport], attempt: s
     assert owner in placement.stated
     assert placement.stated <= {owner, *said}
     assert placement.moving == (placement.stated != {owner})
-    speaking = {name for name in placement.stated & said.keys() if not said[name].anew}
+    speaking = {name for name in placement.stated & said.keys() if not said[name].before_restart}
     assert placement.counted in (speaking or {""})
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pantala_operator.adapters.clock import SystemClock
 from pantala_operator.app import App
 from pantala_operator.errors import SupernodeUnavailableError
+from pantala_operator.ports import SystemClock
 from pantala_operator.resources import conditions
 from pantala_operator.settings import Settings
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
@@ -105,10 +105,7 @@ class World:
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[App]:
-        async def close() -> None:
-            return None
-
-        app = App(self.settings, self.cluster, lambda _: self.supernode, SystemClock(), self.cluster.watching, close)
+        app = App(self.settings, self.cluster, lambda _: self.supernode, self.cluster.watch, SystemClock())
         running = asyncio.create_task(app.run())
         await until(lambda: running.done() or not app.problems())
         try:
@@ -321,7 +318,7 @@ async def test_nothing_is_stated_before_peers_have_come_back(world: World) -> No
 async def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pantala_operator.control.reconnect._COMING_BACK", 1.0)
+    monkeypatch.setattr("pantala_operator.control.peers._RECONNECT", 1.0)
     world.cluster.put("peers", {"metadata": {"name": "late"}, "spec": {}})
     world.node("late")
     world.prefetch()
@@ -563,6 +560,7 @@ async def test_it_is_deleted_when_its_time_is_over(world: World) -> None:
 
 async def test_what_the_mirror_does_is_told_of_each_peer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pantala_operator.control.loop._LONGEST_SLEEP", 0.5)
+    monkeypatch.setattr("pantala_operator.control.peers._INTERVAL", 0.5)
     async with world.operator():
         await until(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
         await world.supernode.say("a", {}, runtime(mirror=True))

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_operator.adapters.clock import SystemClock
 from pantala_operator.app import App
 from pantala_operator.errors import ClusterForbiddenError, SupernodeUnavailableError
+from pantala_operator.ports import SystemClock
 from pantala_operator.settings import Settings
 from pantala_operator.supernodes import discovery
 from pantala_protocol import task_id
@@ -78,14 +78,11 @@ class World:
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[App]:
-        async def close() -> None:
-            return None
-
         def connect(url: str) -> MemorySupernode:
             assert url.endswith(".svc.ns:8002")
             return self.supernodes[url.removeprefix("http://").partition(".")[0]]
 
-        app = App(self.settings, self.cluster, connect, SystemClock(), self.cluster.watching, close)
+        app = App(self.settings, self.cluster, connect, self.cluster.watch, SystemClock())
         running = asyncio.create_task(app.run())
         try:
             yield app

@@ -1,0 +1,72 @@
+"""Keeps one Peer resource for each peer, with what the supernodes report about it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pantala_operator.control.writer import Writer
+from pantala_operator.plan import peer, target
+from pantala_operator.ports import Clock
+from pantala_operator.watch.observation import Observation
+
+_RECONNECT = 15.0
+"""Seconds that peers have to reconnect to a restarted supernode before they count as disconnected."""
+_INTERVAL = 5.0
+"""Seconds between two turns when nothing marks the peers."""
+
+
+class ReconnectGrace:
+    """Whether peers have had the time to reconnect since a supernode started."""
+
+    def __init__(self, observation: Observation, clock: Clock) -> None:
+        self._observation = observation
+        self._clock = clock
+        self._boots: tuple[tuple[str, ...], float] = ((), 0.0)
+
+    @property
+    def expired(self) -> bool:
+        """True if a peer that has not reconnected by now is disconnected."""
+        supernodes, now = self._observation.supernodes, self._clock.monotonic()
+        if supernodes.boots != self._boots[0]:
+            self._boots = (supernodes.boots, now)
+        return supernodes.complete and now - self._boots[1] >= _RECONNECT
+
+    @property
+    def over(self) -> bool:
+        """True if all peers have reconnected that can, or the grace has expired."""
+        expired, supernodes = self.expired, self._observation.supernodes
+        if not supernodes.complete or supernodes.away:
+            return False
+        return expired or all(self._is_settled(name) for name in self._observation.peers.items)
+
+    def _is_settled(self, name: str) -> bool:
+        """True if the peer has reported since, or its node is down."""
+        node = self._observation.nodes.items.get(name)
+        return node is None or target.is_ill(node) or name in self._observation.supernodes.peers
+
+
+class PeerController:
+    """Plans all Peer resources when marked, and every few seconds."""
+
+    def __init__(self, observation: Observation, writer: Writer, grace: ReconnectGrace, clock: Clock) -> None:
+        self._observation = observation
+        self._writer = writer
+        self._grace = grace
+        self._clock = clock
+        self._due = 0.0
+
+    def mark(self) -> None:
+        """Plan at the next turn."""
+        self._due = 0.0
+
+    def turn(self, now: datetime) -> None:
+        if self._clock.monotonic() < self._due:
+            return
+        self._due = self._clock.monotonic() + _INTERVAL
+        supernodes, expired = self._observation.supernodes, self._grace.expired
+        away, reports = supernodes.away, supernodes.peers
+        nodes, peers = self._observation.nodes.items, self._observation.peers.items
+        for name in nodes.keys() | peers.keys():
+            there = peers.get(name)
+            plan = peer.plan(there, reports.get(name), on_node=name in nodes, heard=expired, away=away, now=now)
+            self._writer.write_peer(name, there, plan)

@@ -1,0 +1,154 @@
+"""Plans the Tasks that distribute a file: what each wants from the supernodes, and its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+
+from pantala_operator.control.writer import Writer
+from pantala_operator.plan import statement, target, task
+from pantala_operator.plan.statement import Claim, Origin
+from pantala_operator.plan.target import Targets
+from pantala_operator.plan.task import Observed
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.supernodes.view import TaskView
+from pantala_operator.watch.observation import Observation
+from pantala_protocol.statement import WantedTask
+
+V = TypeVar("V")
+
+
+class TargetChoice:
+    """The nodes of each Task at one moment. Most Tasks want the same nodes, so they are chosen once."""
+
+    def __init__(self, observation: Observation) -> None:
+        """``observation`` must not change while this is used."""
+        self._observation = observation
+        self._peers = observation.peer_states()
+        self._chosen: dict[tuple[bytes, str, frozenset[str]], Targets] = {}
+        self._views: dict[str, TaskView] = {}
+
+    def view(self, each: TaskResource) -> TaskView:
+        """What the supernodes report about one Task."""
+        uid = each.metadata.uid
+        if uid not in self._views:
+            task_id = statement.task_id_of(each, statement.origin(each, self._observation.secret_of(each)))
+            self._views[uid] = self._observation.supernodes.task_view(uid, task_id, each.attempt)
+        return self._views[uid]
+
+    def nodes(self, each: TaskResource) -> Targets:
+        """The nodes of one Task."""
+        if not each.spec.to_peers:
+            return Targets()
+        wish, uid = each.spec.target, each.metadata.uid
+        holders = self.view(each).holders
+        limited = wish.count is not None or wish.percentage is not None
+        key = (msgspec.json.encode(wish), uid if limited else "", holders)
+        if key not in self._chosen:
+            self._chosen[key] = target.choose(wish, uid, self._observation.nodes.items, self._peers, holders)
+        return self._chosen[key]
+
+
+class TaskController:
+    """Plans the marked Tasks, and remembers what all of them want."""
+
+    def __init__(self, observation: Observation, writer: Writer, root: str) -> None:
+        """``root``: the directory of files on nodes."""
+        self._observation = observation
+        self._writer = writer
+        self._root = root
+        self._wanted: dict[str, WantedTask] = {}
+        self._stated: dict[str, frozenset[str]] = {}
+        self._claims: dict[str, Claim] = {}
+        self._by_path: dict[str, dict[str, Claim]] = {}
+        self._wake: dict[str, datetime] = {}
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When a Task must be planned again though nothing happens."""
+        return min(self._wake.values(), default=None)
+
+    def wanted_from(self, supernode: str) -> tuple[WantedTask, ...]:
+        """What one supernode should have."""
+        return tuple(self._wanted[uid] for uid in sorted(self._wanted) if supernode in self._stated[uid])
+
+    def turn(self, tasks: Mapping[str, TaskResource], marked: Set[str], now: datetime, *, everything: bool) -> None:
+        """Plan the ``marked`` ones of all ``tasks``, by UID, and those that depend on them."""
+        dirty = set(tasks) if everything else set(marked)
+        dirty |= {uid for uid, at in self._wake.items() if at <= now}
+        for uid in (self._wanted.keys() | self._claims.keys() | self._wake.keys() | marked) - tasks.keys():
+            dirty |= self._forget(uid)
+        dirty &= tasks.keys()
+        choice = TargetChoice(self._observation)
+        targets = {uid: choice.nodes(tasks[uid]) for uid in dirty}
+        for uid, chosen in targets.items():
+            dirty |= self._claim(tasks[uid], chosen, now) & tasks.keys()
+        for uid in dirty:
+            self._plan(tasks[uid], choice, now)
+
+    def _claim(self, each: TaskResource, chosen: Targets, now: datetime) -> set[str]:
+        """Note the path that a Task claims. Returns the Tasks whose plan may change by it."""
+        metadata = each.metadata
+        path = statement.path(each, self._root)
+        source = statement.origin(each, self._observation.secret_of(each))
+        former = self._claims.get(metadata.uid)
+        claim: Claim | None = None
+        if isinstance(path, str) and path and isinstance(source, Origin):
+            created = metadata.creation_timestamp or now
+            nodes = frozenset(chosen.wanted)
+            claim = Claim(metadata.uid, metadata.key, path, source.task_id, nodes, created)
+        if claim == former:
+            return set()
+        concerned = self._release(metadata.uid)
+        if claim is not None:
+            self._claims[metadata.uid] = claim
+            self._by_path.setdefault(claim.path, {})[metadata.uid] = claim
+            concerned |= self._by_path[claim.path].keys()
+        return concerned
+
+    def _release(self, uid: str) -> set[str]:
+        """Drop a Task's claim. Returns the other Tasks that claim its path."""
+        former = self._claims.pop(uid, None)
+        if former is None:
+            return set()
+        rivals = self._by_path[former.path]
+        del rivals[uid]
+        if not rivals:
+            del self._by_path[former.path]
+        return set(rivals)
+
+    def _forget(self, uid: str) -> set[str]:
+        self._wanted.pop(uid, None)
+        self._stated.pop(uid, None)
+        self._wake.pop(uid, None)
+        self._observation.supernodes.forget(uid)
+        self._writer.forget(uid)
+        return self._release(uid)
+
+    def _plan(self, each: TaskResource, choice: TargetChoice, now: datetime) -> None:
+        uid = each.metadata.uid
+        claim, view = self._claims.get(uid), choice.view(each)
+        observed = Observed(
+            secret=self._observation.secret_of(each),
+            targets=choice.nodes(each),
+            owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
+            report=view.report,
+            holders=view.holders,
+            heard=self._observation.supernodes.complete,
+            away=view.away,
+        )
+        plan = task.plan(each, observed, self._root, now)
+        self._stated[uid] = view.stated
+        _keep(self._wanted, uid, plan.wanted)
+        _keep(self._wake, uid, plan.wake_at)
+        self._writer.write(each, plan)
+
+
+def _keep(values: dict[str, V], uid: str, value: V | None) -> None:
+    if value is None:
+        values.pop(uid, None)
+    else:
+        values[uid] = value

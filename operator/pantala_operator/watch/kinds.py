@@ -1,0 +1,80 @@
+"""Checks that the API server answers and serves Pantala's custom resources."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from pantala_operator.backoff import Backoff
+from pantala_operator.errors import ClusterError
+from pantala_operator.ports import Clock, ClusterAPI
+
+log = structlog.get_logger(__name__)
+
+_INTERVAL = 15.0
+"""Seconds between two checks that succeed."""
+_STALE = 60.0
+"""Seconds that an answer counts."""
+
+
+class ServedKinds:
+    """Asks the API server until cancelled."""
+
+    def __init__(self, cluster: ClusterAPI, clock: Clock) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._answered_at = clock.monotonic() - _STALE
+        self._reason = "the API server has not been asked yet"
+        self._soon = asyncio.Event()
+        self._served = asyncio.Event()
+        self._missing = asyncio.Event()
+
+    @property
+    def problem(self) -> str:
+        """What is wrong; empty: nothing. A short outage does not count."""
+        if self._clock.monotonic() - self._answered_at < _STALE and not self._missing.is_set():
+            return ""
+        return self._reason or f"the API server has not answered for {_STALE:.0f} s"
+
+    async def served(self) -> None:
+        """Return when the API server next answers that it serves our kinds."""
+        self._served.clear()
+        self._soon.set()
+        await self._served.wait()
+
+    async def missing(self) -> None:
+        """Return when the API server answers that it does not serve them."""
+        await self._missing.wait()
+
+    async def run(self) -> None:
+        backoff = Backoff(0.5, 5)
+        while True:
+            self._soon.clear()
+            try:
+                missing = await self._cluster.missing_kinds()
+            except ClusterError as error:
+                self._wait_for(f"the API server cannot be asked: {error}")
+                await backoff.pause()
+                continue
+            if missing:
+                self._served.clear()
+                self._missing.set()
+                self._wait_for(f"CRD {missing[0]} is not served; install crds/")
+                await backoff.pause()
+                continue
+            backoff.reset()
+            self._answered_at = self._clock.monotonic()
+            self._reason = ""
+            self._missing.clear()
+            self._served.set()
+            try:
+                async with asyncio.timeout(_INTERVAL):
+                    await self._soon.wait()
+            except TimeoutError:
+                continue
+
+    def _wait_for(self, reason: str) -> None:
+        if reason != self._reason:
+            log.warning("Waiting", reason=reason)
+        self._reason = reason
