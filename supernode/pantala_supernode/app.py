@@ -199,7 +199,7 @@ class App:
         copies = CopyTable(self._store, lambda task_id: supernode.copy_changed(task_id))
         cdn = CDNManager(
             copies,
-            registries.source,
+            registries.reader,
             siblings=siblings,
             rng=chance,
             limiter=Rate(settings.origin_rate) if settings.origin_rate is not None else None,

@@ -74,8 +74,8 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(directory: Path, *, patience: OriginTimeouts | None = None) -> AsyncIterator[Bench]:
-    async with HTTPReader(patience=patience) as source:
+async def bench(directory: Path, *, timeouts: OriginTimeouts | None = None) -> AsyncIterator[Bench]:
+    async with HTTPReader(timeouts=timeouts) as source:
         made = Bench(directory, source)
         await made.cdn.recover()
         try:
@@ -130,7 +130,7 @@ PASSING = {
 async def test_passing_faults_end_in_the_right_file(tmp_path: Path, script: list[Behaviour], digest: str) -> None:
     content = BODY.read(0, BODY.size)
     expected = f"{digest}:{hashlib.new(digest, content).hexdigest()}" if digest else ""
-    async with Origin() as origin, bench(tmp_path, patience=OriginTimeouts(silence=0.3)) as b:
+    async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=0.3)) as b:
         origin.serve("/file", BODY, script=script)
         b.cdn.trigger(order(origin, digest=expected))
         copy = await b.ended()
@@ -160,7 +160,7 @@ FINAL = {
 async def test_lasting_faults_end_in_a_failure_that_says_what_to_do(
     tmp_path: Path, always: Behaviour, reason: Reason
 ) -> None:
-    async with Origin() as origin, bench(tmp_path, patience=OriginTimeouts(silence=0.1)) as b:
+    async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=0.1)) as b:
         origin.serve("/file", BODY, always=always)
         b.cdn.trigger(order(origin, "/file?secret=1"))
         copy = await b.ended()
@@ -486,7 +486,7 @@ async def test_an_origin_that_nobody_vouches_for_is_refused(tmp_path: Path) -> N
 
 
 async def test_bytes_that_trickle_are_too_slow(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path, patience=OriginTimeouts(silence=5, window=0.3, minimum=MIB)) as b:
+    async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=5, window=0.3, minimum=MIB)) as b:
         origin.serve("/file", BODY)
         origin.rate = 64 * 1024
         b.cdn.trigger(order(origin, retry_limit=0))

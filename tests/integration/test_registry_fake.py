@@ -82,7 +82,7 @@ async def read(opened: RegistryService, found: ResolvedImage, resume: Resume | N
     """The layer, by the source."""
     repository = ImageRepository(found.image.registry, found.image.repository)
     blob = opened.client.blob(repository, found.layers[0].digest, found.account)
-    async with opened.source.open(blob, resume) as answer:
+    async with opened.reader.open(blob, resume) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
@@ -343,7 +343,7 @@ async def test_who_was_redirected_to_does_not_get_the_password_by_a_challenge(re
         stranger.tokens = stealing
         registry.faults["/manifests/"] = elsewhere(stranger)
         assert isinstance(await failure(opened, registry, keyring(registry)), errors.RegistryUnauthorizedError)
-        assert (False, ()) == await opened.relay.check(repository(registry), "sha256:" + "a" * 64)
+        assert (False, ()) == await opened.access.check(repository(registry), "sha256:" + "a" * 64)
         assert stranger.asked
         assert [] == stealing.asked
 
@@ -394,7 +394,7 @@ async def test_https_is_not_given_up_for_a_registry_that_has_none(registry: Fake
     async with service(RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})) as opened:
         error = await failure(opened, registry, keyring(registry))
     assert isinstance(error, errors.RegistryCertificateError)
-    assert "list it as plain http" in str(error)
+    assert "as plain http" in str(error)
     assert [] == registry.asked
 
 
@@ -539,7 +539,7 @@ async def test_other_urls_are_read_as_before(registry: FakeRegistry) -> None:
     registry.faults["/file"] = give(b"content")
     async with (
         service() as opened,
-        opened.source.open(FileSource(f"{registry.url}/file", {"Authorization": "Custom x"})) as answer,
+        opened.reader.open(FileSource(f"{registry.url}/file", {"Authorization": "Custom x"})) as answer,
     ):
         assert b"content" == b"".join([chunk async for chunk in answer.chunks])
     assert ["Custom x"] == [asked.authorization for asked in registry.asked]
@@ -552,12 +552,12 @@ async def test_a_public_image_is_allowed_without_asking_again(registry: FakeRegi
     clock = Clock()
     async with service(clock=clock) as opened:
         digest = sha256(registry.manifests["1"][1])
-        assert (True, ()) == await opened.relay.check(repository(registry), digest)
+        assert (True, ()) == await opened.access.check(repository(registry), digest)
         asked = len(registry.asked)
-        assert (await opened.relay.check(repository(registry), digest, "Bearer any")).allowed
+        assert (await opened.access.check(repository(registry), digest, "Bearer any")).allowed
         assert asked == len(registry.asked)
         clock.now += 301
-        assert (await opened.relay.check(repository(registry), digest)).allowed
+        assert (await opened.access.check(repository(registry), digest)).allowed
         assert asked < len(registry.asked)
 
 
@@ -569,16 +569,16 @@ async def test_a_private_images_challenge_is_passed_on_and_what_comes_back_is_tr
     where, digest = repository(registry), sha256(registry.manifests["1"][1])
     challenge = f'Bearer realm="{tokens.url}/token",service="fake",scope="repository:team/app:pull"'
     async with service() as opened:
-        assert (False, (challenge,)) == await opened.relay.check(where, digest)
+        assert (False, (challenge,)) == await opened.access.check(where, digest)
         registry.asked.clear()
-        assert (False, (challenge,)) == await opened.relay.check(where, digest, "Bearer wrong")
+        assert (False, (challenge,)) == await opened.access.check(where, digest, "Bearer wrong")
         assert (["Bearer wrong"], 1) == ([asked.authorization for asked in registry.asked], len(tokens.asked))
         registry.asked.clear()
         for _ in range(3):
-            assert (True, ()) == await opened.relay.check(where, digest, "Bearer node's")
+            assert (True, ()) == await opened.access.check(where, digest, "Bearer node's")
         assert ["Bearer node's"] == [asked.authorization for asked in registry.asked]
-        assert not (await opened.relay.check(where, digest)).allowed
-        assert not (await opened.relay.check(ImageRepository(registry.host, "team/other"), digest, "Bearer x")).allowed
+        assert not (await opened.access.check(where, digest)).allowed
+        assert not (await opened.access.check(ImageRepository(registry.host, "team/other"), digest, "Bearer x")).allowed
         found = await opened.client.manifest(where, digest, RegistryAccount.read("Bearer node's"))
         assert digest == found.digest
 
@@ -587,7 +587,7 @@ async def test_the_relay_says_neither_yes_nor_no_where_the_registry_does_not(reg
     registry.faults["/manifests/"] = refuse(500)
     async with service() as opened:
         with pytest.raises(errors.RegistryError):
-            await opened.relay.check(repository(registry), "sha256:" + "a" * 64)
+            await opened.access.check(repository(registry), "sha256:" + "a" * 64)
         registry.faults.clear()
         with pytest.raises(errors.ImageNotFoundError):
-            await opened.relay.check(repository(registry), "sha256:" + "a" * 64)
+            await opened.access.check(repository(registry), "sha256:" + "a" * 64)

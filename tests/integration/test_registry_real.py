@@ -70,7 +70,7 @@ async def resolve(
 async def read(opened: RegistryService, found: ResolvedImage, digest: str, resume: Resume | None = None) -> bytes:
     repository = ImageRepository(found.image.registry, found.image.repository)
     blob = opened.client.blob(repository, digest, found.account)
-    async with opened.source.open(blob, resume) as answer:
+    async with opened.reader.open(blob, resume) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
@@ -155,17 +155,17 @@ async def test_the_registry_decides_who_reads_a_private_manifest(
     right, wrong = basic(ANN.username, ANN.password), basic(ANN.username, "guess")
     async with service() as opened:
         for header in ("", wrong):
-            assert (False, ('Basic realm="testbed"',)) == await opened.relay.check(where, app.digest, header)
-        assert (True, ()) == await opened.relay.check(where, app.digest, right)
+            assert (False, ('Basic realm="testbed"',)) == await opened.access.check(where, app.digest, header)
+        assert (True, ()) == await opened.access.check(where, app.digest, right)
         private.forget()
-        assert (True, ()) == await opened.relay.check(where, app.manifests["linux/amd64"], right)
+        assert (True, ()) == await opened.access.check(where, app.manifests["linux/amd64"], right)
         assert [] == private.requests()
-        assert not (await opened.relay.check(where, app.digest)).allowed
+        assert not (await opened.access.check(where, app.digest)).allowed
         document = await opened.client.manifest(where, app.digest, RegistryAccount.read(right))
         assert app.read(app.digest) == document.body
         with pytest.raises(errors.RegistryUnauthorizedError):
             await opened.client.manifest(where, app.digest, ANONYMOUS)
-        assert (await opened.relay.check(ImageRepository(public.host, "team/app"), app.digest)).allowed
+        assert (await opened.access.check(ImageRepository(public.host, "team/app"), app.digest)).allowed
 
 
 async def test_an_outage_is_named_and_passes(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ async def test_a_blob_is_a_task_that_the_registry_gives_once(tmp_path: Path, pri
         layer = found.layers[0]
         request = opened.client.blob(ImageRepository(private.host, "team/app"), layer.digest, found.account)
         assert "secret" not in repr(request)
-        cdn = CDNManager(CopyTable(store, lambda _: done.set()), opened.source, rng=random.Random(1))
+        cdn = CDNManager(CopyTable(store, lambda _: done.set()), opened.reader, rng=random.Random(1))
         await cdn.recover()
         try:
             name = task_id.compute(layer.digest)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pantala_protocol import image
-from pantala_supernode.registry import challenge, errors, token
+from pantala_supernode.registry import challenge, errors
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.platform import Platform
@@ -61,7 +61,7 @@ async def test_a_private_image_comes_by_one_token_for_its_repository(
         found = await opened.client.resolve(name, AMD64, Keyring([(registry.host, ANN)]))
         for blob in found.blobs:
             source = opened.client.blob(ImageRepository(registry.host, "team/app"), blob.digest, found.account)
-            async with opened.source.open(source) as answer:
+            async with opened.reader.open(source) as answer:
                 assert app.read(blob.digest) == b"".join([chunk async for chunk in answer.chunks])
     assert app.digest == found.image.digest
     assert [Asked("ann", PULL)] == tokens.asked
@@ -88,9 +88,7 @@ async def test_nobody_in_particular_is_refused_by_the_registry(
 async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registry, tokens: TokenServer) -> None:
     wrong = Keyring([(registry.host, RegistryAccount("ann", "guess"))])
     async with service() as opened:
-        with pytest.raises(
-            errors.RegistryUnauthorizedError, match=r"team/app.*token server does not accept the credentials"
-        ):
+        with pytest.raises(errors.RegistryUnauthorizedError, match=r"team/app.*token server rejected the credentials"):
             await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, wrong)
     assert {Asked("ann", PULL, given=False)} == set(tokens.asked)
 
@@ -100,7 +98,7 @@ async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: Tok
     async with service() as opened:
         found = await opened.client.resolve(image.parse(f"{where}:1"), AMD64, Keyring())
         assert (ANONYMOUS, app.digest) == (found.account, found.image.digest)
-        assert (await opened.relay.check(where, app.digest)).allowed
+        assert (await opened.access.check(where, app.digest)).allowed
     assert {Asked("", ("repository:public/app:pull",))} == set(tokens.asked)
 
 
@@ -110,16 +108,16 @@ async def test_a_nodes_runtime_is_sent_to_the_token_server_and_let_in_with_its_t
     """Nobody's and a wrong token get the registry's own challenge; what its realm gives the runtime counts."""
     where = ImageRepository(registry.host, "team/app")
     async with service() as opened:
-        refused = await opened.relay.check(where, app.digest)
+        refused = await opened.access.check(where, app.digest)
         assert not refused.allowed
-        assert not (await opened.relay.check(where, app.digest, "Bearer guess")).allowed
+        assert not (await opened.access.check(where, app.digest, "Bearer guess")).allowed
         [offered] = challenge.parse(refused.challenges)
-        demand = token.demand(offered, "team/app", plain_http=True)
+        demand = challenge.token_request(offered, "team/app", plain_http=True)
         assert (tokens.realm, tokens.service, PULL) == tuple(demand)
         header = _token(demand.url, basic(ANN.username, ANN.password))
-        assert (await opened.relay.check(where, app.digest, header)).allowed
+        assert (await opened.access.check(where, app.digest, header)).allowed
         assert app.digest == (await opened.client.manifest(where, app.digest, RegistryAccount.read(header))).digest
-        assert not (await opened.relay.check(where, app.digest)).allowed
+        assert not (await opened.access.check(where, app.digest)).allowed
 
 
 def _token(url: str, authorization: str) -> str:

@@ -19,7 +19,6 @@ from pantala_supernode.registry import platform as platforms
 from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.client import RegistryClient
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.document import ManifestDocument
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
@@ -29,8 +28,8 @@ from pantala_supernode.registry.errors import (
 from pantala_supernode.registry.errors import (
     RegistryForbiddenError as RefusedError,
 )
-from pantala_supernode.registry.manifest import ImageIndex
-from pantala_supernode.registry.relay import Relay
+from pantala_supernode.registry.manifest import ImageIndex, ManifestDocument
+from pantala_supernode.registry.permissions import AccessCheck
 
 _INVALID: Final = "InvalidImage"
 _SECRET_INVALID: Final = RegistryUnauthorizedError.name
@@ -56,7 +55,7 @@ class ManifestService:
     def __init__(
         self,
         client: RegistryClient,
-        relay: Relay,
+        access: AccessCheck,
         images: StatedImages,
         accounts: OrderAccounts,
         *,
@@ -65,7 +64,7 @@ class ManifestService:
         self.outcomes: Counter[ManifestOutcome] = Counter()
         """Of the questions since the start."""
         self._client = client
-        self._relay = relay
+        self._access = access
         self._images = images
         self._accounts = accounts
         self._clock = clock
@@ -111,12 +110,12 @@ class ManifestService:
         return Resolved(digest=digest, platforms=blobs)
 
     async def _shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:
-        verdict = await self._relay.check(repository, reference, authorization)
+        verdict = await self._access.check(repository, reference, authorization)
         if verdict.allowed:
             try:
                 return _given(await self._read(repository, reference, _account(authorization)))
             except (RegistryUnauthorizedError, RefusedError):  # what was right a moment ago is not any more
-                verdict = await self._relay.check(repository, reference, authorization, fresh=True)
+                verdict = await self._access.check(repository, reference, authorization, fresh=True)
                 if verdict.allowed:
                     return _given(await self._read(repository, reference, ANONYMOUS))
         return ManifestAnswer(challenges=verdict.challenges)

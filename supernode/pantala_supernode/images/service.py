@@ -43,7 +43,7 @@ class Imaging:
     ) -> None:
         self.images = StatedImages()
         accounts = OrderAccounts()
-        self.manifests = ManifestService(registries.client, registries.relay, self.images, accounts, clock=clock)
+        self.manifests = ManifestService(registries.client, registries.access, self.images, accounts, clock=clock)
         self.wants = BlobLeases(
             leases,
             managers,
@@ -57,4 +57,4 @@ class Imaging:
             clock=clock,
         )
         self.ledger = BlobLedger(ledger, self.wants, wall=time.time)
-        self.proofs = Proofs(store, registries.source, chance, self.wants.proved)
+        self.proofs = Proofs(store, registries.reader, chance, self.wants.proved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -56,6 +57,12 @@ class EgressPolicy:
                         f"The origin's address {address} lies in {network}, which is never read from. "
                         "Ask the cluster's administrator if this source should be allowed."
                     )
+
+    def check_literal(self, host: str) -> None:
+        """Check a URL's host if it is an IP literal, which no resolver sees."""
+        with contextlib.suppress(ValueError):
+            ip_address(host.partition("%")[0])
+            self.check(host)
 
 
 class CheckedResolver(AbstractResolver):

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Self
 
 import aiohttp
@@ -67,12 +66,12 @@ class HTTPReader:
         self,
         *,
         egress: EgressPolicy | None = None,
-        patience: OriginTimeouts | None = None,
+        timeouts: OriginTimeouts | None = None,
         tls: ssl.SSLContext | None = None,
         resolver: aiohttp.abc.AbstractResolver | None = None,
     ) -> None:
         self._egress = egress or EgressPolicy()
-        self._patience = patience or OriginTimeouts()
+        self._timeouts = timeouts or OriginTimeouts()
         self._tls = tls
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -84,7 +83,7 @@ class HTTPReader:
             ssl=self._tls or True,
             limit=0,  # the CDN bounds how many origins are read at once
         )
-        timeout = aiohttp.ClientTimeout(total=None, connect=self._patience.connect, sock_read=self._patience.silence)
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect, sock_read=self._timeouts.silence)
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,
@@ -120,7 +119,7 @@ class HTTPReader:
             raise RuntimeError("the source is not open: use it as a context manager")
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
-            self._check_literal(url)
+            self._egress.check_literal(url.host or "")
             own = headers if url.origin() == first.origin() else {}  # what is secret goes to its host alone
             response = await self._session.get(url, headers=_headers(own, resume), allow_redirects=False)
             if response.status not in _REDIRECTS or "Location" not in response.headers:
@@ -130,14 +129,6 @@ class HTTPReader:
         raise errors.SourceUnusableError(
             f"{RedactedURL(str(first))} redirects more than {_MAX_REDIRECTS} times. Correct the origin's redirects."
         )
-
-    def _check_literal(self, url: URL) -> None:
-        """Check a host that is an address, which aiohttp does not resolve."""
-        try:
-            ip_address((url.host or "").partition("%")[0])
-        except ValueError:
-            return
-        self._egress.check(url.host or "")
 
     def _answer(
         self,
@@ -180,8 +171,8 @@ class HTTPReader:
             if not chunk:
                 break
             waited, received = waited + time.monotonic() - begun, received + len(chunk)
-            if waited >= self._patience.window:
-                if received < self._patience.minimum:
+            if waited >= self._timeouts.window:
+                if received < self._timeouts.minimum:
                     raise errors.SourceTimeoutError(
                         f"{shown} sent {received} bytes in {waited:.0f} s, too few to go on. "
                         f"{errors.SourceTimeoutError.reason.action}"

@@ -1,1 +1,1 @@
-"""Container registries: what a tag means, what an image is made of, and its blobs as a source of the CDN."""
+"""Container registries: resolves images, checks access to them, and reads their blobs for the CDN."""

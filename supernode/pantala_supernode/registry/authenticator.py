@@ -1,13 +1,13 @@
-"""Proving to registries who asks: remembers how each wants it, and the tokens that it gave."""
+"""Authenticates at registries: remembers each registry's challenge and the tokens that it issued."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from pantala_supernode.registry import answer, challenge, token
+from pantala_supernode.registry import challenge
 from pantala_supernode.registry.cache import Cache
-from pantala_supernode.registry.challenge import AuthChallenge
+from pantala_supernode.registry.challenge import AuthChallenge, TokenRequest
 from pantala_supernode.registry.credentials import RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.errors import (
@@ -15,16 +15,16 @@ from pantala_supernode.registry.errors import (
     RegistryError,
     RegistryForbiddenError,
     RegistryUnauthorizedError,
+    raise_for_status,
 )
 from pantala_supernode.registry.flight import Flight
-from pantala_supernode.registry.token import TokenRequest
-from pantala_supernode.registry.transport import RegistryRequest, Transport
+from pantala_supernode.registry.transport import RegistryRequest, RegistryTransport
 
 _LIMIT = 10_000
 _CHALLENGE_SECONDS = 3600.0
 _MAX_TOKEN_BYTES = 128 * 1024
 _USED_UP = 0.9
-"""Of a token's life after which it is not begun with any more: the request has to arrive in time."""
+"""Share of a token's life after which no request starts with it: the token must still be valid on arrival."""
 
 
 class _Account(NamedTuple):
@@ -33,9 +33,9 @@ class _Account(NamedTuple):
 
 
 class Authenticator:
-    """Makes ``Authorization`` headers for registries. One token is asked for at a time, for each account."""
+    """Makes ``Authorization`` headers for registries. Each account requests one token at a time."""
 
-    def __init__(self, transport: Transport, endpoints: RegistryEndpoints, clock: Callable[[], float]) -> None:
+    def __init__(self, transport: RegistryTransport, endpoints: RegistryEndpoints, clock: Callable[[], float]) -> None:
         self._transport = transport
         self._endpoints = endpoints
         self._clock = clock
@@ -44,11 +44,10 @@ class Authenticator:
         self._flight: Flight[_Account, str] = Flight()
 
     async def close(self) -> None:
-        """Stop asking."""
         await self._flight.close()
 
     async def authorization(self, repository: ImageRepository, credentials: RegistryAccount) -> str:
-        """The header to begin with, as far as it is known what the registry wants; empty: none.
+        """The header for the next request. Empty if the registry's challenge is not known yet.
 
         Raises :class:`pantala_supernode.registry.errors.RegistryError`.
         """
@@ -64,11 +63,11 @@ class Authenticator:
     def challenged(
         self, repository: ImageRepository, credentials: RegistryAccount, values: Iterable[str], refused: str
     ) -> bool:
-        """Take note of a 401 with these challenges; tells whether another header than ``refused`` can be made."""
+        """Take note of the challenges of a 401. True if another header than ``refused`` can be made."""
         try:
             offered = challenge.parse(values)
         except ValueError as error:
-            raise InvalidAnswerError.of(str(repository), f"the registry wants credentials in {error}") from None
+            raise InvalidAnswerError.of(str(repository), f"the registry requires credentials, but {error}") from None
         by_scheme = {found.scheme: found for found in reversed(offered)}
         chosen = by_scheme.get("bearer") or by_scheme.get("basic")
         account = _Account(repository, credentials)
@@ -92,41 +91,42 @@ class Authenticator:
         try:
             return await self._fetch(account, known)
         except RegistryError:
-            self._challenges.drop(account.repository)  # it may have moved: the registry is asked again who gives tokens
+            self._challenges.drop(account.repository)  # the token server may have moved
             raise
 
     async def _fetch(self, account: _Account, known: AuthChallenge) -> str:
         repository, credentials = account
         what = f"{repository}, token"
         try:
-            demand = token.demand(known, repository.name, plain_http=self._endpoints.plain_http(repository.registry))
+            plain_http = self._endpoints.plain_http(repository.registry)
+            wanted = challenge.token_request(known, repository.name, plain_http=plain_http)
         except ValueError as error:
             raise InvalidAnswerError.of(what, str(error)) from None
         begun = self._clock()
-        reply = await self._transport.ask(self._request(demand, credentials, what, repository))
+        reply = await self._transport.ask(self._request(wanted, credentials, what, repository))
         if reply.status in (400, 401, 403):
             kind = RegistryForbiddenError if reply.status == 403 and credentials else RegistryUnauthorizedError
             raise kind.of(what, _refusal(credentials))
-        answer.raise_for_status(reply.status, reply.headers, what)
+        raise_for_status(reply.status, reply.headers, what)
         try:
-            given = token.read(reply.body)
+            given = challenge.read_token(reply.body)
         except ValueError as error:
             raise InvalidAnswerError.of(what, str(error)) from None
         self._tokens.put(account, given.value, begun + given.seconds * _USED_UP)
         return given.value
 
     def _request(
-        self, demand: TokenRequest, credentials: RegistryAccount, what: str, repository: ImageRepository
+        self, wanted: TokenRequest, credentials: RegistryAccount, what: str, repository: ImageRepository
     ) -> RegistryRequest:
         ca = self._endpoints.ca(repository.registry)
         if credentials.identity_token:
-            form = demand.form(credentials.identity_token)
-            return RegistryRequest("POST", demand.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
+            form = wanted.form(credentials.identity_token)
+            return RegistryRequest("POST", wanted.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
         headers = {"Authorization": credentials.basic} if credentials.basic else {}
-        return RegistryRequest("GET", demand.url, what, headers, _MAX_TOKEN_BYTES, ca)
+        return RegistryRequest("GET", wanted.url, what, headers, _MAX_TOKEN_BYTES, ca)
 
 
 def _refusal(credentials: RegistryAccount) -> str:
     if credentials:
-        return "the registry's token server does not accept the credentials"
-    return "the registry's token server wants credentials"
+        return "the registry's token server rejected the credentials"
+    return "the registry's token server requires credentials"

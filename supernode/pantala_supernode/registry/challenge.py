@@ -1,38 +1,126 @@
-"""What a registry says beside 401: the ``WWW-Authenticate`` header of RFC 9110, 11.6.1. Pure."""
+"""How registries ask for proof: ``WWW-Authenticate`` challenges (RFC 9110, 11.6.1) and Docker's token servers. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import msgspec
 
 MAX_LENGTH = 8 * 1024
-"""Bytes of challenges that are read. Realm, service and scope need some hundred."""
-
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - HTTP's word for a word
-_SCHEME = re.compile(rf"({_TOKEN})(?: +|$|(?=[,\t]))")
-_PARAMETER = re.compile(rf"({_TOKEN})[ \t]*=[ \t]*(?:({_TOKEN})|\"((?:[^\"\\]|\\.)*)\")")
+"""Characters of challenges that are read. A realm, a service and a scope need a few hundred."""
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SCHEME = re.compile(rf"({_WORD})(?: +|$|(?=[,\t]))")
+_PARAMETER = re.compile(rf"({_WORD})[ \t]*=[ \t]*(?:({_WORD})|\"((?:[^\"\\]|\\.)*)\")")
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
 _COMMAS = re.compile(r"[ \t]*(?:,[ \t]*)+")
 _BLANK = re.compile(r"[ \t]*")
 _ESCAPED = re.compile(r"\\(.)")
 
+_DEFAULT_SECONDS = 60
+_MAX_SECONDS = 24 * 3600
+_MAX_REALM = 2048
+_SCOPE = re.compile(r"repository:[a-z0-9][a-z0-9/._-]{0,511}:pull")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
+_CLIENT = "pantala"
+
 
 class AuthChallenge(NamedTuple):
-    """One way to prove who one is."""
+    """One way to authenticate that a registry offers."""
 
     scheme: str
     """In lower case."""
     parameters: dict[str, str]
-    """By name, in lower case."""
+    """By name in lower case."""
+
+
+class TokenRequest(NamedTuple):
+    """Which token to ask for, and where."""
+
+    realm: str
+    service: str
+    scopes: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """The URL for a GET."""
+        parts = urlsplit(self.realm)
+        service = [("service", self.service)] if self.service else []
+        query = [
+            *parse_qsl(parts.query, keep_blank_values=True), *service, *(("scope", scope) for scope in self.scopes)
+        ]  # fmt: skip
+        return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
+
+    def form(self, identity_token: str) -> dict[str, str]:
+        """The form to POST to the realm in exchange for an identity token."""
+        return {
+            "grant_type": "refresh_token",
+            "service": self.service,
+            "client_id": _CLIENT,
+            "scope": " ".join(self.scopes),
+            "refresh_token": identity_token,
+        }
+
+
+class Token(NamedTuple):
+    """A bearer token. Its value is secret."""
+
+    value: str
+    seconds: int
+    """How long it is valid."""
+
+    def __repr__(self) -> str:
+        return f"<Token for {self.seconds} s>"
+
+
+class _TokenReply(msgspec.Struct):
+    token: str = ""
+    access_token: str = ""
+    expires_in: int | float | str | None = None
 
 
 def parse(values: Iterable[str]) -> tuple[AuthChallenge, ...]:
-    """Read the values of all ``WWW-Authenticate`` headers of an answer, in order. Raises :class:`ValueError`."""
+    """Read all ``WWW-Authenticate`` headers of an answer, in order. Raises :class:`ValueError`."""
     text = ", ".join(values)
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"a challenge of {len(text)} characters, more than {MAX_LENGTH}")
+        raise ValueError(f"a challenge has {len(text)} characters, more than {MAX_LENGTH}")
     return tuple(_challenges(text))
+
+
+def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool) -> TokenRequest:
+    """What the Bearer ``challenge`` asks for, to pull from ``repository`` and from no other.
+
+    The realm receives the password, so it must be https:. It may be http: if the registry itself has no TLS.
+    Raises :class:`ValueError`.
+    """
+    realm = challenge.parameters.get("realm", "")
+    try:
+        parts = urlsplit(realm)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("its token realm is not a valid URL") from None
+    schemes = ("https", "http") if plain_http else ("https",)
+    if parts.scheme not in schemes or not parts.hostname or len(realm) > _MAX_REALM or not _TOKEN.fullmatch(realm):
+        raise ValueError(f"its token realm is not a valid {' or '.join(f'{scheme}:' for scheme in schemes)} URL")
+    if "@" in parts.netloc or parts.fragment:
+        raise ValueError("its token realm is a URL with a user or a fragment")
+    own = f"repository:{repository}:pull"
+    asked = [scope for scope in challenge.parameters.get("scope", "").split() if _SCOPE.fullmatch(scope)]
+    return TokenRequest(realm, challenge.parameters.get("service", ""), tuple(dict.fromkeys([own, *asked])))
+
+
+def read_token(body: bytes) -> Token:
+    """Read a token server's answer. Raises :class:`ValueError` without quoting it."""
+    try:
+        reply = msgspec.json.decode(body, type=_TokenReply)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise ValueError("its token server did not answer with a valid token") from None
+    value = reply.token or reply.access_token
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("its token server did not answer with a valid token")
+    return Token(value, _seconds(reply.expires_in))
 
 
 def _challenges(text: str) -> Iterator[AuthChallenge]:
@@ -40,14 +128,14 @@ def _challenges(text: str) -> Iterator[AuthChallenge]:
     while at < len(text):
         scheme = _SCHEME.match(text, at)
         if scheme is None:
-            raise ValueError(f"no authentication scheme at character {at} of a challenge")
+            raise ValueError(f"a challenge has no authentication scheme at character {at}")
         at = _skip(_BLANK, text, scheme.end())
         at, parameters = _parameters(text, at)
         yield AuthChallenge(scheme[1].lower(), parameters)
 
 
 def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
-    """What follows a scheme, up to the next one, and where that is."""
+    """The parameters after a scheme, and where the next scheme starts."""
     found: dict[str, str] = {}
     token68 = _TOKEN68.match(text, at)
     if token68 is not None and not _PARAMETER.match(text, at):
@@ -62,16 +150,23 @@ def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
 
 
 def _next(text: str, at: int) -> int:
-    """Where the next element of the list begins."""
+    """Where the next element of the list starts."""
     at = _skip(_BLANK, text, at)
     if at == len(text):
         return at
     after = _skip(_COMMAS, text, at)
     if after == at:
-        raise ValueError(f"no comma at character {at} of a challenge")
+        raise ValueError(f"a challenge lacks a comma at character {at}")
     return after
 
 
 def _skip(what: re.Pattern[str], text: str, at: int) -> int:
     match = what.match(text, at)
     return match.end() if match else at
+
+
+def _seconds(given: float | str | None) -> int:
+    try:
+        return min(max(int(float(given or _DEFAULT_SECONDS)), 1), _MAX_SECONDS)
+    except (ValueError, OverflowError):
+        return _DEFAULT_SECONDS

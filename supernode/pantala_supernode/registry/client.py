@@ -1,18 +1,17 @@
-"""What a tag means, and what an image is made of: asked of registries, and remembered for a while."""
+"""Resolves image names at registries, and remembers the answers for a while."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pantala_protocol.image import ImageReference
 from pantala_protocol.images import ImageBlob
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.document import ManifestDocument
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
@@ -24,57 +23,58 @@ from pantala_supernode.registry.errors import (
     RegistryUnauthorizedError,
 )
 from pantala_supernode.registry.flight import Flight
-from pantala_supernode.registry.manifest import ImageIndex, ImageManifest
+from pantala_supernode.registry.manifest import ImageIndex, ImageManifest, ManifestDocument
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.tasks.copy import FileSource
 
 _MAX_DEPTH = 3
-"""Manifests and indexes on the way from a tag to an image."""
+"""Steps from a tag to an image: indexes and the manifest."""
 _ENTRIES = 10_000
 _DOCUMENT_BYTES = 512
-"""That a document costs beside its body."""
-_KEPT = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
-"""Refusals that would be the same a moment later."""
+"""Memory of a document beside its body."""
+_T = TypeVar("_T")
+_LASTING = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
+"""Refusals that do not change within seconds."""
 
 
 @dataclass(frozen=True)
-class Freshness:
-    """How long answers are believed, in seconds, and how many are kept."""
+class CacheTimes:
+    """How long answers are reused, in seconds, and how much memory they take."""
 
     tag: float = 30.0
-    """What a tag means: as long may a moved tag go unnoticed."""
+    """A moved tag may go unnoticed for this long."""
     manifest: float = 3600.0
-    """Of a digest it never changes; but whether the registry still gives it to an account may."""
+    """The content of a digest never changes, but an account may lose access to it."""
     refusal: float = 5.0
-    """That there is no such image, or not for this account; longer if the registry asks for that."""
+    """Of a missing image or denied access. Longer if the registry asks for that."""
     bytes: int = 64 * 1024 * 1024
-    """Of manifests in memory."""
+    """Memory for manifests."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """What an image is, for one platform."""
+    """An image for one platform."""
 
     image: ImageReference
-    """Pinned: what containerd shall be told to pull."""
+    """With its digest, for containerd to pull."""
     platform: Platform
     manifest: str
-    """The digest of the platform's own manifest; that of ``image`` if there is no index."""
+    """The digest of the platform's own manifest. Without an index it is the digest of ``image``."""
     media_type: str
-    """Of that manifest."""
+    """The media type of the manifest."""
     config: ImageBlob
     layers: tuple[ImageBlob, ...]
     account: RegistryAccount = ANONYMOUS
-    """Whose credentials the registry accepted. Never shown."""
+    """The account that the registry accepted. Never shown."""
 
     @property
     def blobs(self) -> tuple[ImageBlob, ...]:
-        """Config and layers, each once."""
+        """The config and the layers, without duplicates."""
         return ImageManifest(self.media_type, self.config, self.layers).blobs
 
     @property
     def bytes(self) -> int:
-        """Of all blobs, as the registry holds them."""
+        """The size of all blobs."""
         return sum(blob.size for blob in self.blobs)
 
 
@@ -85,66 +85,54 @@ class _Key(NamedTuple):
 
 
 class RegistryClient:
-    """Reads registries for any account. Answers are kept apart by account: what one may see, another may not."""
+    """Reads registries on behalf of accounts. Each account has its own remembered answers."""
 
     def __init__(
         self,
         api: RegistryAPI,
         endpoints: RegistryEndpoints,
         clock: Callable[[], float],
-        freshness: Freshness | None = None,
+        times: CacheTimes | None = None,
     ) -> None:
         self._api = api
         self._endpoints = endpoints
         self._clock = clock
-        self._freshness = freshness or Freshness()
+        self._times = times or CacheTimes()
         self._documents: Cache[_Key, ManifestDocument] = Cache(
-            self._freshness.bytes, lambda document: len(document.body) + _DOCUMENT_BYTES
+            self._times.bytes, lambda document: len(document.body) + _DOCUMENT_BYTES
         )
         self._tags: Cache[_Key, str] = Cache(_ENTRIES)
         self._refusals: Cache[_Key, RegistryError] = Cache(_ENTRIES)
         self._flight: Flight[_Key, ManifestDocument] = Flight()
 
     async def close(self) -> None:
-        """Stop asking."""
         await self._flight.close()
 
     async def resolve(
         self, image: ImageReference, platform: Platform, keyring: Keyring, *, fresh: bool = False
     ) -> ResolvedImage:
-        """What ``image`` is for a node of ``platform``, asked with each fitting account until one is accepted.
+        """Find ``image`` for a node of ``platform``, with the first account of ``keyring`` that the registry accepts.
 
-        A tag is asked for once, so that all of the answer is of one image; ``fresh``: now, whatever was remembered.
+        It resolves a tag once, so that the whole answer belongs to one image. ``fresh`` ignores a remembered tag.
         Raises :class:`RegistryError`.
         """
-        refused: RegistryError = RegistryUnauthorizedError.of(str(image), "there is nobody to ask as")
-        for account in keyring.find(image.name) or (ANONYMOUS,):
-            try:
-                return await self._resolve(image, platform, account, fresh=fresh)
-            except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
-                refused = error
-        raise refused
+        accounts = keyring.find(image.name) or (ANONYMOUS,)
+        return await first_accepted(accounts, lambda account: self._resolve(image, platform, account, fresh=fresh))
 
     async def resolve_all(
         self, image: ImageReference, platforms: Iterable[Platform], keyring: Keyring
     ) -> tuple[str, dict[Platform, ResolvedImage]]:
-        """What ``image`` names now, and what it is for each platform that it is made for.
+        """The digest of ``image`` now, and the image for each of ``platforms`` that it has.
 
-        The registry is asked, whatever was remembered of a tag; all of the answer is of one image. Raises
-        :class:`RegistryError`.
+        It ignores a remembered tag. The whole answer belongs to one image. Raises :class:`RegistryError`.
         """
-        refused: RegistryError = RegistryUnauthorizedError.of(str(image), "there is nobody to ask as")
-        for account in keyring.find(image.name) or (ANONYMOUS,):
-            try:
-                return await self._resolve_all(image, platforms, account)
-            except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
-                refused = error
-        raise refused
+        accounts = keyring.find(image.name) or (ANONYMOUS,)
+        return await first_accepted(accounts, lambda account: self._resolve_all(image, platforms, account))
 
     async def manifest(
         self, repository: ImageRepository, target: str, account: RegistryAccount = ANONYMOUS
     ) -> ManifestDocument:
-        """The manifest or index that ``target`` (a digest or a tag) names. Raises :class:`RegistryError`."""
+        """The manifest or index of ``target``, a digest or a tag. Raises :class:`RegistryError`."""
         key, now = _Key(repository, target, account), self._clock()
         refused = self._refusals.get(key, now)
         if refused is not None:
@@ -154,7 +142,7 @@ class RegistryClient:
         return held or await self._flight.share(key, lambda: self._read(key))
 
     def blob(self, repository: ImageRepository, digest: str, account: RegistryAccount = ANONYMOUS) -> FileSource:
-        """How to fetch a blob as a task. Raises RegistryError, and ValueError for what is no digest."""
+        """The source of a blob. Raises :class:`RegistryError`, and :class:`ValueError` for an invalid digest."""
         header = account.authorization
         return FileSource(self._endpoints.blob(repository, digest), {"Authorization": header} if header else {}, digest)
 
@@ -182,7 +170,7 @@ class RegistryClient:
             if isinstance(content, ImageManifest):
                 return ResolvedImage(image.pinned(top.digest), platform, found.digest, *content, account)
             found = await self._child(repository, content, platform, account, image)
-        raise InvalidManifestError.of(str(image), f"it has indexes in indexes, more than {_MAX_DEPTH}")
+        raise InvalidManifestError.of(str(image), f"its indexes are nested more than {_MAX_DEPTH} deep")
 
     async def _child(
         self,
@@ -196,30 +184,43 @@ class RegistryClient:
         if child is None:
             offered = sorted({str(other.platform) for other in index.children if other.platform is not None})
             raise PlatformMissingError.of(
-                str(image), f"it is not made for {platform}, only for {', '.join(offered)[:200] or 'none'}"
+                str(image), f"it has no variant for {platform}, only for {', '.join(offered)[:200] or 'none'}"
             )
         document = await self.manifest(repository, child.digest, account)
         if len(document.body) != child.size:
-            raise InvalidManifestError.of(str(image), f"its index gives a wrong size for {child.digest}")
+            raise InvalidManifestError.of(str(image), f"its index has a wrong size for {child.digest}")
         return document
 
     async def _read(self, key: _Key) -> ManifestDocument:
         begun = self._clock()
         try:
             document = await self._ask(key)
-        except _KEPT as error:
-            seconds = max(error.retry_after or 0.0, self._freshness.refusal)
+        except _LASTING as error:
+            seconds = max(error.retry_after or 0.0, self._times.refusal)
             self._refusals.put(key, error, self._clock() + seconds)
             raise
         if ":" not in key.target:
-            self._tags.put(key, document.digest, begun + self._freshness.tag)
-        self._documents.put(key._replace(target=document.digest), document, begun + self._freshness.manifest)
+            self._tags.put(key, document.digest, begun + self._times.tag)
+        self._documents.put(key._replace(target=document.digest), document, begun + self._times.manifest)
         return document
 
     async def _ask(self, key: _Key) -> ManifestDocument:
-        """Ask for the document; if it is a tag's, first whether the one that is there is still the one."""
+        """Read the document. Of a tag, first read its digest: the document may be here already."""
         repository, target, account = key
-        digest = "" if ":" in target else await self._api.digest(repository, target, account)
+        digest = None if ":" in target else await self._api.digest(repository, target, account)
         if digest:
             return await self.manifest(repository, digest, account)
         return await self._api.manifest(repository, target, account)
+
+
+async def first_accepted(
+    accounts: Iterable[RegistryAccount], attempt: Callable[[RegistryAccount], Awaitable[_T]]
+) -> _T:
+    """The result of the first attempt that the registry accepts. Raises the last refusal."""
+    refused: RegistryError | None = None
+    for account in accounts:
+        try:
+            return await attempt(account)
+        except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
+            refused = error
+    raise refused or ValueError("no account to try")

@@ -1,4 +1,4 @@
-"""Who asks a registry: credentials, and finding them in pull secrets as kubelet does. In memory only, never shown."""
+"""Accounts at registries, and how to find them in pull secrets as kubelet does. In memory only, never shown."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Final, Self
 import msgspec
 
 _MAX_CONFIG = 1024 * 1024
-"""Bytes; a Secret holds no more."""
+"""Bytes, the limit of a Secret."""
 _IDENTITY_USER = "<token>"
-"""Docker's own user name for a password that is an identity token."""
+"""Docker's user name for a password that is an identity token."""
 _DEFAULT_KEY = "index.docker.io"
 _DEFAULT_REGISTRY = "docker.io"
 _SCHEME = re.compile(r"^https?://")
@@ -24,14 +24,14 @@ _API_PATH = re.compile(r"^/v[12](?=/)")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RegistryAccount:
-    """One account at a registry; all empty: nobody's."""
+    """One account at a registry. With all fields empty it is anonymous."""
 
     username: str = ""
     password: str = ""
     identity_token: str = ""
-    """Given to the registry's token server for a token."""
+    """The registry's token server exchanges it for a token."""
     registry_token: str = ""
-    """A token already, given to the registry as it is."""
+    """A token that the registry accepts directly."""
 
     def __repr__(self) -> str:
         return "<Credentials>" if self else "<no Credentials>"
@@ -41,12 +41,12 @@ class RegistryAccount:
 
     @property
     def basic(self) -> str:
-        """The ``Authorization`` header with user and password; empty without a password."""
+        """The ``Authorization`` header with user and password. Empty without a password."""
         return _basic(self.username, self.password) if self.password else ""
 
     @property
     def authorization(self) -> str:
-        """All of this as one ``Authorization`` header, for :meth:`read`; empty for nobody."""
+        """The account as an ``Authorization`` header that :meth:`read` can read. Empty if anonymous."""
         if self.registry_token:
             return f"Bearer {self.registry_token}"
         if self.identity_token:
@@ -55,7 +55,7 @@ class RegistryAccount:
 
     @classmethod
     def read(cls, authorization: str) -> Self:
-        """The credentials in an ``Authorization`` header. Raises :class:`ValueError`, which does not quote it."""
+        """Read an ``Authorization`` header. Raises :class:`ValueError` without quoting it."""
         scheme, _, value = authorization.strip().partition(" ")
         match scheme.lower():
             case "":
@@ -68,14 +68,14 @@ class RegistryAccount:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """The credentials in ``base64(user:password)``, padded or not. Raises :class:`ValueError`."""
+        """Read ``base64(user:password)``, with or without padding. Raises :class:`ValueError`."""
         try:
             decoded = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise ValueError("credentials are no base64 of user:password") from None
+            raise ValueError("the credentials are not a valid base64 of user:password") from None
         username, colon, password = decoded.partition(":")
         if not colon:
-            raise ValueError("credentials are no base64 of user:password")
+            raise ValueError("the credentials are not a valid base64 of user:password")
         if username == _IDENTITY_USER:
             return cls(identity_token=_line(password))
         return cls(_line(username), _line(password))
@@ -97,7 +97,7 @@ class _Config(msgspec.Struct):
 
 
 class Keyring:
-    """The credentials of some pull secrets. Prints none of them."""
+    """The accounts of some pull secrets. Its ``repr`` shows none of them."""
 
     def __init__(self, entries: Iterable[tuple[str, RegistryAccount]] = ()) -> None:
         self._entries: dict[str, list[RegistryAccount]] = {}
@@ -109,9 +109,9 @@ class Keyring:
 
     @classmethod
     def read(cls, *configs: bytes | str) -> Self:
-        """The keyring of these ``.dockerconfigjson``, the first ones first.
+        """Read ``.dockerconfigjson`` texts. The accounts of earlier ones come first.
 
-        Raises :class:`ValueError`, which quotes no secret.
+        Raises :class:`ValueError` without quoting a secret.
         """
         entries: list[tuple[str, RegistryAccount]] = []
         for config in configs:
@@ -121,17 +121,17 @@ class Keyring:
                 auths = msgspec.json.decode(config, type=_Config).auths
             except (msgspec.DecodeError, RecursionError, UnicodeError):
                 raise ValueError(
-                    "the pull secret is no Docker configuration (JSON with 'auths'); "
-                    "make it with kubectl create secret docker-registry"
+                    "the pull secret is not a valid Docker configuration (JSON with 'auths'); "
+                    "create it with kubectl create secret docker-registry"
                 ) from None
             entries.extend((location, _credentials(location, entry)) for location, entry in auths.items())
         return cls(entries)
 
     def find(self, name: str) -> tuple[RegistryAccount, ...]:
-        """Whose credentials may open ``registry/repository``: to be tried in this order.
+        """The accounts for ``registry/repository``, in the order to try them.
 
-        As kubelet does: the longest path of a location that begins the name is first; ``*`` stands for one label of a
-        host's name; what Docker Hub's own old address names is for Docker Hub if nothing else fits.
+        The rules are kubelet's: the longest location that starts the name comes first. ``*`` matches one label of a
+        host name. Entries for Docker Hub's old address count for Docker Hub if no other entry fits.
         """
         found: list[RegistryAccount] = []
         for key in sorted(self._entries, reverse=True):
@@ -143,7 +143,7 @@ class Keyring:
 
 
 def _credentials(location: str, entry: _Entry) -> RegistryAccount:
-    """What one entry says; ``auth`` counts before user and password."""
+    """Read one entry. ``auth`` takes precedence over user and password."""
     shown = location[:100]
     try:
         if entry.registrytoken:
@@ -158,20 +158,20 @@ def _credentials(location: str, entry: _Entry) -> RegistryAccount:
 
 
 def _key(location: str) -> str:
-    """A location without scheme, API version and trailing slash."""
+    """The location without its scheme, API version and trailing slash."""
     host, slash, path = _SCHEME.sub("", location.strip()).partition("/")
     path = _API_PATH.sub("", slash + path)
     return host if path in ("", "/") else host + path
 
 
 def _fits(key: str, name: str) -> bool:
-    """Whether the location ``key`` covers ``name``: same port, labels that match, a path that begins alike."""
+    """True if ``key`` covers ``name``: equal ports, matching host labels, and a path that starts with its path."""
     (host, _, path), (wanted, _, rest) = key.partition("/"), name.partition("/")
     if not rest.startswith(path):
         return False
     if host == wanted:
         return True
-    if "[" in host:  # an IPv6 address, and no pattern
+    if "[" in host:  # an IPv6 address, not a pattern
         return False
     (labels, _, port), (parts, _, wanted_port) = host.partition(":"), wanted.partition(":")
     patterns, given = labels.split("."), parts.split(".")
@@ -185,7 +185,7 @@ def _basic(username: str, password: str) -> str:
 
 
 def _line(text: str) -> str:
-    """``text``, unless it cannot be sent: then :class:`ValueError`, which does not quote it."""
+    """Return ``text`` if a header can carry it. Raises :class:`ValueError` without quoting it."""
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("credentials have a control character in them; check for a line break at the end")
+        raise ValueError("the credentials contain a control character; check for a line break at the end")
     return text

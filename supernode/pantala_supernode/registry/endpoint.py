@@ -1,4 +1,4 @@
-"""Where each registry answers, and how it is spoken to. Pure."""
+"""The URL of each registry, and whether it has TLS. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageRepository(NamedTuple):
     """One repository of one registry."""
 
     registry: str
-    """As images' names have it: ``docker.io``."""
+    """As in image names, for example ``docker.io``."""
     name: str
 
     def __str__(self) -> str:
@@ -30,18 +30,18 @@ class ImageRepository(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """What an administrator says of one registry."""
+    """An administrator's settings for one registry."""
 
     plain_http: bool = False
-    """It has no TLS. Passwords for it cross the network in clear text."""
+    """The registry has no TLS. Its passwords cross the network in clear text."""
     ca: Path | None = None
-    """A file with the authority that signed its certificate, beside those that the system trusts."""
+    """A file with an additional authority for its certificate."""
 
 
 class RegistryEndpoints:
-    """How registries are spoken to: https, but where an administrator says otherwise, and on this very machine.
+    """Finds the URL of each registry. It uses https, except by setting or on the loopback interface.
 
-    ``only``: the registries that may be spoken to at all; ``None``: every one (that the egress policy allows).
+    ``only`` lists the registries that are allowed. ``None``: all that the egress policy allows.
     """
 
     def __init__(
@@ -51,32 +51,30 @@ class RegistryEndpoints:
         self._only = None if only is None else frozenset(registry.lower() for registry in only)
 
     def base(self, registry: str) -> str:
-        """The URL that ``/v2/`` is below. Raises :class:`RegistryDeniedError`."""
+        """The URL in front of ``/v2/``. Raises :class:`RegistryDeniedError`."""
         if self._only is not None and registry.lower() not in self._only:
-            raise RegistryDeniedError.of(registry, "is not among the registries that the supernode may ask")
+            raise RegistryDeniedError.of(registry, "the list of allowed registries does not include it")
         return f"{'http' if self.plain_http(registry) else 'https'}://{image.endpoint(registry)}"
 
     def plain_http(self, registry: str) -> bool:
-        """Whether it is spoken to without TLS."""
         setting = self._settings.get(registry.lower())
         return setting.plain_http if setting is not None else _is_local(registry)
 
     def ca(self, registry: str) -> Path | None:
-        """The file with its authority, if it has one of its own."""
+        """The file with the registry's own authority."""
         setting = self._settings.get(registry.lower())
         return setting.ca if setting is not None else None
 
     @property
     def authorities(self) -> Mapping[str, Path]:
-        """The files with authorities of their own, by registry."""
+        """The files with private authorities, by registry."""
         return {registry: setting.ca for registry, setting in self._settings.items() if setting.ca is not None}
 
     def blob(self, repository: ImageRepository, digest: str) -> str:
-        """The URL of a blob."""
         return f"{self.base(repository.registry)}/v2/{repository.name}/blobs/{digests.parse(digest)}"
 
     def repository_of(self, url: str) -> ImageRepository | None:
-        """Whose blob ``url`` is; ``None`` if :meth:`blob` would not write it."""
+        """The repository of a blob's ``url``. ``None`` if :meth:`blob` cannot make this URL."""
         match = _BLOB.fullmatch(url)
         if match is None:
             return None
@@ -90,26 +88,26 @@ class RegistryEndpoints:
 
 
 def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoints:
-    """Read what an administrator lists: ``registries`` by name (TLS) or URL, ``authorities`` as ``host=FILE``.
+    """Read the settings: ``registries`` by name (TLS) or URL, ``authorities`` as ``host=FILE``, both with commas.
 
-    Both are parted by commas. ``only``: no other registries may be asked. Raises :class:`ValueError`.
+    ``only`` forbids all other registries. Raises :class:`ValueError`.
     """
     settings: dict[str, RegistrySettings] = {}
     for text in _parts(registries):
         scheme, mark, rest = text.rpartition("://")
         if scheme not in ("", "http", "https") or (mark and not scheme):
-            raise ValueError(f"{text!r} is no registry; give a name, https://host:port or http://host:port")
+            raise ValueError(f"{text!r} is not a valid registry; use a name, https://host:port or http://host:port")
         settings[_registry(rest.rstrip("/"))] = RegistrySettings(plain_http=scheme == "http")
     for text in _parts(authorities):
         name, equals, path = text.partition("=")
         if not equals or not path:
-            raise ValueError(f"{text!r} names no authority; give host=FILE")
+            raise ValueError(f"{text!r} is not a valid authority; use host=FILE")
         registry = _registry(name)
         if settings.get(registry, RegistrySettings()).plain_http:
-            raise ValueError(f"{registry!r} is listed as plain http, so it has no certificate; list it as https://")
+            raise ValueError(f"{registry!r} is listed as plain http and has an authority; list it as https://")
         settings[registry] = RegistrySettings(ca=Path(path))
     if only and not settings:
-        raise ValueError("only the listed registries may be asked, but none is listed")
+        raise ValueError("only listed registries are allowed, but the list is empty")
     return RegistryEndpoints(settings, settings.keys() if only else None)
 
 

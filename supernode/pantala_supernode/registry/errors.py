@@ -18,80 +18,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pantala_protocol.reasons import Reason
+from pantala_protocol.redaction import RedactedURL
+from pantala_supernode import errors
 from pantala_supernode.errors import SourceError
+from pantala_supernode.origin import refusal
 
 
 class RegistryError(SourceError):
-    """The registry did not do what it was asked for."""
+    """The registry answered with an error."""
 
     name: ClassVar[str] = "Failed"
-    """The reason that is told."""
-    action: ClassVar[str] = "Check the registry: it answered with an error. It is tried again."
-    """What to do, as a sentence."""
+    """The reason in the API."""
+    action: ClassVar[str] = "The request is retried. Check the registry."
+    """What to do next, in full sentences."""
 
     @classmethod
     def of(cls, what: str, happened: str, *, retry_after: float | None = None) -> RegistryError:
-        """The error that ``happened`` to ``what``, with what to do next."""
+        """Join the parts of the message: ``what`` is concerned, what ``happened``, and the action."""
         return cls(f"{what}: {happened}. {cls.action}", retry_after=retry_after)
 
 
 class ImageNotFoundError(RegistryError):
-    """The registry knows no such thing."""
+    """The registry has no such tag, digest or repository."""
 
     reason = Reason.SOURCE_NOT_FOUND
     name = "NotFound"
-    action = "Check the image's name, and its tag or digest; some registries say so of private images, too."
+    action = "Check the image's name, tag and digest. Some registries answer like this for private images, too."
 
 
 class RegistryUnauthorizedError(RegistryError):
-    """The registry wants credentials, or other ones."""
+    """The registry requires credentials, or rejected the given ones."""
 
     reason = Reason.SOURCE_UNAUTHORIZED
     name = "Unauthorized"
     action = (
-        "Give valid credentials for it in a Secret of type kubernetes.io/dockerconfigjson, and check the image's name: "
-        "some registries say so of images that do not exist."
+        "Provide valid credentials in a Secret of type kubernetes.io/dockerconfigjson. "
+        "Check the image's name: some registries answer like this for images that do not exist."
     )
 
 
 class RegistryForbiddenError(RegistryError):
-    """The registry knows who asks and says no."""
+    """The registry accepted the credentials and denied access."""
 
     reason = Reason.SOURCE_FORBIDDEN
     name = "Forbidden"
-    action = "Check that the credentials in the pull secret may read this repository."
+    action = "Check that the account in the pull secret may read this repository."
 
 
 class RateLimitedError(RegistryError):
-    """The registry was asked too often."""
+    """The registry received too many requests."""
 
     name = "RateLimited"
-    action = "It is asked again when the registry allows it; with credentials most registries allow more."
+    action = "The request is retried as soon as the registry allows it. Most registries allow more with credentials."
 
 
 class RegistryUnreachableError(RegistryError):
-    """There is no way to the registry, or it does not answer."""
+    """The registry cannot be reached, or does not answer."""
 
     reason = Reason.SOURCE_UNREACHABLE
     name = "Unreachable"
-    action = "Check the registry's name, that it is up, and the network between the supernode and it."
+    action = "Check the registry's name, its state, and the network between it and the supernode."
 
 
 class RegistryCertificateError(RegistryError):
-    """The registry could not prove who it is."""
+    """The registry's certificate is not valid."""
 
     reason = Reason.SOURCE_TLS
     name = "CertificateInvalid"
     action = (
-        "Check its certificate; give the supernode its authority if that is a private one, or list it as plain http."
+        "Check its certificate. If a private authority signed it, configure that authority in the supernode. "
+        "List a registry without TLS as plain http."
     )
 
 
 class RegistryDeniedError(RegistryError):
-    """The supernode does not go there."""
+    """The supernode's configuration forbids the connection."""
 
     reason = Reason.SOURCE_DENIED
     name = "Denied"
@@ -99,7 +104,7 @@ class RegistryDeniedError(RegistryError):
 
 
 class InvalidManifestError(RegistryError):
-    """What the registry gave is no manifest, or not the one that was asked for."""
+    """The registry sent an invalid manifest, or another one than requested."""
 
     reason = Reason.SOURCE_PROTOCOL
     name = "InvalidManifest"
@@ -107,16 +112,56 @@ class InvalidManifestError(RegistryError):
 
 
 class InvalidAnswerError(RegistryError):
-    """The registry, or its token server, answered what cannot be understood."""
+    """The registry or its token server sent an answer that breaks the protocol."""
 
     reason = Reason.SOURCE_PROTOCOL
     name = "InvalidAnswer"
-    action = "Check that a registry answers there (OCI distribution or Docker v2), and its proxy."
+    action = "Check that the host is a registry (OCI distribution or Docker v2). Check the proxies in front of it."
 
 
 class PlatformMissingError(RegistryError):
-    """The image is not made for the platform."""
+    """The image has no variant for the platform."""
 
     reason = Reason.SOURCE_NOT_FOUND
     name = "PlatformMissing"
     action = "Choose nodes of another platform, or push the image for this one."
+
+
+_BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
+    401: (RegistryUnauthorizedError, "the registry requires credentials or rejected them"),
+    403: (RegistryForbiddenError, "the registry denied access"),
+    404: (ImageNotFoundError, "the registry does not have it"),
+    410: (ImageNotFoundError, "the registry has removed it"),
+    429: (RateLimitedError, "the registry received too many requests"),
+}
+_BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
+    errors.SourceCertificateError: (RegistryCertificateError, "its certificate is not valid"),
+    errors.SourceDeniedError: (RegistryDeniedError, "connections to its address are forbidden"),
+    errors.SourceForbiddenError: _BY_STATUS[403],
+    errors.SourceHeadersError: (RegistryUnauthorizedError, "the credentials cannot be sent in a header"),
+    errors.SourceHostUnknownError: (RegistryUnreachableError, "its host name has no address"),
+    errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
+    errors.SourceNotFoundError: _BY_STATUS[404],
+    errors.SourceProtocolError: (InvalidAnswerError, "the answer is not valid HTTP"),
+    errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
+    errors.SourceTimeoutError: (RegistryUnreachableError, "it did not answer in time"),
+    errors.SourceUnauthorizedError: _BY_STATUS[401],
+    errors.SourceUnreachableError: (RegistryUnreachableError, "its address cannot be reached"),
+}
+
+
+def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None:
+    """Raise the error that an answer's ``status`` means for ``what``, unless it is 200 or 206."""
+    try:
+        refusal.raise_for_status(status, headers, RedactedURL(""))
+    except SourceError as error:
+        kind, happened = _BY_STATUS.get(status, (RegistryError, f"the registry answered {status}"))
+        if status < 400:
+            kind = InvalidAnswerError
+        raise kind.of(what, happened, retry_after=error.retry_after) from None
+
+
+def from_source_error(error: SourceError, what: str) -> RegistryError:
+    """Translate an error of the HTTP client."""
+    kind, happened = _BY_SOURCE_ERROR.get(type(error), (InvalidAnswerError, "the answer is not usable"))
+    return kind.of(what, happened)

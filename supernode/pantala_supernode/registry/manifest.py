@@ -1,7 +1,8 @@
-"""What an image is made of: manifests and indexes of OCI and Docker's second schema. Pure."""
+"""Reads image manifests and indexes, of OCI and of Docker's schema 2, and checks their digests. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -10,10 +11,11 @@ from msgspec import Meta
 from pantala_protocol import digest as digests
 from pantala_protocol.images import ImageBlob
 from pantala_supernode.registry import platform
+from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifestError
 from pantala_supernode.registry.platform import Platform
 
 MAX_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of a manifest; registries are told to take that many by the distribution specification."""
+"""Bytes of a manifest. The distribution specification asks registries to accept that many."""
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -21,15 +23,15 @@ DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MEDIA_TYPES: Final = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX)
-"""What is asked for, as ``Accept`` lists it."""
+"""In the order of the ``Accept`` header."""
 
-_UNSAID = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
-"""Content types of registries that do not say what they give."""
+_GENERIC = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
+"""Content types that leave the media type to the body."""
 _MAX_LENGTH = (1 << 53) - 1
 
 
 class IndexEntry(NamedTuple):
-    """One of an index's manifests."""
+    """One manifest that an index lists."""
 
     digest: str
     size: int
@@ -43,7 +45,7 @@ class ImageIndex(NamedTuple):
     children: tuple[IndexEntry, ...]
 
     def choose(self, wanted: Platform) -> IndexEntry | None:
-        """The manifest that a node of platform ``wanted`` takes; ``None`` if there is none."""
+        """The best entry for a node of platform ``wanted``."""
         return platform.choose(wanted, ((child.platform, child) for child in self.children))
 
 
@@ -56,8 +58,42 @@ class ImageManifest(NamedTuple):
 
     @property
     def blobs(self) -> tuple[ImageBlob, ...]:
-        """Config and layers, each once."""
+        """The config and the layers, without duplicates."""
         return tuple(dict.fromkeys((self.config, *self.layers)))
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestDocument:
+    """The exact bytes of a manifest or an index, with the digest that they have."""
+
+    digest: str
+    media_type: str
+    """One of :data:`MEDIA_TYPES`."""
+    body: bytes = field(repr=False)
+
+    @classmethod
+    def checked(cls, body: bytes, content_type: str, expected: str | None, what: str) -> ManifestDocument:
+        """Check that ``body`` has the digest ``expected``. ``None``: take its sha256.
+
+        Raises :class:`InvalidManifestError`; ``what`` names the image in its text.
+        """
+        wanted = digests.parse(checked_digest(expected, what)) if expected else None
+        running = digests.new(wanted.algorithm if wanted else "sha256")
+        running.update(body)
+        found = f"{running.name}:{running.hexdigest()}"
+        if wanted is not None and found != str(wanted):
+            raise InvalidManifestError.of(what, f"its content has the digest {found}, not {wanted}")
+        try:
+            return cls(found, media_type(content_type, body), body)
+        except ValueError as error:
+            raise InvalidManifestError.of(what, f"its manifest {error}") from None
+
+    def parse(self, what: str) -> ImageIndex | ImageManifest:
+        """Raises :class:`InvalidManifestError`; ``what`` names the image in its text."""
+        try:
+            return parse(self.media_type, self.body)
+        except ValueError as error:
+            raise InvalidManifestError.of(what, f"its manifest {error}") from None
 
 
 class _Platform(msgspec.Struct):
@@ -73,7 +109,7 @@ class _Descriptor(msgspec.Struct, rename="camel"):
     platform: _Platform | None = None
 
 
-class _Document(msgspec.Struct, rename="camel"):
+class _Content(msgspec.Struct, rename="camel"):
     schema_version: int = 0
     media_type: str = ""
     manifests: list[_Descriptor] | None = None
@@ -81,7 +117,15 @@ class _Document(msgspec.Struct, rename="camel"):
     layers: list[_Descriptor] | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Document)
+_DECODER = msgspec.json.Decoder(_Content)
+
+
+def checked_digest(text: str, what: str) -> str:
+    """The digest that a registry reports. Raises :class:`InvalidAnswerError`."""
+    try:
+        return str(digests.parse(text.strip()))
+    except ValueError:
+        raise InvalidAnswerError.of(what, "the registry reports an invalid digest (not sha256: or sha512:)") from None
 
 
 def media_type(content_type: str, body: bytes) -> str:
@@ -90,53 +134,53 @@ def media_type(content_type: str, body: bytes) -> str:
 
 
 def parse(content_type: str, body: bytes) -> ImageIndex | ImageManifest:
-    """Read a manifest or an index. Raises :class:`ValueError` for what can be read in two ways, or in none."""
-    document = _decode(body)
-    kind = _kind(content_type, document)
+    """Read a manifest or an index. Raises :class:`ValueError` if it is invalid or ambiguous."""
+    content = _decode(body)
+    kind = _kind(content_type, content)
     if kind in INDEXES:
-        return ImageIndex(kind, tuple(_child(descriptor) for descriptor in document.manifests or ()))
-    if document.config is None or document.layers is None:
-        raise ValueError("has no config or no layers")
-    blobs = _blobs([document.config, *document.layers])
+        return ImageIndex(kind, tuple(_entry(descriptor) for descriptor in content.manifests or ()))
+    if content.config is None or content.layers is None:
+        raise ValueError("lacks its config or its layers")
+    blobs = _blobs([content.config, *content.layers])
     return ImageManifest(kind, blobs[0], blobs[1:])
 
 
-def _decode(body: bytes) -> _Document:
+def _decode(body: bytes) -> _Content:
     if len(body) > MAX_SIZE:
         raise ValueError(f"is larger than {MAX_SIZE} bytes")
     try:
-        document = _DECODER.decode(body)
+        content = _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise ValueError("is no manifest in JSON") from None
-    if document.schema_version != 2:
-        raise ValueError("is not of schema version 2, and containerd takes no other")
-    return document
+        raise ValueError("is not a valid manifest in JSON") from None
+    if content.schema_version != 2:
+        raise ValueError("is not of schema version 2, the only one that containerd accepts")
+    return content
 
 
-def _kind(content_type: str, document: _Document) -> str:
-    """What header and body agree on: the same bytes must not be an index to one reader and an image to another."""
-    said = content_type.partition(";")[0].strip().lower()
-    if said in _UNSAID:
-        said = document.media_type
-    if said not in MEDIA_TYPES:
-        raise ValueError("is of a media type that is no image's")
-    if document.media_type not in ("", said):
-        raise ValueError("says another media type in its body than in its header")
-    is_index = document.manifests is not None
-    is_image = document.config is not None or document.layers is not None
-    if (said in INDEXES) is not is_index or (said not in INDEXES) is not is_image:
-        raise ValueError("is not what its media type says")
-    return said
+def _kind(content_type: str, content: _Content) -> str:
+    """The media type. Header and body must agree, so that two readers cannot take the same bytes for two kinds."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in _GENERIC:
+        kind = content.media_type
+    if kind not in MEDIA_TYPES:
+        raise ValueError("has a media type that is not an image's")
+    if content.media_type not in ("", kind):
+        raise ValueError("has different media types in its header and its body")
+    is_index = content.manifests is not None
+    is_image = content.config is not None or content.layers is not None
+    if (kind in INDEXES) is not is_index or (kind not in INDEXES) is not is_image:
+        raise ValueError("does not match its media type")
+    return kind
 
 
-def _child(descriptor: _Descriptor) -> IndexEntry:
-    words = descriptor.platform
-    stated = None if words is None else platform.normal(words.os, words.architecture, words.variant)
+def _entry(descriptor: _Descriptor) -> IndexEntry:
+    given = descriptor.platform
+    stated = None if given is None else platform.normal(given.os, given.architecture, given.variant)
     return IndexEntry(_digest(descriptor), descriptor.size, stated)
 
 
 def _blobs(descriptors: list[_Descriptor]) -> tuple[ImageBlob, ...]:
-    """The blobs, in order. One digest with two sizes is a lie about one of them."""
+    """The blobs, in order. A digest with two different sizes is an error."""
     sizes: dict[str, int] = {}
     for descriptor in descriptors:
         digest = _digest(descriptor)
@@ -149,4 +193,4 @@ def _digest(descriptor: _Descriptor) -> str:
     try:
         return str(digests.parse(descriptor.digest))
     except ValueError:
-        raise ValueError(f"names {descriptor.digest[:140]!r}, which is no sha256: or sha512: digest") from None
+        raise ValueError(f"has an invalid digest (not sha256: or sha512:): {descriptor.digest[:140]!r}") from None

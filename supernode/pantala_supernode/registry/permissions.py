@@ -1,20 +1,33 @@
-"""Who was let into which repository by its registry, a moment ago. Pure; keeps no credentials, only their hashes."""
+"""Whether a registry lets a node's containerd read a manifest: asks the registry and remembers its consent."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
 
+from pantala_supernode.registry.api import CHALLENGE, RegistryAPI, image_name
 from pantala_supernode.registry.cache import Cache
+from pantala_supernode.registry.credentials import ANONYMOUS
+from pantala_supernode.registry.endpoint import ImageRepository
+from pantala_supernode.registry.errors import (
+    RegistryForbiddenError,
+    RegistryUnauthorizedError,
+    raise_for_status,
+)
+from pantala_supernode.registry.flight import Flight
+from pantala_supernode.registry.transport import RegistryReply
 
 SECONDS = 300.0
-"""How long a registry's yes counts: as long as most registries' tokens do."""
+"""How long a registry's consent counts: as long as the tokens of most registries."""
 _LIMIT = 50_000
+_REFUSALS = (401, 403)
 
 
 class RegistryPermissions:
-    """What registries allowed, by repository and ``Authorization`` header; an empty header is everybody's.
+    """Remembers which ``Authorization`` headers a registry accepted. An empty header stands for every client.
 
-    ``key`` is random and never leaves the process, so that nothing can be learned from a hash.
+    It keeps only keyed hashes of the headers. ``key`` is random and never leaves the process.
     """
 
     def __init__(self, key: bytes, *, seconds: float = SECONDS) -> None:
@@ -23,14 +36,80 @@ class RegistryPermissions:
         self._allowed: Cache[bytes, bool] = Cache(_LIMIT)
 
     def allows(self, repository: str, authorization: str, now: float) -> bool:
-        """Whether the registry let it in, or everybody; if not, the registry has to be asked."""
+        """True if the registry accepted this header or anonymous clients. False: ask the registry."""
         headers = {"", authorization}
         return any(self._allowed.get(self._hash(repository, header), now) for header in headers)
 
     def allow(self, repository: str, authorization: str, now: float) -> None:
-        """Remember that the registry let it in."""
         self._allowed.put(self._hash(repository, authorization), True, now + self._seconds)
 
     def _hash(self, repository: str, authorization: str) -> bytes:
         framed = f"{len(repository)}:{repository}{authorization}".encode("utf-8", "surrogateescape")
         return hashlib.blake2b(framed, key=self._key, digest_size=32).digest()
+
+
+class RegistryVerdict(NamedTuple):
+    """Whether a registry allows a client to read a manifest."""
+
+    allowed: bool
+    challenges: tuple[str, ...] = ()
+    """If not: the registry's own ``WWW-Authenticate`` headers, to be passed on unchanged."""
+
+
+class _Question(NamedTuple):
+    repository: ImageRepository
+    digest: str
+    authorization: str
+
+
+class AccessCheck:
+    """Shows a client's ``Authorization`` header to the registry's own host, and remembers consent for a while.
+
+    Consent counts for the whole repository. The headers themselves are not kept.
+    """
+
+    def __init__(self, api: RegistryAPI, permissions: RegistryPermissions, clock: Callable[[], float]) -> None:
+        self._api = api
+        self._permissions = permissions
+        self._clock = clock
+        self._flight: Flight[_Question, RegistryVerdict] = Flight()
+
+    async def close(self) -> None:
+        await self._flight.close()
+
+    async def check(
+        self, repository: ImageRepository, digest: str, authorization: str = "", *, fresh: bool = False
+    ) -> RegistryVerdict:
+        """Whether a client with this ``authorization`` (empty: an anonymous one) may read the manifest.
+
+        ``fresh`` ignores remembered consent. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
+        registry neither allows nor refuses.
+        """
+        if not fresh and self._permissions.allows(str(repository), authorization, self._clock()):
+            return RegistryVerdict(allowed=True)
+        question = _Question(repository, digest, authorization)
+        return await self._flight.share(question, lambda: self._ask(question))
+
+    async def _ask(self, question: _Question) -> RegistryVerdict:
+        repository, digest, authorization = question
+        reply = await self._api.probe(repository, digest, authorization)
+        if reply.status in _REFUSALS:
+            if authorization or not await self._is_public(reply, question):
+                # Passing on another host's challenge would send it the password that is meant for the registry.
+                challenges = reply.headers.getall(CHALLENGE, []) if reply.own else []
+                return RegistryVerdict(allowed=False, challenges=tuple(challenges))
+        else:
+            raise_for_status(reply.status, reply.headers, image_name(repository, digest))
+        self._permissions.allow(str(repository), authorization, self._clock())
+        return RegistryVerdict(allowed=True)
+
+    async def _is_public(self, refusal: RegistryReply, question: _Question) -> bool:
+        """True if an anonymous token opens the repository, as with public images of many registries."""
+        repository, digest, _ = question
+        if not self._api.learned(refusal, repository, ANONYMOUS, ""):
+            return False
+        try:
+            header = await self._api.authorization(repository, ANONYMOUS)
+        except (RegistryUnauthorizedError, RegistryForbiddenError):
+            return False
+        return (await self._api.probe(repository, digest, header)).status == 200

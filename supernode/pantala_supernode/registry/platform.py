@@ -1,4 +1,4 @@
-"""Which of an index's images a node takes: containerd's rule. Pure."""
+"""Chooses an image of an index for a node's platform, by containerd's rules. Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _ALIASES = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-"""Other names of architectures, and the variant that each means; ``None``: the one that is given."""
+"""Other names of architectures, and the variant that each implies. ``None``: the given one."""
 _USUAL = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): "", ("arm", ""): "v7"}
-"""Variants that are the same as another spelling."""
+"""The normal spelling of variants that have two."""
 _OLDEST_ARM = 5
 
 T = TypeVar("T")
 
 
 class Platform(NamedTuple):
-    """What an image runs on, in its one spelling; see :func:`normal`."""
+    """An operating system and an architecture, normalised by :func:`normal`."""
 
     os: str
     architecture: str
@@ -38,12 +38,12 @@ def parse(text: str) -> Platform:
     """Read ``os/architecture[/variant]``, e.g. ``linux/arm64``. Raises :class:`ValueError`."""
     parts = text.split("/")
     if len(parts) not in (2, 3) or not all(_PART.fullmatch(part) for part in parts):
-        raise ValueError(f"{text[:80]!r} is no platform; give os/architecture or os/architecture/variant")
+        raise ValueError(f"{text[:80]!r} is not a valid platform; use os/architecture or os/architecture/variant")
     return normal(*parts)
 
 
 def normal(os: str, architecture: str, variant: str = "") -> Platform:
-    """The platform of these words: the same one for ``x86_64`` and ``amd64``, ``arm64`` and ``arm64/v8``."""
+    """One spelling for equal platforms, such as ``x86_64`` and ``amd64``, or ``arm64`` and ``arm64/v8``."""
     os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
     architecture, implied = _ALIASES.get(architecture, (architecture, None))
     variant = variant if implied is None else implied
@@ -58,9 +58,9 @@ def acceptable(wanted: Platform) -> tuple[Platform, ...]:
 
 
 def choose(wanted: Platform, images: Iterable[tuple[Platform | None, T]]) -> T | None:
-    """The image that a node of platform ``wanted`` takes; ``None`` if there is none.
+    """The image for a node of platform ``wanted``.
 
-    The best platform wins, then the first one named. An image of no stated platform is taken if no other fits.
+    The best platform wins, then the first entry. An image without a stated platform is the last resort.
     """
     given = list(images)
     for platform in (*acceptable(wanted), None):
@@ -85,7 +85,7 @@ def _lesser(os: str, architecture: str, variant: str) -> Iterator[Platform]:
 
 
 def _lesser_arm64(os: str, variant: str) -> Iterator[Platform]:
-    """Of v9.x all below and v8.(x+5), of v8.x all below: v9.0 came after v8.5."""
+    """Lower versions. v9.x includes v8.(x+5), because v9.0 followed v8.5."""
     major, minor = _number(variant), _number(variant.partition(".")[2])
     if major == 9:
         for lower in range(minor - 1, -1, -1):
@@ -97,6 +97,6 @@ def _lesser_arm64(os: str, variant: str) -> Iterator[Platform]:
 
 
 def _number(text: str) -> int:
-    """The number that begins ``text`` after a ``v``, at most 99; 0 without one."""
+    """The number at the start of ``text``, with or without ``v``, at most 99. 0 if there is none."""
     match = re.match(r"v?([0-9]{1,2})(?![0-9])", text)
     return int(match[1]) if match else 0

@@ -1,4 +1,4 @@
-"""All that the supernode does with registries, put together."""
+"""Builds everything that the supernode needs to work with registries."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from pantala_supernode.origin.source import SourceReader
 from pantala_supernode.registry import transport
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.authenticator import Authenticator
-from pantala_supernode.registry.client import Freshness, RegistryClient
+from pantala_supernode.registry.client import CacheTimes, RegistryClient
 from pantala_supernode.registry.endpoint import RegistryEndpoints
-from pantala_supernode.registry.permissions import RegistryPermissions
-from pantala_supernode.registry.relay import Relay
+from pantala_supernode.registry.permissions import AccessCheck, RegistryPermissions
 from pantala_supernode.registry.source import RegistryReader
-from pantala_supernode.registry.transport import RegistryTimeouts, Transport
+from pantala_supernode.registry.transport import RegistryTimeouts, RegistryTransport
 
 
 @dataclass(frozen=True)
 class RegistryService:
-    """What registries are asked through."""
+    """The three ways to use registries: images and manifests, blobs, and a client's permissions."""
 
     client: RegistryClient
-    source: RegistryReader
-    relay: Relay
+    reader: RegistryReader
+    access: AccessCheck
 
 
 @asynccontextmanager
@@ -40,26 +39,26 @@ async def open_service(
     origins: SourceReader,
     *,
     egress: EgressPolicy | None = None,
-    patience: RegistryTimeouts | None = None,
-    freshness: Freshness | None = None,
+    timeouts: RegistryTimeouts | None = None,
+    cache_times: CacheTimes | None = None,
     resolver: AbstractResolver | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RegistryService]:
-    """Ask registries while the context is entered; ``origins`` reads blobs of those without an authority of their own.
+    """Keep the connections to registries open. ``origins`` reads blobs of registries without their own authority.
 
-    Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` for an authority that cannot be read.
+    Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file is not readable.
     """
     async with AsyncExitStack() as stack:
-        asked = await stack.enter_async_context(Transport(egress=egress, patience=patience, resolver=resolver))
+        asked = await stack.enter_async_context(RegistryTransport(egress=egress, timeouts=timeouts, resolver=resolver))
         authenticator = Authenticator(asked, endpoints, clock)
         stack.push_async_callback(authenticator.close)
         api = RegistryAPI(asked, endpoints, authenticator)
-        client = RegistryClient(api, endpoints, clock, freshness)
+        client = RegistryClient(api, endpoints, clock, cache_times)
         stack.push_async_callback(client.close)
-        relay = Relay(api, RegistryPermissions(secrets.token_bytes(32)), clock)
-        stack.push_async_callback(relay.close)
+        access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32)), clock)
+        stack.push_async_callback(access.close)
         private = await _private_sources(stack, endpoints, egress, resolver)
-        yield RegistryService(client, RegistryReader(api, endpoints, origins, private), relay)
+        yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access)
 
 
 async def _private_sources(

@@ -1,4 +1,4 @@
-"""Blobs of registries as a source of the CDN."""
+"""Reads blobs of registries for the CDN."""
 
 from __future__ import annotations
 
@@ -10,25 +10,20 @@ from multidict import CIMultiDict
 
 from pantala_supernode import errors
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
-from pantala_supernode.registry import answer
 from pantala_supernode.registry.api import RegistryAPI
-from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.errors import from_source_error
 from pantala_supernode.tasks.copy import FileSource
 
-_STATUS: dict[type[errors.SourceError], int] = {
-    errors.SourceUnauthorizedError: 401,
-    errors.SourceForbiddenError: 403,
-    errors.SourceNotFoundError: 404,
-}
+_REFUSALS = (errors.SourceUnauthorizedError, errors.SourceForbiddenError, errors.SourceNotFoundError)
 
 
 class RegistryReader:
-    """Reads blobs by the URLs of :meth:`RegistryClient.blob`, and anything else as ``origins`` does.
+    """Reads the blobs of :meth:`RegistryClient.blob`. ``origins`` reads every other source.
 
-    The ``Authorization`` header of an order says who asks; without one ``keyring`` does. It is not what is sent: a
-    registry that has a token server is shown a token for that repository, which is renewed when it is used up.
-    ``private`` are the sources for registries with an authority of their own.
+    A source's ``Authorization`` header names the account and is not sent as it is: a registry with a token server
+    receives a token for the one repository. ``private`` has the readers for registries with their own authority.
     """
 
     def __init__(
@@ -36,18 +31,16 @@ class RegistryReader:
         api: RegistryAPI,
         endpoints: RegistryEndpoints,
         origins: SourceReader,
-        private: Mapping[str, SourceReader] | None = None,
-        keyring: Keyring | None = None,
+        private: Mapping[str, SourceReader],
     ) -> None:
         self._api = api
         self._endpoints = endpoints
         self._origins = origins
-        self._private = private or {}
-        self._keyring = keyring or Keyring()
+        self._private = private
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.Source.open`."""
+        """See :meth:`pantala_supernode.origin.source.SourceReader.open`."""
         repository = self._endpoints.repository_of(source.url)
         async with AsyncExitStack() as stack:
             if repository is None:
@@ -59,7 +52,7 @@ class RegistryReader:
         self, stack: AsyncExitStack, repository: ImageRepository, source: FileSource, resume: Resume | None
     ) -> Answer:
         reader = self._private.get(repository.registry.lower(), self._origins)
-        account = self._account(repository, source.headers)
+        account = _account(repository, source)
         header = await self._api.authorization(repository, account)
         try:
             try:
@@ -69,23 +62,23 @@ class RegistryReader:
                     raise
             header = await self._api.authorization(repository, account)
             return await stack.enter_async_context(reader.open(_with(source, header), resume))
-        except tuple(_STATUS) as error:
-            answer.raise_for_status(_STATUS[type(error)], {}, f"a blob of {repository}")
-            raise
+        except _REFUSALS as error:
+            raise from_source_error(error, f"a blob of {repository}") from None
 
-    def _account(self, repository: ImageRepository, headers: Mapping[str, str]) -> RegistryAccount:
-        given = CIMultiDict(headers).get("Authorization", "")
-        try:
-            return RegistryAccount.read(given) if given else next(iter(self._keyring.find(str(repository))), ANONYMOUS)
-        except ValueError as error:
-            raise errors.SourceHeadersError(
-                f"a blob of {repository} cannot be asked for: {error}. {errors.SourceHeadersError.reason.action}"
-            ) from None
+
+def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount:
+    header = CIMultiDict(source.headers).get("Authorization", "")
+    try:
+        return RegistryAccount.read(header) if header else ANONYMOUS
+    except ValueError as error:
+        raise errors.SourceHeadersError(
+            f"A blob of {repository} cannot be requested: {error}. {errors.SourceHeadersError.reason.action}"
+        ) from None
 
 
 def _with(source: FileSource, authorization: str) -> FileSource:
-    sent = CIMultiDict(source.headers)
-    sent.popall("Authorization", None)
+    headers = CIMultiDict(source.headers)
+    headers.popall("Authorization", None)
     if authorization:
-        sent["Authorization"] = authorization
-    return replace(source, headers=sent)
+        headers["Authorization"] = authorization
+    return replace(source, headers=headers)

@@ -1,4 +1,4 @@
-"""Requests to registries and token servers with small answers: the adapter by aiohttp."""
+"""Sends small requests to registries and token servers. The adapter uses aiohttp."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -24,68 +23,67 @@ from pantala_supernode.registry.errors import (
     RegistryCertificateError,
     RegistryDeniedError,
     RegistryError,
-    RegistryUnauthorizedError,
-    RegistryUnreachableError,
+    from_source_error,
 )
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _CONNECTIONS = 64
 _CONNECTIONS_PER_HOST = 16
-"""A registry is asked by so many at once; the rest wait. Blobs are not counted here."""
+"""Concurrent requests to one registry. Further ones wait. Blobs are not counted."""
 
 
 @dataclass(frozen=True)
 class RegistryTimeouts:
-    """How long a registry may take, in seconds."""
+    """Time limits of one request to a registry, in seconds."""
 
     connect: float = 10.0
-    """For its name and the connection."""
+    """For resolving the name and connecting."""
     total: float = 30.0
-    """For the answer with all redirects: manifests are small."""
+    """For the whole answer, with all redirects. Manifests are small."""
 
 
 class RegistryRequest(NamedTuple):
-    """What to ask."""
+    """One small request."""
 
     method: Literal["GET", "HEAD", "POST"]
     url: str
     what: str
-    """It is about, for messages."""
+    """What the request is about, for messages."""
     headers: Mapping[str, str]
     limit: int
-    """Bytes of body that are taken at most."""
+    """The largest body that is accepted, in bytes."""
     ca: Path | None = None
-    """The authority of the registry's certificate, beside those that the system trusts."""
+    """An additional authority for the registry's certificate."""
     form: Mapping[str, str] | None = None
-    """Sent as the body."""
+    """The body of a POST."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {RedactedURL(self.url)}>"
 
 
 class RegistryReply(NamedTuple):
-    """An answer, whatever its status."""
+    """An answer with any status."""
 
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
     own: bool
-    """It came from where it was asked of, and not from where that redirected to."""
+    """True if the requested host answered, False if a redirect led to another one."""
 
 
-class Transport:
-    """Asks over HTTP. No cookies, no proxy, and only where ``egress`` allows."""
+class RegistryTransport:
+    """An HTTP client without cookies and proxies that connects only where ``egress`` allows."""
 
     def __init__(
         self,
         *,
         egress: EgressPolicy | None = None,
-        patience: RegistryTimeouts | None = None,
+        timeouts: RegistryTimeouts | None = None,
         resolver: aiohttp.abc.AbstractResolver | None = None,
     ) -> None:
         self._egress = egress or EgressPolicy()
-        self._patience = patience or RegistryTimeouts()
+        self._timeouts = timeouts or RegistryTimeouts()
         self._resolver = resolver
         self._contexts: dict[Path, ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -99,7 +97,7 @@ class Transport:
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"pantala/{__version__}"},
@@ -112,19 +110,19 @@ class Transport:
             await self._session.close()
 
     async def ask(self, request: RegistryRequest) -> RegistryReply:
-        """The answer, whatever its status. Raises :class:`RegistryError`.
+        """Send one request and follow its redirects. Raises :class:`RegistryError` without an answer.
 
-        ``Authorization`` goes to the host of the URL alone; what is POSTed is not sent on by redirects.
+        Only the URL's own host receives ``Authorization``. A POST does not follow redirects.
         """
         try:
-            async with asyncio.timeout(self._patience.total):
+            async with asyncio.timeout(self._timeouts.total):
                 return await self._follow(request)
         except RegistryError:
             raise
         except errors.SourceError as error:
-            raise _translated(error, request.what) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # its text may quote a signed URL
-            raise _translated(refusal.from_exception(error, RedactedURL(request.url)), request.what) from None
+            raise from_source_error(error, request.what) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # the text may quote a signed URL
+            raise from_source_error(refusal.from_exception(error, RedactedURL(request.url)), request.what) from None
 
     async def _follow(self, request: RegistryRequest) -> RegistryReply:
         if self._session is None:
@@ -132,7 +130,7 @@ class Transport:
         first = url = URL(request.url, encoded=True)
         tls = self._context(request.ca)
         for _ in range(_MAX_REDIRECTS + 1):
-            self._check_literal(url)
+            self._egress.check_literal(url.host or "")
             own = url.origin() == first.origin()
             headers = {"Accept-Encoding": "identity", **request.headers}
             if not own:
@@ -146,14 +144,6 @@ class Transport:
                 url = _target(url, response.headers["Location"], request.what)
         raise InvalidAnswerError.of(request.what, f"it redirects more than {_MAX_REDIRECTS} times")
 
-    def _check_literal(self, url: URL) -> None:
-        """Check a host that is an address, which aiohttp does not resolve."""
-        try:
-            ip_address((url.host or "").partition("%")[0])
-        except ValueError:
-            return
-        self._egress.check(url.host or "")
-
     def _context(self, ca: Path | None) -> ssl.SSLContext | bool:
         if ca is None:
             return True
@@ -163,18 +153,18 @@ class Transport:
 
 
 def trust(ca: Path) -> ssl.SSLContext:
-    """Trust in what the system trusts and in the authority of file ``ca``. Raises :class:`RegistryCertificateError`."""
+    """Trust the system's authorities and the one in the file ``ca``. Raises :class:`RegistryCertificateError`."""
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(ca)
     except (OSError, ssl.SSLError) as error:
-        raise RegistryCertificateError.of(str(ca), "the file cannot be read as certificates") from error
+        raise RegistryCertificateError.of(str(ca), "the file does not contain readable certificates") from error
     return context
 
 
 async def _body(response: aiohttp.ClientResponse, request: RegistryRequest) -> bytes:
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise InvalidAnswerError.of(request.what, "it came compressed, which was not asked for")
+        raise InvalidAnswerError.of(request.what, "the answer is compressed although the request did not allow that")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
@@ -186,25 +176,7 @@ async def _body(response: aiohttp.ClientResponse, request: RegistryRequest) -> b
 def _target(url: URL, location: str, what: str) -> URL:
     target = url.join(URL(location, encoded=True)).with_fragment(None)
     if target.scheme not in ("http", "https") or not target.host or target.user is not None:
-        raise RegistryDeniedError.of(what, "it redirects to what is no http: or https: URL")
+        raise RegistryDeniedError.of(what, "it redirects to something else than a valid http: or https: URL")
     if url.scheme == "https" and target.scheme == "http":
         raise RegistryDeniedError.of(what, "it redirects from https: to http:")
     return target
-
-
-_HAPPENED: dict[type[errors.SourceError], tuple[type[RegistryError], str]] = {
-    errors.SourceCertificateError: (RegistryCertificateError, "it could not prove its identity"),
-    errors.SourceDeniedError: (RegistryDeniedError, "it has an address that is never connected to"),
-    errors.SourceHeadersError: (RegistryUnauthorizedError, "it was not asked, as the credentials cannot be sent"),
-    errors.SourceHostUnknownError: (RegistryUnreachableError, "its host has no address"),
-    errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
-    errors.SourceProtocolError: (InvalidAnswerError, "the answer is not HTTP"),
-    errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
-    errors.SourceTimeoutError: (RegistryUnreachableError, "it did not answer in time"),
-    errors.SourceUnreachableError: (RegistryUnreachableError, "there is no way to its address"),
-}
-
-
-def _translated(error: errors.SourceError, what: str) -> RegistryError:
-    kind, happened = _HAPPENED.get(type(error), (InvalidAnswerError, "the answer cannot be used"))
-    return kind.of(what, happened)

@@ -10,10 +10,10 @@ from pantala_supernode.images.accounts import OrderAccounts
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
 from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
-from pantala_supernode.registry.document import ManifestDocument
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import RegistryError, RegistryUnauthorizedError, RegistryUnreachableError
-from pantala_supernode.registry.relay import RegistryVerdict
+from pantala_supernode.registry.manifest import ManifestDocument
+from pantala_supernode.registry.permissions import RegistryVerdict
 
 DIGEST = "sha256:" + "a" * 64
 REPOSITORY = ImageRepository("registry.example", "team/app")
