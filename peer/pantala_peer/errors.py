@@ -1,24 +1,24 @@
-"""What can go wrong in a peer, as one tree. What is reported to the supernode follows from the class, here.
+"""The errors of a peer, as one tree. The class decides what is reported to the supernode.
 
 ::
 
     PeerError
-    ├── SettingsError           a flag, or the root directory, cannot be worked with
-    ├── ExchangeError           the supernode could not be asked; the same exchange is tried again
-    │   └── ExchangeRefusedError    it does not take this exchange; another one is made
-    ├── FetchError              a piece could not be had; ``kind`` is PieceFailure's
-    │   ├── UnreachableError    unreachable   no connection, or it broke
-    │   ├── StalledError        stalled       connected, and then too little in too long
-    │   ├── MissingError        missing       the provider does not hold it
-    │   ├── RefusedError        refused       the provider says no, or not now
-    │   └── CorruptError        corrupt       the bytes, or the answer around them, are wrong
-    └── DeliveryError           a file cannot appear at its path; ``reason`` is a DeliveryState's
-        ├── OutsideRootError    PathOutsideRoot
-        ├── ConflictError       PathConflict
-        └── DigestMismatchError DigestMismatch
-            └── RotError                      a published file is not any more what was published
+    ├── SettingsError               a flag or the root directory is not valid
+    ├── ExchangeError               the supernode did not answer; the same exchange is sent again
+    │   └── ExchangeRefusedError    the supernode rejects this exchange; another one is made
+    ├── FetchError                  a piece was not received; ``kind`` is a PieceFailure's
+    │   ├── ProviderUnreachableError  unreachable   the connection failed or broke
+    │   ├── StalledError            stalled         the provider sends too little
+    │   ├── MissingError            missing         the provider does not hold the piece
+    │   ├── ProviderRefusedError    refused         the provider rejects the request, or is busy
+    │   └── CorruptError            corrupt         the bytes or the answer's head are wrong
+    └── DeliveryError               a file cannot be published; ``reason`` is a DeliveryState's
+        ├── OutsideRootError        PathOutsideRoot
+        ├── PathConflictError       PathConflict
+        └── FileMismatchError       DigestMismatch
+            └── RotError            a published file has changed on the disk
 
-The disk's own errors are :class:`pantala_pieces.errors.StoreError`.
+The errors of the disk are :class:`pantala_pieces.errors.StoreError`.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from pantala_protocol.sync import DeliveryState, DeliveryStatus
 
 
 class PeerError(Exception):
-    """What happened, to what, and what to do next."""
+    """The message says what happened, to what, and what to do next."""
 
 
 class SettingsError(PeerError):
-    """The process cannot start like this."""
+    """The process cannot start with these settings."""
 
 
 class ExchangeError(PeerError):
-    """No answer, or none that can be used. The exchange may or may not have reached the supernode."""
+    """The answer is missing or not valid. The exchange may have reached the supernode or not."""
 
 
 class ExchangeRefusedError(ExchangeError):
-    """The supernode read the exchange and will never take it."""
+    """The supernode has read the exchange, and rejects it each time."""
 
 
 class FetchError(PeerError):
-    """A piece could not be had from its provider."""
+    """A piece was not received from its provider."""
 
     kind: ClassVar[str]
 
 
 class ProviderUnreachableError(FetchError):
-    """There is no connection to the provider, or it broke."""
+    """The connection to the provider failed or broke."""
 
     kind = "unreachable"
 
 
 class StalledError(FetchError):
-    """The provider sent too little in too long a time."""
+    """The provider sends too few bytes."""
 
     kind = "stalled"
 
@@ -71,51 +71,51 @@ class MissingError(FetchError):
 
 
 class ProviderRefusedError(FetchError):
-    """The provider does not give the piece, or not now."""
+    """The provider rejects the request, or is busy."""
 
     kind = "refused"
 
 
 class CorruptError(FetchError):
-    """What came is not the piece."""
+    """The received bytes are not the piece."""
 
     kind = "corrupt"
 
 
 LOCAL = "local"
-"""The kind of a piece that could not be kept on the node's own disk."""
+"""The kind of a failure on the node's own disk."""
 
 
 class DeliveryError(PeerError):
-    """A complete file cannot appear at its path."""
+    """A whole file cannot be published at its path."""
 
     reason: ClassVar[Reason]
 
 
 class OutsideRootError(DeliveryError):
-    """The path leads out of the root, or could."""
+    """The path leads out of the root, or may do so."""
 
     reason = Reason.PATH_OUTSIDE_ROOT
 
 
 class PathConflictError(DeliveryError):
-    """Something that is not ours is at the path."""
+    """A foreign file is at the path."""
 
     reason = Reason.PATH_CONFLICT
 
 
 class FileMismatchError(DeliveryError):
-    """The whole is not what the supernode says it is."""
+    """The whole file does not have the digest that the supernode states."""
 
     reason = Reason.DIGEST_MISMATCH
 
 
 class RotError(FileMismatchError):
-    """What was published was changed since, by the disk or by somebody."""
+    """A published file has changed on the disk."""
 
 
 def failed(error: DeliveryError | StoreError) -> DeliveryState:
-    """How a delivery that met ``error`` is reported."""
+    """The state to report for a delivery that failed with ``error``."""
     if isinstance(error, DeliveryError):
         reason = error.reason
     elif isinstance(error, StoreFullError):

@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""The pieces on this node's disk, and the files that are published from them."""

@@ -1,7 +1,7 @@
-"""The pieces on this node: what the assignments say is held, and what is held is right.
+"""The pieces on this node's disk.
 
-The disk is written by one thread, so that a slow disk never stops the process and no two writers meet. Whole files are
-read (after a start, before a publication) in threads beside it.
+One thread writes to the disk, so a slow disk does not block the process, and there is only one writer. Other threads
+read whole files, after a start and before a publication.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 
 class PieceCache:
-    """The piece store as a peer uses it. Raises :class:`StoreError` where the disk refuses.
+    """Stores verified pieces. Methods raise :class:`StoreError` if the disk fails.
 
-    Nothing is synced until a file is published: after a crash every piece is hashed before it counts.
+    Nothing is synced before a file is published. So after a crash, each piece is hashed again before it counts.
     """
 
     def __init__(self, root: Path) -> None:
@@ -49,9 +49,9 @@ class PieceCache:
         return self._bytes.get(task_id, 0)
 
     async def open(self) -> list[str]:
-        """Find what an earlier process left and hash it. Tells the tasks that were whole and are not any more.
+        """Verify what an earlier process left. Returns the tasks whose published files have changed on the disk.
 
-        Those are dropped, for their file is published and may not be repaired under its readers.
+        Their pieces are dropped. A published file cannot be repaired while others read it.
         """
         await self._on_disk(self._store.open)
         rotten = []
@@ -65,31 +65,28 @@ class PieceCache:
         return rotten
 
     def lookup(self, task_id: str) -> PieceFile | None:
-        """A task's file, for the piece server."""
         return self._store.get(task_id)
 
     def tasks(self) -> set[str]:
-        """The tasks that something is held of."""
+        """The tasks with files on the disk, also those without pieces."""
         return {file.meta.task_id for file in self._store}
 
     def inventory(self) -> dict[str, Held]:
-        """All that is held."""
         return {
             file.meta.task_id: Held(file.meta.generation, ranges.render(file.have)) for file in self._store if file.have
         }
 
     def has(self, task_id: str, generation: str, piece: int) -> bool:
-        """Whether a piece is held."""
         file = self._store.get(task_id)
         return file is not None and file.meta.generation == generation and bool(file.have >> piece & 1)
 
     def is_whole(self, task_id: str) -> bool:
-        """Whether all pieces of a task are held."""
+        """True if all pieces of a task are held."""
         file = self._store.get(task_id)
         return file is not None and _all_there(file)
 
     def fits(self, assignment: Assignment) -> bool:
-        """Whether what is there, if anything, is still there and belongs to the content that is assigned."""
+        """True if the task's pieces, if any, still exist and belong to the assigned content."""
         file = self._store.get(assignment.task_id)
         if file is None:
             return True
@@ -102,9 +99,9 @@ class PieceCache:
         return (meta.generation, meta.piece_size, meta.length) == wanted
 
     async def hold(self, assignment: Assignment) -> bool:
-        """Be ready to keep the assignment's pieces, with room for all. What does not fit must be dropped before.
+        """Prepare the task's file and reserve its size. If the file does not fit the assignment, drop it first.
 
-        False while its content is not known yet.
+        False while the content is not known yet.
         """
         if not assignment.generation or assignment.piece_size <= 0:
             return False
@@ -116,17 +113,17 @@ class PieceCache:
         return (await self._on_disk(self._store.usage)).total
 
     async def lacking(self, assignment: Assignment) -> int:
-        """How many bytes must come free for an assignment that did not fit: 1 at least."""
+        """How many bytes must become free for an assignment that did not fit. At least 1."""
         return await self._on_disk(lambda: self._lacking(assignment))
 
     async def put(self, work: Work, data: memoryview) -> None:
-        """Verify a piece and keep it. Raises :class:`CorruptError`; :class:`PieceMissingError` if it is not wanted."""
+        """Verify and store a piece. Raises CorruptError, or PieceMissingError if the task has changed."""
         await self._on_disk(lambda: self._put(work, data))
 
     async def check(self, assignment: Assignment) -> PieceFile | None:
-        """The task's file if it is whole, has the assigned digest and is durable; ``None`` while pieces are missing.
+        """The task's file, whole, durable and with the assigned digest. ``None`` while pieces are missing.
 
-        Raises :class:`FileMismatchError`; pieces that are wrong on the disk are then forgotten.
+        Raises :class:`FileMismatchError`. Then the pieces that are wrong on the disk are forgotten.
         """
         file = self._store.get(assignment.task_id)
         if file is None or assignment.length is None or file.meta.length != assignment.length or not _all_there(file):
@@ -134,22 +131,27 @@ class PieceCache:
         if file.meta.digest == assignment.digest and self._signatures.get(file.meta.task_id) == _signature(file):
             return file
         if self._contradicted.get(assignment.task_id) == assignment.digest:
-            raise FileMismatchError(f"each piece is right and the whole is not {assignment.digest}; see the supernode")
+            raise FileMismatchError(
+                f"Each piece is correct, but the file does not have the digest {assignment.digest}. "
+                "Check the supernode's log."
+            )
         if not await asyncio.to_thread(_matches, file, assignment.digest):
             await self._find_rot(file, assignment.digest)
-            raise FileMismatchError(f"the whole is not {assignment.digest}; wrong pieces are fetched again")
+            raise FileMismatchError(
+                f"The file does not have the digest {assignment.digest}. Wrong pieces are downloaded again."
+            )
         await self._on_disk(lambda: self._complete(file, assignment.digest))
         return file
 
     async def drop(self, task_id: str) -> None:
-        """Remove a task's pieces. Those who read them can go on."""
+        """Remove a task's pieces. Readers with an open file can continue."""
         self._bytes.pop(task_id, None)
         self._signatures.pop(task_id, None)
         self._contradicted.pop(task_id, None)
         await self._on_disk(lambda: self._store.delete(task_id))
 
     def close(self) -> None:
-        """End the disk's thread and give the files back."""
+        """End the thread and close the files."""
         self._disk.shutdown()
         self._store.close()
 
@@ -160,13 +162,13 @@ class PieceCache:
         name = file.meta.task_id
         if file.complete:
             await self.drop(name)
-            raise RotError("the published file was changed on the disk; it is fetched again")
+            raise RotError("The published file was changed on the disk. It is downloaded again.")
         await asyncio.to_thread(_verify, file)
         self._count(file)
         if _all_there(file):
             self._contradicted[name] = expected
 
-    # In the disk's thread
+    # Called in the disk's thread
 
     def _hold(self, assignment: Assignment) -> None:
         file = self._store.get(assignment.task_id)
@@ -188,7 +190,7 @@ class PieceCache:
             return max(1, wanted)
 
     def _create_data(self, file: PieceFile) -> None:
-        """An empty file has no piece whose arrival would make it."""
+        """Create the data file, because an empty file has no pieces that would create it."""
         try:
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         except OSError as error:
@@ -197,17 +199,17 @@ class PieceCache:
     def _put(self, work: Work, data: memoryview) -> None:
         file = self._store.get(work.task_id)
         if file is None or file.meta.generation != work.generation:
-            raise PieceMissingError(f"task {work.task_id} is not held in generation {work.generation} any more")
+            raise PieceMissingError(f"The task {work.task_id} does not have the generation {work.generation} any more.")
         found = hashlib.sha256(data).digest()
         if found.hex() != work.sha256:
-            raise CorruptError(f"piece {work.piece} hashes to {found.hex()}, not to {work.sha256}")
+            raise CorruptError(f"The piece {work.piece} has the SHA-256 {found.hex()} instead of {work.sha256}.")
         is_new = not file.have >> work.piece & 1
         file.put([Piece(work.piece, data, found)])
         if is_new:
             self._bytes[work.task_id] = self._bytes.get(work.task_id, 0) + len(data)
 
     def _complete(self, file: PieceFile, whole: str) -> None:
-        file.close()  # nothing is written to it any more
+        file.close()  # nothing writes to it any more
         file.update(structs.replace(file.meta, digest=whole))
         self._signatures[file.meta.task_id] = _signature(file)
 
@@ -229,7 +231,7 @@ def _verify(file: PieceFile) -> None:
 
 
 def _matches(file: PieceFile, expected: str) -> bool:
-    """Whether the whole file has a digest; its bytes are durable then."""
+    """Sync the file, and compare its digest."""
     wanted = digest.parse(expected)
     try:
         with file.path.open("rb") as data:
@@ -242,7 +244,7 @@ def _matches(file: PieceFile, expected: str) -> bool:
 
 
 def _signature(file: PieceFile) -> tuple[int, int]:
-    """Changes when somebody writes to the file through its published name."""
+    """A value that changes when something writes to the file through its published name."""
     try:
         status = file.path.stat()
     except OSError as error:

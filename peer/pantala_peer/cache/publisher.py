@@ -1,8 +1,8 @@
-"""Publication: a whole file appears at its path below one root, in one step, and what is not ours is never touched.
+"""Publishes whole files at their paths below one root, each in one step, and never touches a foreign file.
 
-Ours is what a record names: the path and the inode that was put there. Records are written before the path changes, so
-a crash at any point leaves either a record too much (harmless) or nothing. A file of somebody else that has exactly the
-published content satisfies a delivery, and stays somebody else's.
+A file is ours if a record names its path and its inode. A record is written before the path changes. So a crash leaves
+at most a record without a file, which is harmless. A foreign file with exactly the published content satisfies a
+delivery, and stays foreign.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pantala_pieces.errors import from_os_error
 from pantala_pieces.file import sync_directory
 
 _TEMPORARY = ".pantala-"
-"""Names that begin so are ours for a moment; no path may have one."""
+"""The prefix of our temporary names. Paths of deliveries may not contain it."""
 
 _MAX_PATH = 4096
 _MAX_NAME = 255
@@ -33,13 +33,15 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def components(path: str) -> list[str]:
-    """The names of a path below the root. Raises :class:`OutsideRootError` for all that is not plainly below it."""
+    """Split a path into names. Raises :class:`OutsideRootError` unless it is a plain path below the root."""
     names = path.split("/")
     if not path or not path.isprintable() or len(os.fsencode(path)) > _MAX_PATH:
-        raise OutsideRootError(f"{path[:100]!r} is not a path below the root")
+        raise OutsideRootError(f"{path[:100]!r} is not a valid path. Correct the path of the delivery.")
     for name in names:
         if name in ("", ".", "..") or len(os.fsencode(name)) > _MAX_NAME or name.startswith(_TEMPORARY):
-            raise OutsideRootError(f"{path[:100]!r} is not a plain relative path: it may not contain {name[:40]!r}")
+            raise OutsideRootError(
+                f"{path[:100]!r} contains {name[:40]!r}, which is not allowed. Correct the path of the delivery."
+            )
     return names
 
 
@@ -49,15 +51,15 @@ class PublicationRequest(NamedTuple):
     path: str
     task_id: str
     source: Path
-    """Durable, on the root's filesystem, never written again."""
+    """A durable file on the root's filesystem that nothing writes to."""
     sha256: str
-    """Of the source, in hex."""
+    """The digest of the source, in hex."""
 
 
 class Publisher:
-    """The files under ``root / "files"``, and the records of those that are ours in ``root / "published"``.
+    """Publishes below ``root / "files"``, with records in ``root / "published"``.
 
-    The methods block, are called by one thread at a time, and raise :class:`StoreError` where the disk refuses.
+    The methods block, and raise :class:`StoreError` if the disk fails. Call them from one thread at a time.
     """
 
     def __init__(self, root: Path) -> None:
@@ -66,7 +68,7 @@ class Publisher:
         self._same: dict[str, tuple[str, tuple[int, int, int]]] = {}
 
     def open(self) -> None:
-        """Make the directories if they are missing, read the records."""
+        """Make missing directories and read the records."""
         self._records.open()
         try:
             self._files.mkdir(mode=0o755, exist_ok=True)
@@ -76,24 +78,23 @@ class Publisher:
             raise from_os_error(error, f"open {self._files}") from error
 
     def paths(self, task_id: str) -> list[str]:
-        """The paths that are published for a task."""
         return self._records.paths(task_id)
 
     def tasks(self) -> set[str]:
-        """The tasks that something is published for."""
+        """The tasks with published files."""
         return self._records.tasks()
 
-    def publish(self, wanted: PublicationRequest) -> None:
-        """Let a file appear at its path, or see that it does. Raises :class:`DeliveryError`."""
-        path = wanted.path
+    def publish(self, request: PublicationRequest) -> None:
+        """Publish a file, unless its content is at the path already. Raises :class:`DeliveryError`."""
+        path = request.path
         *parents, _ = components(path)
         record = self._records.get(path)
-        if record is not None and record.task_id != wanted.task_id and self._in_place(record):
-            raise PathConflictError(f"another Task's file is published at {path!r}")
+        if record is not None and record.task_id != request.task_id and self._in_place(record):
+            raise PathConflictError(f"The file of another Task is at {path!r}. Choose another path for one of them.")
         try:
             with self._directory(parents, make=True) as (directory, made):
                 try:
-                    self._show(wanted, directory, made)
+                    self._link(request, directory, made)
                 except BaseException:
                     self._remove_empty(parents, made)
                     raise
@@ -101,7 +102,7 @@ class Publisher:
             raise from_os_error(error, f"publish {path!r}") from error
 
     def unpublish(self, path: str) -> None:
-        """Let our file at ``path`` vanish, and the directories that were made for it; anything else there stays."""
+        """Remove our file at ``path`` and the empty directories that we made for it. A foreign file stays."""
         record = self._records.get(path)
         if record is None:
             return
@@ -118,11 +119,11 @@ class Publisher:
             raise from_os_error(error, f"unpublish {path!r}") from error
         self._records.remove(path)
 
-    # The tree
+    # Directories
 
     @contextlib.contextmanager
     def _directory(self, parents: list[str], *, make: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Open a directory below the root, name by name and through no link; tell which ones were made."""
+        """Open a directory below the root name by name, without following links. Yields the ones that it made, too."""
         made: list[str] = []
         fd = os.open(self._files, _DIRECTORY)
         try:
@@ -139,22 +140,22 @@ class Publisher:
         finally:
             os.close(fd)
 
-    def _show(self, wanted: PublicationRequest, directory: int, made: tuple[str, ...]) -> None:
-        path, source = wanted.path, wanted.source
+    def _link(self, request: PublicationRequest, directory: int, made: tuple[str, ...]) -> None:
+        path, source = request.path, request.source
         inode = source.stat().st_ino
         there = _look(directory, path.rpartition("/")[2])
         record = self._records.get(path)
         if there is None:
-            self._put(source, directory, self._record(wanted, (inode,), made), replace=False)
+            self._put(source, directory, self._record(request, (inode,), made), replace=False)
         elif there.st_ino == inode:
-            self._records.keep(self._record(wanted, (inode,), made))
+            self._records.keep(self._record(request, (inode,), made))
         elif record is not None and there.st_ino in record.inodes:
-            self._put(source, directory, self._record(wanted, (inode, there.st_ino), made), replace=True)
-        elif not self._is_same(path, directory, there, wanted.sha256):
-            raise PathConflictError(f"something that Pantala did not put there is at {path!r}")
+            self._put(source, directory, self._record(request, (inode, there.st_ino), made), replace=True)
+        elif not self._is_same(path, directory, there, request.sha256):
+            raise PathConflictError(f"A foreign file is at {path!r}. Remove it or choose another path.")
 
     def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
-        """Record, then show. Where nothing was, ``link`` itself refuses to cover what came meanwhile."""
+        """Write the record, then link. If the path was free, ``link`` fails for a file that has appeared meanwhile."""
         name = record.path.rpartition("/")[2]
         source.chmod(0o444)
         self._records.keep(record)
@@ -162,7 +163,9 @@ class Publisher:
             try:
                 os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
             except FileExistsError:
-                raise PathConflictError(f"something else appeared at {record.path!r}") from None
+                raise PathConflictError(
+                    f"Another file has appeared at {record.path!r}. Remove it or choose another path."
+                ) from None
         else:
             temporary = _TEMPORARY + secrets.token_hex(8)
             os.link(source, temporary, dst_dir_fd=directory, follow_symlinks=False)
@@ -177,7 +180,7 @@ class Publisher:
             with self._directory(parents[: depth - 1], make=False) as (directory, _):
                 try:
                     os.rmdir(parents[depth - 1], dir_fd=directory)
-                except OSError:  # not empty, or not there: either way it is not ours to remove
+                except OSError:  # it is not empty, or it does not exist
                     return
                 os.fsync(directory)
 
@@ -191,7 +194,7 @@ class Publisher:
         return there is not None and there.st_ino in record.inodes
 
     def _is_same(self, path: str, directory: int, there: os.stat_result, sha256: str) -> bool:
-        """Whether a stranger's file has exactly the content. It is read once for as long as it does not change."""
+        """True if a foreign file has exactly the content. It is read again only after a change."""
         if not stat.S_ISREG(there.st_mode):
             return False
         key = (there.st_ino, there.st_size, there.st_mtime_ns)
@@ -203,7 +206,7 @@ class Publisher:
         return known[0] == sha256
 
     def _tidy(self, record: PublicationRecord) -> None:
-        """Remove the name that a crash between two steps of a replacement left."""
+        """Remove the temporary name that a crash during a replacement has left."""
         if len(record.inodes) < 2:
             return
         parents = record.path.split("/")[:-1]
@@ -216,16 +219,16 @@ class Publisher:
                 if there is not None and there.st_ino in record.inodes:
                     os.unlink(name, dir_fd=directory)
 
-    def _record(self, wanted: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
-        """Directories made for another published file are shared: the last one to go removes them."""
-        names = wanted.path.split("/")[:-1]
+    def _record(self, request: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
+        """The record names the directories that we made, also for other files. The last removed file removes them."""
+        names = request.path.split("/")[:-1]
         parents = ("/".join(names[:depth]) for depth in range(1, len(names) + 1))
         ours = tuple(parent for parent in parents if parent in made or self._records.made(parent))
-        return PublicationRecord(wanted.path, wanted.task_id, inodes, ours)
+        return PublicationRecord(request.path, request.task_id, inodes, ours)
 
 
 def check_root(root: Path) -> None:
-    """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if others could lead us out of it."""
+    """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if other users could redirect our writes."""
     try:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         for directory in (root, root / "files", root / "cache", root / "published"):
@@ -239,11 +242,11 @@ def check_root(root: Path) -> None:
 def _check_directory(directory: Path) -> None:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise OutsideRootError(f"{directory} is not a directory; remove it or choose another --root")
+        raise OutsideRootError(f"{directory} is not a directory. Remove it or choose another --root.")
     if status.st_uid not in (0, os.geteuid()):
-        raise OutsideRootError(f"{directory} belongs to user {status.st_uid}; chown it or choose another --root")
+        raise OutsideRootError(f"{directory} belongs to the user {status.st_uid}. Run chown or choose another --root.")
     if status.st_mode & stat.S_IWOTH:
-        raise OutsideRootError(f"everybody may write to {directory}; chmod o-w it or choose another --root")
+        raise OutsideRootError(f"All users may write to {directory}. Run chmod o-w or choose another --root.")
 
 
 def _enter(directory: int, name: str) -> int:
@@ -254,10 +257,8 @@ def _enter(directory: int, name: str) -> int:
             raise
     there = _look(directory, name)
     if there is not None and stat.S_ISLNK(there.st_mode):
-        raise OutsideRootError(f"{name!r} is a symbolic link; remove it or choose another path")
-    raise PathConflictError(
-        f"{name!r} is a file, and the path needs a directory there; remove it or choose another path"
-    )
+        raise OutsideRootError(f"{name!r} is a symbolic link. Remove it or choose another path.")
+    raise PathConflictError(f"{name!r} is a file, but the path needs a directory. Remove it or choose another path.")
 
 
 def _look(directory: int, name: str) -> os.stat_result | None:

@@ -1,4 +1,4 @@
-"""Which published paths are ours: one small file each, so that it is known after any crash."""
+"""Records of the published paths that are ours: one small file each, which survives a crash."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pantala_pieces.file import write_atomically
 
 
 class PublicationRecord(msgspec.Struct, frozen=True):
-    """What was put at one path."""
+    """What we published at one path."""
 
     path: str
     task_id: str
     inodes: tuple[int, ...]
-    """Inode numbers that are ours there: the one that was put there or is about to be, then its predecessor."""
+    """Our inode numbers there: the published file, or the one that will be published, then its predecessor."""
     directories: tuple[str, ...]
-    """Its parents that were made for published files; removed when they are empty."""
+    """Its parent directories that we made. They are removed when they are empty."""
 
 
 class PublicationRecords:
@@ -35,11 +35,11 @@ class PublicationRecords:
         self._made: Counter[str] = Counter()
 
     def open(self) -> None:
-        """Make the directory if it is missing, and read."""
+        """Make the directory if it is missing, and read the records."""
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             for file in sorted(self._directory.glob("*.json")):
-                with contextlib.suppress(msgspec.DecodeError):  # a stranger's file
+                with contextlib.suppress(msgspec.DecodeError):  # a foreign file
                     self._remember(msgspec.json.decode(file.read_bytes(), type=PublicationRecord))
         except OSError as error:
             raise from_os_error(error, f"read {self._directory}") from error
@@ -48,19 +48,18 @@ class PublicationRecords:
         return iter(list(self._records.values()))
 
     def get(self, path: str) -> PublicationRecord | None:
-        """What was put at a path."""
         return self._records.get(path)
 
     def paths(self, task_id: str) -> list[str]:
-        """What is published for a task."""
+        """The published paths of a task."""
         return sorted(self._paths.get(task_id, ()))
 
     def tasks(self) -> set[str]:
-        """The tasks that something is published for."""
+        """The tasks with published files."""
         return set(self._paths)
 
     def made(self, directory: str) -> bool:
-        """Whether a directory was made for a published file that is still there."""
+        """True if we made a directory for a file that is still published."""
         return self._made[directory] > 0
 
     def keep(self, record: PublicationRecord) -> None:
@@ -70,7 +69,6 @@ class PublicationRecords:
             self._remember(record)
 
     def remove(self, path: str) -> None:
-        """Forget a path."""
         try:
             self._file(path).unlink(missing_ok=True)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What an uninstall takes from a node, of all that the peer kept there."""
+"""Removes the peer's cache from a node when Pantala is uninstalled."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pantala_pieces.store import PieceStore
 
 
 def clear(root: Path) -> int:
-    """Remove pieces that no published file is made of, and notes on images. Returns of how many tasks.
+    """Remove the pieces of unpublished tasks and the record of image orders. Returns the number of removed tasks.
 
-    Published files stay, with their pieces and records: a peer that is installed again knows them as its own. Blocks;
-    raises :class:`StoreError`.
+    Published files stay, with their pieces and records, so a peer that is installed again recognises them. Blocks.
+    Raises :class:`StoreError`.
     """
     if not root.is_dir():
         return 0
     records, store = PublicationRecords(root / "published"), PieceStore(root / "cache", durable=False)
     records.open()
-    gone = [file.meta.task_id for file in store.open() if file.meta.task_id not in records.tasks()]
-    for name in gone:
+    removed = [file.meta.task_id for file in store.open() if file.meta.task_id not in records.tasks()]
+    for name in removed:
         store.delete(name)
     try:
         for name in ("images.json", ".images.json.new"):
@@ -31,4 +31,4 @@ def clear(root: Path) -> int:
     for folder in (*root.glob("cache/??"), root / "cache", root / "published", root / "files"):
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()
-    return len(gone)
+    return len(removed)

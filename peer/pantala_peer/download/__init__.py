@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Downloads pieces from other peers and from the supernodes. It decides nothing: the supernodes give the work."""

@@ -127,7 +127,7 @@ class PieceConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._last_byte = asyncio.get_running_loop().time()
         if self._answer is None or self._answer.done():
-            self.abort()  # there is no request
+            self.abort()  # without a request
         elif self._body is not None:
             self._advance(nbytes)
         else:

@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""The exchanges with the supernodes: reports to them, assignments and work from them."""

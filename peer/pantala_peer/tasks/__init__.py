@@ -1,1 +1,1 @@
-"""The tasks that this node must hold, carried out: pieces fetched, files published, blobs kept within their limit."""
+"""Carries out what the supernodes assign: keeps tasks, publishes files, and limits the room for blobs."""

@@ -183,7 +183,7 @@ async def test_a_supernode_that_contradicts_itself_is_told_once_per_digest(cache
     for _ in range(2):
         with pytest.raises(FileMismatchError) as raised:
             await cache.check(wrong)
-    assert "each piece is right" in str(raised.value)
+    assert "Each piece is correct" in str(raised.value)
     assert cache.is_whole(TASK)
     assert await cache.check(assignment()) is not None
 
