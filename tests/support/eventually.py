@@ -1,11 +1,70 @@
-"""Waits in tests for what no event announces."""
+"""Waits for a condition that no event announces."""
 
 import asyncio
-from collections.abc import Callable
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, overload
+
+Value = TypeVar("Value")
+Description = str | Callable[[], str]
 
 
-async def eventually(check: Callable[[], bool], *, within: float) -> None:
-    """Return as soon as ``check`` is true. Fail after ``within`` seconds."""
-    async with asyncio.timeout(within):
-        while not check():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+@overload
+async def eventually(
+    check: Callable[[], Awaitable[Value | None]], *, within: float = ..., every: float = ..., what: Description = ...
+) -> Value: ...
+@overload
+async def eventually(
+    check: Callable[[], Value | None], *, within: float = ..., every: float = ..., what: Description = ...
+) -> Value: ...
+async def eventually(
+    check: Callable[[], object], *, within: float = 10.0, every: float = 0.01, what: Description = ""
+) -> object:
+    """Call ``check`` until its result is true, and return that result.
+
+    ``check`` may be a coroutine function. An :class:`AssertionError` in ``check`` counts as "not yet".
+    After ``within`` seconds the wait fails. The error names ``what`` and the last result.
+    """
+    last: object = None
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                try:
+                    last = check()
+                    if inspect.isawaitable(last):
+                        last = await last
+                    if last:
+                        return last
+                except AssertionError as error:
+                    last = error
+                await asyncio.sleep(every)
+    except TimeoutError:
+        raise _failure(what, within, last) from None
+
+
+def eventually_blocking(
+    check: Callable[[], Value | None],
+    *,
+    within: float = 10.0,
+    every: float = 0.05,
+    what: Description = "",
+    ignoring: type[Exception] = AssertionError,
+) -> Value:
+    """Wait like :func:`eventually`, but block the thread. ``ignoring`` is another error that counts as "not yet"."""
+    deadline = time.monotonic() + within
+    while True:
+        last: object
+        try:
+            if last := check():
+                return last
+        except (AssertionError, ignoring) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise _failure(what, within, last)
+        time.sleep(every)
+
+
+def _failure(what: Description, within: float, last: object) -> AssertionError:
+    described = what() if callable(what) else what
+    return AssertionError(f"Not within {within:g} s: {described or 'the condition'}. Last: {last!r}")
