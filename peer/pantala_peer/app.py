@@ -16,9 +16,8 @@ from aiohttp import web
 from pantala_peer import health
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import Publisher, check_root
-from pantala_peer.cache.waiters import PieceWaiters
 from pantala_peer.download.connection import ReceiveTimeouts
-from pantala_peer.download.jobs import Downloads
+from pantala_peer.download.jobs import Downloads, PieceWaiters
 from pantala_peer.download.providers import Providers
 from pantala_peer.events import PeerEvents
 from pantala_peer.images.blobs import CachedImages

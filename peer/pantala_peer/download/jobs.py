@@ -1,4 +1,4 @@
-"""The pieces that this node downloads now."""
+"""The pieces that this node downloads now, and the readers that wait for them."""
 
 from __future__ import annotations
 
@@ -102,3 +102,30 @@ class Downloads:
             del self._running[key]
         if not done.cancelled() and done.exception() is not None:
             done.get_loop().call_exception_handler({"message": "a download failed", "exception": done.exception()})
+
+
+class PieceWaiters:
+    """Wakes the readers that wait for a task, each time a piece of it is stored."""
+
+    def __init__(self, events: PeerEvents) -> None:
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        events.subscribe(DownloadEnded, self._on_download_ended)
+
+    async def wait(self, task_id: str) -> None:
+        """Return after the next piece. A caller that looks first and then waits at once misses none."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(task_id, set()).add(future)
+        try:
+            await future
+        finally:
+            waiting = self._waiting.get(task_id)
+            if waiting is not None:
+                waiting.discard(future)
+                if not waiting:
+                    del self._waiting[task_id]
+
+    def _on_download_ended(self, event: DownloadEnded) -> None:
+        if event.error is None:
+            for waiting in self._waiting.pop(event.work.task_id, ()):
+                if not waiting.done():
+                    waiting.set_result(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pantala_peer.cache.waiters import PieceWaiters
+from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.images import subject
 from pantala_peer.images.errors import DiskError, NoSpaceError, OrderError
 from pantala_peer.mirror.ports import Hint

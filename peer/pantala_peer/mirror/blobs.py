@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-from pantala_peer.cache.waiters import PieceWaiters
+from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
 from pantala_peer.mirror.ports import Hint

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pantala_peer.cache.waiters import PieceWaiters
+from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.errors import SettingsError
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.grants import Grants

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pantala_peer.cache.pieces import PieceCache
-from pantala_peer.cache.waiters import PieceWaiters
+from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.errors import CorruptError
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_peer.mirror import blobs
