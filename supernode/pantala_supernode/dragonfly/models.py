@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +12,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode.dragonfly.preheat import PreheatStatus
 from pantala_supernode.dragonfly.visitors import PieceResult, PieceStatus
 from pantala_supernode.errors import InvalidValueError
+from pantala_supernode.http.messages import match_keys
 from pantala_supernode.swarm.paging import Direction
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -197,27 +197,6 @@ def read(body: bytes, kind: type[T]) -> T:
     """Read a JSON object as ``kind``. Raises :class:`InvalidValueError`."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
-        return msgspec.convert(_renamed(fields.items(), kind), kind, strict=False)
+        return msgspec.convert(match_keys(fields.items(), kind), kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidValueError(f"the body is no {kind.__name__}: {error}") from error
-
-
-def read_query(query: Iterable[tuple[str, str]], kind: type[T]) -> T:
-    """Read a query as ``kind``; a list comes as several values or parted by commas. Raises as :func:`read`."""
-    values: dict[str, list[str]] = {}
-    for name, text in query:
-        values.setdefault(name.lower(), []).append(text)
-    lists = {field.encode_name.lower() for field in msgspec.structs.fields(kind) if field.type == list[str]}
-    single: Mapping[str, Any] = {
-        name: [part for text in texts for part in text.split(",")] if name in lists else texts[-1]
-        for name, texts in values.items()
-    }
-    try:
-        return msgspec.convert(_renamed(single.items(), kind), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidValueError(f"the query is wrong: {error}") from error
-
-
-def _renamed(items: Iterable[tuple[str, Any]], kind: type[msgspec.Struct]) -> dict[str, Any]:
-    names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
-    return {names.get(name.lower(), name): value for name, value in items}

@@ -26,18 +26,36 @@ from pantala_supernode.dragonfly.models import (
     TaskUpdateRequest,
     Version,
     read,
-    read_query,
 )
 from pantala_supernode.dragonfly.preheat import PreheatManager
 from pantala_supernode.dragonfly.service import Conversation
 from pantala_supernode.dragonfly.visitors import Visitors
-from pantala_supernode.dragonfly.wire import Code
-from pantala_supernode.errors import EmptyValueError
+from pantala_supernode.dragonfly.wire import BadWordError, Code, Envelope
+from pantala_supernode.errors import EmptyValueError, RequestError
 from pantala_supernode.http.access import Access, Handler
-from pantala_supernode.http.answers import RefusedError, answer, answered
+from pantala_supernode.http.messages import json_response, read_query
 from pantala_supernode.http.operations import Operation
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.paging import PageFilter
+
+_STATUS = {
+    Code.BAD_REQUEST: 400,
+    Code.NOT_FOUND: 404,
+    Code.CDN_FAILED: 409,
+    Code.UNREACHABLE: 400,
+    Code.NEEDS_AUTH: 400,
+    Code.ASK_AGAIN: 503,
+    Code.SYSTEM_ERROR: 503,
+}
+"""The HTTP status of each error code. A URL that cannot be read is a bad request."""
+
+
+class RefusedError(Exception):
+    """The service refused a request with one of Dragonfly's codes."""
+
+    def __init__(self, refusal: Envelope) -> None:
+        super().__init__(refusal.get("msg", ""))
+        self.code = Code(refusal["code"])
 
 
 class RestAPI:
@@ -151,7 +169,7 @@ class RestAPI:
         return Operation(
             method=method,
             path=path,
-            handler=answered(handler),
+            handler=_with_errors(handler),
             access=self.access,
             summary=summary,
             answers=answers,
@@ -166,7 +184,7 @@ class RestAPI:
 
     async def version(self, _request: web.Request) -> web.Response:
         """Which version it is."""
-        return answer(Version(__version__))
+        return json_response(Version(__version__))
 
     # Peers
 
@@ -175,17 +193,17 @@ class RestAPI:
         asked = read(await request.read(), PeerCreateRequest)
         address = translation.address(asked.ip)
         name = self._visitors.register(address=address, host=asked.host_name, port=asked.port, version=asked.version)
-        return answer(PeerCreateResponse(name), 201)
+        return json_response(PeerCreateResponse(name), 201)
 
     async def list_peers(self, request: web.Request) -> web.Response:
         """One page of the peers."""
-        asked = read_query(request.query.items(), PeerQuery)
+        asked = read_query(request, PeerQuery)
         page = PageFilter(asked.page_number, asked.page_size, tuple(asked.sort_keys), asked.direction)
-        return answer([translation.peer_info(peer) for peer in self._managers.peers.list(page)])
+        return json_response([translation.peer_info(peer) for peer in self._managers.peers.list(page)])
 
     async def get_peer(self, request: web.Request) -> web.Response:
         """One peer."""
-        return answer(translation.peer_info(self._managers.peers.known(_id(request))))
+        return json_response(translation.peer_info(self._managers.peers.known(_id(request))))
 
     async def delete_peer(self, request: web.Request) -> web.Response:
         """Forget a peer."""
@@ -204,11 +222,11 @@ class RestAPI:
         data = said["data"]
         if peer is not None:
             self._visitors.join(peer.name, data["taskId"], asked.client)
-        return answer(TaskCreateResponse(data["taskId"], data["fileLength"], data["pieceSize"]), 201)
+        return json_response(TaskCreateResponse(data["taskId"], data["fileLength"], data["pieceSize"]), 201)
 
     async def get_task(self, request: web.Request) -> web.Response:
         """One task."""
-        return answer(translation.task_info(self._managers.tasks.known(_id(request))))
+        return json_response(translation.task_info(self._managers.tasks.known(_id(request))))
 
     async def update_task(self, request: web.Request) -> web.Response:
         """A peer has all of a task."""
@@ -218,7 +236,7 @@ class RestAPI:
 
     async def delete_task(self, request: web.Request) -> web.Response:
         """Delete a task."""
-        asked = read_query(request.query.items(), TaskQuery)
+        asked = read_query(request, TaskQuery)
         self._visitors.delete_task(_id(request), full=asked.full)
         return web.Response(status=204)
 
@@ -226,16 +244,16 @@ class RestAPI:
 
     async def get_pieces(self, request: web.Request) -> web.Response:
         """Give a client pieces, and those again that it did not report."""
-        asked = read_query(request.query.items(), PieceQuery)
+        asked = read_query(request, PieceQuery)
         if not asked.client:
             raise EmptyValueError("clientID is empty: tell who asks for pieces")
         self._managers.tasks.known(_id(request))
         said = await self._conversation.pull(wire.Pull(asked.client, _id(request), wire.START, wire.INVALID, "", ""))
         if said["code"] in (Code.FINISHED, Code.WAIT):
-            return answer([])
+            return json_response([])
         if said["code"] != Code.CONTINUE:
             raise RefusedError(said)
-        return answer([translation.piece_info(entry) for entry in said["data"][: asked.number]])
+        return json_response([translation.piece_info(entry) for entry in said["data"][: asked.number]])
 
     async def update_piece(self, request: web.Request) -> web.Response:
         """A client tells what became of a piece."""
@@ -250,15 +268,15 @@ class RestAPI:
     async def create_preheat(self, request: web.Request) -> web.Response:
         """Fetch a file ahead."""
         asked = read(await request.read(), PreheatCreateRequest)
-        return answer(PreheatCreateResponse(self._preheats.create(translation.preheat_order(asked)).id))
+        return json_response(PreheatCreateResponse(self._preheats.create(translation.preheat_order(asked)).id))
 
     async def list_preheats(self, _request: web.Request) -> web.Response:
         """All preheats."""
-        return answer([translation.preheat_info(preheat) for preheat in self._preheats])
+        return json_response([translation.preheat_info(preheat) for preheat in self._preheats])
 
     async def get_preheat(self, request: web.Request) -> web.Response:
         """One preheat."""
-        return answer(translation.preheat_info(self._preheats.get(_id(request))))
+        return json_response(translation.preheat_info(self._preheats.get(_id(request))))
 
     async def delete_preheat(self, request: web.Request) -> web.Response:
         """Forget a preheat."""
@@ -272,3 +290,26 @@ def _id(request: web.Request) -> str:
 
 def _host(request: web.Request) -> str:
     return (request.remote or "").removeprefix("::ffff:")
+
+
+def _with_errors(handler: Handler) -> Handler:
+    """Answer the handler's errors with Dragonfly's codes."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except RequestError as error:
+            return _error(error.status, error.status, str(error))
+        except BadWordError as error:
+            return _error(400, Code.BAD_REQUEST, str(error))
+        except RefusedError as refused:
+            return _error(_STATUS[refused.code], refused.code, str(refused))
+
+    return handle
+
+
+def _error(status: int, code: int, message: str) -> web.Response:
+    response = json_response(ErrorResponse(int(code), message), status)
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    return response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
@@ -11,15 +11,12 @@ from msgspec import Meta
 from pantala_pieces.server import error_response
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
-from pantala_supernode.dragonfly.models import read_query
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.answers import answer
+from pantala_supernode.http.messages import json_response, read_body, read_query
 from pantala_supernode.http.operations import Operation, Problem
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
-
-T = TypeVar("T")
 
 _MAX_WAIT = 60.0
 """Seconds that ``changes`` is held at most."""
@@ -97,26 +94,26 @@ class API:
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """The process lives."""
-        return answer(Health())
+        return json_response(Health())
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """The volume was read and requests are taken."""
         if self._supernode.recovered:
-            return answer(Health())
+            return json_response(Health())
         return error_response(503, "Recovering", "the volume is being read")
 
     async def statement(self, request: web.Request) -> web.Response:
         """Take the full set of what is wanted."""
         statement = await read_body(request, Statement)
         try:
-            return answer(self._supernode.state(statement))
+            return json_response(self._supernode.state(statement))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error
 
     async def changes(self, request: web.Request) -> web.Response:
         """Tell what changed, or wait for it."""
-        asked = read_query(request.query.items(), ChangesQuery)
-        return answer(await self._supernode.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
+        asked = read_query(request, ChangesQuery)
+        return json_response(await self._supernode.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
         """One exchange of a peer; the peer is the node that its token names."""
@@ -126,14 +123,6 @@ class API:
             return error_response(403, "Forbidden", f"the token is of node {identity.node!r}, not of {message.peer!r}")
         self._metrics.exchanges.inc()
         try:
-            return answer(await self._supernode.sync(message, request.remote or ""))
+            return json_response(await self._supernode.sync(message, request.remote or ""))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error
-
-
-async def read_body(request: web.Request, kind: type[T]) -> T:
-    """A JSON body. Raises :class:`InvalidValueError`."""
-    try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidValueError(f"the body is no {kind.__name__}: {error}") from error

@@ -10,11 +10,9 @@ from aiohttp import web
 from msgspec import Meta
 
 from pantala_protocol.membership import Member
-from pantala_supernode.dragonfly.models import read_query
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
-from pantala_supernode.http.answers import answer
-from pantala_supernode.http.api import read_body
+from pantala_supernode.http.messages import json_response, read_body, read_query
 from pantala_supernode.http.operations import Detail, Operation, Problem
 from pantala_supernode.replicas.client import Wish
 from pantala_supernode.replicas.copies import Copies, EndedError, MisdirectedError
@@ -79,21 +77,21 @@ class CopiesAPI:
 
     async def report(self, request: web.Request) -> web.Response:
         """What there is."""
-        return answer(self._copies.report(request.match_info["task_id"]))
+        return json_response(self._copies.report(request.match_info["task_id"]))
 
     async def want(self, request: web.Request) -> web.Response:
         """Fetch it."""
         wish = await read_body(request, Wish)
         try:
-            return answer(self._copies.want(request.match_info["task_id"], wish))
+            return json_response(self._copies.want(request.match_info["task_id"], wish))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error
         except MisdirectedError as error:
-            return answer(Misdirected(Detail(error.name, str(error)), error.owner), error.status)
+            return json_response(Misdirected(Detail(error.name, str(error)), error.owner), error.status)
 
     async def content(self, request: web.Request) -> web.StreamResponse:
         """Give the bytes; what cannot be given to its end is cut, so that it is not taken for all."""
-        task_id, asked = request.match_info["task_id"], read_query(request.query.items(), ContentQuery)
+        task_id, asked = request.match_info["task_id"], read_query(request, ContentQuery)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         response.content_length = self._copies.check(task_id, asked.generation, asked.start, asked.end)
         chunks = self._copies.content(task_id, asked.generation, asked.start, asked.end)

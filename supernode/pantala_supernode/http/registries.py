@@ -7,7 +7,6 @@ from aiohttp import web
 
 from pantala_protocol import registry
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
-from pantala_supernode.dragonfly.models import read_query
 from pantala_supernode.errors import (
     ForbiddenError,
     GatewayError,
@@ -16,8 +15,7 @@ from pantala_supernode.errors import (
     RequestError,
 )
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.answers import answer
-from pantala_supernode.http.api import read_body
+from pantala_supernode.http.messages import json_response, read_body, read_query
 from pantala_supernode.http.operations import Operation, Problem
 from pantala_supernode.images.manifests import ManifestService
 from pantala_supernode.registry.endpoint import ImageRepository
@@ -81,7 +79,7 @@ class RegistriesAPI:
 
     async def manifest(self, request: web.Request) -> web.Response:
         """A manifest for a node."""
-        asked = read_query(request.query.items(), ManifestQuery)
+        asked = read_query(request, ManifestQuery)
         repository = ImageRepository(asked.registry, asked.repository)
         try:
             if asked.order:
@@ -89,12 +87,12 @@ class RegistriesAPI:
                 if identity is not None and not identity.node:
                     raise ForbiddenError("an order is a node's; the token is of none")
                 node = identity.node if identity is not None else asked.peer
-                return answer(await self._manifests.ordered(node, asked.order, repository, asked.reference))
+                return json_response(await self._manifests.ordered(node, asked.order, repository, asked.reference))
             shown = request.headers.get(registry.AUTHORIZATION, "")
-            return answer(await self._manifests.shown(repository, asked.reference, shown))
+            return json_response(await self._manifests.shown(repository, asked.reference, shown))
         except RegistryError as error:
             raise _KINDS.get(type(error), GatewayError)(str(error)) from error
 
     async def resolve(self, request: web.Request) -> web.Response:
         """What an image is."""
-        return answer(await self._manifests.resolve(await read_body(request, Resolve)))
+        return json_response(await self._manifests.resolve(await read_body(request, Resolve)))
