@@ -21,6 +21,7 @@ from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
+from tests.support.eventually import eventually
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
@@ -125,9 +126,7 @@ class Life:
         for number in range(2):
             self._attempt += 1
             self.cdn.trigger(self.order(number))
-        async with asyncio.timeout(20):
-            while not all(self.cdn.status(task).digest for task in TASKS):  # noqa: ASYNC110 - only the end is tested
-                await asyncio.sleep(0.001)
+        await eventually(lambda: all(self.cdn.status(task).digest for task in TASKS), within=20, every=0.001)
         for task in TASKS:
             file = self.store.get(task)
             assert file is not None

@@ -18,6 +18,7 @@ from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.errors import VolumeFailedError
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from tests.support.eventually import eventually
 from tests.support.source import Content, FakeReader, Step
 
 TASK = task_id.compute("test")
@@ -42,10 +43,7 @@ class Bench:
         self.naps += 1
 
     async def until(self, wanted: Callable[[Copy], bool]) -> None:
-        """Wait for a state of the copy."""
-        async with asyncio.timeout(10):
-            while not wanted(self.cdn.status(TASK)):  # noqa: ASYNC110 - states are what is tested, not their telling
-                await asyncio.sleep(0.001)
+        await eventually(lambda: wanted(self.cdn.status(TASK)), every=0.001)
 
 
 async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path: Path) -> None:

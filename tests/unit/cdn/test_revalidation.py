@@ -19,6 +19,7 @@ from pantala_supernode.cdn.copy_state import Use
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from tests.support.eventually import eventually
 from tests.support.source import Content, FakeReader, Step
 
 TASK = task_id.compute("test")
@@ -49,10 +50,7 @@ class Bench:
         await asyncio.sleep(0.001 if delay < 100 else 3600)
 
     async def until(self, wanted: Callable[[Copy], bool]) -> Copy:
-        async with asyncio.timeout(10):
-            while not wanted(copy := self.cdn.status(TASK)):  # noqa: ASYNC110 - states are tested, not their telling
-                await asyncio.sleep(0.001)
-        return copy
+        return await eventually(lambda: copy if wanted(copy := self.cdn.status(TASK)) else None, every=0.001)
 
     async def whole(self) -> Copy:
         return await self.until(lambda copy: copy.status is CDNStatus.SUCCESS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +17,7 @@ from pantala_operator.ports import SystemClock
 from pantala_operator.settings import Settings
 from pantala_protocol.statement import CDNStatus, TaskReport
 from tests.support.cluster import MemoryCluster
+from tests.support.eventually import eventually
 from tests.support.supernode import MemorySupernode
 
 SETTINGS = Settings(
@@ -53,7 +54,7 @@ class World:
         return next(((each.status, each.reason) for each in status.conditions if each.type == kind), ("", ""))
 
     async def deliver(self, name: str = "t", **changes: Any) -> None:
-        await until(lambda: f"ns/{name}" in self.supernode.wanted)
+        await eventually(lambda: f"ns/{name}" in self.supernode.wanted)
         wanted = self.supernode.wanted[f"ns/{name}"]
         done = TaskReport(wanted.uid, wanted.task_id, wanted.attempt, CDNStatus.SUCCESS, 8, ready_peers=wanted.peers)
         await self.supernode.report(msgspec.structs.replace(done, **changes))
@@ -63,19 +64,13 @@ class World:
         clock = SystemClock()
         app = App(self.settings, self.cluster, lambda _: self.supernode, self.cluster.watch, clock)
         running = asyncio.create_task(app.run())
-        await until(lambda: running.done() or not app.problems() or self.cluster.outage or self.cluster.missing)
+        await eventually(lambda: running.done() or not app.problems() or self.cluster.outage or self.cluster.missing)
         try:
             yield app
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-
-
-async def until(condition: Callable[[], object], seconds: float = 8) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another's memory
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -90,10 +85,10 @@ async def world() -> World:
 async def test_from_task_to_ready(world: World) -> None:
     async with world.operator():
         world.task()
-        await until(lambda: world.condition("Ready") == ("False", "Progressing"))
+        await eventually(lambda: world.condition("Ready") == ("False", "Progressing"))
         await world.deliver()
-        await until(lambda: world.condition("Ready") == ("True", "Distributed"))
-        await until(lambda: world.cluster.events == [("ns/t", "Normal", "Distributed")])
+        await eventually(lambda: world.condition("Ready") == ("True", "Distributed"))
+        await eventually(lambda: world.cluster.events == [("ns/t", "Normal", "Distributed")])
     assert NODES == world.supernode.wanted["ns/t"].peers
 
 
@@ -111,7 +106,7 @@ async def test_nothing_is_stated_before_all_is_known(world: World) -> None:
         await asyncio.sleep(0.3)
         assert [] == world.supernode.statements
         world.supernode.outage = None
-        await until(lambda: "ns/t" in world.supernode.wanted)
+        await eventually(lambda: "ns/t" in world.supernode.wanted)
     assert all(statement.tasks for statement in world.supernode.statements)
 
 
@@ -130,7 +125,7 @@ async def test_revisions_grow_over_restarts(world: World) -> None:
         async with world.operator():
             await world.deliver()
             world.task("more", priority=len(world.supernode.statements))
-            await until(lambda: "ns/more" in world.supernode.wanted)
+            await eventually(lambda: "ns/more" in world.supernode.wanted)
         revisions = [statement.revision for statement in world.supernode.statements]
         assert sorted(set(revisions)) == revisions
 
@@ -140,11 +135,11 @@ async def test_a_supernode_that_restarted_is_told_again(world: World) -> None:
     async with world.operator():
         world.task()
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
         writes = list(world.cluster.writes)
         world.supernode.statements.clear()
         await world.supernode.restart()
-        await until(lambda: "ns/t" in world.supernode.wanted)
+        await eventually(lambda: "ns/t" in world.supernode.wanted)
         assert NODES == world.supernode.wanted["ns/t"].peers
         await world.deliver(ready_peers=())
         await asyncio.sleep(0.3)
@@ -155,25 +150,25 @@ async def test_a_supernode_that_restarted_is_told_again(world: World) -> None:
 async def test_silence_of_the_supernode_is_said_and_its_end(world: World) -> None:
     async with world.operator():
         world.task()
-        await until(lambda: world.condition("Ready")[1] == "Progressing")
+        await eventually(lambda: world.condition("Ready")[1] == "Progressing")
         world.supernode.outage = SupernodeUnavailableError("nobody listens")
-        await until(lambda: world.condition("Reconciling") == ("True", "SupernodeUnavailable"))
+        await eventually(lambda: world.condition("Reconciling") == ("True", "SupernodeUnavailable"))
         world.supernode.outage = None
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
 
 
 async def test_an_outage_of_the_api_server_changes_nothing_that_is_wanted(world: World) -> None:
     async with world.operator():
         world.task()
         await world.deliver(ready_peers=())
-        await until(lambda: world.condition("Cached")[0] == "True")
+        await eventually(lambda: world.condition("Cached")[0] == "True")
         world.cluster.outage = ClusterUnavailableError("away")
         await world.deliver()
         await asyncio.sleep(0.3)
         assert {"ns/t"} == set(world.supernode.wanted)
         world.cluster.outage = None
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
 
 
 async def test_a_missing_permission_heals(world: World) -> None:
@@ -184,7 +179,7 @@ async def test_a_missing_permission_heals(world: World) -> None:
         await asyncio.sleep(0.2)
         assert ("", "") == world.condition("Ready")
         world.cluster.forbidden = set()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
 
 
 async def test_an_event_that_cannot_be_written_holds_nothing_up(world: World) -> None:
@@ -192,7 +187,7 @@ async def test_an_event_that_cannot_be_written_holds_nothing_up(world: World) ->
     async with world.operator():
         world.task()
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
 
 
 async def test_progress_is_written_at_its_pace_and_transitions_at_once(world: World) -> None:
@@ -204,7 +199,7 @@ async def test_progress_is_written_at_its_pace_and_transitions_at_once(world: Wo
             await asyncio.sleep(0.02)
         assert world.cluster.writes.count("ns/t") <= 2
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
         assert world.cluster.writes.count("ns/t") <= 3
 
 
@@ -213,33 +208,33 @@ async def test_progress_comes_after_its_interval(world: World) -> None:
         world.task()
         running: dict[str, Any] = {"cdn_status": CDNStatus.RUNNING, "pieces_total": 20, "ready_peers": ()}
         await world.deliver(pieces_cached=1, **running)
-        await until(lambda: world.condition("Cached")[1] == "Fetching")
+        await eventually(lambda: world.condition("Cached")[1] == "Fetching")
         await world.deliver(pieces_cached=7, **running)
-        await until(lambda: "7 of 20" in str(world.cluster.task("ns/t").status))
+        await eventually(lambda: "7 of 20" in str(world.cluster.task("ns/t").status))
 
 
 async def test_a_conflicting_write_is_planned_anew(world: World) -> None:
     """Somebody changed the Task between our reading and our writing, and watching has not told yet."""
     async with world.operator():
         world.task()
-        await until(lambda: world.condition("Ready")[0] == "False")
+        await eventually(lambda: world.condition("Ready")[0] == "False")
         world.task(priority=3, watched=False)
         await world.deliver()
-        await until(lambda: world.supernode.wanted["ns/t"].priority == 3)
+        await eventually(lambda: world.supernode.wanted["ns/t"].priority == 3)
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
 
 
 async def test_a_task_made_anew_under_its_old_name_does_not_get_the_old_status(world: World) -> None:
     async with world.operator():
         world.task()
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
         old = world.cluster.task("ns/t").metadata.uid
         world.cluster.remove("tasks", "ns/t", watched=False)
         world.task()
-        await until(lambda: world.supernode.wanted["ns/t"].uid != old)
-        await until(lambda: world.condition("Ready") == ("False", "Progressing"))
+        await eventually(lambda: world.supernode.wanted["ns/t"].uid != old)
+        await eventually(lambda: world.condition("Ready") == ("False", "Progressing"))
 
 
 async def test_what_watching_missed_is_found(world: World) -> None:
@@ -247,46 +242,46 @@ async def test_what_watching_missed_is_found(world: World) -> None:
     async with world.operator():
         world.task("stays", watched=False)
         world.task("goes", watched=False)
-        await until(lambda: {"ns/stays", "ns/goes"} == set(world.supernode.wanted))
+        await eventually(lambda: {"ns/stays", "ns/goes"} == set(world.supernode.wanted))
         world.cluster.remove("tasks", "ns/goes", watched=False)
-        await until(lambda: {"ns/stays"} == set(world.supernode.wanted))
+        await eventually(lambda: {"ns/stays"} == set(world.supernode.wanted))
 
 
 async def test_two_tasks_do_not_fight_for_one_path(world: World) -> None:
     """The older one has it; when that goes, the other gets it."""
     async with world.operator():
         world.task("one", path="p", source={"url": "http://origin.example/1"})
-        await until(lambda: "ns/one" in world.supernode.wanted)
+        await eventually(lambda: "ns/one" in world.supernode.wanted)
         world.task("two", path="p", source={"url": "http://origin.example/2"})
-        await until(lambda: world.condition("Stalled", "two") == ("True", "PathConflict"))
-        await until(lambda: "ns/two" in world.supernode.wanted)
+        await eventually(lambda: world.condition("Stalled", "two") == ("True", "PathConflict"))
+        await eventually(lambda: "ns/two" in world.supernode.wanted)
         assert ("", ()) == (world.supernode.wanted["ns/two"].path, world.supernode.wanted["ns/two"].peers)
         world.cluster.remove("tasks", "ns/one")
-        await until(lambda: world.supernode.wanted["ns/two"].path == "p")
-        await until(lambda: world.condition("Stalled", "two")[0] == "False")
+        await eventually(lambda: world.supernode.wanted["ns/two"].path == "p")
+        await eventually(lambda: world.condition("Stalled", "two")[0] == "False")
 
 
 async def test_a_new_node_gets_the_file(world: World) -> None:
     async with world.operator():
         world.task()
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
         world.node("c")
         await world.supernode.connect("c")
-        await until(lambda: world.supernode.wanted["ns/t"].peers == ("a", "b", "c"))
-        await until(lambda: world.condition("Ready") == ("False", "Progressing"))
+        await eventually(lambda: world.supernode.wanted["ns/t"].peers == ("a", "b", "c"))
+        await eventually(lambda: world.condition("Ready") == ("False", "Progressing"))
         await world.deliver()
-        await until(lambda: world.condition("Ready")[0] == "True")
+        await eventually(lambda: world.condition("Ready")[0] == "True")
 
 
 async def test_a_cordoned_node_keeps_its_file(world: World) -> None:
     async with world.operator():
         world.task("old")
         await world.deliver("old")
-        await until(lambda: world.condition("Ready", "old")[0] == "True")
+        await eventually(lambda: world.condition("Ready", "old")[0] == "True")
         world.node("a", unschedulable=True)
         world.task("new")
-        await until(lambda: "ns/new" in world.supernode.wanted)
+        await eventually(lambda: "ns/new" in world.supernode.wanted)
         assert ("b",) == world.supernode.wanted["ns/new"].peers
         assert NODES == world.supernode.wanted["ns/old"].peers
 
@@ -295,45 +290,45 @@ async def test_a_finished_task_is_deleted_in_its_time(world: World) -> None:
     async with world.operator():
         world.task(ttlSecondsAfterFinished=1)
         await world.deliver()
-        await until(lambda: "ns/t" not in world.cluster.objects["tasks"])
-        await until(lambda: not world.supernode.wanted)
+        await eventually(lambda: "ns/t" not in world.cluster.objects["tasks"])
+        await eventually(lambda: not world.supernode.wanted)
 
 
 async def test_headers_come_and_change_with_their_secret(world: World) -> None:
     async with world.operator():
         world.cluster.put("secrets", {"metadata": {"name": "s", "namespace": "ns"}, "data": {"A": "eA=="}})
         world.task(headersFrom={"secretRef": {"name": "s"}})
-        await until(lambda: "ns/t" in world.supernode.wanted)
+        await eventually(lambda: "ns/t" in world.supernode.wanted)
         assert {"A": "x"} == world.supernode.wanted["ns/t"].headers
         assert "eA==" not in str(world.cluster.objects["tasks"])
 
 
 async def test_peers_have_their_resources(world: World) -> None:
     async with world.operator():
-        await until(lambda: set(NODES) == set(world.cluster.objects["peers"]))
+        await eventually(lambda: set(NODES) == set(world.cluster.objects["peers"]))
         world.cluster.remove("peers", "a")
-        await until(lambda: set(NODES) == set(world.cluster.objects["peers"]))
+        await eventually(lambda: set(NODES) == set(world.cluster.objects["peers"]))
         world.cluster.remove("nodes", "b")
-        await until(lambda: {"a"} == set(world.cluster.objects["peers"]))
+        await eventually(lambda: {"a"} == set(world.cluster.objects["peers"]))
 
 
 async def test_a_missing_crd_is_told(world: World) -> None:
     world.cluster.missing = ["tasks.pantala.dev"]
     async with world.operator() as app:
         said = "CRD tasks.pantala.dev is not served; install crds/"
-        await until(lambda: said in app.problems())
+        await eventually(lambda: said in app.problems())
         world.cluster.missing = []
-        await until(lambda: app.problems() == [])
+        await eventually(lambda: app.problems() == [])
 
 
 async def test_a_statement_is_made_for_each_difference_and_for_no_other(world: World) -> None:
     async with world.operator():
         for number in range(50):
             world.task(f"t{number}")
-        await until(lambda: world.supernode.statements and len(world.supernode.wanted) == 50)
+        await eventually(lambda: world.supernode.statements and len(world.supernode.wanted) == 50)
         assert len(world.supernode.statements) <= 5
         count = len(world.supernode.statements)
         await world.deliver("t7")
-        await until(lambda: world.condition("Ready", "t7")[0] == "True")
+        await eventually(lambda: world.condition("Ready", "t7")[0] == "True")
         await asyncio.sleep(0.3)
         assert count == len(world.supernode.statements)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from pantala_operator.settings import Settings
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolved
 from tests.support.cluster import MemoryCluster
+from tests.support.eventually import eventually
 from tests.support.supernode import MemorySupernode
 
 SETTINGS = Settings(
@@ -94,7 +95,7 @@ class World:
         def met() -> bool:
             return [count] == [len(image.orders) for image in self.supernode.images.values()]
 
-        await until(met, seconds)
+        await eventually(met, within=seconds)
         return next(iter(self.supernode.images.values()))
 
     async def answer(self, image: WantedImage, phase: PullPhase = PullPhase.READY, **changes: Any) -> None:
@@ -107,19 +108,13 @@ class World:
     async def operator(self) -> AsyncIterator[App]:
         app = App(self.settings, self.cluster, lambda _: self.supernode, self.cluster.watch, SystemClock())
         running = asyncio.create_task(app.run())
-        await until(lambda: running.done() or not app.problems())
+        await eventually(lambda: running.done() or not app.problems())
         try:
             yield app
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-
-
-async def until(condition: Callable[[], object], seconds: float = 8) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another's memory
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -140,13 +135,13 @@ async def test_from_image_prefetch_to_ready(world: World) -> None:
         assert (f"{IMAGE.removesuffix(':1')}:1@{A}", Depth.RUNTIME, set(NODES)) == (
             image.image, image.depth, set(image.orders)
         )  # fmt: skip
-        await until(lambda: world.children)
+        await eventually(lambda: world.children)
         assert [image.key] == world.children
-        await until(lambda: world.condition("Resolved") == ("True", "Resolved"))
+        await eventually(lambda: world.condition("Resolved") == ("True", "Resolved"))
         assert ("False", "Progressing") == world.condition()
         await world.answer(image)
-        await until(lambda: world.condition() == ("True", "Prefetched"))
-        await until(lambda: world.of_task(image.key) == ("True", "Prefetched"))
+        await eventually(lambda: world.condition() == ("True", "Prefetched"))
+        await eventually(lambda: world.of_task(image.key) == ("True", "Prefetched"))
         assert [image] == list(world.supernode.images.values())
     status = world.cluster.prefetch("ns/p").status
     assert ("2/2", A, image.key) == (status.summary, status.images[0].digest, f"ns/{status.images[0].task}")
@@ -161,9 +156,9 @@ async def test_a_deleted_one_takes_its_orders_with_it(world: World) -> None:
     async with world.operator():
         world.prefetch()
         await world.answer(await world.ordered(2))
-        await until(lambda: world.condition()[0] == "True")
+        await eventually(lambda: world.condition()[0] == "True")
         world.cluster.remove("imageprefetches", "ns/p")
-        await until(lambda: not world.supernode.images)
+        await eventually(lambda: not world.supernode.images)
 
 
 async def test_a_suspended_one_ends_its_pulls_and_keeps_what_is_there(world: World) -> None:
@@ -175,18 +170,18 @@ async def test_a_suspended_one_ends_its_pulls_and_keeps_what_is_there(world: Wor
         world.prefetch(suspend=True)
         kept = await world.ordered(1)
         assert {"a": order} == kept.orders
-        await until(lambda: world.condition() == ("False", "Suspended"))
+        await eventually(lambda: world.condition() == ("False", "Suspended"))
         assert ("False", "Suspended") == world.condition("Reconciling")
 
 
 async def _halfway(world: World, key: str) -> WantedImage:
     """Node a has the image of that ImagePrefetch, b pulls it."""
-    await until(lambda: [2] == [len(each.orders) for each in world.of(key)])
+    await eventually(lambda: [2] == [len(each.orders) for each in world.of(key)])
     (image,) = world.of(key)
     for name, phase in (("a", PullPhase.READY), ("b", PullPhase.PULLING)):
         order = image.orders[name]
         await world.supernode.say(name, {image.key: PullState(phase, 1_800_000_000, order.run, order.number)})
-    await until(lambda: world.cluster.prefetch(key).status.summary == "1/2")
+    await eventually(lambda: world.cluster.prefetch(key).status.summary == "1/2")
     return image
 
 
@@ -198,10 +193,10 @@ async def test_suspending_ends_pulls_at_once_though_no_node_came_back_to_a_super
         image, other = await _halfway(world, "ns/p"), await _halfway(world, "ns/other")
         await world.supernode.restart()
         before = len(world.supernode.statements)
-        await until(lambda: len(world.supernode.statements) > before)
+        await eventually(lambda: len(world.supernode.statements) > before)
         world.prefetch(suspend=True)
-        await until(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders}, 3)
-        await until(lambda: world.condition() == ("False", "Suspended"), 3)
+        await eventually(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders}, within=3)
+        await eventually(lambda: world.condition() == ("False", "Suspended"), within=3)
     assert {"a": image.orders["a"]} == world.of("ns/p")[0].orders
     for said in world.supernode.statements[before:]:
         assert [other.orders] == [each.orders for each in said.images if each.key == other.key]
@@ -216,7 +211,7 @@ async def test_suspending_while_the_operator_was_away_ends_pulls_though_a_node_i
     world.prefetch(suspend=True)
     before = len(world.supernode.statements)
     async with world.operator():
-        await until(lambda: len(world.supernode.statements) > before, 3)
+        await eventually(lambda: len(world.supernode.statements) > before, within=3)
     assert {"a": image.orders["a"]} == world.of("ns/p")[0].orders
     assert all(len(said.images) == 1 for said in world.supernode.statements[before:])
 
@@ -227,7 +222,7 @@ async def test_what_is_suspended_is_kept_over_a_restart_of_all(world: World) -> 
         world.prefetch(retention={"pin": True})
         image = await _halfway(world, "ns/p")
         world.prefetch(suspend=True, retention={"pin": True})
-        await until(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders})
+        await eventually(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders})
     await world.supernode.restart()
     before, order = len(world.supernode.statements), image.orders["a"]
     async with world.operator():
@@ -235,7 +230,7 @@ async def test_what_is_suspended_is_kept_over_a_restart_of_all(world: World) -> 
         for name in NODES:
             has = {image.key: PullState(PullPhase.READY, 1_800_000_000, order.run, order.number)}
             await world.supernode.say(name, has if name == "a" else {})
-        await until(lambda: len(world.supernode.statements) > before)
+        await eventually(lambda: len(world.supernode.statements) > before)
         await asyncio.sleep(0.3)
     for said in world.supernode.statements[before:]:
         assert [{"a": order}] == [each.orders for each in said.images]
@@ -254,7 +249,7 @@ async def test_one_that_runs_is_not_cut_for_another_that_is_suspended(world: Wor
     async with world.operator():
         await asyncio.sleep(0.7)
         await world.supernode.connect("b")
-        await until(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders})
+        await eventually(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders})
     for said in world.supernode.statements[before:]:
         assert [other.orders] == [each.orders for each in said.images if each.key == other.key]
 
@@ -265,7 +260,7 @@ async def test_a_node_that_goes_down_while_it_pulls_is_named_and_the_others_are_
         world.prefetch()
         await _halfway(world, "ns/p")
         await world.supernode.connect("b", connected=False)
-        await until(lambda: world.condition() == ("True", "Prefetched"), 3)
+        await eventually(lambda: world.condition() == ("True", "Prefetched"), within=3)
     status = world.cluster.prefetch("ns/p").status
     assert status.nodes is not None
     assert ("1/1", 1, 1) == (status.summary, status.nodes.desired, status.nodes.unavailable)
@@ -276,7 +271,7 @@ async def test_an_image_that_is_not_there_is_named_and_the_other_goes_to_all_nod
     async with world.operator():
         world.prefetch(images=[{"image": "missing:1"}, {"image": "one:1"}])
         await world.answer(await world.ordered(2))
-        await until(lambda: world.condition("Stalled") == ("True", "NotFound"))
+        await eventually(lambda: world.condition("Stalled") == ("True", "NotFound"))
     status = world.cluster.prefetch("ns/p").status
     assert [0, 2] == [each.ready for each in status.images]
     (named,) = status.failures
@@ -291,11 +286,11 @@ async def test_a_restart_changes_no_order(world: World) -> None:
         await world.answer(image, PullPhase.PULLING, fetched=5)
         order = image.orders["a"]
         await world.supernode.say("a", {image.key: PullState(PullPhase.READY, 1_800_000_000, order.run, order.number)})
-        await until(lambda: world.cluster.prefetch("ns/p").status.summary == "1/2")
+        await eventually(lambda: world.cluster.prefetch("ns/p").status.summary == "1/2")
     before = len(world.supernode.statements)
     async with world.operator():
-        await until(lambda: len(world.supernode.statements) > before)
-        await until(lambda: len(world.supernode.questions) == 2)
+        await eventually(lambda: len(world.supernode.statements) > before)
+        await eventually(lambda: len(world.supernode.questions) == 2)
         await asyncio.sleep(0.5)
     assert {(repr(image), repr(image.orders))} == {
         (repr(each), repr(each.orders)) for said in world.supernode.statements[before:] for each in said.images
@@ -326,7 +321,7 @@ async def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(
         image = await world.ordered(2)
         assert set(NODES) == set(image.orders)
         await world.answer(image)
-        await until(lambda: world.condition() == ("True", "Prefetched"))
+        await eventually(lambda: world.condition() == ("True", "Prefetched"))
     failures = world.cluster.prefetch("ns/p").status.failures
     assert [("late", "NodeUnavailable")] == [(each.node, each.reason) for each in failures]
 
@@ -335,7 +330,7 @@ async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: Wo
     world.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     async with world.operator():
         world.prefetch(pullSecrets=["mine"])
-        await until(lambda: world.condition("Resolved") == ("False", "Unauthorized"))
+        await eventually(lambda: world.condition("Resolved") == ("False", "Unauthorized"))
         assert "There is no Secret mine in the ImagePrefetch's namespace." in world.said("Resolved")
         assert "spec.pullSecrets" in world.said("Stalled")
         assert not any(each.credentials for each in world.supernode.questions)
@@ -355,16 +350,16 @@ async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
         world.prefetch()
         former = await world.ordered(2)
         await world.answer(former)
-        await until(lambda: world.condition()[0] == "True")
+        await eventually(lambda: world.condition()[0] == "True")
         world.supernode.registry[IMAGE] = resolved(B)
         await asyncio.sleep(1.1)  # times are whole seconds
         world.request("again")
-        await until(lambda: any(B in image.image and image.orders for image in world.supernode.images.values()))
+        await eventually(lambda: any(B in image.image and image.orders for image in world.supernode.images.values()))
         assert former.key in world.supernode.images
         new = next(image for image in world.supernode.images.values() if B in image.image)
         await world.answer(new)
-        await until(lambda: [new.key] == world.children and [new.key] == list(world.supernode.images))
-        await until(lambda: world.condition()[0] == "True")
+        await eventually(lambda: [new.key] == world.children and [new.key] == list(world.supernode.images))
+        await eventually(lambda: world.condition()[0] == "True")
 
 
 async def test_startup_taints_go_when_the_images_are_there(world: World) -> None:
@@ -376,7 +371,7 @@ async def test_startup_taints_go_when_the_images_are_there(world: World) -> None
         image = await world.ordered(2)
         order = image.orders["b"]
         await world.supernode.say("b", {image.key: PullState(PullPhase.READY, 1_800_000_000, order.run, order.number)})
-        await until(lambda: world.cluster.objects["nodes"]["b"]["spec"]["taints"] == [other])
+        await eventually(lambda: world.cluster.objects["nodes"]["b"]["spec"]["taints"] == [other])
         assert [taint, other] == world.cluster.objects["nodes"]["a"]["spec"]["taints"]
 
 
@@ -384,12 +379,12 @@ async def test_plan_only(world: World) -> None:
     """Nodes are asked what they have; nothing is ordered and no Task is made."""
     async with world.operator():
         world.prefetch(mode="Plan")
-        await until(lambda: {LAYER} == world.supernode.survey)
+        await eventually(lambda: {LAYER} == world.supernode.survey)
         await world.supernode.say("a", {}, runtime(blobs={LAYER: True}, disk_free=1000))
         await asyncio.sleep(0.3)
         assert ("True", "Progressing") == world.condition("Reconciling")
         await world.supernode.say("b", {}, runtime(blobs={LAYER: False}, disk_free=1000))
-        await until(lambda: world.condition() == ("False", "Planned"))
+        await eventually(lambda: world.condition() == ("False", "Planned"))
     plan = world.cluster.prefetch("ns/p").status.plan
     assert plan is not None
     assert ((100, 100), {"b": 100}) == (
@@ -407,7 +402,7 @@ async def test_a_supernode_that_cannot_ask_is_asked_again(world: World) -> None:
     world.supernode.registry[IMAGE] = SupernodeUnavailableError("it answered 503")
     async with world.operator():
         world.prefetch()
-        await until(lambda: world.supernode.questions)
+        await eventually(lambda: world.supernode.questions)
         assert ("Unknown", "Pending") == world.condition("Resolved")
         world.supernode.registry[IMAGE] = resolved()
         await world.ordered(2)
@@ -436,7 +431,7 @@ async def test_only_the_operators_own_namespace_follows_others(world: World) -> 
     async with world.operator():
         world.prefetch(source=source)
         world.prefetch(namespace="home", source=source)
-        await until(lambda: world.condition("Stalled") == ("True", "NamespacesForbidden"))
+        await eventually(lambda: world.condition("Stalled") == ("True", "NamespacesForbidden"))
         image = await world.ordered(2)
     assert image.key.startswith("home/p-")
 
@@ -457,7 +452,7 @@ async def test_an_image_for_another_platform_is_left_out(world: World) -> None:
         world.prefetch(images=[{"image": "one:1", "platform": "linux/arm64"}])
         image = await world.ordered(1)
         assert {"b"} == set(image.orders)
-        await until(lambda: world.cluster.prefetch("ns/p").status.failures)
+        await eventually(lambda: world.cluster.prefetch("ns/p").status.failures)
     assert [("a", "PlatformMissing")] == [
         (each.node, each.reason) for each in world.cluster.prefetch("ns/p").status.failures
     ]
@@ -469,15 +464,15 @@ async def test_a_task_with_an_image_is_planned_by_itself(world: World) -> None:
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
         image = await world.ordered(1)
         assert (Depth.RUNTIME, True, {"a"}) == (image.depth, image.pin, set(image.orders))
-        await until(lambda: world.of_task("ns/t", "SourceResolved") == ("True", "Resolved"))
+        await eventually(lambda: world.of_task("ns/t", "SourceResolved") == ("True", "Resolved"))
         await world.answer(image)
-        await until(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
+        await eventually(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
         assert ("1/1", A) == (world.cluster.task("ns/t").status.summary, world.cluster.task("ns/t").status.digest)
         assert [] == world.children
     before = len(world.supernode.statements)
     writes = len(world.cluster.writes)
     async with world.operator():
-        await until(lambda: len(world.supernode.statements) > before)
+        await eventually(lambda: len(world.supernode.statements) > before)
         await asyncio.sleep(0.3)
     assert [image.orders] * len(world.supernode.statements[before:]) == [
         each.images[0].orders for each in world.supernode.statements[before:]
@@ -504,17 +499,17 @@ async def test_a_restart_changes_no_order_at_depth_peer(world: World, suspend: b
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
         image = await world.ordered(1)
         await world.answer(image)
-        await until(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
+        await eventually(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
         if suspend:
             world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec | {"suspend": True}})
-            await until(lambda: world.of_task("ns/t") == ("False", "Suspended"))
+            await eventually(lambda: world.of_task("ns/t") == ("False", "Suspended"))
         assert [image.orders] == [each.orders for each in world.supernode.images.values()]
     before = len(world.supernode.statements)
     world.supernode.registry[IMAGE] = SupernodeUnavailableError("it is busy")
     async with world.operator():
         await asyncio.sleep(0.5)
         world.supernode.registry[IMAGE] = resolved()
-        await until(lambda: len(world.supernode.statements) > before)
+        await eventually(lambda: len(world.supernode.statements) > before)
         await asyncio.sleep(0.3)
     for said in world.supernode.statements[before:]:
         assert [(image.orders, image.blobs)] == [(each.orders, each.blobs) for each in said.images]
@@ -524,8 +519,8 @@ async def test_a_task_tells_of_an_image_that_is_not_there_where_it_tells_of_its_
     async with world.operator():
         spec = {"source": {"image": "missing:1"}}
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
-        await until(lambda: world.of_task("ns/t", "SourceResolved") == ("False", "NotFound"))
-        await until(lambda: world.of_task("ns/t", "Stalled") == ("True", "NotFound"))
+        await eventually(lambda: world.of_task("ns/t", "SourceResolved") == ("False", "NotFound"))
+        await eventually(lambda: world.of_task("ns/t", "Stalled") == ("True", "NotFound"))
     assert () == world.cluster.task("ns/t").status.failures, "they are those of nodes"
 
 
@@ -533,7 +528,7 @@ async def test_an_image_is_not_kept_on_supernodes(world: World) -> None:
     spec = {"source": {"image": "one:1"}, "depth": "Supernode"}
     async with world.operator():
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
-        await until(lambda: world.of_task("ns/t", "Stalled") == ("True", "SourceUnsupported"))
+        await eventually(lambda: world.of_task("ns/t", "Stalled") == ("True", "SourceUnsupported"))
     assert [] == world.supernode.questions
 
 
@@ -543,7 +538,7 @@ async def test_without_the_crd_files_are_distributed(world: World) -> None:
     async with world.operator():
         spec = {"source": {"url": "http://origin.example/f"}}
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
-        await until(lambda: "ns/t" in world.supernode.wanted)
+        await eventually(lambda: "ns/t" in world.supernode.wanted)
 
 
 async def _nothing_missing() -> list[str]:
@@ -554,18 +549,18 @@ async def test_it_is_deleted_when_its_time_is_over(world: World) -> None:
     async with world.operator():
         world.prefetch(ttlSecondsAfterFinished=1)
         await world.answer(await world.ordered(2))
-        await until(lambda: "ns/p" not in world.cluster.objects["imageprefetches"])
-        await until(lambda: not world.supernode.images)
+        await eventually(lambda: "ns/p" not in world.cluster.objects["imageprefetches"])
+        await eventually(lambda: not world.supernode.images)
 
 
 async def test_what_the_mirror_does_is_told_of_each_peer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pantala_operator.control.loop._LONGEST_SLEEP", 0.5)
     monkeypatch.setattr("pantala_operator.control.peers._INTERVAL", 0.5)
     async with world.operator():
-        await until(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
+        await eventually(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
         await world.supernode.say("a", {}, runtime(mirror=True))
         await world.supernode.say("b", {}, RuntimeState(message="no socket; mount it"))
-        await until(lambda: "runtime" in world.cluster.objects["peers"]["a"].get("status", {}), 12)
+        await eventually(lambda: "runtime" in world.cluster.objects["peers"]["a"].get("status", {}), within=12)
     found = {
         name: {
             each["type"]: (each["status"], each["reason"])

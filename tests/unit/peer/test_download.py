@@ -11,6 +11,7 @@ from pantala_peer.errors import MissingError
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_pieces.errors import PieceMissingError, StoreFullError
 from pantala_protocol.sync import Work
+from tests.support.eventually import eventually
 
 TASK, OTHER = "a" * 64, "b" * 64
 
@@ -63,9 +64,7 @@ class Fixture:
         self.downloads = Downloads(self.provider.fetch, self.keeper.put, self.events, parallel=4)
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(2):
-            while len(self.ended) < count:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        await eventually(lambda: len(self.ended) >= count, every=0.001)
 
 
 @pytest.fixture
@@ -166,8 +165,7 @@ async def test_a_piece_is_had_from_another_provider_and_nothing_is_told_of_the_f
 async def test_a_piece_that_came_is_kept_and_not_fetched_from_another_provider(it: Fixture) -> None:
     it.provider.go.set()
     it.downloads.start(work(3))
-    while not it.downloads._keeping:  # noqa: ASYNC110 - a moment
-        await asyncio.sleep(0)
+    await eventually(lambda: it.downloads._keeping, every=0)
     assert not it.downloads.redirect(replace(work(3), provider="other"))
     await asyncio.sleep(0.05)
     assert [""] == [event.work.provider for event in it.ended]

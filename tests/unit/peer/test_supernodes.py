@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -30,6 +30,7 @@ from pantala_protocol.sync import (
     Wanted,
     Work,
 )
+from tests.support.eventually import eventually
 from tests.support.peer import node_state
 
 TASK, OTHER = "a" * 64, "b" * 64
@@ -176,13 +177,8 @@ class Stage:
         for name, fake in self.fakes.items():
             fake.say(*assignments.get(name.replace("-", ""), ()), membership=members)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(3):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-
     async def until_complete(self) -> None:
-        await self.until(lambda: bool(self.complete) and self.complete[-1])
+        await eventually(lambda: bool(self.complete) and self.complete[-1])
 
     async def quiet(self) -> None:
         """Each exchange is held, and nothing is left to say."""
@@ -211,7 +207,7 @@ async def test_one_that_names_no_members_is_the_only_one(stage: Stage) -> None:
 async def test_whoever_answers_first_names_the_members_and_each_is_spoken_with(stage: Stage) -> None:
     stage.all_say(membership(1, *NAMES), s0=(Assignment(TASK, "g"),), s2=(Assignment(OTHER, "h"),))
     await stage.until_complete()
-    await stage.until(lambda: len(stage.opened) == 3)
+    await eventually(lambda: len(stage.opened) == 3)
     assert {f"http://{name}" for name in NAMES} == stage.opened
     assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == stage.assigned
     assert {name.encode() for name in NAMES} == set(stage.supernodes.keys())
@@ -225,7 +221,7 @@ async def test_whoever_answers_first_names_the_members_and_each_is_spoken_with(s
 async def test_nothing_counts_as_unwanted_while_a_member_is_silent(stage: Stage) -> None:
     stage.fakes["s-2"].away = True
     stage.all_say(membership(1, *NAMES))
-    await stage.until(lambda: stage.fakes["s-1"].under_way == 1)
+    await eventually(lambda: stage.fakes["s-1"].under_way == 1)
     await asyncio.sleep(0.1)
     assert not any(stage.complete)
     stage.fakes["s-2"].away = False
@@ -258,7 +254,7 @@ async def test_a_member_that_left_is_left_and_what_only_it_assigned_is_not_assig
         stage.fakes[name].say(*(stage.fakes[name].assignments or ()), membership=membership(2, "s-0", "s-2"))
     await stage.until_complete()
     stage.fakes["s-1"].say(Assignment(OTHER, "g"))  # too late
-    await stage.until(lambda: stage.opened == {"http://s-0", "http://s-2"})
+    await eventually(lambda: stage.opened == {"http://s-0", "http://s-2"})
     assert {TASK} == stage.assigned.keys()
     assert not any(request.leaving for request in stage.fakes["s-1"].requests)
 
@@ -269,7 +265,7 @@ async def test_a_member_with_another_address_is_spoken_with_there(stage: Stage) 
     moved = Membership(2, (Member("s-0", "http://new"), *membership(2, *NAMES[1:]).members))
     stage.at["http://new"] = stage.fakes["s-0"]
     stage.all_say(moved)
-    await stage.until(lambda: stage.opened == {"http://new", "http://s-1", "http://s-2"})
+    await eventually(lambda: stage.opened == {"http://new", "http://s-1", "http://s-2"})
     await stage.until_complete()
 
 
@@ -299,7 +295,7 @@ async def test_one_that_begins_to_assign_a_task_is_told_what_is_held_and_publish
     stage.supernodes.delivery(TASK, "u", PUBLISHED)
     await stage.quiet()
     stage.fakes["s-1"].say(*one)
-    await stage.until(lambda: bool(stage.fakes["s-1"].requests[-1].done))
+    await eventually(lambda: bool(stage.fakes["s-1"].requests[-1].done))
     last = stage.fakes["s-1"].requests[-1]
     assert ({TASK: Held("g", "0-3")}, {"u": PUBLISHED}) == (last.done, last.deliveries)
 
@@ -310,7 +306,7 @@ async def test_a_member_that_is_new_is_told_all(stage: Stage) -> None:
     stage.held[TASK] = Held("g", "0-3")
     stage.supernodes.delivery(TASK, "u", PUBLISHED)
     stage.all_say(membership(2, *NAMES))
-    await stage.until(lambda: bool(stage.fakes["s-2"].requests))
+    await eventually(lambda: bool(stage.fakes["s-2"].requests))
     first = stage.fakes["s-2"].requests[0]
     assert (stage.held, {"u": PUBLISHED}) == (first.inventory, first.deliveries)
 
@@ -319,7 +315,7 @@ async def test_work_is_handed_on_with_the_boot_id_of_who_gave_it(stage: Stage) -
     stage.all_say(membership(1, *NAMES))
     await stage.until_complete()
     stage.fakes["s-2"].give(WORK)
-    await stage.until(lambda: bool(stage.given))
+    await eventually(lambda: bool(stage.given))
     assert [(WORK, "s-2-boot")] == stage.given
 
 
@@ -328,15 +324,15 @@ async def test_what_the_first_conversation_still_gives_is_not_lost(stage: Stage)
     first, own = stage.fakes["s-0"], FakeSupernode("s-0")
     stage.fakes["s-0"] = stage.at["http://s-0"] = own
     first.say(membership=membership(1, *NAMES))
-    await stage.until(lambda: "http://s-0" in stage.opened and first.under_way == 1)
+    await eventually(lambda: "http://s-0" in stage.opened and first.under_way == 1)
     stage.all_say(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
     await stage.until_complete()
     first.give(WORK)
-    await stage.until(lambda: bool(stage.given))
+    await eventually(lambda: bool(stage.given))
     stage.supernodes.piece_failed(PieceFailure(TASK, 0, "x", "stalled"), stage.given[0][1])
     stage.supernodes.send()
-    await stage.until(lambda: bool(stage.fakes["s-0"].requests[-1].failures))
-    await stage.until(lambda: "http://any" not in stage.opened)
+    await eventually(lambda: bool(stage.fakes["s-0"].requests[-1].failures))
+    await eventually(lambda: "http://any" not in stage.opened)
 
 
 async def test_if_no_member_answers_the_first_address_is_asked_again(
@@ -345,13 +341,13 @@ async def test_if_no_member_answers_the_first_address_is_asked_again(
     monkeypatch.setattr(supernodes, "_ASK_AGAIN_AFTER", 0.3)
     stage.all_say(membership(1, "s-0", "s-1"), s0=(Assignment(TASK, "g"),))
     await stage.until_complete()
-    await stage.until(lambda: len(stage.opened) == 2)
+    await eventually(lambda: len(stage.opened) == 2)
     for name in ("s-0", "s-1"):
         stage.fakes[name].away = True
         stage.fakes[name].wake()
     stage.at["http://any"] = stage.fakes["s-2"]
     stage.fakes["s-2"].say(Assignment(TASK, "g"), membership=membership(2, "s-2"))
-    await stage.until(lambda: stage.opened == {"http://s-2"})
+    await eventually(lambda: stage.opened == {"http://s-2"})
     await stage.until_complete()
     assert {TASK} == stage.assigned.keys()
 
@@ -359,7 +355,7 @@ async def test_if_no_member_answers_the_first_address_is_asked_again(
 async def test_leaving_is_said_to_all(stage: Stage) -> None:
     stage.all_say(membership(1, *NAMES))
     await stage.until_complete()
-    await stage.until(lambda: len(stage.opened) == 3)
+    await eventually(lambda: len(stage.opened) == 3)
     await stage.stop()
     await stage.supernodes.leave()
     assert [True] * 3 == [any(request.leaving for request in fake.requests) for fake in stage.fakes.values()]
@@ -374,7 +370,7 @@ async def test_it_answers_for_as_long_as_one_member_does(stage: Stage) -> None:
     await asyncio.sleep(0.1)
     before = stage.supernodes.answered_at
     stage.fakes["s-0"].say()
-    await stage.until(lambda: stage.supernodes.answered_at > before)
+    await eventually(lambda: stage.supernodes.answered_at > before)
     assert ["away", "away"] == stage.supernodes.errors
 
 
@@ -388,30 +384,30 @@ async def test_a_want_goes_to_whose_task_it_is_and_moves_with_it(stage: Stage) -
     def answers_for_it(url: str) -> bool:
         return stage.supernodes.answering(MOVED) == url
 
-    await stage.until(lambda: stage.counts()[0] > 0)
+    await eventually(lambda: stage.counts()[0] > 0)
     stage.supernodes.want(MOVED, wanted[MOVED])
-    await stage.until(lambda: only_said_to("s-0", ("s-0",)))
+    await eventually(lambda: only_said_to("s-0", ("s-0",)))
     for revision, names in ((1, NAMES[:2]), (2, NAMES), (3, NAMES[:2])):
         members = membership(revision, *names)
         owner = members.owner(MOVED)
         assert owner is not None
         stage.all_say(members)
-        await stage.until(partial(only_said_to, owner.name, names))
-        await stage.until(partial(answers_for_it, owner.url))
+        await eventually(partial(only_said_to, owner.name, names))
+        await eventually(partial(answers_for_it, owner.url))
     stage.supernodes.want(MOVED, None)
-    await stage.until(lambda: only_said_to("", NAMES[:2]))
+    await eventually(lambda: only_said_to("", NAMES[:2]))
 
 
 async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(stage: Stage) -> None:
     supernode = stage.fakes["s-0"]
     supernode.say()
-    await stage.until(lambda: stage.supernodes.answering(TASK) == "http://any")
+    await eventually(lambda: stage.supernodes.answering(TASK) == "http://any")
     supernode.away = True
     supernode.wake()
-    await stage.until(lambda: stage.supernodes.answering(TASK) is None)
+    await eventually(lambda: stage.supernodes.answering(TASK) is None)
     supernode.away = False
     supernode.say()
-    await stage.until(lambda: stage.supernodes.answering(TASK) == "http://any")
+    await eventually(lambda: stage.supernodes.answering(TASK) == "http://any")
 
 
 # Images
@@ -421,33 +417,33 @@ STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
 
 async def test_of_several_words_about_images_the_newest_holds(stage: Stage) -> None:
     stage.all_say(membership(1, *NAMES))
-    await stage.until(lambda: len(stage.opened) == 3)
+    await eventually(lambda: len(stage.opened) == 3)
     stage.fakes["s-1"].order(5)
-    await stage.until(lambda: stage.ordered == [5])
+    await eventually(lambda: stage.ordered == [5])
     stage.fakes["s-0"].order(4)
     stage.fakes["s-2"].order(5)
-    await stage.until(lambda: stage.fakes["s-2"].requests[-1].images == 5)
-    await stage.until(lambda: stage.fakes["s-0"].requests[-1].images == 4)
+    await eventually(lambda: stage.fakes["s-2"].requests[-1].images == 5)
+    await eventually(lambda: stage.fakes["s-0"].requests[-1].images == 4)
     assert [5] == stage.ordered
     stage.fakes["s-2"].order(6)
-    await stage.until(lambda: stage.ordered == [5, 6])
+    await eventually(lambda: stage.ordered == [5, 6])
     await stage.quiet()
     assert [4, 5, 6] == [stage.fakes[name].requests[-1].images for name in NAMES]
 
 
 async def test_a_supernode_that_goes_takes_no_order_along(stage: Stage) -> None:
     stage.all_say(membership(1, *NAMES))
-    await stage.until(lambda: len(stage.opened) == 3)
+    await eventually(lambda: len(stage.opened) == 3)
     stage.fakes["s-2"].order(6)
-    await stage.until(lambda: stage.ordered == [6])
+    await eventually(lambda: stage.ordered == [6])
     stage.all_say(membership(2, "s-0", "s-1"))
-    await stage.until(lambda: len(stage.opened) == 2)
+    await eventually(lambda: len(stage.opened) == 2)
     assert [6] == stage.ordered
 
 
 async def test_all_supernodes_hear_how_images_are_at_once_and_new_ones_too(stage: Stage) -> None:
     stage.all_say(membership(1, "s-0", "s-1"))
-    await stage.until(lambda: len(stage.opened) == 2)
+    await eventually(lambda: len(stage.opened) == 2)
     await stage.quiet()
     stage.supernodes.report_pulls(STATES, urgent=True)
     stage.supernodes.report_runtime(RuntimeState("containerd"), urgent=True)
@@ -456,7 +452,7 @@ async def test_all_supernodes_hear_how_images_are_at_once_and_new_ones_too(stage
         pulls = [said.pulls for said in stage.fakes[name].requests if said.pulls is not None]
         return pulls[-1:] == [STATES]
 
-    await stage.until(lambda: heard("s-0") and heard("s-1"))
+    await eventually(lambda: heard("s-0") and heard("s-1"))
     stage.all_say(membership(2, *NAMES))
-    await stage.until(lambda: heard("s-2"))
+    await eventually(lambda: heard("s-2"))
     assert any(said.runtime == RuntimeState("containerd") for said in stage.fakes["s-2"].requests)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pantala_runtime import errors
 from pantala_runtime.api import API
 from pantala_runtime.pulls import Pulls
 from pantala_runtime.runtime import Credentials
+from tests.support.eventually import eventually
 from tests.support.runtime import FakeRuntime
 
 DIGEST = "sha256:" + "a" * 64
@@ -124,15 +125,9 @@ async def test_a_client_that_goes_away_takes_its_pull_along(client: Client, runt
     async with ClientSession() as session:
         order = msgspec.json.encode({"image": "nginx", "timeout_seconds": 60})
         asking = asyncio.create_task(session.post(client.make_url("/v1/pull"), data=order).__aenter__())
-        await until(lambda: runtime.running == 1)
+        await eventually(lambda: runtime.running == 1)
         asking.cancel()
-    await until(lambda: runtime.running == 0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - it is in another's hands
-            await asyncio.sleep(0.01)
+    await eventually(lambda: runtime.running == 0)
 
 
 async def test_an_image_can_be_unpinned_and_never_removed(client: Client, runtime: FakeRuntime) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from pantala_protocol.images import (
     PullState,
     RuntimeState,
 )
+from tests.support.eventually import eventually
 
 DIGEST = "sha256:" + "a" * 64
 PINNED = f"docker.io/library/web@{DIGEST}"
@@ -147,14 +148,8 @@ class Made:
         self.events.emit(ImagesOrdered(NodeOrders(1, pulls)))
 
     async def reach(self, phase: PullPhase, key: str = WEB.key) -> PullState:
-        await until(lambda: key in self.told.pulls and self.told.pulls[key].phase is phase)
+        await eventually(lambda: key in self.told.pulls and self.told.pulls[key].phase is phase)
         return self.told.pulls[key]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - it is in another's hands
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)
@@ -187,11 +182,11 @@ async def test_what_the_mirror_served_is_told_without_haste(tmp_path: Path) -> N
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
-        await until(lambda: made.grants.awaits("docker.io/library/web"))
+        await eventually(lambda: made.grants.awaits("docker.io/library/web"))
         grant = made.grants.find("docker.io/library/web", "Basic cGFudGFsYTpvbmNl")
         assert grant is not None
         grant.bytes = 42
-        await until(lambda: 42 == made.told.pulls[WEB.key].fetched)
+        await eventually(lambda: 42 == made.told.pulls[WEB.key].fetched)
         assert (PullPhase.PULLING, False) == made.told.said[-1]
         grant.bytes = 43
         made.helper.go.set()
@@ -203,9 +198,9 @@ async def test_a_withdrawn_order_ends_its_pull_and_is_told_of_no_more(tmp_path: 
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
-        await until(lambda: made.helper.running == 1)
+        await eventually(lambda: made.helper.running == 1)
         made.order()
-        await until(lambda: made.helper.running == 0)
+        await eventually(lambda: made.helper.running == 0)
         assert {} == made.told.pulls
         assert not made.grants.awaits("docker.io/library/web")
 
@@ -214,9 +209,9 @@ async def test_another_number_ends_the_pull_and_begins_anew(tmp_path: Path) -> N
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
-        await until(lambda: made.helper.running == 1)
+        await eventually(lambda: made.helper.running == 1)
         made.order(structs.replace(WEB, order=PullOrder("run", 2)))
-        await until(lambda: len(made.helper.pulls) == 2)
+        await eventually(lambda: len(made.helper.pulls) == 2)
         assert 1 == made.helper.running
         made.helper.go.set()
         assert 2 == (await made.reach(PullPhase.READY)).number
@@ -242,7 +237,7 @@ async def test_an_order_that_names_no_image_fails_and_harms_no_other(tmp_path: P
     async with Made(tmp_path).running() as made:
         made.order(NodeOrder("ns/bad", image, PullOrder("run"), pin=True), structs.replace(WEB, pin=True))
         assert "InvalidImage" == (await made.reach(PullPhase.FAILED, "ns/bad")).reason
-        await until(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
+        await eventually(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
 
 
 async def test_what_goes_is_gone_until_another_order(tmp_path: Path) -> None:
@@ -270,20 +265,20 @@ async def test_a_name_that_went_is_made_again(tmp_path: Path) -> None:
         made.order(WEB)
         await made.reach(PullPhase.READY)
         made.helper.here[PINNED] = structs.replace(made.helper.here[PINNED], tags=())
-        await until(lambda: made.helper.here[PINNED].tags == ("docker.io/library/web:1",))
+        await eventually(lambda: made.helper.here[PINNED].tags == ("docker.io/library/web:1",))
 
 
 async def test_it_is_pinned_as_long_as_any_order_says_so(tmp_path: Path) -> None:
     other = NodeOrder("ns/other", PINNED, PullOrder("run"), pin=True)
     async with Made(tmp_path).running() as made:
         made.order(structs.replace(WEB, pin=True), other)
-        await until(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
-        await until(lambda: {True} == set(made.pinned))
+        await eventually(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
+        await eventually(lambda: {True} == set(made.pinned))
         made.order(WEB, other)
         await asyncio.sleep(0.05)
         assert [] == made.helper.unpinned
         made.order(WEB)
-        await until(lambda: made.helper.unpinned == [PINNED])
+        await eventually(lambda: made.helper.unpinned == [PINNED])
         await asyncio.sleep(0.05)
         assert [PINNED] == made.helper.unpinned
 
@@ -291,20 +286,20 @@ async def test_it_is_pinned_as_long_as_any_order_says_so(tmp_path: Path) -> None
 async def test_a_new_process_unpins_what_the_last_one_pinned(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.order(structs.replace(WEB, pin=True))
-        await until(lambda: made.orders.ledger.pins == {PINNED})
+        await eventually(lambda: made.orders.ledger.pins == {PINNED})
         await made.reach(PullPhase.READY)
-        await until(lambda: {PINNED} == LedgerFile(tmp_path / "images.json").read().pins)
+        await eventually(lambda: {PINNED} == LedgerFile(tmp_path / "images.json").read().pins)
     async with Made(tmp_path).running() as made:
-        await until(lambda: WEB.key in made.told.pulls)
+        await eventually(lambda: WEB.key in made.told.pulls)
         made.order()
-        await until(lambda: made.helper.unpinned == [PINNED])
+        await eventually(lambda: made.helper.unpinned == [PINNED])
 
 
 async def test_a_new_process_ends_what_the_last_one_began(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
-        await until(lambda: (tmp_path / "images.json").exists() and made.helper.running == 1)
+        await eventually(lambda: (tmp_path / "images.json").exists() and made.helper.running == 1)
     async with Made(tmp_path).running() as made:
         await made.reach(PullPhase.READY)
         assert 1 == len(made.helper.pulls)
@@ -314,9 +309,9 @@ async def test_at_most_eight_go_on_at_once(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(*(NodeOrder(f"ns/{n}", f"r/{n}@{DIGEST}", PullOrder("run")) for n in range(20)))
-        await until(lambda: made.helper.running == 8)
+        await eventually(lambda: made.helper.running == 8)
         made.helper.go.set()
-        await until(lambda: all(state.phase is PullPhase.READY for state in made.told.pulls.values()))
+        await eventually(lambda: all(state.phase is PullPhase.READY for state in made.told.pulls.values()))
         assert 8 == made.helper.most
 
 

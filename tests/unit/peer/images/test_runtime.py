@@ -9,6 +9,7 @@ from pantala_peer.images.ports import Credentials, Image, Status
 from pantala_peer.images.runtime import RuntimeWatch
 from pantala_peer.mirror.probe import Sighting
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
+from tests.support.eventually import eventually
 
 A, B = ("sha256:" + digit * 64 for digit in "ab")
 
@@ -39,9 +40,7 @@ class Scene:
         )
 
     async def told(self, times: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.said) < times:  # noqa: ASYNC110 - it is in another's hands
-                await asyncio.sleep(0.005)
+        await eventually(lambda: len(self.said) >= times)
 
     async def status(self) -> Status:
         if self.away:
