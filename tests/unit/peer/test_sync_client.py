@@ -1,0 +1,228 @@
+"""When a peer sends an exchange: at once with news, else one that is held, and rarely while nothing answers."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from pantala_peer.errors import ExchangeError, ExchangeRefusedError
+from pantala_peer.sync.client import SyncClient
+from pantala_peer.sync.connection import SyncConnection
+from pantala_peer.sync.session import SupernodeSession, SyncOrders
+from pantala_protocol.sync import SyncAnswer, SyncRequest, Work
+from tests.support.peer import IDENTITY, node_state
+
+pytestmark = pytest.mark.virtual_time
+
+TASK = "a" * 64
+WORK = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+Answer = Callable[[SyncRequest], SyncAnswer | Exception | None]
+
+
+class FakeConnection(SyncConnection):
+    """Answers by a function. After ``None`` it holds the exchange until the next one arrives."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__("http://s", token_file=None, timeout=1.0)
+        self.answer = answer
+        self.requests: list[SyncRequest] = []
+        self.times: list[float] = []
+        self.under_way = self.most_under_way = 0
+        self._newer = asyncio.Event()
+
+    async def sync(self, request: SyncRequest) -> SyncAnswer:
+        self.requests.append(request)
+        self.times.append(asyncio.get_running_loop().time())
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        self._newer.set()
+        try:
+            answer = self.answer(request)
+            if isinstance(answer, Exception):
+                raise answer
+            if answer is None:
+                newer = self._newer = asyncio.Event()
+                await newer.wait()
+            return answer or SyncAnswer("s", request.seq)
+        finally:
+            self.under_way -= 1
+
+
+class Running:
+    """A client with a fake connection, and the orders that it applied."""
+
+    def __init__(self, connection: FakeConnection) -> None:
+        self.session = SupernodeSession(IDENTITY)
+        self.connection = connection
+        self.orders: list[SyncOrders] = []
+        self.busy = False
+        self.client = SyncClient(
+            self.session,
+            connection,
+            node_state(busy=lambda: self.busy),
+            apply=self.orders.append,
+            rng=random.Random(1),
+        )
+
+    def done(self, piece: int) -> None:
+        self.session.piece_done(TASK, "g", piece)
+        self.client.wake()
+
+    def seqs(self) -> list[int]:
+        return [request.seq for request in self.connection.requests]
+
+
+@contextlib.asynccontextmanager
+async def running(answer: Answer | FakeConnection) -> AsyncIterator[Running]:
+    made = Running(answer if isinstance(answer, FakeConnection) else FakeConnection(answer))
+    task = asyncio.create_task(made.client.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def hold_all_but_the_first(request: SyncRequest) -> SyncAnswer | None:
+    return SyncAnswer("s", request.seq) if request.seq == 1 else None
+
+
+async def test_without_news_one_exchange_is_held() -> None:
+    async with running(hold_all_but_the_first) as it:
+        await asyncio.sleep(60)
+        assert [1, 2] == it.seqs()
+
+
+async def test_news_is_sent_at_once_and_releases_the_held_exchange() -> None:
+    async with running(hold_all_but_the_first) as it:
+        await asyncio.sleep(1)
+        it.done(0)
+        await asyncio.sleep(1)
+        assert {TASK} == set(it.connection.requests[2].done)
+        assert it.connection.times[2] == pytest.approx(1.0, abs=0.02)
+        assert it.connection.under_way == 1
+
+
+async def test_much_news_is_joined_in_at_most_two_exchanges_at_a_time() -> None:
+    async with running(hold_all_but_the_first) as it:
+        await asyncio.sleep(1)
+        for piece in range(200):
+            it.done(piece)
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        assert len(it.connection.requests) <= 42
+        assert it.connection.most_under_way <= 2
+        assert not it.session.has_news
+
+
+async def test_a_supernode_that_does_not_hold_is_not_polled() -> None:
+    async with running(lambda request: SyncAnswer("s", request.seq)) as it:
+        await asyncio.sleep(1.2)
+        assert len(it.connection.requests) <= 4
+
+
+async def test_a_new_supernode_is_asked_again_at_once() -> None:
+    """Its first answer contains its boot ID. Work comes with the next one."""
+    async with running(hold_all_but_the_first) as it:
+        await asyncio.sleep(0.2)
+        assert [1, 2] == it.seqs()
+
+
+async def test_an_exchange_that_a_newer_one_released_is_not_a_reason_to_pause() -> None:
+    """The supernode can give work only while it holds an exchange."""
+    answers = {1: SyncAnswer("s", 1), 3: SyncAnswer("s", 3, work=(WORK,))}
+    async with running(lambda request: answers.get(request.seq)) as it:
+        await asyncio.sleep(0.2)
+        it.done(0)
+        await asyncio.sleep(0.2)
+        assert [1, 2, 3, 4] == it.seqs()
+
+
+async def test_while_all_downloads_run_there_is_one_exchange_for_each_piece() -> None:
+    """An exchange is held only if no piece ends for long."""
+    async with running(hold_all_but_the_first) as it:
+        await asyncio.sleep(0.1)
+        it.connection.answer = lambda request: SyncAnswer("s", request.seq, work=(WORK,)) if request.done else None
+        it.busy = True
+        before = len(it.connection.requests)
+        for piece in range(5):
+            it.done(piece)
+            await asyncio.sleep(0.05)
+        assert 5 == len(it.connection.requests) - before
+        await asyncio.sleep(0.4)
+        assert 1 == it.connection.under_way
+
+
+async def test_a_supernode_that_gives_work_is_asked_again_at_once() -> None:
+    answers = [(WORK,)] * 5
+    async with running(lambda r: SyncAnswer("s", r.seq, work=answers.pop()) if answers else None) as it:
+        await asyncio.sleep(0.3)
+        assert [(WORK,)] * 5 == [orders.work for orders in it.orders]
+
+
+async def test_an_exchange_without_an_answer_is_repeated_unchanged_with_growing_pauses() -> None:
+    async with running(lambda _request: ExchangeError("away")) as it:
+        it.done(3)
+        await asyncio.sleep(60)
+        assert len(set(map(id, it.connection.requests))) == 1
+        times = it.connection.times
+        pauses = [after - before for before, after in itertools.pairwise(times)]
+        assert 0.1 <= pauses[0] <= 0.2
+        assert all(2.5 <= pause <= 5.0 for pause in pauses[5:])
+        assert it.client.error == "away"
+
+
+async def test_a_rejected_exchange_is_replaced_by_another_one() -> None:
+    async with running(lambda r: ExchangeRefusedError("no") if r.seq == 1 else None) as it:
+        await asyncio.sleep(0.5)
+        assert [1, 2] == it.seqs()
+        assert it.connection.requests[1].inventory is not None
+
+
+async def test_the_farewell_is_one_short_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forever(_request: SyncRequest) -> SyncAnswer:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async with running(hold_all_but_the_first) as it:
+        await asyncio.sleep(0.05)
+    await it.client.leave()
+    assert it.connection.requests[-1].leaving
+    monkeypatch.setattr(it.connection, "sync", forever)
+    async with asyncio.timeout(4):
+        await it.client.leave()
+
+
+class OneIsLost(FakeConnection):
+    """The second exchange is lost, and the client learns that late."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _request: None)
+        self.noticed = asyncio.Event()
+        self.lost = 0
+
+    async def sync(self, request: SyncRequest) -> SyncAnswer:
+        if request.seq == 2 and not self.lost:
+            self.lost += 1
+            await self.noticed.wait()
+            raise ExchangeError("no answer in time")
+        if request.seq <= 3:
+            return SyncAnswer("s", request.seq)
+        return await super().sync(request)
+
+
+async def test_a_lost_exchange_is_not_an_error_if_the_supernode_has_answered_another_one_since() -> None:
+    connection = OneIsLost()
+    async with running(connection) as it:
+        await asyncio.sleep(0.7)
+        assert 1 == connection.lost
+        it.done(0)
+        await asyncio.sleep(0.1)
+        connection.noticed.set()
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert it.client.error is None
