@@ -16,7 +16,6 @@ from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.control.loop import Loop
 from pantala_operator.control.peers import PeerController, ReconnectGrace
 from pantala_operator.control.prefetch import PrefetchController
-from pantala_operator.control.prefetch_writer import PrefetchWriter
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.control.writer import Writer
 from pantala_operator.events import OperatorEvents
@@ -78,8 +77,7 @@ class App:
 
         grace = ReconnectGrace(known, clock)
         tasks = TaskController(known, self._writer, settings.root)
-        own = PrefetchWriter(cluster, known, clock, self._writer)
-        prefetches = PrefetchController(known, clock, self._writer, own, self._resolver, grace, settings.namespace)
+        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, settings.namespace)
         peers = PeerController(known, self._writer, grace, clock)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock)
         self.health = Health(clock, lambda: self.loop.last_alive, self.problems)

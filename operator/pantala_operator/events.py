@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pantala_operator.plan.prefetch.pins import Resolution
-from pantala_operator.resources.api import Node, PeerResource, TaskResource
-from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch
+from pantala_operator.ports import Resource
+from pantala_operator.resources.prefetch import ImageKey
 from pantala_protocol.membership import Member
 from pantala_protocol.statement import Changes
 
@@ -30,7 +30,7 @@ class WatchStarted:
 class ResourceChanged:
     """The watch saw a change that may matter to a plan."""
 
-    resource: TaskResource | Node | PeerResource | ImagePrefetch
+    resource: Resource
     deleted: bool = False
 
 

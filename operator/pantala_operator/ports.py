@@ -1,4 +1,4 @@
-"""What the operator needs of the world, as interfaces."""
+"""What the operator needs from outside, as protocols."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
@@ -19,7 +19,7 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How the API server is reached, for those that bring their own client."""
+    """How to reach the API server, for other clients than ours."""
 
     server: str
     ca_path: str | None = None
@@ -30,6 +30,12 @@ class Login:
     proxy: str | None = None
 
 
+Resource = TaskResource | Node | PeerResource | ImagePrefetch
+"""What the operator watches."""
+R = TypeVar("R", bound=Resource)
+ResourceStatus = TaskStatus | PeerStatus | PrefetchStatus
+
+
 class ClusterAPI(Protocol):
     """The API server. Each call ends within its timeout. It may raise a ``ClusterError``."""
 
@@ -37,24 +43,12 @@ class ClusterAPI(Protocol):
         """Names of our custom resources that the API server does not serve."""
         ...
 
-    async def list_tasks(self) -> list[TaskResource]:
-        """All Tasks of all namespaces."""
-        ...
-
-    async def list_nodes(self) -> list[Node]:
-        """All Nodes."""
-        ...
-
-    async def list_peers(self) -> list[PeerResource]:
-        """All Peers."""
-        ...
-
-    async def list_prefetches(self) -> list[ImagePrefetch]:
-        """All ImagePrefetches. Raises ``NotFoundError`` while their kind is not served."""
+    async def list_all(self, kind: type[R]) -> list[R]:
+        """All resources of a kind. Raises ``ClusterNotFoundError`` while the kind is not served."""
         ...
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """All of ``kind`` (``Deployment``, ``StatefulSet``, ``DaemonSet``) of a namespace; empty: of all of them."""
+        """All of ``kind`` (``Deployment``, ``StatefulSet``, ``DaemonSet``) in a namespace; empty: in all of them."""
         ...
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
@@ -62,66 +56,36 @@ class ClusterAPI(Protocol):
         ...
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        """The pods that run in a namespace."""
+        """The running pods of a namespace."""
         ...
 
-    async def get_task(self, namespace: str, name: str) -> TaskResource:
-        """One Task, fresh."""
+    async def read(self, resource: R) -> R:
+        """The resource that has this kind, namespace and name now."""
         ...
 
-    async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
-        """One ImagePrefetch, fresh."""
+    async def get_secret(self, namespace: str, name: str) -> Secret: ...
+
+    async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet: ...
+
+    async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
+        """Create the resource, or change it to what ``body`` says."""
         ...
 
-    async def get_secret(self, namespace: str, name: str) -> Secret:
-        """One Secret, fresh."""
+    async def apply_status(self, resource: R, status: ResourceStatus) -> R:
+        """Replace the status. Raises ``ClusterConflictError`` if the resource has changed since it was read."""
         ...
 
-    async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
-        """One StatefulSet, fresh."""
-        ...
-
-    async def apply_task_status(self, task: TaskResource, status: TaskStatus) -> TaskResource:
-        """Write the whole status. Raises ``ConflictError`` if the Task changed since ``task`` was read."""
-        ...
-
-    async def apply_task(self, body: Mapping[str, Any]) -> TaskResource:
-        """Make sure that a Task is there as ``body`` says."""
-        ...
-
-    async def delete_task(self, task: TaskResource) -> None:
-        """Delete this Task, and no other that has its name by now (``ConflictError``)."""
-        ...
-
-    async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
-        """Write the whole status. Raises ``ConflictError`` if it changed since ``prefetch`` was read."""
-        ...
-
-    async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
-        """Delete this ImagePrefetch, and no other that has its name by now (``ConflictError``)."""
+    async def delete(self, resource: Resource) -> None:
+        """Delete the resource. Raises ``ClusterConflictError`` if another one has its name now."""
         ...
 
     async def remove_taint(self, node: str, key: str) -> Node:
-        """Take the taints of that key off a Node, nothing else. Raises ``ConflictError`` if it changes meanwhile."""
-        ...
-
-    async def create_peer(self, name: str) -> PeerResource:
-        """Make sure that the Peer is there."""
-        ...
-
-    async def apply_peer_status(self, peer: PeerResource, status: PeerStatus) -> PeerResource:
-        """Write the whole status. Raises ``ConflictError`` if the Peer changed since ``peer`` was read."""
-        ...
-
-    async def delete_peer(self, peer: PeerResource) -> None:
-        """Delete this Peer."""
+        """Remove a Node's taints with this key. Raises ``ClusterConflictError`` if the Node changes meanwhile."""
         ...
 
     async def create_event(
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
-    ) -> None:
-        """Write an Event about an object."""
-        ...
+    ) -> None: ...
 
     async def close(self) -> None:
         """Close all connections."""
@@ -132,11 +96,11 @@ class SupernodeAPI(Protocol):
     """One supernode. Each call ends within its timeout. It may raise a ``SupernodeCallError``."""
 
     async def state(self, statement: Statement) -> StatementReceipt:
-        """Say all that is wanted."""
+        """Replace what the supernode should have."""
         ...
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        """What changed since version ``since`` of ``boot``; held open up to ``wait`` seconds while nothing did."""
+        """What changed since version ``since`` of ``boot``. The answer waits up to ``wait`` seconds for a change."""
         ...
 
     async def resolve(self, question: Resolve) -> Resolved:

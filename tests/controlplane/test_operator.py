@@ -23,7 +23,19 @@ from aiohttp import web
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.kubernetes import KubernetesCluster
 from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
-from pantala_operator.resources.api import PeerCache, PeerCount, PeerStatus, TaskStatus
+from pantala_operator.resources.api import (
+    API_VERSION,
+    Metadata,
+    Node,
+    PeerCache,
+    PeerCount,
+    PeerResource,
+    PeerStatus,
+    TaskResource,
+    TaskSource,
+    TaskSpec,
+    TaskStatus,
+)
 from pantala_operator.resources.conditions import Condition
 from pantala_protocol.registry import RESOLVE, Resolve
 from pantala_protocol.statement import CDNStatus, Failure, Statement, TaskReport, WantedTask
@@ -477,14 +489,21 @@ async def cluster(
         await real.close()
 
 
+def named(name: str) -> TaskResource:
+    return TaskResource(Metadata(name, "default"), TaskSpec(TaskSource(URL)))
+
+
+T = named("t")
+
+
 async def test_reading(cluster: KubernetesCluster | MemoryCluster) -> None:
     assert [] == await cluster.missing_kinds()
-    assert ["default/t"] == [task.metadata.key for task in await cluster.list_tasks()]
-    assert set(NODES) <= {node.metadata.name for node in await cluster.list_nodes()}
-    assert [] == await cluster.list_peers()
-    assert (await cluster.list_tasks())[0] == await cluster.get_task("default", "t")
+    assert ["default/t"] == [task.metadata.key for task in await cluster.list_all(TaskResource)]
+    assert set(NODES) <= {node.metadata.name for node in await cluster.list_all(Node)}
+    assert [] == await cluster.list_all(PeerResource)
+    assert (await cluster.list_all(TaskResource))[0] == await cluster.read(T)
     with pytest.raises(ClusterNotFoundError):
-        await cluster.get_task("default", "other")
+        await cluster.read(named("other"))
     with pytest.raises(ClusterNotFoundError):
         await cluster.get_secret("default", "other")
 
@@ -493,41 +512,42 @@ async def test_a_status_is_written_as_a_whole_and_comes_back_as_it_was(
     cluster: KubernetesCluster | MemoryCluster,
 ) -> None:
     """A status that says nothing new changes no resource version, so that nobody is woken."""
-    task = await cluster.get_task("default", "t")
+    task = await cluster.read(T)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     condition = Condition("Ready", "False", "R", "m", now, 1)
     status = TaskStatus(1, (condition,), "f" * 64, "RUNNING", peers=PeerCount(3, 0, 1, 0), start_time=now)
-    written = await cluster.apply_task_status(task, status)
-    assert status == written.status == (await cluster.get_task("default", "t")).status
-    again = await cluster.apply_task_status(written, status)
+    written = await cluster.apply_status(task, status)
+    assert status == written.status == (await cluster.read(T)).status
+    again = await cluster.apply_status(written, status)
     assert written.metadata.resource_version == again.metadata.resource_version
     less = msgspec.structs.replace(status, cdn_status="", peers=None)
-    assert less == (await cluster.apply_task_status(again, less)).status
+    assert less == (await cluster.apply_status(again, less)).status
 
 
 async def test_what_was_read_before_a_change_is_not_written(cluster: KubernetesCluster | MemoryCluster) -> None:
     """Neither over a newer object, nor into a successor of the same name, nor into nothing."""
-    task = await cluster.get_task("default", "t")
-    written = await cluster.apply_task_status(task, TaskStatus(1))
+    task = await cluster.read(T)
+    written = await cluster.apply_status(task, TaskStatus(1))
     with pytest.raises(ClusterConflictError):
-        await cluster.apply_task_status(task, TaskStatus(2))
+        await cluster.apply_status(task, TaskStatus(2))
     stranger = msgspec.structs.replace(task, metadata=msgspec.structs.replace(task.metadata, uid="another"))
     with pytest.raises(ClusterConflictError):
-        await cluster.delete_task(stranger)
-    await cluster.delete_task(written)
+        await cluster.delete(stranger)
+    await cluster.delete(written)
     with pytest.raises(ClusterNotFoundError):
-        await cluster.apply_task_status(written, TaskStatus(3))
+        await cluster.apply_status(written, TaskStatus(3))
     with pytest.raises(ClusterNotFoundError):
-        await cluster.delete_task(written)
+        await cluster.delete(written)
 
 
 async def test_peers_are_made_once_and_go(cluster: KubernetesCluster | MemoryCluster) -> None:
-    made = await cluster.create_peer("node-a")
-    assert made.metadata.uid == (await cluster.create_peer("node-a")).metadata.uid
+    body = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": "node-a"}}
+    made = await cluster.apply(PeerResource, body)
+    assert made.metadata.uid == (await cluster.apply(PeerResource, body)).metadata.uid
     status = PeerStatus(1, address="10.0.0.1:65002", cache=PeerCache(5, 1), succeeded=2)
-    peer = (await cluster.list_peers())[0]
-    written = await cluster.apply_peer_status(peer, status)
+    peer = (await cluster.list_all(PeerResource))[0]
+    written = await cluster.apply_status(peer, status)
     assert status == written.status
-    await cluster.delete_peer(written)
+    await cluster.delete(written)
     with pytest.raises(ClusterNotFoundError):
-        await cluster.delete_peer(written)
+        await cluster.delete(written)

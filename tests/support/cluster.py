@@ -13,8 +13,9 @@ import msgspec
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.resources.api import API_VERSION, Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
-from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
+from pantala_operator.ports import R, Resource, ResourceStatus
+from pantala_operator.resources.api import Node, PeerResource, Secret, TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import ResourceInbox
@@ -22,6 +23,12 @@ from pantala_operator.watch.observation import ResourceInbox
 Body = dict[str, Any]
 _KINDS = ("tasks", "nodes", "peers", "imageprefetches", "secrets", "statefulsets", "deployments", "daemonsets")
 _WATCHED = frozenset(_KINDS[:4])
+_PLURALS: dict[type, str] = {
+    TaskResource: "tasks",
+    Node: "nodes",
+    PeerResource: "peers",
+    ImagePrefetch: "imageprefetches",
+}
 
 
 class MemoryClock:
@@ -60,7 +67,7 @@ class MemoryCluster:
         self.outage: ClusterError | None = None
         """Raised by every call while it is set."""
         self.forbidden: set[str] = set()
-        """Names of calls that are refused."""
+        """Calls that are refused, as verb and resource: ``list tasks``."""
         self._inbox: ResourceInbox | None = None
         self._version = 0
 
@@ -83,7 +90,7 @@ class MemoryCluster:
             body.setdefault("status", former.get("status", {}))
         self.objects[kind][key] = body
         if watched:
-            self._tell(kind, "MODIFIED" if former else "ADDED", body)
+            self._notify(kind, "MODIFIED" if former else "ADDED", body)
         return body
 
     def remove(self, kind: str, key: str, *, watched: bool = True) -> None:
@@ -91,7 +98,7 @@ class MemoryCluster:
         body = self.objects[kind].pop(key)
         body["metadata"]["resourceVersion"] = self._next()
         if watched:
-            self._tell(kind, "DELETED", body)
+            self._notify(kind, "DELETED", body)
 
     def task(self, key: str) -> TaskResource:
         """One Task as it is now."""
@@ -108,7 +115,7 @@ class MemoryCluster:
         self._inbox = inbox
         for kind, objects in self.objects.items():
             for body in objects.values():
-                self._tell(kind, None, body)
+                self._notify(kind, None, body)
         try:
             await asyncio.Event().wait()
         finally:
@@ -119,26 +126,14 @@ class MemoryCluster:
 
     async def missing_kinds(self) -> list[str]:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("missing_kinds")
+        self._check("get kinds")
         return self.missing
 
-    async def list_tasks(self) -> list[TaskResource]:
+    async def list_all(self, kind: type[R]) -> list[R]:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return self._list("tasks", TaskResource)
-
-    async def list_nodes(self) -> list[Node]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return self._list("nodes", Node)
-
-    async def list_peers(self) -> list[PeerResource]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return self._list("peers", PeerResource)
-
-    async def list_prefetches(self) -> list[ImagePrefetch]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        if "imageprefetches.pantala.dev" in self.missing:
+        if kind is ImagePrefetch and "imageprefetches.pantala.dev" in self.missing:
             raise ClusterNotFoundError("the server could not find the requested resource")
-        return self._list("imageprefetches", ImagePrefetch)
+        return self._list(_PLURALS[kind], kind)
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
@@ -159,82 +154,67 @@ class MemoryCluster:
             Pod(each.spec.node_name, each.metadata.labels) for each in found if each.metadata.namespace == namespace
         ]
 
-    async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
+    async def read(self, resource: R) -> R:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("get_prefetch")
-        return msgspec.convert(self._get("imageprefetches", f"{namespace}/{name}"), ImagePrefetch)
+        plural = _PLURALS[type(resource)]
+        self._check(f"get {plural}")
+        return msgspec.convert(self._get(plural, resource.metadata.key), type(resource))
 
-    async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
+    async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("apply_prefetch_status")
-        body = self._apply_status("imageprefetches", prefetch.metadata.key, prefetch, status)
-        return msgspec.convert(body, ImagePrefetch)
+        plural, key = _PLURALS[kind], _key(body["metadata"])
+        self._check(f"patch {plural}")
+        former = self.objects[plural].get(key)
+        if former is None or any(former.get(name) != value for name, value in body.items() if name != "metadata"):
+            self.writes.append(f"{plural}/{key}")
+            former = self.put(plural, {**deepcopy(former or {}), **body})
+        return msgspec.convert(former, kind)
 
-    async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
+    async def apply_status(self, resource: R, status: ResourceStatus) -> R:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("delete_prefetch")
-        self._delete("imageprefetches", prefetch)
+        plural, key = _PLURALS[type(resource)], resource.metadata.key
+        self._check(f"patch {plural}/status")
+        body = self._get(plural, key)
+        if body["metadata"]["resourceVersion"] != resource.metadata.resource_version:
+            raise ClusterConflictError(f"{key} changed")
+        wanted = msgspec.to_builtins(status)
+        if body.get("status") != wanted:
+            self.writes.append(key)
+            body["status"] = wanted
+            body["metadata"]["resourceVersion"] = self._next()
+            self._notify(plural, "MODIFIED", body)
+        return msgspec.convert(body, type(resource))
 
-    async def apply_task(self, body: Mapping[str, Any]) -> TaskResource:
+    async def delete(self, resource: Resource) -> None:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("apply_task")
-        return msgspec.convert(self.put("tasks", dict(body)), TaskResource)
+        plural, key = _PLURALS[type(resource)], resource.metadata.key
+        self._check(f"delete {plural}")
+        if self._get(plural, key)["metadata"]["uid"] != resource.metadata.uid:
+            raise ClusterConflictError(f"{key} is another one")
+        self.remove(plural, key)
 
     async def remove_taint(self, node: str, key: str) -> Node:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("remove_taint")
+        self._check("patch nodes")
         body = deepcopy(self._get("nodes", node))
         body["spec"]["taints"] = [taint for taint in body["spec"].get("taints", ()) if taint["key"] != key]
         return msgspec.convert(self.put("nodes", body), Node)
 
-    async def get_task(self, namespace: str, name: str) -> TaskResource:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("get_task")
-        return msgspec.convert(self._get("tasks", f"{namespace}/{name}"), TaskResource)
-
     async def get_secret(self, namespace: str, name: str) -> Secret:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("get_secret")
+        self._check("get secrets")
         return msgspec.convert(self._get("secrets", f"{namespace}/{name}"), Secret)
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("get_stateful_set")
+        self._check("get statefulsets")
         return msgspec.convert(self._get("statefulsets", f"{namespace}/{name}"), StatefulSet)
-
-    async def apply_task_status(self, task: TaskResource, status: TaskStatus) -> TaskResource:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("apply_task_status")
-        return msgspec.convert(self._apply_status("tasks", task.metadata.key, task, status), TaskResource)
-
-    async def delete_task(self, task: TaskResource) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("delete_task")
-        self._delete("tasks", task)
-
-    async def create_peer(self, name: str) -> PeerResource:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("create_peer")
-        self.writes.append(f"peer/{name}")
-        if name not in self.objects["peers"]:
-            self.put("peers", {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
-        return msgspec.convert(self.objects["peers"][name], PeerResource)
-
-    async def apply_peer_status(self, peer: PeerResource, status: PeerStatus) -> PeerResource:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("apply_peer_status")
-        return msgspec.convert(self._apply_status("peers", peer.metadata.key, peer, status), PeerResource)
-
-    async def delete_peer(self, peer: PeerResource) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("delete_peer")
-        self._delete("peers", peer)
 
     async def create_event(
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        self._check("create_event")
+        self._check("create events")
         self.events.append((about.metadata.key, "Warning" if warning else "Normal", reason))
 
     def _check(self, call: str) -> None:
@@ -244,7 +224,7 @@ class MemoryCluster:
             raise ClusterForbiddenError(f"{call} is forbidden")
 
     def _list(self, kind: str, into: type[Any]) -> list[Any]:
-        self._check(f"list_{kind}")
+        self._check(f"list {kind}")
         return [msgspec.convert(body, into) for body in self.objects[kind].values()]
 
     def _get(self, kind: str, key: str) -> Body:
@@ -252,35 +232,11 @@ class MemoryCluster:
             raise ClusterNotFoundError(f"{kind} {key} not found")
         return self.objects[kind][key]
 
-    def _apply_status(
-        self,
-        kind: str,
-        key: str,
-        read: TaskResource | PeerResource | ImagePrefetch,
-        status: TaskStatus | PeerStatus | PrefetchStatus,
-    ) -> Body:
-        body = self._get(kind, key)
-        if body["metadata"]["resourceVersion"] != read.metadata.resource_version:
-            raise ClusterConflictError(f"{key} changed")
-        told = msgspec.to_builtins(status)
-        if body.get("status") != told:
-            self.writes.append(key)
-            body["status"] = told
-            body["metadata"]["resourceVersion"] = self._next()
-            self._tell(kind, "MODIFIED", body)
-        return body
-
-    def _delete(self, kind: str, read: TaskResource | PeerResource | ImagePrefetch) -> None:
-        body = self._get(kind, read.metadata.key)
-        if body["metadata"]["uid"] != read.metadata.uid:
-            raise ClusterConflictError(f"{read.metadata.key} is another one")
-        self.remove(kind, read.metadata.key)
-
     def _next(self) -> str:
         self._version += 1
         return str(self._version)
 
-    def _tell(self, kind: str, event: str | None, body: Body) -> None:
+    def _notify(self, kind: str, event: str | None, body: Body) -> None:
         if self._inbox is not None and kind in _WATCHED:
             self._inbox.put(kind, event, deepcopy(body))
 

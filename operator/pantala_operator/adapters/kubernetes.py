@@ -26,30 +26,27 @@ from pantala_operator.errors import (
 )
 from pantala_operator.plan.prefetch.images import Workload
 from pantala_operator.plan.prefetch.reach import Pod
-from pantala_operator.ports import Login
-from pantala_operator.resources import api
-from pantala_operator.resources.api import (
-    API_VERSION,
-    GROUP,
-    Metadata,
-    Node,
-    PeerResource,
-    PeerStatus,
-    Secret,
-    TaskResource,
-    TaskStatus,
-)
-from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch, PrefetchStatus
+from pantala_operator.ports import Login, R, Resource, ResourceStatus
+from pantala_operator.resources.api import API_VERSION, GROUP, VERSION, Node, PeerResource, Secret, TaskResource
+from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
 from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
 
 FIELD_MANAGER = "pantala-operator"
-_CUSTOM = f"/apis/{GROUP}/{api.VERSION}"
+_CUSTOM = f"/apis/{GROUP}/{VERSION}"
+_KINDS: dict[type, str] = {TaskResource: "Task", PeerResource: "Peer", ImagePrefetch: KIND}
+_PLACES: dict[type, tuple[str, str]] = {
+    TaskResource: (_CUSTOM, "tasks"),
+    PeerResource: (_CUSTOM, "peers"),
+    ImagePrefetch: (_CUSTOM, PLURAL),
+    Node: ("/api/v1", "nodes"),
+}
+"""Where the API server serves a kind."""
 _PAGE = 500
 """Objects a page: half the memory of one whole list at 10,000 objects."""
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _APPLY = {"content_type": "application/apply-patch+yaml", "field_manager": FIELD_MANAGER, "force_conflicts": True}
 _MERGE = "application/merge-patch+json"
-_KINDS: dict[int, type[ClusterError]] = {
+_ERRORS: dict[int, type[ClusterError]] = {
     400: ClusterRejectedError,
     401: ClusterUnavailableError,  # a rotated token: the next request reads it anew
     403: ClusterForbiddenError,
@@ -125,21 +122,10 @@ class KubernetesCluster:
             served = {each["name"] for each in answer.get("resources", ())}
         return [f"{name}.{GROUP}" for name in ("tasks", "peers") if name not in served]
 
-    async def list_tasks(self) -> list[TaskResource]:
-        """See :class:`pantala_operator.ports.ClusterAPI`; what cannot be read is passed over, and logged."""
-        return [task async for task in self._list(f"{_CUSTOM}/tasks", TaskResource)]
-
-    async def list_nodes(self) -> list[Node]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return [node async for node in self._list("/api/v1/nodes", Node)]
-
-    async def list_peers(self) -> list[PeerResource]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return [peer async for peer in self._list(f"{_CUSTOM}/peers", PeerResource)]
-
-    async def list_prefetches(self) -> list[ImagePrefetch]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return [each async for each in self._list(f"{_CUSTOM}/{PLURAL}", ImagePrefetch)]
+    async def list_all(self, kind: type[R]) -> list[R]:
+        """See :class:`pantala_operator.ports.ClusterAPI`; what cannot be read is ignored, and logged."""
+        prefix, plural = _PLACES[kind]
+        return [each async for each in self._list(f"{prefix}/{plural}", kind)]
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
@@ -159,13 +145,9 @@ class KubernetesCluster:
         listed = self._list(f"/api/v1/namespaces/{namespace}/pods", PodBody, field_selector="status.phase=Running")
         return [Pod(each.spec.node_name, each.metadata.labels) async for each in listed]
 
-    async def get_task(self, namespace: str, name: str) -> TaskResource:
+    async def read(self, resource: R) -> R:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return _read(await self._request("get", _task_path(namespace, name)), TaskResource)
-
-    async def get_prefetch(self, namespace: str, name: str) -> ImagePrefetch:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return _read(await self._request("get", _prefetch_path(namespace, name)), ImagePrefetch)
+        return _read(await self._request("get", _path(resource)), type(resource))
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
@@ -178,34 +160,28 @@ class KubernetesCluster:
             await self._request("get", f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"), StatefulSet
         )
 
-    async def apply_task_status(self, task: TaskResource, status: TaskStatus) -> TaskResource:
+    async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        metadata = task.metadata
-        body = _status_body("Task", metadata, status)
-        path = _task_path(metadata.namespace, metadata.name) + "/status"
-        return _read(await self._request("patch", path, body=body, **_APPLY), TaskResource)
+        path = _path(msgspec.convert(body, kind))
+        return _read(await self._request("patch", path, body=body, **_APPLY), kind)
 
-    async def apply_task(self, body: Mapping[str, Any]) -> TaskResource:
+    async def apply_status(self, resource: R, status: ResourceStatus) -> R:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        path = _task_path(body["metadata"]["namespace"], body["metadata"]["name"])
-        return _read(await self._request("patch", path, body=body, **_APPLY), TaskResource)
+        metadata = resource.metadata
+        within = {"namespace": metadata.namespace} if metadata.namespace else {}
+        # The resource version keeps the status off a successor of the same name. The UID would not.
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": _KINDS[type(resource)],
+            "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version, **within},
+            "status": msgspec.to_builtins(status),
+        }
+        path = f"{_path(resource)}/status"
+        return _read(await self._request("patch", path, body=body, **_APPLY), type(resource))
 
-    async def delete_task(self, task: TaskResource) -> None:
+    async def delete(self, resource: Resource) -> None:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
-        path = _task_path(task.metadata.namespace, task.metadata.name)
-        await self._request("delete", path, body={"preconditions": {"uid": task.metadata.uid}})
-
-    async def apply_prefetch_status(self, prefetch: ImagePrefetch, status: PrefetchStatus) -> ImagePrefetch:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        metadata = prefetch.metadata
-        path = _prefetch_path(metadata.namespace, metadata.name) + "/status"
-        body = _status_body(KIND, metadata, status)
-        return _read(await self._request("patch", path, body=body, **_APPLY), ImagePrefetch)
-
-    async def delete_prefetch(self, prefetch: ImagePrefetch) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        path = _prefetch_path(prefetch.metadata.namespace, prefetch.metadata.name)
-        await self._request("delete", path, body={"preconditions": {"uid": prefetch.metadata.uid}})
+        await self._request("delete", _path(resource), body={"preconditions": {"uid": resource.metadata.uid}})
 
     async def remove_taint(self, node: str, key: str) -> Node:
         """See :class:`pantala_operator.ports.ClusterAPI`."""
@@ -215,22 +191,6 @@ class KubernetesCluster:
         taints = [taint for taint in fresh.get("spec", {}).get("taints", ()) if taint.get("key") != key]
         body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
         return _read(await self._request("patch", path, body=body, content_type=_MERGE), Node)
-
-    async def create_peer(self, name: str) -> PeerResource:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        body = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}}
-        return _read(await self._request("patch", f"{_CUSTOM}/peers/{name}", body=body, **_APPLY), PeerResource)
-
-    async def apply_peer_status(self, peer: PeerResource, status: PeerStatus) -> PeerResource:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        body = _status_body("Peer", peer.metadata, status)
-        path = f"{_CUSTOM}/peers/{peer.metadata.name}/status"
-        return _read(await self._request("patch", path, body=body, **_APPLY), PeerResource)
-
-    async def delete_peer(self, peer: PeerResource) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        body = {"preconditions": {"uid": peer.metadata.uid}}
-        await self._request("delete", f"{_CUSTOM}/peers/{peer.metadata.name}", body=body)
 
     async def create_event(
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
@@ -244,7 +204,7 @@ class KubernetesCluster:
             "metadata": {"generateName": f"{metadata.name[:200]}.", "namespace": metadata.namespace},
             "involvedObject": {
                 "apiVersion": API_VERSION,
-                "kind": KIND if isinstance(about, ImagePrefetch) else "Task",
+                "kind": _KINDS[type(about)],
                 "namespace": metadata.namespace,
                 "name": metadata.name,
                 "uid": metadata.uid,
@@ -282,7 +242,7 @@ class KubernetesCluster:
             )
             return await response.json()
         except DynamicApiError as error:
-            kind = _KINDS.get(error.status, ClusterUnavailableError)
+            kind = _ERRORS.get(error.status, ClusterUnavailableError)
             raise kind(_summary(error)) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ClusterUnavailableError(
@@ -298,23 +258,10 @@ def _read(body: Any, kind: type[T]) -> T:
         raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; install crds/ again") from error
 
 
-def _task_path(namespace: str, name: str) -> str:
-    return f"{_CUSTOM}/namespaces/{namespace}/tasks/{name}"
-
-
-def _prefetch_path(namespace: str, name: str) -> str:
-    return f"{_CUSTOM}/namespaces/{namespace}/{PLURAL}/{name}"
-
-
-def _status_body(kind: str, metadata: Metadata, status: TaskStatus | PeerStatus | PrefetchStatus) -> dict[str, Any]:
-    within = {"namespace": metadata.namespace} if metadata.namespace else {}
-    # The resource version keeps a status off a successor of the same name, which the UID would not.
-    return {
-        "apiVersion": API_VERSION,
-        "kind": kind,
-        "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version, **within},
-        "status": msgspec.to_builtins(status),
-    }
+def _path(resource: Resource) -> str:
+    prefix, plural = _PLACES[type(resource)]
+    within = f"namespaces/{resource.metadata.namespace}/" if resource.metadata.namespace else ""
+    return f"{prefix}/{within}{plural}/{resource.metadata.name}"
 
 
 def _summary(error: DynamicApiError) -> str:

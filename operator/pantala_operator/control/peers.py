@@ -7,6 +7,7 @@ from datetime import datetime
 from pantala_operator.control.writer import Writer
 from pantala_operator.plan import peer, target
 from pantala_operator.ports import Clock
+from pantala_operator.resources.api import API_VERSION
 from pantala_operator.watch.observation import Observation
 
 _RECONNECT = 15.0
@@ -69,4 +70,11 @@ class PeerController:
         for name in nodes.keys() | peers.keys():
             there = peers.get(name)
             plan = peer.plan(there, reports.get(name), on_node=name in nodes, heard=expired, away=away, now=now)
-            self._writer.write_peer(name, there, plan)
+            if plan.create:
+                self._writer.create_peer({"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
+            elif there is not None and plan.delete:
+                self._writer.delete(there)
+            elif there is not None and plan.status is not None:
+                self._writer.write(there, plan.status)
+            else:
+                self._writer.cancel(f"peer/{name}")

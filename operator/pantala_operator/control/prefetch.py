@@ -15,7 +15,6 @@ import msgspec
 from pantala_operator.control.peers import ReconnectGrace
 from pantala_operator.control.prefetch_state import Memory
 from pantala_operator.control.prefetch_view import Subject, View, subjects_of, view_of
-from pantala_operator.control.prefetch_writer import PrefetchWriter
 from pantala_operator.control.writer import Writer
 from pantala_operator.events import SecretKey
 from pantala_operator.plan.headers import Unread
@@ -28,7 +27,6 @@ from pantala_operator.plan.prefetch.pullsecret import docker_config
 from pantala_operator.plan.prefetch.questions import Question
 from pantala_operator.plan.prefetch.reach import Cluster
 from pantala_operator.plan.prefetch.survey import Observed
-from pantala_operator.plan.task import TaskPlan
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import Secret, TaskResource
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
@@ -54,7 +52,6 @@ class PrefetchController:
         observation: Observation,
         clock: Clock,
         writer: Writer,
-        own: PrefetchWriter,
         resolver: ImageResolver,
         grace: ReconnectGrace,
         home: str,
@@ -63,7 +60,6 @@ class PrefetchController:
         self._known = observation
         self._clock = clock
         self._writer = writer
-        self._own = own
         self._home = home
         self._memory: dict[str, Memory] = {}
         self._resolver = resolver
@@ -126,7 +122,9 @@ class PrefetchController:
             for uid, subject in subjects.items():
                 self._plan(subject, self._memory.setdefault(uid, Memory()), view, now)
             self._tell_children(subjects, now)
-            self._own.release(taint.removable(each.vote for each in self._memory.values() if each.vote is not None))
+            self._writer.remove_taints(
+                taint.removable(each.vote for each in self._memory.values() if each.vote is not None)
+            )
         self._gather(subjects)
         took = self._clock.monotonic() - began
         self._looked = self._clock.monotonic()
@@ -207,16 +205,18 @@ class PrefetchController:
     def _write(self, prefetch: ImagePrefetch, told: PrefetchStatus, plan: PrefetchPlan) -> None:
         read = msgspec.structs.replace(prefetch, status=told)
         if plan.delete:
-            self._own.delete(read)
+            self._writer.delete(read)
             return
-        self._own.write(read, plan.status, tuple(plans.notices(told.conditions, plan.status.conditions)))
-        self._own.bring_up(plan.family.apply)
-        self._own.take_down(prefetch.metadata.namespace, plan.family.delete)
+        self._writer.write(read, plan.status, plans.notices(told.conditions, plan.status.conditions))
+        self._writer.apply_children(plan.family.apply)
+        self._writer.delete_children(prefetch.metadata.namespace, plan.family.delete)
 
     def _write_task(self, task: TaskResource, plan: PrefetchPlan, now: datetime) -> None:
+        if plan.delete:
+            self._writer.delete(task)
+            return
         status = tasks.status_alone(task, plan.status, now)
-        notices = tuple(plans.notices(task.status.conditions, status.conditions))
-        self._writer.write(task, TaskPlan(None, status, notices, delete=plan.delete))
+        self._writer.write(task, status, plans.notices(task.status.conditions, status.conditions))
 
     def _tell_children(self, subjects: dict[str, Subject], now: datetime) -> None:
         """The Tasks of ImagePrefetches say of their image what their owner says of all."""
@@ -224,7 +224,7 @@ class PrefetchController:
             owner = tasks.owner(each) if each.spec.is_image else ""
             told = self._memory[owner].status if owner in subjects else None
             if told is not None:
-                self._writer.write(each, TaskPlan(None, tasks.status_within(each, told, now)))
+                self._writer.write(each, tasks.status_within(each, told, now))
 
     def _forget(self, uid: str) -> None:
         del self._memory[uid]

@@ -144,7 +144,10 @@ class TaskController:
         self._stated[uid] = view.stated
         _keep(self._wanted, uid, plan.wanted)
         _keep(self._wake, uid, plan.wake_at)
-        self._writer.write(each, plan)
+        if plan.delete:
+            self._writer.delete(each)
+        else:
+            self._writer.write(each, plan.status, plan.notices, settling=plan.settling)
 
 
 def _keep(values: dict[str, V], uid: str, value: V | None) -> None:

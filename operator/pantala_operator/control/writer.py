@@ -1,24 +1,31 @@
-"""All writes to the API server: the latest plan wins, one request per object, a bounded number at once.
+"""Writes everything that goes to the API server: the latest plan of each object, a bounded number at once.
 
-Nothing is kept after a failure but when to come again: the object is planned anew from what is known then.
+After a failure nothing is kept but the earliest time of the next try. The object is planned again from what is known
+then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
+import msgspec
 import structlog
 
-from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterNotFoundError, ClusterUnavailableError
-from pantala_operator.events import OperatorEvents, WriteEnded
-from pantala_operator.plan.peer import PeerPlan
-from pantala_operator.plan.task import Notice, TaskPlan
-from pantala_operator.ports import Clock, ClusterAPI
+from pantala_operator.errors import (
+    ClusterConflictError,
+    ClusterError,
+    ClusterNotFoundError,
+    ClusterUnavailableError,
+)
+from pantala_operator.events import OperatorEvents, ResourceChanged, WriteEnded
+from pantala_operator.plan.task import Notice
+from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import PeerResource, PeerStatus, TaskResource
+from pantala_operator.resources.api import PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.watch.observation import Observation
 
@@ -27,17 +34,18 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 8
 """Requests under way at once."""
 _SETTLING = 1.0
-"""Seconds a finished Task may take to be finished again after an edit, before it is called unfinished."""
+"""Seconds that a finished Task has to finish again after an edit, before its status says that it is unfinished."""
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
 _LONGEST_PAUSE = 8.0
 """Seconds between two tries, at most."""
 
 Job = Callable[[], Awaitable[None]]
+Planned = TaskResource | PeerResource | ImagePrefetch
 
 
 class Writer:
-    """Holds what is to be written, by Task UID or ``peer/<name>``, until it is written."""
+    """Holds one write for each object until it is due. See :class:`WriteEnded` for the keys of objects."""
 
     def __init__(
         self,
@@ -47,9 +55,9 @@ class Writer:
         clock: Clock,
         progress_interval: float,
     ) -> None:
-        """``progress_interval``: seconds between two writes of one status that tell progress only."""
+        """``progress_interval``: seconds between two writes of one status that differ in progress only."""
         self._cluster = cluster
-        self._known = observation
+        self._observation = observation
         self._events = events
         self._clock = clock
         self._interval = progress_interval
@@ -63,52 +71,65 @@ class Writer:
         self._complaint = ""
         self._signal = asyncio.Event()
 
-    def write(self, task: TaskResource, plan: TaskPlan) -> None:
-        """Write what a plan says of a Task, when its time has come."""
-        uid, now = task.metadata.uid, self._clock.monotonic()
-        if plan.delete:
-            self.submit(uid, now, partial(self._delete_task, task))
-        elif plan.status == task.status:
-            self.drop(uid)
-        elif conditions.differ(task.status.conditions, plan.status.conditions):
-            due = now + _SETTLING if plan.settling else now
-            self.submit(uid, due, partial(self._apply_task, task, plan))
-        else:
-            self.submit(uid, self.progress_at(uid), partial(self._apply_task, task, plan))
+    # What is to be written.
 
-    def drop(self, key: str) -> None:
-        """What was to be written need not be any more."""
+    def write(
+        self, resource: Planned, status: ResourceStatus, notices: Iterable[Notice] = (), *, settling: bool = False
+    ) -> None:
+        """Write a status: at once if a condition differs, else at the progress interval. Then write its Events."""
+        key, now = _key(resource), self._clock.monotonic()
+        if status == resource.status:
+            self.cancel(key)
+            return
+        if conditions.differ(resource.status.conditions, status.conditions):
+            due = now + _SETTLING if settling else now
+        else:
+            interval = _PEER_INTERVAL if isinstance(resource, PeerResource) else self._interval
+            due = self._written.get(key, -interval) + interval
+        self._submit(key, due, partial(self._apply_status, key, resource, status, tuple(notices)))
+
+    def cancel(self, key: str) -> None:
+        """Drop an object's pending write."""
         self._pending.pop(key, None)
 
-    def progress_at(self, key: str) -> float:
-        """When progress of an object may be written again."""
-        return self._written.get(key, -self._interval) + self._interval
+    def delete(self, resource: Resource) -> None:
+        self._submit(_key(resource), self._clock.monotonic(), partial(self._delete, resource))
 
-    def wrote(self, key: str) -> None:
-        """An object was written."""
-        self._written[key] = self._clock.monotonic()
+    def create_peer(self, body: Mapping[str, Any]) -> None:
+        self._submit(
+            f"peer/{body['metadata']['name']}", self._clock.monotonic(), partial(self._apply, PeerResource, body)
+        )
 
-    async def tell(self, about: TaskResource | ImagePrefetch, notices: Iterable[Notice]) -> None:
-        """Write Events; one that cannot be written is lost."""
-        for notice in notices:
-            try:
-                await self._cluster.create_event(
-                    about,
-                    warning=notice.warning,
-                    reason=notice.reason,
-                    message=notice.message,
-                    now=self._clock.now(),
-                )
-            except ClusterError as error:
-                self._complain(error)
+    def apply_children(self, bodies: Iterable[Mapping[str, Any]]) -> None:
+        """Create an ImagePrefetch's Tasks, or change those that differ."""
+        for body in bodies:
+            wanted = msgspec.convert(body, TaskResource)
+            key = wanted.metadata.key
+            there = self._observation.tasks.items.get(key)
+            if there is None or not _is_as(there, wanted):
+                self._submit(f"child/{key}", self._clock.monotonic(), partial(self._apply, TaskResource, body))
 
-    def forget(self, uid: str) -> None:
-        """The Task is gone."""
+    def delete_children(self, namespace: str, names: Iterable[str]) -> None:
+        """Delete an ImagePrefetch's Tasks."""
+        for key in (f"{namespace}/{name}" for name in names):
+            there = self._observation.tasks.items.get(key)
+            if there is not None:
+                self._submit(f"child/{key}", self._clock.monotonic(), partial(self._delete, there))
+
+    def remove_taints(self, taints: Mapping[str, Iterable[str]]) -> None:
+        """Remove startup taints, by key, from nodes."""
+        for key, nodes in sorted(taints.items()):
+            for node in sorted(nodes):
+                self._submit(f"taint/{node}", self._clock.monotonic(), partial(self._remove_taint, node, key))
+
+    def forget(self, key: str) -> None:
+        """Drop all about a deleted object."""
         for kept in (self._pending, self._written, self._failures, self._not_before):
-            kept.pop(uid, None)
+            kept.pop(key, None)
+
+    # When it is written.
 
     async def run(self) -> None:
-        """Write, for ever."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._signal.clear()
@@ -119,10 +140,10 @@ class Writer:
                 except TimeoutError:
                     pass
 
-    def submit(self, key: str, due: float, job: Job) -> None:
-        """Do a job at ``due`` (monotonic) unless a newer one of that key comes before; after a failure, later."""
+    def _submit(self, key: str, due: float, job: Job) -> None:
+        """Replace the object's pending job. It runs at ``due``, or later after a failure."""
         if key in self._busy:
-            return  # It is planned anew as soon as the request under way has ended.
+            return  # it is planned again when the running request ends
         due = max(due, self._not_before.get(key, due))
         if key in self._pending:
             due = min(due, self._pending[key][0])
@@ -131,14 +152,14 @@ class Writer:
         self._signal.set()
 
     def _start(self, group: asyncio.TaskGroup) -> float | None:
-        """Start what is due. Returns the seconds until something else may be; ``None``: when signalled."""
+        """Start what is due. Returns the seconds until the next job; ``None``: until the signal."""
         now = self._clock.monotonic()
         if now < self._closed_until:
             return self._closed_until - now
         while self._queue and len(self._busy) < _AT_ONCE:
             due, key = self._queue[0]
             if key not in self._pending or self._pending[key][0] != due:
-                heapq.heappop(self._queue)  # Superseded.
+                heapq.heappop(self._queue)  # superseded
                 continue
             if due > now:
                 return due - now
@@ -152,10 +173,10 @@ class Writer:
         try:
             await job()
         except ClusterError as error:
-            self._failed(key, error)
-        except Exception as error:  # One object's fault must not end the writing of all others.
-            log.exception("A write failed in an unexpected way; please report it", key=key)
-            self._failed(key, ClusterError(repr(error)))
+            self._fail(key, error)
+        except Exception as error:  # an error with one object must not end the writing of all others
+            log.exception("A write failed unexpectedly. Please report it.", key=key)
+            self._fail(key, ClusterError(repr(error)))
         else:
             self._failures.pop(key, None)
             self._not_before.pop(key, None)
@@ -164,7 +185,7 @@ class Writer:
             self._signal.set()
             self._events.publish(WriteEnded(key))
 
-    def _failed(self, key: str, error: ClusterError) -> None:
+    def _fail(self, key: str, error: ClusterError) -> None:
         self._complain(error)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = min(2.0 ** (failures - 1), _LONGEST_PAUSE)
@@ -173,67 +194,72 @@ class Writer:
             self._closed_until = self._clock.monotonic() + pause
 
     def _complain(self, error: ClusterError) -> None:
-        """Log once per change: an outage concerns thousands of objects in the same way."""
+        """Log each error once: an outage fails thousands of writes in the same way."""
         if str(error) != self._complaint:
             self._complaint = str(error)
-            log.warning("The API server did not take a write; it is tried again", error=str(error))
+            log.warning("The API server rejected a write. It is tried again.", error=str(error))
 
-    async def _apply_task(self, task: TaskResource, plan: TaskPlan) -> None:
+    # How it is written. The observation takes each answer, as the watch may bring it later.
+
+    async def _apply_status(
+        self, key: str, resource: Planned, status: ResourceStatus, notices: tuple[Notice, ...]
+    ) -> None:
         try:
-            written = await self._cluster.apply_task_status(task, plan.status)
+            written = await self._cluster.apply_status(resource, status)
         except (ClusterConflictError, ClusterNotFoundError):
-            await self._read_again(task)
+            await self._read_again(resource)
             return
-        self.wrote(task.metadata.uid)
-        self._known.tasks.update(written)
-        await self.tell(task, plan.notices)
+        self._written[key] = self._clock.monotonic()
+        self._observation.collection(type(written)).update(written)
+        if isinstance(written, TaskResource | ImagePrefetch):
+            await self._create_events(written, notices)
 
-    async def _delete_task(self, task: TaskResource) -> None:
+    async def _create_events(self, about: TaskResource | ImagePrefetch, notices: Iterable[Notice]) -> None:
+        """An Event that cannot be written is lost."""
+        for each in notices:
+            try:
+                await self._cluster.create_event(
+                    about, warning=each.warning, reason=each.reason, message=each.message, now=self._clock.now()
+                )
+            except ClusterError as error:
+                self._complain(error)
+
+    async def _apply(self, kind: type[R], body: Mapping[str, Any]) -> None:
+        self._observation.collection(kind).update(await self._cluster.apply(kind, body))
+
+    async def _delete(self, resource: Resource) -> None:
         try:
-            await self._cluster.delete_task(task)
+            await self._cluster.delete(resource)
         except (ClusterConflictError, ClusterNotFoundError):
-            await self._read_again(task)
+            await self._read_again(resource)
         else:
-            self._known.tasks.remove(task)
+            self._observation.collection(type(resource)).remove(resource)
 
-    async def _read_again(self, task: TaskResource) -> None:
+    async def _read_again(self, resource: Resource) -> None:
+        collection = self._observation.collection(type(resource))
         try:
-            fresh = await self._cluster.get_task(task.metadata.namespace, task.metadata.name)
+            fresh = await self._cluster.read(resource)
         except ClusterNotFoundError:
-            self._known.tasks.remove(task)
-        else:
-            if fresh.metadata.uid != task.metadata.uid:
-                self._known.tasks.remove(task)
-            self._known.tasks.update(fresh)
-            self._events.publish(WriteEnded(fresh.metadata.uid))
-
-    def write_peer(self, name: str, there: PeerResource | None, plan: PeerPlan) -> None:
-        key, now = f"peer/{name}", self._clock.monotonic()
-        if plan.create:
-            self.submit(key, now, partial(self._create_peer, name))
-        elif plan.delete and there is not None:
-            self.submit(key, now, partial(self._delete_peer, there))
-        elif there is None or plan.status is None or plan.status == there.status:
-            self._pending.pop(key, None)
-        else:
-            changed = conditions.differ(there.status.conditions, plan.status.conditions)
-            due = now if changed else self._written.get(key, -_PEER_INTERVAL) + _PEER_INTERVAL
-            self.submit(key, due, partial(self._apply_peer, there, plan.status))
-
-    async def _create_peer(self, name: str) -> None:
-        self._known.peers.update(await self._cluster.create_peer(name))
-
-    async def _apply_peer(self, there: PeerResource, status: PeerStatus) -> None:
-        try:
-            written = await self._cluster.apply_peer_status(there, status)
-        except (ClusterConflictError, ClusterNotFoundError):
-            return  # Watching or the next list tells what it is by now.
-        self._written[f"peer/{there.metadata.name}"] = self._clock.monotonic()
-        self._known.peers.update(written)
-
-    async def _delete_peer(self, there: PeerResource) -> None:
-        try:
-            await self._cluster.delete_peer(there)
-        except (ClusterConflictError, ClusterNotFoundError):
+            collection.remove(resource)
             return
-        self._known.peers.remove(there)
+        if fresh.metadata.uid != resource.metadata.uid:
+            collection.remove(resource)
+        collection.update(fresh)
+        self._events.publish(ResourceChanged(fresh))
+
+    async def _remove_taint(self, node: str, key: str) -> None:
+        try:
+            self._observation.nodes.update(await self._cluster.remove_taint(node, key))
+        except ClusterNotFoundError:
+            return
+
+
+def _key(resource: Resource) -> str:
+    return f"peer/{resource.metadata.name}" if isinstance(resource, PeerResource) else resource.metadata.uid
+
+
+def _is_as(there: TaskResource, wanted: TaskResource) -> bool:
+    """True if a Task is as its ImagePrefetch wants it. The API server fills in what is left out."""
+    labels, owners = wanted.metadata.labels, wanted.metadata.owner_references
+    mine = labels.items() <= there.metadata.labels.items() and set(owners) <= set(there.metadata.owner_references)
+    return mine and there.spec == wanted.spec

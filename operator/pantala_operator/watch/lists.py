@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 import structlog
 
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
 from pantala_operator.events import ListsRead, OperatorEvents, WatchStarted
-from pantala_operator.ports import ClusterAPI
+from pantala_operator.ports import ClusterAPI, R
 from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
-from pantala_operator.watch.observation import Collection, Observation
+from pantala_operator.watch.observation import Observation
 
 log = structlog.get_logger(__name__)
-
-R = TypeVar("R", TaskResource, Node, PeerResource, ImagePrefetch)
 
 
 class FullLists:
@@ -61,25 +57,24 @@ class FullLists:
 
     async def _round(self) -> None:
         try:
-            await self._list(self._observation.nodes, self._cluster.list_nodes)
-            await self._list(self._observation.peers, self._cluster.list_peers)
-            await self._list(self._observation.tasks, self._cluster.list_tasks)
-            await self._list(self._observation.prefetches, self._list_prefetches)
+            for kind in (Node, PeerResource, TaskResource, ImagePrefetch):
+                collection = self._observation.collection(kind)
+                before = collection.begin_list()
+                collection.end_list(before, await self._list(kind))
         finally:
             self._events.publish(ListsRead())
 
-    async def _list_prefetches(self) -> list[ImagePrefetch]:
-        """All ImagePrefetches; none while their kind is not served."""
+    async def _list(self, kind: type[R]) -> list[R]:
+        """All of a kind. The operator also works without ImagePrefetches, whose CRD may not be installed."""
         try:
-            found = await self._cluster.list_prefetches()
+            found = await self._cluster.list_all(kind)
         except ClusterNotFoundError:
+            if kind is not ImagePrefetch:
+                raise
             if not self._warned:
                 log.warning("CRD imageprefetches.pantala.dev is not served: no image is prefetched; install crds/")
             self._warned = True
             return []
-        self._warned = False
+        if kind is ImagePrefetch:
+            self._warned = False
         return found
-
-    async def _list(self, collection: Collection[R], read: Callable[[], Awaitable[list[R]]]) -> None:
-        before = collection.begin_list()
-        collection.end_list(before, await read())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import msgspec
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from pantala_operator.events import OperatorEvents, ResourceChanged, SecretKey, WatchStarted
 from pantala_operator.plan.headers import SecretReading, Unread
 from pantala_operator.plan.target import PeerState
+from pantala_operator.ports import R, Resource
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
 from pantala_operator.resources.prefetch import PLURAL, ImagePrefetch
 from pantala_operator.supernodes.view import SupernodeOverview
@@ -18,7 +19,10 @@ from pantala_operator.watch.workloads import WorkloadLists
 
 log = structlog.get_logger(__name__)
 
-R = TypeVar("R", TaskResource, Node, PeerResource, ImagePrefetch)
+_KINDS: dict[str, type[Resource]] = {
+    "tasks": TaskResource, "nodes": Node, "peers": PeerResource, PLURAL: ImagePrefetch
+}  # fmt: skip
+"""By plural name."""
 
 
 class Collection(Generic[R]):
@@ -79,6 +83,13 @@ class Observation:
         self.secrets: dict[SecretKey, SecretReading] = {}
         self.supernodes = SupernodeOverview()
 
+    def collection(self, kind: type[R]) -> Collection[R]:
+        """The collection of a kind."""
+        found: dict[type, Collection[Any]] = {
+            TaskResource: self.tasks, Node: self.nodes, PeerResource: self.peers, ImagePrefetch: self.prefetches
+        }  # fmt: skip
+        return found[kind]
+
     @property
     def listed(self) -> bool:
         """True once full lists of all kinds have succeeded since the start."""
@@ -116,13 +127,8 @@ class ResourceInbox:
     """Takes watch events into the observation, and publishes those that may change a plan. Never blocks."""
 
     def __init__(self, observation: Observation, events: OperatorEvents) -> None:
+        self._observation = observation
         self._events = events
-        self._kinds: dict[str, tuple[type[Any], Collection[Any]]] = {
-            "tasks": (TaskResource, observation.tasks),
-            "nodes": (Node, observation.nodes),
-            "peers": (PeerResource, observation.peers),
-            PLURAL: (ImagePrefetch, observation.prefetches),
-        }
 
     def begin(self) -> None:
         """Note that a watch starts."""
@@ -130,12 +136,13 @@ class ResourceInbox:
 
     def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
         """Take an object of ``kind``, a resource's plural name. ``event`` is ``DELETED`` if it was deleted."""
-        into, collection = self._kinds[kind]
+        into = _KINDS[kind]
         try:
             resource = msgspec.convert(body, into)
         except msgspec.ValidationError as error:
             log.warning("An object cannot be read. It is ignored.", kind=kind, error=str(error))
             return
+        collection = self._observation.collection(into)
         former = collection.items.get(resource.metadata.key)
         deleted = event == "DELETED"
         changed = collection.remove(resource) if deleted else collection.update(resource)

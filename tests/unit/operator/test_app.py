@@ -95,7 +95,7 @@ async def test_from_task_to_ready(world: World) -> None:
 async def test_nothing_is_stated_before_all_is_known(world: World) -> None:
     """A statement of half of the Tasks would drop the other half's files."""
     world.task()
-    for call in ("list_tasks", "list_nodes", "list_peers"):
+    for call in ("list tasks", "list nodes", "list peers"):
         world.cluster.forbidden = {call}
         running = asyncio.create_task(_run_for(world, 0.4))
         await running
@@ -172,7 +172,7 @@ async def test_an_outage_of_the_api_server_changes_nothing_that_is_wanted(world:
 
 
 async def test_a_missing_permission_heals(world: World) -> None:
-    world.cluster.forbidden = {"apply_task_status"}
+    world.cluster.forbidden = {"patch tasks/status"}
     async with world.operator():
         world.task()
         await world.deliver()
@@ -183,7 +183,7 @@ async def test_a_missing_permission_heals(world: World) -> None:
 
 
 async def test_an_event_that_cannot_be_written_holds_nothing_up(world: World) -> None:
-    world.cluster.forbidden = {"create_event"}
+    world.cluster.forbidden = {"create events"}
     async with world.operator():
         world.task()
         await world.deliver()

@@ -232,7 +232,7 @@ async def test_while_the_statefulset_cannot_be_read_all_goes_on_as_it_is(world: 
     world.scale(2)
     async with world.operator() as app:
         await eventually(lambda: world.members("s-1"))
-        world.cluster.forbidden = {"get_stateful_set"}
+        world.cluster.forbidden = {"get statefulsets"}
         world.scale(1)
         await asyncio.sleep(0.2)
         assert {"s-0": False, "s-1": False} == world.members("s-0")
