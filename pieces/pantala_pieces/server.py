@@ -51,7 +51,8 @@ class PieceServer:
 
     ``lookup`` finds a task's file; ``keys`` are those that tickets may be issued with, one of each supernode (none: no
     ticket is good); ``clock`` tells seconds since the epoch; ``slots`` pieces are sent at once, first come, first
-    served. ``on_missing`` is called with a task's ID when its data file is missing although it has verified pieces.
+    served. ``pace`` is awaited with the size of a piece before it is sent. ``on_missing`` is called with a task's ID
+    when its data file is missing although it has verified pieces.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class PieceServer:
         keys: Callable[[], Iterable[bytes]],
         clock: Callable[[], float],
         slots: int,
+        pace: Callable[[int], Awaitable[None]] | None = None,
         on_missing: Callable[[str], None] | None = None,
     ) -> None:
         self._lookup = lookup
@@ -70,8 +72,7 @@ class PieceServer:
         self.uploads = 0
         """Pieces being sent now."""
         self.bytes_sent = 0
-        self.pace: Callable[[int], Awaitable[None]] | None = None
-        """Waited for with the bytes of a piece before it is sent, to bound the bytes per second."""
+        self._pace = pace
         self._on_missing = on_missing
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -123,8 +124,8 @@ class PieceServer:
             raise RefusedError(503, "Busy", "too many pieces are being sent", **{"Retry-After": "1"}) from None
         self.uploads += 1
         try:
-            if self.pace is not None:
-                await self.pace(size)
+            if self._pace is not None:
+                await self._pace(size)
             async with asyncio.timeout(30 + size / _MIN_RATE):
                 yield
         finally:

@@ -6,16 +6,18 @@ Most is read from the managers when it is asked for, so that counting costs the 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pantala_pieces.server import PieceServer
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy_state import Use
-from pantala_supernode.images.manifests import ManifestOutcome
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
+from pantala_supernode.supernode import Supernode
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.peer import Peer
@@ -23,36 +25,16 @@ from pantala_supernode.swarm.policy import Policy
 from pantala_supernode.swarm.pool import Chance
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import PieceInfo, SchedulerManager, Urgent
+from pantala_supernode.sync.waiting import WaitingRoom
 from pantala_supernode.tasks.copy import Copy
-from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Task
 from pantala_supernode.volume.eviction import EvictionCause
+from pantala_supernode.volume.janitor import Janitor
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1)
 """Bounds of the scheduling histogram: one decision takes some tens of microseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """How to read what is not the managers' to tell."""
-
-    held_exchanges: Callable[[], int]
-    """Peers and clients that wait for something to be told."""
-    queued_fetches: Callable[[], int]
-    """Copies that wait for their turn to be fetched."""
-    uploads: Callable[[], int]
-    """Pieces being sent."""
-    bytes_sent: Callable[[], int]
-    """Bytes of pieces sent since the start, also those that were of no use."""
-    origin_bytes: Callable[[], int]
-    """Bytes of body read from origins since the start."""
-    uses: Callable[[], Mapping[Use, int]]
-    """What became of those who wanted a file that nobody wanted before."""
-    evictions: Callable[[], Mapping[EvictionCause, int]]
-    """Copies removed from the volume since the start, by cause."""
-    manifests: Callable[[], Mapping[ManifestOutcome, int]]
-    """Nodes' questions for images' manifests since the start, by what became of them."""
 
 
 class TimedScheduler(SchedulerManager):
@@ -92,10 +74,8 @@ class TimedScheduler(SchedulerManager):
 class Metrics:
     """One supernode's metrics, in a registry of their own."""
 
-    def __init__(self, tasks: TaskManager) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._tasks = tasks
-        self._copies: dict[str, Copy] = {}
         self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that were begun.", registry=self._registry)
         self.scheduling = Histogram(
             "pantala_scheduling_seconds",
@@ -109,9 +89,9 @@ class Metrics:
             "pantala_fetch_failures", "Failures to fetch from an origin.", ["reason"], registry=self._registry
         )
 
-    def watch(self, managers: Managers, gauges: Gauges) -> None:
-        """Read ``managers`` and ``gauges`` whenever metrics are asked for."""
-        self._registry.register(_Snapshot(managers, gauges))
+    def add(self, collector: Collector) -> None:
+        """Read the collector with each rendering."""
+        self._registry.register(collector)
 
     def answered(self, status: int) -> None:
         """The API answered."""
@@ -120,30 +100,40 @@ class Metrics:
             counter = self._answers_by_status[status] = self._answers.labels(str(status))
         counter.inc()
 
-    def copy_changed(self, task_id: str) -> None:
-        """There is news of a task's copy."""
-        task, before = self._tasks.get(task_id), self._copies.pop(task_id, None)
-        if task is None:
-            return
-        copy = self._copies[task_id] = task.copy
-        if copy.failure is not None and (before is None or copy.failure is not before.failure):
-            self._failures.labels(copy.failure.reason).inc()
+    def on_copy(self, task: Task, before: Copy) -> None:
+        """Count the failure of a copy, unless it was there before."""
+        failure = task.copy.failure
+        if failure is not None and failure is not before.failure:
+            self._failures.labels(failure.reason).inc()
 
     def render(self) -> bytes:
         """All of it, in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
-class _Snapshot(Collector):
-    """What is true now."""
+class StateCollector(Collector):
+    """Reads the state of a supernode's parts."""
 
-    def __init__(self, managers: Managers, gauges: Gauges) -> None:
+    def __init__(
+        self,
+        managers: Managers,
+        waiting: WaitingRoom,
+        cdn: CDNManager,
+        pieces: PieceServer,
+        manifests: ManifestService,
+        janitor: Janitor,
+        supernode: Supernode,
+    ) -> None:
         self._managers = managers
-        self._gauges = gauges
+        self._waiting = waiting
+        self._cdn = cdn
+        self._pieces = pieces
+        self._manifests = manifests
+        self._janitor = janitor
+        self._supernode = supernode
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
-        managers, gauges = self._managers, self._gauges
+        managers, cdn, pieces = self._managers, self._cdn, self._pieces
         yield _by(
             "pantala_tasks",
             "Tasks by their copy's status.",
@@ -169,22 +159,23 @@ class _Snapshot(Collector):
         served.add_metric(["supernode"], managers.progress.supernode_bytes)
         served.add_metric(["peer"], managers.progress.peer_bytes)
         yield served
-        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", gauges.held_exchanges())
-        yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", gauges.queued_fetches())
-        yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", gauges.uploads())
-        yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", gauges.bytes_sent())
-        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", gauges.origin_bytes())
+        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", len(self._waiting))
+        yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", cdn.queue)
+        yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
+        yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
+        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.origin_bytes)
         uses = CounterMetricFamily("pantala_cache_uses", "Files wanted anew, by what the volume had.", labels=["found"])
         for use in Use:
-            uses.add_metric([use], gauges.uses().get(use, 0))
+            uses.add_metric([use], cdn.uses.get(use, 0))
         yield uses
         evictions = CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", labels=["cause"])
+        removed = self._janitor.evictions | {EvictionCause.DROPPED: self._supernode.dropped}
         for cause in EvictionCause:
-            evictions.add_metric([cause], gauges.evictions().get(cause, 0))
+            evictions.add_metric([cause], removed.get(cause, 0))
         yield evictions
         manifests = CounterMetricFamily("pantala_manifests", "Manifests asked for by nodes.", labels=["outcome"])
         for outcome in ManifestOutcome:
-            manifests.add_metric([outcome], gauges.manifests().get(outcome, 0))
+            manifests.add_metric([outcome], self._manifests.outcomes[outcome])
         yield manifests
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from pantala_pieces.errors import StoreError
-from pantala_supernode.app import build
+from pantala_supernode.app import serving
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.http.site import allow_files
 from pantala_supernode.logs import configure
@@ -32,7 +32,7 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, terminate)
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    async with build(settings).serving() as app:
+    async with serving(settings) as app:
         await app.until(stop.wait())
         await app.until(app.handover.wait(at_once))
 

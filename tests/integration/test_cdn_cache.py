@@ -11,7 +11,7 @@ import pytest
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.task import Lease
 from testbed.origin import Generated, Origin
@@ -48,7 +48,7 @@ class Stage:
                 await asyncio.sleep(0.02)
 
     async def whole(self) -> None:
-        tasks = self.app._managers.tasks
+        tasks = self.app.managers.tasks
         await self.until(lambda: (task := tasks.get(TASK)) is not None and task.copy.status is CDNStatus.SUCCESS)
 
     async def gone(self) -> None:
@@ -73,7 +73,7 @@ async def stage(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> A
         fresh_seconds=0.0,
         disk_high=100.0,  # whoever runs this may have a full disk
     )
-    async with Origin() as origin, build(settings).serving() as app:
+    async with Origin() as origin, serving(settings) as app:
         origin.serve("/f", BODY)
         yield Stage(app, origin)
 
@@ -99,7 +99,7 @@ async def test_the_copy_of_a_task_that_is_not_stated_any_more_stays_as_long(stag
     stage.state("one")
     await stage.whole()
     stage.state()
-    await stage.until(lambda: stage.app._managers.tasks.get(TASK) is None)
+    await stage.until(lambda: stage.app.managers.tasks.get(TASK) is None)
     assert stage.stored
     stage.state("two")
     await stage.whole()

@@ -156,8 +156,7 @@ async def test_pieces_are_served_at_the_rate_and_no_faster(tmp_path: Path, unuse
     file = store.create(Meta(NAMES[0], "g", PIECE, len(data)))
     cut = [data[first : first + PIECE] for first in range(0, len(data), PIECE)]
     file.put([Piece(number, piece, hashlib.sha256(piece).digest()) for number, piece in enumerate(cut)])
-    server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=8)
-    server.pace = Rate(rate).acquire
+    server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=8, pace=Rate(rate).acquire)
     app = web.Application()
     server.add_routes(app.router)
     runner = web.AppRunner(app)

@@ -16,7 +16,7 @@ import pytest
 from pantala_pieces import wrapped
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from pantala_supernode.dragonfly.registration import Patience
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
@@ -56,7 +56,7 @@ def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Sett
 
 @pytest.fixture
 async def stage(settings: Settings) -> AsyncIterator[Stage]:
-    async with Origin() as origin, build(settings).serving() as app:
+    async with Origin() as origin, serving(settings) as app:
         yield Stage(app, origin)
 
 
@@ -368,7 +368,7 @@ async def test_what_needs_no_answer_gets_the_one_that_stops_it(stage: Stage) -> 
 
 async def test_files_that_all_their_clients_have_make_room_for_the_next(settings: Settings) -> None:
     settings.data.mkdir()
-    async with small_volume(settings.data, 16 * P), Origin() as origin, build(settings).serving() as app:
+    async with small_volume(settings.data, 16 * P), Origin() as origin, serving(settings) as app:
         stage = Stage(app, origin)
         for number in range(6):
             content = stage.serve(5 * P - number, f"/{number}")
@@ -384,7 +384,7 @@ async def test_a_copy_outlives_its_lease_and_a_restart(stage: Stage, settings: S
     content = stage.serve(3 * P)
     async with stage.dfget() as client:
         await client.run()
-    stage.app.supernode._apply(stage.app.supernode._tasks.expire(now=time.monotonic() + 10_000))
+    stage.app.supernode._apply(stage.app.managers.tasks.expire(now=time.monotonic() + 10_000))
     async with stage.dfget() as client:
         assert content == await client.run()
     assert 3 * P == stage.origin.body_bytes("/f")
@@ -396,7 +396,7 @@ async def test_nothing_is_mounted_unless_it_is_enabled(
     listen = Listen("127.0.0.1", unused_tcp_port_factory())
     pieces = Listen("127.0.0.1", unused_tcp_port_factory())
     settings = Settings(listen=listen, piece_listen=pieces, data=tmp_path, advertise="127.0.0.1", no_auth=True)
-    async with build(settings).serving(), aiohttp.ClientSession() as http:
+    async with serving(settings), aiohttp.ClientSession() as http:
         async with http.get(f"http://127.0.0.1:{listen.port}/peer/task") as answer:
             assert 404 == answer.status
         async with http.get(f"http://127.0.0.1:{pieces.port}/wrapped/a/b/c") as answer:

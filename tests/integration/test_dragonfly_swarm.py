@@ -12,7 +12,7 @@ import pytest
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.dragonfly_client import Dfget
 from tests.integration.loopback import loopback
@@ -25,7 +25,7 @@ SIZE = 30 * P + 11
 @pytest.fixture
 async def app(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[App]:
     settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
-    async with build(settings).serving() as app:
+    async with serving(settings) as app:
         yield app
 
 
@@ -56,7 +56,7 @@ async def published(root: Path) -> bytes:
 
 
 def from_supernode(app: App, url: str) -> int:
-    return app.supernode._progress.tasks[task_id.compute(url)].supernode_bytes
+    return app.managers.progress.tasks[task_id.compute(url)].supernode_bytes
 
 
 async def test_a_peer_takes_from_a_client(app: App, origin: Origin, tmp_path: Path) -> None:

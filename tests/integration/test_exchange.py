@@ -18,7 +18,7 @@ from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeStat
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Changes, Statement, WantedTask
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
-from pantala_supernode.app import build
+from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.loopback import loopback
 
@@ -38,7 +38,7 @@ class Lab:
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
-        await self._running.enter_async_context(build(self.settings).serving())
+        await self._running.enter_async_context(serving(self.settings))
 
     async def stop(self) -> None:
         await self._running.aclose()

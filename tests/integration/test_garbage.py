@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from pantala_protocol import task_id
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from tests.integration.loopback import loopback
 
 SECRET = "what-lies-beside-the-volume"
@@ -28,7 +28,7 @@ HUGE = "9" * 400
 async def app(tmp_path: Path, unused_tcp_port_factory: Any) -> AsyncIterator[App]:
     (tmp_path / "secret").write_text(SECRET)
     settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
-    async with build(settings).serving() as served:
+    async with serving(settings) as served:
         while statuses(await send(settings.listen.port, request("GET", "/readyz"))) != [200]:
             pass
         yield served

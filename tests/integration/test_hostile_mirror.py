@@ -19,7 +19,7 @@ from pantala_peer.settings import Address
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Assignment, Held, Wanted
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from tests.integration import peer_harness
 from tests.integration.loopback import loopback
 from tests.integration.mirror_harness import asked, get, until
@@ -83,7 +83,7 @@ class Lab:
             pieces = -(-len(LAYER) // assignment.piece_size)
             all_of_it = {assignment.task_id: Held(assignment.generation, ranges.render((1 << pieces) - 1))}
             claiming = asyncio.create_task(made.say(wants={}, done=all_of_it))
-            holders = self.app._managers.progress.peers_by_piece
+            holders = self.app.managers.progress.peers_by_piece
             await until(lambda: made.name in holders(assignment.task_id, pieces - 1))
             going_on = asyncio.create_task(made.go_on())
             try:
@@ -98,7 +98,7 @@ class Lab:
 async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
     port = unused_tcp_port_factory()
     settings = loopback(tmp_path / "supernode", port, unused_tcp_port_factory())
-    async with FakeRegistry() as registry, build(settings).serving() as app, aiohttp.ClientSession() as session:
+    async with FakeRegistry() as registry, serving(settings) as app, aiohttp.ClientSession() as session:
         registry.push("1", layer=LAYER)
         body = msgspec.json.encode(Statement(1))
         async with session.put(f"http://127.0.0.1:{port}/api/v1/statement", data=body) as answer:

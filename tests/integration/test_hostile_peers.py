@@ -19,7 +19,7 @@ from pantala_protocol import task_id, ticket
 from pantala_protocol.geometry import piece_size
 from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
 from pantala_protocol.sync import Assignment, DeliveryState, DeliveryStatus, Held, PieceFailure, SyncAnswer, Work
-from pantala_supernode.app import build
+from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
@@ -232,7 +232,7 @@ class Lab:
 async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
     port = unused_tcp_port_factory()
     settings = loopback(tmp_path / "supernode", port, unused_tcp_port_factory())
-    async with Origin() as origin, build(settings).serving(), aiohttp.ClientSession() as http:
+    async with Origin() as origin, serving(settings), aiohttp.ClientSession() as http:
         origin.serve("/file", BODY, always=Behaviour(rate=8 * 1024 * 1024))
         yield Lab(f"http://127.0.0.1:{port}", origin, tmp_path, http)
 

@@ -24,7 +24,7 @@ from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeStat
 from pantala_protocol.statement import Changes, PeerReport, Statement
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.runtime import Image as Listed
-from pantala_supernode.app import build
+from pantala_supernode.app import serving
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Image, Layer
@@ -142,7 +142,7 @@ async def way(
             timeout=30,
         )
         await helper.ready()
-        await stack.enter_async_context(build(settings).serving())
+        await stack.enter_async_context(serving(settings))
         changes = {
             "mirror_listen": Address("127.0.0.1", mirror),
             "mirror_token_file": token,

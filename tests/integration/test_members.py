@@ -18,7 +18,7 @@ from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from pantala_supernode.replicas.decision import CopyReport, Stage
 from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin, sha256
@@ -42,7 +42,7 @@ class Node:
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        self.app = await self._stack.enter_async_context(build(self.settings).serving())
+        self.app = await self._stack.enter_async_context(serving(self.settings))
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -57,7 +57,7 @@ class Node:
             return answer.status, await answer.read()
 
     def report(self, uid: str = "u") -> TaskReport:
-        report = self.app.supernode._reports.task(uid)
+        report = self.app.reports.task(uid)
         assert report is not None
         return report
 
@@ -72,7 +72,7 @@ class Node:
         return await self.until(lambda report: report.cdn_status is CDNStatus.SUCCESS, uid)
 
     def data(self, task: str) -> bytes:
-        file = self.app._store.get(task)
+        file = self.app.store.get(task)
         assert file is not None
         return file.path.read_bytes()
 
@@ -218,7 +218,7 @@ async def test_a_piece_that_went_bad_on_the_holders_disk_is_never_part_of_the_co
     wanted, membership = ring.owned_by(owner)
     holder.state(None, wanted)
     report = await holder.whole()
-    file = holder.app._store.get(wanted.task_id)
+    file = holder.app.store.get(wanted.task_id)
     assert file is not None
     with file.path.open("r+b") as data:
         data.seek(2 * report.piece_size)
@@ -287,7 +287,7 @@ async def test_copies_of_before_are_confirmed_once_or_read_anew_once(ring: Ring)
             files = await asyncio.gather(*(client.run() for client in clients))
         for node in ring.nodes:  # the clients and their leases are gone, the copies stay
             for client in clients:
-                if node.app._managers.tasks.get(client.task_id) is not None:
+                if node.app.managers.tasks.get(client.task_id) is not None:
                     node.app.visitors.delete_task(client.task_id, full=False)
         return files
 

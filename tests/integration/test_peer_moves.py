@@ -13,7 +13,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
-from pantala_supernode.app import build
+from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
@@ -42,7 +42,7 @@ class Cluster:
     async def start(self, number: int) -> None:
         api, pieces = self.ports[number]
         settings = loopback(self.root / f"supernode-{number}", api, pieces, grace=0.2)
-        await self.stack.enter_async_context(build(settings).serving())
+        await self.stack.enter_async_context(serving(settings))
 
     def wanted(self, path: str) -> WantedTask:
         url = self.origin.url(path)

@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 
 from pantala_protocol import __version__, task_id
 from pantala_protocol.statement import Statement, WantedTask
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
@@ -83,7 +83,7 @@ def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Sett
 async def stage(settings: Settings) -> AsyncIterator[Stage]:
     async with (
         Origin() as origin,
-        build(settings).serving() as app,
+        serving(settings) as app,
         aiohttp.ClientSession(f"http://127.0.0.1:{settings.listen.port}") as http,
     ):
         yield Stage(app, origin, http)
@@ -405,7 +405,7 @@ async def test_metrics_are_the_operators_unless_they_are_opened(
         metrics_open=opened,
         api_server="http://127.0.0.1:9",
     )
-    async with build(settings).serving(), aiohttp.ClientSession(f"http://127.0.0.1:{settings.listen.port}") as http:
+    async with serving(settings), aiohttp.ClientSession(f"http://127.0.0.1:{settings.listen.port}") as http:
         async with http.get("/metrics") as answer:
             assert (200 if opened else 401) == answer.status
         async with http.get("/peers?pageSize=0") as answer:

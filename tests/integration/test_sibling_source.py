@@ -17,7 +17,7 @@ from aiohttp import web
 from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from pantala_supernode.replicas import client, source
 from testbed.origin import Generated, Origin
 from tests.integration.dragonfly_client import Dfget
@@ -92,10 +92,10 @@ class Lab:
 
     async def whole(self) -> TaskReport:
         deadline = time.monotonic() + 20
-        while (report := self.app.supernode._reports.task("u")) is None or report.cdn_status is not CDNStatus.SUCCESS:
+        while (report := self.app.reports.task("u")) is None or report.cdn_status is not CDNStatus.SUCCESS:
             assert time.monotonic() < deadline, report
             await asyncio.sleep(0.02)
-        file = self.app._store.get(report.task_id)
+        file = self.app.store.get(report.task_id)
         assert file is not None
         assert (DIGEST, CONTENT) == (report.digest, file.path.read_bytes())
         return report
@@ -124,7 +124,7 @@ async def lab(liar: Liar, tmp_path: Path, unused_tcp_port_factory: Callable[[], 
         dragonfly=True,
     )
     other = Member("other", f"http://127.0.0.1:{runner.addresses[0][1]}", leaving=True)
-    async with Origin() as origin, build(settings).serving() as app:
+    async with Origin() as origin, serving(settings) as app:
         origin.serve("/file", BODY)
         own = Member("own", f"http://127.0.0.1:{settings.listen.port}")
         yield Lab(app, origin, (own, other))
@@ -138,12 +138,12 @@ async def test_a_right_copy_is_taken_with_the_token_of_the_moment(lab: Lab, liar
     assert lab.app.settings.token_file is not None
     lab.app.settings.token_file.write_text("second")
     liar.tokens.clear()
-    lab.app.supernode.accused(TASK, 0)  # nothing is wrong
-    file = lab.app._store.get(TASK)
+    lab.app.events.piece_accused.publish(TASK, 0)  # nothing is wrong
+    file = lab.app.store.get(TASK)
     assert file is not None
     with file.path.open("r+b") as data:
         data.write(b"wrong")
-    lab.app.supernode.accused(TASK, 0)
+    lab.app.events.piece_accused.publish(TASK, 0)
     await asyncio.sleep(0.3)
     await lab.whole()
     assert {"Bearer second"} == set(liar.tokens)

@@ -16,7 +16,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pantala_protocol import task_id
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
 from pantala_supernode.settings import Listen, Settings
 
@@ -91,7 +91,7 @@ async def node(
         trusted_supernode=SUPERNODE,
         api_server=cluster[1],
     )
-    async with build(settings).serving() as app:
+    async with serving(settings) as app:
         yield app, f"http://127.0.0.1:{port}"
 
 

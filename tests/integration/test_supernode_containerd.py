@@ -17,7 +17,7 @@ from pantala_peer.settings import Address
 from pantala_protocol.statement import Statement
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.runtime import Credentials
-from pantala_supernode.app import build
+from pantala_supernode.app import serving
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Layer
@@ -44,7 +44,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
         registry = stack.enter_context(Registry(tmp_path / "registry", accounts=accounts))
         images.push(image, registry.host, "team/app", "1", account=ANN if accounts else None)
         registry.forget()
-        await stack.enter_async_context(build(settings).serving())
+        await stack.enter_async_context(serving(settings))
         async with aiohttp.ClientSession() as session:
             body = msgspec.json.encode(Statement(1))
             async with session.put(f"http://127.0.0.1:{port}/api/v1/statement", data=body) as answer:

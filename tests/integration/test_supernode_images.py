@@ -24,7 +24,7 @@ from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Held, Wanted, Work
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
@@ -115,7 +115,7 @@ async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Asy
     async with (
         contextlib.AsyncExitStack() as stack,
         aiohttp.ClientSession() as session,
-        build(settings).serving() as app,
+        serving(settings) as app,
         contextlib.AsyncExitStack() as peers,
     ):
         yield Lab(app, f"http://127.0.0.1:{port}", tmp_path, peers, session)
@@ -146,7 +146,7 @@ def of_amd64(image: Image) -> dict[str, int]:
 
 def holders(lab: Lab, name: str) -> set[str]:
     """The nodes that keep a blob for others."""
-    return {peer.name for peer in lab.app._managers.peers if name in lab.app._managers.tasks.held_by(peer.name)}
+    return {peer.name for peer in lab.app.managers.peers if name in lab.app.managers.tasks.held_by(peer.name)}
 
 
 async def settled(registry: Registry) -> dict[str, int]:

@@ -18,7 +18,7 @@ from bench.clients import Connection, get, post
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest
-from pantala_supernode.app import App, build
+from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.loopback import loopback
 
@@ -43,7 +43,7 @@ def descriptors() -> Iterator[Path]:
 @pytest.fixture
 async def app(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[App]:
     settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
-    async with build(settings).serving() as app:
+    async with serving(settings) as app:
         yield app
 
 
@@ -138,7 +138,7 @@ async def test_a_thousand_at_once_read_the_origin_once(app: App, descriptors: Pa
         assert SIZE == origin.body_bytes("/f")
     await asyncio.sleep(0.5)
     assert len(list(descriptors.iterdir())) <= before + 20
-    progress = app.supernode._progress
+    progress = app.managers.progress
     clients_of = progress.tasks[wanted.task_id].clients
     assert {(1 << PIECES) - 1} == {client.have for client in clients_of.values()}
     assert (2 * EACH, 0) == (len(clients_of), progress.peer_bookings)

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError, NotReadyError
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.tasks.task import Lease, Task
+from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _WANTED = 6 * 3600.0
 """Seconds that a preheated file is wanted."""
@@ -55,21 +54,11 @@ class PreheatOrder:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-class Leases(Protocol):
-    """Who has files fetched."""
-
-    def lease(self, task_id: str, lease: Lease) -> None:
-        """Want a task for a while."""
-
-    def end_lease(self, task_id: str, *, keep: bool) -> None:
-        """Do not want it any more; ``keep`` its copy."""
-
-
 class PreheatManager:
     """All preheats. ``clock`` tells monotonic seconds, ``wall`` seconds since the epoch."""
 
     def __init__(
-        self, leases: Leases, tasks: TaskManager, *, clock: Callable[[], float], wall: Callable[[], float]
+        self, leases: LeaseHolder, tasks: TaskManager, *, clock: Callable[[], float], wall: Callable[[], float]
     ) -> None:
         self._leases = leases
         self._tasks = tasks

@@ -13,10 +13,9 @@ from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope
-from pantala_supernode.supernode import Supernode
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.tasks.task import Lease, Task
+from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +43,7 @@ class Registry:
 
     def __init__(
         self,
-        supernode: Supernode,
+        leases: LeaseHolder,
         tasks: TaskManager,
         clients: Clients,
         watch: Watch,
@@ -52,7 +51,7 @@ class Registry:
         clock: Callable[[], float],
         patience: Patience,
     ) -> None:
-        self._supernode = supernode
+        self._leases = leases
         self._tasks = tasks
         self._clients = clients
         self._watch = watch
@@ -74,7 +73,7 @@ class Registry:
         until = self._clock() + self._clients.lasting.lease
         attempt = self._attempt(task_id, task)
         source = FileSource(registration.raw_url, registration.headers, attempt=attempt)
-        self._supernode.lease(task_id, Lease(source, until))
+        self._leases.lease(task_id, Lease(source, until))
         task = await self._watch.until(task_id, _is_decided, self._patience.registration)
         if task is None or not _is_decided(task):
             return envelope(Code.ASK_AGAIN, _delay(task))
@@ -88,7 +87,7 @@ class Registry:
         """The origin's file is not the one that was asked for: its copy is dropped."""
         _log.warning("a file has another md5 than was asked for", task=task.id)
         self._rejected[task.id] = self._clock()
-        self._supernode.end_lease(task.id)
+        self._leases.end_lease(task.id)
 
     def tick(self) -> None:
         """Forget what is over; to be called about once a second."""

@@ -20,20 +20,16 @@ from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.registration import Patience, Registry, is_stale
 from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Entry, Envelope, Pull, Registration, envelope
-from pantala_supernode.supernode import Supernode
+from pantala_supernode.events import Events
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.waiting import SupersededError
-from pantala_supernode.tasks.task import Task
+from pantala_supernode.tasks.task import LeaseHolder, Task
 
 _DOWN_LINK = 20480
 """KiB per second that a client is allowed; v0.3.1 takes half of that without it."""
-
-
-_TICK = 1.0
-"""Seconds between two looks at who is silent."""
 
 
 class Conversation:
@@ -41,7 +37,8 @@ class Conversation:
 
     def __init__(
         self,
-        supernode: Supernode,
+        leases: LeaseHolder,
+        events: Events,
         managers: Managers,
         dispatcher: Dispatcher,
         clients: Clients,
@@ -52,7 +49,7 @@ class Conversation:
         patience: Patience,
     ) -> None:
         self.clients = clients
-        self._supernode = supernode
+        self._leases = leases
         self._managers = managers
         self._dispatcher = dispatcher
         self._checksums = checksums
@@ -60,8 +57,9 @@ class Conversation:
         self._clock = clock
         self._patience = patience
         watch = Watch(managers.tasks.get, self._turned)
-        supernode.listeners.append(watch.changed)
-        self._registry = Registry(supernode, managers.tasks, clients, watch, clock=clock, patience=patience)
+        events.task_changed.subscribe(watch.changed)
+        self._accuse = events.piece_accused.publish
+        self._registry = Registry(leases, managers.tasks, clients, watch, clock=clock, patience=patience)
 
     async def register(self, registration: Registration, host: str) -> Envelope:
         """A run of dfget, from the address ``host``, wants a file."""
@@ -145,7 +143,7 @@ class Conversation:
             md5 = await self._checksums.piece(task.id, work.generation, work.piece)
         except (LookupError, StoreError):
             self._managers.progress.fail(task.id, client.name, given[0], blame=False)
-            self._supernode.accused(task.id, given[0])
+            self._accuse(task.id, given[0])
             return None
         wrapping = Wrapping(task.copy.piece_size)
         return {
@@ -231,18 +229,16 @@ class Conversation:
         _, task_id = min(idle)
         for client in list(self.clients.of(task_id)):
             self.clients.forget(client)
-        self._supernode.end_lease(task_id, keep=True)
+        self._leases.end_lease(task_id, keep=True)
         return True
 
-    async def run(self) -> None:
-        """Look after what time alone changes, until cancelled."""
-        try:
-            while True:
-                await asyncio.sleep(_TICK)
-                self.clients.tick()
-                self._registry.tick()
-        finally:
-            self._checksums.close()
+    def tick(self) -> None:
+        """Forget what is over; to be called about once a second."""
+        self.clients.tick()
+        self._registry.tick()
+
+    def close(self) -> None:
+        self._checksums.close()
 
     # What is known
 

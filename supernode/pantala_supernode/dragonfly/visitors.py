@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 from pantala_protocol.sync import PieceFailure
 from pantala_protocol.wrapping import Wrapping
@@ -19,7 +18,7 @@ from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.swarm.peer import Peer
 from pantala_supernode.sync.dispatch import Dispatcher
-from pantala_supernode.tasks.task import Task
+from pantala_supernode.tasks.task import LeaseHolder, Task
 
 _MOST = 10_000
 """Visitors that are known at once: nobody has to prove who it is, so there is an end to it."""
@@ -43,13 +42,6 @@ class PieceResult(StrEnum):
     """The client has the piece and cannot serve it yet."""
 
 
-class Leases(Protocol):
-    """Who ends what visitors want."""
-
-    def end_lease(self, task_id: str, *, keep: bool) -> None:
-        """Nobody without a Task resource wants the task any more; ``keep`` its copy."""
-
-
 @dataclass(slots=True)
 class _Visitor:
     heard_at: float
@@ -62,7 +54,7 @@ class Visitors:
 
     def __init__(
         self,
-        leases: Leases,
+        leases: LeaseHolder,
         managers: Managers,
         dispatcher: Dispatcher,
         clients: Clients,

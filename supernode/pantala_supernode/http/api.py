@@ -17,6 +17,8 @@ from pantala_supernode.http.messages import json_response, read_body, read_query
 from pantala_supernode.http.operations import Operation, Problem
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
+from pantala_supernode.sync.exchange import Exchange
+from pantala_supernode.sync.reports import Reports
 
 _MAX_WAIT = 60.0
 """Seconds that ``changes`` is held at most."""
@@ -40,8 +42,10 @@ class Health(msgspec.Struct, frozen=True):
 class API:
     """Operator's, peers' and probes' routes of one supernode."""
 
-    def __init__(self, supernode: Supernode, metrics: Metrics) -> None:
+    def __init__(self, supernode: Supernode, reports: Reports, exchange: Exchange, metrics: Metrics) -> None:
         self._supernode = supernode
+        self._reports = reports
+        self._exchange = exchange
         self._metrics = metrics
 
     def operations(self) -> tuple[Operation, ...]:
@@ -113,7 +117,7 @@ class API:
     async def changes(self, request: web.Request) -> web.Response:
         """Tell what changed, or wait for it."""
         asked = read_query(request, ChangesQuery)
-        return json_response(await self._supernode.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
+        return json_response(await self._reports.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
         """One exchange of a peer; the peer is the node that its token names."""
@@ -123,6 +127,6 @@ class API:
             return error_response(403, "Forbidden", f"the token is of node {identity.node!r}, not of {message.peer!r}")
         self._metrics.exchanges.inc()
         try:
-            return json_response(await self._supernode.sync(message, request.remote or ""))
+            return json_response(await self._exchange.sync(message, request.remote or ""))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error

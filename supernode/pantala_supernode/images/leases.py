@@ -23,7 +23,7 @@ from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoin
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.managers import Managers
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.task import Lease
+from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _log = structlog.get_logger(__name__)
 
@@ -35,44 +35,32 @@ _MOST = 4096
 """Blobs that one node may wait for at once."""
 
 
-class Leases(Protocol):
-    """Who has blobs fetched, and tells nodes what they hold."""
-
-    def lease(self, task_id: str, lease: Lease) -> None:
-        """Want a task for a while."""
-
-    def end_lease(self, task_id: str, *, keep: bool) -> None:
-        """Nobody wants it any more; ``keep`` its copy."""
-
-    def assignments_changed(self, peers: Iterable[str]) -> None:
-        """What these peers hold changed."""
-
-
 class Prover(Protocol):
     """Who finds out whether an origin has a blob."""
 
-    def ask(self, copy: Copy, origin: FileSource) -> None:
-        """Tell :meth:`Wants.proved` whether it has what the copy is of."""
+    def ask(self, copy: Copy, origin: FileSource, tell: Callable[[str, FileSource, bool], None]) -> None:
+        """Call ``tell`` with whether the origin has the content of the copy."""
 
 
 class BlobLeases:
     """All of them.
 
-    ``leases`` and ``prover`` are called only once they are needed. ``unknown`` tells of a task whether nothing is here
+    ``reassign`` is called with the peers whose assignments changed. ``unknown`` tells of a task whether nothing is here
     of it, nor can come from anywhere but its origin. ``seconds``: how long a blob is kept for those who come later, a
     minute at least; ``clock`` tells monotonic seconds.
     """
 
     def __init__(
         self,
-        leases: Callable[[], Leases],
+        leases: LeaseHolder,
         managers: Managers,
         images: StatedImages,
         accounts: OrderAccounts,
         endpoints: RegistryEndpoints,
         permissions: RegistryPermissions,
-        prover: Callable[[], Prover],
+        prover: Prover,
         *,
+        reassign: Callable[[Iterable[str]], None],
         unknown: Callable[[str], bool],
         seconds: float,
         clock: Callable[[], float],
@@ -85,6 +73,7 @@ class BlobLeases:
         self._endpoints = endpoints
         self._permissions = permissions
         self._prover = prover
+        self._reassign = reassign
         self._unknown = unknown
         self._seconds = max(seconds, _UNFINISHED)
         self._clock = clock
@@ -117,7 +106,7 @@ class BlobLeases:
         for task in lost:
             self._tasks.dismiss(task, peer)
         if lost:
-            self._leases().assignments_changed([peer])
+            self._reassign([peer])
 
     def kept(self) -> tuple[KeptBlob, ...]:
         """The blobs that are here, whole, to be restored by the next process."""
@@ -140,7 +129,7 @@ class BlobLeases:
                 name, wanted_at = task_id.of_blob(one.digest), self._clock() - idle
                 self._blobs[name] = LeasedBlob(one.digest, wanted_at=wanted_at, restored=one.generation)
                 lease = Lease(None, wanted_at + self._seconds)
-                self._leases().lease(name, lease)
+                self._leases.lease(name, lease)
 
     def recovered(self) -> None:
         """The volume was read: what is not there any more is not kept."""
@@ -149,7 +138,7 @@ class BlobLeases:
             gone = task is not None and blob.restored and blob.restored != task.copy.generation
             if gone and not blob.waiting:
                 del self._blobs[name]
-                self._leases().end_lease(name, keep=True)
+                self._leases.end_lease(name, keep=True)
             elif gone:
                 blob.restored = ""
 
@@ -210,7 +199,7 @@ class BlobLeases:
             return False
         _, name = min(idle)
         del self._blobs[name]
-        self._leases().end_lease(name, keep=True)
+        self._leases.end_lease(name, keep=True)
         return True
 
     def _heed(self, peer: str, wants: Mapping[str, Wanted], ended: Iterable[str]) -> None:
@@ -222,7 +211,7 @@ class BlobLeases:
                 self._want(peer, name, wanted.digest, sources)
             else:
                 self._end(peer, name)
-        self._leases().assignments_changed([peer])
+        self._reassign([peer])
 
     def _want(self, peer: str, name: str, digest: str, sources: tuple[FileSource, ...]) -> None:
         blob = self._blobs.setdefault(name, LeasedBlob(digest))
@@ -244,9 +233,9 @@ class BlobLeases:
                 self._tasks.invite(name, peer)
                 admitted.append(peer)
             elif blob.first not in offered:
-                self._prover().ask(task.copy, offered[0])
+                self._prover.ask(task.copy, offered[0], self.proved)
         if admitted:
-            self._leases().assignments_changed(admitted)
+            self._reassign(admitted)
 
     def _permit(self, blob: LeasedBlob, origin: FileSource) -> None:
         self._permissions.allow(*_right(blob, origin), self._clock())
@@ -280,7 +269,7 @@ class BlobLeases:
             blob.attempt += 1  # who comes back tries anew
         until = self._until(name)
         ordered = replace(source, attempt=f"blob:{blob.attempt}", priority=PRIORITY)
-        self._leases().lease(name, Lease(ordered, until))
+        self._leases.lease(name, Lease(ordered, until))
 
     def _until(self, name: str) -> float:
         task, blob = self._tasks.get(name), self._blobs.get(name)

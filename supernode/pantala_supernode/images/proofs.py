@@ -27,28 +27,30 @@ _SKIPPED = 64 * 1024 * 1024
 """Bytes that are read past, where a registry gives the whole instead."""
 
 
+Tell = Callable[[str, FileSource, bool], None]
+"""Takes the task, the origin and whether the origin has the content."""
+
+
 class Proofs:
-    """Asks for them. ``tell`` is called with the task, the origin and whether it has the blob; ``chance`` chooses."""
+    """Asks for them. ``chance`` chooses the bytes."""
 
     def __init__(
         self,
         store: PieceStore,
         reader: SourceReader,
         chance: random.Random,
-        tell: Callable[[str, FileSource, bool], None],
     ) -> None:
         self._store = store
         self._reader = reader
         self._chance = chance
-        self._tell = tell
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._under_way: dict[tuple[str, FileSource], asyncio.Task[None]] = {}
 
-    def ask(self, copy: Copy, origin: FileSource) -> None:
-        """Find out whether ``origin`` has what the copy is of, of which some pieces are here."""
+    def ask(self, copy: Copy, origin: FileSource, tell: Tell) -> None:
+        """Find out whether ``origin`` has the content of the copy, of which some pieces are here, and ``tell``."""
         key = (copy.task_id, origin)
         if key not in self._under_way:
-            self._under_way[key] = asyncio.create_task(self._answer(copy, origin))
+            self._under_way[key] = asyncio.create_task(self._answer(copy, origin, tell))
 
     async def close(self) -> None:
         """Stop asking."""
@@ -56,7 +58,7 @@ class Proofs:
             task.cancel()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    async def _answer(self, copy: Copy, origin: FileSource) -> None:
+    async def _answer(self, copy: Copy, origin: FileSource, tell: Tell) -> None:
         proved = False
         try:
             async with self._turn, asyncio.timeout(_SECONDS):
@@ -67,7 +69,7 @@ class Proofs:
             _log.info("a repository does not show that it has a blob", task=copy.task_id, origin=origin, why=str(error))
         finally:
             self._under_way.pop((copy.task_id, origin), None)
-        self._tell(copy.task_id, origin, proved)
+        tell(copy.task_id, origin, proved)
 
     async def _is_same(self, copy: Copy, origin: FileSource) -> bool:
         file = self._store.get(TaskID(copy.task_id))

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pantala_pieces.store import PieceStore
+from pantala_protocol.statement import Statement
+from pantala_supernode.events import Events
 from pantala_supernode.images.accounts import OrderAccounts
-from pantala_supernode.images.leases import BlobLeases, Leases
+from pantala_supernode.images.leases import BlobLeases
 from pantala_supernode.images.ledger import BlobLedger
 from pantala_supernode.images.manifests import ManifestService
 from pantala_supernode.images.orders import StatedImages
@@ -19,10 +21,11 @@ from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.registry.service import RegistryService
 from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.tasks.task import LeaseHolder
 
 
 class Imaging:
-    """Orders, manifests and blobs. ``leases`` and ``unknown`` are called only once they are needed.
+    """Orders, manifests and blobs. ``unknown``: see :class:`BlobLeases`.
 
     ``ledger`` is the file on the volume that tells the next process which blobs to keep.
     """
@@ -34,14 +37,17 @@ class Imaging:
         managers: Managers,
         store: PieceStore,
         *,
-        leases: Callable[[], Leases],
+        leases: LeaseHolder,
+        events: Events,
         unknown: Callable[[str], bool],
         blob_seconds: float,
         ledger: Path,
         chance: random.Random,
         clock: Callable[[], float],
     ) -> None:
+        self._events = events
         self.images = StatedImages()
+        self.proofs = Proofs(store, registries.reader, chance)
         accounts = OrderAccounts()
         self.manifests = ManifestService(registries.client, registries.access, self.images, accounts, clock=clock)
         self.wants = BlobLeases(
@@ -51,10 +57,15 @@ class Imaging:
             accounts,
             endpoints,
             RegistryPermissions(secrets.token_bytes(32)),
-            lambda: self.proofs,
+            self.proofs,
+            reassign=events.assignments_changed.publish,
             unknown=unknown,
             seconds=blob_seconds,
             clock=clock,
         )
         self.ledger = BlobLedger(ledger, self.wants, wall=time.time)
-        self.proofs = Proofs(store, registries.reader, chance, self.wants.proved)
+
+    def on_statement(self, statement: Statement) -> None:
+        """Apply the statement's images."""
+        self._events.orders_changed.publish(self.images.take(statement))
+        self.wants.restated()

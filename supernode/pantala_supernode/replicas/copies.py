@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Protocol
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import PieceFile
@@ -20,7 +19,7 @@ from pantala_supernode.replicas.decision import CopyReport, Stage
 from pantala_supernode.replicas.membership import Members
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.tasks.task import Lease
+from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _LEASE = 60.0
 """Seconds that a file is wanted for another supernode after it said so; it says so again while it needs it."""
@@ -43,27 +42,18 @@ class EndedError(Exception):
     """A copy that is being read cannot be given any further."""
 
 
-class Leases(Protocol):
-    """Who has files fetched."""
-
-    def lease(self, task_id: str, lease: Lease) -> None:
-        """Want a task for a while. Raises :class:`ValueError` for no task ID."""
-
-    def accused(self, task_id: TaskID, piece: int) -> None:
-        """A piece on the volume is wrong."""
-
-
 class Copies:
     """What other supernodes may ask. ``stage`` tells what the CDN is at with a task, ``clock`` monotonic seconds."""
 
     def __init__(
         self,
-        leases: Leases,
+        leases: LeaseHolder,
         tasks: TaskManager,
         store: PieceStore,
         members: Members,
         *,
         stage: Callable[[TaskID], Stage],
+        accuse: Callable[[TaskID, int], None],
         clock: Callable[[], float],
     ) -> None:
         self.readers = 0
@@ -73,6 +63,7 @@ class Copies:
         self._store = store
         self._members = members
         self._stage = stage
+        self._accuse = accuse
         self._clock = clock
         self._news: dict[str, asyncio.Event] = {}
 
@@ -177,7 +168,7 @@ class Copies:
         except StoreError as error:
             raise EndedError(str(error)) from error
         if piece is None:
-            self._leases.accused(TaskID(file.meta.task_id), number)
+            self._accuse(TaskID(file.meta.task_id), number)
             raise EndedError(f"piece {number} is wrong on the volume")
         return piece
 

@@ -22,6 +22,7 @@ from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.reports import Reports
 from pantala_supernode.sync.session import Session
 from pantala_supernode.sync.waiting import SupersededError
+from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 
 _MOST_PIECES = 1 << 26
@@ -92,32 +93,33 @@ class Exchange:
 
     # What the rest of the supernode tells the exchange.
 
-    def all_assignments_changed(self) -> None:
-        """What anybody shall hold, or with whom to speak, may have changed: tell those for whom it did."""
-        self.assignments_changed(list(self._sessions))
+    def on_copy(self, task: Task, before: Copy) -> None:
+        """Bring a task's swarm and its peers in step with the copy, which was ``before``."""
+        copy, swarm = task.copy, self._managers.progress.init_task(task.id)
+        if copy.generation != before.generation:
+            self._restart(task)
+        swarm.cached, swarm.arriving = copy.cached, not task.complete
+        if (copy.length, copy.digest, copy.status) != (before.length, before.digest, before.status):
+            self.on_assignments(task.recipients)
+        if (copy.cached, copy.status) != (before.cached, before.status):
+            self._dispatcher.serve_waiting(task.id)
 
-    def assignments_changed(self, peers: Iterable[str]) -> None:
-        """What some peers shall hold may have changed: tell those for whom it did."""
-        for name in peers:
+    def on_assignments(self, peers: Iterable[str] | None) -> None:
+        """Answer those peers (``None``: all) whose assignments changed."""
+        for name in list(self._sessions) if peers is None else peers:
             session = self._sessions.get(name)
             if session is not None and session.path is None and self._roster.assign(session):
                 self._waiting.release(name)
 
-    def task_restarted(self, task_id: str) -> None:
-        """A task has new content (or its content became known): what peers hold of it is judged anew."""
-        self._managers.progress.restart_task(task_id)
+    def _restart(self, task: Task) -> None:
+        """A task has new content, or its content became known: match what the peers hold with it again."""
+        self._managers.progress.restart_task(task.id)
         for name in self._sessions:
-            self._managers.dfget_tasks.restart(name, task_id)
-        task = self._managers.tasks.get(task_id)
-        if task is not None:
-            self.task_changed(task)
+            self._managers.dfget_tasks.restart(name, task.id)
+        self.on_assignments(task.recipients)
 
-    def task_changed(self, task: Task) -> None:
-        """What is said of a task in assignments changed."""
-        self.assignments_changed(task.holders.union(*(wanted.peers for wanted in task.wanted.values())))
-
-    def images_changed(self, nodes: Iterable[str] | None) -> None:
-        """What nodes shall do about images changed: for those, or for ``None`` all."""
+    def on_orders(self, nodes: Iterable[str] | None) -> None:
+        """Answer those nodes (``None``: all) whose orders about images changed."""
         for name in list(self._sessions) if nodes is None else nodes:
             session = self._sessions.get(name)
             if session is not None and self._has_orders(session):

@@ -108,6 +108,11 @@ class Task:
             stale_will_do=not self.wanted,
         )
 
+    @property
+    def recipients(self) -> frozenset[str]:
+        """The peers that have an assignment of it."""
+        return self.peers.union(self.holders)
+
     def want(self, wanted: WantedTask) -> None:
         """A Task resource wants it, maybe in another way than before."""
         self.wanted[wanted.uid] = wanted

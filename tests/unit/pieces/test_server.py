@@ -25,7 +25,6 @@ async def test_a_client_that_goes_away_before_the_first_byte_is_no_error(
     store = PieceStore(tmp_path, durable=False)
     store.open()
     store.create(Meta(TASK, "g", 1024, 1024)).put([Piece(0, memoryview(CONTENT), hashlib.sha256(CONTENT).digest())])
-    server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=1)
     gone, served = asyncio.Event(), asyncio.Event()
 
     async def pace(_size: int) -> None:
@@ -33,7 +32,7 @@ async def test_a_client_that_goes_away_before_the_first_byte_is_no_error(
         await asyncio.sleep(0.05)  # until its transport is known to be closed
         served.set()
 
-    server.pace = pace
+    server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=1, pace=pace)
     app = web.Application()
     server.add_routes(app.router)
     runner = web.AppRunner(app)

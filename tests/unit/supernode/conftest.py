@@ -96,6 +96,26 @@ class Bench:
         return session
 
 
+@dataclass
+class Leases:
+    """Leases straight to the tasks."""
+
+    tasks: TaskManager = field(default_factory=lambda: TaskManager(grace=5.0))
+    ended: list[tuple[str, bool]] = field(default_factory=list)
+
+    def lease(self, task_id: str, lease: Lease) -> None:
+        self.tasks.lease(task_id, lease)
+
+    def end_lease(self, task_id: str, *, keep: bool = False) -> None:
+        self.ended.append((task_id, keep))
+        self.tasks.end_lease(task_id, keep=keep)
+
+
+@pytest.fixture
+def leases() -> Leases:
+    return Leases()
+
+
 @pytest.fixture
 def bench() -> Bench:
     return Bench()

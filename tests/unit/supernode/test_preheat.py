@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_supernode.dragonfly.preheat import PreheatManager, PreheatOrder, PreheatStatus
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError
 from pantala_supernode.tasks.copy import Copy, FileSource
-from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease
-from tests.unit.supernode.conftest import ID, URL, Clock
+from tests.unit.supernode.conftest import ID, URL, Clock, Leases
 
 ORDER = PreheatOrder(ID, URL, {"x": "y"})
 LOST = Failure("SourceNotFound", "no such file", final=True)
-
-
-@dataclass
-class Leases:
-    """Leases straight to the tasks."""
-
-    tasks: TaskManager = field(default_factory=lambda: TaskManager(grace=5.0))
-    ended: list[tuple[str, bool]] = field(default_factory=list)
-
-    def lease(self, task_id: str, lease: Lease) -> None:
-        self.tasks.lease(task_id, lease)
-
-    def end_lease(self, task_id: str, *, keep: bool) -> None:
-        self.ended.append((task_id, keep))
-        self.tasks.end_lease(task_id, keep=keep)
-
-
-@pytest.fixture
-def leases() -> Leases:
-    return Leases()
 
 
 @pytest.fixture

@@ -63,10 +63,10 @@ class Bench:
         self.file = self.store.create(Meta(TASK, "g", SIZE, len(data)))
         self.file.put(Piece(n, piece, hashlib.sha256(piece).digest()) for n, piece in enumerate(pieces))
         self.copy = Copy(TASK, generation="g", piece_size=SIZE, length=len(data), cached=self.file.have)
-        self.proofs = Proofs(self.store, self.registry, random.Random(1), lambda *said: self.told.append(said[2]))
+        self.proofs = Proofs(self.store, self.registry, random.Random(1))
 
     async def ask(self) -> bool:
-        self.proofs.ask(self.copy, ORIGIN)
+        self.proofs.ask(self.copy, ORIGIN, lambda *said: self.told.append(said[2]))
         await asyncio.gather(*self.proofs._under_way.values())
         return self.told.pop()
 
@@ -154,7 +154,7 @@ async def test_a_blob_of_no_bytes_is_shown_by_an_answer_of_none(tmp_path: Path) 
 async def test_the_same_question_is_asked_once_at_a_time_and_none_after_the_end(bench: Bench) -> None:
     bench.registry.hangs = True
     for _ in range(3):
-        bench.proofs.ask(bench.copy, ORIGIN)
+        bench.proofs.ask(bench.copy, ORIGIN, lambda *said: bench.told.append(said[2]))
     await asyncio.sleep(0.01)
     assert 1 == len(bench.registry.asked)
     await bench.proofs.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 
 from pantala_protocol.wrapping import Wrapping
@@ -14,22 +12,9 @@ from pantala_supernode.errors import ConflictError, EmptyValueError, InvalidValu
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.tasks.task import Task
-from tests.unit.supernode.conftest import ID, URL, Bench, Wish
+from tests.unit.supernode.conftest import ID, URL, Bench, Leases, Wish
 
 RANGE = Wrapping(10).range(1)
-
-
-@dataclass
-class Leases:
-    ended: list[tuple[str, bool]] = field(default_factory=list)
-
-    def end_lease(self, task_id: str, *, keep: bool) -> None:
-        self.ended.append((task_id, keep))
-
-
-@pytest.fixture
-def leases() -> Leases:
-    return Leases()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -49,13 +48,14 @@ class Stage:
         for name in ("n1", "n2"):
             self.managers.peers.register(Peer(name, "boot", "10.0.0.1", 1, b""))
         self.wants = BlobLeases(
-            lambda: self,
+            self,
             self.managers,
             StatedImages(),
             OrderAccounts(),
             RegistryEndpoints(only=["registry.example"]),
             RegistryPermissions(b"key"),
-            lambda: self,
+            self,
+            reassign=self.told.extend,
             unknown=lambda _: self.unknown,
             seconds=KEPT,
             clock=lambda: self.now,
@@ -76,14 +76,11 @@ class Stage:
         self.managers.tasks.lease(task_id, lease)
         self.shows(status=CDNStatus.WAITING, failure=None)
 
-    def end_lease(self, task_id: str, *, keep: bool) -> None:
+    def end_lease(self, task_id: str, *, keep: bool = False) -> None:
         assert keep
         self.managers.tasks.end_lease(task_id, keep=keep)
 
-    def assignments_changed(self, peers: Iterable[str]) -> None:
-        self.told += peers
-
-    def ask(self, copy: Copy, origin: FileSource) -> None:
+    def ask(self, copy: Copy, origin: FileSource, tell: object) -> None:
         assert copy.cached
         self.asked.append(origin)
 

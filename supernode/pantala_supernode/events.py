@@ -1,0 +1,60 @@
+"""What happens inside one supernode. ``app.py`` lists the subscribers of each event in one place.
+
+Publishing is synchronous: the subscribers run one after another, in the order in which they subscribed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Generic, ParamSpec
+
+from pantala_protocol.statement import Statement
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.task import Task
+
+P = ParamSpec("P")
+
+
+class Event(Generic[P]):
+    """One kind of event."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[P, object]] = []
+
+    def subscribe(self, *subscribers: Callable[P, object]) -> None:
+        self._subscribers += subscribers
+
+    def publish(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        for subscriber in self._subscribers:
+            subscriber(*args, **kwargs)
+
+    def request(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Call the subscribers until one returns true. Returns whether one did."""
+        return any(subscriber(*args, **kwargs) for subscriber in self._subscribers)
+
+
+class Events:
+    """All events of one supernode."""
+
+    def __init__(self) -> None:
+        self.volume_read: Event[[]] = Event()
+        """The supernode knows which copies the volume has."""
+        self.statement_taken: Event[[Statement]] = Event()
+        """The operator's statement is in force."""
+        self.copy_reported: Event[[TaskID]] = Event()
+        """The CDN has news of a copy. The supernode alone subscribes."""
+        self.copy_changed: Event[[Task, Copy]] = Event()
+        """The copy of a task is another one than the given former one."""
+        self.task_changed: Event[[str]] = Event()
+        """The copy or the lease of a task changed, or no task of that ID is wanted any more."""
+        self.assignments_changed: Event[[Iterable[str] | None]] = Event()
+        """The assignments of these peers may have changed. ``None``: those of all peers."""
+        self.orders_changed: Event[[Iterable[str] | None]] = Event()
+        """The orders about images of these nodes changed. ``None``: those of all nodes."""
+        self.piece_accused: Event[[TaskID, int]] = Event()
+        """A peer or replica received a wrong piece from this supernode, or none."""
+        self.room_needed: Event[[]] = Event()
+        """The volume is full. A subscriber ends one lease that serves later demand only and returns whether it did."""
+        self.second_passed: Event[[]] = Event()
+        """About one second has passed since the last such event."""
