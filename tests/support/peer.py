@@ -16,9 +16,14 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
+from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import Held
 
 IDENTITY = PeerIdentity("node", "boot", "zone", "0.1.0", 4, 8)
+
+
+def membership(revision: int, *names: str) -> Membership:
+    return Membership(revision, tuple(Member(name, f"http://{name}") for name in names))
 
 
 def node_state(held: dict[str, Held] | None = None, *, busy: Callable[[], bool] = lambda: False) -> NodeState:

@@ -1,14 +1,14 @@
-"""What nobody wanted for longest goes first, and nothing that is at work or must stay."""
+"""The blob that was not used for longest is dropped first. Blobs that are incomplete or needed stay."""
 
 from pantala_peer.tasks.room import MAX_LIMIT, BlobRoom, usual_limit
 
 
-def test_there_is_no_surplus_below_the_limit_and_none_without_one() -> None:
+def test_there_is_a_surplus_only_above_a_limit() -> None:
     assert [] == BlobRoom(10).surplus({"a": 5, "b": 5}, lambda _: True)
     assert [] == BlobRoom().surplus({"a": 1 << 60}, lambda _: True)
 
 
-def test_what_was_not_wanted_for_longest_goes_first_until_it_fits() -> None:
+def test_the_blobs_that_were_not_used_for_longest_are_dropped_until_the_rest_fits() -> None:
     room = BlobRoom(10)
     for name in ("a", "b", "c", "a"):
         room.demand(name, demanded=False)
@@ -16,7 +16,7 @@ def test_what_was_not_wanted_for_longest_goes_first_until_it_fits() -> None:
     assert ["b", "c"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda _: True, free=6)
 
 
-def test_what_an_earlier_process_left_goes_before_what_was_wanted() -> None:
+def test_blobs_of_an_earlier_process_are_dropped_before_used_ones() -> None:
     room = BlobRoom(5)
     room.demand("a", demanded=False)
     assert ["z"] == room.surplus({"a": 5, "z": 5}, lambda _: True)
@@ -24,13 +24,13 @@ def test_what_an_earlier_process_left_goes_before_what_was_wanted() -> None:
     assert ["a"] == room.surplus({"a": 5, "z": 5}, lambda _: True)
 
 
-def test_what_is_spared_or_at_work_stays_even_if_it_is_too_much() -> None:
+def test_demanded_and_incomplete_blobs_stay_even_above_the_limit() -> None:
     room = BlobRoom(1)
     room.demand("a", demanded=True)
     assert ["c"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda name: name != "b")
 
 
-def test_nothing_goes_for_what_would_not_fit_all_the_same() -> None:
+def test_no_blob_is_dropped_if_that_cannot_free_enough() -> None:
     room = BlobRoom(10)
     room.order({"a"})
     assert [] == room.surplus({"a": 4, "b": 5}, lambda _: True, free=6)

@@ -1,9 +1,9 @@
-"""One conversation with each supernode, one word of all of them, and reports for those whom they concern."""
+"""One session with each supernode, one set of orders from all of them, and reports for those that they concern."""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -12,9 +12,7 @@ import pytest
 
 from pantala_peer.errors import ExchangeError
 from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
-from pantala_peer.sync import supernodes
 from pantala_peer.sync.connection import SyncConnection
-from pantala_peer.sync.session import PeerIdentity
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership
@@ -31,22 +29,23 @@ from pantala_protocol.sync import (
     Work,
 )
 from tests.support.eventually import eventually
-from tests.support.peer import node_state
+from tests.support.peer import IDENTITY, membership, node_state
+
+pytestmark = pytest.mark.virtual_time
 
 TASK, OTHER = "a" * 64, "b" * 64
 MOVED = "c" * 64
-"""Belongs to the last of three, else to the second of two."""
+"""The last of three supernodes owns it, or the second of two."""
 NAMES = ("s-0", "s-1", "s-2")
+FIRST = "http://any"
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 WORK = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
-
-
-def membership(revision: int, *names: str) -> Membership:
-    return Membership(revision, tuple(Member(name, f"http://{name}") for name in names))
+QUIET = 1.0
+"""Seconds after which each exchange is held and no report is left."""
 
 
 class FakeSupernode:
-    """Says its assignments when they changed, and else holds the exchange until a newer one comes."""
+    """Answers when its assignments change. Otherwise it holds the exchange until a newer one arrives."""
 
     def __init__(self, name: str) -> None:
         self.boot = f"{name}-boot"
@@ -62,13 +61,19 @@ class FakeSupernode:
         self._latest = 0
         self._news = asyncio.Event()
 
-    def say(self, *assignments: Assignment, membership: Membership | None = None) -> None:
+    @property
+    def last(self) -> SyncRequest:
+        return self.requests[-1]
+
+    def assign(self, *assignments: Assignment, membership: Membership | None = None) -> None:
         self.assignments, self.membership = assignments, membership or self.membership
         self.revision += 1
         self.wake()
 
-    def give(self, *work: Work) -> None:
+    def set(self, *, away: bool | None = None, work: tuple[Work, ...] = (), images: int | None = None) -> None:
+        self.away = self.away if away is None else away
         self.work = work
+        self.images = self.images if images is None else NodeOrders(images)
         self.wake()
 
     def wake(self) -> None:
@@ -81,378 +86,341 @@ class FakeSupernode:
         self.wake()
         self.under_way += 1
         try:
-            while not (self._says_something(request) or self._latest > request.seq or self.away):
+            while not (self._has_news(request) or self._latest > request.seq or self.away):
                 await self._news.wait()
         finally:
             self.under_way -= 1
         if self.away:
             raise ExchangeError("away")
-        told = None if self._knows(request) else self.assignments
+        assignments = None if self._is_current(request) else self.assignments
         work, self.work = self.work, ()
         return SyncAnswer(
             self.boot,
             request.seq,
             self.key,
             revision=self.revision,
-            assignments=told,
+            assignments=assignments,
             work=work,
-            membership=self.membership if told is not None else None,
-            images=self.images if self._ordered(request) else None,
+            membership=self.membership if assignments is not None else None,
+            images=self.images if self._has_images(request) else None,
         )
 
-    def order(self, revision: int) -> None:
-        self.images = NodeOrders(revision)
-        self.wake()
+    def _has_images(self, request: SyncRequest) -> bool:
+        known = request.images if request.supernode == self.boot else 0
+        return self.images is not None and self.images.revision != known
 
-    def _ordered(self, request: SyncRequest) -> bool:
-        heard = request.images if request.supernode == self.boot else 0
-        return self.images is not None and self.images.revision != heard
-
-    def _knows(self, request: SyncRequest) -> bool:
+    def _is_current(self, request: SyncRequest) -> bool:
         return (request.supernode, request.revision) == (self.boot, self.revision)
 
-    def _says_something(self, request: SyncRequest) -> bool:
-        return bool(self.work or request.leaving or self._ordered(request) or not self._knows(request))
+    def _has_news(self, request: SyncRequest) -> bool:
+        return bool(self.work or request.leaving or self._has_images(request) or not self._is_current(request))
 
 
-class Line(SyncConnection):
-    """A connection to a fake."""
+class FakeConnection(SyncConnection):
+    """A connection to a fake supernode. ``opened`` has the URLs of all open connections."""
 
     def __init__(self, url: str, fake: FakeSupernode, opened: set[str]) -> None:
         super().__init__(url, token_file=None, timeout=1.0)
-        self._name, self._fake, self._opened = url, fake, opened
+        self._base, self._fake, self._opened = url, fake, opened
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
-        assert self._name in self._opened
+        assert self._base in self._opened
         return await self._fake.sync(request)
 
     async def __aenter__(self) -> Self:
-        self._opened.add(self._name)
+        self._opened.add(self._base)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._opened.discard(self._name)
+        self._opened.discard(self._base)
 
 
-class Stage:
-    """Supernodes s-0, s-1, s-2; the given address leads to s-0."""
+class Lab:
+    """A peer with the supernodes s-0, s-1 and s-2. The configured address leads to s-0."""
 
     def __init__(self) -> None:
         self.fakes = {name: FakeSupernode(name) for name in NAMES}
-        self.at = {f"http://{name}": fake for name, fake in self.fakes.items()} | {"http://any": self.fakes["s-0"]}
+        self.at = {f"http://{name}": fake for name, fake in self.fakes.items()} | {FIRST: self.fakes["s-0"]}
         self.opened: set[str] = set()
         self.held: dict[str, Held] = {}
-        self.assigned: dict[str, Assignment] = {}
-        self.complete: list[bool] = []
-        self.seen: list[set[str]] = []
-        self.given: list[tuple[Work, str]] = []
+        self.assigned: list[Assigned] = []
+        self.given: list[WorkGiven] = []
+        self.ordered: list[int] = []
         events = PeerEvents()
-        events.subscribe(Assigned, self.assign)
-        events.subscribe(WorkGiven, lambda event: self.given.append((event.work, event.supernode)))
+        events.subscribe(Assigned, self.assigned.append)
+        events.subscribe(WorkGiven, self.given.append)
         events.subscribe(ImagesOrdered, lambda event: self.ordered.append(event.orders.revision))
         self.supernodes = SupernodeSessions(
-            "http://any",
-            PeerIdentity("node", "boot", "", "0", 4, 4),
+            FIRST,
+            IDENTITY,
             events,
-            connect=lambda url: Line(url, self.at[url], self.opened),
+            connect=lambda url: FakeConnection(url, self.at[url], self.opened),
             rng=random.Random(1),
         )
-        self.ordered: list[int] = []
         self.running: asyncio.Task[None]
 
     async def stop(self) -> None:
-        """End the conversations, as who composes does."""
         self.running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.running
 
-    def assign(self, event: Assigned) -> None:
-        self.assigned = event.tasks
-        self.complete.append(event.complete)
-        self.seen.append(set(event.tasks) if event.complete else {TASK})
-
-    def all_say(self, members: Membership, **assignments: tuple[Assignment, ...]) -> None:
+    def all_assign(self, members: Membership, **assignments: tuple[Assignment, ...]) -> None:
         for name, fake in self.fakes.items():
-            fake.say(*assignments.get(name.replace("-", ""), ()), membership=members)
+            fake.assign(*assignments.get(name.replace("-", ""), ()), membership=members)
+
+    async def begin(self, *names: str, **assignments: tuple[Assignment, ...]) -> None:
+        """All supernodes are members, or those with these names, and all sessions are quiet."""
+        self.all_assign(membership(1, *(names or NAMES)), **assignments)
+        await self.until_complete()
+        await asyncio.sleep(QUIET)
+        assert {f"http://{name}" for name in names or NAMES} == self.opened
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        await eventually(condition, within=3, every=0.005)
 
     async def until_complete(self) -> None:
-        await eventually(lambda: bool(self.complete) and self.complete[-1])
-
-    async def quiet(self) -> None:
-        """Each exchange is held, and nothing is left to say."""
-        await asyncio.sleep(0.7)
+        await self.until(lambda: bool(self.assigned) and self.assigned[-1].complete)
 
     def counts(self) -> list[int]:
         return [len(self.fakes[name].requests) for name in NAMES]
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    made = Stage()
+async def lab() -> AsyncIterator[Lab]:
+    made = Lab()
     made.running = asyncio.create_task(made.supernodes.run(node_state(made.held)))
     yield made
     await made.stop()
     assert set() == made.opened
 
 
-async def test_one_that_names_no_members_is_the_only_one(stage: Stage) -> None:
-    stage.fakes["s-0"].say(Assignment(TASK, "g"))
-    await stage.until_complete()
-    assert {TASK: Assignment(TASK, "g")} == stage.assigned
-    assert {"http://any"} == stage.opened
+async def test_a_supernode_without_members_is_the_only_one(lab: Lab) -> None:
+    lab.fakes["s-0"].assign(Assignment(TASK, "g"))
+    await lab.until_complete()
+    assert {TASK: Assignment(TASK, "g")} == lab.assigned[-1].tasks
+    assert {FIRST} == lab.opened
 
 
-async def test_whoever_answers_first_names_the_members_and_each_is_spoken_with(stage: Stage) -> None:
-    stage.all_say(membership(1, *NAMES), s0=(Assignment(TASK, "g"),), s2=(Assignment(OTHER, "h"),))
-    await stage.until_complete()
-    await eventually(lambda: len(stage.opened) == 3)
-    assert {f"http://{name}" for name in NAMES} == stage.opened
-    assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == stage.assigned
-    assert {name.encode() for name in NAMES} == set(stage.supernodes.keys())
-    await stage.quiet()
-    before = stage.counts()
-    await asyncio.sleep(0.6)
-    assert before == stage.counts()
-    assert [1, 1, 1] == [fake.under_way for fake in stage.fakes.values()]
+async def test_the_first_answer_contains_the_members_and_each_gets_a_session(lab: Lab) -> None:
+    await lab.begin(s0=(Assignment(TASK, "g"),), s2=(Assignment(OTHER, "h"),))
+    assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == lab.assigned[-1].tasks
+    assert {name.encode() for name in NAMES} == set(lab.supernodes.keys())
+    before = lab.counts()
+    await asyncio.sleep(20)
+    assert before == lab.counts()
+    assert [1, 1, 1] == [fake.under_way for fake in lab.fakes.values()]
 
 
-async def test_nothing_counts_as_unwanted_while_a_member_is_silent(stage: Stage) -> None:
-    stage.fakes["s-2"].away = True
-    stage.all_say(membership(1, *NAMES))
-    await eventually(lambda: stage.fakes["s-1"].under_way == 1)
+async def test_no_task_counts_as_unwanted_while_a_member_is_silent(lab: Lab) -> None:
+    lab.fakes["s-2"].set(away=True)
+    lab.all_assign(membership(1, *NAMES))
+    await lab.until(lambda: lab.fakes["s-1"].under_way == 1)
     await asyncio.sleep(0.1)
-    assert not any(stage.complete)
-    stage.fakes["s-2"].away = False
-    await stage.until_complete()
+    assert not any(event.complete for event in lab.assigned)
+    lab.fakes["s-2"].set(away=False)
+    await lab.until_complete()
 
 
-async def test_what_is_assigned_stays_so_from_the_first_answer_on(stage: Stage) -> None:
-    """While the first conversation gives way to the members' own, and while supernodes come, go and restart."""
-    stage.all_say(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
-    await stage.until_complete()
-    fake = stage.fakes["s-0"]
+async def test_a_task_stays_assigned_while_sessions_replace_the_first_and_supernodes_restart(lab: Lab) -> None:
+    await lab.begin(s0=(Assignment(TASK, "g"),))
+    fake = lab.fakes["s-0"]
     fake.boot, fake.assignments = "another", None
     fake.wake()
     await asyncio.sleep(0.1)
-    stage.fakes["s-0"].say(membership=membership(2, *NAMES))
-    await asyncio.sleep(0.1)
-    stage.fakes["s-2"].say(membership=membership(2, *NAMES))
-    await asyncio.sleep(0.1)
-    stage.fakes["s-1"].say(Assignment(TASK, "g"), membership=membership(2, *NAMES))
-    await stage.until_complete()
-    assert [{TASK}] * len(stage.seen) == stage.seen
+    for name, assignments in (("s-0", ()), ("s-2", ()), ("s-1", (Assignment(TASK, "g"),))):
+        lab.fakes[name].assign(*assignments, membership=membership(2, *NAMES))
+        await asyncio.sleep(0.1)
+    await lab.until_complete()
+    assert all(TASK in event.tasks for event in lab.assigned if event.complete)
 
 
-async def test_a_member_that_left_is_left_and_what_only_it_assigned_is_not_assigned(stage: Stage) -> None:
-    stage.all_say(
-        membership(1, *NAMES), s0=(Assignment(TASK, "g"),), s1=(Assignment(TASK, "g"), Assignment(OTHER, "g"))
-    )
-    await stage.until_complete()
+async def test_the_session_with_a_former_member_ends_and_its_assignments_with_it(lab: Lab) -> None:
+    await lab.begin(s0=(Assignment(TASK, "g"),), s1=(Assignment(TASK, "g"), Assignment(OTHER, "g")))
     for name in ("s-0", "s-2"):
-        stage.fakes[name].say(*(stage.fakes[name].assignments or ()), membership=membership(2, "s-0", "s-2"))
-    await stage.until_complete()
-    stage.fakes["s-1"].say(Assignment(OTHER, "g"))  # too late
-    await eventually(lambda: stage.opened == {"http://s-0", "http://s-2"})
-    assert {TASK} == stage.assigned.keys()
-    assert not any(request.leaving for request in stage.fakes["s-1"].requests)
+        lab.fakes[name].assign(*(lab.fakes[name].assignments or ()), membership=membership(2, "s-0", "s-2"))
+    await lab.until_complete()
+    lab.fakes["s-1"].assign(Assignment(OTHER, "g"))  # too late
+    await lab.until(lambda: lab.opened == {"http://s-0", "http://s-2"})
+    assert {TASK} == lab.assigned[-1].tasks.keys()
+    assert not any(request.leaving for request in lab.fakes["s-1"].requests)
 
 
-async def test_a_member_with_another_address_is_spoken_with_there(stage: Stage) -> None:
-    stage.all_say(membership(1, *NAMES))
-    await stage.until_complete()
+async def test_a_member_with_another_address_gets_a_session_there(lab: Lab) -> None:
+    await lab.begin()
     moved = Membership(2, (Member("s-0", "http://new"), *membership(2, *NAMES[1:]).members))
-    stage.at["http://new"] = stage.fakes["s-0"]
-    stage.all_say(moved)
-    await eventually(lambda: stage.opened == {"http://new", "http://s-1", "http://s-2"})
-    await stage.until_complete()
+    lab.at["http://new"] = lab.fakes["s-0"]
+    lab.all_assign(moved)
+    await lab.until(lambda: lab.opened == {"http://new", "http://s-1", "http://s-2"})
+    await lab.until_complete()
 
 
-async def test_reports_go_to_those_who_assign_the_task_and_wake_nobody_else(stage: Stage) -> None:
+async def test_reports_go_only_to_the_supernodes_that_assign_the_task(lab: Lab) -> None:
     both = (Assignment(TASK, "g", deliveries=(Delivery("u", "a"),)),)
-    stage.all_say(membership(1, *NAMES), s0=both, s1=both)
-    await stage.until_complete()
-    await stage.quiet()
-    before = stage.counts()
-    stage.supernodes.piece_done(TASK, "g", 3)
-    stage.supernodes.piece_failed(PieceFailure(TASK, 7, "x", "stalled"), "s-1-boot")
-    stage.supernodes.delivery(TASK, "u", PUBLISHED)
-    stage.supernodes.send()
+    await lab.begin(s0=both, s1=both)
+    before = lab.counts()
+    lab.supernodes.piece_done(TASK, "g", 3)
+    lab.supernodes.piece_failed(PieceFailure(TASK, 7, "x", "stalled"), "s-1-boot")
+    lab.supernodes.delivery(TASK, "u", PUBLISHED)
+    lab.supernodes.send()
     await asyncio.sleep(0.1)
-    assert [1, 1, 0] == [after - count for after, count in zip(stage.counts(), before, strict=True)]
-    zero, one = (stage.fakes[name].requests[-1] for name in NAMES[:2])
+    assert [1, 1, 0] == [after - count for after, count in zip(lab.counts(), before, strict=True)]
+    zero, one = (lab.fakes[name].last for name in NAMES[:2])
     assert {TASK: Held("g", "3")} == zero.done == one.done
     assert {"u": PUBLISHED} == zero.deliveries == one.deliveries
     assert ((), (PieceFailure(TASK, 7, "x", "stalled"),)) == (zero.failures, one.failures)
 
 
-async def test_one_that_begins_to_assign_a_task_is_told_what_is_held_and_published(stage: Stage) -> None:
+async def test_a_supernode_that_begins_to_assign_a_task_receives_its_state(lab: Lab) -> None:
     one = (Assignment(TASK, "g", deliveries=(Delivery("u", "a"),)),)
-    stage.all_say(membership(1, *NAMES), s0=one)
-    await stage.until_complete()
-    stage.held[TASK] = Held("g", "0-3")
-    stage.supernodes.delivery(TASK, "u", PUBLISHED)
-    await stage.quiet()
-    stage.fakes["s-1"].say(*one)
-    await eventually(lambda: bool(stage.fakes["s-1"].requests[-1].done))
-    last = stage.fakes["s-1"].requests[-1]
+    await lab.begin(s0=one)
+    lab.held[TASK] = Held("g", "0-3")
+    lab.supernodes.delivery(TASK, "u", PUBLISHED)
+    await asyncio.sleep(QUIET)
+    lab.fakes["s-1"].assign(*one)
+    await lab.until(lambda: lab.fakes["s-1"].last.done)
+    last = lab.fakes["s-1"].last
     assert ({TASK: Held("g", "0-3")}, {"u": PUBLISHED}) == (last.done, last.deliveries)
 
 
-async def test_a_member_that_is_new_is_told_all(stage: Stage) -> None:
-    stage.all_say(membership(1, "s-0", "s-1"))
-    await stage.until_complete()
-    stage.held[TASK] = Held("g", "0-3")
-    stage.supernodes.delivery(TASK, "u", PUBLISHED)
-    stage.all_say(membership(2, *NAMES))
-    await eventually(lambda: bool(stage.fakes["s-2"].requests))
-    first = stage.fakes["s-2"].requests[0]
-    assert (stage.held, {"u": PUBLISHED}) == (first.inventory, first.deliveries)
+async def test_a_new_member_receives_everything(lab: Lab) -> None:
+    await lab.begin("s-0", "s-1")
+    lab.held[TASK] = Held("g", "0-3")
+    lab.supernodes.delivery(TASK, "u", PUBLISHED)
+    lab.all_assign(membership(2, *NAMES))
+    await lab.until(lambda: lab.fakes["s-2"].requests)
+    first = lab.fakes["s-2"].requests[0]
+    assert (lab.held, {"u": PUBLISHED}) == (first.inventory, first.deliveries)
 
 
-async def test_work_is_handed_on_with_the_boot_id_of_who_gave_it(stage: Stage) -> None:
-    stage.all_say(membership(1, *NAMES))
-    await stage.until_complete()
-    stage.fakes["s-2"].give(WORK)
-    await eventually(lambda: bool(stage.given))
-    assert [(WORK, "s-2-boot")] == stage.given
+async def test_work_has_the_boot_id_of_its_supernode(lab: Lab) -> None:
+    await lab.begin()
+    lab.fakes["s-2"].set(work=(WORK,))
+    await lab.until(lambda: lab.given)
+    assert [WorkGiven(WORK, "s-2-boot")] == lab.given
 
 
-async def test_what_the_first_conversation_still_gives_is_not_lost(stage: Stage) -> None:
-    """It is booked for us at a supernode that we go on to speak with in another conversation."""
-    first, own = stage.fakes["s-0"], FakeSupernode("s-0")
-    stage.fakes["s-0"] = stage.at["http://s-0"] = own
-    first.say(membership=membership(1, *NAMES))
-    await eventually(lambda: "http://s-0" in stage.opened and first.under_way == 1)
-    stage.all_say(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
-    await stage.until_complete()
-    first.give(WORK)
-    await eventually(lambda: bool(stage.given))
-    stage.supernodes.piece_failed(PieceFailure(TASK, 0, "x", "stalled"), stage.given[0][1])
-    stage.supernodes.send()
-    await eventually(lambda: bool(stage.fakes["s-0"].requests[-1].failures))
-    await eventually(lambda: "http://any" not in stage.opened)
+async def test_the_last_work_of_the_first_session_is_not_lost(lab: Lab) -> None:
+    """The supernode has booked it for this peer, and a report reaches it through the other session."""
+    first, own = lab.fakes["s-0"], FakeSupernode("s-0")
+    lab.fakes["s-0"] = lab.at["http://s-0"] = own
+    first.assign(membership=membership(1, *NAMES))
+    await lab.until(lambda: "http://s-0" in lab.opened and first.under_way == 1)
+    lab.all_assign(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
+    await lab.until_complete()
+    first.set(work=(WORK,))
+    await lab.until(lambda: lab.given)
+    lab.supernodes.piece_failed(PieceFailure(TASK, 0, "x", "stalled"), lab.given[0].supernode)
+    lab.supernodes.send()
+    await lab.until(lambda: lab.fakes["s-0"].last.failures)
+    await lab.until(lambda: FIRST not in lab.opened)
 
 
-async def test_if_no_member_answers_the_first_address_is_asked_again(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supernodes, "_ASK_AGAIN_AFTER", 0.3)
-    stage.all_say(membership(1, "s-0", "s-1"), s0=(Assignment(TASK, "g"),))
-    await stage.until_complete()
-    await eventually(lambda: len(stage.opened) == 2)
+async def test_if_no_member_answers_the_configured_address_is_asked_again(lab: Lab) -> None:
+    await lab.begin("s-0", "s-1", s0=(Assignment(TASK, "g"),))
     for name in ("s-0", "s-1"):
-        stage.fakes[name].away = True
-        stage.fakes[name].wake()
-    stage.at["http://any"] = stage.fakes["s-2"]
-    stage.fakes["s-2"].say(Assignment(TASK, "g"), membership=membership(2, "s-2"))
-    await eventually(lambda: stage.opened == {"http://s-2"})
-    await stage.until_complete()
-    assert {TASK} == stage.assigned.keys()
+        lab.fakes[name].set(away=True)
+    lab.at[FIRST] = lab.fakes["s-2"]
+    lab.fakes["s-2"].assign(Assignment(TASK, "g"), membership=membership(2, "s-2"))
+    await asyncio.sleep(25)
+    assert FIRST not in lab.opened
+    await asyncio.sleep(15)
+    assert {"http://s-2"} == lab.opened
+    await lab.until_complete()
+    assert {TASK} == lab.assigned[-1].tasks.keys()
 
 
-async def test_leaving_is_said_to_all(stage: Stage) -> None:
-    stage.all_say(membership(1, *NAMES))
-    await stage.until_complete()
-    await eventually(lambda: len(stage.opened) == 3)
-    await stage.stop()
-    await stage.supernodes.leave()
-    assert [True] * 3 == [any(request.leaving for request in fake.requests) for fake in stage.fakes.values()]
+async def test_all_supernodes_receive_the_farewell(lab: Lab) -> None:
+    await lab.begin()
+    await lab.stop()
+    await lab.supernodes.leave()
+    assert [True] * 3 == [any(request.leaving for request in fake.requests) for fake in lab.fakes.values()]
 
 
-async def test_it_answers_for_as_long_as_one_member_does(stage: Stage) -> None:
-    stage.all_say(membership(1, *NAMES))
-    await stage.until_complete()
+async def test_the_time_of_the_last_answer_counts_for_all_members(lab: Lab) -> None:
+    await lab.begin()
     for name in NAMES[1:]:
-        stage.fakes[name].away = True
-        stage.fakes[name].wake()
+        lab.fakes[name].set(away=True)
     await asyncio.sleep(0.1)
-    before = stage.supernodes.answered_at
-    stage.fakes["s-0"].say()
-    await eventually(lambda: stage.supernodes.answered_at > before)
-    assert ["away", "away"] == stage.supernodes.errors
+    before = lab.supernodes.answered_at
+    lab.fakes["s-0"].assign()
+    await lab.until(lambda: lab.supernodes.answered_at > before)
+    assert ["away", "away"] == lab.supernodes.errors
 
 
-async def test_a_want_goes_to_whose_task_it_is_and_moves_with_it(stage: Stage) -> None:
+async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with_it(lab: Lab) -> None:
     wanted = {MOVED: Wanted("r", "a", "sha256:0")}
 
-    def only_said_to(owner: str, names: tuple[str, ...]) -> bool:
-        requests = [(name, stage.fakes[name].requests) for name in names]
-        return all(said and said[-1].wants == (wanted if name == owner else {}) for name, said in requests)
+    def only_reported_to(owner: str, names: tuple[str, ...]) -> bool:
+        requests = [(name, lab.fakes[name].requests) for name in names]
+        return all(sent and sent[-1].wants == (wanted if name == owner else {}) for name, sent in requests)
 
     def answers_for_it(url: str) -> bool:
-        return stage.supernodes.answering(MOVED) == url
+        return lab.supernodes.answering(MOVED) == url
 
-    await eventually(lambda: stage.counts()[0] > 0)
-    stage.supernodes.want(MOVED, wanted[MOVED])
-    await eventually(lambda: only_said_to("s-0", ("s-0",)))
+    await lab.until(lambda: lab.counts()[0] > 0)
+    lab.supernodes.want(MOVED, wanted[MOVED])
+    await lab.until(lambda: only_reported_to("s-0", ("s-0",)))
     for revision, names in ((1, NAMES[:2]), (2, NAMES), (3, NAMES[:2])):
         members = membership(revision, *names)
         owner = members.owner(MOVED)
         assert owner is not None
-        stage.all_say(members)
-        await eventually(partial(only_said_to, owner.name, names))
-        await eventually(partial(answers_for_it, owner.url))
-    stage.supernodes.want(MOVED, None)
-    await eventually(lambda: only_said_to("", NAMES[:2]))
+        lab.all_assign(members)
+        await lab.until(partial(only_reported_to, owner.name, names))
+        await lab.until(partial(answers_for_it, owner.url))
+    lab.supernodes.want(MOVED, None)
+    await lab.until(lambda: only_reported_to("", NAMES[:2]))
 
 
-async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(stage: Stage) -> None:
-    supernode = stage.fakes["s-0"]
-    supernode.say()
-    await eventually(lambda: stage.supernodes.answering(TASK) == "http://any")
-    supernode.away = True
-    supernode.wake()
-    await eventually(lambda: stage.supernodes.answering(TASK) is None)
-    supernode.away = False
-    supernode.say()
-    await eventually(lambda: stage.supernodes.answering(TASK) == "http://any")
+async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(lab: Lab) -> None:
+    supernode = lab.fakes["s-0"]
+    supernode.assign()
+    await lab.until(lambda: lab.supernodes.answering(TASK) == FIRST)
+    supernode.set(away=True)
+    await lab.until(lambda: lab.supernodes.answering(TASK) is None)
+    supernode.set(away=False)
+    supernode.assign()
+    await lab.until(lambda: lab.supernodes.answering(TASK) == FIRST)
 
 
 # Images
 
-STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
+
+async def test_of_several_orders_about_images_the_newest_are_in_force(lab: Lab) -> None:
+    await lab.begin()
+    lab.fakes["s-1"].set(images=5)
+    await lab.until(lambda: lab.ordered == [5])
+    lab.fakes["s-0"].set(images=4)
+    lab.fakes["s-2"].set(images=5)
+    await lab.until(lambda: (lab.fakes["s-0"].last.images, lab.fakes["s-2"].last.images) == (4, 5))
+    assert [5] == lab.ordered
+    lab.fakes["s-2"].set(images=6)
+    await lab.until(lambda: lab.ordered == [5, 6])
+    await asyncio.sleep(QUIET)
+    assert [4, 5, 6] == [lab.fakes[name].last.images for name in NAMES]
 
 
-async def test_of_several_words_about_images_the_newest_holds(stage: Stage) -> None:
-    stage.all_say(membership(1, *NAMES))
-    await eventually(lambda: len(stage.opened) == 3)
-    stage.fakes["s-1"].order(5)
-    await eventually(lambda: stage.ordered == [5])
-    stage.fakes["s-0"].order(4)
-    stage.fakes["s-2"].order(5)
-    await eventually(lambda: stage.fakes["s-2"].requests[-1].images == 5)
-    await eventually(lambda: stage.fakes["s-0"].requests[-1].images == 4)
-    assert [5] == stage.ordered
-    stage.fakes["s-2"].order(6)
-    await eventually(lambda: stage.ordered == [5, 6])
-    await stage.quiet()
-    assert [4, 5, 6] == [stage.fakes[name].requests[-1].images for name in NAMES]
+async def test_orders_stay_in_force_when_their_supernode_leaves(lab: Lab) -> None:
+    await lab.begin()
+    lab.fakes["s-2"].set(images=6)
+    await lab.until(lambda: lab.ordered == [6])
+    lab.all_assign(membership(2, "s-0", "s-1"))
+    await lab.until(lambda: len(lab.opened) == 2)
+    assert [6] == lab.ordered
 
 
-async def test_a_supernode_that_goes_takes_no_order_along(stage: Stage) -> None:
-    stage.all_say(membership(1, *NAMES))
-    await eventually(lambda: len(stage.opened) == 3)
-    stage.fakes["s-2"].order(6)
-    await eventually(lambda: stage.ordered == [6])
-    stage.all_say(membership(2, "s-0", "s-1"))
-    await eventually(lambda: len(stage.opened) == 2)
-    assert [6] == stage.ordered
+async def test_all_supernodes_receive_the_state_of_images_and_runtime_and_new_ones_too(lab: Lab) -> None:
+    await lab.begin("s-0", "s-1")
+    states, runtime = {"ns/web": PullState(PullPhase.READY, 10, "run")}, RuntimeState("containerd")
+    lab.supernodes.report_pulls(states, urgent=True)
+    lab.supernodes.report_runtime(runtime, urgent=True)
 
+    def received(name: str) -> bool:
+        requests = lab.fakes[name].requests
+        pulls = [request.pulls for request in requests if request.pulls is not None]
+        return pulls[-1:] == [states] and any(request.runtime == runtime for request in requests)
 
-async def test_all_supernodes_hear_how_images_are_at_once_and_new_ones_too(stage: Stage) -> None:
-    stage.all_say(membership(1, "s-0", "s-1"))
-    await eventually(lambda: len(stage.opened) == 2)
-    await stage.quiet()
-    stage.supernodes.report_pulls(STATES, urgent=True)
-    stage.supernodes.report_runtime(RuntimeState("containerd"), urgent=True)
-
-    def heard(name: str) -> bool:
-        pulls = [said.pulls for said in stage.fakes[name].requests if said.pulls is not None]
-        return pulls[-1:] == [STATES]
-
-    await eventually(lambda: heard("s-0") and heard("s-1"))
-    stage.all_say(membership(2, *NAMES))
-    await eventually(lambda: heard("s-2"))
-    assert any(said.runtime == RuntimeState("containerd") for said in stage.fakes["s-2"].requests)
+    await lab.until(lambda: received("s-0") and received("s-1"))
+    lab.all_assign(membership(2, *NAMES))
+    await lab.until(lambda: received("s-2"))

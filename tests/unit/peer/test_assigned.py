@@ -1,4 +1,4 @@
-"""When what is held is read as a whole: a file before it appears, a blob when its reader has had its time."""
+"""When the digest of a whole file is checked: before publication, or for a blob after a minute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORK = Work(TASK, "g", 0, 0, len(CONTENT), SHA256, "h", 1, "t")
 
 @pytest.fixture
 async def held(tmp_path: Path) -> AsyncIterator[AssignedTasks]:
-    """Of which nothing is assigned yet, with the task's one piece on the disk."""
+    """No task is assigned yet. The task's only piece is on the disk."""
     cache = PieceCache(tmp_path / "cache")
     made = assigned_tasks(tmp_path, cache)
     await made.open()
@@ -39,7 +39,7 @@ def assigned(*deliveries: Delivery) -> Assignment:
 
 
 async def settled(made: AssignedTasks, assignment: Assignment) -> str:
-    """Assign, and tell the digest that the whole was found to have."""
+    """Assign, and return the digest of the whole file, if it was checked."""
     made._on_assigned(Assigned({TASK: assignment}, complete=True))
     made.touch(TASK)
     while made._settling:
@@ -49,7 +49,7 @@ async def settled(made: AssignedTasks, assignment: Assignment) -> str:
     return file.meta.digest
 
 
-async def test_a_blob_is_read_as_a_whole_a_while_after_its_last_piece(
+async def test_the_digest_of_a_blob_is_checked_a_while_after_its_last_piece(
     held: AssignedTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "" == await settled(held, assigned())
@@ -57,6 +57,6 @@ async def test_a_blob_is_read_as_a_whole_a_while_after_its_last_piece(
     assert f"sha256:{SHA256}" == await settled(held, assigned())
 
 
-async def test_a_file_is_read_as_a_whole_before_it_appears(held: AssignedTasks, tmp_path: Path) -> None:
+async def test_the_digest_of_a_file_is_checked_before_publication(held: AssignedTasks, tmp_path: Path) -> None:
     assert f"sha256:{SHA256}" == await settled(held, assigned(Delivery("uid", "there")))
     assert CONTENT == (tmp_path / "files" / "there").read_bytes()

@@ -1,4 +1,4 @@
-"""What an uninstall leaves on a node: published files, whole and known, and nothing else."""
+"""An uninstall leaves only published files on a node, with their records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHA256 = hashlib.sha256(CONTENT)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """With the pieces of a file that is published, and of a blob."""
+    """A root with the pieces of a published file and of a blob."""
     store = PieceStore(tmp_path / "cache", durable=False)
     store.open()
     for name in (FILE, BLOB):
@@ -39,7 +39,7 @@ def names(root: Path) -> set[str]:
     return {str(path.relative_to(root)).partition("/")[0] for path in root.rglob("*")}
 
 
-def test_published_files_stay_ours_and_all_else_goes(root: Path) -> None:
+def test_published_files_stay_ours_and_everything_else_is_removed(root: Path) -> None:
     assert 1 == clear(root)
     assert [f"aa/{FILE}"] == [str(path.relative_to(root / "cache")) for path in root.glob("cache/*/*")]
     assert {"cache", "files", "published"} == names(root)
@@ -51,12 +51,12 @@ def test_published_files_stay_ours_and_all_else_goes(root: Path) -> None:
     assert set() == names(root)
 
 
-def test_where_nothing_was_nothing_is_made(tmp_path: Path) -> None:
+def test_a_missing_root_is_not_created(tmp_path: Path) -> None:
     assert 0 == clear(tmp_path / "never")
     assert [] == list(tmp_path.iterdir())
 
 
-def test_cleanup_clears_a_root_that_it_is_given(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cleanup_clears_the_given_root(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [f"--certs-d={root}/certs.d", f"--containerd-state={root}/containerd"]
     with pytest.raises(SystemExit, match="0"):
         command.main(["cleanup", *folders])
