@@ -30,7 +30,7 @@ from pantala_supernode.dragonfly.service import Conversation
 from pantala_supernode.dragonfly.visitors import Visitors
 from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, Guard
-from pantala_supernode.http.api import API
+from pantala_supernode.http.api import NativeAPI
 from pantala_supernode.http.application import application
 from pantala_supernode.http.copies import CopiesAPI
 from pantala_supernode.http.identity import ClusterKeys
@@ -242,7 +242,7 @@ class App:
         )
         api = application(
             (
-                *API(self.supernode, self.reports, self.exchange, self.metrics).operations(),
+                *NativeAPI(self.supernode, self.reports, self.exchange, self.metrics).operations(),
                 *CopiesAPI(self.copies).operations(),
                 *RegistriesAPI(self.imaging.manifests).operations(),
                 *rest.operations(),

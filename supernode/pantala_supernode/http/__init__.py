@@ -1,1 +1,1 @@
-"""The supernode's HTTP interfaces."""
+"""The supernode's native HTTP interface."""

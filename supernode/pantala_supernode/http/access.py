@@ -1,4 +1,4 @@
-"""Who may call which route: every route has a decision, and a request without one is refused."""
+"""Who may call which route. A route without a decision is refused."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ import structlog
 from aiohttp import web
 
 from pantala_pieces.server import error_response
-from pantala_supernode.http.identity import Identity, UnauthorizedError, Verifier
+from pantala_supernode.http.identity import ClusterKeys, TokenIdentity, TokenRejectedError
 
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-IDENTITY: web.RequestKey[Identity] = web.RequestKey("identity", Identity)
+IDENTITY: web.RequestKey[TokenIdentity] = web.RequestKey("identity", TokenIdentity)
 
 
 class Access(Enum):
-    """A decision."""
+    """Which clients may call a route. The value is the text in the OpenAPI document."""
 
-    OPEN = "everybody: it tells nothing but that the process lives"
+    OPEN = "every client: the answer says only whether the process is alive or ready"
     OPERATOR = "the operator's service account"
     PEER = "the peers' service account"
     SUPERNODE = "the supernodes' service account"
-    METRICS = "everybody who reaches the port: with --metrics-open, else the operator's service account"
-    DRAGONFLY = "everybody who reaches the port: Dragonfly's clients cannot authenticate. Off unless enabled"
+    METRICS = "every client that reaches the port, because of --metrics-open"
+    DRAGONFLY = "every client that reaches the port: Dragonfly's clients cannot authenticate"
 
 
-ANYBODY = (Access.OPEN, Access.DRAGONFLY, Access.METRICS)
-"""Decisions for which nobody has to prove who they are."""
+WITHOUT_TOKEN = (Access.OPEN, Access.DRAGONFLY, Access.METRICS)
+"""Decisions that need no token."""
 
 
 class Guard:
-    """Lets through whom a route's decision allows. Without a verifier everybody is everybody (``--no-auth``)."""
+    """Refuses the requests that a route's decision does not allow.
 
-    def __init__(self, verifier: Verifier | None, *, operator: str, peer: str, supernode: str) -> None:
-        self._verifier = verifier
+    Without ``keys`` every client may call every route that has a decision (``--no-auth``).
+    """
+
+    def __init__(self, keys: ClusterKeys | None, *, operator: str, peer: str, supernode: str) -> None:
+        self._keys = keys
         self._subjects = {Access.OPERATOR: operator, Access.PEER: peer, Access.SUPERNODE: supernode}
         self._decisions: dict[web.AbstractRoute, Access] = {}
 
@@ -46,27 +49,25 @@ class Guard:
         self._decisions[router.add_route(method, path, handler)] = access
 
     def decision(self, route: web.AbstractRoute) -> Access | None:
-        """What was decided for a route."""
         return self._decisions.get(route)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Check the caller before anything of the request is read."""
-        route = request.match_info.route
+        """Check the client before anything of the request is read."""
         if request.match_info.http_exception is not None:
             return await handler(request)
-        access = self._decisions.get(route)
+        access = self._decisions.get(request.match_info.route)
         if access is None:
-            return error_response(403, "Forbidden", "nobody may call this route")
-        if access in ANYBODY or self._verifier is None:
+            return error_response(403, "Forbidden", "no client may call this route")
+        if access in WITHOUT_TOKEN or self._keys is None:
             return await handler(request)
         try:
-            identity = await self._verifier.verify(_token(request))
-        except UnauthorizedError as error:
+            identity = await self._keys.verify(_token(request))
+        except TokenRejectedError as error:
             return error_response(401, "Unauthorized", str(error), **{"WWW-Authenticate": 'Bearer realm="pantala"'})
         if identity.subject != self._subjects[access]:
             _log.warning("refused", subject=identity.subject, path=request.path)
-            return error_response(403, "Forbidden", f"{identity.subject} may not do this")
+            return error_response(403, "Forbidden", f"{identity.subject} may not call this route")
         request[IDENTITY] = identity
         return await handler(request)
 
@@ -74,5 +75,5 @@ class Guard:
 def _token(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise UnauthorizedError("show a service account's token (audience pantala) as a bearer token")
+        raise TokenRejectedError("send a service account's token (audience pantala) as a bearer token")
     return token

@@ -1,4 +1,4 @@
-"""The native API: routes only translate."""
+"""The native API for the operator, the peers and probes. Handlers only translate."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.messages import json_response, read_body, read_query
-from pantala_supernode.http.operations import Operation, Problem
+from pantala_supernode.http.messages import ErrorBody, json_response, read_body, read_query
+from pantala_supernode.http.operations import Operation
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.sync.exchange import Exchange
 from pantala_supernode.sync.reports import Reports
 
 _MAX_WAIT = 60.0
-"""Seconds that ``changes`` is held at most."""
 
 
 class ChangesQuery(msgspec.Struct, frozen=True):
-    """Since when, and how long it is waited for something."""
+    """The last report that the operator has, and how long to wait for the next one."""
 
     boot: str = ""
     since: Annotated[int, Meta(ge=0)] = 0
@@ -33,14 +32,14 @@ class ChangesQuery(msgspec.Struct, frozen=True):
     """Seconds."""
 
 
-class Health(msgspec.Struct, frozen=True):
-    """All is well."""
+class HealthAnswer(msgspec.Struct, frozen=True):
+    """The supernode is well."""
 
     status: str = "ok"
 
 
-class API:
-    """Operator's, peers' and probes' routes of one supernode."""
+class NativeAPI:
+    """Operations of the operator, the peers and probes."""
 
     def __init__(self, supernode: Supernode, reports: Reports, exchange: Exchange, metrics: Metrics) -> None:
         self._supernode = supernode
@@ -49,65 +48,29 @@ class API:
         self._metrics = metrics
 
     def operations(self) -> tuple[Operation, ...]:
-        """The table."""
+        health, changes, sync = {200: HealthAnswer}, {200: Changes}, {200: SyncAnswer}
+        ready, receipt = {**health, 503: ErrorBody}, {200: StatementReceipt}
+        op, peer, api = Access.OPERATOR, Access.PEER, "/api/v1"
         return (
+            Operation("GET", "/healthz", self.healthz, Access.OPEN, "Check that the process is alive", health),
+            Operation("GET", "/readyz", self.readyz, Access.OPEN, "Check that requests can be answered", ready),
+            Operation("PUT", f"{api}/statement", self.statement, op, "State all wanted tasks", receipt, body=Statement),
             Operation(
-                method="GET",
-                path="/healthz",
-                handler=self.healthz,
-                access=Access.OPEN,
-                summary="Whether the process lives",
-                answers={200: Health},
+                "GET", f"{api}/changes", self.changes, op, "Read changes, or wait for one", changes, query=ChangesQuery
             ),
-            Operation(
-                method="GET",
-                path="/readyz",
-                handler=self.readyz,
-                access=Access.OPEN,
-                summary="Whether it can do its work now",
-                answers={200: Health, 503: Problem},
-            ),
-            Operation(
-                method="PUT",
-                path="/api/v1/statement",
-                handler=self.statement,
-                access=Access.OPERATOR,
-                summary="State the full set of wanted tasks",
-                answers={200: StatementReceipt},
-                body=Statement,
-            ),
-            Operation(
-                method="GET",
-                path="/api/v1/changes",
-                handler=self.changes,
-                access=Access.OPERATOR,
-                summary="Tell what changed, or wait for it",
-                answers={200: Changes},
-                query=ChangesQuery,
-            ),
-            Operation(
-                method="POST",
-                path="/api/v1/sync",
-                handler=self.sync,
-                access=Access.PEER,
-                summary="One exchange with a peer",
-                answers={200: SyncAnswer},
-                body=SyncRequest,
-            ),
+            Operation("POST", f"{api}/sync", self.sync, peer, "Exchange news with a peer", sync, body=SyncRequest),
         )
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        """The process lives."""
-        return json_response(Health())
+        return json_response(HealthAnswer())
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """The volume was read and requests are taken."""
+        """Answer 200 once the volume has been read."""
         if self._supernode.recovered:
-            return json_response(Health())
-        return error_response(503, "Recovering", "the volume is being read")
+            return json_response(HealthAnswer())
+        return error_response(503, "Recovering", "the supernode is still reading its volume")
 
     async def statement(self, request: web.Request) -> web.Response:
-        """Take the full set of what is wanted."""
         statement = await read_body(request, Statement)
         try:
             return json_response(self._supernode.state(statement))
@@ -115,12 +78,11 @@ class API:
             raise InvalidValueError(str(error)) from error
 
     async def changes(self, request: web.Request) -> web.Response:
-        """Tell what changed, or wait for it."""
-        asked = read_query(request, ChangesQuery)
-        return json_response(await self._reports.changes(boot=asked.boot, since=asked.since, wait=asked.wait))
+        query = read_query(request, ChangesQuery)
+        return json_response(await self._reports.changes(boot=query.boot, since=query.since, wait=query.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
-        """One exchange of a peer; the peer is the node that its token names."""
+        """Refuse a peer whose token names another node."""
         message = await read_body(request, SyncRequest)
         identity = request.get(IDENTITY)
         if identity is not None and identity.node != message.peer:

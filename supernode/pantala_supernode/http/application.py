@@ -1,4 +1,4 @@
-"""Everything at the API port, from the table of operations: routes, their decisions, errors, document and metrics."""
+"""The application at the API port, made from the table of operations."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from aiohttp.typedefs import Middleware
 from pantala_pieces.server import error_response
 from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Access, Guard, Handler
-from pantala_supernode.http.openapi import document
-from pantala_supernode.http.operations import Operation, mount
+from pantala_supernode.http.operations import Operation, document, mount
 from pantala_supernode.metrics import CONTENT_TYPE, Metrics
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +25,7 @@ _MAX_BODY = 64 * 1024 * 1024
 def application(
     operations: Iterable[Operation], guard: Guard, metrics: Metrics, *, document_access: Access, metrics_access: Access
 ) -> web.Application:
-    """An application that serves ``operations``, their OpenAPI document and ``metrics``."""
+    """Serve ``operations``, their OpenAPI document and ``metrics``."""
 
     async def exposition(_request: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
@@ -36,22 +35,8 @@ def application(
 
     table = (
         *operations,
-        Operation(
-            method="GET",
-            path="/metrics",
-            handler=exposition,
-            access=metrics_access,
-            summary="Counts for a monitoring system",
-            answers={200: str},
-        ),
-        Operation(
-            method="GET",
-            path="/openapi.json",
-            handler=openapi,
-            access=document_access,
-            summary="This document",
-            answers={200: dict[str, Any]},
-        ),
+        Operation("GET", "/metrics", exposition, metrics_access, "Read metrics in Prometheus' format", {200: str}),
+        Operation("GET", "/openapi.json", openapi, document_access, "Read this document", {200: dict[str, Any]}),
     )
     described = msgspec.json.encode(document(table))
     app = web.Application(middlewares=[_counted(metrics), _errors, guard.middleware], client_max_size=_MAX_BODY)
@@ -76,7 +61,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except RequestError as error:
         return error_response(error.status, error.name, str(error))
     except web.RequestPayloadError:
-        return error_response(400, "InvalidBody", "the body is not what its headers say; send it without an encoding")
+        return error_response(
+            400, "InvalidBody", "the body does not match its headers; send it without Content-Encoding"
+        )
     except web.HTTPException as error:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return error_response(error.status, error.reason.replace(" ", ""), error.reason, **allowed)

@@ -1,4 +1,4 @@
-"""The routes for other supernodes: they only translate."""
+"""The operations between replicas. Handlers only translate."""
 
 from __future__ import annotations
 
@@ -12,93 +12,81 @@ from msgspec import Meta
 from pantala_protocol.membership import Member
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
-from pantala_supernode.http.messages import json_response, read_body, read_query
-from pantala_supernode.http.operations import Detail, Operation, Problem
+from pantala_supernode.http.messages import ErrorBody, ErrorDetail, json_response, read_body, read_query
+from pantala_supernode.http.operations import Operation
 from pantala_supernode.replicas.client import Wish
 from pantala_supernode.replicas.copies import Copies, EndedError, MisdirectedError
 from pantala_supernode.replicas.decision import CopyReport
 
-_PATIENCE = 30.0
-"""Seconds in which another supernode has to take a piece."""
+_WRITE_TIMEOUT = 30.0
+"""Seconds that another replica has to read a piece."""
 
 
-class Misdirected(msgspec.Struct, frozen=True):
-    """The task belongs to another supernode."""
+class MisdirectedBody(msgspec.Struct, frozen=True):
+    """Another replica owns the task."""
 
-    error: Detail
+    error: ErrorDetail
     owner: Member
 
 
 class ContentQuery(msgspec.Struct, frozen=True):
-    """Which bytes of which content."""
+    """A range of one generation."""
 
     generation: str
     start: Annotated[int, Meta(ge=0, le=1 << 62)] = 0
     end: Annotated[int, Meta(ge=0, le=1 << 62)] | None = None
-    """The byte behind the last one, of those that are there now; without it all are given, as they come."""
+    """The byte after the last one, for bytes that are there now. Without it all bytes are sent as they arrive."""
 
 
 class CopiesAPI:
-    """What supernodes ask each other."""
+    """Operations that replicas call."""
 
     def __init__(self, copies: Copies) -> None:
         self._copies = copies
 
     def operations(self) -> tuple[Operation, ...]:
-        """The table."""
+        path, access = "/api/v1/copies/{task_id}", Access.SUPERNODE
+        known = {200: CopyReport, 404: ErrorBody}
+        wanted = {200: CopyReport, 421: MisdirectedBody}
+        content = {200: bytes, 404: ErrorBody, 409: ErrorBody}
         return (
+            Operation("GET", path, self.report, access, "Report the copy of a task", known),
             Operation(
-                method="GET",
-                path="/api/v1/copies/{task_id}",
-                handler=self.report,
-                access=Access.SUPERNODE,
-                summary="What there is of a task's file",
-                answers={200: CopyReport, 404: Problem},
+                "PUT", path, self.want, access, "Fetch a task for another replica, for a minute", wanted, body=Wish
             ),
             Operation(
-                method="PUT",
-                path="/api/v1/copies/{task_id}",
-                handler=self.want,
-                access=Access.SUPERNODE,
-                summary="Want a task's file for another supernode, for a minute",
-                answers={200: CopyReport, 421: Misdirected},
-                body=Wish,
-            ),
-            Operation(
-                method="GET",
-                path="/api/v1/copies/{task_id}/content",
-                handler=self.content,
-                access=Access.SUPERNODE,
-                summary="The bytes of a copy, as they come",
-                answers={200: bytes, 404: Problem, 409: Problem},
+                "GET",
+                f"{path}/content",
+                self.content,
+                access,
+                "Read the bytes of a copy, as they arrive",
+                content,
                 query=ContentQuery,
             ),
         )
 
     async def report(self, request: web.Request) -> web.Response:
-        """What there is."""
         return json_response(self._copies.report(request.match_info["task_id"]))
 
     async def want(self, request: web.Request) -> web.Response:
-        """Fetch it."""
         wish = await read_body(request, Wish)
         try:
             return json_response(self._copies.want(request.match_info["task_id"], wish))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error
         except MisdirectedError as error:
-            return json_response(Misdirected(Detail(error.name, str(error)), error.owner), error.status)
+            return json_response(MisdirectedBody(ErrorDetail(error.name, str(error)), error.owner), error.status)
 
     async def content(self, request: web.Request) -> web.StreamResponse:
-        """Give the bytes; what cannot be given to its end is cut, so that it is not taken for all."""
-        task_id, asked = request.match_info["task_id"], read_query(request, ContentQuery)
+        """Send bytes. An incomplete answer is cut, so that the replica does not take it for the whole."""
+        task_id, query = request.match_info["task_id"], read_query(request, ContentQuery)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-        response.content_length = self._copies.check(task_id, asked.generation, asked.start, asked.end)
-        chunks = self._copies.content(task_id, asked.generation, asked.start, asked.end)
+        response.content_length = self._copies.check(task_id, query.generation, query.start, query.end)
+        chunks = self._copies.content(task_id, query.generation, query.start, query.end)
         try:
             await response.prepare(request)
             async for chunk in chunks:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_WRITE_TIMEOUT):
                     await response.write(chunk)
             await response.write_eof()
         except (EndedError, TimeoutError):

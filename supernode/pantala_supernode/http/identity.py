@@ -1,4 +1,4 @@
-"""Who speaks: a projected ServiceAccount token, checked against the cluster's published keys."""
+"""The identity of a client: a projected service account token, checked with the cluster's published keys."""
 
 from __future__ import annotations
 
@@ -7,44 +7,38 @@ import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 import jwt
 import msgspec
 
 AUDIENCE = "pantala"
-_RELOAD_AT_MOST_EVERY = 5.0
-"""Seconds: a stranger's token with an unknown key must not make us load the keys again and again."""
+_MIN_RELOAD_INTERVAL = 5.0
+"""Seconds: a client without a valid token must not make us load the keys again and again."""
 _LEEWAY = 10
-"""Seconds that clocks may differ."""
+"""Seconds by which clocks may differ."""
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
-class UnauthorizedError(Exception):
-    """The token does not prove who speaks."""
+class TokenRejectedError(Exception):
+    """The token does not prove an identity."""
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """Who speaks, proven."""
+class TokenIdentity(msgspec.Struct, frozen=True):
+    """The identity that a token proves."""
 
     subject: str
     """``system:serviceaccount:<namespace>:<name>``."""
     node: str = ""
-    """The node that the speaker's pod runs on; empty if the token is not bound to one."""
-
-
-class Verifier(Protocol):
-    """Finds out who speaks."""
-
-    async def verify(self, token: str) -> Identity:
-        """Who showed ``token``. Raises :class:`UnauthorizedError`."""
+    """The node of the client's pod; empty if the token is not bound to a node."""
 
 
 class ClusterKeys:
     """Verifies tokens offline, with keys from the API server's ``/openid/v1/jwks``.
 
     Any service account may read the keys (``system:service-account-issuer-discovery``), so no role is needed. A token
-    is good until it expires, also when its pod is gone: 600 s for those that the chart mounts.
+    stays valid until it expires, even after its pod is deleted: 600 s for those that the chart mounts.
     """
 
     def __init__(self, session: aiohttp.ClientSession, api_server: str, *, ca: Path | None, token: Path | None) -> None:
@@ -57,8 +51,8 @@ class ClusterKeys:
         self._loaded_at = float("-inf")
         self._loading = asyncio.Lock()
 
-    async def verify(self, token: str) -> Identity:
-        """Check signature, audience, issuer and time."""
+    async def verify(self, token: str) -> TokenIdentity:
+        """Check signature, audience, issuer and time. Raises :class:`TokenRejectedError`."""
         try:
             key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
             claims: Mapping[str, Any] = jwt.decode(
@@ -71,42 +65,40 @@ class ClusterKeys:
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
         except jwt.PyJWTError as error:
-            raise UnauthorizedError(f"the token is not accepted: {error}") from error
+            raise TokenRejectedError(f"the token is not valid: {error}") from error
         node = claims.get("kubernetes.io", {}).get("node", {}).get("name", "")
-        return Identity(subject=str(claims["sub"]), node=str(node))
+        return TokenIdentity(subject=str(claims["sub"]), node=str(node))
 
-    async def load(self) -> None:
-        """Load issuer and keys now. Raises :class:`UnauthorizedError` when the API server does not give them."""
+    async def _load(self) -> None:
         try:
             configuration = await self._get("/.well-known/openid-configuration")
             keys = await self._get("/openid/v1/jwks")
             self._issuer = str(configuration["issuer"])
             self._keys = {str(key["kid"]): jwt.PyJWK(key) for key in keys["keys"]}
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
-            raise UnauthorizedError(
-                f"cannot read the cluster's keys from {self._api_server}: {error}; "
-                "check the API server and the mounted token"
+            raise TokenRejectedError(
+                f"cannot read the cluster's keys from {self._api_server}: {error}. "
+                "Check the API server and the mounted token"
             ) from error
 
     async def _key(self, kid: str) -> jwt.PyJWK:
         if kid not in self._keys:
             async with self._loading:
                 now = time.monotonic()
-                if kid not in self._keys and now - self._loaded_at > _RELOAD_AT_MOST_EVERY:
+                if kid not in self._keys and now - self._loaded_at > _MIN_RELOAD_INTERVAL:
                     self._loaded_at = now
-                    await self.load()
+                    await self._load()
         try:
             return self._keys[kid]
         except KeyError:
-            raise UnauthorizedError("the token is signed with a key that the cluster does not publish") from None
+            raise TokenRejectedError("the token is signed with a key that the cluster does not publish") from None
 
     async def _get(self, path: str) -> dict[str, Any]:
         headers = {}
-        if self._token is not None:  # read anew: the kubelet rotates it
+        if self._token is not None:  # read each time: the kubelet rotates it
             headers["Authorization"] = f"Bearer {self._token.read_text().strip()}"
-        timeout = aiohttp.ClientTimeout(total=10)
         async with self._session.get(
-            self._api_server + path, ssl=self._tls, headers=headers, timeout=timeout
+            self._api_server + path, ssl=self._tls, headers=headers, timeout=_TIMEOUT
         ) as answer:
             answer.raise_for_status()
             return msgspec.json.decode(await answer.read(), type=dict[str, Any])

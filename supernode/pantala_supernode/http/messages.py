@@ -14,6 +14,19 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """What went wrong."""
+
+    reason: str
+    message: str
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The body of every error."""
+
+    error: ErrorDetail
+
+
 async def read_body(request: web.Request, kind: type[T]) -> T:
     """Read a JSON body. Raises :class:`InvalidValueError`."""
     try:

@@ -1,31 +1,25 @@
-"""The operations of an HTTP interface as a table: what is mounted is what is documented."""
+"""The table of operations of an HTTP interface. Routes and the OpenAPI 3.1 document come from the same table."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from pantala_supernode.http.access import Access, Guard, Handler
+from pantala_protocol import __version__
+from pantala_supernode.http.access import WITHOUT_TOKEN, Access, Guard, Handler
+from pantala_supernode.http.messages import ErrorBody
+
+_PARAMETER = re.compile(r"{(\w+)}")
+_REFERENCE = "#/components/schemas/{name}"
 
 
-class Detail(msgspec.Struct, frozen=True):
-    """What went wrong."""
-
-    reason: str
-    message: str
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """The error that every interface of Pantala answers."""
-
-    error: Detail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One method of one path."""
 
@@ -34,8 +28,8 @@ class Operation:
     handler: Handler
     access: Access
     summary: str
-    answers: Mapping[int, Any] = field(default_factory=dict)
-    """Status -> type of the JSON body; ``str``: plain text, ``bytes``: those, ``None``: no body."""
+    answers: Mapping[int, Any]
+    """The type of the JSON body of each status; ``str``: plain text, ``bytes``: bytes, ``None``: no body."""
     query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
     aliases: tuple[str, ...] = ()
@@ -43,7 +37,110 @@ class Operation:
 
 
 def mount(operations: Iterable[Operation], router: web.UrlDispatcher, guard: Guard) -> None:
-    """Put operations on an application's router."""
+    """Add the operations to an application's router."""
     for operation in operations:
         for path in (operation.path, *operation.aliases):
             guard.add(router, operation.method, path, operation.handler, operation.access)
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """Describe all operations, with every status that they can answer."""
+    listed = list(operations)
+    kinds = _kinds(listed)
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    known = dict(zip(map(repr, kinds), schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for operation in listed:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, known)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Pantala's supernode",
+            "version": __version__,
+            "description": "The native API below /api/v1, and Dragonfly's REST API, at the root and below /api/v1.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "audience pantala"}},
+        },
+    }
+
+
+def _kinds(operations: Iterable[Operation]) -> list[Any]:
+    kinds: dict[str, Any] = {repr(ErrorBody): ErrorBody}
+    for operation in operations:
+        for kind in (operation.body, *operation.answers.values()):
+            if kind not in (None, str, bytes):
+                kinds[repr(kind)] = kind
+    return list(kinds.values())
+
+
+def _operation(operation: Operation, known: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": f"{operation.method.lower()}{re.sub(r'[^A-Za-z0-9]+', '-', operation.path).rstrip('-')}",
+        "summary": operation.summary,
+        "description": f"Access: {operation.access.value}.",
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "responses": {str(status): _answer(status, kind, known) for status, kind in _answers(operation).items()},
+        "security": [] if operation.access in WITHOUT_TOKEN else [{"token": []}],
+    }
+    if operation.body is not None:
+        content = {"application/json": {"schema": known[repr(operation.body)]}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _answers(operation: Operation) -> dict[int, Any]:
+    """The operation's own answers, and those that all operations share."""
+    answers = dict(operation.answers)
+    if operation.body is not None or operation.query is not None:
+        answers.setdefault(400, ErrorBody)
+    if operation.body is not None:
+        answers.setdefault(413, ErrorBody)
+    if operation.access not in WITHOUT_TOKEN:
+        answers |= {401: ErrorBody, 403: ErrorBody}
+    return dict(sorted(answers.items()))
+
+
+def _answer(status: int, kind: Any, known: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if kind is str:
+        answer["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    elif kind is bytes:
+        answer["content"] = {"application/octet-stream": {}}
+    elif kind is not None:
+        answer["content"] = {"application/json": {"schema": known[repr(kind)]}}
+    return answer
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^{}/]+$"}}
+        for name in _PARAMETER.findall(operation.path)
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if operation.query is None:
+        return []
+    (reference,), components = msgspec.json.schema_components([operation.query], ref_template="{name}")
+    schema = components[reference["$ref"]]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": _plain(part, components),
+        }
+        for name, part in schema["properties"].items()
+    ]
+
+
+def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's schema without references."""
+    if "$ref" in part:
+        rest = {name: value for name, value in part.items() if name != "$ref"}
+        return _plain(components[part["$ref"]], components) | rest
+    return part

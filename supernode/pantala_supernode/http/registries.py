@@ -1,4 +1,4 @@
-"""The routes about registries: they only translate."""
+"""The operations about registries. Handlers only translate."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ from aiohttp import web
 
 from pantala_protocol import registry
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
-from pantala_supernode.errors import (
-    ForbiddenError,
-    GatewayError,
-    LimitedError,
-    NotReadyError,
-    RequestError,
-)
+from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.messages import json_response, read_body, read_query
-from pantala_supernode.http.operations import Operation, Problem
+from pantala_supernode.http.messages import ErrorBody, json_response, read_body, read_query
+from pantala_supernode.http.operations import Operation
 from pantala_supernode.images.manifests import ManifestService
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
@@ -26,73 +20,70 @@ from pantala_supernode.registry.errors import (
     RegistryUnreachableError,
 )
 
-_KINDS: dict[type[RegistryError], type[RequestError]] = {
+_ERRORS: dict[type[RegistryError], type[RequestError]] = {
     RateLimitedError: LimitedError,
     RegistryDeniedError: ForbiddenError,
     RegistryUnreachableError: NotReadyError,
 }
-"""What a registry's failure is to who asks; any other is the registry's: 502."""
+"""The answer to a registry's failure; 502 for any other one."""
 
 
 class ManifestQuery(msgspec.Struct, frozen=True):
-    """Which manifest, and for whom."""
+    """A manifest of an image."""
 
     registry: str
     repository: str
     reference: str
     """A digest or a tag."""
     order: str = ""
-    """Key of the image that the node was ordered to pull."""
+    """Key of the order to pull the image."""
     peer: str = ""
-    """The node's name, where no token says it (``--no-auth``); empty: any node's order will do there."""
+    """The node's name, for requests without a token (``--no-auth``). Empty: the order of any node counts."""
 
 
 class RegistriesAPI:
-    """What peers and the operator ask of registries."""
+    """Operations about registries, for peers and the operator."""
 
     def __init__(self, manifests: ManifestService) -> None:
         self._manifests = manifests
 
     def operations(self) -> tuple[Operation, ...]:
-        """The table."""
-        failures = {429: Problem, 502: Problem, 503: Problem}
+        manifest = {200: ManifestAnswer, 429: ErrorBody, 502: ErrorBody, 503: ErrorBody}
         return (
             Operation(
-                method="GET",
-                path=registry.PATH,
-                handler=self.manifest,
-                access=Access.PEER,
-                summary="A manifest, if the registry gives it to who asks; else the registry's challenges",
-                answers={200: ManifestAnswer, **failures},
+                "GET",
+                registry.PATH,
+                self.manifest,
+                Access.PEER,
+                "Read a manifest that the client may read, or the registry's challenges",
+                manifest,
                 query=ManifestQuery,
             ),
             Operation(
-                method="POST",
-                path=registry.RESOLVE,
-                handler=self.resolve,
-                access=Access.OPERATOR,
-                summary="What an image is now, by the registry's word",
-                answers={200: Resolved},
+                "POST",
+                registry.RESOLVE,
+                self.resolve,
+                Access.OPERATOR,
+                "Resolve an image at its registry",
+                {200: Resolved},
                 body=Resolve,
             ),
         )
 
     async def manifest(self, request: web.Request) -> web.Response:
-        """A manifest for a node."""
-        asked = read_query(request, ManifestQuery)
-        repository = ImageRepository(asked.registry, asked.repository)
+        query = read_query(request, ManifestQuery)
+        repository = ImageRepository(query.registry, query.repository)
         try:
-            if asked.order:
+            if query.order:
                 identity = request.get(IDENTITY)
                 if identity is not None and not identity.node:
-                    raise ForbiddenError("an order is a node's; the token is of none")
-                node = identity.node if identity is not None else asked.peer
-                return json_response(await self._manifests.ordered(node, asked.order, repository, asked.reference))
+                    raise ForbiddenError("the token names no node; only a node's token can use an order")
+                node = identity.node if identity is not None else query.peer
+                return json_response(await self._manifests.ordered(node, query.order, repository, query.reference))
             shown = request.headers.get(registry.AUTHORIZATION, "")
-            return json_response(await self._manifests.shown(repository, asked.reference, shown))
+            return json_response(await self._manifests.shown(repository, query.reference, shown))
         except RegistryError as error:
-            raise _KINDS.get(type(error), GatewayError)(str(error)) from error
+            raise _ERRORS.get(type(error), GatewayError)(str(error)) from error
 
     async def resolve(self, request: web.Request) -> web.Response:
-        """What an image is."""
         return json_response(await self._manifests.resolve(await read_body(request, Resolve)))

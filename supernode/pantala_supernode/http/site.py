@@ -1,4 +1,4 @@
-"""Where an application is served."""
+"""The site that serves an application, with limits on connections."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pantala_supernode.settings import Listen
 _log = structlog.get_logger(__name__)
 
 _GRACE = 25.0
-"""Seconds that requests under way may take after a signal to stop; less than a pod's 30."""
+"""Seconds that running requests get after a signal to stop; less than a pod's 30."""
 
 _BACKLOG = 1024
-"""Connections that wait to be accepted, and that are accepted in one go."""
+"""Connections that may wait to be accepted. They are all accepted at once."""
 
 _FILES = 1 << 16
-"""More files are not needed."""
+"""The most files that a supernode needs."""
 
-_QUIET = 60.0
-"""Seconds between two words in the log about connections that are refused."""
+_WARNING_INTERVAL = 60.0
+"""Seconds between two log lines about refused connections."""
 
 
 def allow_files() -> None:
-    """Let this process open as many files and connections as it needs, if it may: often it begins with 1024."""
+    """Raise this process's limit of open files as far as needed and permitted; the default is often 1024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     allowed = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if _files() < allowed:
@@ -44,8 +44,8 @@ def _files() -> int:
 async def site(app: web.Application, listen: Listen, *, share: float) -> AsyncIterator[None]:
     """Serve ``app`` while the block runs, with at most this ``share`` of the files that the process may open.
 
-    A connection more is closed at once: without a file left, neither origins nor the volume could be read for those
-    who are there. A peer whose connection is gone must not be held on: its exchange is cancelled, it counts as quiet.
+    Further connections are closed at once: reading origins and the volume needs files, too. When a peer's connection
+    closes, its exchange is cancelled, so that the peer counts as quiet.
     """
     runner = web.AppRunner(
         app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=75
@@ -65,21 +65,21 @@ async def site(app: web.Application, listen: Listen, *, share: float) -> AsyncIt
 
 
 class _Entrance:
-    """Takes connections, ``most`` at once."""
+    """Accepts connections, at most ``most`` at once."""
 
     def __init__(self, runner: web.AppRunner, most: int) -> None:
         self._runner = runner
         self._most = most
-        self._told = float("-inf")
+        self._warned_at = float("-inf")
 
     def __call__(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         if server is not None and len(server.connections) < self._most:
             return server()
         now = asyncio.get_running_loop().time()
-        if now - self._told >= _QUIET:
-            self._told = now
-            _log.warning("connections are refused; raise the limit of open files", most=self._most)
+        if now - self._warned_at >= _WARNING_INTERVAL:
+            self._warned_at = now
+            _log.warning("connections refused; raise the limit of open files", most=self._most)
         return _Refusal()
 
 

@@ -12,7 +12,7 @@ import pytest
 from pantala_supernode.dragonfly.rest import RestAPI
 from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.http.access import Access, Guard
-from pantala_supernode.http.api import API
+from pantala_supernode.http.api import NativeAPI
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = [
@@ -30,7 +30,7 @@ def quoted(text: str) -> list[str]:
 def routes() -> set[str]:
     nothing: Any = None
     rest = RestAPI(nothing, nothing, nothing, nothing, access=Access.OPERATOR).operations()
-    native = API(nothing, nothing, nothing, nothing).operations()
+    native = NativeAPI(nothing, nothing, nothing, nothing).operations()
     seen = {f"{operation.method} {operation.path}" for operation in (*rest, *native)} | {"GET /metrics"}
 
     class Noted(Guard):
