@@ -1,45 +1,45 @@
-"""What can go wrong between the operator and those it talks to.
+"""The errors that the operator raises.
 
     OperatorError
-    ├── ClusterError                 the API server did not do what was asked
-    │   ├── ClusterUnavailableError  no answer, or a server error: passes
-    │   ├── ForbiddenError           a permission is missing: passes when it is given
-    │   ├── NotFoundError            the object, or its kind, is not there
-    │   ├── ConflictError            the object changed since it was read: read it again
-    │   └── RejectedError            the request is not valid, trying it again changes nothing
-    ├── SupernodeError               the supernode did not do what was asked
-    │   ├── SupernodeUnavailableError  no answer, or a server error: passes
-    │   └── SupernodeRefusedError      it answered, and said no
-    └── SettingsError                a flag or variable has no usable value
+    ├── ClusterError                    a call to the API server failed
+    │   ├── ClusterUnavailableError     no answer, or a server error: passes
+    │   ├── ClusterForbiddenError       a permission is missing: passes when it is granted
+    │   ├── ClusterNotFoundError        the object or its kind does not exist
+    │   ├── ClusterConflictError        the object has changed since it was read: read it again
+    │   └── ClusterRejectedError        the request is not valid: trying again changes nothing
+    ├── SupernodeCallError              a call to a supernode failed
+    │   ├── SupernodeUnavailableError   no answer, or a server error: passes
+    │   └── SupernodeRefusedError       it rejected the request
+    └── SettingsError                   a flag or variable has no usable value
 
-All but the last are met by going on and trying again.
+The operator goes on and tries again after all of them but the last.
 """
 
 from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """The root of all that the operator raises on purpose."""
+    """The root of all errors that the operator raises on purpose."""
 
 
 class ClusterError(OperatorError):
-    """The API server did not do what was asked."""
+    """A call to the API server failed."""
 
 
 class ClusterUnavailableError(ClusterError):
-    """No answer from the API server, or a server error."""
+    """The API server did not answer, or answered with a server error."""
 
 
 class ClusterForbiddenError(ClusterError):
-    """The API server says that a permission is missing; the message names it."""
+    """A permission is missing. The message names it."""
 
 
 class ClusterNotFoundError(ClusterError):
-    """The object, or its kind, is not there."""
+    """The object or its kind does not exist."""
 
 
 class ClusterConflictError(ClusterError):
-    """The object changed since it was read."""
+    """The object has changed since it was read."""
 
 
 class ClusterRejectedError(ClusterError):
@@ -47,15 +47,15 @@ class ClusterRejectedError(ClusterError):
 
 
 class SupernodeCallError(OperatorError):
-    """The supernode did not do what was asked."""
+    """A call to a supernode failed."""
 
 
 class SupernodeUnavailableError(SupernodeCallError):
-    """No answer from the supernode, or a server error."""
+    """The supernode did not answer, or answered with a server error."""
 
 
 class SupernodeRefusedError(SupernodeCallError):
-    """The supernode answered, and said no."""
+    """The supernode rejected the request, or sent an answer that is not valid."""
 
 
 class SettingsError(OperatorError):

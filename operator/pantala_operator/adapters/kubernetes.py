@@ -1,4 +1,4 @@
-"""The API server, through the official client; nothing else imports it."""
+"""The API server, by the official client, which nothing else imports."""
 
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ _PLACES: dict[type, tuple[str, str]] = {
 }
 """Where the API server serves a kind."""
 _PAGE = 500
-"""Objects a page: half the memory of one whole list at 10,000 objects."""
-_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+"""Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
+_TIMEOUT = 30.0
+"""Seconds for one request."""
 _APPLY = {"content_type": "application/apply-patch+yaml", "field_manager": FIELD_MANAGER, "force_conflicts": True}
 _MERGE = "application/merge-patch+json"
 _ERRORS: dict[int, type[ClusterError]] = {
     400: ClusterRejectedError,
-    401: ClusterUnavailableError,  # a rotated token: the next request reads it anew
+    401: ClusterUnavailableError,  # a rotated token: the next request reads it again
     403: ClusterForbiddenError,
     404: ClusterNotFoundError,
     409: ClusterConflictError,
@@ -61,14 +62,14 @@ log = structlog.get_logger(__name__)
 
 
 _UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
-"""What the client raises for a kubeconfig that is none."""
+"""What the client raises for a file that is not a valid kubeconfig."""
 
 
-async def connect(kubeconfig: str) -> KubernetesCluster:
-    """Find the credentials: the file, or the pod's service account, or what ``KUBECONFIG`` names."""
+async def connect(kubeconfig: str, timeout: float = _TIMEOUT) -> KubernetesCluster:
+    """Connect with the file, else with the pod's service account, else with what ``KUBECONFIG`` names."""
     configuration = client.Configuration()
     if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
-        raise ClusterError(f"there is no kubeconfig {kubeconfig}; set --kubeconfig or KUBECONFIG to one")
+        raise ClusterError(f"the kubeconfig {kubeconfig} does not exist; set --kubeconfig or KUBECONFIG")
     try:
         if not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -81,25 +82,25 @@ async def connect(kubeconfig: str) -> KubernetesCluster:
         what = " ".join(str(error).split())
         raise ClusterError(f"no credentials for the API server: {what}; set --kubeconfig or KUBECONFIG") from error
     configuration.client_session_kwargs = {"trust_env": False}
-    return KubernetesCluster(configuration)
+    return KubernetesCluster(configuration, timeout)
 
 
 class KubernetesCluster:
-    """A :class:`pantala_operator.ports.ClusterAPI`. Close it when it is no longer needed."""
+    """A :class:`pantala_operator.ports.ClusterAPI`. It logs and ignores objects that it cannot read."""
 
-    def __init__(self, configuration: Any) -> None:
-        """Talk to the API server that ``configuration`` (the client's) describes."""
+    def __init__(self, configuration: Any, timeout: float = _TIMEOUT) -> None:
+        """``configuration``: the client's. ``timeout``: seconds for one request."""
         self._configuration = configuration
+        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
         self._api = client.ApiClient(configuration)
-        # Not awaited, so that it discovers nothing: all paths are known, and its cache would go to /tmp.
+        # Not awaited: that would discover all paths, which are known, and write a cache to /tmp.
         self._client = dynamic.DynamicClient(self._api)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
-        """Close all connections."""
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def login(self) -> Login:
-        """The same credentials for another client; a rotated token is read anew."""
+        """The same credentials for another client. A rotated token is read again."""
         configuration = self._configuration
         authorization = await configuration.get_api_key_with_prefix("BearerToken") or ""
         return Login(
@@ -113,9 +114,8 @@ class KubernetesCluster:
         )
 
     async def missing_kinds(self) -> list[str]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         try:
-            answer = await self._request("get", _CUSTOM)
+            answer = await self.request("get", _CUSTOM)
         except ClusterNotFoundError:
             served = set()
         else:
@@ -123,12 +123,10 @@ class KubernetesCluster:
         return [f"{name}.{GROUP}" for name in ("tasks", "peers") if name not in served]
 
     async def list_all(self, kind: type[R]) -> list[R]:
-        """See :class:`pantala_operator.ports.ClusterAPI`; what cannot be read is ignored, and logged."""
         prefix, plural = _PLACES[kind]
         return [each async for each in self._list(f"{prefix}/{plural}", kind)]
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         within = f"namespaces/{namespace}/" if namespace else ""
         listed = self._list(f"/apis/apps/v1/{within}{kind.lower()}s", WorkloadBody)
         return [
@@ -136,37 +134,30 @@ class KubernetesCluster:
         ]
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         listed = self._list("/api/v1/namespaces", Namespace)
         return {each.metadata.name: each.metadata.labels async for each in listed}
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         listed = self._list(f"/api/v1/namespaces/{namespace}/pods", PodBody, field_selector="status.phase=Running")
         return [Pod(each.spec.node_name, each.metadata.labels) async for each in listed]
 
     async def read(self, resource: R) -> R:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        return _read(await self._request("get", _path(resource)), type(resource))
+        return _read(await self.request("get", _path(resource)), type(resource))
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        body = await self._request("get", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        body = await self.request("get", f"/api/v1/namespaces/{namespace}/secrets/{name}")
         return _read(body, Secret)
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return _read(
-            await self._request("get", f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"), StatefulSet
+            await self.request("get", f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"), StatefulSet
         )
 
     async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         path = _path(msgspec.convert(body, kind))
-        return _read(await self._request("patch", path, body=body, **_APPLY), kind)
+        return _read(await self.request("patch", path, body=body, **_APPLY), kind)
 
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         metadata = resource.metadata
         within = {"namespace": metadata.namespace} if metadata.namespace else {}
         # The resource version keeps the status off a successor of the same name. The UID would not.
@@ -177,25 +168,22 @@ class KubernetesCluster:
             "status": msgspec.to_builtins(status),
         }
         path = f"{_path(resource)}/status"
-        return _read(await self._request("patch", path, body=body, **_APPLY), type(resource))
+        return _read(await self.request("patch", path, body=body, **_APPLY), type(resource))
 
     async def delete(self, resource: Resource) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
-        await self._request("delete", _path(resource), body={"preconditions": {"uid": resource.metadata.uid}})
+        await self.request("delete", _path(resource), body={"preconditions": {"uid": resource.metadata.uid}})
 
     async def remove_taint(self, node: str, key: str) -> Node:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         path = f"/api/v1/nodes/{node}"
-        fresh = await self._request("get", path)
-        # As the API server has them: what this version does not know of a taint stays.
+        fresh = await self.request("get", path)
+        # As the API server has them, so that unknown fields of a taint stay.
         taints = [taint for taint in fresh.get("spec", {}).get("taints", ()) if taint.get("key") != key]
         body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
-        return _read(await self._request("patch", path, body=body, content_type=_MERGE), Node)
+        return _read(await self.request("patch", path, body=body, content_type=_MERGE), Node)
 
     async def create_event(
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         metadata = about.metadata
         when = now.isoformat().replace("+00:00", "Z")
         body = {
@@ -219,31 +207,32 @@ class KubernetesCluster:
             "source": {"component": FIELD_MANAGER},
             "reportingComponent": FIELD_MANAGER,
         }
-        await self._request("post", f"/api/v1/namespaces/{metadata.namespace}/events", body=body)
+        await self.request("post", f"/api/v1/namespaces/{metadata.namespace}/events", body=body)
 
     async def _list(self, path: str, kind: type[Any], **parameters: Any) -> AsyncIterator[Any]:
         following: str | None = None
         while True:
-            page = await self._request("get", path, limit=_PAGE, _continue=following, **parameters)
+            page = await self.request("get", path, limit=_PAGE, _continue=following, **parameters)
             for item in page.get("items", ()):
                 try:
                     yield msgspec.convert(item, kind)
                 except msgspec.ValidationError as error:
                     name = item.get("metadata", {}).get("name")
-                    log.warning("An object cannot be read and is passed over", path=path, name=name, error=str(error))
+                    log.warning("An object cannot be read. It is ignored.", path=path, name=name, error=str(error))
             following = page.get("metadata", {}).get("continue")
             if not following:
                 return
 
-    async def _request(self, method: str, path: str, **parameters: Any) -> Any:
+    async def request(self, method: str, path: str, **parameters: Any) -> Any:
+        """One request. Returns the decoded JSON, or raises a ``ClusterError``."""
         try:
             response = await self._client.request(
-                method, path, serialize=False, _request_timeout=_TIMEOUT, **parameters
+                method, path, serialize=False, _request_timeout=self._timeout, **parameters
             )
             return await response.json()
         except DynamicApiError as error:
             kind = _ERRORS.get(error.status, ClusterUnavailableError)
-            raise kind(_summary(error)) from error
+            raise kind(_summary(error, f"{method.upper()} {path}")) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ClusterUnavailableError(
                 f"{self._configuration.host} does not answer ({type(error).__name__})"
@@ -264,8 +253,8 @@ def _path(resource: Resource) -> str:
     return f"{prefix}/{within}{plural}/{resource.metadata.name}"
 
 
-def _summary(error: DynamicApiError) -> str:
+def _summary(error: DynamicApiError, call: str) -> str:
     try:
         return str(msgspec.json.decode(error.body or "")["message"])
     except (msgspec.DecodeError, KeyError, TypeError):
-        return f"the API server answered {error.status} {error.reason}"
+        return f"the API server answered {error.status} to {call}"

@@ -15,39 +15,35 @@ from pantala_protocol.registry import RESOLVE, Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 _MAX_ANSWER = 256 * 1024 * 1024
-_PATIENCE = aiohttp.ClientTimeout(total=30, connect=5)
-_REGISTRY = aiohttp.ClientTimeout(total=60, connect=5)
-"""A registry may be slow, and ask for a token first."""
+_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+_RESOLVE_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=5)
+"""A registry may be slow, and may request a token first."""
 
 T = TypeVar("T")
 
 
 class HTTPSupernodeAPI:
-    """A :class:`pantala_operator.ports.SupernodeAPI`. Close it when it is no longer needed."""
+    """A :class:`pantala_operator.ports.SupernodeAPI`."""
 
     def __init__(self, url: str, token_file: str = "") -> None:
-        """Talk to the API at ``url``; the token is read anew for each request, since the kubelet rotates it."""
+        """The token file is read for each request, because the kubelet rotates the token."""
         self._url = url
         self._token_file = Path(token_file) if token_file else None
         self._session: aiohttp.ClientSession | None = None
 
     async def state(self, statement: Statement) -> StatementReceipt:
-        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         body = msgspec.json.encode(statement)
-        return await self._request("PUT", "/api/v1/statement", StatementReceipt, _PATIENCE, data=body)
+        return await self._request("PUT", "/api/v1/statement", StatementReceipt, _TIMEOUT, data=body)
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         query = {"boot": boot, "since": str(since), "wait": f"{wait:g}"}
         timeout = aiohttp.ClientTimeout(total=wait + 10, connect=5)
         return await self._request("GET", "/api/v1/changes", Changes, timeout, params=query)
 
     async def resolve(self, question: Resolve) -> Resolved:
-        """See :class:`pantala_operator.ports.SupernodeAPI`."""
-        return await self._request("POST", RESOLVE, Resolved, _REGISTRY, data=msgspec.json.encode(question))
+        return await self._request("POST", RESOLVE, Resolved, _RESOLVE_TIMEOUT, data=msgspec.json.encode(question))
 
     async def close(self) -> None:
-        """Close all connections."""
         if self._session is not None:
             await self._session.close()
 
@@ -78,16 +74,18 @@ class HTTPSupernodeAPI:
             ) as response:
                 body = await _bounded(response)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            # The error's own text may carry the URL, so that its kind has to do.
-            raise SupernodeUnavailableError(f"{where} does not answer ({_kind(error)})") from error
+            # The error's text may contain the URL with its secrets, so only its kind is shown.
+            raise SupernodeUnavailableError(f"{where} does not answer ({_describe(error)})") from error
         if response.status >= 500:
-            raise SupernodeUnavailableError(f"{where} answered {response.status}: {_words(body)}")
+            raise SupernodeUnavailableError(f"{where} answered {response.status}: {_error_text(body)}")
         if response.status != 200:
-            raise SupernodeRefusedError(f"{where} answered {response.status}: {_words(body)}")
+            raise SupernodeRefusedError(f"{where} answered {response.status}: {_error_text(body)}")
         try:
             return msgspec.json.decode(body, type=kind)
         except msgspec.DecodeError as error:
-            raise SupernodeRefusedError(f"{where} answered something else than {kind.__name__}: {error}") from error
+            raise SupernodeRefusedError(
+                f"{where} sent an answer that is not a valid {kind.__name__}: {error}"
+            ) from error
 
     def _authorization(self) -> dict[str, str]:
         if self._token_file is None:
@@ -118,19 +116,19 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _words(body: bytes) -> str:
+def _error_text(body: bytes) -> str:
     try:
         error = msgspec.json.decode(body, type=_ErrorBody).error
     except msgspec.DecodeError:
-        return body[:200].decode(errors="replace") or "(nothing)"
+        return body[:200].decode(errors="replace") or "no error text"
     return f"{error.reason}: {error.message}"[:500]
 
 
-def _kind(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its host name is not known"
+        return "unknown host name"
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         return os.strerror(number) if number else "connection failed"

@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Ends an uninstall: waits until the nodes are restored."""

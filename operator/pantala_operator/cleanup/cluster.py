@@ -1,77 +1,55 @@
-"""The API server, as the end of an uninstall needs it."""
+"""The API server as the end of an uninstall uses it."""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
-
 from pantala_operator.adapters import kubernetes
+from pantala_operator.adapters.kubernetes import KubernetesCluster
 from pantala_operator.cleanup.uninstall import CleanupDaemonSet, CleanupPod
-from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError, ClusterUnavailableError
 
-_TIMEOUT = aiohttp.ClientTimeout(total=10, connect=5)
+_TIMEOUT = 10.0
+"""Seconds for one request: shorter than the operator's, because Helm waits."""
 
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[KubernetesCleanup]:
-    """With the pod's service account, or what ``KUBECONFIG`` names. Raises :class:`ClusterError`."""
-    finder = await kubernetes.connect("")
+    """Connect with the pod's service account, or what ``KUBECONFIG`` names. Raises ``ClusterError``."""
+    cluster = await kubernetes.connect("", _TIMEOUT)
     try:
-        login = await finder.login()
+        yield KubernetesCleanup(cluster)
     finally:
-        await finder.close()
-    trust = ssl.create_default_context(cafile=login.ca_path)
-    if login.certificate_path:
-        trust.load_cert_chain(login.certificate_path, login.private_key_path)
-    headers = {"Authorization": f"Bearer {login.token}"} if login.token else {}
-    connector = aiohttp.TCPConnector(ssl=trust)
-    async with aiohttp.ClientSession(login.server, headers=headers, connector=connector, timeout=_TIMEOUT) as session:
-        yield KubernetesCleanup(session)
+        await cluster.close()
 
 
 class KubernetesCleanup:
     """A :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, cluster: KubernetesCluster) -> None:
+        self._request = cluster.request
 
-    async def cleanup(self, namespace: str, name: str) -> CleanupDaemonSet:
-        """See :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
-        body = await self._request("GET", _daemonset(namespace, name))
+    async def daemonset(self, namespace: str, name: str) -> CleanupDaemonSet:
+        body = await self._request("get", _path(namespace, name))
         status = body.get("status", {})
         return CleanupDaemonSet(
-            heeded=status.get("observedGeneration", 0) >= body["metadata"]["generation"],
-            wanted=status.get("desiredNumberScheduled", 0),
+            observed=status.get("observedGeneration", 0) >= body["metadata"]["generation"],
+            desired=status.get("desiredNumberScheduled", 0),
             labels=body["spec"]["selector"]["matchLabels"],
         )
 
-    async def cleanup_pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
-        """See :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
+    async def pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        body = await self._request("GET", f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
+        body = await self._request("get", f"/api/v1/namespaces/{namespace}/pods", label_selector=selector)
         return [_pod(each) for each in body["items"]]
 
-    async def delete_cleanup(self, namespace: str, name: str) -> None:
-        """See :class:`pantala_operator.cleanup.uninstall.CleanupCluster`."""
-        await self._request("DELETE", _daemonset(namespace, name), {"propagationPolicy": "Background"})
-
-    async def _request(self, method: str, path: str, parameters: dict[str, str] | None = None) -> Any:
-        try:
-            async with self._session.request(method, path, params=parameters) as answer:
-                if answer.ok:
-                    return await answer.json()
-                message = f"the API server answered {answer.status} to {method} {path}"
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ClusterUnavailableError(f"the API server does not answer ({type(error).__name__})") from error
-        kinds: dict[int, type[ClusterError]] = {403: ClusterForbiddenError, 404: ClusterNotFoundError}
-        raise kinds.get(answer.status, ClusterUnavailableError)(message)
+    async def delete_daemonset(self, namespace: str, name: str) -> None:
+        # In the background: pods of nodes that are down never end.
+        await self._request("delete", _path(namespace, name), propagation_policy="Background")
 
 
-def _daemonset(namespace: str, name: str) -> str:
+def _path(namespace: str, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
 
 
@@ -88,7 +66,7 @@ def _pod(body: Any) -> CleanupPod:
 
 
 def _node(spec: Any) -> str:
-    """Of a DaemonSet's pod, which is made for one node before it is bound to it."""
+    """The node of a pod. A DaemonSet's pod names its node by an affinity until it is bound."""
     if name := spec.get("nodeName"):
         return str(name)
     required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]

@@ -1,7 +1,7 @@
 """``python3 -m pantala_operator.cleanup.uninstall``: the end of an uninstall, run by a hook of the chart.
 
-Waits until the cleanup DaemonSet has put containerd's files back on every node, takes it away, and says what is kept.
-It ends with 0 also where a node could not be reached: nothing on such a node waits for Pantala, and it is named.
+It waits until the cleanup DaemonSet has restored containerd's files on every node, deletes the DaemonSet, and prints
+what is kept. It ends with 0 even if a node cannot be reached: the message names the node, and pulls work there.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import NamedTuple, Protocol
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
 
 _INTERVAL = 1.0
-_SHOWN = 20
-"""Nodes that are named; the others are counted."""
+_NAMED = 20
+"""Nodes that the message names; it counts the others."""
 
 
 class CleanupDaemonSet(NamedTuple):
-    """The DaemonSet, as it says itself."""
+    """The DaemonSet's status."""
 
-    heeded: bool
-    """Its controller knows it in its present form, so that the numbers count."""
-    wanted: int
-    """Nodes that it is for."""
+    observed: bool
+    """Its controller has seen its present form, so the numbers count."""
+    desired: int
+    """Nodes that should run it."""
     labels: dict[str, str]
     """Of its pods."""
 
@@ -36,35 +36,38 @@ class CleanupPod(NamedTuple):
 
     node: str
     ready: bool
-    """The node is done."""
+    """The node is restored."""
     message: str = ""
-    """What the try before went wrong with."""
+    """Why the last try failed."""
 
 
 class CleanupCluster(Protocol):
-    """What is asked of the API server. All raise :class:`ClusterError`."""
+    """The API server. Each call may raise a ``ClusterError``."""
 
-    async def cleanup(self, namespace: str, name: str) -> CleanupDaemonSet:
-        """The DaemonSet."""
+    async def daemonset(self, namespace: str, name: str) -> CleanupDaemonSet: ...
 
-    async def cleanup_pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
-        """Its pods, those of nodes that are down too."""
+    async def pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
+        """The DaemonSet's pods, also those of nodes that are down."""
 
-    async def delete_cleanup(self, namespace: str, name: str) -> None:
-        """Take it and its pods away."""
+    async def delete_daemonset(self, namespace: str, name: str) -> None:
+        """Delete the DaemonSet and its pods."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
-    """How far it came."""
+    """What was reached."""
 
-    wanted: int = 0
-    left: tuple[CleanupPod, ...] = ()
-    """Nodes that are not done."""
-    unseen: int = 0
-    """Further ones, for which there is no pod yet."""
-    trouble: str = ""
-    """Why nothing is known of the nodes."""
+    desired: int = 0
+    remaining: tuple[CleanupPod, ...] = ()
+    """Nodes that are not restored."""
+    podless: int = 0
+    """Further nodes that have no pod yet."""
+    error: str = ""
+    """Why the state of the nodes is not known, or the DaemonSet was not deleted."""
+
+    @property
+    def complete(self) -> bool:
+        return not (self.remaining or self.podless or self.error)
 
 
 async def wait(
@@ -76,75 +79,73 @@ async def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> CleanupResult:
-    """Wait for all nodes, ``seconds`` at most, and take the DaemonSet away whatever came of it."""
+    """Wait for all nodes, ``seconds`` at most. Then delete the DaemonSet in any case."""
     end = clock() + seconds
-    outcome = await _look(cluster, namespace, name)
-    while (outcome.left or outcome.unseen or outcome.trouble) and clock() < end:
+    result = await _look(cluster, namespace, name)
+    while not result.complete and clock() < end:
         await sleep(_INTERVAL)
-        outcome = await _look(cluster, namespace, name)
+        result = await _look(cluster, namespace, name)
     try:
-        await cluster.delete_cleanup(namespace, name)
-    except ClusterNotFoundError:  # Helm was first
+        await cluster.delete_daemonset(namespace, name)
+    except ClusterNotFoundError:  # Helm has deleted it already
         pass
     except ClusterError as error:
-        trouble = f"The DaemonSet {name} could not be removed ({error}): kubectl delete -n {namespace} daemonset {name}"
-        return replace(outcome, trouble=". ".join(filter(None, (outcome.trouble, trouble))))
-    return outcome
+        failed = f"The DaemonSet {name} was not deleted: {error}. Run kubectl delete -n {namespace} daemonset {name}"
+        return replace(result, error=". ".join(filter(None, (result.error, failed))))
+    return result
 
 
 async def _look(cluster: CleanupCluster, namespace: str, name: str) -> CleanupResult:
     try:
-        cleanup = await cluster.cleanup(namespace, name)
-        pods = await cluster.cleanup_pods(namespace, cleanup.labels)
+        daemonset = await cluster.daemonset(namespace, name)
+        pods = await cluster.pods(namespace, daemonset.labels)
     except ClusterError as error:
-        return CleanupResult(trouble=f"It is not known which nodes are done: {error}")
-    if not cleanup.heeded:
-        return CleanupResult(trouble=f"The cluster has not begun with the DaemonSet {name}")
+        return CleanupResult(error=f"The state of the nodes is not known: {error}")
+    if not daemonset.observed:
+        return CleanupResult(error=f"The cluster has not started the DaemonSet {name}")
     done = {pod.node for pod in pods if pod.ready}
-    left = {pod.node: pod for pod in pods if pod.node not in done}
-    unseen = max(0, cleanup.wanted - len(done) - len(left))
-    return CleanupResult(cleanup.wanted, tuple(left[node] for node in sorted(left)), unseen)
+    remaining = {pod.node: pod for pod in pods if pod.node not in done}
+    podless = max(0, daemonset.desired - len(done) - len(remaining))
+    return CleanupResult(daemonset.desired, tuple(remaining[node] for node in sorted(remaining)), podless)
 
 
-def report(outcome: CleanupResult, certs_d: str) -> str:
-    """What came of it, in one line: Helm shows a hook's words as one field of a log line."""
-    said = []
-    if outcome.left or outcome.unseen:
-        names = [pod.node + (f" ({' '.join(pod.message.split())})" if pod.message else "") for pod in outcome.left]
-        more = len(names[_SHOWN:]) + outcome.unseen
-        missing = ", ".join([*names[:_SHOWN], *([f"{more} more"] if more else [])])
-        done = outcome.wanted - len(names) - outcome.unseen
-        said.append(
-            f"On {done} of {outcome.wanted} nodes containerd's files are as they were, not on: {missing}. There "
-            "containerd asks a mirror that is gone and then the registry, so pulls go on; to end that, take Pantala's "
-            f"part out of the hosts.toml files below {certs_d}."
+def report(result: CleanupResult, certs_d: str) -> str:
+    """The result in one line, because Helm logs a hook's output as one field."""
+    sentences = []
+    if result.remaining or result.podless:
+        names = [pod.node + (f" ({' '.join(pod.message.split())})" if pod.message else "") for pod in result.remaining]
+        more = len(names[_NAMED:]) + result.podless
+        missing = ", ".join([*names[:_NAMED], *([f"{more} more"] if more else [])])
+        done = result.desired - len(names) - result.podless
+        sentences.append(
+            f"containerd's files are restored on {done} of {result.desired} nodes. They are not restored on: "
+            f"{missing}. Image pulls work there: containerd tries the removed mirror, then the registry. To skip the "
+            f"mirror, remove Pantala's part from the hosts.toml files below {certs_d}."
         )
-    elif not outcome.trouble:
-        said.append(f"On all {outcome.wanted} nodes containerd's files are as they were.")
-    if outcome.trouble:
-        said.append(f"{outcome.trouble}.")
-    return " ".join(said)
+    elif not result.error:
+        sentences.append(f"containerd's files are restored on all {result.desired} nodes.")
+    if result.error:
+        sentences.append(f"{result.error}.")
+    return " ".join(sentences)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run it; 2 for wrong flags."""
+    """Run the command. Wrong flags end it with 2."""
     parser = argparse.ArgumentParser(
         prog="pantala_operator.cleanup.uninstall", description="Waits for the cleanup of nodes."
     )
-    parser.add_argument(
-        "--daemonset", metavar="NAMESPACE/NAME", help="what cleans up; without it nothing is waited for"
-    )
+    parser.add_argument("--daemonset", metavar="NAMESPACE/NAME", help="the cleanup DaemonSet (default: none)")
     parser.add_argument("--seconds", type=float, default=90.0, help="how long to wait for it at most (90)")
     parser.add_argument("--certs-d", default="/etc/containerd/certs.d", help="containerd's folder, for the message")
-    parser.add_argument("--notice", default="", help="what to say in the end")
+    parser.add_argument("--notice", default="", help="a text to print first")
     given = parser.parse_args(arguments)
-    said = []
+    lines = [given.notice]
     if given.daemonset:
         namespace, slash, name = given.daemonset.partition("/")
         if not (namespace and slash and name):
             parser.error(f"--daemonset: {given.daemonset!r} is not NAMESPACE/NAME")
-        said.append(report(asyncio.run(_run(namespace, name, given.seconds)), given.certs_d))
-    print(" ".join(filter(None, (given.notice, *said))))
+        lines.append(report(asyncio.run(_run(namespace, name, given.seconds)), given.certs_d))
+    print(" ".join(filter(None, lines)))
 
 
 async def _run(namespace: str, name: str, seconds: float) -> CleanupResult:
@@ -154,7 +155,7 @@ async def _run(namespace: str, name: str, seconds: float) -> CleanupResult:
         async with connect() as cluster:
             return await wait(cluster, namespace, name, seconds)
     except ClusterError as error:
-        return CleanupResult(trouble=f"It is not known which nodes are done: {error}")
+        return CleanupResult(error=f"The state of the nodes is not known: {error}")
 
 
 if __name__ == "__main__":

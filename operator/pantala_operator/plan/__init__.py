@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Decides what each Task, ImagePrefetch and Peer should have, and what its status says. Pure."""

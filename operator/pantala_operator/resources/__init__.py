@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""The Kubernetes resources that the operator reads and writes, their conditions and quantities. Pure."""

@@ -1,10 +1,8 @@
-"""The resources the operator reads and writes, as far as it needs them; unknown fields are passed over. Pure."""
+"""Tasks, Peers, Nodes and Secrets, as far as the operator needs them. Unknown fields are ignored. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -14,11 +12,11 @@ GROUP = "pantala.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 REQUESTED_AT = f"{GROUP}/requested-at"
-"""Annotation: a new value asks for a new try."""
+"""Annotation: a new value requests a new try."""
 
 
 class OwnerReference(msgspec.Struct, frozen=True):
-    """Who an object belongs to."""
+    """The owner of an object."""
 
     kind: str
     uid: str
@@ -26,7 +24,7 @@ class OwnerReference(msgspec.Struct, frozen=True):
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
-    """What every object carries."""
+    """Every object's metadata."""
 
     name: str
     namespace: str = ""
@@ -41,17 +39,17 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def controller(self) -> OwnerReference | None:
-        """Who has made it and looks after it."""
+        """The owner that controls the object."""
         return next((each for each in self.owner_references if each.controller), None)
 
     @property
     def key(self) -> str:
-        """``namespace/name``, or the name alone."""
+        """``namespace/name``, or the name of an object without a namespace."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 class TaskSource(msgspec.Struct, frozen=True):
-    """Where the bytes come from: exactly one is set."""
+    """Where the bytes come from: a URL or an image."""
 
     url: str = ""
     image: str = ""
@@ -65,7 +63,7 @@ class SecretReference(msgspec.Struct, frozen=True):
 
 
 class HeadersFrom(msgspec.Struct, frozen=True, rename="camel"):
-    """Where the request headers come from."""
+    """The source of the request headers."""
 
     secret_ref: SecretReference
 
@@ -80,7 +78,7 @@ class Toleration(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True, rename="camel"):
-    """Which nodes get the file; everything empty: all of them."""
+    """Which nodes get the file. An empty target means all nodes."""
 
     node_selector: dict[str, str] = {}
     names: tuple[str, ...] = ()
@@ -90,19 +88,19 @@ class Target(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """How often a passing failure is tried again."""
+    """How often a temporary failure is tried again."""
 
     limit: int | None = None
 
 
 class TaskRetention(msgspec.Struct, frozen=True):
-    """What is done to keep an image."""
+    """How an image is kept on nodes."""
 
     pin: bool = False
 
 
 class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """What is wanted."""
+    """The wish of the user."""
 
     source: TaskSource
     headers_from: HeadersFrom | None = None
@@ -121,24 +119,24 @@ class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def to_peers(self) -> bool:
-        """Whether nodes get the file; else it stays on the supernode."""
+        """True if nodes get the file; otherwise it stays on the supernode."""
         return self.depth != "Supernode"
 
     @property
     def is_image(self) -> bool:
-        """Whether an image is wanted, on nodes: it comes by their runtimes or mirrors, not as a file."""
+        """True if nodes pull an image by their runtimes or mirrors, instead of getting a file."""
         return bool(self.source.image) and self.to_peers
 
 
 class PieceCount(msgspec.Struct, frozen=True):
-    """How many pieces there are, and how many of them the supernode has."""
+    """All pieces, and those that the supernode has."""
 
     total: int
     cached: int
 
 
 class PeerCount(msgspec.Struct, frozen=True):
-    """How many nodes shall have the file, have it, are at it, failed."""
+    """Nodes that should have the file, have it, are receiving it, and failed."""
 
     desired: int
     ready: int
@@ -156,7 +154,7 @@ class ByteCount(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class NodeFailure(msgspec.Struct, frozen=True):
-    """What went wrong on one node."""
+    """The failure of one node."""
 
     node: str
     reason: str
@@ -164,7 +162,7 @@ class NodeFailure(msgspec.Struct, frozen=True):
 
 
 class TaskStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What became of it; the operator alone writes it, always as a whole."""
+    """The state of a Task. Only the operator writes it, always as a whole."""
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
@@ -199,12 +197,12 @@ class TaskResource(msgspec.Struct, frozen=True):
 
     @property
     def requested_at(self) -> str:
-        """The user's word for the newest try; empty: none was asked for."""
+        """The annotation that requested the newest try; empty: none did."""
         return self.metadata.annotations.get(REQUESTED_AT, "")
 
 
 class Taint(msgspec.Struct, frozen=True):
-    """As on a node."""
+    """A node's taint."""
 
     key: str
     effect: str
@@ -212,7 +210,7 @@ class Taint(msgspec.Struct, frozen=True):
 
 
 class NodeSpec(msgspec.Struct, frozen=True):
-    """What keeps work away from a node."""
+    """What keeps pods off a node."""
 
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
@@ -226,13 +224,13 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class PeerSpec(msgspec.Struct, frozen=True):
-    """What an administrator says of a peer."""
+    """The wish of an administrator about a peer."""
 
     unschedulable: bool = False
 
 
 class PeerCache(msgspec.Struct, frozen=True):
-    """What a peer's cache holds."""
+    """The content of a peer's cache."""
 
     used: int = msgspec.field(name="bytes", default=0)
     tasks: int = 0
@@ -246,7 +244,7 @@ class PeerRuntime(msgspec.Struct, frozen=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One peer as its supernode sees it."""
+    """A peer as the supernodes report it."""
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
@@ -261,7 +259,7 @@ class PeerStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
 
 class PeerResource(msgspec.Struct, frozen=True):
-    """One Peer resource, named as its node."""
+    """A Peer. It has the name of its node."""
 
     metadata: Metadata
     spec: PeerSpec = PeerSpec()
@@ -269,32 +267,17 @@ class PeerResource(msgspec.Struct, frozen=True):
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """A Secret; values are base64."""
+    """A Secret. Its values are base64."""
 
     metadata: Metadata
     data: dict[str, str] = {}
 
 
-def read_task(body: Mapping[str, Any]) -> TaskResource:
-    """Read a Task from the API server's JSON. Raises :class:`msgspec.ValidationError`."""
-    return msgspec.convert(body, TaskResource)
-
-
-def read_node(body: Mapping[str, Any]) -> Node:
-    """Read a Node. Raises :class:`msgspec.ValidationError`."""
-    return msgspec.convert(body, Node)
-
-
-def read_peer(body: Mapping[str, Any]) -> PeerResource:
-    """Read a Peer. Raises :class:`msgspec.ValidationError`."""
-    return msgspec.convert(body, PeerResource)
-
-
 def newer(one: Metadata, other: Metadata) -> bool:
-    """Whether ``one`` was read later than ``other``, of the same object.
+    """True if ``one`` was read later than ``other``, of the same object.
 
-    Resource versions are decimal and grow in every API server that keeps its state in etcd; those that are not are
-    taken as they come.
+    Resource versions are decimal and grow in every API server that stores its state in etcd. Other versions count as
+    newer.
     """
     mine, theirs = one.resource_version, other.resource_version
     return not (mine.isdecimal() and theirs.isdecimal()) or int(mine) > int(theirs)

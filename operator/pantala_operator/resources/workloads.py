@@ -1,4 +1,4 @@
-"""What Kubernetes runs, as far as the operator follows it; unknown fields are passed over. Pure."""
+"""Kubernetes' own resources, as far as the operator reads them. Unknown fields are ignored. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pantala_operator.resources.api import Metadata
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True):
-    """What a Deployment, StatefulSet or DaemonSet runs."""
+    """Of a Deployment, StatefulSet or DaemonSet."""
 
     template: dict[str, Any] = {}
 
@@ -23,7 +23,7 @@ class WorkloadBody(msgspec.Struct, frozen=True):
 
 
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a pod is."""
+    """The node of a pod."""
 
     node_name: str = ""
 
@@ -48,7 +48,7 @@ class Ordinals(msgspec.Struct, frozen=True):
 
 
 class StatefulSetSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """What a StatefulSet shall be."""
+    """The desired pods of a StatefulSet."""
 
     service_name: str = ""
     replicas: int = 1
@@ -56,10 +56,10 @@ class StatefulSetSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StatefulSetStatus(msgspec.Struct, frozen=True):
-    """What it is."""
+    """The actual pods of a StatefulSet."""
 
     replicas: int = 0
-    """Pods that there are, those that end included."""
+    """Existing pods, including those that are ending."""
 
 
 class StatefulSet(msgspec.Struct, frozen=True):

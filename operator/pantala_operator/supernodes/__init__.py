@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Finds the supernodes, talks to them, and knows what each reported."""

@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Observes the cluster: watch, full lists, Secrets, workloads, and image registries through the supernodes."""

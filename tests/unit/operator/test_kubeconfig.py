@@ -1,4 +1,4 @@
-"""A kubeconfig that cannot be used ends in one line that names it or says what is wrong, never in a traceback."""
+"""An unusable kubeconfig raises an error of one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pantala_operator.errors import ClusterError
     "content",
     ["", "junk", "junk: [", "[]", "current-context: a", "current-context: a\ncontexts: 5", "\x00"],
 )
-async def test_what_is_no_kubeconfig(tmp_path: Path, content: str) -> None:
+async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: str) -> None:
     file = tmp_path / "config"
     file.write_text(content)
     with pytest.raises(ClusterError, match="set --kubeconfig") as caught:
@@ -22,6 +22,6 @@ async def test_what_is_no_kubeconfig(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-async def test_a_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"there is no kubeconfig .*missing"):
+async def test_a_missing_kubeconfig(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing does not exist"):
         await kubernetes.connect(str(tmp_path / "missing"))

@@ -17,17 +17,17 @@ SENT = Statement(7, (WantedTask("u", "ns/t", "f" * 64, "http://o/f", {"Authoriza
 
 
 class Script:
-    """A server that answers what it is told to, and keeps what it was asked."""
+    """A server with scripted answers. It keeps the requests."""
 
     def __init__(self) -> None:
         self.url = ""
         self.status = 200
         self.answer = b""
-        self.asked: list[tuple[str, str, str | None, bytes]] = []
+        self.requests: list[tuple[str, str, str | None, bytes]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
-        self.asked.append((request.method, request.path_qs, request.headers.get("Authorization"), body))
+        self.requests.append((request.method, request.path_qs, request.headers.get("Authorization"), body))
         return web.Response(status=self.status, body=self.answer)
 
 
@@ -54,15 +54,15 @@ async def supernode(server: Script) -> AsyncIterator[HTTPSupernodeAPI]:
 async def test_a_statement_arrives_as_it_was_sent(server: Script, supernode: HTTPSupernodeAPI) -> None:
     server.answer = msgspec.json.encode(StatementReceipt("b", 7))
     assert StatementReceipt("b", 7) == await supernode.state(SENT)
-    method, path, authorization, body = server.asked[0]
+    method, path, authorization, body = server.requests[0]
     assert ("PUT", "/api/v1/statement", None) == (method, path, authorization)
     assert SENT == msgspec.json.decode(body, type=Statement)
 
 
-async def test_changes_are_asked_from_where_they_were_read(server: Script, supernode: HTTPSupernodeAPI) -> None:
+async def test_changes_are_requested_since_the_last_version(server: Script, supernode: HTTPSupernodeAPI) -> None:
     server.answer = msgspec.json.encode(Changes("b", 9))
     assert Changes("b", 9) == await supernode.changes("b", 8, 20.0)
-    assert "/api/v1/changes?boot=b&since=8&wait=20" == server.asked[0][1]
+    assert "/api/v1/changes?boot=b&since=8&wait=20" == server.requests[0][1]
 
 
 async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -> None:
@@ -78,33 +78,28 @@ async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -
             await supernode.state(SENT)
     finally:
         await supernode.close()
-    assert ["Bearer one", "Bearer two"] == [asked[2] for asked in server.asked]
+    assert ["Bearer one", "Bearer two"] == [each[2] for each in server.requests]
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "says"),
+    ("status", "body", "kind", "message"),
     [
-        (
-            403,
-            b'{"error":{"reason":"Forbidden","message":"not you"}}',
-            SupernodeRefusedError,
-            "403: Forbidden: not you",
-        ),
+        (403, b'{"error":{"reason":"Forbidden","message":"no"}}', SupernodeRefusedError, "403: Forbidden: no"),
         (503, b"busy", SupernodeUnavailableError, "503: busy"),
         (302, b"", SupernodeRefusedError, "302"),
-        (200, b"<html>", SupernodeRefusedError, "something else than StatementReceipt"),
-        (200, b'{"boot":1}', SupernodeRefusedError, "something else than StatementReceipt"),
+        (200, b"<html>", SupernodeRefusedError, "not a valid StatementReceipt"),
+        (200, b'{"boot":1}', SupernodeRefusedError, "not a valid StatementReceipt"),
     ],
 )
-async def test_bad_answers_are_told(
-    server: Script, supernode: HTTPSupernodeAPI, status: int, body: bytes, kind: type[Exception], says: str
+async def test_a_bad_answer_raises(
+    server: Script, supernode: HTTPSupernodeAPI, status: int, body: bytes, kind: type[Exception], message: str
 ) -> None:
     server.status, server.answer = status, body
-    with pytest.raises(kind, match=says):
+    with pytest.raises(kind, match=message):
         await supernode.state(SENT)
 
 
-async def test_silence_is_told_without_the_password(unused_tcp_port: int) -> None:
+async def test_an_unreachable_supernode_is_named_without_its_password(unused_tcp_port: int) -> None:
     supernode = HTTPSupernodeAPI(f"http://user:secret@127.0.0.1:{unused_tcp_port}")
     try:
         with pytest.raises(SupernodeUnavailableError) as error:
