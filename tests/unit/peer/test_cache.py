@@ -1,4 +1,4 @@
-"""The peer's pieces: only right ones are held, and only whole right files are handed to publication."""
+"""The cache holds only verified pieces, and only whole verified files are published."""
 
 import hashlib
 import os
@@ -63,7 +63,7 @@ async def test_verified_pieces_are_held_and_counted(cache: PieceCache) -> None:
     assert not cache.has(TASK, "other", 1)
 
 
-async def test_a_wrong_piece_is_not_kept(cache: PieceCache) -> None:
+async def test_a_wrong_piece_is_not_stored(cache: PieceCache) -> None:
     await cache.hold(assignment())
     work, data = piece(0)
     with pytest.raises(CorruptError):
@@ -72,13 +72,13 @@ async def test_a_wrong_piece_is_not_kept(cache: PieceCache) -> None:
 
 
 @pytest.mark.parametrize("generation", ["old", ""])
-async def test_a_piece_of_another_generation_is_not_kept(cache: PieceCache, generation: str) -> None:
+async def test_a_piece_of_another_generation_is_not_stored(cache: PieceCache, generation: str) -> None:
     await cache.hold(assignment())
     with pytest.raises(PieceMissingError):
         await cache.put(*piece(0, generation))
 
 
-async def test_a_whole_file_is_handed_on(cache: PieceCache) -> None:
+async def test_a_whole_file_passes_the_check(cache: PieceCache) -> None:
     await cache.hold(assignment())
     for number in range(GEOMETRY.pieces):
         assert await cache.check(assignment()) is None
@@ -97,7 +97,7 @@ async def test_the_length_may_become_known_at_the_end(cache: PieceCache) -> None
     assert await cache.check(assignment()) is not None
 
 
-async def test_an_unknown_generation_keeps_what_is_there_and_prepares_nothing(cache: PieceCache) -> None:
+async def test_an_unknown_generation_keeps_the_pieces_and_prepares_no_file(cache: PieceCache) -> None:
     await fill(cache)
     assert cache.fits(assignment(generation=""))
     assert not await cache.hold(assignment(generation=""))
@@ -112,13 +112,13 @@ async def test_another_content_does_not_fit(cache: PieceCache, other: Assignment
     assert not cache.fits(other)
 
 
-async def test_a_file_whose_data_is_gone_does_not_fit(cache: PieceCache) -> None:
+async def test_a_task_without_its_data_file_does_not_fit(cache: PieceCache) -> None:
     await fill(cache)
     cache.lookup(TASK).path.unlink()  # type: ignore[union-attr]
     assert not cache.fits(assignment())
 
 
-async def test_what_was_verified_is_held_after_a_restart(cache: PieceCache) -> None:
+async def test_verified_pieces_are_held_after_a_restart(cache: PieceCache) -> None:
     await cache.hold(assignment())
     await cache.put(*piece(0))
     await cache.put(*piece(2))
@@ -140,7 +140,7 @@ async def test_f21_a_piece_that_rotted_is_not_held_after_a_restart(cache: PieceC
     again.close()
 
 
-async def test_f21_a_whole_file_that_rotted_is_told_and_dropped(cache: PieceCache) -> None:
+async def test_f21_a_whole_file_that_rotted_is_reported_and_dropped(cache: PieceCache) -> None:
     await fill(cache)
     await cache.check(assignment())
     rot(cache)
@@ -157,7 +157,7 @@ def rot(cache: PieceCache) -> None:
     os.utime(path, ns=(0, 0))
 
 
-async def test_a_whole_file_that_is_written_to_is_noticed_while_running(cache: PieceCache) -> None:
+async def test_a_change_of_a_whole_file_is_noticed(cache: PieceCache) -> None:
     await fill(cache)
     assert await cache.check(assignment()) is not None
     rot(cache)
@@ -166,7 +166,7 @@ async def test_a_whole_file_that_is_written_to_is_noticed_while_running(cache: P
     assert {} == cache.inventory()
 
 
-async def test_pieces_that_rot_before_the_whole_was_checked_are_forgotten(cache: PieceCache) -> None:
+async def test_pieces_that_rot_before_the_check_are_forgotten(cache: PieceCache) -> None:
     await fill(cache)
     rot(cache)
     with pytest.raises(FileMismatchError):
@@ -177,7 +177,7 @@ async def test_pieces_that_rot_before_the_whole_was_checked_are_forgotten(cache:
     assert await cache.check(assignment()) is not None
 
 
-async def test_a_supernode_that_contradicts_itself_is_told_once_per_digest(cache: PieceCache) -> None:
+async def test_a_digest_that_contradicts_the_pieces_is_an_error_each_time(cache: PieceCache) -> None:
     await fill(cache)
     wrong = assignment(digest="sha256:" + "0" * 64)
     for _ in range(2):
@@ -196,7 +196,7 @@ async def test_an_empty_file_is_whole_at_once(cache: PieceCache) -> None:
     assert file.path.read_bytes() == b""
 
 
-async def test_f3_a_file_that_has_no_room_is_refused_before_a_byte_is_fetched(cache: PieceCache) -> None:
+async def test_f3_a_file_that_does_not_fit_is_rejected_before_the_first_piece(cache: PieceCache) -> None:
     with pytest.raises(StoreFullError) as raised:
         await cache.hold(assignment(length=1 << 60))
     assert Reason.NODE_DISK_FULL == failed(raised.value).reason
@@ -213,7 +213,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-async def test_f3_a_disk_that_fills_up_costs_only_the_piece_that_did_not_fit(small_disk: Path) -> None:
+async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(small_disk: Path) -> None:
     cache = PieceCache(small_disk / "cache")
     await cache.open()
     await cache.hold(assignment(length=None))
@@ -232,7 +232,7 @@ async def test_f3_a_disk_that_fills_up_costs_only_the_piece_that_did_not_fit(sma
     cache.close()
 
 
-async def test_a_disk_that_refuses_is_told(cache: PieceCache) -> None:
+async def test_a_disk_failure_has_its_reason(cache: PieceCache) -> None:
     await cache.hold(assignment())
     directory = cache.lookup(TASK).directory  # type: ignore[union-attr]
     await cache.drop(TASK)

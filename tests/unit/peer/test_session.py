@@ -1,4 +1,4 @@
-"""The exchange loses no report, whatever is lost, repeated or reordered on the way."""
+"""No report is lost, even if exchanges are lost, repeated or reordered."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from msgspec import structs
 
-from pantala_peer.sync.session import PeerIdentity, SupernodeSession, SyncOrders
+from pantala_peer.sync.session import SupernodeSession, SyncOrders
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.membership import Member, Membership
@@ -23,9 +23,8 @@ from pantala_protocol.sync import (
     Wanted,
     Work,
 )
-from tests.support.peer import node_state
+from tests.support.peer import IDENTITY, node_state
 
-ME = PeerIdentity("node", "boot-p", "zone", "0.1.0", 4, 8)
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 TASK, OTHER = "a" * 64, "b" * 64
 
@@ -34,9 +33,9 @@ def begin(session: SupernodeSession, held: dict[str, Held] | None = None, *, lea
     return session.begin(node_state(held), leaving=leaving)
 
 
-def met(revision: int = 0) -> SupernodeSession:
-    """A session that the supernode "s" answered once."""
-    session = SupernodeSession(ME)
+def connected(revision: int = 0) -> SupernodeSession:
+    """A session that the supernode "s" has answered once."""
+    session = SupernodeSession(IDENTITY)
     session.answered(begin(session).seq, SyncAnswer("s", 1, key="aa", revision=revision))
     return session
 
@@ -45,13 +44,13 @@ def assigned(*uids: str) -> tuple[Assignment, ...]:
     return (Assignment(TASK, "g", deliveries=tuple(Delivery(uid, uid) for uid in uids)),)
 
 
-def test_the_first_exchange_states_the_inventory() -> None:
+def test_the_first_exchange_contains_the_inventory() -> None:
     held = {TASK: Held("g", "0-3")}
-    assert held == begin(SupernodeSession(ME), held).inventory
+    assert held == begin(SupernodeSession(IDENTITY), held).inventory
 
 
-def test_reports_leave_with_one_exchange_and_are_not_said_twice() -> None:
-    session = met()
+def test_a_report_is_in_one_exchange_only() -> None:
+    session = connected()
     failure = PieceFailure(TASK, 7, "node-2", "stalled")
     session.piece_done(TASK, "g", 1)
     session.piece_done(TASK, "g", 2)
@@ -69,14 +68,14 @@ def test_reports_leave_with_one_exchange_and_are_not_said_twice() -> None:
 
 
 def test_a_done_piece_of_another_generation_replaces_the_former_ones() -> None:
-    session = met()
+    session = connected()
     session.piece_done(TASK, "old", 1)
     session.piece_done(TASK, "new", 2)
     assert {TASK: Held("new", "2")} == begin(session).done
 
 
-def test_there_are_at_most_two_exchanges_and_the_second_one_has_news() -> None:
-    session = met()
+def test_at_most_two_exchanges_are_under_way_and_the_second_has_news() -> None:
+    session = connected()
     assert session.may_begin
     begin(session)
     assert not session.may_begin
@@ -87,8 +86,8 @@ def test_there_are_at_most_two_exchanges_and_the_second_one_has_news() -> None:
     assert not session.may_begin
 
 
-def test_nothing_overtakes_an_inventory() -> None:
-    session = SupernodeSession(ME)
+def test_no_exchange_overtakes_an_inventory() -> None:
+    session = SupernodeSession(IDENTITY)
     request = begin(session)
     session.piece_done(TASK, "g", 0)
     assert not session.may_begin
@@ -97,7 +96,7 @@ def test_nothing_overtakes_an_inventory() -> None:
 
 
 def test_an_unchanged_delivery_is_not_reported_again() -> None:
-    session = met()
+    session = connected()
     session.delivery("u", PUBLISHED)
     begin(session)
     session.delivery("u", PUBLISHED)
@@ -107,8 +106,8 @@ def test_an_unchanged_delivery_is_not_reported_again() -> None:
     assert {"u": None} == begin(session).deliveries
 
 
-def test_another_supernode_is_told_everything() -> None:
-    session = met(revision=3)
+def test_another_supernode_receives_everything() -> None:
+    session = connected(revision=3)
     session.delivery("u", PUBLISHED)
     session.answered(begin(session).seq, SyncAnswer("s", 2))
     session.answered(begin(session).seq, SyncAnswer("another", 3))
@@ -118,8 +117,8 @@ def test_another_supernode_is_told_everything() -> None:
     assert {"u": PUBLISHED} == request.deliveries
 
 
-def test_what_the_node_waits_for_is_in_each_exchange_and_news_when_it_changes() -> None:
-    session = met()
+def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change() -> None:
+    session = connected()
     wanted = Wanted("r", "a", "sha256:0")
     session.want({TASK: wanted})
     assert session.has_news
@@ -135,15 +134,15 @@ def test_what_the_node_waits_for_is_in_each_exchange_and_news_when_it_changes() 
         assert wants == begin(session).wants
 
 
-def test_a_supernode_that_wants_the_inventory_gets_it() -> None:
-    session = met()
+def test_a_supernode_receives_the_inventory_that_it_asks_for() -> None:
+    session = connected()
     session.answered(begin(session).seq, SyncAnswer("s", 2, inventory_wanted=True))
     assert session.has_news
     assert begin(session, {TASK: Held("g", "0")}).inventory is not None
 
 
-def test_assignments_are_taken_once_and_the_newest_stay() -> None:
-    session = met()
+def test_assignments_are_applied_once_and_the_newest_stay() -> None:
+    session = connected()
     held, news = begin(session), None
     session.piece_done(TASK, "g", 0)
     news = begin(session)
@@ -154,8 +153,8 @@ def test_assignments_are_taken_once_and_the_newest_stay() -> None:
     assert session.revision == 6
 
 
-def test_a_count_of_revisions_that_began_anew_is_noticed() -> None:
-    session = met()
+def test_revisions_that_begin_again_are_noticed() -> None:
+    session = connected()
     session.answered(begin(session).seq, SyncAnswer("s", 2, revision=9, assignments=assigned("u")))
     lower = SyncAnswer("s", 3, revision=1, assignments=assigned("v"))
     assert SyncOrders(None, ()) == session.answered(begin(session).seq, lower)
@@ -164,25 +163,25 @@ def test_a_count_of_revisions_that_began_anew_is_noticed() -> None:
     assert SyncOrders(assigned("v"), ()) == session.answered(request.seq, lower)
 
 
-def test_a_delivery_is_stated_again_when_the_supernode_begins_to_name_it() -> None:
-    """A supernode that restarted does not know yet, at the time of the inventory, which task a delivery is of."""
-    session = met()
+def test_a_delivery_is_reported_again_when_the_supernode_begins_to_name_it() -> None:
+    """After a restart, a supernode receives the inventory before it knows the task of the delivery."""
+    session = connected()
     session.delivery("u", PUBLISHED)
     session.answered(begin(session).seq, SyncAnswer("s", 2))
     session.answered(begin(session).seq, SyncAnswer("s", 3, revision=1, assignments=assigned("u", "w")))
     assert {"u": PUBLISHED} == begin(session).deliveries
 
 
-def test_work_is_handed_on_and_an_answer_counts_once() -> None:
-    session = met()
+def test_an_answer_counts_once() -> None:
+    session = connected()
     work = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
     request = begin(session)
     assert SyncOrders(None, (work,)) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
     assert SyncOrders(None, ()) == session.answered(request.seq, SyncAnswer("s", request.seq, work=(work,)))
 
 
-def test_an_exchange_that_is_not_taken_is_said_in_another_way() -> None:
-    session = met()
+def test_the_reports_of_a_rejected_exchange_are_in_the_next_one() -> None:
+    session = connected()
     failure = PieceFailure(TASK, 7, "", "missing")
     session.piece_failed(failure)
     session.delivery("u", PUBLISHED)
@@ -193,8 +192,8 @@ def test_an_exchange_that_is_not_taken_is_said_in_another_way() -> None:
     assert request.inventory is not None
 
 
-def test_the_key_stays_until_another_one_is_told() -> None:
-    session = met()
+def test_the_key_stays_until_another_one_arrives() -> None:
+    session = connected()
     assert session.key == b"\xaa"
     session.answered(begin(session).seq, SyncAnswer("s", 2))
     assert session.key == b"\xaa"
@@ -203,26 +202,26 @@ def test_the_key_stays_until_another_one_is_told() -> None:
 
 
 def test_sessions_of_one_process_never_share_a_number() -> None:
-    """Two of them may reach the same supernode, which tells exchanges apart by it."""
+    """Two sessions may reach the same supernode, which identifies exchanges by their numbers."""
     numbers = itertools.count(1)
-    one, other = SupernodeSession(ME, numbers), SupernodeSession(ME, numbers)
+    one, other = SupernodeSession(IDENTITY, numbers), SupernodeSession(IDENTITY, numbers)
     assert [1, 2] == [begin(one).seq, begin(other).seq]
     one.answered(1, SyncAnswer("s", 1))
     assert 3 == begin(one).seq
     assert not one.is_latest(2)
 
 
-def test_what_is_not_urgent_goes_with_the_next_exchange() -> None:
-    session = met()
+def test_a_report_that_is_not_urgent_waits_for_the_next_exchange() -> None:
+    session = connected()
     session.delivery("u", PUBLISHED, urgent=False)
     assert not session.has_news
     assert {"u": PUBLISHED} == begin(session).deliveries
     assert {} == begin(session).deliveries
 
 
-def test_what_is_held_is_said_of_a_task_that_the_supernode_begins_to_assign() -> None:
-    """It kept nothing of the inventory but its own tasks."""
-    session, held = met(), {TASK: Held("g", "0-3"), OTHER: Held("g", "0")}
+def test_the_pieces_of_a_newly_assigned_task_are_reported() -> None:
+    """The supernode ignored all other tasks of the inventory."""
+    session, held = connected(), {TASK: Held("g", "0-3"), OTHER: Held("g", "0")}
     session.answered(begin(session).seq, SyncAnswer("s", 2, revision=1, assignments=(Assignment(OTHER, "g"),)))
     assert {OTHER: Held("g", "0")} == begin(session, held).done
     both = (Assignment(OTHER, "g"), *assigned("u"))
@@ -232,44 +231,44 @@ def test_what_is_held_is_said_of_a_task_that_the_supernode_begins_to_assign() ->
     assert {} == begin(session, held).done
 
 
-def test_who_there_is_and_what_it_can_bear_is_passed_on() -> None:
-    session, all_there_are = met(), Membership(1, (Member("s-0", "http://s-0"),))
+def test_the_membership_and_the_limits_of_the_peer_are_passed_on() -> None:
+    session, members = connected(), Membership(1, (Member("s-0", "http://s-0"),))
     request = begin(session)
     assert (4, 8) == (request.downloads, request.upload_slots)
-    answer = SyncAnswer("s", request.seq, revision=1, assignments=(), membership=all_there_are)
-    assert SyncOrders((), (), all_there_are) == session.answered(request.seq, answer)
+    answer = SyncAnswer("s", request.seq, revision=1, assignments=(), membership=members)
+    assert SyncOrders((), (), members) == session.answered(request.seq, answer)
 
 
 class Supernode:
-    """Applies what it is told; forgets all when it restarts."""
+    """Applies each exchange, and forgets everything when it restarts."""
 
     def __init__(self, boot: str) -> None:
         self.boot = boot
-        self.met = False
+        self.knows_peer = False
         self.held = 0
         self.delivery: DeliveryState | None = None
 
     def take(self, request: SyncRequest) -> SyncAnswer:
         if request.inventory is not None:
-            self.met = True
+            self.knows_peer = True
             self.held = ranges.parse(request.inventory[TASK].pieces) if TASK in request.inventory else 0
             self.delivery = None
         if TASK in request.done:
             self.held |= ranges.parse(request.done[TASK].pieces)
         if "u" in request.deliveries:
             self.delivery = request.deliveries["u"]
-        return SyncAnswer(self.boot, request.seq, inventory_wanted=not self.met)
+        return SyncAnswer(self.boot, request.seq, inventory_wanted=not self.knows_peer)
 
 
 class ExchangeOnABadNetwork(RuleBasedStateMachine):
-    """Requests arrive late, twice or never at a supernode that restarts; answers are lost or come in any order."""
+    """Requests arrive late, twice or never, and the supernode restarts. Answers are lost or arrive in any order."""
 
     requests = Bundle("requests")
     answers = Bundle("answers")
 
     @initialize()
     def start(self) -> None:
-        self.session = SupernodeSession(ME)
+        self.session = SupernodeSession(IDENTITY)
         self.supernode = Supernode("s0")
         self.boots = 0
         self.held = 0
@@ -300,7 +299,7 @@ class ExchangeOnABadNetwork(RuleBasedStateMachine):
 
     @rule(target=answers, request=requests)
     def arrive(self, request: SyncRequest | None) -> SyncAnswer | None:
-        """A request reaches the supernode, for the first time or again: the peer repeats what is not answered."""
+        """A request reaches the supernode, perhaps again, because the peer repeats it until it is answered."""
         if request is None or request.seq not in self.under_way:
             return None
         return self.supernode.take(request)
@@ -324,7 +323,7 @@ class ExchangeOnABadNetwork(RuleBasedStateMachine):
         assert len(self.under_way) <= 2
 
     def teardown(self) -> None:
-        """The network is well again: soon the supernode knows exactly what is so."""
+        """The network works again. Soon the supernode knows the exact state."""
         for _ in range(12):
             for request in sorted(self.under_way.values(), key=lambda request: request.seq):
                 answer = self.supernode.take(request)
@@ -346,22 +345,22 @@ STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
 RUNTIME = RuntimeState("containerd", "1.6.20")
 
 
-def say(session: SupernodeSession, revision: int, boot: str = "s") -> NodeOrders | None:
+def answer_with(session: SupernodeSession, revision: int, boot: str = "s") -> NodeOrders | None:
     request = begin(session)
     return session.answered(request.seq, SyncAnswer(boot, request.seq, images=NodeOrders(revision))).images
 
 
-def test_the_revision_that_this_supernode_said_is_told_back() -> None:
-    session = met()
+def test_each_exchange_contains_the_last_revision_of_the_orders_about_images() -> None:
+    session = connected()
     assert 0 == begin(session).images
-    assert NodeOrders(7) == say(session, 7)
+    assert NodeOrders(7) == answer_with(session, 7)
     assert 7 == begin(session).images
-    assert say(session, 7) is None
-    assert NodeOrders(3) == say(session, 3)  # the operator counts anew
+    assert answer_with(session, 7) is None
+    assert NodeOrders(3) == answer_with(session, 3)  # the operator counts again from 1
 
 
-def test_an_answer_that_comes_late_takes_nothing_back() -> None:
-    session = met()
+def test_a_late_answer_does_not_replace_newer_orders() -> None:
+    session = connected()
     first = begin(session)
     session.report_pulls(STATES)
     second = begin(session)
@@ -370,8 +369,8 @@ def test_an_answer_that_comes_late_takes_nothing_back() -> None:
     assert 8 == session.images
 
 
-def test_how_images_and_runtime_are_is_said_when_it_changed() -> None:
-    session = met()
+def test_the_state_of_images_and_runtime_is_reported_after_a_change() -> None:
+    session = connected()
     assert (None, None) == (begin(session).pulls, begin(session).runtime)
     session.report_pulls(STATES)
     session.report_runtime(RUNTIME)
@@ -384,26 +383,26 @@ def test_how_images_and_runtime_are_is_said_when_it_changed() -> None:
     assert (None, None) == ((request := begin(session)).pulls, request.runtime)
 
 
-def test_progress_waits_for_an_exchange_with_other_news() -> None:
-    session = met()
+def test_progress_waits_for_the_next_exchange() -> None:
+    session = connected()
     session.report_pulls(STATES, urgent=False)
     assert not session.has_news
     assert STATES == begin(session).pulls
 
 
-def test_a_supernode_that_knows_nothing_hears_all_and_says_its_orders_anew() -> None:
-    session = met()
+def test_another_supernode_receives_the_state_of_images_and_may_repeat_its_orders() -> None:
+    session = connected()
     session.report_pulls(STATES)
     session.report_runtime(RUNTIME)
     begin(session)
-    assert NodeOrders(7) == say(session, 7)
-    assert NodeOrders(7) == say(session, 7, boot="another")
+    assert NodeOrders(7) == answer_with(session, 7)
+    assert NodeOrders(7) == answer_with(session, 7, boot="another")
     request = begin(session)
     assert (STATES, RUNTIME) == (request.pulls, request.runtime)
 
 
-def test_what_a_refused_exchange_carried_goes_into_the_next() -> None:
-    session = met()
+def test_the_state_of_images_in_a_rejected_exchange_is_in_the_next_one() -> None:
+    session = connected()
     session.report_pulls(STATES)
     session.abandon(begin(session).seq)
     assert STATES == begin(session).pulls

@@ -1,4 +1,4 @@
-"""Published files: below the root, in one step, and nothing that is not ours is touched."""
+"""Files are published below the root in one step, and foreign files are never touched."""
 
 import hashlib
 import os
@@ -91,7 +91,7 @@ TRAVERSALS = [
 
 
 @pytest.mark.parametrize("path", TRAVERSALS)
-def test_a12_a_path_that_is_not_plainly_below_the_root_is_refused(node: Node, path: str) -> None:
+def test_a12_a_path_that_is_not_plainly_below_the_root_is_rejected(node: Node, path: str) -> None:
     with pytest.raises(OutsideRootError):
         node.publish(path)
     assert [] == node.tree()
@@ -109,7 +109,7 @@ def test_a12_odd_names_are_just_names(node: Node, tmp_path: Path, path: str) -> 
 
 @given(st.text(max_size=40))
 @example("a/b")
-def test_a_path_has_only_plain_components_or_is_refused(path: str) -> None:
+def test_a_path_has_only_plain_components_or_is_rejected(path: str) -> None:
     try:
         names = components(path)
     except OutsideRootError:
@@ -133,7 +133,7 @@ def test_publishing_again_changes_nothing(node: Node) -> None:
     assert before == snapshot(node.root)
 
 
-def test_unpublishing_removes_the_file_and_the_directories_that_were_made(node: Node) -> None:
+def test_unpublishing_removes_the_file_and_our_directories(node: Node) -> None:
     (node.files / "theirs").mkdir()
     node.publish("theirs/ours/file")
     node.publisher.unpublish("theirs/ours/file")
@@ -141,7 +141,7 @@ def test_unpublishing_removes_the_file_and_the_directories_that_were_made(node: 
     assert set() == node.publisher.tasks()
 
 
-def test_the_last_file_to_go_removes_a_shared_directory(node: Node) -> None:
+def test_the_last_removed_file_removes_a_shared_directory(node: Node) -> None:
     node.publish("d/e/one")
     node.publish("d/two", OTHER)
     node.publisher.unpublish("d/e/one")
@@ -150,14 +150,14 @@ def test_the_last_file_to_go_removes_a_shared_directory(node: Node) -> None:
     assert [] == node.tree()
 
 
-def test_a_directory_with_something_else_in_it_stays(node: Node) -> None:
+def test_a_directory_with_a_foreign_file_stays(node: Node) -> None:
     node.publish("d/file")
     (node.files / "d/theirs").touch()
     node.publisher.unpublish("d/file")
     assert ["d", "d/theirs"] == node.tree()
 
 
-def test_what_was_published_is_known_after_a_restart(node: Node) -> None:
+def test_published_files_are_known_after_a_restart(node: Node) -> None:
     node.publish("d/file")
     node.publisher = node.opened()
     assert ["d/file"] == node.publisher.paths(TASK)
@@ -176,7 +176,7 @@ def test_a_new_content_replaces_ours_in_one_step(node: Node) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink", "dangling symlink", "fifo"])
-def test_what_is_not_ours_is_never_replaced_or_removed(node: Node, tmp_path: Path, kind: str) -> None:
+def test_a_foreign_file_is_never_replaced_or_removed(node: Node, tmp_path: Path, kind: str) -> None:
     path = node.files / "file"
     target = tmp_path / "target"
     target.write_bytes(b"target")
@@ -197,7 +197,7 @@ def test_what_is_not_ours_is_never_replaced_or_removed(node: Node, tmp_path: Pat
     assert target.read_bytes() == b"target"
 
 
-def test_a_strangers_file_with_the_same_content_will_do_and_stays_theirs(node: Node) -> None:
+def test_a_foreign_file_with_the_same_content_satisfies_the_delivery(node: Node) -> None:
     (node.files / "file").write_bytes(CONTENT)
     inode = (node.files / "file").stat().st_ino
     node.publish("file")
@@ -208,7 +208,7 @@ def test_a_strangers_file_with_the_same_content_will_do_and_stays_theirs(node: N
         node.publish("file")
 
 
-def test_a_file_that_was_replaced_by_somebody_is_left_alone(node: Node) -> None:
+def test_a_foreign_replacement_of_our_file_stays(node: Node) -> None:
     node.publish("file")
     (node.files / "file").unlink()
     (node.files / "file").write_bytes(b"theirs")
@@ -218,7 +218,7 @@ def test_a_file_that_was_replaced_by_somebody_is_left_alone(node: Node) -> None:
     assert (node.files / "file").read_bytes() == b"theirs"
 
 
-def test_a_file_that_was_deleted_by_somebody_comes_back(node: Node) -> None:
+def test_a_deleted_file_is_published_again(node: Node) -> None:
     node.publish("d/file")
     (node.files / "d/file").unlink()
     (node.files / "d").rmdir()
@@ -226,7 +226,7 @@ def test_a_file_that_was_deleted_by_somebody_comes_back(node: Node) -> None:
     assert CONTENT == (node.files / "d/file").read_bytes()
 
 
-def test_two_tasks_cannot_have_one_path(node: Node) -> None:
+def test_two_tasks_cannot_have_the_same_path(node: Node) -> None:
     node.publish("file")
     with pytest.raises(PathConflictError):
         node.publish("file", OTHER, "other", b"other")
@@ -260,10 +260,10 @@ def test_a12_a_directory_that_became_a_link_is_not_followed_by_unpublishing(node
     assert (outside / "file").exists()
 
 
-def test_a12_a_race_of_directory_and_link_never_leads_outside(
+def test_a12_a_race_of_directory_and_link_never_writes_outside(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # else both mostly wait for the disk, and race seldom
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # otherwise both mostly wait for the disk
     outside = tmp_path / "outside"
     outside.mkdir()
     end, interval = threading.Event(), sys.getswitchinterval()
@@ -282,7 +282,7 @@ def test_a12_a_race_of_directory_and_link_never_leads_outside(
                     path.unlink()
 
     thread = threading.Thread(target=race)
-    sys.setswitchinterval(1e-5)  # between any two steps of the other, and not once in 5 ms
+    sys.setswitchinterval(1e-5)  # instead of 5 ms, so that each step can be interrupted
     thread.start()
     try:
         for _ in range(2000):
@@ -311,11 +311,11 @@ def test_a_failed_publication_leaves_no_directories(node: Node) -> None:
 
 
 class Crash(BaseException):
-    """The process ends here."""
+    """The process ends at this step."""
 
 
-def test_a_crash_at_any_step_leaves_nothing_that_is_not_known(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever step a crash follows, the next process can publish, replace and remove without a trace left."""
+def test_after_a_crash_at_any_step_the_next_process_can_continue(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next process can publish, replace and remove the file, and leaves no trace."""
     for content in (b"one", b"two"):
         for step in range(40):
             count = 0
@@ -374,7 +374,7 @@ def test_after_everything_is_unpublished_nothing_is_left(
 
 @pytest.mark.parametrize("name", [".", "files", "cache", "published"])
 @pytest.mark.parametrize("kind", ["symlink", "file", "writable by all"])
-def test_a5_a_root_that_others_could_lead_elsewhere_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+def test_a5_a_root_that_other_users_could_redirect_is_rejected(tmp_path: Path, name: str, kind: str) -> None:
     root = tmp_path / "root"
     path = root / name
     path.parent.mkdir(exist_ok=True)
@@ -393,7 +393,7 @@ def test_a5_a_root_that_others_could_lead_elsewhere_is_refused(tmp_path: Path, n
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-def test_a5_a_root_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_a5_a_root_of_another_user_is_rejected(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     os.chown(root, 12345, 12345)

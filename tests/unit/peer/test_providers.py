@@ -1,4 +1,4 @@
-"""The piece client beside providers that follow a script: real sockets, every way an answer can be wrong."""
+"""Pieces are fetched from scripted providers over real sockets. Each possible fault of an answer has its error."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ def work(port: int, **changes: object) -> Work:
 
 
 class Scripted:
-    """A provider: counts connections, remembers the heads of requests, answers each by the script."""
+    """A provider that answers by the script, counts connections and records the heads of requests."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -141,7 +141,7 @@ SLICES = [BODY[n : n + 50_000] for n in range(0, SIZE, 50_000)]
         answer(GOOD, *SLICES, pause=0.1),
         answer(GOOD.replace(b"Content-Range", b"content-RANGE").replace(b" Partial Content", b"") + BODY),
     ],
-    ids=["at once", "head first", "odd cuts", "slow but steady", "spelled in another way"],
+    ids=["at once", "head first", "odd cuts", "slow but steady", "other spelling"],
 )
 async def test_a_piece_is_received(providers: Providers, script: Script) -> None:
     async with provider(script) as scripted:
@@ -187,20 +187,20 @@ async def test_the_request_names_range_and_ticket(providers: Providers) -> None:
         (answer(GOOD.replace(b"Content-Type:", b"no colon here\r\nX:") + BODY), CorruptError),
     ],
 )
-async def test_what_is_wrong_is_told_apart(providers: Providers, script: Script, expected: type[FetchError]) -> None:
+async def test_each_fault_has_its_error(providers: Providers, script: Script, expected: type[FetchError]) -> None:
     async with provider(script) as scripted, asyncio.timeout(5):
         with pytest.raises(expected):
             await fetch(providers, work(scripted.port))
 
 
-async def test_a_body_that_is_longer_than_announced_is_refused(providers: Providers) -> None:
+async def test_a_body_that_is_longer_than_announced_is_rejected(providers: Providers) -> None:
     short = GOOD.replace(b"%d/" % (1000 + SIZE - 1), b"1009/").replace(b"Length: %d" % SIZE, b"Length: 10")
     async with provider(answer(short + BODY[:11])) as scripted:
         with pytest.raises(CorruptError):
             await fetch(providers, work(scripted.port, size=10))
 
 
-async def test_nobody_there_is_unreachable(providers: Providers) -> None:
+async def test_a_provider_that_does_not_listen_or_resolve_is_unreachable(providers: Providers) -> None:
     async with provider(silence) as scripted:
         port = scripted.port
     with pytest.raises(ProviderUnreachableError):
@@ -217,7 +217,7 @@ async def test_a_connection_is_reused(providers: Providers) -> None:
         assert scripted.connections == 3
 
 
-async def test_a_connection_that_the_provider_closed_meanwhile_costs_nothing(providers: Providers) -> None:
+async def test_a_connection_that_the_provider_closed_meanwhile_is_replaced(providers: Providers) -> None:
     answered = 0
 
     async def once_each(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -233,7 +233,7 @@ async def test_a_connection_that_the_provider_closed_meanwhile_costs_nothing(pro
     assert answered == 3
 
 
-async def test_a_provider_that_hangs_up_on_a_reused_connection_is_tried_once_more(providers: Providers) -> None:
+async def test_a_request_on_a_broken_reused_connection_is_repeated_on_a_new_one(providers: Providers) -> None:
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(scripted.heads) == 2:
             writer.transport.abort()
@@ -247,7 +247,7 @@ async def test_a_provider_that_hangs_up_on_a_reused_connection_is_tried_once_mor
         assert scripted.connections == 2
 
 
-async def test_a_connection_that_says_close_is_not_reused(providers: Providers) -> None:
+async def test_a_connection_with_the_close_header_is_not_reused(providers: Providers) -> None:
     head = GOOD.replace(b"Content-Type:", b"Connection: close\r\nX:")
     async with provider(answer(head + BODY)) as scripted:
         await fetch(providers, work(scripted.port))
@@ -255,7 +255,7 @@ async def test_a_connection_that_says_close_is_not_reused(providers: Providers) 
         assert scripted.connections == 2
 
 
-async def test_what_comes_unasked_closes_the_connection(providers: Providers) -> None:
+async def test_bytes_without_a_request_close_the_connection(providers: Providers) -> None:
     async with provider(answer(GOOD, BODY, b"HTTP/1.1 206 more\r\n\r\n", pause=0.05)) as scripted:
         await fetch(providers, work(scripted.port))
         await asyncio.sleep(0.2)
@@ -263,14 +263,14 @@ async def test_what_comes_unasked_closes_the_connection(providers: Providers) ->
         assert scripted.connections == 2
 
 
-async def test_bytes_that_come_late_but_steadily_are_no_stall(providers: Providers) -> None:
-    """The kernel is asked to wake us for 128 KiB; less than that in the stall's time is still progress."""
+async def test_slow_but_steady_bytes_are_not_a_stall(providers: Providers) -> None:
+    """The kernel wakes us for 128 KiB. Fewer bytes within the stall timeout are still progress."""
     parts = [BODY[n : n + 30_000] for n in range(0, SIZE, 30_000)]
     async with provider(answer(GOOD, *parts, pause=0.3)) as scripted, asyncio.timeout(10):
         assert await fetch(providers, work(scripted.port)) == BODY
 
 
-async def test_a_cancelled_fetch_writes_no_more_into_the_buffer(providers: Providers) -> None:
+async def test_a_cancelled_fetch_does_not_write_to_the_buffer_any_more(providers: Providers) -> None:
     async with provider(half_then_silence) as scripted:
         buffer = bytearray(SIZE)
         task = asyncio.create_task(providers.fetch(work(scripted.port), memoryview(buffer)))
@@ -284,20 +284,20 @@ async def test_a_cancelled_fetch_writes_no_more_into_the_buffer(providers: Provi
 
 
 @pytest.mark.parametrize("text", ["a b", "a\r\nX: y", "", "ä"])
-async def test_nothing_slips_into_a_request(providers: Providers, text: str) -> None:
+async def test_a_request_cannot_be_injected(providers: Providers, text: str) -> None:
     for name in ("generation", "ticket", "host"):
         with pytest.raises(ProviderRefusedError):
             await fetch(providers, work(1, **{name: text}))
 
 
 @given(st.binary(max_size=300))
-def test_a_head_is_read_or_refused_and_nothing_else(head: bytes) -> None:
+def test_a_head_is_read_or_rejected(head: bytes) -> None:
     with contextlib.suppress(FetchError):
         read_head(head, PieceRequest(b"", 0, 1))
 
 
 @given(st.integers(min_value=0, max_value=len(GOOD) - 5), st.integers(min_value=0, max_value=255))
-def test_a_changed_head_is_read_or_refused_and_nothing_else(position: int, value: int) -> None:
+def test_a_changed_head_is_read_or_rejected(position: int, value: int) -> None:
     head = bytearray(GOOD[:-4])
     head[position] = value
     with contextlib.suppress(FetchError):
