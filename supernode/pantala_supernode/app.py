@@ -42,23 +42,21 @@ from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.rate import Rate
 from pantala_supernode.registry.service import RegistryService, open_service
-from pantala_supernode.replicas.client import SiblingClient
-from pantala_supernode.replicas.copies import Copies
-from pantala_supernode.replicas.handover import Handover
-from pantala_supernode.replicas.membership import Members
-from pantala_supernode.replicas.source import SiblingCopies
+from pantala_supernode.replicas.client import ReplicaClient
+from pantala_supernode.replicas.copies import CopyServer
+from pantala_supernode.replicas.membership import Handover, ReplicaSet
+from pantala_supernode.replicas.source import ReplicaSource
 from pantala_supernode.settings import Settings
 from pantala_supernode.supernode import PieceInspector, Supernode
 from pantala_supernode.swarm.download import DfgetTaskManager
-from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.peer import PeerManager
-from pantala_supernode.swarm.policy import Policy
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.sync.assignments import Roster
-from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
-from pantala_supernode.sync.exchange import Exchange, Timing
-from pantala_supernode.sync.reports import Reports
-from pantala_supernode.sync.tickets import TicketOffice
+from pantala_supernode.swarm.scheduler import Managers
+from pantala_supernode.sync.assignments import AssignmentTable
+from pantala_supernode.sync.dispatch import Dispatcher, Endpoint, TicketCache
+from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.server import SyncServer, SyncTiming
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.volume.eviction import Watermarks
 from pantala_supernode.volume.identity import alone, open_volume
@@ -100,8 +98,8 @@ class App:
         # Who serves what to whom.
         self.metrics = Metrics()
         self.managers = managers = _managers(settings, self.metrics, chance)
-        members = Members()
-        siblings = SiblingCopies(members, SiblingClient(session, settings.token_file, clock=clock))
+        replicas = ReplicaSet()
+        source = ReplicaSource(replicas, ReplicaClient(session, settings.token_file, clock=clock))
 
         # The volume, and the CDN that fills it.
         copies = CopyTable(store, events.copy_reported.publish)
@@ -117,7 +115,7 @@ class App:
         cdn = CDNManager(
             copies,
             registries.reader,
-            siblings=siblings,
+            replicas=source,
             rng=chance,
             limiter=_rate(settings.origin_rate),
             make_room=self._janitor.make_room,
@@ -128,8 +126,8 @@ class App:
 
         # What the operator and clients want.
         boot = _new_id()
-        self.reports = reports = Reports(boot, managers)
-        self.supernode = Supernode(boot, managers, members, cdn, reports, events, clock=clock)
+        self.reports = reports = ChangeFeed(boot, managers)
+        self.supernode = Supernode(boot, managers, replicas, cdn, reports, events, clock=clock)
         self.imaging = Imaging(
             registries,
             settings.registries,
@@ -146,19 +144,19 @@ class App:
 
         # The exchange with peers and other supernodes.
         key = secrets.token_bytes(32)
-        roster = Roster(managers, members)
+        roster = AssignmentTable(managers, replicas)
         dispatcher = Dispatcher(
             managers,
             roster,
             reports,
             endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key),
-            tickets=TicketOffice(time.time),
+            tickets=TicketCache(time.time),
             sha256=cdn.piece_digest,
             on_accused=events.piece_accused.publish,
             clock=clock,
         )
-        self.exchange = Exchange(
-            boot, managers, roster, reports, dispatcher, self.imaging, clock=clock, timing=Timing()
+        self.exchange = SyncServer(
+            boot, managers, roster, reports, dispatcher, self.imaging, clock=clock, timing=SyncTiming()
         )
         self._pieces = PieceServer(
             store.get,
@@ -167,16 +165,11 @@ class App:
             slots=settings.piece_slots,
             pace=None if settings.serve_rate is None else Rate(settings.serve_rate).acquire,
         )
-        self.copies = Copies(
-            self.supernode,
-            managers.tasks,
-            store,
-            members,
-            stage=siblings.stage,
-            accuse=events.piece_accused.publish,
-            clock=clock,
+        accuse = events.piece_accused.publish
+        self.copies = CopyServer(
+            self.supernode, managers.tasks, store, replicas, stage=source.stage, accuse=accuse, clock=clock
         )
-        self.handover = Handover(members, self._is_idle, patience=settings.leave_seconds)
+        self.handover = Handover(replicas, self._is_idle, patience=settings.leave_seconds)
 
         # Dragonfly's clients and its REST API.
         clients = Clients(managers, dispatcher, clock=clock, lasting=Lasting())
@@ -197,13 +190,7 @@ class App:
         # The routes.
         self.metrics.add(
             StateCollector(
-                managers,
-                dispatcher.waiting,
-                cdn,
-                self._pieces,
-                self.imaging.manifests,
-                self._janitor,
-                self.supernode,
+                managers, dispatcher.waiting, cdn, self._pieces, self.imaging.manifests, self._janitor, self.supernode
             )
         )
         self.guard = _guard(settings, session)
@@ -223,13 +210,9 @@ class App:
         events.piece_accused.subscribe(self._inspector.inspect)
         events.room_needed.subscribe(self.imaging.wants.spare, self.conversation.spare)
         events.second_passed.subscribe(
-            self.supernode.tick,
-            self.exchange.tick,
-            self.imaging.wants.tick,
-            self.conversation.tick,
-            self.visitors.tick,
-            self.preheats.tick,
-        )
+            self.supernode.tick, self.exchange.tick, self.imaging.wants.tick,
+            self.conversation.tick, self.visitors.tick, self.preheats.tick,
+        )  # fmt: skip
 
     def _api(self) -> web.Application:
         settings = self.settings
@@ -320,7 +303,7 @@ def _managers(settings: Settings, metrics: Metrics, chance: random.Random) -> Ma
     peers, progress = PeerManager(), ProgressManager(settings.node)
     scheduler = TimedScheduler(
         progress,
-        policy=Policy(bandwidth=settings.uplink),
+        policy=SchedulingPolicy(bandwidth=settings.uplink),
         chance=chance,
         lookup=peers.get,
         observe=metrics.scheduling.observe,

@@ -22,7 +22,7 @@
     │   ├── SourceHeadersError      SecretInvalid          headers that cannot be sent
     │   ├── LengthMismatchError     LengthMismatch         the body is not as long as announced
     │   └── RegistryError           SourceError            a registry's; its own branch is in ``registry.errors``
-    ├── SiblingError                SourceInterrupted      another supernode, that gave the content, does not any more
+    ├── ReplicaError                SourceInterrupted      the replica that provided the content stopped
     ├── DigestMismatchError         DigestMismatch         the body is not what was asked for
     ├── VolumeFullError             VolumeFull
     ├── VolumeFailedError           VolumeFailed
@@ -160,7 +160,7 @@ class LengthMismatchError(SourceError):
     reason = Reason.LENGTH_MISMATCH
 
 
-class SiblingError(SupernodeError):
+class ReplicaError(SupernodeError):
     """Another supernode, whose copy was being read, gives no more of it, or gave something wrong.
 
     That costs the origin nothing, so it is no failure of the origin's: as often as it takes, it is tried again.

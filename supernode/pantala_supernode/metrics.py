@@ -19,13 +19,12 @@ from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.swarm.download import DfgetTaskStatus
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.peer import Peer
-from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.limits import SchedulingPolicy
+from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.pool import Chance
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import PieceInfo, SchedulerManager, Urgent
-from pantala_supernode.sync.waiting import WaitingRoom
+from pantala_supernode.swarm.scheduler import Managers, PieceChoice, SchedulerManager, Urgent
+from pantala_supernode.sync.session import HeldExchanges
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 from pantala_supernode.volume.eviction import EvictionCause
@@ -44,9 +43,9 @@ class TimedScheduler(SchedulerManager):
         self,
         progress: ProgressManager,
         *,
-        policy: Policy,
+        policy: SchedulingPolicy,
         chance: Chance,
-        lookup: Callable[[str], Peer | None],
+        lookup: Callable[[str], SwarmPeer | None],
         observe: Callable[[float], None],
         stopwatch: Callable[[], float],
     ) -> None:
@@ -63,7 +62,7 @@ class TimedScheduler(SchedulerManager):
         now: float,
         provider: str | None = None,
         urgent: Urgent | None = None,
-    ) -> list[PieceInfo]:
+    ) -> list[PieceChoice]:
         """Decide, and tell how long that took."""
         begun = self._stopwatch()
         decided = super().schedule(task_id, client, room=room, now=now, provider=provider, urgent=urgent)
@@ -117,7 +116,7 @@ class StateCollector(Collector):
     def __init__(
         self,
         managers: Managers,
-        waiting: WaitingRoom,
+        waiting: HeldExchanges,
         cdn: CDNManager,
         pieces: PieceServer,
         manifests: ManifestService,

@@ -15,9 +15,9 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.events import Events
-from pantala_supernode.replicas.membership import Members
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.sync.reports import Reports
+from pantala_supernode.replicas.membership import ReplicaSet
+from pantala_supernode.swarm.scheduler import Managers
+from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.tasks.manager import TaskChanges
 from pantala_supernode.tasks.task import Lease
 
@@ -31,9 +31,9 @@ class Supernode:
         self,
         boot: str,
         managers: Managers,
-        members: Members,
+        members: ReplicaSet,
         cdn: CDNManager,
-        reports: Reports,
+        reports: ChangeFeed,
         events: Events,
         *,
         clock: Callable[[], float],

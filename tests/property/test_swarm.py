@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pantala_protocol import ranges
-from pantala_supernode.swarm.peer import Peer
-from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.limits import SchedulingPolicy
+from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import SchedulerManager
-from pantala_supernode.swarm.task_progress import SUPERNODE, ClientProgress
+from pantala_supernode.swarm.task_progress import SUPERNODE, PeerProgress
 
 TASK = "t"
 PIECES = 24
@@ -28,8 +28,8 @@ zones = st.sampled_from(["", "north", "south"])
 limits = st.none() | st.sampled_from([0, 1, 3, 10**9])
 
 
-def peer(name: str, zone: str = "", slots: int | None = None, downloads: int | None = None) -> Peer:
-    return Peer(name, "boot", "10.0.0.1", 65002, b"k", zone, downloads=downloads, upload_slots=slots)
+def peer(name: str, zone: str = "", slots: int | None = None, downloads: int | None = None) -> SwarmPeer:
+    return SwarmPeer(name, "boot", "10.0.0.1", 65002, b"k", zone, downloads=downloads, upload_slots=slots)
 
 
 def one_byte(_piece: int) -> int:
@@ -44,9 +44,9 @@ class Swarm(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.progress = ProgressManager(self.neighbour)
-        self.peers: dict[str, Peer] = {}
+        self.peers: dict[str, SwarmPeer] = {}
         self.now = 0.0
-        self.policy = Policy()
+        self.policy = SchedulingPolicy()
         self.scheduler = SchedulerManager(
             self.progress, policy=self.policy, chance=random.Random(1), lookup=self.peers.get
         )
@@ -125,7 +125,7 @@ class Swarm(RuleBasedStateMachine):
         self.now += seconds
         self.scheduler.expire(self.now)
 
-    def _elsewhere(self) -> list[ClientProgress]:
+    def _elsewhere(self) -> list[PeerProgress]:
         return [client for name, client in self.task.clients.items() if name != self.neighbour]
 
     def _slots(self, name: str) -> int:
@@ -134,7 +134,7 @@ class Swarm(RuleBasedStateMachine):
 
     @invariant()
     def bookings_are_those_given(self) -> None:
-        near = self.task.clients.get(self.neighbour, ClientProgress())
+        near = self.task.clients.get(self.neighbour, PeerProgress())
         assert {SUPERNODE} >= {*near.given.values()}
         given = Counter(provider for client in self._elsewhere() for provider in client.given.values())
         booked = {name: service.booked for name, service in self.progress.service.items() if service.booked}
@@ -220,7 +220,7 @@ TestSwarm.settings = TestSwarmWithNeighbour.settings = settings(max_examples=60,
 def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
     """Sixteen clients at the same pace: the supernode gives little more than one copy of each piece."""
     progress, chance = ProgressManager(), random.Random(7)
-    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, lookup=peer)
+    scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=peer)
     task = progress.init_task(TASK)
     task.cached = (1 << 256) - 1
     clients = [f"c{number}" for number in range(16)]
@@ -252,7 +252,7 @@ def test_pieces_that_arrive_slowly_leave_the_supernode_and_its_machine_once(
 ) -> None:
     """A slow origin: each new piece goes to one client, and the others take it from there."""
     progress, chance = ProgressManager(neighbour), random.Random(7)
-    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, lookup=peer)
+    scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=peer)
     task = progress.init_task(TASK)
     task.arriving = True
     clients = ["b", "a", "c"]
@@ -275,7 +275,7 @@ def test_each_piece_crosses_a_zones_border_about_once() -> None:
     """Four zones of eight: without regard to zones each piece would cross some 28 times, with it at least four."""
     progress, chance = ProgressManager(), random.Random(7)
     clients = {f"{zone}{number}": peer(f"{zone}{number}", zone) for zone in "nsew" for number in range(8)}
-    scheduler = SchedulerManager(progress, policy=Policy(), chance=chance, lookup=clients.get)
+    scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=clients.get)
     task = progress.init_task(TASK)
     task.cached = (1 << 128) - 1
     for name in clients:

@@ -208,7 +208,7 @@ class Fetch:
             await self._drop()
             if lineage is not None:
                 lineage.on_wrong()
-                raise errors.SiblingError(
+                raise errors.ReplicaError(
                     f"What another supernode gave of {self._shown} is not right. It is fetched anew."
                 ) from None
             if not self._intake.framed and length != history.cut_at:

@@ -20,7 +20,7 @@ from pantala_supernode.cdn.room import MakeRoom, no_room
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.cdn.worker import Means, Sleep, Worker
 from pantala_supernode.origin.gate import Gate, GatedReader
-from pantala_supernode.origin.source import Siblings, SourceReader
+from pantala_supernode.origin.source import Replicas, SourceReader
 from pantala_supernode.tasks.copy import Copy, FetchOrder
 
 
@@ -36,7 +36,7 @@ class CDNManager:
         copies: CopyTable,
         source: SourceReader,
         *,
-        siblings: Siblings | None = None,
+        replicas: Replicas | None = None,
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
         limiter: Limiter | None = None,
@@ -51,7 +51,7 @@ class CDNManager:
         means = Means(
             store=copies.store,
             source=GatedReader(source, self._gate),
-            siblings=siblings,
+            replicas=replicas,
             limiter=limiter,
             make_room=make_room,
             piece_size=piece_size,

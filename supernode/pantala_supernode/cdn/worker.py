@@ -22,7 +22,7 @@ from pantala_supernode.cdn.fetch import Fetch
 from pantala_supernode.cdn.intake import Limiter
 from pantala_supernode.cdn.room import MakeRoom, Room
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.origin.source import Siblings, SourceReader
+from pantala_supernode.origin.source import Replicas, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 from pantala_supernode.volume.lane import settled
 
@@ -37,7 +37,7 @@ class Means:
 
     store: PieceStore
     source: SourceReader
-    siblings: Siblings | None
+    replicas: Replicas | None
     limiter: Limiter | None
     """How fast all may together."""
     make_room: MakeRoom
@@ -155,7 +155,7 @@ class Worker:
     def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[SourceReader]:
         """Where one try reads from."""
         origin = self._means.source
-        return nullcontext(origin) if self._means.siblings is None else self._means.siblings.trying(order, origin)
+        return nullcontext(origin) if self._means.replicas is None else self._means.replicas.trying(order, origin)
 
     def _fetch(self, kept: CopyState, order: FetchOrder, source: SourceReader) -> Fetch:
         return Fetch(

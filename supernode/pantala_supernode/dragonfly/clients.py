@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pantala_supernode.dragonfly.wire import Entry, Registration
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.swarm.peer import SwarmPeer
+from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
-from pantala_supernode.sync.session import Session
+from pantala_supernode.sync.session import PeerSession
 from pantala_supernode.tasks.task import Task
 
 _MOST = 50_000
@@ -36,7 +36,7 @@ class Client:
     """One run of dfget with one task."""
 
     cid: str
-    session: Session
+    session: PeerSession
     task_id: str
     generation: str
     """Of the content that it was told about."""
@@ -93,10 +93,10 @@ class Clients:
             self.forget(former)
         name = f"dfget:{registration.cid}~{task.id}"  # no node's name, and long enough for the clients' logs
         port = registration.port if registration.ip == host else 0
-        session = Session(name, boot=secrets.token_hex(8), path=registration.path)
+        session = PeerSession(name, boot=secrets.token_hex(8), path=registration.path)
         session.open_tasks[task.id] = None
         self._dispatcher.sessions[name] = session
-        self._managers.peers.register(Peer(name, session.boot, host, port, secrets.token_bytes(32)))
+        self._managers.peers.register(SwarmPeer(name, session.boot, host, port, secrets.token_bytes(32)))
         self._managers.dfget_tasks.add(name, task.id)
         self._managers.progress.init_progress(task.id, name)
         task.guests.add(name)

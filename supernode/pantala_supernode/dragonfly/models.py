@@ -13,7 +13,7 @@ from pantala_supernode.dragonfly.preheat import PreheatStatus
 from pantala_supernode.dragonfly.visitors import PieceResult, PieceStatus
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.messages import match_keys
-from pantala_supernode.swarm.paging import Direction
+from pantala_supernode.swarm.peer import Direction
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -35,8 +35,8 @@ from pantala_supernode.errors import EmptyValueError, RequestError
 from pantala_supernode.http.access import Access, Handler
 from pantala_supernode.http.messages import json_response, read_query
 from pantala_supernode.http.operations import Operation
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.paging import PageFilter
+from pantala_supernode.swarm.peer import PageFilter
+from pantala_supernode.swarm.scheduler import Managers
 
 _STATUS = {
     Code.BAD_REQUEST: 400,

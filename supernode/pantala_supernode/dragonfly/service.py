@@ -22,10 +22,10 @@ from pantala_supernode.dragonfly.watch import Watch
 from pantala_supernode.dragonfly.wire import Code, Entry, Envelope, Pull, Registration, envelope
 from pantala_supernode.events import Events
 from pantala_supernode.swarm.download import DfgetTaskStatus
-from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.dispatch import Dispatcher
-from pantala_supernode.sync.waiting import SupersededError
+from pantala_supernode.sync.session import SupersededError
 from pantala_supernode.tasks.task import LeaseHolder, Task
 
 _DOWN_LINK = 20480

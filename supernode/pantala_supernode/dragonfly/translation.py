@@ -23,7 +23,7 @@ from pantala_supernode.dragonfly.models import (
 )
 from pantala_supernode.dragonfly.preheat import Preheat, PreheatOrder
 from pantala_supernode.errors import InvalidValueError
-from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.tasks.task import Task
 
 
@@ -35,7 +35,7 @@ def address(text: str) -> str:
         raise InvalidValueError(f"IP {text!r} is no address") from None
 
 
-def registration(asked: TaskCreateRequest, peer: Peer | None) -> wire.Registration:
+def registration(asked: TaskCreateRequest, peer: SwarmPeer | None) -> wire.Registration:
     """What a client wants, as it is checked for all of Dragonfly's clients. Raises :class:`wire.BadWordError`."""
     fields = {
         "rawUrl": asked.url,
@@ -66,7 +66,7 @@ def preheat_order(asked: PreheatCreateRequest) -> PreheatOrder:
     return PreheatOrder(checked.task_id, checked.raw_url, checked.headers)
 
 
-def peer_info(peer: Peer) -> PeerInfo:
+def peer_info(peer: SwarmPeer) -> PeerInfo:
     """A peer, as it is shown."""
     return PeerInfo(peer.name, peer.address, peer.host or peer.name, peer.port, peer.version)
 

@@ -15,8 +15,8 @@ from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.errors import ConflictError, EmptyValueError, InvalidValueError, NotFoundError, NotReadyError
 from pantala_supernode.swarm.download import DfgetTaskStatus
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.swarm.peer import SwarmPeer
+from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.tasks.task import LeaseHolder, Task
 
@@ -75,7 +75,7 @@ class Visitors:
         if len(self._visitors) >= _MOST:
             raise NotReadyError("too many peers are registered; deregister some or wait until they are forgotten")
         name = f"{host}-{address}-{self._new_id()}"
-        self._managers.peers.register(Peer(name, "", address, port, b"", host=host, version=version))
+        self._managers.peers.register(SwarmPeer(name, "", address, port, b"", host=host, version=version))
         self._visitors[name] = _Visitor(self._clock())
         return name
 

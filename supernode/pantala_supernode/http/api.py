@@ -17,8 +17,8 @@ from pantala_supernode.http.messages import ErrorBody, json_response, read_body,
 from pantala_supernode.http.operations import Operation
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
-from pantala_supernode.sync.exchange import Exchange
-from pantala_supernode.sync.reports import Reports
+from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.server import SyncServer
 
 _MAX_WAIT = 60.0
 
@@ -41,7 +41,7 @@ class HealthAnswer(msgspec.Struct, frozen=True):
 class NativeAPI:
     """Operations of the operator, the peers and probes."""
 
-    def __init__(self, supernode: Supernode, reports: Reports, exchange: Exchange, metrics: Metrics) -> None:
+    def __init__(self, supernode: Supernode, reports: ChangeFeed, exchange: SyncServer, metrics: Metrics) -> None:
         self._supernode = supernode
         self._reports = reports
         self._exchange = exchange

@@ -14,8 +14,8 @@ from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
 from pantala_supernode.http.messages import ErrorBody, ErrorDetail, json_response, read_body, read_query
 from pantala_supernode.http.operations import Operation
-from pantala_supernode.replicas.client import Wish
-from pantala_supernode.replicas.copies import Copies, EndedError, MisdirectedError
+from pantala_supernode.replicas.client import SourceRequest
+from pantala_supernode.replicas.copies import CopyEndedError, CopyServer, MisdirectedError
 from pantala_supernode.replicas.decision import CopyReport
 
 _WRITE_TIMEOUT = 30.0
@@ -41,7 +41,7 @@ class ContentQuery(msgspec.Struct, frozen=True):
 class CopiesAPI:
     """Operations that replicas call."""
 
-    def __init__(self, copies: Copies) -> None:
+    def __init__(self, copies: CopyServer) -> None:
         self._copies = copies
 
     def operations(self) -> tuple[Operation, ...]:
@@ -52,7 +52,13 @@ class CopiesAPI:
         return (
             Operation("GET", path, self.report, access, "Report the copy of a task", known),
             Operation(
-                "PUT", path, self.want, access, "Fetch a task for another replica, for a minute", wanted, body=Wish
+                "PUT",
+                path,
+                self.want,
+                access,
+                "Fetch a task for another replica, for a minute",
+                wanted,
+                body=SourceRequest,
             ),
             Operation(
                 "GET",
@@ -69,7 +75,7 @@ class CopiesAPI:
         return json_response(self._copies.report(request.match_info["task_id"]))
 
     async def want(self, request: web.Request) -> web.Response:
-        wish = await read_body(request, Wish)
+        wish = await read_body(request, SourceRequest)
         try:
             return json_response(self._copies.want(request.match_info["task_id"], wish))
         except ValueError as error:
@@ -89,7 +95,7 @@ class CopiesAPI:
                 async with asyncio.timeout(_WRITE_TIMEOUT):
                     await response.write(chunk)
             await response.write_eof()
-        except (EndedError, TimeoutError):
+        except (CopyEndedError, TimeoutError):
             if request.transport is not None:
                 request.transport.abort()
         finally:

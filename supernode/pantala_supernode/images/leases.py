@@ -21,7 +21,7 @@ from pantala_supernode.images.blobs import KeptBlob, LeasedBlob
 from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
-from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.task import Lease, LeaseHolder
 

@@ -20,7 +20,7 @@ from pantala_supernode.images.proofs import Proofs
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.registry.service import RegistryService
-from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.task import LeaseHolder
 
 

@@ -81,7 +81,7 @@ class SourceReader(Protocol):
         """
 
 
-class Siblings(Protocol):
+class Replicas(Protocol):
     """The other supernodes."""
 
     def trying(self, order: FetchOrder, origin: SourceReader) -> AbstractAsyncContextManager[SourceReader]:

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from pantala_protocol.membership import Member
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.errors import SiblingError
+from pantala_supernode.errors import ReplicaError
 from pantala_supernode.replicas.decision import CopyReport
 
 _log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ _LINES = 32
 """Questions under way at once; more would wait for each other, and be taken for unanswered."""
 
 
-class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
+class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the owner of a task is to fetch for another supernode."""
 
     url: Annotated[str, Meta(pattern="^[hH][tT][tT][pP][sS]?://[!-~]+$")]
@@ -50,11 +50,11 @@ class _Silence(NamedTuple):
     """It is not there, or was asked before: nothing is to be expected of it."""
 
 
-class SiblingClient:
+class ReplicaClient:
     """Asks other supernodes. ``token``: the file with the token to show, read each time since the kubelet rotates it.
 
     ``clock`` tells monotonic seconds. Whatever keeps one from answering is a
-    :class:`pantala_supernode.errors.SiblingError`.
+    :class:`pantala_supernode.errors.ReplicaError`.
     """
 
     def __init__(self, session: aiohttp.ClientSession, token: Path | None, *, clock: Callable[[], float]) -> None:
@@ -73,7 +73,7 @@ class SiblingClient:
         """What it has of a file; ``None``: nobody wants that there."""
         return await self._ask(member, "GET", task_id)
 
-    async def want(self, member: Member, task_id: TaskID, wish: Wish) -> CopyReport | None:
+    async def want(self, member: Member, task_id: TaskID, wish: SourceRequest) -> CopyReport | None:
         """Have it fetch a file, and go on with that for a minute."""
         return await self._ask(member, "PUT", task_id, msgspec.json.encode(wish))
 
@@ -87,23 +87,23 @@ class SiblingClient:
         try:
             answer = await self._send(member, "GET", f"{task_id}/content", timeout=_BODY, params=query)
         except (aiohttp.ClientError, OSError) as error:
-            raise SiblingError(f"{member.name} cannot be reached: {type(error).__name__}") from error
+            raise ReplicaError(f"{member.name} cannot be reached: {type(error).__name__}") from error
         async with answer:
             if answer.status != 200:
-                raise SiblingError(f"{member.name} answered {answer.status} when its copy was to be read")
+                raise ReplicaError(f"{member.name} answered {answer.status} when its copy was to be read")
             yield _chunks(answer, member)
 
     async def _ask(self, member: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
         async with self._lines:
             silence = self._silent.get(member.url)
             if silence is not None and self._clock() < silence.until:
-                raise SiblingError(f"{member.name} did not answer a moment ago")
+                raise ReplicaError(f"{member.name} did not answer a moment ago")
             try:
                 async with await self._send(member, method, task_id, timeout=_WORD, data=body) as answer:
                     report = await _report(answer)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 self._fall_silent(member, error)
-                raise SiblingError(f"{member.name} did not answer: {type(error).__name__}") from error
+                raise ReplicaError(f"{member.name} did not answer: {type(error).__name__}") from error
         self._silent.pop(member.url, None)
         return report
 
@@ -129,7 +129,7 @@ async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
         return None
     if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_WORD:
         _log.warning("another supernode refused", path=answer.url.path, status=answer.status)
-        raise SiblingError(f"another supernode answered {answer.status}")
+        raise ReplicaError(f"another supernode answered {answer.status}")
     return msgspec.json.decode(await answer.read(), type=CopyReport)
 
 
@@ -138,4 +138,4 @@ async def _chunks(answer: aiohttp.ClientResponse, member: Member) -> AsyncIterat
         async for chunk in answer.content.iter_any():
             yield chunk
     except (aiohttp.ClientError, OSError) as error:
-        raise SiblingError(f"{member.name} ended in the middle of its copy: {type(error).__name__}") from error
+        raise ReplicaError(f"{member.name} ended in the middle of its copy: {type(error).__name__}") from error

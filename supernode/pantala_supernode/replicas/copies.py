@@ -14,9 +14,9 @@ from pantala_protocol import ranges
 from pantala_protocol.membership import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ConflictError, NotFoundError, RequestError
-from pantala_supernode.replicas.client import Wish
+from pantala_supernode.replicas.client import SourceRequest
 from pantala_supernode.replicas.decision import CopyReport, Stage
-from pantala_supernode.replicas.membership import Members
+from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder
@@ -38,11 +38,11 @@ class MisdirectedError(RequestError):
         self.owner = owner
 
 
-class EndedError(Exception):
+class CopyEndedError(Exception):
     """A copy that is being read cannot be given any further."""
 
 
-class Copies:
+class CopyServer:
     """What other supernodes may ask. ``stage`` tells what the CDN is at with a task, ``clock`` monotonic seconds."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Copies:
         leases: LeaseHolder,
         tasks: TaskManager,
         store: PieceStore,
-        members: Members,
+        members: ReplicaSet,
         *,
         stage: Callable[[TaskID], Stage],
         accuse: Callable[[TaskID, int], None],
@@ -95,7 +95,7 @@ class Copies:
             failure=copy.failure,
         )
 
-    def want(self, task_id: str, wish: Wish) -> CopyReport:
+    def want(self, task_id: str, wish: SourceRequest) -> CopyReport:
         """Fetch a file for another supernode. Raises :class:`MisdirectedError`, and :class:`ValueError` for no ID."""
         owner = self._members.other_owner(task_id)
         if owner is not None:
@@ -111,13 +111,13 @@ class Copies:
     async def content(self, task_id: str, generation: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:
         """The bytes of a copy from ``start`` on, each piece checked again, as they come; up to ``end`` if given.
 
-        Who gives no ``end`` gets all there will ever be: :class:`EndedError` is raised if that is not the whole file.
+        Without ``end``, all bytes of the file follow. Raises :class:`CopyEndedError` if some are missing.
         """
         with self._reading():
             while end is None or start < end:
                 task, file = self._tasks.get(task_id), self._file(task_id, generation)
                 if task is None or file is None:
-                    raise EndedError("the copy is gone, or another one took its place")
+                    raise CopyEndedError("the copy is gone, or another one took its place")
                 at_end, number = start == task.copy.length, start // file.meta.piece_size
                 if at_end and task.complete:
                     return
@@ -127,7 +127,7 @@ class Copies:
                     yield piece[start - offset : None if end is None else end - offset]
                     start = offset + len(piece)
                 elif end is not None or self._stage(task.id) is not Stage.READING:
-                    raise EndedError("the next piece is not there, and the origin is not being read")
+                    raise CopyEndedError("the next piece is not there, and the origin is not being read")
                 else:
                     await self._await_news(task_id)
 
@@ -166,10 +166,10 @@ class Copies:
         try:
             piece = await asyncio.to_thread(_checked, file, number)
         except StoreError as error:
-            raise EndedError(str(error)) from error
+            raise CopyEndedError(str(error)) from error
         if piece is None:
             self._accuse(TaskID(file.meta.task_id), number)
-            raise EndedError(f"piece {number} is wrong on the volume")
+            raise CopyEndedError(f"piece {number} is wrong on the volume")
         return piece
 
     async def _await_news(self, task_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Other supernodes before the origin: the adapter of :class:`pantala_supernode.origin.source.Siblings`."""
+"""Other supernodes before the origin: the adapter of :class:`pantala_supernode.origin.source.Replicas`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode import errors
 from pantala_supernode.origin.gate import Gate
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
-from pantala_supernode.replicas.client import SiblingClient, Wish
+from pantala_supernode.replicas.client import ReplicaClient, SourceRequest
 from pantala_supernode.replicas.decision import Act, CopyReport, Need, Stage, decide
-from pantala_supernode.replicas.membership import Members
+from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 _log = structlog.get_logger(__name__)
@@ -45,10 +45,10 @@ def _of_origin() -> dict[str, type[errors.SupernodeError]]:
 _OF_ORIGIN = _of_origin()
 
 
-class SiblingCopies:
+class ReplicaSource:
     """Takes copies from the other supernodes where they have any, and lets one of all read the origin."""
 
-    def __init__(self, members: Members, client: SiblingClient) -> None:
+    def __init__(self, members: ReplicaSet, client: ReplicaClient) -> None:
         self.members = members
         self.client = client
         self.gate = Gate(_COPIES)
@@ -66,7 +66,7 @@ class SiblingCopies:
 
     @asynccontextmanager
     async def trying(self, order: FetchOrder, origin: SourceReader) -> AsyncIterator[SourceReader]:
-        """See :meth:`pantala_supernode.origin.source.Siblings.trying`."""
+        """See :meth:`pantala_supernode.origin.source.Replicas.trying`."""
         try:
             yield _Try(self, order, origin)
         finally:
@@ -83,7 +83,7 @@ class _Giver:
 class _Try:
     """One try to complete a copy."""
 
-    def __init__(self, siblings: SiblingCopies, order: FetchOrder, origin: SourceReader) -> None:
+    def __init__(self, siblings: ReplicaSource, order: FetchOrder, origin: SourceReader) -> None:
         self._siblings = siblings
         self._members = siblings.members
         self._client = siblings.client
@@ -95,7 +95,7 @@ class _Try:
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.Source.open`; raises :class:`errors.SiblingError`, too."""
+        """See :meth:`pantala_supernode.origin.source.Source.open`; raises :class:`errors.ReplicaError`, too."""
         giver = await self._find(resume)
         if giver is None:
             async with self._origin.open(source, resume) as answer:
@@ -148,7 +148,7 @@ class _Try:
         reports: dict[Member, CopyReport | None] = {}
         for member, report in zip(others, said, strict=True):
             if isinstance(report, BaseException):
-                if not isinstance(report, errors.SiblingError):
+                if not isinstance(report, errors.ReplicaError):
                     raise report
             else:
                 wrong = report is not None and (member.name, report.generation) in self._siblings.wrong
@@ -159,7 +159,7 @@ class _Try:
         """Have the owner want the file; whether it is going to have it. Raises what keeps it from having it."""
         try:
             report = await self._wish(owner)
-        except errors.SiblingError:
+        except errors.ReplicaError:
             return False
         self._lender = owner
         if report is None or report.stage is not Stage.IDLE or report.whole:
@@ -175,7 +175,7 @@ class _Try:
 
     async def _wish(self, owner: Member) -> CopyReport | None:
         source = self._order.source
-        wish = Wish(source.url, dict(source.headers), source.digest or "", source.attempt)
+        wish = SourceRequest(source.url, dict(source.headers), source.digest or "", source.attempt)
         return await self._client.want(owner, self._order.task_id, wish)
 
     @asynccontextmanager
@@ -217,7 +217,7 @@ class _Try:
             return
         report = await self._last_word(giver.member)
         if report is None or not report.whole or report.generation != lineage.generation:
-            raise errors.SiblingError(f"{giver.member.name} does not say that its copy is whole. It is asked again.")
+            raise errors.ReplicaError(f"{giver.member.name} does not say that its copy is whole. It is asked again.")
         lineage.digest, lineage.origin_bytes = report.digest, report.origin_bytes
 
     async def _last_word(self, member: Member) -> CopyReport | None:
@@ -225,7 +225,7 @@ class _Try:
         for _ in range(_LAST_WORDS):
             try:
                 return await self._client.report(member, self._order.task_id)
-            except errors.SiblingError:
+            except errors.ReplicaError:
                 await asyncio.sleep(1.0)
         return await self._client.report(member, self._order.task_id)
 
@@ -235,7 +235,7 @@ class _Try:
             await asyncio.sleep(_RENEWAL)
             try:
                 await self._wish(self._lender)
-            except errors.SiblingError:
+            except errors.ReplicaError:
                 continue
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
 
 from pantala_protocol.images import PullState, RuntimeState
-from pantala_supernode.errors import EmptyValueError, NotFoundError
-from pantala_supernode.swarm.paging import PageFilter
+from pantala_supernode.errors import EmptyValueError, InvalidValueError, NotFoundError
 
 
 @dataclass(slots=True)
-class Peer:
+class SwarmPeer:
     """One peer: the process on one node."""
 
     name: str
@@ -47,7 +48,7 @@ class Peer:
         return self.connected and not self.leaving and self.port > 0
 
 
-_SORT_KEYS: Mapping[str, Callable[[Peer], str | int]] = {
+_SORT_KEYS: Mapping[str, Callable[[SwarmPeer], str | int]] = {
     "ID": lambda peer: peer.name,
     "IP": lambda peer: peer.address,
     "hostName": lambda peer: peer.host,
@@ -60,9 +61,9 @@ class PeerManager:
     """The peers by name."""
 
     def __init__(self) -> None:
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[str, SwarmPeer] = {}
 
-    def register(self, peer: Peer) -> None:
+    def register(self, peer: SwarmPeer) -> None:
         """A process of a peer introduced itself; it replaces the node's former one.
 
         Raises :class:`EmptyValueError` for one without a name.
@@ -75,11 +76,11 @@ class PeerManager:
         """The peer is gone for good. Raises as :meth:`known`."""
         del self._peers[self.known(name).name]
 
-    def get(self, name: str) -> Peer | None:
+    def get(self, name: str) -> SwarmPeer | None:
         """A peer, if it is known."""
         return self._peers.get(name)
 
-    def known(self, name: str) -> Peer:
+    def known(self, name: str) -> SwarmPeer:
         """A peer. Raises :class:`EmptyValueError` for no name, :class:`NotFoundError` for one that nobody has."""
         if not name:
             raise EmptyValueError("name a peer")
@@ -88,7 +89,7 @@ class PeerManager:
             raise NotFoundError(f"no peer is named {name[:100]!r}; it may have gone")
         return peer
 
-    def list(self, page: PageFilter | None = None) -> Sequence[Peer]:
+    def list(self, page: PageFilter | None = None) -> Sequence[SwarmPeer]:
         """All peers in the order in which they came, or a page of them.
 
         Raises :class:`pantala_supernode.errors.InvalidValueError` for a key that peers are not sorted by.
@@ -108,5 +109,49 @@ class PeerManager:
         peer = self._peers.get(name)
         return peer is not None and peer.can_serve
 
-    def __iter__(self) -> Iterator[Peer]:
+    def __iter__(self) -> Iterator[SwarmPeer]:
         return iter(tuple(self._peers.values()))
+
+
+T = TypeVar("T")
+
+
+class Direction(StrEnum):
+    """Which end comes first."""
+
+    ASC = "ASC"
+    DESC = "DESC"
+
+
+@dataclass(frozen=True, slots=True)
+class PageFilter:
+    """Which part of a list, and in which order. Raises :class:`InvalidValueError` for a negative number or size."""
+
+    number: int = 0
+    """The first page is 0."""
+    size: int = 0
+    """Items on a page; 0: all items are on one."""
+    keys: tuple[str, ...] = ()
+    """The first one counts most; none: as the list is."""
+    direction: Direction = Direction.ASC
+
+    def __post_init__(self) -> None:
+        if self.number < 0 or self.size < 0:
+            raise InvalidValueError("a page's number and size must not be negative")
+
+    def of(self, items: Iterable[T], keys: Mapping[str, Callable[[T], str | int]]) -> list[T]:
+        """The page of ``items``; ``keys`` tells what they can be sorted by.
+
+        Raises :class:`InvalidValueError` for any other key.
+        """
+        unknown = [key for key in self.keys if key not in keys]
+        if unknown:
+            raise InvalidValueError(f"the list is sorted by {', '.join(keys)} and not by {unknown[0][:40]!r}")
+        listed = list(items)
+        if self.keys:
+            listed.sort(key=lambda item: [keys[key](item) for key in self.keys])
+        if self.direction is Direction.DESC:
+            listed.reverse()
+        if not self.size:
+            return listed if self.number == 0 else []
+        return listed[self.number * self.size : (self.number + 1) * self.size]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pantala_supernode.errors import EmptyValueError, NotFoundError
-from pantala_supernode.swarm.task_progress import SUPERNODE, ClientProgress, TaskProgress
+from pantala_supernode.swarm.task_progress import SUPERNODE, PeerProgress, TaskProgress
 
 
 @dataclass(slots=True)
@@ -44,13 +44,13 @@ class ProgressManager:
         """Begin a task's swarm, if it has none."""
         return self.tasks.setdefault(task_id, TaskProgress())
 
-    def init_progress(self, task_id: str, client: str, have: int = 0, *, zone: str = "") -> ClientProgress:
+    def init_progress(self, task_id: str, client: str, have: int = 0, *, zone: str = "") -> PeerProgress:
         """Begin a client's progress anew with what it says to have; what it was given before is free again."""
         if not client:
             raise EmptyValueError("a client without a name cannot take part")
         self.forget_client(task_id, client)
         local = client == self.neighbour
-        progress = ClientProgress(have=have, zone="" if local else zone, local=local)
+        progress = PeerProgress(have=have, zone="" if local else zone, local=local)
         self.tasks[task_id].add(client, progress)
         self._tasks_of[client].add(task_id)
         return progress
@@ -178,7 +178,7 @@ class ProgressManager:
         except KeyError:
             raise NotFoundError(f"task {task_id[:64]!r} has no swarm") from None
 
-    def _part(self, task_id: str, client: str) -> tuple[TaskProgress, ClientProgress]:
+    def _part(self, task_id: str, client: str) -> tuple[TaskProgress, PeerProgress]:
         task = self._swarm(task_id)
         try:
             return task, task.clients[client]
@@ -193,7 +193,7 @@ class ProgressManager:
             task.peer_bytes += size
             self.peer_bytes += size
 
-    def _take_back(self, task: TaskProgress, client: str, progress: ClientProgress, piece: int) -> str:
+    def _take_back(self, task: TaskProgress, client: str, progress: PeerProgress, piece: int) -> str:
         provider = task.take_back(progress, piece)
         self._book(client, provider, -1)
         return provider

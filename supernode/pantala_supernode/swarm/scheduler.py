@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from pantala_supernode.swarm.peer import Peer
-from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.download import DfgetTaskManager
+from pantala_supernode.swarm.limits import SchedulingPolicy, Uplink
+from pantala_supernode.swarm.peer import PeerManager, SwarmPeer
 from pantala_supernode.swarm.pool import Chance, Pool
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.reputation import Reputation
-from pantala_supernode.swarm.task_progress import SUPERNODE, ClientProgress, TaskProgress
-from pantala_supernode.swarm.uplink import Uplink
-from pantala_supernode.swarm.zone import Zone
+from pantala_supernode.swarm.task_progress import SUPERNODE, PeerProgress, TaskProgress, Zone
+from pantala_supernode.tasks.manager import TaskManager
 
 
 @dataclass(frozen=True, slots=True)
-class PieceInfo:
+class PieceChoice:
     """One decision."""
 
     piece: int
@@ -46,7 +46,7 @@ class _Asker:
     """Who wants a piece, and what it may have."""
 
     name: str
-    progress: ClientProgress
+    progress: PeerProgress
     missing: int
     """Cached pieces that it neither has nor was given."""
     zone: Zone | None
@@ -69,7 +69,12 @@ class SchedulerManager:
     """
 
     def __init__(
-        self, progress: ProgressManager, *, policy: Policy, chance: Chance, lookup: Callable[[str], Peer | None]
+        self,
+        progress: ProgressManager,
+        *,
+        policy: SchedulingPolicy,
+        chance: Chance,
+        lookup: Callable[[str], SwarmPeer | None],
     ) -> None:
         self.policy = policy
         self.uplink = Uplink(policy.bandwidth, least=policy.supernode_uploads, most=policy.most_supernode_uploads)
@@ -89,13 +94,13 @@ class SchedulerManager:
         now: float,
         provider: str | None = None,
         urgent: Urgent | None = None,
-    ) -> list[PieceInfo]:
+    ) -> list[PieceChoice]:
         """Give ``client`` up to ``room`` pieces of a task, and book them. Empty: nothing to be had now.
 
         The first one is the ``urgent`` one, if it can be had; else from ``provider``, if that is given and can serve.
         """
         task = self._progress.tasks[task_id]
-        decided: list[PieceInfo] = []
+        decided: list[PieceChoice] = []
         while len(decided) < room:
             asker = self._asker(task_id, task, client, now)
             info = self._urgent(task, asker, urgent) if urgent is not None and not decided else None
@@ -164,11 +169,11 @@ class SchedulerManager:
         missing = task.cached & ~(progress.have | progress.given_mask)
         return _Asker(name, progress, missing, task.zone_of(progress), task_id, now)
 
-    def _choose(self, task: TaskProgress, asker: _Asker) -> PieceInfo | None:
+    def _choose(self, task: TaskProgress, asker: _Asker) -> PieceChoice | None:
         if not asker.missing:
             return None
         if asker.progress.local:
-            return PieceInfo(self._any(task.rarest_of(asker.missing)), SUPERNODE)  # nobody gets less by that
+            return PieceChoice(self._any(task.rarest_of(asker.missing)), SUPERNODE)  # nobody gets less by that
         if self._seeds(task, asker) and not self._leans(task, asker) and (info := self._from_here(task, asker)):
             return info
         if asker.zone is None:
@@ -184,21 +189,21 @@ class SchedulerManager:
         """Half of what a client waits for comes from this machine: its link has room for what peers can give."""
         return 2 * sum(map(task.is_near, asker.progress.given.values())) >= self.policy.window
 
-    def _urgent(self, task: TaskProgress, asker: _Asker, urgent: Urgent) -> PieceInfo | None:
+    def _urgent(self, task: TaskProgress, asker: _Asker, urgent: Urgent) -> PieceChoice | None:
         """The piece that is waited for. One on its way to another client comes from there in a moment, as always."""
         only = replace(asker, missing=asker.missing & 1 << urgent.piece, urgent=True)
         if not only.missing:
             return None
         if urgent.stalled and self._has_room(SUPERNODE, asker.now):
-            return PieceInfo(urgent.piece, SUPERNODE)
+            return PieceChoice(urgent.piece, SUPERNODE)
         return self._choose(task, only)
 
-    def _from_here(self, task: TaskProgress, asker: _Asker) -> PieceInfo | None:
+    def _from_here(self, task: TaskProgress, asker: _Asker) -> PieceChoice | None:
         """A piece from this machine: from the client on it, or else from the supernode."""
         name = self._progress.neighbour
         return (self._from(task, name, asker) if name in task.clients else None) or self._from(task, SUPERNODE, asker)
 
-    def _from_peers(self, task: TaskProgress, free: Pool, asker: _Asker) -> PieceInfo | None:
+    def _from_peers(self, task: TaskProgress, free: Pool, asker: _Asker) -> PieceChoice | None:
         """A piece from the least loaded of a sample of those who can give one."""
         for _ in range(self.policy.draws if len(free) > self.policy.sample else 1):
             provider = self._least_loaded(task, free.draw(self._chance, self.policy.sample), asker)
@@ -223,12 +228,12 @@ class SchedulerManager:
                 self._progress.note_full(asker.task_id, name)
         return best
 
-    def _from(self, task: TaskProgress, provider: str, asker: _Asker) -> PieceInfo | None:
+    def _from(self, task: TaskProgress, provider: str, asker: _Asker) -> PieceChoice | None:
         """The rarest piece that a provider can give, if it can give one."""
         pieces = self._offer(task, provider, asker) if self._has_room(provider, asker.now) else 0
-        return PieceInfo(self._any(task.rarest_of(pieces)), provider) if pieces else None
+        return PieceChoice(self._any(task.rarest_of(pieces)), provider) if pieces else None
 
-    def _from_anybody(self, task: TaskProgress, zone: Zone, asker: _Asker) -> PieceInfo | None:
+    def _from_anybody(self, task: TaskProgress, zone: Zone, asker: _Asker) -> PieceChoice | None:
         """A piece that is in the zone but with nobody who can serve it: for one who has nothing else to do."""
         if asker.progress.given:
             return None
@@ -265,7 +270,7 @@ class SchedulerManager:
             return pieces & near.served
         return pieces & ~(self._coming(task, near) | (near.served if asker.progress.given else 0))
 
-    def _coming(self, task: TaskProgress, near: ClientProgress) -> int:
+    def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
         """What the client on this machine has in a moment: all that is cached, if it keeps up."""
         lacks = task.cached & ~near.have
         return lacks if near.given and lacks.bit_count() <= 2 * self.policy.window else near.given_mask
@@ -311,3 +316,14 @@ class SchedulerManager:
         if upper:
             return shift + (upper & -upper).bit_length() - 1
         return (pieces & -pieces).bit_length() - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Managers:
+    """Five of the six: those that are pure."""
+
+    tasks: TaskManager
+    dfget_tasks: DfgetTaskManager
+    peers: PeerManager
+    progress: ProgressManager
+    scheduler: SchedulerManager

@@ -6,19 +6,18 @@ as one set of pieces per level and moved piece by piece, never computed over all
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from pantala_protocol import ranges
 from pantala_supernode.swarm.pool import Pool
-from pantala_supernode.swarm.zone import Zone
 
 SUPERNODE = ""
 """The supernode's name as a provider."""
 
 
 @dataclass(slots=True)
-class ClientProgress:
+class PeerProgress:
     """One client's pieces of one task."""
 
     have: int = 0
@@ -69,7 +68,7 @@ class TaskProgress:
         """What clients took from the supernode since the swarm began."""
         self.peer_bytes = 0
         """What clients took from each other."""
-        self.clients: dict[str, ClientProgress] = {}
+        self.clients: dict[str, PeerProgress] = {}
         self.holders = Pool()
         """The clients elsewhere with something to serve."""
         self.free = Pool()
@@ -91,7 +90,7 @@ class TaskProgress:
         """Whether a provider is the supernode, or on its machine."""
         return provider == SUPERNODE or (provider in self.clients and self.clients[provider].local)
 
-    def zone_of(self, progress: ClientProgress) -> Zone | None:
+    def zone_of(self, progress: PeerProgress) -> Zone | None:
         """The zone that pieces shall come into once for a client; ``None``: there are no borders to be heeded."""
         return self.zones.get(progress.zone) if len(self.zones) > 1 else None
 
@@ -110,7 +109,7 @@ class TaskProgress:
         """How many clients hold the piece or were given it."""
         return self._copies[piece] if self._counted >> piece & 1 else 0
 
-    def add(self, client: str, progress: ClientProgress) -> None:
+    def add(self, client: str, progress: PeerProgress) -> None:
         """A client takes part, with what it has."""
         self.clients[client] = progress
         if progress.zone:
@@ -132,7 +131,7 @@ class TaskProgress:
             if not zone.clients:
                 del self.zones[progress.zone]
 
-    def give(self, progress: ClientProgress, piece: int, provider: str) -> None:
+    def give(self, progress: PeerProgress, piece: int, provider: str) -> None:
         """Book a piece for a client."""
         if not progress.given and not progress.local:
             self._busy += 1
@@ -146,13 +145,13 @@ class TaskProgress:
             self.zones[progress.zone].give(piece)
         self._count(progress, 1 << piece, 1)
 
-    def take_back(self, progress: ClientProgress, piece: int) -> str:
+    def take_back(self, progress: PeerProgress, piece: int) -> str:
         """The piece is not given any more. Returns who was to serve it."""
         provider = self._end(progress, piece)
         self._count(progress, 1 << piece, -1)
         return provider
 
-    def verify(self, client: str, progress: ClientProgress, pieces: int, *, serves: bool) -> dict[int, str]:
+    def verify(self, client: str, progress: PeerProgress, pieces: int, *, serves: bool) -> dict[int, str]:
         """A client has ``pieces``, which others may take if it ``serves``; once said, that stays.
 
         Returns those of them that were given to it, and who served each.
@@ -169,7 +168,7 @@ class TaskProgress:
         self._note_holder(client, progress)
         return given
 
-    def lose(self, client: str, progress: ClientProgress, pieces: int) -> None:
+    def lose(self, client: str, progress: PeerProgress, pieces: int) -> None:
         """A client does not have ``pieces`` after all."""
         lost = pieces & progress.have
         progress.have &= ~lost
@@ -183,11 +182,11 @@ class TaskProgress:
             progress.full = full
             self._note_holder(client, progress)
 
-    def had_its_share(self, progress: ClientProgress) -> bool:
+    def had_its_share(self, progress: PeerProgress) -> bool:
         """Whether a client had more pieces from this machine than the mean of those at work, and can wait for more."""
         return bool(progress.given) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
-    def _end(self, progress: ClientProgress, piece: int) -> str:
+    def _end(self, progress: PeerProgress, piece: int) -> str:
         provider = progress.given.pop(piece)
         progress.given_mask &= ~(1 << piece)
         if not progress.given and not progress.local:
@@ -195,14 +194,14 @@ class TaskProgress:
             self._busy_seeds -= progress.seeds
         return provider
 
-    def _note_holder(self, client: str, progress: ClientProgress) -> None:
+    def _note_holder(self, client: str, progress: PeerProgress) -> None:
         if progress.local:
             return
         for part in (self, self.zones[progress.zone]) if progress.zone else (self,):
             _put(part.holders, client, progress.served)
             _put(part.free, client, progress.served and not progress.full)
 
-    def _count(self, progress: ClientProgress, pieces: int, step: int) -> None:
+    def _count(self, progress: PeerProgress, pieces: int, step: int) -> None:
         """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
         if progress.local:
             return
@@ -234,3 +233,42 @@ def _put(pool: Pool, name: str, belongs: int) -> None:
         pool.add(name)
     else:
         pool.discard(name)
+
+
+class Zone:
+    """The pieces of one zone's clients."""
+
+    def __init__(self) -> None:
+        self.clients = 0
+        self.present = 0
+        """Pieces that a client of the zone holds or was given."""
+        self.holders = Pool()
+        """Its clients with something to serve."""
+        self.free = Pool()
+        """Of those, the ones that are not known to be full."""
+        self._copies: Counter[int] = Counter()
+        self._given = 0
+        self._given_before = 0
+
+    @property
+    def expected(self) -> int:
+        """Pieces that were given to a client of the zone a moment ago: others do well to wait for them."""
+        return self._given | self._given_before
+
+    def give(self, piece: int) -> None:
+        """A client of the zone was told to take a piece."""
+        self._given |= 1 << piece
+
+    def count(self, pieces: int, step: int) -> None:
+        """One of its clients more or less (``step`` 1 or -1) holds or was given each of ``pieces``."""
+        for piece in ranges.members(pieces):
+            self._copies[piece] += step
+            if self._copies[piece]:
+                self.present |= 1 << piece
+            else:
+                del self._copies[piece]
+                self.present &= ~(1 << piece)
+
+    def age(self) -> None:
+        """A while is over: what was given before the one before last is not waited for any more."""
+        self._given_before, self._given = self._given, 0

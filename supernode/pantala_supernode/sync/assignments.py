@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pantala_protocol.sync import Assignment
-from pantala_supernode.replicas.membership import Members
+from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.swarm.download import DfgetTaskStatus
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.sync.session import Session
+from pantala_supernode.swarm.scheduler import Managers
+from pantala_supernode.sync.session import PeerSession
 from pantala_supernode.tasks.task import Task
 
 
-class Roster:
+class AssignmentTable:
     """Keeps the peers' assignments and their part in the swarms in step with what is wanted. Pure."""
 
-    def __init__(self, managers: Managers, members: Members) -> None:
+    def __init__(self, managers: Managers, members: ReplicaSet) -> None:
         self._members = members
         self._tasks = managers.tasks
         self._dfget_tasks = managers.dfget_tasks
         self._peers = managers.peers
         self._progress = managers.progress
 
-    def assign(self, session: Session) -> bool:
+    def assign(self, session: PeerSession) -> bool:
         """Say anew what a peer shall hold, and let it take part in just that. Returns whether it changed.
 
         Before the first statement nothing is known to be unwanted, and before a peer's first inventory not what it
@@ -47,7 +47,7 @@ class Roster:
         session.revision += 1
         return True
 
-    def take_inventory(self, session: Session) -> None:
+    def take_inventory(self, session: PeerSession) -> None:
         """A peer told anew what it holds: what was known of it is void."""
         session.open_tasks.clear()
         for task_id in self._progress.tasks_of(session.peer):
@@ -55,7 +55,7 @@ class Roster:
         self._dfget_tasks.delete_client(session.peer)
         self.assign(session)
 
-    def note_completion(self, session: Session, task: Task) -> None:
+    def note_completion(self, session: PeerSession, task: Task) -> None:
         """Close a task for a peer that lacks nothing of it; open it for one that does."""
         have = self._progress.pieces_by_cid(task.id, session.peer)
         if task.complete and have & task.copy.cached == task.copy.cached:
@@ -70,7 +70,7 @@ class Roster:
         swarm = self._progress.tasks.get(task_id)
         return swarm is not None and peer in swarm.clients
 
-    def _enrol(self, session: Session, task: Task) -> None:
+    def _enrol(self, session: PeerSession, task: Task) -> None:
         self._dfget_tasks.add(session.peer, task.id)
         if not task.copy.generation or not session.inventoried:
             session.open_tasks.pop(task.id, None)  # no part in its swarm, so no work of it

@@ -6,17 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pantala_pieces.errors import PieceMissingError
+from pantala_protocol import ticket
 from pantala_protocol.sync import PieceFailure, Work
 from pantala_protocol.task_id import TaskID
 from pantala_protocol.wrapping import Wrapping
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.scheduler import Urgent
+from pantala_supernode.swarm.scheduler import Managers, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
-from pantala_supernode.sync.assignments import Roster
-from pantala_supernode.sync.reports import Reports
-from pantala_supernode.sync.session import Session
-from pantala_supernode.sync.tickets import TicketOffice
-from pantala_supernode.sync.waiting import WaitingRoom
+from pantala_supernode.sync.assignments import AssignmentTable
+from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.session import HeldExchanges, PeerSession
 from pantala_supernode.tasks.task import Task
 
 _LOCAL_PAUSE = 5.0
@@ -42,17 +40,17 @@ class Dispatcher:
     def __init__(
         self,
         managers: Managers,
-        roster: Roster,
-        reports: Reports,
+        roster: AssignmentTable,
+        reports: ChangeFeed,
         *,
         endpoint: Endpoint,
-        tickets: TicketOffice,
+        tickets: TicketCache,
         sha256: Callable[[TaskID, int], bytes],
         on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
     ) -> None:
-        self.sessions: dict[str, Session] = {}
-        self.waiting = WaitingRoom()
+        self.sessions: dict[str, PeerSession] = {}
+        self.waiting = HeldExchanges()
         self._managers = managers
         self._roster = roster
         self._reports = reports
@@ -62,7 +60,7 @@ class Dispatcher:
         self._on_accused = on_accused
         self._clock = clock
 
-    def work(self, session: Session) -> tuple[Work, ...]:
+    def work(self, session: PeerSession) -> tuple[Work, ...]:
         """Give pieces of the client's tasks, those that matter most first, until its window is full."""
         room = self._managers.scheduler.room(session.peer)
         work = self._firsts(session, room)
@@ -89,7 +87,7 @@ class Dispatcher:
         for task_id in self.waiting.tasks():
             self.serve_waiting(task_id, provider)
 
-    def given(self, session: Session, task: Task) -> tuple[tuple[int, str], ...]:
+    def given(self, session: PeerSession, task: Task) -> tuple[tuple[int, str], ...]:
         """What a client was given of a task and has not reported: pieces and their providers."""
         return tuple(self._managers.progress.tasks[task.id].clients[session.peer].given.items())
 
@@ -119,7 +117,7 @@ class Dispatcher:
             wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
         )
 
-    def succeeded(self, session: Session, task: Task, pieces: int, *, serves: bool = True) -> None:
+    def succeeded(self, session: PeerSession, task: Task, pieces: int, *, serves: bool = True) -> None:
         """A client verified pieces (bit mask) of the task's content; ``serves``: others may take them from it."""
         session.moved_at = now = self._clock()
         providers = self._managers.progress.succeed(
@@ -137,7 +135,7 @@ class Dispatcher:
         if SUPERNODE in providers:  # it serves all tasks: its room may be another's
             self.serve_all_waiting(SUPERNODE)
 
-    def failed(self, session: Session, failure: PieceFailure) -> None:
+    def failed(self, session: PeerSession, failure: PieceFailure) -> None:
         """A client could not have a piece."""
         task_id, now = failure.task_id, self._clock()
         if not self._roster.takes_part(session.peer, task_id):
@@ -157,7 +155,7 @@ class Dispatcher:
             self._on_accused(TaskID(task_id), failure.piece)
         self.serve_waiting(task_id)
 
-    def stalled(self, session: Session, task: Task, position: int) -> None:
+    def stalled(self, session: PeerSession, task: Task, position: int) -> None:
         """The byte at ``position``, which a client waits for, does not come: its piece is free again."""
         if task.copy.piece_size and self._roster.takes_part(session.peer, task.id):
             piece = position // task.copy.piece_size
@@ -165,13 +163,13 @@ class Dispatcher:
             if provider is not None:
                 self.failed(session, PieceFailure(task.id, piece, provider, "stalled"))
 
-    def release(self, session: Session) -> None:
+    def release(self, session: PeerSession) -> None:
         """What a client was given is free again."""
         for task_id in self._managers.progress.release(session.peer):
             self._reports.touch_task(task_id)
             self.serve_waiting(task_id)
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: PeerSession) -> None:
         """A client is gone, and all that was known of it."""
         managers = self._managers
         concerned = managers.progress.tasks_of(session.peer)
@@ -221,7 +219,7 @@ class Dispatcher:
                 return True
         return False
 
-    def _firsts(self, session: Session, room: int) -> list[Work]:
+    def _firsts(self, session: PeerSession, room: int) -> list[Work]:
         """A piece of each blob that a container waits for and of which none is on its way: no blob waits for another.
 
         Those come first of which nothing was read yet: whoever waits for the first byte does not do so for long.
@@ -239,7 +237,7 @@ class Dispatcher:
             work += self._work_of(session, name, min(room - len(work), 1))
         return work
 
-    def _work_of(self, session: Session, task_id: str, room: int, provider: str | None = None) -> list[Work]:
+    def _work_of(self, session: PeerSession, task_id: str, room: int, provider: str | None = None) -> list[Work]:
         task = self._managers.tasks.get(task_id)
         now = self._clock()
         if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:
@@ -267,6 +265,32 @@ class Dispatcher:
             self.waiting.release(provider)
 
 
-def _urgent(session: Session, task: Task) -> Urgent | None:
+def _urgent(session: PeerSession, task: Task) -> Urgent | None:
     wanted, size = session.wants.get(task.id), task.copy.piece_size
     return Urgent(wanted.position // size, wanted.stalls > 0) if wanted is not None and size else None
+
+
+_REUSED_FOR = ticket.LIFETIME / 2
+"""Seconds: whoever gets a ticket has at least as long again to use it."""
+
+
+class TicketCache:
+    """Issues tickets; ``clock`` tells seconds since the epoch."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._issued: dict[tuple[bytes, str, str], tuple[float, str]] = {}
+
+    def ticket(self, key: bytes, task_id: str, generation: str) -> str:
+        """A ticket for one generation of a task at the server that has ``key``."""
+        now = self._clock()
+        issued_at, text = self._issued.get((key, task_id, generation), (0.0, ""))
+        if not 0 <= now - issued_at < _REUSED_FOR:
+            text = ticket.issue(key, task_id, generation, now=now)
+            self._issued[key, task_id, generation] = (now, text)
+        return text
+
+    def expire(self) -> None:
+        """Forget tickets that are not reused any more."""
+        now = self._clock()
+        self._issued = {who: what for who, what in self._issued.items() if 0 <= now - what[0] < _REUSED_FOR}

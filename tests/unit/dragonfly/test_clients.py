@@ -8,17 +8,15 @@ from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.dragonfly.clients import Client, Clients, Lasting
 from pantala_supernode.dragonfly.wire import Registration
-from pantala_supernode.replicas.membership import Members
+from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.swarm.download import DfgetTaskManager
-from pantala_supernode.swarm.managers import Managers
+from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.peer import PeerManager
-from pantala_supernode.swarm.policy import Policy
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import SchedulerManager
-from pantala_supernode.sync.assignments import Roster
-from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
-from pantala_supernode.sync.reports import Reports
-from pantala_supernode.sync.tickets import TicketOffice
+from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
+from pantala_supernode.sync.assignments import AssignmentTable
+from pantala_supernode.sync.dispatch import Dispatcher, Endpoint, TicketCache
+from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, Task
@@ -34,15 +32,15 @@ class Stage:
     def __init__(self) -> None:
         self.now = 1000.0
         peers, progress = PeerManager(), ProgressManager()
-        scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), lookup=peers.get)
+        scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=random.Random(1), lookup=peers.get)
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
-        roster, reports = Roster(self.managers, Members()), Reports("boot", self.managers)
+        roster, reports = AssignmentTable(self.managers, ReplicaSet()), ChangeFeed("boot", self.managers)
         self.dispatcher = Dispatcher(
             self.managers,
             roster,
             reports,
             endpoint=Endpoint("127.0.0.1", 8001, b"k"),
-            tickets=TicketOffice(lambda: self.now),
+            tickets=TicketCache(lambda: self.now),
             sha256=lambda _task_id, _piece: bytes(32),
             on_accused=lambda _task_id, _piece: None,
             clock=lambda: self.now,

@@ -11,18 +11,16 @@ import pytest
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.dragonfly.clients import Clients, Lasting
-from pantala_supernode.replicas.membership import Members
+from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.swarm.download import DfgetTaskManager
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.peer import Peer, PeerManager
-from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.limits import SchedulingPolicy
+from pantala_supernode.swarm.peer import PeerManager, SwarmPeer
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import SchedulerManager
-from pantala_supernode.sync.assignments import Roster
-from pantala_supernode.sync.dispatch import Dispatcher, Endpoint
-from pantala_supernode.sync.reports import Reports
-from pantala_supernode.sync.session import Session
-from pantala_supernode.sync.tickets import TicketOffice
+from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
+from pantala_supernode.sync.assignments import AssignmentTable
+from pantala_supernode.sync.dispatch import Dispatcher, Endpoint, TicketCache
+from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.session import PeerSession
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, Task
@@ -53,17 +51,17 @@ class Bench:
 
     def __post_init__(self) -> None:
         peers, progress = PeerManager(), ProgressManager()
-        scheduler = SchedulerManager(progress, policy=Policy(), chance=random.Random(1), lookup=peers.get)
-        self.members = Members()
+        scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=random.Random(1), lookup=peers.get)
+        self.members = ReplicaSet()
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
-        self.roster = Roster(self.managers, self.members)
-        self.reports = Reports("boot", self.managers)
+        self.roster = AssignmentTable(self.managers, self.members)
+        self.reports = ChangeFeed("boot", self.managers)
         self.dispatcher = Dispatcher(
             self.managers,
             self.roster,
             self.reports,
             endpoint=Endpoint("supernode", 8001, b"s" * 32),
-            tickets=TicketOffice(lambda: 1_000_000.0),
+            tickets=TicketCache(lambda: 1_000_000.0),
             sha256=lambda _task_id, _piece: b"d" * 32,
             on_accused=lambda task_id, piece: self.accused.append((task_id, piece)),
             clock=self.clock,
@@ -88,10 +86,12 @@ class Bench:
         swarm.cached = mask
         return self.managers.tasks.known(name)
 
-    def peer(self, name: str, *, inventoried: bool = True, **more: int) -> Session:
+    def peer(self, name: str, *, inventoried: bool = True, **more: int) -> PeerSession:
         """A node's peer that is there."""
-        session = self.dispatcher.sessions[name] = Session(name, "boot", inventoried=inventoried)
-        self.managers.peers.register(Peer(name, "boot", f"10.0.0.{len(self.dispatcher.sessions)}", 65002, b"k" * 32))
+        session = self.dispatcher.sessions[name] = PeerSession(name, "boot", inventoried=inventoried)
+        self.managers.peers.register(
+            SwarmPeer(name, "boot", f"10.0.0.{len(self.dispatcher.sessions)}", 65002, b"k" * 32)
+        )
         self.managers.peers.update(name, **more)
         return session
 

@@ -9,9 +9,9 @@ import pytest
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceFailure, Wanted, Work
 from pantala_protocol.task_id import compute
-from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.task_progress import SUPERNODE
-from pantala_supernode.sync.session import Session
+from pantala_supernode.sync.session import PeerSession
 from pantala_supernode.tasks.task import Task
 from tests.unit.supernode.conftest import ID, URL, Bench, Wish
 
@@ -28,7 +28,7 @@ def task(bench: Bench, wanted: Wish) -> Task:
     return task
 
 
-def session(bench: Bench, name: str) -> Session:
+def session(bench: Bench, name: str) -> PeerSession:
     return bench.dispatcher.sessions[name]
 
 
@@ -40,7 +40,7 @@ def takes_everything(bench: Bench, name: str) -> None:
     """All that the supernode can give is given to one, so that others find nothing."""
     for piece in range(PIECES):
         bench.managers.progress.give(ID, name, piece, SUPERNODE)
-    for _ in range(Policy().supernode_uploads - PIECES):
+    for _ in range(SchedulingPolicy().supernode_uploads - PIECES):
         bench.managers.progress.service[SUPERNODE].booked += 1
 
 
@@ -79,8 +79,8 @@ async def test_room_at_a_provider_goes_to_one_who_waits_for_what_it_has(bench: B
     progress.init_progress(ID, "b", ALL)
     progress.init_progress(ID, "c", 0b0111)
     progress.init_progress(ID, "a", 0)
-    progress.service[SUPERNODE].booked = Policy().supernode_uploads
-    for piece in range(Policy().peer_uploads):
+    progress.service[SUPERNODE].booked = SchedulingPolicy().supernode_uploads
+    for piece in range(SchedulingPolicy().peer_uploads):
         progress.give(ID, "a", piece, "b")
     held = waits(bench, "c")
     bench.dispatcher.serve_waiting(ID)
@@ -112,7 +112,7 @@ async def test_wrong_bytes_count_against_their_provider_and_a_disk_of_ones_own_a
         progress.give(ID, name, 0, "c")
         bench.dispatcher.failed(session(bench, name), PieceFailure(ID, 0, "c", kind))
     assert 2 == progress.service["c"].failed
-    bench.clock.now += Policy().blacklist_seconds
+    bench.clock.now += SchedulingPolicy().blacklist_seconds
     bench.dispatcher.expire()
     assert {SUPERNODE} == {work.provider for work in bench.dispatcher.work(session(bench, "a"))}
 
@@ -169,7 +169,7 @@ async def test_a_provider_that_lacks_what_it_is_said_to_have_is_asked_for_all_it
 
 # Blobs that containers wait for
 
-WINDOW = Policy().window
+WINDOW = SchedulingPolicy().window
 BLOBS = tuple(sorted(compute(f"blob-{number}") for number in range(3)))
 
 
@@ -224,7 +224,7 @@ async def test_what_comes_free_by_one_blob_goes_to_another_of_which_nothing_is_o
     wants(bench, "b", b0=0)
     bench.dispatcher.work(session(bench, "b"))
     supernode = bench.managers.progress.service[SUPERNODE]
-    supernode.booked += Policy().supernode_uploads - supernode.booked
+    supernode.booked += SchedulingPolicy().supernode_uploads - supernode.booked
     wants(bench, "a", b0=0, b1=0)
     assert () == bench.dispatcher.work(session(bench, "a"))
     held = waits(bench, "a")

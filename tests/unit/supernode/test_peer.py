@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pantala_supernode.errors import EmptyValueError, InvalidValueError, NotFoundError
-from pantala_supernode.swarm.paging import Direction, PageFilter
-from pantala_supernode.swarm.peer import Peer, PeerManager
+from pantala_supernode.swarm.peer import Direction, PageFilter, PeerManager, SwarmPeer
 
 
-def peer(name: str, *, port: int = 65002, version: str = "") -> Peer:
-    return Peer(name, "boot", "10.0.0.1", port, b"key", version=version)
+def peer(name: str, *, port: int = 65002, version: str = "") -> SwarmPeer:
+    return SwarmPeer(name, "boot", "10.0.0.1", port, b"key", version=version)
 
 
 @pytest.fixture

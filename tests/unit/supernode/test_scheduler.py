@@ -9,37 +9,37 @@ from typing import Any
 import pytest
 
 from pantala_supernode.errors import NotFoundError
-from pantala_supernode.swarm.peer import Peer
-from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.limits import SchedulingPolicy
+from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.pool import Pool
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import PieceInfo, SchedulerManager, Urgent
+from pantala_supernode.swarm.scheduler import PieceChoice, SchedulerManager, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
 
-POLICY = Policy(window=4, peer_uploads=2, supernode_uploads=3, sample=4)
+POLICY = SchedulingPolicy(window=4, peer_uploads=2, supernode_uploads=3, sample=4)
 NEIGHBOUR = "the supernode's node"
 
 
 class Stage:
     def __init__(self, pieces: int = 8) -> None:
         self.progress = ProgressManager(NEIGHBOUR)
-        self.there: dict[str, Peer] = {}
+        self.there: dict[str, SwarmPeer] = {}
         self.scheduler = SchedulerManager(self.progress, policy=POLICY, chance=random.Random(1), lookup=self.there.get)
         self.swarm = self.progress.init_task("t")
         self.swarm.cached = (1 << pieces) - 1
 
     def joins(self, name: str, have: int = 0, zone: str = "", **more: Any) -> None:
         self.progress.init_progress("t", name, have, zone=zone)
-        self.there[name] = Peer(name, "boot", "10.0.0.1", 65002, b"key", zone, **more)
+        self.there[name] = SwarmPeer(name, "boot", "10.0.0.1", 65002, b"key", zone, **more)
 
-    def asks(self, name: str, room: int = 4, now: float = 0.0) -> list[PieceInfo]:
+    def asks(self, name: str, room: int = 4, now: float = 0.0) -> list[PieceChoice]:
         return self.scheduler.schedule("t", name, room=room, now=now)
 
-    def takes(self, name: str, *decided: PieceInfo) -> None:
+    def takes(self, name: str, *decided: PieceChoice) -> None:
         for info in decided:
             self.progress.succeed("t", name, 1 << info.piece, lambda _piece: 1)
 
-    def fails(self, name: str, info: PieceInfo, *, corrupt: bool = False, now: float = 0.0) -> None:
+    def fails(self, name: str, info: PieceChoice, *, corrupt: bool = False, now: float = 0.0) -> None:
         self.progress.fail("t", name, info.piece, blame=True)
         self.scheduler.failed(name, info.provider, corrupt=corrupt, now=now)
 
@@ -49,7 +49,7 @@ def stage() -> Stage:
     return Stage()
 
 
-def providers(decided: list[PieceInfo]) -> set[str]:
+def providers(decided: list[PieceChoice]) -> set[str]:
     return {info.provider for info in decided}
 
 
@@ -169,7 +169,7 @@ def test_of_what_a_peer_has_the_rarest_goes_first(stage: Stage) -> None:
     stage.joins("y", 0b11101111)
     stage.joins("a")
     del stage.there["y"]
-    assert [PieceInfo(4, "x")] == stage.asks("a", room=1)
+    assert [PieceChoice(4, "x")] == stage.asks("a", room=1)
 
 
 @pytest.mark.parametrize("why", ["gone", "away", "leaving", "no port", "no slots", "withheld"])
@@ -253,7 +253,7 @@ def test_who_had_its_share_of_seeds_waits_while_there_are_others() -> None:
     stage.joins("b")
     stage.asks("b", room=1)
     for _ in range(5):
-        stage.takes("a", *[PieceInfo(piece, SUPERNODE) for piece in list(stage.swarm.clients["a"].given)])
+        stage.takes("a", *[PieceChoice(piece, SUPERNODE) for piece in list(stage.swarm.clients["a"].given)])
         stage.asks("a", room=1)
     assert 5 == stage.swarm.clients["a"].seeds
     assert [SUPERNODE] == [info.provider for info in stage.asks("a", room=2)], "then it is too far ahead"
@@ -321,7 +321,7 @@ def test_a_piece_enters_a_zone_once(stage: Stage) -> None:
     assert info.piece not in {other.piece for other in others}
     stage.takes("there", info)
     stage.progress.release("near")
-    assert [PieceInfo(info.piece, "there")] == stage.asks("near", room=1)
+    assert [PieceChoice(info.piece, "there")] == stage.asks("near", room=1)
 
 
 def test_a_piece_that_nobody_in_the_zone_can_serve_is_brought_in_again(stage: Stage) -> None:
@@ -330,7 +330,7 @@ def test_a_piece_that_nobody_in_the_zone_can_serve_is_brought_in_again(stage: St
     stage.joins("there", 0b1, zone="there")
     stage.joins("near", zone="there")
     stage.there["there"].leaving = True
-    assert [PieceInfo(0, "here")] == stage.asks("near")
+    assert [PieceChoice(0, "here")] == stage.asks("near")
 
 
 def test_a_piece_on_its_way_into_the_zone_is_waited_for_a_while(stage: Stage) -> None:
@@ -342,7 +342,7 @@ def test_a_piece_on_its_way_into_the_zone_is_waited_for_a_while(stage: Stage) ->
     assert [] == stage.asks("near")
     for now in (POLICY.zone_patience, 2 * POLICY.zone_patience):
         stage.scheduler.expire(now)
-    assert [PieceInfo(0, "here")] == stage.asks("near", now=2 * POLICY.zone_patience)
+    assert [PieceChoice(0, "here")] == stage.asks("near", now=2 * POLICY.zone_patience)
 
 
 def test_one_with_other_pieces_to_take_waits_for_its_zone(stage: Stage) -> None:
@@ -376,7 +376,7 @@ def test_the_piece_that_is_waited_for_goes_first(stage: Stage) -> None:
     stage.joins("a")
     for piece in (6, 1, 7):
         decided = stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=Urgent(piece))
-        assert [PieceInfo(piece, SUPERNODE)] == decided
+        assert [PieceChoice(piece, SUPERNODE)] == decided
 
 
 def test_a_piece_that_is_there_or_cannot_be_had_is_not_urgent(stage: Stage) -> None:
@@ -389,6 +389,6 @@ def test_a_piece_that_is_there_or_cannot_be_had_is_not_urgent(stage: Stage) -> N
 def test_an_urgent_piece_comes_from_a_peer_that_has_it_but_from_the_supernode_after_a_stall(stage: Stage) -> None:
     stage.joins("full", have=0b1111_1111)
     stage.joins("a")
-    assert [PieceInfo(5, "full")] == stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=Urgent(5))
+    assert [PieceChoice(5, "full")] == stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=Urgent(5))
     stalled = Urgent(4, stalled=True)
-    assert [PieceInfo(4, SUPERNODE)] == stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=stalled)
+    assert [PieceChoice(4, SUPERNODE)] == stage.scheduler.schedule("t", "a", room=1, now=0.0, urgent=stalled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pantala_protocol import ticket
-from pantala_supernode.sync.tickets import TicketOffice
+from pantala_supernode.sync.dispatch import TicketCache
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 
 def test_a_ticket_is_reused_for_half_its_life_and_good_when_it_is_given() -> None:
     clock = Clock()
-    office = TicketOffice(clock)
+    office = TicketCache(clock)
     first = office.ticket(b"k" * 32, "t", "g")
     clock.now += ticket.LIFETIME / 2 - 1
     assert first == office.ticket(b"k" * 32, "t", "g")
@@ -27,7 +27,7 @@ def test_a_ticket_is_reused_for_half_its_life_and_good_when_it_is_given() -> Non
 
 
 def test_each_server_task_and_generation_has_its_own() -> None:
-    office = TicketOffice(Clock())
+    office = TicketCache(Clock())
     tickets = {
         office.ticket(b"k" * 32, "t", "g"),
         office.ticket(b"l" * 32, "t", "g"),
@@ -39,7 +39,7 @@ def test_each_server_task_and_generation_has_its_own() -> None:
 
 def test_a_clock_that_was_set_back_does_not_keep_a_ticket_for_ever() -> None:
     clock = Clock()
-    office = TicketOffice(clock)
+    office = TicketCache(clock)
     first = office.ticket(b"k" * 32, "t", "g")
     clock.now -= 3600
     second = office.ticket(b"k" * 32, "t", "g")
@@ -49,7 +49,7 @@ def test_a_clock_that_was_set_back_does_not_keep_a_ticket_for_ever() -> None:
 
 def test_what_is_not_reused_any_more_is_forgotten() -> None:
     clock = Clock()
-    office = TicketOffice(clock)
+    office = TicketCache(clock)
     office.ticket(b"k" * 32, "t", "g")
     office.expire()
     assert 1 == len(office._issued)

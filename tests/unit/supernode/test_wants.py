@@ -16,11 +16,10 @@ from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.download import DfgetTaskManager
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.peer import Peer, PeerManager
-from pantala_supernode.swarm.policy import Policy
+from pantala_supernode.swarm.limits import SchedulingPolicy
+from pantala_supernode.swarm.peer import PeerManager, SwarmPeer
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import SchedulerManager
+from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, Task
@@ -43,10 +42,10 @@ class Stage:
         self.told: list[str] = []
         self.leases: list[Lease] = []
         progress = ProgressManager()
-        scheduler = SchedulerManager(progress, policy=Policy(), chance=None, lookup=lambda _: None)  # type: ignore[arg-type]
+        scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=None, lookup=lambda _: None)  # type: ignore[arg-type]
         self.managers = Managers(TaskManager(grace=5), DfgetTaskManager(), PeerManager(), progress, scheduler)
         for name in ("n1", "n2"):
-            self.managers.peers.register(Peer(name, "boot", "10.0.0.1", 1, b""))
+            self.managers.peers.register(SwarmPeer(name, "boot", "10.0.0.1", 1, b""))
         self.wants = BlobLeases(
             self,
             self.managers,

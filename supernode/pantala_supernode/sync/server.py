@@ -15,13 +15,12 @@ from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
 from pantala_supernode.images.service import Imaging
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.peer import Peer
-from pantala_supernode.sync.assignments import Roster
+from pantala_supernode.swarm.peer import SwarmPeer
+from pantala_supernode.swarm.scheduler import Managers
+from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
-from pantala_supernode.sync.reports import Reports
-from pantala_supernode.sync.session import Session
-from pantala_supernode.sync.waiting import SupersededError
+from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.session import PeerSession, SupersededError
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 
@@ -31,7 +30,7 @@ a peer can make us keep."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class SyncTiming:
     """How long things last, in seconds."""
 
     hold: float = 10.0
@@ -44,20 +43,20 @@ class Timing:
     """A peer that speaks but reports nothing of what it was given for so long has lost it."""
 
 
-class Exchange:
+class SyncServer:
     """Speaks with all peers. ``clock`` tells monotonic seconds."""
 
     def __init__(
         self,
         boot: str,
         managers: Managers,
-        roster: Roster,
-        reports: Reports,
+        roster: AssignmentTable,
+        reports: ChangeFeed,
         dispatcher: Dispatcher,
         imaging: Imaging,
         *,
         clock: Callable[[], float],
-        timing: Timing,
+        timing: SyncTiming,
     ) -> None:
         self._boot = boot
         self._managers = managers
@@ -139,14 +138,14 @@ class Exchange:
 
     # A peer's word.
 
-    def _session(self, request: SyncRequest, host: str) -> Session:
+    def _session(self, request: SyncRequest, host: str) -> PeerSession:
         session = self._sessions.get(request.peer)
         if session is None or session.boot != request.boot:
             if session is not None:
                 self._dispatcher.forget(session)
-            session = self._sessions[request.peer] = Session(request.peer, request.boot)
+            session = self._sessions[request.peer] = PeerSession(request.peer, request.boot)
             self._managers.peers.register(
-                Peer(request.peer, request.boot, host, request.port, secrets.token_bytes(32), connected=False)
+                SwarmPeer(request.peer, request.boot, host, request.port, secrets.token_bytes(32), connected=False)
             )
         if self._managers.peers.update(
             request.peer,
@@ -164,7 +163,7 @@ class Exchange:
             self._reports.touch_peer(request.peer)
         return session
 
-    def _take(self, session: Session, request: SyncRequest) -> None:
+    def _take(self, session: PeerSession, request: SyncRequest) -> None:
         if request.inventory is not None:
             session.holdings = _read(request.inventory)
             session.inventoried = True
@@ -184,7 +183,7 @@ class Exchange:
             session.seq = request.seq
             self._take_state(session, request)
 
-    def _take_state(self, session: Session, request: SyncRequest) -> None:
+    def _take_state(self, session: PeerSession, request: SyncRequest) -> None:
         """What holds until something else is said."""
         said = {"pulls": request.pulls, "runtime": request.runtime}
         if self._managers.peers.update(session.peer, **{name: news for name, news in said.items() if news is not None}):
@@ -198,7 +197,7 @@ class Exchange:
         if request.inventory is not None:
             self._wants.take_inventory(session.peer, request.inventory)
 
-    def _take_done(self, session: Session, task_id: str, generation: str, pieces: int) -> None:
+    def _take_done(self, session: PeerSession, task_id: str, generation: str, pieces: int) -> None:
         if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):
             return  # the peer drops it
         former, before = session.holdings.get(task_id, (generation, 0))
@@ -209,7 +208,7 @@ class Exchange:
 
     # The supernode's answer.
 
-    def _answer(self, session: Session, request: SyncRequest, work: tuple[Work, ...] = ()) -> SyncAnswer:
+    def _answer(self, session: PeerSession, request: SyncRequest, work: tuple[Work, ...] = ()) -> SyncAnswer:
         peer = self._managers.peers.get(session.peer)
         changed = request.revision != session.revision or request.supernode != self._boot
         return SyncAnswer(
@@ -224,10 +223,10 @@ class Exchange:
             images=self._orders(session, request),
         )
 
-    def _has_orders(self, session: Session) -> bool:
+    def _has_orders(self, session: PeerSession) -> bool:
         return session.path is None and self._images.news(session.peer, session.images)
 
-    def _orders(self, session: Session, request: SyncRequest) -> NodeOrders | None:
+    def _orders(self, session: PeerSession, request: SyncRequest) -> NodeOrders | None:
         """What the node shall do about images, if it may not know: then it does no harm to say it again."""
         orders = self._images.orders(session.peer) if session.path is None else None
         if orders is None:
@@ -239,7 +238,7 @@ class Exchange:
                 return None
         return orders
 
-    async def _hold(self, session: Session, request: SyncRequest) -> SyncAnswer:
+    async def _hold(self, session: PeerSession, request: SyncRequest) -> SyncAnswer:
         held = self._waiting.enter(session)
         work: tuple[Work, ...] = ()
         try:
@@ -255,7 +254,7 @@ class Exchange:
             self._waiting.leave(session.peer, held)
         return self._answer(session, request, work)
 
-    def _check(self, session: Session, now: float) -> None:
+    def _check(self, session: PeerSession, now: float) -> None:
         peer = self._managers.peers.get(session.peer)
         if peer is None:
             return

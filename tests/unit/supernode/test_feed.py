@@ -6,7 +6,7 @@ import asyncio
 
 from pantala_protocol.statement import Failure, PeerReport, TaskReport
 from pantala_protocol.sync import DeliveryState, DeliveryStatus
-from pantala_supernode.sync.reports import MAX_FAILURES
+from pantala_supernode.sync.feed import MAX_FAILURES
 from tests.unit.supernode.conftest import ID, Bench, Wish
 
 

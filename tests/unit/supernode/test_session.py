@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from pantala_supernode.sync.session import Session
-from pantala_supernode.sync.waiting import SupersededError, WaitingRoom
+from pantala_supernode.sync.session import HeldExchanges, PeerSession, SupersededError
 
 
-def session(name: str, *tasks: str) -> Session:
-    made = Session(name, "boot")
+def session(name: str, *tasks: str) -> PeerSession:
+    made = PeerSession(name, "boot")
     made.open_tasks = dict.fromkeys(tasks)
     return made
 
 
 async def test_who_waits_is_known_by_the_tasks_it_waits_for() -> None:
-    room = WaitingRoom()
+    room = HeldExchanges()
     room.enter(session("a", "t1", "t2"))
     room.enter(session("b", "t2"))
     room.enter(session("c"))
@@ -24,7 +23,7 @@ async def test_who_waits_is_known_by_the_tasks_it_waits_for() -> None:
 
 
 async def test_who_is_released_is_answered_and_waits_no_more() -> None:
-    room = WaitingRoom()
+    room = HeldExchanges()
     held = room.enter(session("a", "t"))
     room.release("a")
     room.release("a")
@@ -33,7 +32,7 @@ async def test_who_is_released_is_answered_and_waits_no_more() -> None:
 
 
 async def test_who_is_superseded_is_told_so() -> None:
-    room = WaitingRoom()
+    room = HeldExchanges()
     held = room.enter(session("a", "t"))
     room.supersede("a")
     room.supersede("a")
@@ -42,7 +41,7 @@ async def test_who_is_superseded_is_told_so() -> None:
 
 
 async def test_a_former_wait_does_not_end_a_newer_one() -> None:
-    room = WaitingRoom()
+    room = HeldExchanges()
     former = room.enter(session("a", "t"))
     assert former is room.leave("a")
     newer = room.enter(session("a", "t"))
@@ -53,7 +52,7 @@ async def test_a_former_wait_does_not_end_a_newer_one() -> None:
 
 
 async def test_who_was_cancelled_is_not_given_work() -> None:
-    room = WaitingRoom()
+    room = HeldExchanges()
     held = room.enter(session("a", "t"))
     assert room.listens("a")
     held.cancel()
@@ -67,7 +66,7 @@ async def test_who_was_cancelled_is_not_given_work() -> None:
 
 
 async def test_all_can_be_answered_at_once() -> None:
-    room = WaitingRoom()
+    room = HeldExchanges()
     held = [room.enter(session(name, "t")) for name in "abc"]
     room.release_all()
     assert [(), (), ()] == [await one for one in held]

@@ -6,7 +6,7 @@ import pytest
 
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Statement
-from pantala_supernode.replicas.membership import Members
+from pantala_supernode.replicas.membership import ReplicaSet
 from tests.unit.supernode.conftest import ID, Bench, Wish
 
 
@@ -14,8 +14,8 @@ def membership(revision: int, *names: str, leaving: tuple[str, ...] = ()) -> Mem
     return Membership(revision, tuple(Member(name, f"http://{name}:8002", leaving=name in leaving) for name in names))
 
 
-def told(said: Membership | None, name: str = "s-1") -> Members:
-    members = Members()
+def told(said: Membership | None, name: str = "s-1") -> ReplicaSet:
+    members = ReplicaSet()
     members.take(Statement(1, membership=said, member=name))
     return members
 

@@ -7,8 +7,8 @@ from collections import OrderedDict
 
 from pantala_protocol.statement import Changes, Failure, PeerReport, TaskReport, WantedTask
 from pantala_protocol.sync import DeliveryStatus
-from pantala_supernode.swarm.managers import Managers
-from pantala_supernode.swarm.peer import Peer
+from pantala_supernode.swarm.peer import SwarmPeer
+from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.task import Task
 
 MAX_FAILURES = 10
@@ -18,7 +18,7 @@ _COALESCE = 0.1
 """Seconds that news are gathered before they are told, so that a fast download costs ten answers a second at most."""
 
 
-class Reports:
+class ChangeFeed:
     """Tells what changed since a version."""
 
     def __init__(self, boot: str, managers: Managers) -> None:
@@ -154,7 +154,7 @@ class Reports:
         return ready, failures
 
     def _active(self, task: Task, wanted: WantedTask, done: set[str]) -> list[str]:
-        def is_active(peer: Peer | None) -> bool:
+        def is_active(peer: SwarmPeer | None) -> bool:
             return peer is not None and peer.connected
 
         return [name for name in wanted.peers if name not in done and is_active(self._peers.get(name))]

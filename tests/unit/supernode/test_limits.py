@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pantala_supernode.swarm.uplink import Uplink
+from pantala_supernode.swarm.limits import Uplink
 
 
 def observe(uplink: Uplink, *, rate: float, under_way: int, seconds: int) -> None:
