@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.sync import SyncRequest, Wanted, Work
 from tests.integration import peer_harness
 from tests.integration.peer_harness import File, Known, ScriptedSupernode
+from tests.support.eventually import eventually
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -179,15 +180,8 @@ async def mirror(supernode: RegistrySupernode, root: Path, **changes: Any) -> As
     """A peer with a mirror, once the supernode answered it."""
     settings: dict[str, Any] = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0, **changes}
     async with peer_harness.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:
-        await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+        await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made
-
-
-async def until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
-    """Wait for what nobody tells."""
-    async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 class Answer:

@@ -18,6 +18,7 @@ from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Work
+from tests.support.eventually import eventually
 
 KEY = b"k" * 32
 HOLD = 5.0
@@ -136,16 +137,12 @@ class ScriptedSupernode:
         self.peers.clear()
         await self.notify()
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
-        async with asyncio.timeout(timeout), self._changed:
-            await self._changed.wait_for(condition)
-
     def delivered(self, peer: str, uid: str = "uid-1") -> DeliveryState | None:
         state = self.peers[peer].deliveries.get(uid) if peer in self.peers else None
         return msgspec.structs.replace(state, path="") if state else None
 
     async def until_delivered(self, peer: str, uid: str = "uid-1", timeout: float = 10.0) -> DeliveryState:
-        await self.until(lambda: self.delivered(peer, uid) is not None, timeout)
+        await eventually(lambda: self.delivered(peer, uid) is not None, within=timeout)
         state = self.delivered(peer, uid)
         assert state is not None
         return state

@@ -21,9 +21,10 @@ from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
-from tests.integration.mirror_harness import get, until
+from tests.integration.mirror_harness import get
 from tests.integration.test_kill import Node, node
 from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -71,7 +72,7 @@ async def supernode(volume: Node) -> Node:
 async def mirrored(supernode: Node, root: Path, name: str) -> AsyncIterator[PeerApp]:
     settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2}
     async with peer_harness.peer(supernode.url, root / name, name, **settings) as made:
-        await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+        await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made
 
 
@@ -95,11 +96,9 @@ async def restarted(supernode: Node, *peers: PeerApp) -> None:
     assert "" not in former, "each spoke before"
     await supernode.start()
     await supernode.state()
-    async with asyncio.timeout(20):
-        while not await supernode.ready():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await eventually(supernode.ready, within=20)
     if sessions:
-        await until(lambda: all(one.supernode not in former and one.revision for one in sessions), timeout=20)
+        await eventually(lambda: all(one.supernode not in former and one.revision for one in sessions), within=20)
         await asyncio.sleep(0.5)  # what they drop, they drop by now
 
 
@@ -112,7 +111,7 @@ async def test_after_a_kill_the_next_node_costs_its_registry_but_a_proof(
 ) -> None:
     async with mirrored(supernode, tmp_path, "n1") as one, mirrored(supernode, tmp_path, "n2") as other:
         await pull(one, registry, image, shown=SHOWN)
-        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
+        await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         assert of_amd64(image) == await settled(registry)
         for _ in range(2):
             supernode.kill()
@@ -149,17 +148,17 @@ async def test_a_lease_that_ended_meanwhile_is_not_restored(
 ) -> None:
     async with mirrored(supernode, tmp_path, "n1") as one:
         await pull(one, registry, image, shown=SHOWN)
-        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
+        await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         supernode.kill()
         layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
         entries = kept(supernode)
         entries[layer]["wanted"] = time.time() - 21_601
         (supernode.data / "blobs.json").write_text(json.dumps(entries))
         await restarted(supernode, one)
-        await until(lambda: task_id.of_blob(layer) not in one.cache.tasks())
+        await eventually(lambda: task_id.of_blob(layer) not in one.cache.tasks())
         assert blobs(image) - {task_id.of_blob(layer)} <= one.cache.tasks()
-        await until(lambda: not folder(supernode, layer).exists())
-        await until(lambda: layer not in kept(supernode))
+        await eventually(lambda: not folder(supernode, layer).exists())
+        await eventually(lambda: layer not in kept(supernode))
         registry.forget()
         await pull(one, registry, image, shown=SHOWN)
         assert of_amd64(image)[layer] <= (await settled(registry))[layer]
@@ -172,7 +171,7 @@ async def test_what_is_broken_on_the_volume_is_never_served(
     layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
     async with mirrored(supernode, tmp_path, "n1") as one, mirrored(supernode, tmp_path, "n2") as other:
         await pull(one, registry, image, shown=SHOWN)
-        await until(lambda: of_amd64(image).keys() == kept(supernode).keys())
+        await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         supernode.kill()
         if harm == "it is gone":
             for path in folder(supernode, layer).iterdir():
@@ -201,4 +200,4 @@ async def test_notes_that_cannot_be_read_keep_nobody_from_starting(
     await restarted(volume)
     async with mirrored(volume, tmp_path, "n1") as one:
         await pull(one, registry, image, shown=SHOWN)
-        await until(lambda: of_amd64(image).keys() == kept(volume).keys())
+        await eventually(lambda: of_amd64(image).keys() == kept(volume).keys())

@@ -20,12 +20,13 @@ from pantala_protocol.sync import SyncRequest, Work
 from testbed.image import Layer, push
 from testbed.image import build as build_image
 from tests.integration.containerds import MARKS, ONE
-from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, get, mirror, until
+from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, get, mirror
 from tests.integration.peer_harness import Known
 from tests.integration.test_image_orders import LeasingSupernode
 from tests.integration.test_mirror_containerd import Node, Pushed
 from tests.integration.test_mirror_containerd import node as node
 from tests.integration.test_mirror_containerd import processes as processes
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount: run as root to see it fill")
 needs_registry = MARKS[1]
@@ -130,7 +131,7 @@ async def test_a_blob_larger_than_the_disk_is_a_miss_and_costs_no_other_its_plac
         assert f"reserve {LARGE} bytes" in trouble.message
         assert peer.cache.is_whole(small.layers[0].task_id)
         assert [200] == await pulled(peer, small)
-        await until(lambda: not supernode.wanted[-1])
+        await eventually(lambda: not supernode.wanted[-1])
 
 
 async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_another_is_done(
@@ -150,7 +151,7 @@ async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_an
                 state = supernode.peers["node-1"].pulls.get(KEY)
                 return state if state and (state.number, state.phase) == (revision, phase) else None
 
-            await supernode.until(lambda: found() is not None)
+            await eventually(lambda: found() is not None)
             state = found()
             assert state is not None
             return state

@@ -16,6 +16,7 @@ from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.task import Lease
 from testbed.origin import Generated, Origin
 from tests.integration.loopback import loopback
+from tests.support.eventually import eventually
 
 TASK = task_id.compute("cached")
 BODY = Generated(300_000)
@@ -42,17 +43,12 @@ class Stage:
     def stored(self) -> bool:
         return any(self.app.settings.data.glob(f"tasks/*/{TASK}/data"))
 
-    async def until(self, wanted: Callable[[], object]) -> None:
-        async with asyncio.timeout(15):
-            while not wanted():  # noqa: ASYNC110 - states are tested, not their telling
-                await asyncio.sleep(0.02)
-
     async def whole(self) -> None:
         tasks = self.app.managers.tasks
-        await self.until(lambda: (task := tasks.get(TASK)) is not None and task.copy.status is CDNStatus.SUCCESS)
+        await eventually(lambda: (task := tasks.get(TASK)) is not None and task.copy.status is CDNStatus.SUCCESS)
 
     async def gone(self) -> None:
-        await self.until(lambda: not self.stored)
+        await eventually(lambda: not self.stored)
         await asyncio.sleep(0.1)  # and counted
 
     async def metrics(self) -> dict[str, float]:
@@ -99,7 +95,7 @@ async def test_the_copy_of_a_task_that_is_not_stated_any_more_stays_as_long(stag
     stage.state("one")
     await stage.whole()
     stage.state()
-    await stage.until(lambda: stage.app.managers.tasks.get(TASK) is None)
+    await eventually(lambda: stage.app.managers.tasks.get(TASK) is None)
     assert stage.stored
     stage.state("two")
     await stage.whole()

@@ -31,6 +31,7 @@ from pantala_supernode.volume.eviction import EvictionCause, Watermarks
 from pantala_supernode.volume.janitor import Housekeeping, Janitor
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.test_cdn import small_volume
+from tests.support.eventually import eventually
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -80,10 +81,8 @@ class Bench:
         await self.janitor.look()
 
     async def whole(self, *numbers: int) -> None:
-        async with asyncio.timeout(20):
-            for number in numbers:
-                while self.cdn.status(NAMES[number]).status is not CDNStatus.SUCCESS:  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+        copies = [NAMES[number] for number in numbers]
+        await eventually(lambda: all(self.cdn.status(name).status is CDNStatus.SUCCESS for name in copies), within=20)
 
     def there(self) -> list[int]:
         return [number for number, name in enumerate(NAMES) if self.store.get(name)]
@@ -126,9 +125,7 @@ async def test_what_somebody_wants_stays_and_the_fetch_waits_for_room(tmp_path: 
         b.want(0)
         await b.whole(0)
         b.want(1)
-        async with asyncio.timeout(10):
-            while len(b.failures) < 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        await eventually(lambda: len(b.failures) >= 2)
         assert {Reason.VOLUME_FULL} == {copy.failure.reason for copy in b.failures if copy.failure}
         assert [0] == b.there()
         await b.leave(0)
@@ -191,9 +188,13 @@ async def test_the_whole_is_checked_by_any_digest(tmp_path: Path, algorithm: str
     async with bench(tmp_path) as b:
         b.origin.serve("/0", body, script=[Behaviour(reset_after=2 * PIECE)])
         b.cdn.trigger(FetchOrder(NAMES[0], FileSource(b.origin.url("/0"), digest=f"{algorithm}:{expected}")))
-        async with asyncio.timeout(10):
-            while not (copy := b.cdn.status(NAMES[0])).digest and not (copy.failure and copy.failure.final):  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+
+        def ended() -> bool:
+            copy = b.cdn.status(NAMES[0])
+            return bool(copy.digest or (copy.failure and copy.failure.final))
+
+        await eventually(ended)
+        copy = b.cdn.status(NAMES[0])
         assert right == (copy.status is CDNStatus.SUCCESS)
         assert right or (copy.failure is not None and copy.failure.reason == Reason.DIGEST_MISMATCH)
         assert right == bool(b.store.get(NAMES[0]))

@@ -15,6 +15,7 @@ import pytest
 
 from demo.payload import Payload
 from demo.story import NodeResult, Result, judge, sample
+from tests.support.eventually import eventually_blocking
 
 ROOT = Path(__file__).resolve().parents[2]
 PAYLOAD = Payload(Path("file"), 10, "a" * 64)
@@ -86,9 +87,8 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C while the cluster comes up: over within 5 s, no process and no file is left."""
     demo = start(tmp_path)
     assert demo.stdout is not None
-    while not processes_below(tmp_path):
-        assert demo.poll() is None, demo.stdout.read()
-        time.sleep(0.1)
+    eventually_blocking(lambda: processes_below(tmp_path) or demo.poll() is not None, within=60)
+    assert demo.poll() is None, demo.stdout.read()
     began = time.monotonic()
     demo.send_signal(signal.SIGTERM)
     said, _ = demo.communicate(timeout=30)

@@ -17,6 +17,7 @@ from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.dragonfly_client import Dfget
 from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
+from tests.support.eventually import eventually
 
 P = 128 * 1024
 SIZE = 30 * P + 11
@@ -49,9 +50,7 @@ def dfget(app: App, url: str, **wishes: Any) -> Dfget:
 async def published(root: Path) -> bytes:
     """The file on the node, once it is there."""
     path = root / "files" / "f"
-    async with asyncio.timeout(30):
-        while not path.exists():  # noqa: ASYNC110 - another process would do the same
-            await asyncio.sleep(0.05)
+    await eventually(path.exists, within=30)
     return path.read_bytes()
 
 

@@ -21,6 +21,7 @@ from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, W
 from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.loopback import loopback
+from tests.support.eventually import eventually
 
 SIZE = 1024 * 1024
 PIECES = 8
@@ -51,14 +52,13 @@ class Lab:
 
     async def until(self, wanted: Callable[[Changes], bool]) -> Changes:
         """All that there is, once it is as ``wanted``."""
-        deadline = time.monotonic() + 15
-        while True:
+
+        async def changes() -> Changes | None:
             async with self.session.get(f"{self.url}/api/v1/changes") as answer:
-                changes = msgspec.json.decode(await answer.read(), type=Changes)
-            if wanted(changes):
-                return changes
-            assert time.monotonic() < deadline, changes
-            await asyncio.sleep(0.05)
+                found = msgspec.json.decode(await answer.read(), type=Changes)
+            return found if wanted(found) else None
+
+        return await eventually(changes, within=15)
 
     async def cached(self) -> Changes:
         return await self.until(lambda changes: all(report.cdn_status == "SUCCESS" for report in changes.tasks))

@@ -22,9 +22,10 @@ from pantala_protocol.sync import Assignment, Held, Wanted
 from pantala_supernode.app import App, serving
 from tests.integration import peer_harness
 from tests.integration.loopback import loopback
-from tests.integration.mirror_harness import asked, get, until
+from tests.integration.mirror_harness import asked, get
 from tests.integration.registry_fake import FakeRegistry, sha256
 from tests.integration.test_hostile_peers import Hostile, Request, Serve, silence
+from tests.support.eventually import eventually
 
 LAYER = hashlib.shake_256(b"a layer").digest(6 * 1024 * 1024 + 17)
 HURRIED = Deadlines(again=1.0, stall=4.0)
@@ -64,7 +65,7 @@ class Lab:
         """A node whose runtime got the image's manifests."""
         settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2, **settings}
         async with peer_harness.peer(self.url, self.root / name, name, **settings) as made:
-            await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+            await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
             for digest in self.registry.manifests:
                 if ":" in digest:
                     path = f"/v2/team/app/manifests/{digest}?ns={self.registry.host}"
@@ -84,7 +85,7 @@ class Lab:
             all_of_it = {assignment.task_id: Held(assignment.generation, ranges.render((1 << pieces) - 1))}
             claiming = asyncio.create_task(made.say(wants={}, done=all_of_it))
             holders = self.app.managers.progress.peers_by_piece
-            await until(lambda: made.name in holders(assignment.task_id, pieces - 1))
+            await eventually(lambda: made.name in holders(assignment.task_id, pieces - 1))
             going_on = asyncio.create_task(made.go_on())
             try:
                 yield made

@@ -23,6 +23,7 @@ from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
+from tests.support.eventually import eventually
 
 SIZE = 3 * 1024 * 1024 + 17
 PIECES = -(-SIZE // piece_size(SIZE))
@@ -219,9 +220,11 @@ class Lab:
 
     async def until_all_have_it(self, *names: str) -> None:
         """Until the honest peers show the file, soon; it has the right bytes then, and the origin gave it once."""
-        async with asyncio.timeout(SOON):
-            while not set(names) <= set((await self.report()).ready_peers):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+
+        async def have_it() -> bool:
+            return set(names) <= set((await self.report()).ready_peers)
+
+        await eventually(have_it, within=SOON)
         for name in names:
             assert BODY.read(0, SIZE) == (self.root / name / "files/file").read_bytes()
         assert SIZE == self.origin.body_bytes("/file")

@@ -17,11 +17,12 @@ from pantala_protocol.sync import SyncRequest, Work
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import UnauthorizedError
 from tests.integration.containerds import MARKS, ONE
-from tests.integration.mirror_harness import RegistrySupernode, until
+from tests.integration.mirror_harness import RegistrySupernode
 from tests.integration.peer_harness import Known
 from tests.integration.test_mirror_containerd import Node, Pushed, crictl_remove
 from tests.integration.test_mirror_containerd import node as node
 from tests.integration.test_mirror_containerd import processes as processes
+from tests.support.eventually import eventually
 
 pytestmark = MARKS
 once = pytest.mark.parametrize("processes", ONE, ids=["one"], indirect=True)
@@ -54,17 +55,11 @@ async def order(
 
 
 async def reach(supernode: RegistrySupernode, phase: PullPhase, number: int = 1) -> PullState:
-    def state() -> PullState | None:
-        return supernode.peers["node-1"].pulls.get(KEY)
+    def reached() -> PullState | None:
+        state = supernode.peers["node-1"].pulls.get(KEY)
+        return state if state is not None and (phase, number) == (state.phase, state.number) else None
 
-    def is_there() -> bool:
-        found = state()
-        return found is not None and (phase, number) == (found.phase, found.number)
-
-    await supernode.until(is_there, timeout=30)
-    found = state()
-    assert found is not None
-    return found
+    return await eventually(reached, within=30)
 
 
 async def test_it_is_pulled_by_digest_through_the_mirror_and_known_by_its_tag(node: Node, tmp_path: Path) -> None:
@@ -92,7 +87,7 @@ async def test_a_private_image_comes_by_the_orders_secrets_and_nobody_else_gets_
         Runtime(node.containerd.address) as runtime,
     ):
         await order(supernode, node, image)
-        await until(lambda: any(supernode.wanted))
+        await eventually(lambda: any(supernode.wanted))
         with pytest.raises(UnauthorizedError):
             await runtime.pull(f"{name(node, image)}:1", None)
         await supernode.release(None)
@@ -116,11 +111,11 @@ async def test_an_order_that_is_withdrawn_cuts_its_pull(node: Node, tmp_path: Pa
     supernode.released = 0
     async with ordered(node, supernode, image, tmp_path / "node"):
         await order(supernode, node, image)
-        await until(lambda: bool(supernode.wanted and supernode.wanted[-1]))
+        await eventually(lambda: supernode.wanted and supernode.wanted[-1])
         await reach(supernode, PullPhase.PULLING)
         await order(supernode, node)
-        await until(lambda: not supernode.wanted[-1], timeout=5)
-        await supernode.until(lambda: supernode.peers["node-1"].pulls == {})
+        await eventually(lambda: not supernode.wanted[-1], within=5)
+        await eventually(lambda: supernode.peers["node-1"].pulls == {})
         assert [] == await node.helper.get("/v1/images")
         assert [] == node.registry.requests()
 
@@ -148,7 +143,7 @@ async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> 
     async with ordered(node, supernode, image, tmp_path / "node"):
         await order(supernode, node, image)
         state = await reach(supernode, PullPhase.READY)
-        await until(lambda: b'"Ready"' in (tmp_path / "node/peer/cache/images.json").read_bytes())
+        await eventually(lambda: b'"Ready"' in (tmp_path / "node/peer/cache/images.json").read_bytes())
     supernode.peers.clear()
     asked = len(supernode.asked)
     async with supernode.serving():
@@ -168,7 +163,7 @@ async def test_without_its_helper_a_node_says_so(node: Node, tmp_path: Path) -> 
         state = await reach(supernode, PullPhase.FAILED)
         assert "RuntimeUnavailable" == state.reason
         assert "check that pantala-runtime runs" in state.message
-        await supernode.until(lambda: supernode.peers["node-1"].runtime is not None)
+        await eventually(lambda: supernode.peers["node-1"].runtime is not None)
         runtime = supernode.peers["node-1"].runtime
         assert runtime is not None
         assert ("", None) == (runtime.name, runtime.mirror)
@@ -195,7 +190,7 @@ async def test_the_runtime_is_told_of(node: Node, tmp_path: Path) -> None:
             runtime = supernode.peers["node-1"].runtime
             return runtime.blobs if runtime else {}
 
-        await supernode.until(lambda: bool(blobs()))
+        await eventually(lambda: blobs())
         assert {layer: True, absent: False} == blobs()
         runtime = supernode.peers["node-1"].runtime
         assert runtime is not None
@@ -238,7 +233,7 @@ async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: Node, 
         assert state.fetched == peer.cache.total_bytes()
         assert [] == await node.helper.get("/v1/images")
         await supernode.order(NodeOrders(2))
-        await until(lambda: peer.cache.total_bytes() == 0)
+        await eventually(lambda: peer.cache.total_bytes() == 0)
 
 
 @once
@@ -254,10 +249,10 @@ async def test_blobs_that_nobody_wants_make_room_for_those_that_are_wanted(node:
         supernode.add(second)
         await order(supernode, node, second, number=2)
         await reach(supernode, PullPhase.READY, number=2)
-        await until(lambda: peer.cache.total_bytes() <= size + size // 2)
+        await eventually(lambda: peer.cache.total_bytes() <= size + size // 2)
         assert peer.cache.is_whole(second.layers[0].task_id)
         assert not peer.cache.is_whole(first.layers[0].task_id)
-        await supernode.until(lambda: not supernode.peers["node-1"].held.get(first.layers[0].task_id))  # it was told
+        await eventually(lambda: not supernode.peers["node-1"].held.get(first.layers[0].task_id))  # it was told
         before = len(supernode.sent)
         await asyncio.sleep(1)
         assert before == len(supernode.sent)

@@ -32,9 +32,9 @@ from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.containerds import EACH, MARKS
 from tests.integration.loopback import loopback
-from tests.integration.mirror_harness import until
 from tests.integration.test_mirror_containerd import crictl_remove
 from tests.integration.test_runtime import Helper
+from tests.support.eventually import eventually
 
 pytestmark = MARKS
 
@@ -70,14 +70,13 @@ class Way:
 
     async def report(self, is_it: Callable[[PeerReport], bool]) -> PeerReport:
         """What the operator reads of the node, once ``is_it``."""
-        async with asyncio.timeout(20):
-            while True:
-                async with self.session.get(f"{self.url}/api/v1/changes?boot=&since=0&wait=0") as answer:
-                    changes = msgspec.json.decode(await answer.read(), type=Changes)
-                for found in changes.peers:
-                    if found.name == NODE and is_it(found):
-                        return found
-                await asyncio.sleep(0.05)
+
+        async def reported() -> PeerReport | None:
+            async with self.session.get(f"{self.url}/api/v1/changes?boot=&since=0&wait=0") as answer:
+                changes = msgspec.json.decode(await answer.read(), type=Changes)
+            return next((found for found in changes.peers if found.name == NODE and is_it(found)), None)
+
+        return await eventually(reported, within=20)
 
     async def reach(self, phase: PullPhase, number: int) -> PullState:
         report = await self.report(
@@ -149,7 +148,7 @@ async def way(
             "runtime_socket": helper.socket,
         }
         peer = await stack.enter_async_context(peer_harness.peer(url, folder / "peer", NODE, **changes))
-        await until(lambda: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)
+        await eventually(lambda: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)
         runtime = await stack.enter_async_context(Runtime(containerd.address))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield Way(containerd, registry, image, url, peer, runtime, session)
@@ -173,7 +172,7 @@ async def test_it_is_there_by_its_tag_and_pinned_and_its_bytes_left_the_registry
         assert (len(image.blobs), 0) == (counts.blobs, counts.broken)
 
         await it.state(number=1)
-        await until(lambda: not it.peer.images.ledger.pins)
+        await eventually(lambda: not it.peer.images.ledger.pins)
         await asyncio.sleep(0.5)  # the runtime interface learns of it by an event
         listed = await it.listed()
         assert listed is not None

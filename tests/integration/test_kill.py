@@ -26,6 +26,7 @@ from testbed.origin import Access, Generated, Origin, sha256
 from testbed.process import Process
 from tests.integration.dragonfly_client import Dfget
 from tests.integration.test_exchange import Speaker
+from tests.support.eventually import eventually
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -52,13 +53,10 @@ class Node:
         """Start it; it listens when this returns, and may still verify what is on its volume."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
         self._process = Process([sys.executable, "-m", "pantala_supernode", *self._flags], self.log, environment)
-        async with asyncio.timeout(30):
-            while True:
-                with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                    writer.close()
-                    return
-                await asyncio.sleep(0.01)
+        _, writer = await eventually(
+            lambda: asyncio.open_connection("127.0.0.1", self.port), within=30, ignoring=OSError
+        )
+        writer.close()
 
     def kill(self) -> None:
         if self._process is not None:
@@ -82,10 +80,11 @@ class Node:
         return tasks[0] if tasks else None
 
     async def whole(self) -> TaskReport:
-        async with asyncio.timeout(30):
-            while (report := await self.report()) is None or report.cdn_status != "SUCCESS":  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        return report
+        async def done() -> TaskReport | None:
+            report = await self.report()
+            return report if report is not None and report.cdn_status == "SUCCESS" else None
+
+        return await eventually(done, within=30)
 
     def journalled(self) -> int:
         """The pieces that are finished on the volume, as a bit mask."""

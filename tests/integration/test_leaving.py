@@ -18,6 +18,7 @@ from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.replicas.decision import CopyReport
 from testbed.origin import Behaviour, Generated, Origin
+from tests.support.eventually import eventually
 
 BODY = Generated(1024 * 1024)
 STAYS = Member("s-0", "http://127.0.0.1:9")
@@ -78,9 +79,7 @@ async def supernode(
     )
     async with aiohttp.ClientSession() as session:
         made = Process(process, f"http://127.0.0.1:{port}", session)
-        async with asyncio.timeout(20):
-            while not await made.lives():  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.05)
+        await eventually(made.lives, within=20)
         yield made
     if process.returncode is None:
         process.kill()

@@ -24,6 +24,7 @@ from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.integration.dragonfly_client import Dfget
 from tests.integration.loopback import loopback
+from tests.support.eventually import eventually
 
 MIB = 1024 * 1024
 BODY = Generated(6 * MIB + 17)
@@ -62,11 +63,7 @@ class Node:
         return report
 
     async def until(self, wanted: Callable[[TaskReport], bool], uid: str = "u") -> TaskReport:
-        deadline = time.monotonic() + 30
-        while not wanted(self.report(uid)):
-            assert time.monotonic() < deadline, self.report(uid)
-            await asyncio.sleep(0.02)
-        return self.report(uid)
+        return await eventually(lambda: found if wanted(found := self.report(uid)) else None, within=30)
 
     async def whole(self, uid: str = "u") -> TaskReport:
         return await self.until(lambda report: report.cdn_status is CDNStatus.SUCCESS, uid)
@@ -316,10 +313,12 @@ async def test_copies_are_told_and_given_in_parts_and_whole(ring: Ring) -> None:
     assert 404 == (await node.ask("GET", wanted.task_id))[0]
     assert 400 == (await node.ask("PUT", "nothing", {"url": wanted.url}))[0]
     assert 200 == (await node.ask("PUT", wanted.task_id, {"url": wanted.url, "headers": {"X-Key": "secret"}}))[0]
-    deadline = time.monotonic() + 10
-    while not (report := msgspec.json.decode((await node.ask("GET", wanted.task_id))[1], type=CopyReport)).whole:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+
+    async def whole() -> CopyReport | None:
+        found = msgspec.json.decode((await node.ask("GET", wanted.task_id))[1], type=CopyReport)
+        return found if found.whole else None
+
+    report = await eventually(whole)
     assert (Stage.IDLE, BODY.size, f"sha256:{sha256(BODY)}") == (report.stage, report.length, report.digest)
     assert "secret" == ring.origin.requests("/file")[0].headers["x-key"]
     path = f"{wanted.task_id}/content"

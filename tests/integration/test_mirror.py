@@ -20,9 +20,9 @@ from tests.integration.mirror_harness import (
     digest,
     get,
     mirror,
-    until,
 )
 from tests.integration.peer_harness import PIECE
+from tests.support.eventually import eventually
 
 LAYER = random.Random(3).randbytes(10 * PIECE + 17)
 HURRIED = Deadlines(manifest=0.3, small=0.3, blob=0.5, again=0.4, stall=0.8)
@@ -42,7 +42,7 @@ def image(supernode: RegistrySupernode) -> Image:
 
 async def settle(supernode: RegistrySupernode) -> None:
     """Nothing is wanted any more."""
-    await supernode.until(lambda: supernode.wanted[-1] == {})
+    await eventually(lambda: supernode.wanted[-1] == {})
 
 
 async def test_a_pull_gets_manifest_config_and_layers(
@@ -77,7 +77,7 @@ async def test_bytes_are_passed_on_while_pieces_arrive_in_any_order(
     async with mirror(supernode, tmp_path) as peer:
         await get(peer.mirror.port, image.path())
         asking = asyncio.create_task(get(peer.mirror.port, image.blob(image.layers[0])))
-        await supernode.until(lambda: len(supernode.sent) == 5)
+        await eventually(lambda: len(supernode.sent) == 5)
         assert not asking.done()
         asking.cancel()
         await supernode.release(supernode.released | 1)
@@ -264,7 +264,7 @@ async def test_without_a_supernode_every_miss_is_404_at_once_and_what_is_held_is
         await get(port, image.path())
         await get(port, image.blob(image.layers[0]))
         await stop()
-        await until(lambda: bool(peer.supernodes.errors))
+        await eventually(lambda: peer.supernodes.errors)
         begun = loop.time()
         assert 404 == (await get(port, image.blob(image.layers[1])))[0]
         assert 404 == (await get(port, f"/v2/other/manifests/{digest(b'')}?ns={REGISTRY}"))[0]

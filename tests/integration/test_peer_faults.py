@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +18,7 @@ from pantala_protocol import ticket
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, DeliveryStatus
 from tests.integration.peer_harness import KEY, PIECE, File, ScriptedSupernode, peer
+from tests.support.eventually import eventually
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 
@@ -35,14 +36,6 @@ async def supernode() -> AsyncIterator[ScriptedSupernode]:
 
 def url(supernode: ScriptedSupernode) -> str:
     return f"http://127.0.0.1:{supernode.port}"
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    assert condition()
 
 
 def once_each(supernode: ScriptedSupernode, file: File) -> bool:
@@ -72,7 +65,7 @@ async def test_a_supernode_that_restarts_is_told_what_is_held(supernode: Scripte
     file = File("a", content(12))
     async with peer(url(supernode), tmp_path):
         await supernode.deliver("node-1", file, "a")
-        await supernode.until(lambda: len(supernode.sent) >= 4)
+        await eventually(lambda: len(supernode.sent) >= 4)
         await supernode.restart()
         assert await supernode.until_delivered("node-1", timeout=20) == PUBLISHED
         sent = len(supernode.sent)
@@ -88,7 +81,7 @@ async def test_a_supernode_that_is_away_at_the_start_is_waited_for(tmp_path: Pat
         port = supernode.port
     async with peer(f"http://127.0.0.1:{port}", tmp_path) as node:
         await asyncio.sleep(0.5)
-        assert "no supernode answered lately" in node.why_not_ready()
+        assert "no supernode has answered lately" in node.why_not_ready()
         async with supernode.serving(port):
             await supernode.deliver("node-1", file, "a")
             assert await supernode.until_delivered("node-1") == PUBLISHED
@@ -115,7 +108,7 @@ async def test_a_supernode_that_refuses_is_asked_again(
 
 async def test_nothing_to_say_is_said_rarely(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     async with peer(url(supernode), tmp_path):
-        await supernode.until(lambda: "node-1" in supernode.peers)
+        await eventually(lambda: "node-1" in supernode.peers)
         await asyncio.sleep(0.3)
         before = len(supernode.requests)
         await asyncio.sleep(2.0)
@@ -126,7 +119,7 @@ async def test_a_whole_file_waits_for_the_supernodes_digest(supernode: ScriptedS
     file = File("a", content(3), digest_known=False)
     async with peer(url(supernode), tmp_path) as node:
         await supernode.deliver("node-1", file, "a")
-        await supernode.until(lambda: node.cache.is_whole(file.task_id))
+        await eventually(lambda: node.cache.is_whole(file.task_id))
         await asyncio.sleep(0.2)
         assert not (tmp_path / "files/a").exists()
         file.digest_known = True
@@ -143,7 +136,7 @@ async def test_new_content_replaces_the_old_when_it_is_whole(supernode: Scripted
         supernode.window = 0
         supernode.peers["node-1"].held.clear()
         await supernode.deliver("node-1", new, "a")
-        await supernode.until(lambda: supernode.delivered("node-1") is None)
+        await eventually(lambda: supernode.delivered("node-1") is None)
         assert old.content == (tmp_path / "files/a").read_bytes()
         supernode.window = 4
         await supernode.notify()
@@ -155,7 +148,7 @@ async def test_a_task_dropped_half_way_leaves_nothing(supernode: ScriptedSuperno
     file = File("a", content(30))
     async with peer(url(supernode), tmp_path) as node:
         await supernode.deliver("node-1", file, "d/a")
-        await supernode.until(lambda: len(supernode.sent) >= 5)
+        await eventually(lambda: len(supernode.sent) >= 5)
         await supernode.assign("node-1")
         await eventually(lambda: not node.cache.tasks())
         await asyncio.sleep(0.2)
@@ -180,7 +173,7 @@ async def test_f7_corrupt_bytes_are_never_published(supernode: ScriptedSupernode
     supernode.pause_after_failure = 0.1
     async with peer(url(supernode), tmp_path) as node:
         await supernode.deliver("node-1", file, "a")
-        await supernode.until(lambda: len(supernode.failures) >= 6)
+        await eventually(lambda: len(supernode.failures) >= 6)
         assert {"corrupt"} == {failure.kind for failure in supernode.failures}
         assert {} == node.cache.inventory()
         assert not (tmp_path / "files/a").exists()
@@ -201,7 +194,7 @@ async def test_f7_corrupt_bytes_of_a_peer_are_reported_with_its_name(
         with data.open("r+b") as raw:
             raw.write(b"rot")
         await supernode.deliver("node-2", file, "b")
-        await supernode.until(lambda: bool(supernode.failures))
+        await eventually(lambda: supernode.failures)
         supernode.prefer_peers = False
         assert await supernode.until_delivered("node-2") == PUBLISHED
     assert {("node-1", "corrupt", 0)} == {(f.provider, f.kind, f.piece) for f in supernode.failures}
@@ -220,10 +213,10 @@ async def test_f6_a_frozen_provider_is_reported_and_passed_over(supernode: Scrip
         peer(url(supernode), tmp_path / "1", "node-1"),
         peer(url(supernode), tmp_path / "2", "node-2", head_timeout=0.6),
     ):
-        await supernode.until(lambda: len(supernode.peers) == 2)
+        await eventually(lambda: len(supernode.peers) == 2)
         supernode.liars = {"node-1": frozen.sockets[0].getsockname()[1]}
         await supernode.deliver("node-2", file, "b")
-        await supernode.until(lambda: bool(supernode.failures))
+        await eventually(lambda: supernode.failures)
         assert {("node-1", "stalled")} == {(f.provider, f.kind) for f in supernode.failures}
         supernode.liars = {}
         assert await supernode.until_delivered("node-2") == PUBLISHED
@@ -236,10 +229,10 @@ async def test_a_provider_without_the_piece_is_reported_as_missing(
 ) -> None:
     file = File("a", content(2))
     async with peer(url(supernode), tmp_path / "1", "node-1"), peer(url(supernode), tmp_path / "2", "node-2"):
-        await supernode.until(lambda: len(supernode.peers) == 2)
+        await eventually(lambda: len(supernode.peers) == 2)
         supernode.liars = {"node-1": 0}
         await supernode.deliver("node-2", file, "b")
-        await supernode.until(lambda: bool(supernode.failures))
+        await eventually(lambda: supernode.failures)
         supernode.liars = {}
         assert {("node-1", "missing")} == {(f.provider, f.kind) for f in supernode.failures}
         assert await supernode.until_delivered("node-2") == PUBLISHED
@@ -286,12 +279,12 @@ async def test_f3_a_file_without_room_is_reported_and_fetched_when_there_is(
         await supernode.deliver("node-1", file, "a")
         state = await supernode.until_delivered("node-1")
         assert (DeliveryStatus.FAILED, Reason.NODE_DISK_FULL) == (state.status, state.reason)
-        await supernode.until(lambda: {"local"} == {failure.kind for failure in supernode.failures})
+        await eventually(lambda: {"local"} == {failure.kind for failure in supernode.failures})
         assert [] == supernode.sent
         supernode._assignments = made  # type: ignore[method-assign]
         supernode.revision += 1
         await supernode.notify()
-        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED)
+        await eventually(lambda: supernode.delivered("node-1") == PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +296,7 @@ async def test_a_path_that_cannot_be_is_a_failed_delivery(
 ) -> None:
     file = File("a", content(1))
     async with peer(url(supernode), tmp_path):
-        await supernode.until(lambda: "node-1" in supernode.peers)
+        await eventually(lambda: "node-1" in supernode.peers)
         (tmp_path / "files/theirs").write_bytes(b"theirs")
         await supernode.assign("node-1", (file, (Delivery("bad", path), Delivery("good", "a"))))
         state = await supernode.until_delivered("node-1", "bad")
@@ -322,7 +315,7 @@ async def test_a_path_that_another_task_gives_up_is_taken_over(supernode: Script
         state = await supernode.until_delivered("node-1", "two")
         assert Reason.PATH_CONFLICT == state.reason
         await supernode.assign("node-1", both[1])
-        await supernode.until(lambda: supernode.delivered("node-1", "two") == PUBLISHED)
+        await eventually(lambda: supernode.delivered("node-1", "two") == PUBLISHED)
     assert second.content == (tmp_path / "files/same").read_bytes()
 
 
@@ -346,7 +339,7 @@ async def test_a_published_file_that_is_harmed_comes_back(
                     path.unlink()
             published.unlink()
         await eventually(lambda: published.exists() and published.read_bytes() == file.content)
-        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED)
+        await eventually(lambda: supernode.delivered("node-1") == PUBLISHED)
 
 
 # The process
@@ -371,14 +364,14 @@ async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(supernode: Scr
     file = File("a", content(40))
     async with process(supernode, tmp_path) as running:
         await supernode.deliver("node-1", file, "a")
-        await supernode.until(lambda: len(supernode.sent) >= 15, timeout=30)
+        await eventually(lambda: len(supernode.sent) >= 15, within=30)
         running.kill()
         await running.wait()
     known = supernode.peers["node-1"].held[file.task_id].bit_count()
     assert known > 5
     sent = len(supernode.sent)
     async with process(supernode, tmp_path):
-        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED, timeout=30)
+        await eventually(lambda: supernode.delivered("node-1") == PUBLISHED, within=30)
     assert len(supernode.sent) - sent <= file.geometry.pieces - known
     assert file.content == (tmp_path / "files/a").read_bytes()
 
@@ -396,8 +389,8 @@ async def test_f16_a_peer_takes_leave_and_its_files_stay(supernode: ScriptedSupe
     supernode.sent.clear()
     before = (tmp_path / "files/a").stat().st_ino
     async with process(supernode, tmp_path):
-        await supernode.until(lambda: not supernode.peers["node-1"].leaving, timeout=30)
-        await supernode.until(lambda: supernode.delivered("node-1") == PUBLISHED, timeout=30)
+        await eventually(lambda: not supernode.peers["node-1"].leaving, within=30)
+        await eventually(lambda: supernode.delivered("node-1") == PUBLISHED, within=30)
     assert [] == supernode.sent
     assert before == (tmp_path / "files/a").stat().st_ino
 

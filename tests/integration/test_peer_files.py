@@ -8,6 +8,7 @@ import pytest
 
 from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
 from tests.integration.peer_harness import PIECE, File, ScriptedSupernode, peer
+from tests.support.eventually import eventually
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 
@@ -45,8 +46,8 @@ async def test_what_is_not_assigned_any_more_is_gone(supernode: ScriptedSupernod
         await supernode.deliver("node-1", file, "models/a.bin")
         await supernode.until_delivered("node-1")
         await supernode.assign("node-1")
-        await supernode.until(lambda: supernode.delivered("node-1") is None)
-        await supernode.until(lambda: not node.cache.tasks())
+        await eventually(lambda: supernode.delivered("node-1") is None)
+        await eventually(lambda: not node.cache.tasks())
     assert list((tmp_path / "files").iterdir()) == []
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
     assert list((tmp_path / "published").iterdir()) == []
@@ -73,6 +74,6 @@ async def test_two_deliveries_of_one_task_share_the_disk(supernode: ScriptedSupe
         one, two = tmp_path / "files/x/one", tmp_path / "files/x/two"
         assert one.stat().st_ino == two.stat().st_ino
         await supernode.assign("node-1", (file, (Delivery("u2", "x/two"),)))
-        await supernode.until(lambda: supernode.delivered("node-1", "u1") is None)
+        await eventually(lambda: supernode.delivered("node-1", "u1") is None)
         assert [two] == list((tmp_path / "files/x").iterdir())
         assert two.samefile(next((tmp_path / "cache").rglob("data")))

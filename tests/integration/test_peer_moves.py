@@ -17,6 +17,7 @@ from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.loopback import loopback
 from tests.integration.peer_harness import peer
+from tests.support.eventually import eventually
 
 MIB = 1024 * 1024
 NODES = ("node-1", "node-2")
@@ -72,17 +73,17 @@ class Cluster:
 
     async def until_caught_up(self, number: int, paths: list[str]) -> None:
         """The supernode has each whole, and knows that every node shows it."""
-        async with asyncio.timeout(30):
-            while True:
-                known = await self.reports(number)
-                if all(
-                    path in known
-                    and known[path].cdn_status is CDNStatus.SUCCESS
-                    and set(NODES) == set(known[path].ready_peers)
-                    for path in paths
-                ):
-                    return
-                await asyncio.sleep(0.05)
+
+        async def caught_up() -> bool:
+            known = await self.reports(number)
+            return all(
+                path in known
+                and known[path].cdn_status is CDNStatus.SUCCESS
+                and set(NODES) == set(known[path].ready_peers)
+                for path in paths
+            )
+
+        await eventually(caught_up, within=30)
 
     async def move(self, before: dict[int, list[str]], paths: list[str]) -> dict[int, list[str]]:
         """Give each task to its owner, and leave it to the one that had it until then."""
@@ -170,6 +171,4 @@ async def test_what_is_not_wanted_any_more_is_gone_whoever_had_it(cluster: Clust
     cluster.scale(range(3), range(3))
     await cluster.move({}, paths)
     await cluster.move({}, [])
-    async with asyncio.timeout(10):
-        while any(path for name in NODES for path in (cluster.root / name / "files").iterdir()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await eventually(lambda: not any(path for name in NODES for path in (cluster.root / name / "files").iterdir()))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
 from tests.integration.peer_harness import PIECE, File, ScriptedSupernode, peer
+from tests.support.eventually import eventually
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 HERE = (Delivery("uid-1", "a"),)
@@ -46,12 +47,6 @@ async def join(revision: int, supernodes: Supernodes) -> None:
         await supernode.join(membership(revision, *supernodes))
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
 @contextlib.asynccontextmanager
 async def never_gone(path: Path) -> AsyncIterator[None]:
     """The file is at its path, and the same one, all the time."""
@@ -76,7 +71,7 @@ async def until_it_has_all(supernode: ScriptedSupernode, file: File) -> None:
         node = supernode.peers.get("node-1")
         return node is not None and node.held.get(file.task_id) == file.geometry.all
 
-    await supernode.until(lambda: has_all() and supernode.delivered("node-1") == PUBLISHED)
+    await eventually(lambda: has_all() and supernode.delivered("node-1") == PUBLISHED)
 
 
 def sent(supernodes: Supernodes) -> list[int]:
@@ -104,7 +99,7 @@ async def test_a_task_that_moves_in_mid_course_goes_on(supernodes: Supernodes, t
     old, new, _ = supernodes
     async with peer(url(old), tmp_path):
         await old.deliver("node-1", file, "a")
-        await old.until(lambda: len(old.sent) >= 8)
+        await eventually(lambda: len(old.sent) >= 8)
         old.window = 0
         await asyncio.sleep(0.1)
         await join(2, [old, new])
@@ -126,7 +121,7 @@ async def test_a_supernode_that_dies_leaves_its_tasks_to_others(supernodes: Supe
         for number, supernode in enumerate((old, new, third)):
             await supernode.join(membership(1, old, new, third))
             await supernode.assign("node-1", *[(file, HERE)] * (number == 0))
-        await old.until(lambda: len(old.sent) >= 4)
+        await eventually(lambda: len(old.sent) >= 4)
         await life.aclose()
         new.window = 4
         await new.deliver("node-1", whole, "a")
@@ -161,7 +156,7 @@ async def test_what_one_gives_in_vain_is_had_from_another(supernodes: Supernodes
         await join(2, supernodes)
         liar.pause_after_failure = 0.2
         await liar.assign("node-1", (bad, HERE))
-        await liar.until(lambda: bool(liar.failures))
+        await eventually(lambda: liar.failures)
         await honest.assign("node-1", (good, HERE))
         assert PUBLISHED == await honest.until_delivered("node-1")
     assert good.content == (tmp_path / "files/a").read_bytes()
@@ -180,12 +175,12 @@ async def test_a_file_stays_while_not_all_supernodes_are_there(supernodes: Super
     silent.status = 503
     owner.status = 503
     async with never_gone(tmp_path / "files/a"), peer(url(other), tmp_path):
-        await other.until(lambda: "node-1" in other.peers and other.peers["node-1"].greeted)
+        await eventually(lambda: "node-1" in other.peers and other.peers["node-1"].greeted)
         await asyncio.sleep(0.3)
         owner.status = 200
-        await owner.until(lambda: "node-1" in owner.peers and owner.delivered("node-1") == PUBLISHED)
+        await eventually(lambda: "node-1" in owner.peers and owner.delivered("node-1") == PUBLISHED)
         silent.status = 200
-        await silent.until(lambda: "node-1" in silent.peers and silent.peers["node-1"].greeted)
+        await eventually(lambda: "node-1" in silent.peers and silent.peers["node-1"].greeted)
         await asyncio.sleep(0.3)
         sent_before = len(sent(supernodes))
     assert file.geometry.pieces == sent_before
@@ -242,8 +237,7 @@ async def test_a_peer_is_ready_while_any_supernode_answers_and_takes_leave_of_al
 ) -> None:
     async with peer(url(supernodes[0]), tmp_path) as node:
         await join(2, supernodes)
-        for supernode in supernodes:
-            await supernode.until(lambda s=supernode: "node-1" in s.peers and s.peers["node-1"].greeted)  # type: ignore[misc]
+        await eventually(lambda: all("node-1" in s.peers and s.peers["node-1"].greeted for s in supernodes))
         supernodes[0].status = supernodes[1].status = 503
         await asyncio.sleep(0.5)
         assert node.why_not_ready() == ""

@@ -29,6 +29,7 @@ from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
 from tests.integration.registry_fake import Clock, basic, service
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -76,10 +77,11 @@ async def read(opened: RegistryService, found: ResolvedImage, digest: str, resum
 
 async def sent(registry: Registry, *, requests: int) -> dict[str, int]:
     """Bytes of blobs that the registry sent, once so many requests for them are in its log."""
-    for _ in range(250):
-        if sum("/blobs/" in access.path and access.status < 400 for access in registry.requests()) >= requests:
-            break
-        await asyncio.sleep(0.02)
+
+    def logged() -> bool:
+        return sum("/blobs/" in access.path and access.status < 400 for access in registry.requests()) >= requests
+
+    await eventually(logged)
     return dict(registry.blob_bytes())
 
 

@@ -22,6 +22,7 @@ from pantala_supernode.replicas import client, source
 from testbed.origin import Generated, Origin
 from tests.integration.dragonfly_client import Dfget
 from tests.integration.loopback import loopback
+from tests.support.eventually import eventually
 
 BODY = Generated(1024 * 1024 + 5)
 PIECE = 128 * 1024
@@ -91,10 +92,12 @@ class Lab:
         self.app.supernode.state(Statement(1, (wanted,), Membership(1, members), "own"))
 
     async def whole(self) -> TaskReport:
-        deadline = time.monotonic() + 20
-        while (report := self.app.reports.task("u")) is None or report.cdn_status is not CDNStatus.SUCCESS:
-            assert time.monotonic() < deadline, report
-            await asyncio.sleep(0.02)
+
+        def done() -> TaskReport | None:
+            report = self.app.reports.task("u")
+            return report if report is not None and report.cdn_status is CDNStatus.SUCCESS else None
+
+        report = await eventually(done, within=20)
         file = self.app.store.get(report.task_id)
         assert file is not None
         assert (DIGEST, CONTENT) == (report.digest, file.path.read_bytes())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pantala_supernode.http.access import Access
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.loopback import loopback
+from tests.support.eventually import eventually
 
 P = 128 * 1024
 """The piece size of small files."""
@@ -60,13 +60,13 @@ class Stage:
         return str(answer["ID"])
 
     async def until(self, path: str, wanted: Callable[[Any], bool]) -> Any:
-        deadline = time.monotonic() + 10
-        while True:
-            _, answer = await self.call("GET", path)
-            if wanted(answer):
-                return answer
-            assert time.monotonic() < deadline, answer
-            await asyncio.sleep(0.02)
+        """The answer, once ``wanted`` accepts it."""
+
+        async def answer() -> tuple[Any] | None:
+            _, found = await self.call("GET", path)
+            return (found,) if wanted(found) else None
+
+        return (await eventually(answer))[0]
 
     async def state(self, *wanted: WantedTask, revision: int) -> None:
         self.app.supernode.state(Statement(revision, wanted))
@@ -323,10 +323,11 @@ async def test_a_nodes_peer_that_is_there_is_not_deleted(stage: Stage) -> None:
     sync = {"peer": "node1", "boot": "b", "seq": 1, "port": 65002, "inventory": {}}
     assert 200 == (await stage.call("POST", "/api/v1/sync", **sync))[0]
     assert 409 == (await stage.call("DELETE", "/peers/node1"))[0]
-    async with asyncio.timeout(10):
-        while 409 == (status := (await stage.call("DELETE", "/peers/node1"))[0]):  # noqa: ASYNC110 - until it is away
-            await asyncio.sleep(0.1)
-    assert 204 == status
+
+    async def deleted() -> bool:
+        return 204 == (await stage.call("DELETE", "/peers/node1"))[0]
+
+    await eventually(deleted)
     assert 404 == (await stage.call("GET", "/peers/node1"))[0]
 
 

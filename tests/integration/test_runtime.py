@@ -29,6 +29,7 @@ from testbed.pki import Authority
 from testbed.process import Process, free_ports
 from testbed.registry import Registry
 from tests.integration.containerds import EACH, MARKS
+from tests.support.eventually import eventually
 
 pytestmark = MARKS
 
@@ -72,12 +73,7 @@ class Helper:
         return status, answer if status == 200 else answer["error"]["reason"]
 
     async def ready(self) -> None:
-        async with asyncio.timeout(20):
-            while True:
-                with contextlib.suppress(aiohttp.ClientError, AssertionError):
-                    await self.get("/v1/status")
-                    return
-                await asyncio.sleep(0.1)
+        await eventually(lambda: self.get("/v1/status"), within=20, ignoring=(aiohttp.ClientError, AssertionError))
 
 
 @dataclass
@@ -253,9 +249,7 @@ async def test_a_client_that_goes_away_stops_the_download(node: Node) -> None:
     registry.answer = lambda _request: asyncio.sleep(60)
     async with registry.serving() as port:
         pulling = asyncio.create_task(node.helper.pull(f"127.0.0.1:{port}/team/app:1"))
-        async with asyncio.timeout(5):
-            while not registry.requests:  # noqa: ASYNC110 - it is in another's hands
-                await asyncio.sleep(0.01)
+        await eventually(lambda: registry.requests)
         pulling.cancel()
         async with asyncio.timeout(3):
             await registry.gone.wait()
@@ -269,9 +263,7 @@ async def test_a_signal_in_the_middle_of_a_pull_ends_all_in_order(node: Node, tm
         with helper:  # its end is checked there
             await helper.ready()
             pulling = asyncio.create_task(helper.pull(f"127.0.0.1:{port}/team/app:1"))
-            async with asyncio.timeout(5):
-                while not registry.requests:  # noqa: ASYNC110 - it is in another's hands
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: registry.requests)
         async with asyncio.timeout(3):
             await registry.gone.wait()
         with pytest.raises(aiohttp.ClientError):

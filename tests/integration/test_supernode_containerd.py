@@ -25,8 +25,8 @@ from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.containerds import MARKS, ONE
 from tests.integration.loopback import loopback
-from tests.integration.mirror_harness import until
 from tests.integration.test_runtime import Helper
+from tests.support.eventually import eventually
 
 pytestmark = MARKS
 ANN = ("ann", "s3cr3t-of-ann")
@@ -59,7 +59,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
             peer = await stack.enter_async_context(
                 peer_harness.peer(f"http://127.0.0.1:{port}", folder / "peer", name, **changes)
             )
-            await until(lambda peer=peer: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)  # type: ignore[misc]
+            await eventually(lambda peer=peer: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)  # type: ignore[misc]
             url = f"http://127.0.0.1:{peer.mirror.port}"
             configure([containerd.certs_d], folder / "state", [registries.parse(f"http://{registry.host}")], url, TOKEN)
             async with Runtime(containerd.address) as runtime:

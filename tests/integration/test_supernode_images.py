@@ -31,9 +31,10 @@ from testbed.image import Image, Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
 from tests.integration.loopback import loopback
-from tests.integration.mirror_harness import get, until
+from tests.integration.mirror_harness import get
 from tests.integration.registry_fake import FakeRegistry
 from tests.integration.test_exchange import Speaker
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -90,7 +91,7 @@ class Lab:
     async def peer(self, name: str) -> PeerApp:
         settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0}
         made = await self.stack.enter_async_context(peer_harness.peer(self.url, self.folder / name, name, **settings))
-        await until(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+        await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         self.peers.append(made)
         return made
 
@@ -316,7 +317,7 @@ async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, pr
         await node.say()
     wrong = "Basic " + base64.b64encode(b"ann:wrong").decode()
     refused = asyncio.create_task(bad.say(wants={task: Wanted(private.host, "team/app", layer, credential=wrong)}))
-    await until(lambda: any(access.status == 401 for access in private.requests()))
+    await eventually(lambda: any(access.status == 401 for access in private.requests()))
     said = {task: Wanted(private.host, "team/app", layer, credential=SHOWN)}
     work: list[Work] = []
     async with asyncio.timeout(10):
@@ -327,7 +328,7 @@ async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, pr
     refused.cancel()
     again = {task: Wanted(private.host, "team/app", layer, credential=SHOWN)}
     await bad.say(wants=again, leaving=True)
-    await until(lambda: {"bad", "good"} == holders(lab, task))
+    await eventually(lambda: {"bad", "good"} == holders(lab, task))
 
 
 async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, private: Registry, image: Image) -> None:

@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.support.eventually import eventually_blocking
 
 
 def start(*flags: str) -> subprocess.Popen[str]:
@@ -64,14 +65,12 @@ def test_a_signal_ends_it_with_0_within_seconds(
     port = unused_tcp_port_factory()
     flags = ["--data", str(tmp_path), "--no-auth", "--listen", f"127.0.0.1:{port}"]
     process = start(*flags, "--piece-listen", f"127.0.0.1:{unused_tcp_port_factory()}")
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
-            break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+
+    def is_ready() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1):
+            return True
+
+    eventually_blocking(is_ready, within=30, ignoring=OSError)
     process.send_signal(number)
     _, said = process.communicate(timeout=10)
     assert 0 == process.returncode
@@ -84,10 +83,7 @@ def test_tasks_of_somebody_else_on_the_volume_are_left_alone(tmp_path: Path) -> 
     foreign.mkdir(parents=True)
     (foreign / "precious").write_text("mine")
     process = start("--data", str(tmp_path), "--no-auth", "--listen", "127.0.0.1:0", "--piece-listen", "127.0.0.1:0")
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "volume.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    eventually_blocking((tmp_path / "volume.json").exists, within=30)
     process.terminate()
     process.communicate(timeout=10)
     assert "mine" == (foreign / "precious").read_text()

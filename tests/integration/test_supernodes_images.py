@@ -28,10 +28,11 @@ from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
 from tests.integration import peer_harness
-from tests.integration.mirror_harness import asked, get, until
+from tests.integration.mirror_harness import asked, get
 from tests.integration.test_kill import Node
 from tests.integration.test_supernode_images import SHOWN, of_amd64, pull, settled
 from tests.integration.test_supernode_images import private as private
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -67,7 +68,7 @@ class Ring:
         made = await self._peers.enter_async_context(
             peer_harness.peer(self.supernodes[0].url, self._folder / name, name, **settings)
         )
-        await until(lambda: made.mirror.port > 0 and self._is_met(made))
+        await eventually(lambda: made.mirror.port > 0 and self._is_met(made))
         return made
 
     def _is_met(self, peer: PeerApp) -> bool:
@@ -141,7 +142,7 @@ def once(image: Image, sent: dict[str, int]) -> bool:
 async def until_kept(ring: Ring, image: Image, *numbers: int) -> None:
     """Each blob is noted by a supernode."""
     wanted = of_amd64(image).keys()
-    await until(lambda: wanted == set().union(*(ring.kept(number) for number in numbers or range(3))))
+    await eventually(lambda: wanted == set().union(*(ring.kept(number) for number in numbers or range(3))))
 
 
 async def test_nodes_that_pull_at_once_from_several_supernodes_cost_one_read(
@@ -158,16 +159,16 @@ async def test_a_supernode_that_joins_takes_blobs_from_the_others(ring: Ring, re
     two = tuple(ring.members[:2])
     await ring.state(*two)
     one = await ring.peer("n1")
-    await until(lambda: {"s-0", "s-1"} == one.supernodes._links.keys())
+    await eventually(lambda: {"s-0", "s-1"} == one.supernodes._links.keys())
     await pull(one, registry, image, shown=SHOWN)
     moved = {digest for digest in of_amd64(image) if 2 == ring.owner(task_id.of_blob(digest))}
     assert moved
     await ring.state()
     other = await ring.peer("n2")
-    await until(lambda: 3 == len(one.supernodes._links) == len(other.supernodes._links))
+    await eventually(lambda: 3 == len(one.supernodes._links) == len(other.supernodes._links))
     await pull(other, registry, image, shown=SHOWN)
     assert once(image, await settled(registry)), await settled(registry)
-    await until(lambda: moved <= ring.kept(2))
+    await eventually(lambda: moved <= ring.kept(2))
 
 
 async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
@@ -179,11 +180,9 @@ async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
     victim = ring.owner(task_id.of_blob(max(of_amd64(image), key=of_amd64(image).__getitem__)))
     ring.supernodes[victim].kill()
     await ring.supernodes[victim].start()
-    async with asyncio.timeout(20):
-        while not await ring.supernodes[victim].ready():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await eventually(ring.supernodes[victim].ready, within=20)
     await ring.state()
-    await until(lambda: all(map(ring._is_met, (one, other))))
+    await eventually(lambda: all(map(ring._is_met, (one, other))))
     await asyncio.sleep(0.5)
     assert {task_id.of_blob(digest) for digest in of_amd64(image)} <= one.cache.tasks()
     await pull(other, registry, image, shown=SHOWN)
@@ -238,7 +237,7 @@ async def test_whoever_dies_and_comes_back_at_any_moment_every_byte_is_right(
         await ring.state()
     async with asyncio.timeout(30):
         await asyncio.gather(*pulls)
-    await until(lambda: all(map(ring._is_met, nodes)))
+    await eventually(lambda: all(map(ring._is_met, nodes)))
     await asyncio.sleep(HURRIED.again)
     assert 0 < sum(await asyncio.gather(*map(pull_all, nodes)))
 
@@ -273,7 +272,7 @@ async def test_a_pull_while_a_supernode_is_away_is_404_at_once_for_its_blobs_and
         path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
         assert 200 == (await get(one.mirror.port, path, Authorization=SHOWN))[0]
     ring.supernodes[victim].kill()
-    await until(lambda: bool(one.supernodes._links[f"s-{victim}"].client.error))
+    await eventually(lambda: one.supernodes._links[f"s-{victim}"].client.error)
     statuses: Counter[int] = Counter()
     for digest in sorted(of_amd64(image)):
         begun = asyncio.get_running_loop().time()
@@ -295,13 +294,12 @@ async def test_one_that_is_scaled_away_by_a_signal_leaves_every_pull_right(
     last = ring.supernodes[2]
     leaving = (*ring.members[:2], msgspec.structs.replace(ring.members[2], leaving=True))
     await ring.state(*leaving)
-    assert last._process is not None
-    last._process._child.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(20):
-        while last._process.returncode is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    assert 0 == last._process.returncode
+    process = last._process
+    assert process is not None
+    process._child.send_signal(signal.SIGTERM)
+    await eventually(lambda: process.returncode is not None, within=20)
+    assert 0 == process.returncode
     last.kill()
     await ring.state(*ring.members[:2])
-    await until(lambda: {"s-0", "s-1"} == other.supernodes._links.keys())
+    await eventually(lambda: {"s-0", "s-1"} == other.supernodes._links.keys())
     await pull(other, registry, image, shown=SHOWN)

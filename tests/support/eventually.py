@@ -8,23 +8,39 @@ from typing import TypeVar, overload
 
 Value = TypeVar("Value")
 Description = str | Callable[[], str]
+Errors = type[Exception] | tuple[type[Exception], ...]
 
 
 @overload
 async def eventually(
-    check: Callable[[], Awaitable[Value | None]], *, within: float = ..., every: float = ..., what: Description = ...
+    check: Callable[[], Awaitable[Value | None]],
+    *,
+    within: float = ...,
+    every: float = ...,
+    what: Description = ...,
+    ignoring: Errors = ...,
 ) -> Value: ...
 @overload
 async def eventually(
-    check: Callable[[], Value | None], *, within: float = ..., every: float = ..., what: Description = ...
+    check: Callable[[], Value | None],
+    *,
+    within: float = ...,
+    every: float = ...,
+    what: Description = ...,
+    ignoring: Errors = ...,
 ) -> Value: ...
 async def eventually(
-    check: Callable[[], object], *, within: float = 10.0, every: float = 0.01, what: Description = ""
+    check: Callable[[], object],
+    *,
+    within: float = 10.0,
+    every: float = 0.01,
+    what: Description = "",
+    ignoring: Errors = AssertionError,
 ) -> object:
-    """Call ``check`` until its result is true, and return that result.
+    """Call ``check`` until its result is true, and return that result. ``check`` may be a coroutine function.
 
-    ``check`` may be a coroutine function. An :class:`AssertionError` in ``check`` counts as "not yet".
-    After ``within`` seconds the wait fails. The error names ``what`` and the last result.
+    An error that ``ignoring`` lists counts as "not yet".
+    After ``within`` seconds the wait fails. The failure names ``what`` and the last result or error.
     """
     last: object = None
     try:
@@ -36,7 +52,7 @@ async def eventually(
                         last = await last
                     if last:
                         return last
-                except AssertionError as error:
+                except ignoring as error:
                     last = error
                 await asyncio.sleep(every)
     except TimeoutError:
@@ -49,16 +65,16 @@ def eventually_blocking(
     within: float = 10.0,
     every: float = 0.05,
     what: Description = "",
-    ignoring: type[Exception] = AssertionError,
+    ignoring: Errors = AssertionError,
 ) -> Value:
-    """Wait like :func:`eventually`, but block the thread. ``ignoring`` is another error that counts as "not yet"."""
+    """Wait like :func:`eventually`, but block the thread."""
     deadline = time.monotonic() + within
     while True:
         last: object
         try:
             if last := check():
                 return last
-        except (AssertionError, ignoring) as error:
+        except ignoring as error:
             last = error
         if time.monotonic() > deadline:
             raise _failure(what, within, last)
