@@ -12,6 +12,7 @@ COPY requirements/build.txt requirements/
 RUN /pip/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY protocol protocol
+COPY process process
 COPY pieces pieces
 COPY supernode supernode
 COPY peer peer

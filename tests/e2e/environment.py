@@ -19,7 +19,7 @@ NAMESPACE = "pantala-system"
 ROOT = "/var/lib/pantala"
 COMPONENTS = ("operator", "supernode", "peer", "runtime")
 _PROJECT = Path(__file__).resolve().parents[2]
-_SOURCES = ("protocol", "pieces", "supernode", "peer", "operator", "cli", "requirements")
+_SOURCES = ("protocol", "process", "pieces", "supernode", "peer", "operator", "cli", "requirements")
 _FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 
 

@@ -1,0 +1,34 @@
+"""Pauses between attempts, which double up to a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+
+def doubled(first: float, longest: float, failures: int) -> float:
+    """Seconds to wait after ``failures`` failures in a row: ``first``, then twice as long each time."""
+    return min(first * 2.0 ** min(max(failures - 1, 0), 64), longest)
+
+
+class Backoff:
+    """Doubling pauses with jitter, from ``first`` to ``longest`` seconds."""
+
+    def __init__(self, first: float, longest: float, rng: random.Random | None = None) -> None:
+        self._first = first
+        self._longest = longest
+        self._rng = rng or random.Random()  # noqa: S311 - it spreads attempts; it protects nothing
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Start again with the first pause, after a success."""
+        self._failures = 0
+
+    def next(self) -> float:
+        """Count a failure. Returns between half of its pause and all of it, so that clients do not retry together."""
+        self._failures += 1
+        return doubled(self._first, self._longest, self._failures) * self._rng.uniform(0.5, 1)
+
+    async def pause(self) -> None:
+        """Count a failure, and sleep."""
+        await asyncio.sleep(self.next())

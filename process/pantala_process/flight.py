@@ -1,0 +1,62 @@
+"""One call at a time for each key: callers that come meanwhile share its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[V]):
+    task: asyncio.Task[V]
+    callers: int = 0
+
+
+class SingleFlight(Generic[K, V]):
+    """Runs one call a key at a time; its result or its error goes to all callers.
+
+    A caller that is cancelled leaves alone. The call goes on for the others, and by default for the next one: then it
+    needs a time limit of its own. With ``stop_unattended`` it is cancelled with its last caller.
+    """
+
+    def __init__(self, *, stop_unattended: bool = False) -> None:
+        self._stop_unattended = stop_unattended
+        self._calls: dict[K, _Call[V]] = {}
+
+    async def share(self, key: K, call: Callable[[], Awaitable[V]]) -> V:
+        """The result of ``call``, or of the one that runs for ``key``."""
+        shared = self._calls.get(key)
+        while shared is not None and shared.task.cancelling():
+            await asyncio.wait({shared.task})
+            shared = self._calls.get(key)
+        if shared is None:
+            shared = self._calls[key] = _Call(asyncio.create_task(_run(call)))
+            shared.task.add_done_callback(lambda done: self._on_done(key, done))
+        shared.callers += 1
+        try:
+            return await asyncio.shield(shared.task)
+        finally:
+            shared.callers -= 1
+            if self._stop_unattended and not shared.callers:
+                shared.task.cancel()
+
+    async def close(self) -> None:
+        """Cancel all calls."""
+        tasks = [shared.task for shared in self._calls.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _on_done(self, key: K, task: asyncio.Task[V]) -> None:
+        del self._calls[key]
+        if not task.cancelled():
+            task.exception()  # retrieved, although all callers may have left
+
+
+async def _run(call: Callable[[], Awaitable[V]]) -> V:
+    return await call()

@@ -1,0 +1,56 @@
+"""``/healthz``: the process lives. ``/readyz``: it can do its work now, or why not. ``/metrics`` is beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from pantala_process import metrics
+from pantala_process.http import ProblemDetail, json_response
+
+Check = Callable[[], Sequence[str]]
+"""Reasons why the process is not healthy, or not ready; empty if it is."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The body of a good answer."""
+
+    status: str = "ok"
+    reasons: tuple[str, ...] = ()
+
+
+class Unhealthy(msgspec.Struct, frozen=True):
+    """The body of a bad answer, which is also an error like all others."""
+
+    error: ProblemDetail
+    reasons: tuple[str, ...]
+    status: str = "unavailable"
+
+
+def health_response(reasons: Sequence[str], reason: str = "NotReady") -> web.Response:
+    """200 without reasons, else 503 with them; ``reason`` is the error's short name."""
+    if not reasons:
+        return json_response(Health())
+    return json_response(Unhealthy(ProblemDetail(reason, "; ".join(reasons)), tuple(reasons)), 503)
+
+
+def application(registry: CollectorRegistry, *, ready: Check, alive: Check = tuple) -> web.Application:
+    """The routes for probes and monitoring."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return health_response(alive(), "NotAlive")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        return health_response(ready())
+
+    async def exposition(_request: web.Request) -> web.Response:
+        return metrics.metrics_response(registry)
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", exposition)
+    return app

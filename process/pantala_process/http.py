@@ -1,0 +1,85 @@
+"""HTTP as all processes speak it: bounded bodies, bearer tokens, one shape of errors, and serving at an address."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from pantala_process.settings import ListenAddress
+
+
+class TooLargeError(aiohttp.ClientPayloadError):
+    """The body of an answer is larger than its limit."""
+
+
+async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The whole body, of at most ``limit`` bytes. Raises :class:`TooLargeError`."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise TooLargeError(f"the answer is larger than {limit} bytes")
+    return bytes(body)
+
+
+def bearer(token_file: Path | None) -> dict[str, str]:
+    """The header with the token in a file; empty without a file. The kubelet rotates it, so read it each time.
+
+    Raises :class:`OSError`, also for a file that is not ASCII text.
+    """
+    if token_file is None:
+        return {}
+    try:
+        return {"Authorization": f"Bearer {token_file.read_text(encoding='ascii').strip()}"}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "it is not ASCII text"
+        raise OSError(f"the token file {token_file} cannot be read: {reason}") from error
+
+
+class ProblemDetail(msgspec.Struct, frozen=True):
+    """Why a request failed."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The body of each error that one of our processes answers."""
+
+    error: ProblemDetail
+
+
+def error_response(status: int, reason: str, message: str, **headers: str) -> web.Response:
+    """An error in the one shape of all our HTTP interfaces."""
+    return json_response(Problem(ProblemDetail(reason, message)), status, **headers)
+
+
+def json_response(body: object, status: int = 200, **headers: str) -> web.Response:
+    """An answer with a JSON body."""
+    encoded = msgspec.json.encode(body)
+    return web.Response(status=status, body=encoded, content_type="application/json", headers=headers)
+
+
+def problem_detail(body: bytes) -> ProblemDetail | None:
+    """Read the body of an error; ``None`` if none of our processes wrote it."""
+    try:
+        return msgspec.json.decode(body, type=Problem).error
+    except msgspec.DecodeError:
+        return None
+
+
+@contextlib.asynccontextmanager
+async def serving(app: web.Application, address: ListenAddress, *, grace: float) -> AsyncIterator[int]:
+    """Serve at an address, and give its port. At the end, requests that run get ``grace`` seconds."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address.host, address.port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,91 @@
+"""How a process starts and stops. A signal ends it with exit code 0 from its first moment on.
+
+Exit codes: 0 after a signal, 1 if the process cannot go on, 2 for wrong settings. The first import of a process must be
+this module, so nothing that takes long is imported at its top.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def start(module: str) -> None:
+    """Import ``module`` and call its ``main``. Until that handles signals, one ends the process in order."""
+    for number in _SIGNALS:
+        # The first process of a container gets no default handlers.
+        signal.signal(number, lambda *_: sys.exit(0))
+    importlib.import_module(module).main()
+
+
+def settings(program: str, parse: Callable[[Sequence[str], Mapping[str, str]], T]) -> T:
+    """Read the settings from the command line; wrong ones end the process with one line and exit code 2."""
+    from pantala_process.settings import SettingsError
+
+    try:
+        return parse(sys.argv[1:], os.environ)
+    except SettingsError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Stop:
+    """Set by signals: SIGTERM asks for an orderly end, a second one or SIGINT for an immediate end."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+
+    def on_signal(self, number: signal.Signals) -> None:
+        if number == signal.SIGINT or self.asked.is_set():
+            self.at_once.set()
+        self.asked.set()
+
+
+def run(
+    program: str, life: Callable[[Stop], Coroutine[Any, Any, None]], *, failures: tuple[type[Exception], ...]
+) -> NoReturn:
+    """Run ``life`` until it returns, and exit. ``failures`` are logged without a traceback."""
+    import asyncio
+
+    import structlog
+
+    async def live() -> None:
+        stop, loop = Stop(), asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop.on_signal, number)
+        await life(stop)
+
+    try:
+        asyncio.run(live())
+    except failures as error:
+        structlog.get_logger(program).error("the process cannot go on", error=str(error))
+        sys.exit(1)
+    sys.exit(0)
+
+
+async def until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Run ``work`` until ``stop`` is set, then cancel it. Returns and raises what ended it before."""
+    import asyncio
+
+    running, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        running.cancel()
+        await asyncio.wait({running, stopping})
+    return None if running.cancelled() else running.result()

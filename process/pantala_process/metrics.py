@@ -1,0 +1,60 @@
+"""Metrics of one process: a registry with its version and the process's own figures, and the ``/metrics`` answer.
+
+Labels come from closed lists: never a URL, an address or an ID. Most figures are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Info, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pantala_protocol import __version__
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+def new_registry(process: str) -> CollectorRegistry:
+    """A registry with ``pantala_build_info`` and the ``process_`` figures."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    Info("pantala_build", "Version of this process.", registry=registry).info(
+        {"process": process, "version": __version__}
+    )
+    return registry
+
+
+def metrics_response(registry: CollectorRegistry) -> web.Response:
+    """All metrics, in Prometheus' text format."""
+    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE})
+
+
+class Readings(Collector):
+    """Metrics that ``read`` gives when they are asked for."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._read()
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """A gauge without labels."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    """A counter without labels."""
+    return CounterMetricFamily(name, text, value=value)
+
+
+def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
+    """A counter for each value of one label."""
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family

@@ -1,0 +1,188 @@
+"""Settings of a process: one declaration gives each field its flag, its variable, its default and its help.
+
+A flag ``--foo-bar`` wins over ``PANTALA_FOO_BAR``, which wins over the default. An empty value counts as not given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from pantala_protocol import __version__
+from pantala_protocol.redaction import RedactedURL
+
+T = TypeVar("T")
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_QUANTITY = re.compile(r"([0-9]{1,15})([kMG]|[KMGT]i|)")
+
+
+class SettingsError(ValueError):
+    """The process cannot start with these settings."""
+
+
+class ListenAddress(NamedTuple):
+    """An address to listen at."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this machine reaches the address."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class Flag(NamedTuple):
+    """How the text of one setting is read. ``read`` raises ValueError; ``metavar`` is ``None`` for a switch."""
+
+    read: Callable[[str], Any]
+    metavar: str | None
+    help: str
+    required: bool = False
+
+
+def flag(read: Callable[[str], T], metavar: str, text: str, *, default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field with a value; without a default the setting is required."""
+    return dataclasses.field(
+        default=default, metadata={"flag": Flag(read, metavar, text, default is dataclasses.MISSING)}
+    )
+
+
+def switch(text: str) -> Any:
+    """Declare a field that is off unless its flag is given."""
+    return dataclasses.field(default=False, metadata={"flag": Flag(_is_on, None, text)})
+
+
+def flags(settings: type[Any]) -> dict[str, Flag]:
+    """The flags of a dataclass by the names of its fields."""
+    return {field.name: field.metadata["flag"] for field in dataclasses.fields(settings) if "flag" in field.metadata}
+
+
+def parse(
+    known: Mapping[str, Flag],
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    program: str,
+    description: str,
+) -> dict[str, Any]:
+    """Read all values that are given. Raises :class:`SettingsError`; ``--help`` and ``--version`` raise SystemExit."""
+    parser = _Parser(prog=program, description=description, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    for name, each in known.items():
+        option = "--" + name.replace("_", "-")
+        if each.metavar is None:
+            parser.add_argument(option, action="store_const", const="yes", help=each.help)
+        else:
+            parser.add_argument(option, metavar=each.metavar, help=each.help)
+    given = vars(parser.parse_args(arguments))
+    values: dict[str, Any] = {}
+    for name, each in known.items():
+        variable, option = "PANTALA_" + name.upper(), "--" + name.replace("_", "-")
+        text = given[name] if given[name] is not None else environment.get(variable)
+        if text:
+            try:
+                values[name] = each.read(text)
+            except ValueError as error:
+                shown = RedactedURL(text) if "://" in text else text
+                raise SettingsError(f"{option} {shown!r} {error}") from error
+        elif each.required:
+            raise SettingsError(f"{option} is missing. Give it, or set {variable}: {each.help}.")
+    return values
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}. See {self.prog} --help.")
+
+
+def _is_on(text: str) -> bool:
+    return text.lower() in {"1", "true", "yes"}
+
+
+# Readers of values. Each raises ValueError with what follows the value in the message.
+
+
+def address(text: str) -> ListenAddress:
+    """``HOST:PORT``; an IPv6 host is in brackets, an empty host means all addresses."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
+        raise ValueError("is not HOST:PORT. Give an address like 0.0.0.0:8080.")
+    return ListenAddress(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def http_url(text: str) -> str:
+    """A base URL, without a slash at its end."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = good and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("is not a URL. Give one like http://supernode:8002.")
+    return text.rstrip("/")
+
+
+def unix_socket(text: str) -> Path:
+    """``unix:/PATH`` or ``unix:///PATH``."""
+    scheme, _, path = text.partition(":")
+    path = "/" + path.lstrip("/") if path.startswith("/") else ""
+    if scheme != "unix" or len(path) < 2 or len(path.encode()) > 107:
+        raise ValueError("is not a unix socket. Give one like unix:/run/pantala/runtime.sock.")
+    return Path(path)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < float("inf"):
+        raise ValueError("is not a number of seconds above 0.")
+    return value
+
+
+def whole(low: int, high: int, what: str) -> Callable[[str], int]:
+    """A reader of whole numbers of ``what`` from ``low`` to ``high``."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
+            raise ValueError(f"is not a whole number of {what} from {low} to {high}.")
+        return int(text)
+
+    return read
+
+
+def size(text: str) -> int:
+    """A number of bytes, with a binary unit or none."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] in ("k", "M", "G"):
+        raise ValueError("is not a size. Give bytes, or a number with Ki, Mi, Gi or Ti, like 10Gi.")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def rate(text: str) -> float:
+    """A number of bytes a second above 0, with a decimal or binary unit or none."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None or int(match[1]) == 0 or match[2] == "Ti":
+        raise ValueError("is not a rate. Give bytes a second like 500k, 50M or 1Gi.")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+def yes_or_no(text: str) -> bool:
+    """``yes`` or ``no``."""
+    if text.lower() not in {"yes", "no", "true", "false"}:
+        raise ValueError("is neither yes nor no.")
+    return _is_on(text)
