@@ -8,7 +8,6 @@ import json
 import os
 import ssl
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import aiohttp
 from testbed.apiserver import ControlPlane
 from testbed.origin import Body, Origin
 from testbed.process import Process, free_ports
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = ("node-1", "node-2", "node-3")
@@ -204,14 +204,13 @@ class Stage:
         return found()[0]
 
     async def until(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-        """Wait until ``condition`` holds."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                name = what.partition(" ")[0]
-                told = f"{self.conditions(name)}\n{sorted(self.told[name])}" if name in self.tasks else ""
-                raise AssertionError(f"not within {seconds} s: {what}\n{told}")
-            await asyncio.sleep(0.05)
+        """Wait until ``condition`` holds. A failure shows the conditions of the Task that ``what`` starts with."""
+
+        def described() -> str:
+            name = what.partition(" ")[0]
+            return f"{what}\n{self.conditions(name)}\n{sorted(self.told[name])}" if name in self.tasks else what
+
+        await eventually(condition, within=seconds, every=0.05, what=described)
 
     def assert_held(self, path: str, body: Body, nodes: Iterable[str] = NODES) -> None:
         """Exactly these nodes have the file, with the right bytes."""

@@ -17,7 +17,8 @@ from pantala_protocol.images import ImageBlob, PullPhase, PullState, RuntimeStat
 from pantala_protocol.registry import Resolved
 from testbed.apiserver import ControlPlane
 from testbed.process import free_ports
-from tests.controlplane.test_operator import NODES, ROOT, Kubectl, Operator, ServedSupernode, make_nodes, until
+from tests.controlplane.test_operator import NODES, ROOT, Kubectl, Operator, ServedSupernode, make_nodes
+from tests.support.eventually import eventually
 from tests.support.supernode import MemorySupernode
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
@@ -50,7 +51,7 @@ class Stage:
         def found() -> list[WantedImage]:
             return [each for each in self.supernode.images.values() if digest in each.image]
 
-        await until(lambda: [count] == [len(each.orders) for each in found()], f"{count} nodes have orders")
+        await eventually(lambda: [count] == [len(each.orders) for each in found()])
         return found()[0]
 
     async def answer(self, image: WantedImage, *names: str, phase: PullPhase = PullPhase.READY, **said: Any) -> None:
@@ -71,12 +72,12 @@ class Stage:
 
     async def says(self, kind: str, reason: str, name: str = "web") -> str:
         """The message of a condition, once it has that reason."""
-        for _ in range(200):
-            for each in (await self.status(name)).get("conditions", ()):
-                if (each["type"], each["reason"]) == (kind, reason):
-                    return str(each["message"])
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"{kind} never had the reason {reason}: {await self.status(name)}")
+
+        async def message() -> str | None:
+            conditions = (await self.status(name)).get("conditions", ())
+            return next((c["message"] for c in conditions if (c["type"], c["reason"]) == (kind, reason)), None)
+
+        return await eventually(message, what=f"{kind} has the reason {reason}")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ async def stage(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[St
     operator = Operator(control_plane, served, tmp_path)
     operator.start("--namespace", "default", "--progress-interval", "0.5")
     try:
-        await until(lambda: operator.ask("/readyz") == (200, []), "the operator is ready")
+        await eventually(lambda: operator.ask("/readyz") == (200, []))
         yield Stage(Kubectl(control_plane), served.memory, operator)
     finally:
         await asyncio.to_thread(operator.stop)
@@ -138,7 +139,7 @@ async def test_from_apply_to_ready_and_away(stage: Stage) -> None:
     events = await stage.kubectl("get", "events", "--field-selector=involvedObject.kind=ImagePrefetch", "-o", "json")
     assert "Prefetched" in {each["reason"] for each in json.loads(events)["items"]}
     await stage.kubectl("delete", "imageprefetch", "web", "--wait=false")
-    await until(lambda: not stage.supernode.images, "nothing is ordered any more")
+    await eventually(lambda: not stage.supernode.images)
 
 
 async def test_one_disk_full_one_image_missing_one_node_down(stage: Stage) -> None:
@@ -205,7 +206,7 @@ async def test_a_tag_that_moves(stage: Stage) -> None:
     assert all(said.images for said in stage.supernode.statements[before:])
     await stage.kubectl("annotate", "imageprefetch", "web", "pantala.dev/requested-at=now")
     await stage.answer(await stage.ordered(digest=B))
-    await until(lambda: [B in each.image for each in stage.supernode.images.values()] == [True], "only the new is kept")
+    await eventually(lambda: [B in each.image for each in stage.supernode.images.values()] == [True])
     await stage.wait("Ready")
     assert A not in json.dumps((await stage.kubectl.get("tasks"))["items"])
 
@@ -213,7 +214,7 @@ async def test_a_tag_that_moves(stage: Stage) -> None:
 async def test_plan(stage: Stage) -> None:
     """Nodes say what they have; nothing is ordered, no Task is made."""
     await stage.apply(mode="Plan")
-    await until(lambda: {LAYER} == stage.supernode.survey, "nodes are asked")
+    await eventually(lambda: {LAYER} == stage.supernode.survey)
     for name in NODES:
         said = RuntimeState("containerd", "2.0.0", True, disk_free=1 << 30, blobs={LAYER: name == "node-a"})
         await stage.supernode.say(name, {}, said)
@@ -252,7 +253,7 @@ async def test_a_task_with_an_image(stage: Stage) -> None:
     status = (await stage.kubectl.get("task", "one"))["status"]
     assert ("1/1", A, "100") == (status["summary"], status["digest"], status["size"])
     await stage.kubectl("delete", "task", "one")
-    await until(lambda: not stage.supernode.images, "nothing is ordered any more")
+    await eventually(lambda: not stage.supernode.images)
 
 
 async def test_without_its_definition_files_are_distributed(stage: Stage) -> None:
@@ -262,11 +263,11 @@ async def test_without_its_definition_files_are_distributed(stage: Stage) -> Non
     crd = (ROOT / "crds" / "pantala.dev_imageprefetches.yaml").read_text()
     await stage.kubectl("delete", "crd", "imageprefetches.pantala.dev")
     try:
-        await until(lambda: not stage.supernode.images, "nothing is ordered any more")
+        await eventually(lambda: not stage.supernode.images)
         await asyncio.to_thread(stage.operator.stop)
         stage.operator.start()
         await stage.kubectl.task("file")
-        await until(lambda: "default/file" in stage.supernode.wanted, "the file is wanted")
+        await eventually(lambda: "default/file" in stage.supernode.wanted)
         assert 1 == stage.operator.log.count("CRD imageprefetches.pantala.dev is not served")
     finally:
         await stage.kubectl("apply", "--server-side", "-f", "-", text=crd)

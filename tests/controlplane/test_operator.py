@@ -42,6 +42,7 @@ from pantala_protocol.statement import CDNStatus, Failure, Statement, TaskReport
 from testbed.apiserver import ControlPlane
 from testbed.process import Process, free_ports
 from tests.support.cluster import MemoryCluster
+from tests.support.eventually import eventually
 from tests.support.supernode import MemorySupernode
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
@@ -101,7 +102,7 @@ class ServedSupernode:
         def met() -> bool:
             return name in self.memory.wanted and bool(condition(self.memory.wanted[name]))
 
-        await until(met, f"{name} is stated as expected")
+        await eventually(met, what=f"{name} is stated as expected")
         return self.memory.wanted[name]
 
     async def _statement(self, request: web.Request) -> web.Response:
@@ -191,14 +192,6 @@ class Kubectl:
         return {each["type"]: (each["status"], each["reason"]) for each in status.get("conditions", ())}
 
 
-async def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    """Wait until ``condition`` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane() as running:
@@ -239,7 +232,7 @@ async def operator(
     running = Operator(control_plane, supernode, tmp_path)
     running.start()
     try:
-        await until(lambda: running.ask("/readyz") == (200, []), "the operator is ready")
+        await eventually(lambda: running.ask("/readyz") == (200, []))
         yield running
     finally:
         await asyncio.to_thread(running.stop)
@@ -290,7 +283,7 @@ async def test_a_deleted_task_is_no_longer_wanted(
     await supernode.wanting("default/kept")
     await supernode.wanting("default/dropped")
     await kubectl("delete", "task", "dropped", "--timeout=5s")
-    await until(lambda: set(supernode.memory.wanted) == {"default/kept"}, "the deleted Task is not stated")
+    await eventually(lambda: set(supernode.memory.wanted) == {"default/kept"})
 
 
 async def test_what_happens_while_the_operator_is_down_is_caught_up(
@@ -308,7 +301,7 @@ async def test_what_happens_while_the_operator_is_down_is_caught_up(
     await kubectl("delete", "task", "old", "--timeout=5s")
     await kubectl.task("new")
     operator.start()
-    await until(lambda: set(supernode.memory.wanted) == {"default/done", "default/new"}, "the new set is stated")
+    await eventually(lambda: set(supernode.memory.wanted) == {"default/done", "default/new"})
     later = [each for each in supernode.memory.statements if each.revision > revision]
     assert [{"default/done", "default/new"}] == [{task.name for task in each.tasks} for each in later]
     assert written == (await kubectl.get("task", "done"))["metadata"]["resourceVersion"]
@@ -370,7 +363,7 @@ async def test_a_finished_task_is_deleted_after_its_time(
     await supernode.deliver("default/wrong", cdn_status=CDNStatus.FAILED, failure=failure, ready_peers=())
     await kubectl.wait("condition=Stalled", "task/wrong")
     await kubectl.wait("delete", "task/short", "task/wrong")
-    await until(lambda: not supernode.memory.wanted, "nothing is wanted")
+    await eventually(lambda: not supernode.memory.wanted)
 
 
 async def test_suspending_keeps_what_is_there(kubectl: Kubectl, supernode: ServedSupernode, operator: Operator) -> None:
@@ -430,7 +423,7 @@ async def test_a_missing_permission_is_said_and_healed(
     try:
         await kubectl.task("refused")
         await supernode.deliver("default/refused")
-        await until(lambda: 'cannot patch resource \\"tasks/status\\"' in operator.log, "the permission is named")
+        await eventually(lambda: 'cannot patch resource \\"tasks/status\\"' in operator.log)
         rules.append({"apiGroups": ["pantala.dev"], "resources": ["tasks/status"], "verbs": ["patch"]})
         await kubectl.apply({**role, "rules": rules})
         await kubectl.wait("condition=Ready", "task/refused", timeout="30s")
@@ -446,11 +439,11 @@ async def test_a_missing_crd_is_said_and_healed(
     """Readiness says which CRD is missing; when it is back, Tasks are served again without a restart."""
     await kubectl("delete", "crd", "tasks.pantala.dev", "--timeout=20s")
     said = (503, ["CRD tasks.pantala.dev is not served; install crds/"])
-    await until(lambda: operator.ask("/readyz") == said, "readiness names the CRD", 40)
+    await eventually(lambda: operator.ask("/readyz") == said, within=40, what="readiness names the CRD")
     assert operator.ask("/healthz") == (200, [])
     await kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     await kubectl("wait", "--for=condition=Established", "--all", "crd")
-    await until(lambda: operator.ask("/readyz") == (200, []), "it is ready again", 40)
+    await eventually(lambda: operator.ask("/readyz") == (200, []), within=40, what="it is ready again")
     await kubectl.task("late")
     await supernode.deliver("default/late")
     await kubectl.wait("condition=Ready", "task/late", timeout="30s")

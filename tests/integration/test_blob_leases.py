@@ -96,9 +96,9 @@ async def restarted(supernode: Node, *peers: PeerApp) -> None:
     assert "" not in former, "each spoke before"
     await supernode.start()
     await supernode.state()
-    await eventually(supernode.ready, within=20)
+    await eventually(supernode.ready)
     if sessions:
-        await eventually(lambda: all(one.supernode not in former and one.revision for one in sessions), within=20)
+        await eventually(lambda: all(one.supernode not in former and one.revision for one in sessions))
         await asyncio.sleep(0.5)  # what they drop, they drop by now
 
 

@@ -82,7 +82,7 @@ class Bench:
 
     async def whole(self, *numbers: int) -> None:
         copies = [NAMES[number] for number in numbers]
-        await eventually(lambda: all(self.cdn.status(name).status is CDNStatus.SUCCESS for name in copies), within=20)
+        await eventually(lambda: all(self.cdn.status(name).status is CDNStatus.SUCCESS for name in copies))
 
     def there(self) -> list[int]:
         return [number for number, name in enumerate(NAMES) if self.store.get(name)]

@@ -76,7 +76,7 @@ class Way:
                 changes = msgspec.json.decode(await answer.read(), type=Changes)
             return next((found for found in changes.peers if found.name == NODE and is_it(found)), None)
 
-        return await eventually(reported, within=20)
+        return await eventually(reported)
 
     async def reach(self, phase: PullPhase, number: int) -> PullState:
         report = await self.report(

@@ -79,7 +79,7 @@ async def supernode(
     )
     async with aiohttp.ClientSession() as session:
         made = Process(process, f"http://127.0.0.1:{port}", session)
-        await eventually(made.lives, within=20)
+        await eventually(made.lives)
         yield made
     if process.returncode is None:
         process.kill()

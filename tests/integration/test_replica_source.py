@@ -97,7 +97,7 @@ class Lab:
             report = self.app.reports.task("u")
             return report if report is not None and report.cdn_status is CDNStatus.SUCCESS else None
 
-        report = await eventually(done, within=20)
+        report = await eventually(done)
         file = self.app.store.get(report.task_id)
         assert file is not None
         assert (DIGEST, CONTENT) == (report.digest, file.path.read_bytes())

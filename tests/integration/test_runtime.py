@@ -73,7 +73,7 @@ class Helper:
         return status, answer if status == 200 else answer["error"]["reason"]
 
     async def ready(self) -> None:
-        await eventually(lambda: self.get("/v1/status"), within=20, ignoring=(aiohttp.ClientError, AssertionError))
+        await eventually(lambda: self.get("/v1/status"), ignoring=(aiohttp.ClientError, AssertionError))
 
 
 @dataclass

@@ -180,7 +180,7 @@ async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
     victim = ring.owner(task_id.of_blob(max(of_amd64(image), key=of_amd64(image).__getitem__)))
     ring.supernodes[victim].kill()
     await ring.supernodes[victim].start()
-    await eventually(ring.supernodes[victim].ready, within=20)
+    await eventually(ring.supernodes[victim].ready)
     await ring.state()
     await eventually(lambda: all(map(ring._is_met, (one, other))))
     await asyncio.sleep(0.5)
@@ -297,7 +297,7 @@ async def test_one_that_is_scaled_away_by_a_signal_leaves_every_pull_right(
     process = last._process
     assert process is not None
     process._child.send_signal(signal.SIGTERM)
-    await eventually(lambda: process.returncode is not None, within=20)
+    await eventually(lambda: process.returncode is not None)
     assert 0 == process.returncode
     last.kill()
     await ring.state(*ring.members[:2])

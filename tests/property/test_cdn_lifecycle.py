@@ -126,7 +126,7 @@ class Life:
         for number in range(2):
             self._attempt += 1
             self.cdn.trigger(self.order(number))
-        await eventually(lambda: all(self.cdn.status(task).digest for task in TASKS), within=20, every=0.001)
+        await eventually(lambda: all(self.cdn.status(task).digest for task in TASKS), every=0.001)
         for task in TASKS:
             file = self.store.get(task)
             assert file is not None

@@ -32,7 +32,7 @@ async def eventually(
 async def eventually(
     check: Callable[[], object],
     *,
-    within: float = 10.0,
+    within: float = 20.0,
     every: float = 0.01,
     what: Description = "",
     ignoring: Errors = AssertionError,
@@ -62,7 +62,7 @@ async def eventually(
 def eventually_blocking(
     check: Callable[[], Value | None],
     *,
-    within: float = 10.0,
+    within: float = 20.0,
     every: float = 0.05,
     what: Description = "",
     ignoring: Errors = AssertionError,
