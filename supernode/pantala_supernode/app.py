@@ -40,7 +40,7 @@ from pantala_supernode.images.service import Imaging
 from pantala_supernode.metrics import Metrics, StateCollector, TimedScheduler
 from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
-from pantala_supernode.origin.rate import Rate
+from pantala_supernode.origin.limits import Rate
 from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.replicas.client import ReplicaClient
 from pantala_supernode.replicas.copies import CopyServer

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from pantala_pieces.server import PieceServer
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.copy_state import Use
+from pantala_supernode.cdn.copy_state import CopyUse
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
 from pantala_supernode.supernode import Supernode
@@ -164,7 +164,7 @@ class StateCollector(Collector):
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
         yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.origin_bytes)
         uses = CounterMetricFamily("pantala_cache_uses", "Files wanted anew, by what the volume had.", labels=["found"])
-        for use in Use:
+        for use in CopyUse:
             uses.add_metric([use], cdn.uses.get(use, 0))
         yield uses
         evictions = CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", labels=["cause"])

@@ -25,7 +25,7 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.http import HTTPReader
-from pantala_supernode.origin.rate import Rate
+from pantala_supernode.origin.limits import Rate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from pantala_supernode.volume.eviction import EvictionCause, Watermarks
 from pantala_supernode.volume.janitor import Housekeeping, Janitor

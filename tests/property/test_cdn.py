@@ -16,8 +16,8 @@ from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
+from pantala_supernode.cdn.attempts import MAX_RESTARTS
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.retry import MAX_RESTARTS
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.source import Content, FakeReader, Step

@@ -1,1 +1,1 @@
-"""The part of the supernode that reads origins and keeps what they gave on the volume."""
+"""The CDN: reads origins and keeps the copies of files on the volume."""

@@ -1,37 +1,135 @@
-"""What is known of a copy across the tries to complete it."""
+"""What remains between two tries to complete a copy: its pieces, and what is known about the origin."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import random
+from dataclasses import dataclass
 
+from pantala_protocol.reasons import Reason, Retry
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.retry import RetryBudget
+from pantala_supernode.errors import SourceError, SupernodeError
 from pantala_supernode.origin.source import Provenance
+
+FIRST_DELAY = 0.5
+"""The longest delay before the first retry, in seconds. It doubles each time up to ``MAX_DELAY``."""
+MAX_DELAY = 60.0
+LATER_DELAY = 300.0
+"""Seconds between tries if the problem needs a change elsewhere."""
+MAX_RESTARTS = 3
+"""How often one attempt may discard its pieces. A file that changes faster than that never becomes complete."""
 
 
 @dataclass
-class Attempts:
-    """What outlives a try: the pieces, and what is known of the origin's ways."""
+class RetryBudget:
+    """The retries that one attempt has used."""
 
-    recorder: Recorder | None = None
-    origin_bytes: int = 0
-    budget: RetryBudget = field(default_factory=RetryBudget)
-    room_needed: int = 0
-    """Bytes that the volume lacked; until they are free the origin is not asked."""
-    cut_at: int = -1
-    cuts: int = 0
-    """How often in a row the body ended at ``cut_at``."""
-    lost: int = 0
-    """Pieces that went bad on the volume and are to be fetched anew, as a bit mask."""
-    lineage: Provenance | None = None
-    """Of the pieces that another supernode gave; ``None``: all are the origin's."""
-    doubted: bool = False
-    """Whole, but of another time: the origin is asked first whether that is still its content."""
-    stitched: bool = False
-    """The pieces come from several answers that nothing but the whole's digest proves to be of one content."""
+    failures: int = 0
+    """Failures of the origin that were retried."""
+    streak: int = 0
+    """Failures since the last progress."""
+    restarts: int = 0
+    """How often the origin contradicted itself, so that the copy started from zero."""
+
+    @property
+    def spent(self) -> bool:
+        return self.restarts > MAX_RESTARTS
+
+    def delay(self, error: SupernodeError, limit: int | None, rng: random.Random) -> float | None:
+        """Seconds until the next try after ``error``. ``None``: there is no other try."""
+        asked = error.retry_after if isinstance(error, SourceError) and error.retry_after is not None else 0.0
+        if error.reason.retry is Retry.NEVER:
+            return None
+        if error.reason.retry is Retry.LATER:
+            return max(LATER_DELAY, asked)
+        if error.reason in (Reason.SOURCE_CHANGED, Reason.LENGTH_MISMATCH) and self.spent:
+            return None
+        if isinstance(error, SourceError):  # failures of the volume do not load the origin
+            self.failures += 1
+            if limit is not None and self.failures > limit:
+                return None
+        ceiling = min(FIRST_DELAY * 2.0 ** min(self.streak, 16), MAX_DELAY)
+        self.streak += 1
+        return max(rng.uniform(0.0, ceiling), asked)
+
+
+class Attempts:
+    """The state of one copy that lasts from try to try. Only its own methods write it."""
+
+    def __init__(self) -> None:
+        self.recorder: Recorder | None = None
+        self.budget = RetryBudget()
+        self.origin_bytes = 0
+        """Bytes of body read from the origin."""
+        self.room_needed = 0
+        """Bytes that the volume lacked. The origin is not asked until they are free."""
+        self.lost = 0
+        """Pieces that went bad on the volume, as a bit mask."""
+        self.provenance: Provenance | None = None
+        """Where the pieces come from. ``None``: from the origin alone."""
+        self.stale = False
+        """The copy is whole but may be out of date. The origin must confirm it first."""
+        self.unverified_join = False
+        """The pieces come from several answers. Only the digest of the whole can prove that they match."""
+        self.cut_at: int | None = None
+        self._cuts = 0
+
+    def load(self, recorder: Recorder | None) -> None:
+        """Use the pieces of ``recorder``. ``None``: there are none that can be read."""
+        self.recorder = recorder
+
+    def discard(self) -> None:
+        """Start from zero."""
+        self.recorder = self.provenance = None
+        self.unverified_join, self.lost = False, 0
+
+    def join(self, provenance: Provenance) -> None:
+        """Continue with the copy of another replica."""
+        self.provenance = provenance
+        self.know_origin_bytes(provenance.origin_bytes)
+
+    def continue_unverified(self) -> None:
+        """Add an answer that nothing but the digest ties to the pieces."""
+        self.unverified_join = True
+
+    def know_origin_bytes(self, count: int) -> None:
+        self.origin_bytes = max(self.origin_bytes, count)
+
+    def read(self, count: int) -> None:
+        self.origin_bytes += count
+
+    def progress(self) -> None:
+        """Pieces became durable."""
+        self.budget.streak = 0
+
+    def renew(self) -> None:
+        """Allow all retries again."""
+        self.budget = RetryBudget()
+
+    def restart(self, *, same_content: bool = True) -> None:
+        """Count that the origin contradicted itself. Another content invalidates the position of former cuts."""
+        self.budget.restarts += 1
+        if not same_content:
+            self.cut_at = None
 
     def cut(self, position: int) -> int:
-        """The body ended before its end, at ``position``; how often in a row it did at this very byte."""
-        self.cuts = self.cuts + 1 if position == self.cut_at else 1
+        """The body ended too early at ``position``. Returns how often in a row it did so at this byte."""
+        self._cuts = self._cuts + 1 if position == self.cut_at else 1
         self.cut_at = position
-        return self.cuts
+        return self._cuts
+
+    def lack(self, size: int) -> None:
+        self.room_needed = size
+
+    def lose(self, pieces: int) -> None:
+        """Mark pieces (a bit mask) as bad."""
+        self.lost |= pieces
+
+    def forgot(self, pieces: int) -> None:
+        """The recorder took note of these bad pieces."""
+        self.lost &= ~pieces
+
+    def doubt(self) -> None:
+        self.stale = True
+
+    def trust(self) -> None:
+        self.stale = False

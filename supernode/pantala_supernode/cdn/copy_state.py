@@ -1,113 +1,142 @@
-"""One task's copy as the CDN manages it."""
+"""The state of one copy."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import StrEnum
 
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.attempts import Attempts
-from pantala_supernode.origin.freshness import is_sure
-from pantala_supernode.tasks.copy import Copy, FetchOrder
-from pantala_supernode.volume.lane import SerialExecutor
+from pantala_supernode.cdn.disk import SerialExecutor
+from pantala_supernode.origin.freshness import is_fresh
+from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
+
+_IDLE = (CopyPhase.FOUND, CopyPhase.RELEASED)
+_WORKING = (CopyPhase.WAITING, CopyPhase.RUNNING, CopyPhase.RETRYING)
 
 
-class Use(StrEnum):
-    """What became of somebody's wish for a file."""
+class CopyUse(StrEnum):
+    """How a copy was used when a task started to want it."""
 
     HIT = "hit"
-    """The whole was there, and sure to be right."""
+    """The copy was whole and certainly right."""
     REVALIDATED = "revalidated"
-    """The whole was there, and the origin confirmed it."""
+    """The copy was whole, and the origin confirmed it."""
     STALE = "stale"
-    """The whole was there, and the origin could not be asked."""
+    """The copy was whole, and the origin was not available."""
     MISS = "miss"
-    """All or a part of it was to be read from the origin."""
+    """At least a part of the copy had to be read from the origin."""
 
 
-@dataclass(eq=False)
 class CopyState:
-    """One task's copy and who works on it."""
+    """One copy, its order, and the job that works on it. Only its own methods write its phase and its order."""
 
-    task_id: TaskID
-    lane: SerialExecutor
-    order: FetchOrder | None = None
-    paused: bool = False
-    released: bool = False
-    """Somebody wanted it since the start, and said to want it no more."""
-    gone: bool = False
-    """It was deleted."""
-    idle: bool = True
-    """Nobody wants it, or whether what is there is right for who does was not decided yet."""
-    given_up: bool = False
-    """The last failure is not tried again; a new attempt is wanted."""
-    status: CDNStatus = CDNStatus.WAITING
-    failure: Failure | None = None
-    task: asyncio.Task[None] | None = None
-
-    def __post_init__(self) -> None:
-        self.history = Attempts()
+    def __init__(self, task_id: TaskID, executor: SerialExecutor) -> None:
+        self.task_id = task_id
+        self.executor = executor
+        self.attempts = Attempts()
+        self.phase = CopyPhase.FOUND
+        self.failure: Failure | None = None
+        self.order: FetchOrder | None = None
         self.woken = asyncio.Event()
+        """The order changed while the job was running."""
+        self.job: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> CDNStatus:
+        return CDNStatus.SUCCESS if self.phase in _IDLE and self.whole else self.phase.status
+
+    @property
+    def whole(self) -> bool:
+        """All pieces are there and verified, and the copy is not stale."""
+        attempts, recorder = self.attempts, self.attempts.recorder
+        verified = recorder is not None and recorder.verified and bool(recorder.meta.digest)
+        return verified and not attempts.stale and not attempts.lost
 
     @property
     def unclaimed(self) -> bool:
-        """Some of those who want the whole as it is are not noted on the volume."""
-        recorder, order = self.history.recorder, self.order
+        """The volume does not list all owners of the order."""
+        recorder, order = self.attempts.recorder, self.order
         return recorder is not None and order is not None and not order.claims <= frozenset(recorder.meta.claims)
 
-    def take_up(self, *, now: float, fresh_for: float) -> Use | None:
-        """Somebody wants what nobody wanted before: decide what is used of it. ``None``: that was decided already.
+    def become(self, phase: CopyPhase, failure: Failure | None = None) -> bool:
+        """Enter a phase. False: nothing changed, or the table of transitions forbids it."""
+        if (phase, failure) == (self.phase, self.failure) or not self.phase.may_become(phase):
+            return False
+        self.phase, self.failure = phase, failure
+        return True
 
-        A whole copy that may be out of date does not show any more, until the origin was asked.
+    def take(self, order: FetchOrder) -> bool:
+        """Replace the order. True: the copy was paused."""
+        self.order = order
+        return self.phase is CopyPhase.PAUSED and self.become(CopyPhase.WAITING)
+
+    def pause(self) -> bool:
+        """Stop the job. True: the phase changed. An order that came before the volume was read is dropped."""
+        if self.phase is CopyPhase.FOUND:
+            self.order = None
+            self.stop()
+        if self.phase not in _WORKING:
+            return False
+        self.stop()
+        return self.become(CopyPhase.PAUSED)
+
+    def release(self) -> None:
+        """No task wants the copy any more."""
+        if self.phase is not CopyPhase.SUCCESS:
+            self.stop()
+        self.order = None
+        self.become(CopyPhase.RELEASED)
+
+    def decide(self, *, now: float, fresh_for: float) -> CopyUse | None:
+        """Decide how to use a copy that a task starts to want. ``None``: not yet, or decided before.
+
+        A whole copy that may be stale is hidden until the origin has confirmed it.
         """
-        recorder, order = self.history.recorder, self.order
-        if not self.idle or order is None:
+        if self.phase not in _IDLE or self.order is None:
             return None
-        self.idle = False
-        if self.history.doubted:
+        recorder, whole = self.attempts.recorder, self.whole
+        if self.attempts.stale:
+            self.become(CopyPhase.WAITING)
             return None
         if recorder is None or not recorder.meta.digest:
-            return Use.MISS
-        if is_sure(recorder.meta, order, now=now, fresh_for=fresh_for):
-            return Use.HIT
-        self.history.doubted = True
-        self.status = CDNStatus.WAITING
+            self.become(CopyPhase.WAITING)
+            return CopyUse.MISS
+        if is_fresh(recorder.meta, self.order, now=now, fresh_for=fresh_for):
+            self.become(CopyPhase.SUCCESS if whole else CopyPhase.WAITING)
+            return CopyUse.HIT
+        self.attempts.doubt()
+        self.become(CopyPhase.WAITING)
         return None
 
     @property
     def running(self) -> bool:
-        """Somebody works on it, and was not told to stop."""
-        return self.task is not None and not self.task.done() and not self.task.cancelling()
+        """A job works on the copy and was not stopped."""
+        return self.job is not None and not self.job.done() and not self.job.cancelling()
 
     def stop(self) -> None:
-        """Tell who works on it to stop, once: a second cancellation would not wait for the disk."""
-        if self.task is not None and self.running:
-            self.task.cancel()
+        """Stop the job. It is cancelled only once: after a second cancellation it would not wait for the disk."""
+        if self.job is not None and self.running:
+            self.job.cancel()
 
     def snapshot(self) -> Copy:
-        """The copy as it is now."""
+        """The copy as other rooms see it."""
+        attempts, recorder = self.attempts, self.attempts.recorder
         attempt = self.order.source.attempt if self.order is not None else ""
-        recorder = self.history.recorder
-        if recorder is None or self.history.doubted:
-            return Copy(
-                self.task_id,
-                self.status,
-                origin_bytes=self.history.origin_bytes,
-                failure=self.failure,
-                attempt=attempt,
-            )
-        return Copy(
-            task_id=self.task_id,
-            status=self.status,
+        status = self.status
+        seen = Copy(
+            self.task_id, status, origin_bytes=attempts.origin_bytes, failure=self.failure, attempt=attempt
+        )  # fmt: skip
+        if recorder is None or attempts.stale:
+            return seen
+        return replace(
+            seen,
             generation=recorder.meta.generation,
             piece_size=recorder.meta.piece_size,
             length=recorder.meta.length,
-            cached=recorder.have & ~self.history.lost,
+            cached=recorder.have & ~attempts.lost,
             total=recorder.total,
-            digest=recorder.meta.digest if self.status is CDNStatus.SUCCESS else "",
-            origin_bytes=self.history.origin_bytes,
-            failure=self.failure,
-            attempt=attempt,
+            digest=recorder.meta.digest if status is CDNStatus.SUCCESS else "",
         )

@@ -1,9 +1,10 @@
-"""One try to complete one copy from its origin."""
+"""One try to complete one copy from its source."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pantala_pieces.errors import StoreFullError
 from pantala_pieces.file import Meta, PieceFile
@@ -13,11 +14,12 @@ from pantala_protocol.digest import Digest
 from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
-from pantala_supernode.cdn import content
 from pantala_supernode.cdn.attempts import Attempts
-from pantala_supernode.cdn.intake import Intake, Limiter
+from pantala_supernode.cdn.disk import VolumeWriter
+from pantala_supernode.cdn.intake import Intake
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.room import Room
+from pantala_supernode.origin import freshness
+from pantala_supernode.origin.limits import Rate
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 
@@ -25,86 +27,92 @@ _CHANGED = errors.SourceChangedError.reason.action
 _INTERRUPTED = errors.SourceInterruptedError.reason.action
 _LENGTH = errors.LengthMismatchError.reason.action
 _CUTS = 3
-"""Cut so many times at the same byte, a body is shorter than announced and not unlucky."""
+"""A body that is cut so often at the same byte is shorter than announced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchTools:
+    """What all fetches of one supernode share."""
+
+    store: PieceStore
+    rate: Rate | None
+    """Limits the bytes per second of all fetches together."""
+    piece_size: PieceSizeRule
+    rng: random.Random
+    wall: Callable[[], float]
+    """Returns seconds since the epoch."""
 
 
 class Fetch:
-    """One try. It ends with the whole on the volume, or raises :class:`pantala_supernode.errors.SupernodeError`."""
+    """One try. It completes the copy or raises :class:`pantala_supernode.errors.SupernodeError`."""
 
     def __init__(
         self,
         order: FetchOrder,
-        history: Attempts,
+        attempts: Attempts,
+        reader: SourceReader,
+        writer: VolumeWriter,
+        tools: FetchTools,
         *,
-        store: PieceStore,
-        source: SourceReader,
-        room: Room,
-        rng: random.Random,
-        wall: Callable[[], float],
-        limiter: Limiter | None,
-        piece_size: PieceSizeRule,
         on_bytes: Callable[[int], None],
         on_pieces: Callable[[], None],
     ) -> None:
         self._order = order
-        self._history = history
-        self._store = store
-        self._source = source
-        self._room = room
-        self._rng = rng
-        self._wall = wall
-        self._piece_size = piece_size
+        self._attempts = attempts
+        self._reader = reader
+        self._writer = writer
+        self._tools = tools
         self._on_pieces = on_pieces
         self._shown = RedactedURL(order.source.url)
         self._expected = digest.parse_checksum(order.source.digest) if order.source.digest else None
-        self._intake = Intake(self._shown, history, room=room, limiter=limiter, on_bytes=on_bytes, on_pieces=on_pieces)
+        self._intake = Intake(
+            self._shown, attempts, writer=writer, rate=tools.rate, on_bytes=on_bytes, on_pieces=on_pieces
+        )
 
     async def run(self) -> None:
-        """Read what is missing, in as few requests as there are gaps, then check and keep the whole."""
+        """Read each gap with one request, then check the whole and keep it."""
         try:
-            await self._lose()
-            if self._history.doubted:
-                await self._ask()
+            await self._forget_lost()
+            if self._attempts.stale:
+                await self._revalidate()
             while (gap := self._gap()) is not None:
-                await self._room.await_need(self._shown)
+                await self._writer.check_room(self._shown)
                 await self._read(*gap)
-                await self._lose()
-            if not self._is_whole():
+                await self._forget_lost()
+            recorder = self._attempts.recorder
+            if recorder is None or not recorder.meta.digest:
                 await self._conclude()
         except (errors.SourceChangedError, errors.LengthMismatchError):
-            self._history.budget.restarts += 1
-            await self._drop()
+            self._attempts.restart()
+            await self._discard()
             raise
         except errors.SourceInterruptedError as error:
             raise self._judged(error) from None
 
-    async def _lose(self) -> None:
-        recorder, lost = self._history.recorder, self._history.lost
+    async def _forget_lost(self) -> None:
+        recorder, lost = self._attempts.recorder, self._attempts.lost
         if recorder is not None and lost:
-            await self._room.run(lambda: recorder.lose(lost))
-        self._history.lost &= ~lost
+            await self._writer.run(lambda: recorder.lose(lost))
+        self._attempts.forgot(lost)
 
-    def _is_whole(self) -> bool:
-        return self._history.recorder is not None and bool(self._history.recorder.meta.digest)
-
-    async def _ask(self) -> None:
-        """Ask the origin whether its content is still that of the copy. If not, its answer is the new one, and read."""
-        recorder = self._history.recorder
+    async def _revalidate(self) -> None:
+        """Ask the origin whether the copy is current. If it is not, read the new content from the same answer."""
+        recorder = self._attempts.recorder
         if recorder is None:
             return
         meta = recorder.meta
         resume = Resume(0, None, meta.etag or meta.last_modified, meta.generation, complete=True)
-        async with self._source.open(self._order.source, resume) as answer:
-            if content.same(answer, meta):
-                await self._room.run(lambda: recorder.confirm(self._wall(), answer.lifetime))
-                self._history.doubted = False
+        async with self._reader.open(self._order.source, resume) as answer:
+            if freshness.same_content(answer, meta):
+                await self._writer.run(lambda: recorder.confirm(self._tools.wall(), answer.lifetime))
+                self._attempts.trust()
             else:
                 other, _ = await self._adopt(answer, None)
                 await self._intake.take_in(answer, other, 0, None)
 
     def _gap(self) -> tuple[int, int | None] | None:
-        """The first bytes that are missing, ``(start, end)``; end ``None``: the rest of the file."""
-        recorder = self._history.recorder
+        """The first missing bytes as ``(start, end)``. An ``end`` of ``None`` means the rest of the file."""
+        recorder = self._attempts.recorder
         if self._intake.length is not None:
             return None
         if recorder is None:
@@ -113,126 +121,125 @@ class Fetch:
         if missing is None:
             first_gap = (~recorder.have & (recorder.have + 1)).bit_length() - 1
             return first_gap * size, None
-        runs = ranges.runs(missing & ~sum(1 << number for number in self._intake.last))
-        for first, last in runs:
+        for first, last in ranges.runs(missing & ~sum(1 << number for number in self._intake.last)):
             return first * size, None if last + 1 == recorder.total else (last + 1) * size
         return None
 
     async def _read(self, start: int, end: int | None) -> None:
         resume = self._resume(start, end)
-        async with self._source.open(self._order.source, resume) as answer:
+        async with self._reader.open(self._order.source, resume) as answer:
             recorder, continued = await self._adopt(answer, resume)
             if not continued:
                 start, end = 0, None
-            if answer.lineage is not None and answer.lineage.end is not None:
-                end = answer.lineage.end
+            if answer.provenance is not None and answer.provenance.end is not None:
+                end = answer.provenance.end if end is None else min(end, answer.provenance.end)
             await self._intake.take_in(answer, recorder, start, end)
 
     def _resume(self, start: int, end: int | None) -> Resume | None:
-        recorder = self._history.recorder
+        recorder = self._attempts.recorder
         if recorder is None or not recorder.have:
             return None
         validator = recorder.meta.etag or recorder.meta.last_modified
         return Resume(start, end, validator, recorder.meta.generation) if validator or self._expected else None
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
-        """Tell whether the answer continues the content that is there; if not, begin a new generation with it."""
-        recorder = self._history.recorder
-        if answer.lineage is not None:
-            return await self._join(answer, answer.lineage)
+        """The recorder for the answer. False: the answer has another content, which starts a new generation."""
+        attempts = self._attempts
+        recorder = attempts.recorder
+        if answer.provenance is not None:
+            return await self._join(answer, answer.provenance)
         if recorder is not None and resume is not None:
-            if content.same(answer, recorder.meta):
-                self._history.stitched |= not resume.validator
+            if freshness.same_content(answer, recorder.meta):
+                if not resume.validator:
+                    attempts.continue_unverified()
                 return recorder, True
-            may_restart = not self._history.budget.spent
-            content.check_other(answer, resume, recorder.meta, self._shown, may_restart=may_restart)
+            may_restart = not attempts.budget.spent
+            freshness.check_other(answer, resume, recorder.meta, self._shown, may_restart=may_restart)
             if resume.validator:
-                self._history.budget.restarts += 1
-                self._history.cut_at = -1  # where another content was cut says nothing of this one
-        content.check_end_is_seen(answer, self._shown, digest_known=self._expected is not None)
+                attempts.restart(same_content=False)
+        freshness.check_end_is_seen(answer, self._shown, digest_known=self._expected is not None)
         return await self._begin(answer), False
 
-    async def _join(self, answer: Answer, lineage: Provenance) -> tuple[Recorder, bool]:
-        """Go on with the copy of another supernode, or begin with it if ours is of another generation."""
-        recorder, history = self._history.recorder, self._history
-        continued = recorder is not None and recorder.meta.generation == lineage.generation
+    async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
+        """Continue with the copy of another replica, or start with it if ours is of another generation."""
+        recorder = self._attempts.recorder
+        continued = recorder is not None and recorder.meta.generation == provenance.generation
         if recorder is None or not continued:
             recorder = await self._begin(answer)
-        history.lineage = lineage
-        history.origin_bytes = max(history.origin_bytes, lineage.origin_bytes)
+        self._attempts.join(provenance)
         return recorder, continued
 
     async def _begin(self, answer: Answer) -> Recorder:
-        lineage = answer.lineage
+        provenance, tools = answer.provenance, self._tools
         meta = Meta(
             task_id=self._order.task_id,
-            generation=lineage.generation if lineage is not None else f"{self._rng.getrandbits(64):016x}",
-            piece_size=lineage.piece_size if lineage is not None else self._piece_size(answer.length),
+            generation=provenance.generation if provenance is not None else f"{tools.rng.getrandbits(64):016x}",
+            piece_size=provenance.piece_size if provenance is not None else tools.piece_size(answer.length),
             length=answer.length,
             etag=answer.etag,
             last_modified=answer.last_modified,
-            confirmed=self._wall() if lineage is None else 0.0,
+            confirmed=tools.wall() if provenance is None else 0.0,
             lifetime=answer.lifetime,
         )
-        history = self._history
-        history.recorder, history.lineage, history.stitched, history.lost = None, None, False, 0
-        history.doubted = False
+        self._attempts.discard()
+        self._attempts.trust()
         self._intake.begin()
-        self._on_pieces()  # the former content's pieces are not there any more
-        file = await self._room.run(lambda: _create(self._store, meta), answer.length or meta.piece_size)
-        history.recorder = Recorder(file, verified=True)
-        return history.recorder
+        self._on_pieces()  # the pieces of the former content are gone
+        file = await self._writer.run(lambda: _create(tools.store, meta), answer.length or meta.piece_size)
+        recorder = Recorder(file, verified=True)
+        self._attempts.load(recorder)
+        return recorder
 
     def _judged(self, error: errors.SourceInterruptedError) -> errors.SourceError:
-        """A body that ends time and again at the same byte is not cut by chance. Its pieces are kept all the same."""
-        if self._intake.cut_at is None or self._history.cut(self._intake.cut_at) < _CUTS:
+        """Repeated cuts at the same byte are not an accident. The pieces are kept all the same."""
+        if self._intake.cut_at is None or self._attempts.cut(self._intake.cut_at) < _CUTS:
             return error
-        recorder = self._history.recorder
+        recorder = self._attempts.recorder
         return errors.LengthMismatchError(
-            f"{self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, though it announced "
+            f"{self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, but announced "
             f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}. {_LENGTH}"
         )
 
     async def _conclude(self) -> None:
-        recorder = self._history.recorder
-        length = self._intake.length if recorder is None or recorder.meta.length is None else recorder.meta.length
+        attempts, intake = self._attempts, self._intake
+        recorder = attempts.recorder
+        length = intake.length if recorder is None or recorder.meta.length is None else recorder.meta.length
         if recorder is None or length is None:
             raise RuntimeError("nothing was read")
         try:
-            await self._room.run(
-                lambda: recorder.conclude(self._intake.last, length, self._whole(), self._history.origin_bytes),
-                sum(map(len, self._intake.last.values())),
+            await self._writer.run(
+                lambda: recorder.conclude(intake.last, length, self._digest_of_whole(), attempts.origin_bytes),
+                sum(map(len, intake.last.values())),
             )
         except errors.DigestMismatchError:
-            stitched, lineage, history = self._history.stitched, self._history.lineage, self._history
-            await self._drop()
-            if lineage is not None:
-                lineage.on_wrong()
+            unverified_join, provenance = attempts.unverified_join, attempts.provenance
+            await self._discard()
+            if provenance is not None:
+                provenance.on_wrong()
                 raise errors.ReplicaError(
-                    f"What another supernode gave of {self._shown} is not right. It is fetched anew."
+                    f"The copy of {self._shown} on another replica has a wrong digest. It is fetched again."
                 ) from None
-            if not self._intake.framed and length != history.cut_at:
-                history.cut_at = length
+            if not intake.framed and attempts.cut(length) == 1:
                 raise errors.SourceInterruptedError(
-                    f"{self._shown} closed the connection at byte {length}, and the digest is not right yet. "
+                    f"{self._shown} closed the connection at byte {length}, and the digest does not match. "
                     f"{_INTERRUPTED}"
                 ) from None
-            if stitched:
+            if unverified_join:
                 raise errors.SourceChangedError(f"{self._shown} changed between two requests. {_CHANGED}") from None
             raise
         self._on_pieces()
 
-    def _whole(self) -> Digest | None:
-        """What the whole must have: the digest that was asked for, else that of the copy that ours is made from."""
-        lineage = self._history.lineage
-        return self._expected or (digest.parse(lineage.digest) if lineage is not None and lineage.digest else None)
+    def _digest_of_whole(self) -> Digest | None:
+        """The digest in the order, else that of the replica's copy."""
+        provenance = self._attempts.provenance
+        given = provenance.digest if provenance is not None else ""
+        return self._expected or (digest.parse(given) if given else None)
 
-    async def _drop(self) -> None:
-        """Throw the pieces away: they are of no content that is wanted."""
-        self._history.recorder = self._history.lineage = None
-        self._history.stitched, self._history.lost = False, 0
-        self._on_pieces()  # nobody may count on them from here on
-        await self._room.run(lambda: self._store.delete(self._order.task_id))
+    async def _discard(self) -> None:
+        """Delete the pieces: their content is not wanted."""
+        self._attempts.discard()
+        self._on_pieces()  # before the deletion, so that no peer relies on them
+        await self._writer.run(lambda: self._tools.store.delete(self._order.task_id))
 
 
 def _create(store: PieceStore, meta: Meta) -> PieceFile:

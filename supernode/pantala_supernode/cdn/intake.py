@@ -1,88 +1,79 @@
-"""A body on its way from the origin to the volume: cut into pieces, kept as they come, the very last one held back."""
+"""Takes in a body from the origin: cuts it into pieces and keeps each one, but holds back the last piece."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Protocol
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import Attempts
-from pantala_supernode.cdn.cutter import Cutter
-from pantala_supernode.cdn.pipeline import Pipeline
+from pantala_supernode.cdn.disk import VolumeWriter
+from pantala_supernode.cdn.pipeline import PieceCutter, Pipeline
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.room import Room
+from pantala_supernode.origin.limits import Rate
 from pantala_supernode.origin.source import Answer
 
 BUFFER = 16 * 1024 * 1024
-"""Bytes of one copy in memory at most, on their way to the disk."""
+"""The most bytes of one copy that are in memory on their way to the disk."""
 _INTERRUPTED = errors.SourceInterruptedError.reason.action
 _LENGTH = errors.LengthMismatchError.reason.action
 
 
-class Limiter(Protocol):
-    """Bounds the bytes per second from origins; :class:`pantala_supernode.origin.rate.Rate` is one."""
-
-    async def acquire(self, amount: float = 1) -> None:
-        """Wait until ``amount`` bytes may be read."""
-
-
 class Intake:
-    """Takes in the bodies that one try reads. With its last piece the whole is right or wrong, so that one waits."""
+    """Reads the bodies of one try. The last piece completes the file, so it waits until the whole was checked."""
 
     def __init__(
         self,
         shown: RedactedURL,
-        history: Attempts,
+        attempts: Attempts,
         *,
-        room: Room,
-        limiter: Limiter | None,
+        writer: VolumeWriter,
+        rate: Rate | None,
         on_bytes: Callable[[int], None],
         on_pieces: Callable[[], None],
     ) -> None:
         self.last: dict[int, bytearray] = {}
-        """The last piece of the file, once it came."""
+        """The last piece of the file, once it has arrived."""
         self.length: int | None = None
-        """Bytes of the whole, where only a body's end told."""
+        """The length of the file, if only the end of a body showed it."""
         self.framed = True
-        """Whether a cut could be told from the end of the body that was read last."""
+        """True if HTTP can distinguish the end of the last body from a cut."""
         self.cut_at: int | None = None
-        """Which byte did not come, though it was to."""
+        """The byte at which a body ended too early."""
         self._shown = shown
-        self._history = history
-        self._room = room
-        self._limiter = limiter
+        self._attempts = attempts
+        self._writer = writer
+        self._rate = rate
         self._on_bytes = on_bytes
         self._on_pieces = on_pieces
 
     def begin(self) -> None:
-        """Another content comes."""
+        """Start another content."""
         self.last, self.length = {}, None
 
     async def take_in(self, answer: Answer, recorder: Recorder, start: int, end: int | None) -> None:
-        """Read a body, of which the bytes ``[start, end)`` of the file are wanted, into the recorder."""
-        cutter = Cutter(recorder.meta.piece_size, start, recorder.meta.length if end is None else end)
+        """Read the bytes ``[start, end)`` of the file from a body into the recorder."""
+        cutter = PieceCutter(recorder.meta.piece_size, start, recorder.meta.length if end is None else end)
         pipeline = Pipeline(self._keep, BUFFER)
         try:
             await self._pour(answer, cutter, pipeline)
         except BaseException:
-            with contextlib.suppress(errors.SupernodeError):  # what made the pouring end says more
+            with contextlib.suppress(errors.SupernodeError):  # the first error is more useful
                 await pipeline.drain()
             raise
         await pipeline.drain()
 
-    async def _pour(self, answer: Answer, cutter: Cutter, pipeline: Pipeline) -> None:
-        """Give the body's pieces to the pipeline; but the very last one waits for the body's end."""
-        history, skip = self._history, cutter.position - answer.offset
+    async def _pour(self, answer: Answer, cutter: PieceCutter, pipeline: Pipeline) -> None:
+        attempts, skip, from_origin = self._attempts, cutter.position - answer.offset, answer.provenance is None
         self.framed = answer.framed or answer.length is not None
         try:
             async for chunk in answer.chunks:
-                read = len(chunk) if answer.lineage is None else 0
-                history.origin_bytes += read
+                read = len(chunk) if from_origin else 0
+                attempts.read(read)
                 self._on_bytes(read)
-                if self._limiter is not None and answer.lineage is None:
-                    await self._limiter.acquire(len(chunk))
+                if self._rate is not None and from_origin:
+                    await self._rate.acquire(len(chunk))
                 view = memoryview(chunk)[min(skip, len(chunk)) :]
                 skip -= len(chunk) - len(view)
                 for number, piece in cutter.cut(view):
@@ -94,23 +85,23 @@ class Intake:
             raise
         self._on_bytes(0)  # an empty file is an answer, too
         self._check_end(cutter)
-        if answer.lineage is not None:
-            history.origin_bytes = max(history.origin_bytes, answer.lineage.origin_bytes)
+        if answer.provenance is not None:
+            attempts.know_origin_bytes(answer.provenance.origin_bytes)
 
     async def _take(self, number: int, piece: bytearray, pipeline: Pipeline) -> None:
-        recorder = self._history.recorder
+        recorder = self._attempts.recorder
         if recorder is not None and number + 1 == recorder.total:
             self.last = {number: piece}
         else:
             await pipeline.give(number, piece)
 
-    def _at_end(self, cutter: Cutter) -> bool:
-        recorder = self._history.recorder
+    def _at_end(self, cutter: PieceCutter) -> bool:
+        recorder = self._attempts.recorder
         return recorder is None or recorder.meta.length is None or cutter.position == recorder.meta.length
 
-    def _check_end(self, cutter: Cutter) -> None:
-        """Check, after the body ended in order, that it ended where it should."""
-        recorder = self._history.recorder
+    def _check_end(self, cutter: PieceCutter) -> None:
+        """After a regular end: check that the body ended at the right byte."""
+        recorder = self._attempts.recorder
         if cutter.surplus:
             raise errors.LengthMismatchError(f"{self._shown} sent more bytes than it announced. {_LENGTH}")
         if recorder is None or recorder.meta.length is None:
@@ -121,9 +112,9 @@ class Intake:
             raise errors.SourceInterruptedError(f"{self._shown} ended at byte {cutter.position}. {_INTERRUPTED}")
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
-        recorder = self._history.recorder
+        recorder = self._attempts.recorder
         if recorder is None:
-            raise RuntimeError("pieces without a file to keep them in")
-        await self._room.run(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
-        self._history.budget.streak = 0
+            raise RuntimeError("there is no file for the pieces")
+        await self._writer.run(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
+        self._attempts.progress()
         self._on_pieces()

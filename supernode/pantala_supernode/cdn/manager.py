@@ -1,4 +1,4 @@
-"""The CDN of the supernode: each wanted file once from its origin onto the volume, piece by piece, come what may."""
+"""Keeps each ordered copy complete: one read of its origin, resumed after failures and restarts."""
 
 from __future__ import annotations
 
@@ -10,36 +10,34 @@ from collections.abc import Callable, Mapping
 from pantala_pieces.errors import PieceMissingError
 from pantala_protocol import geometry
 from pantala_protocol.geometry import PieceSizeRule
-from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.copy_state import CopyState, Use
-from pantala_supernode.cdn.intake import Limiter
+from pantala_supernode.cdn.copy_state import CopyState, CopyUse
+from pantala_supernode.cdn.disk import MakeRoom, no_room
+from pantala_supernode.cdn.fetch import FetchTools
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.retry import RetryBudget
-from pantala_supernode.cdn.room import MakeRoom, no_room
 from pantala_supernode.cdn.table import CopyTable
-from pantala_supernode.cdn.worker import Means, Sleep, Worker
-from pantala_supernode.origin.gate import Gate, GatedReader
+from pantala_supernode.cdn.worker import Sleep, Worker
+from pantala_supernode.origin.limits import Gate, GatedReader, Rate
 from pantala_supernode.origin.source import Replicas, SourceReader
-from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
 
 
 class CDNManager:
-    """Keeps the copies that are ordered. At most one reads an origin for a task, at most ``fetches`` do in all.
+    """Completes the copies that are ordered. Each copy has at most one reader, and all together have ``fetches``.
 
-    A copy that nobody wanted for a while is used without asking its origin for ``fresh_for`` seconds, unless the origin
-    said how long it holds; ``wall`` tells seconds since the epoch.
+    An unused copy is trusted for ``fresh_for`` seconds, unless its origin declared a lifetime. ``wall`` returns seconds
+    since the epoch.
     """
 
     def __init__(
         self,
         copies: CopyTable,
-        source: SourceReader,
+        reader: SourceReader,
         *,
         replicas: Replicas | None = None,
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
-        limiter: Limiter | None = None,
+        limiter: Rate | None = None,
         make_room: MakeRoom = no_room,
         piece_size: PieceSizeRule = geometry.piece_size,
         fresh_for: float = 60.0,
@@ -48,125 +46,118 @@ class CDNManager:
     ) -> None:
         self.copies = copies
         self._gate = Gate(fetches)
-        means = Means(
-            store=copies.store,
-            source=GatedReader(source, self._gate),
-            replicas=replicas,
-            limiter=limiter,
+        tools = FetchTools(store=copies.store, rate=limiter, piece_size=piece_size, rng=rng, wall=wall)
+        self._worker = Worker(
+            tools,
+            GatedReader(reader, self._gate),
+            replicas,
+            copies.on_change,
             make_room=make_room,
-            piece_size=piece_size,
-            fresh_for=fresh_for,
-            rng=rng,
             sleep=sleep,
-            wall=wall,
+            fresh_for=fresh_for,
         )
-        self._worker = Worker(means, copies.on_change)
 
     @property
-    def uses(self) -> Mapping[Use, int]:
-        """What became of those who wanted a task that nobody wanted before, as counts."""
+    def uses(self) -> Mapping[CopyUse, int]:
+        """How copies were used when a task started to want them."""
         return self._worker.uses
 
     @property
     def origin_bytes(self) -> int:
-        """Bytes of body read from origins since the start, also those that were of no use."""
+        """Bytes of body read from origins since the start, including discarded ones."""
         return self._worker.origin_bytes
 
     @property
     def queue(self) -> int:
-        """How many copies wait for their turn to be fetched."""
+        """How many fetches wait for their turn."""
         return self._gate.queue
 
     async def recover(self) -> None:
-        """Load the volume, then hash what its journals name: only what is right counts.
+        """Load the volume, then verify its copies by hashing. Ordered copies are verified first.
 
-        Orders may come before and meanwhile; those tasks are looked at first. Raises
-        :class:`pantala_supernode.errors.VolumeFailedError` if the volume cannot be read at all.
+        Raises :class:`pantala_supernode.errors.VolumeFailedError` if the volume is not readable at all.
         """
         for file in await self.copies.load():
-            kept = self.copies.ensure(TaskID(file.meta.task_id))
-            kept.history.recorder = Recorder(file, verified=False)
+            self.copies.ensure(TaskID(file.meta.task_id)).attempts.load(Recorder(file, verified=False))
         self._worker.loaded.set()
-        for kept in self.copies:
-            self._worker.take_up(kept)
-        for kept in self.copies:
-            await self._worker.verify(kept)
+        for copy in self.copies:
+            self._worker.decide(copy)
+        for copy in self.copies:
+            await self._worker.verify(copy)
 
     def trigger(self, order: FetchOrder) -> None:
-        """Have ``order`` done. The same order again changes nothing; another ``attempt`` tries a failed copy anew."""
-        kept = self.copies.ensure(order.task_id)
-        former = kept.order
-        if order == former and not kept.paused:
+        """Carry out ``order``. An equal order has no effect. Another ``attempt`` retries a failed copy."""
+        copy = self.copies.ensure(order.task_id)
+        former = copy.order
+        if order == former and copy.phase is not CopyPhase.PAUSED:
             return
-        resumed = kept.paused
-        kept.order, kept.paused = order, False
-        self._worker.take_up(kept)
-        anew = former is None or former.source.attempt != order.source.attempt
-        elsewhere = former is None or _place(former) != _place(order)
-        if anew:
-            kept.history.budget = RetryBudget()
-        if kept.status is CDNStatus.SUCCESS:
-            if kept.unclaimed:
-                self._start(kept)
+        resumed = copy.take(order)
+        self._worker.decide(copy)
+        retried = former is None or former.source.attempt != order.source.attempt
+        moved = former is None or _location(former) != _location(order)
+        if retried:
+            copy.attempts.renew()
+        if copy.phase is CopyPhase.SUCCESS:
+            if copy.unclaimed:
+                self._start(copy)
             return
-        if kept.given_up and not anew:
+        if copy.phase is CopyPhase.FAILED and not retried:
             return
-        if anew and kept.failure is not None and kept.failure.final:
-            self._worker.show(kept, CDNStatus.WAITING)  # that it failed for good is not true any more
-        if anew or resumed or elsewhere:
-            self._start(kept)
+        if retried and copy.failure is not None and copy.failure.final:
+            self._worker.show(copy, CopyPhase.WAITING)
+        if retried or resumed or moved:
+            self._start(copy)
 
     def pause(self, task_id: TaskID) -> None:
-        """Stop reading; what is there stays. :meth:`trigger` goes on. Nothing happens to an unknown or whole copy."""
-        kept = self.copies.get(task_id)
-        if kept is None or kept.paused or kept.status is CDNStatus.SUCCESS:
-            return
-        kept.paused = True
-        kept.stop()
-        if not kept.given_up:
-            self._worker.show(kept, CDNStatus.WAITING)
+        """Stop reading and keep the pieces. :meth:`trigger` continues. Whole and unknown copies are not affected."""
+        copy = self.copies.get(task_id)
+        if copy is not None and copy.pause():
+            self.copies.on_change(task_id)
 
     def retire(self, task_id: TaskID) -> None:
-        """Nobody wants the task any more: stop reading, and keep what is there as a cache."""
-        self.pause(task_id)
-        kept = self.copies.get(task_id)
-        if kept is not None:
-            kept.order, kept.idle, kept.released = None, True, True
+        """Stop reading and keep the pieces as a cache, because no task wants the copy any more."""
+        copy = self.copies.get(task_id)
+        if copy is not None:
+            copy.release()
+            self.copies.on_change(task_id)
 
     def refetch(self, task_id: TaskID, piece: int) -> None:
-        """Fetch one piece anew, because its bytes went bad on the volume. The generation stays."""
-        kept = self.copies.get(task_id)
-        if kept is None or kept.history.recorder is None:
+        """Fetch one piece again, because it went bad on the volume. The generation stays."""
+        copy = self.copies.get(task_id)
+        if copy is None or copy.attempts.recorder is None:
             return
-        kept.history.lost |= 1 << piece
-        kept.history.budget = RetryBudget()
-        self._worker.show(kept, CDNStatus.WAITING if kept.status is CDNStatus.SUCCESS else kept.status, kept.failure)
-        if kept.order is not None and not kept.paused:
-            self._start(kept)
+        copy.attempts.lose(1 << piece)
+        copy.attempts.renew()
+        if copy.phase is CopyPhase.SUCCESS:
+            copy.become(CopyPhase.WAITING)
+        self.copies.on_change(task_id)
+        if copy.order is not None and copy.phase is not CopyPhase.PAUSED:
+            self._start(copy)
 
     def status(self, task_id: TaskID) -> Copy:
-        """How far a copy is; one that is not known waits with nothing."""
-        kept = self.copies.get(task_id)
-        return Copy(task_id) if kept is None else kept.snapshot()
+        """The state of a copy. An unknown copy is waiting and empty."""
+        copy = self.copies.get(task_id)
+        return Copy(task_id) if copy is None else copy.snapshot()
 
     def piece_digest(self, task_id: TaskID, piece: int) -> bytes:
         """The sha256 of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""
-        kept = self.copies.get(task_id)
-        if kept is None or kept.history.recorder is None:
-            raise PieceMissingError(f"piece {piece} of task {task_id} is not held")
-        return kept.history.recorder.piece_digest(piece)
+        copy = self.copies.get(task_id)
+        if copy is None or copy.attempts.recorder is None:
+            raise PieceMissingError(f"piece {piece} of task {task_id} is not cached")
+        return copy.attempts.recorder.piece_digest(piece)
 
-    def _start(self, kept: CopyState) -> None:
-        """Have somebody work on a copy, now."""
+    def _start(self, copy: CopyState) -> None:
+        """Wake the job of a copy, or create one."""
         if self.copies.closed:
             return
-        kept.given_up = False
-        if kept.running:
-            kept.woken.set()
+        if copy.phase is CopyPhase.FAILED:
+            copy.become(CopyPhase.RETRYING, copy.failure)
+        if copy.running:
+            copy.woken.set()
         else:
-            job = self._worker.complete(kept, self.copies.blockers(kept))
-            kept.task = asyncio.get_running_loop().create_task(job)
+            job = self._worker.complete(copy, self.copies.blockers(copy))
+            copy.job = asyncio.get_running_loop().create_task(job)
 
 
-def _place(order: FetchOrder) -> tuple[str, Mapping[str, str]]:
+def _location(order: FetchOrder) -> tuple[str, Mapping[str, str]]:
     return order.source.url, order.source.headers

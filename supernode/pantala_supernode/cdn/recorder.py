@@ -1,4 +1,4 @@
-"""Keeping one content's pieces, and the running digest of the whole."""
+"""Keeps the pieces of one content, with the running digest of the whole."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class _Running:
 
 
 class Recorder:
-    """Makes pieces durable in ``file``, hashes each and the whole, and decides whether the whole is right.
+    """Makes pieces durable in ``file``, hashes each piece and the whole, and checks the whole.
 
-    Blocking, for one thread at a time. Raises :class:`pantala_pieces.errors.StoreError`.
+    Its methods block, and only one thread may call them at a time. Raises :class:`pantala_pieces.errors.StoreError`.
     """
 
     def __init__(self, file: PieceFile, *, verified: bool) -> None:
@@ -40,36 +40,34 @@ class Recorder:
         self._running = {"sha256": _Running(digest.new("sha256"))}
         self._lost: dict[int, bytes] = {}
         self.verified = verified
-        """Whether it is known which of the file's pieces are right."""
+        """True once the file's pieces have been hashed."""
 
     @property
     def meta(self) -> Meta:
-        """What is known of the whole."""
         return self._file.meta
 
     @property
     def have(self) -> int:
-        """The pieces that are durable and right, as a bit mask."""
+        """The durable and verified pieces, as a bit mask."""
         return self._file.have
 
     @property
     def total(self) -> int | None:
-        """How many pieces there are, if that is known."""
+        """The number of pieces, if the length is known."""
         return None if self.meta.length is None else Geometry(self.meta.piece_size, self.meta.length).pieces
 
     @property
     def missing(self) -> int | None:
-        """The pieces that are not there, as a bit mask; ``None``: the end is not known."""
+        """The missing pieces, as a bit mask. ``None``: the length is not known."""
         return None if self.total is None else (1 << self.total) - 1 & ~self.have
 
     def piece_digest(self, piece: int) -> bytes:
-        """The sha256 of a piece that is there."""
         return self._file.sha256(piece)
 
     def recover(self) -> int:
-        """After a restart: find out which pieces are right, by hashing them all. A file that is not whole can go on.
+        """After a restart: hash all pieces and forget bad ones. An incomplete file can continue.
 
-        Returns the bytes that were read of the origin for it before; 0 if this was done already.
+        Returns the bytes that an earlier process read from the origin, or 0 if this was done already.
         """
         if self.verified:
             return 0
@@ -89,24 +87,24 @@ class Recorder:
         return self.meta.origin_bytes or sum(self._file.size(piece) for piece in ranges.members(self.have))
 
     def lose(self, pieces: int) -> None:
-        """Take pieces (bit mask) for missing, as their bytes went bad. What is fetched instead must be the same."""
+        """Forget bad pieces (a bit mask). Their replacements must have the same digests."""
         for piece in ranges.members(pieces & self.have):
             self._lost[piece] = self._file.sha256(piece)
         self._file.forget(pieces)
         if self.meta.digest:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
-            self._file.close()  # to be opened for writing again
+            self._file.close()  # it opens for writing again
 
     def confirm(self, at: float, lifetime: float | None) -> None:
-        """The origin still has this content; so it said at ``at``, and for how many seconds that holds."""
+        """Record that the origin confirmed this content at ``at``, for ``lifetime`` seconds."""
         self._file.update(msgspec.structs.replace(self.meta, confirmed=at, lifetime=lifetime))
 
     def claim(self, claims: Iterable[str]) -> None:
-        """Note who wants the whole as it is."""
+        """Record the owners of the whole copy."""
         self._file.update(msgspec.structs.replace(self.meta, claims=tuple(sorted(claims))))
 
     def keep(self, pieces: Mapping[int, Buffer]) -> None:
-        """Hash ``pieces`` and make them durable, all together."""
+        """Hash ``pieces`` and make them durable with one sync."""
         running = {name: one.copy() for name, one in self._running.items()}
         for one in running.values():
             self._advance(one, pieces)
@@ -114,20 +112,19 @@ class Recorder:
         self._running = running
 
     def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None, origin_bytes: int) -> str:
-        """All is there but for ``last`` (one piece or none): check the whole, make it durable, tell its sha256.
+        """Check the whole with its ``last`` piece (or none), and make it durable. Returns its sha256.
 
-        ``origin_bytes`` were read of the origin for it; that is kept for the time after a restart.
-
-        Raises :class:`DigestMismatchError` before ``last`` can be seen by anybody.
+        ``origin_bytes`` is recorded for the time after a restart. Raises :class:`DigestMismatchError` before ``last``
+        becomes visible.
         """
         algorithms = {"sha256"} if expected is None else {"sha256", expected.algorithm}
         found = {name: self._finish(name, last, length) for name in algorithms}
         if expected is not None and found[expected.algorithm] != expected.hex:
             raise DigestMismatchError(
-                f"The file of {length} bytes has {expected.algorithm}:{found[expected.algorithm]}, "
+                f"The file of {length} bytes has the digest {expected.algorithm}:{found[expected.algorithm]}, "
                 f"not {expected}. {DigestMismatchError.reason.action}"
             )
-        if self.meta.length is None:  # before the last piece: with it alone nobody could tell that it is the last
+        if self.meta.length is None:  # before the last piece, which cannot be recognised without the length
             self._file.update(msgspec.structs.replace(self.meta, length=length))
         self._put(last)
         digest_of_all = f"sha256:{found['sha256']}"
@@ -140,11 +137,13 @@ class Recorder:
         running = kept.copy() if kept else _Running(digest.new_checksum(algorithm))
         self._advance(running, last)
         if running.next != Geometry(self.meta.piece_size, length).pieces:
-            raise VolumeFailedError(f"Piece {running.next} of task {self.meta.task_id} is gone; it is fetched again.")
+            raise VolumeFailedError(
+                f"Piece {running.next} of task {self.meta.task_id} is missing. It is fetched again."
+            )
         return running.state.hexdigest()
 
     def _advance(self, running: _Running, fresh: Mapping[int, Buffer]) -> None:
-        """Hash on as far as pieces follow each other, those that are not ``fresh`` from the disk."""
+        """Hash as far as pieces are contiguous. It reads pieces that are not ``fresh`` from the disk."""
         while running.next in fresh or self.have >> running.next & 1:
             running.state.update(fresh[running.next] if running.next in fresh else self._read(running.next))
             running.next += 1
@@ -154,7 +153,7 @@ class Recorder:
         if hashlib.sha256(data).digest() != self._file.sha256(piece):
             self._file.forget(1 << piece)
             raise VolumeFailedError(
-                f"Piece {piece} of task {self.meta.task_id} went bad on the volume; it is fetched again."
+                f"Piece {piece} of task {self.meta.task_id} went bad on the volume. It is fetched again."
             )
         return data
 
@@ -162,6 +161,6 @@ class Recorder:
         made = [Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()]
         for piece in made:
             if self._lost.get(piece.number, piece.sha256) != piece.sha256:
-                raise SourceChangedError(f"Piece {piece.number} is not what the origin gave before. {_CHANGED}")
+                raise SourceChangedError(f"Piece {piece.number} differs from what the origin sent before. {_CHANGED}")
         if made:
             self._file.put(made)

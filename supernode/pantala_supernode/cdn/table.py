@@ -10,8 +10,9 @@ from pantala_pieces.file import PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState
+from pantala_supernode.cdn.disk import SerialExecutor
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.volume.lane import SerialExecutor
+from pantala_supernode.tasks.copy import CopyPhase
 
 
 class CopyTable:
@@ -24,7 +25,7 @@ class CopyTable:
         self.store = store
         self.on_change = on_change
         self.closed = False
-        """Nothing begins any more."""
+        """No new work starts."""
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
         self._copies: dict[TaskID, CopyState] = {}
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
@@ -37,7 +38,7 @@ class CopyTable:
         return self._copies.get(task_id)
 
     def ensure(self, task_id: TaskID) -> CopyState:
-        """The copy of a task; a new one if there is none."""
+        """The copy of a task. It creates a missing one."""
         if task_id not in self._copies:
             self._copies[task_id] = CopyState(task_id, SerialExecutor(self._threads))
         return self._copies[task_id]
@@ -46,24 +47,26 @@ class CopyTable:
         return iter(list(self._copies.values()))
 
     def released(self, task_id: TaskID) -> bool:
-        """Whether a task wanted the copy since the start, and none wants it any more."""
+        """True if a task has wanted the copy since the start, and no task wants it any more."""
         copy = self._copies.get(task_id)
-        return copy is not None and copy.released
+        return copy is not None and copy.phase is CopyPhase.RELEASED
 
     def blockers(self, copy: CopyState) -> list[asyncio.Task[None]]:
         """The jobs that still use the copy's files."""
-        return [task for task in (copy.task, self._deletions.get(copy.task_id)) if task is not None]
+        return [task for task in (copy.job, self._deletions.get(copy.task_id)) if task is not None]
 
     async def delete(self, task_id: TaskID) -> None:
-        """Stop reading and remove all that the volume has of a task, known or not.
+        """Stop reading, and remove everything that the volume has of a task.
 
         Raises :class:`pantala_supernode.errors.VolumeFailedError`. The caller may try again.
         """
         if self.closed:
-            raise VolumeFailedError(f"Task {task_id} stays on the volume until this supernode has started again.")
+            raise VolumeFailedError(
+                f"Task {task_id} is not deleted while the supernode stops. It is deleted after the next start."
+            )
         copy = self._copies.pop(task_id, None)
         if copy is not None:
-            copy.gone = True
+            copy.become(CopyPhase.REMOVED)
         former = self._deletions.get(task_id)
         if former is None or copy is not None:
             former = asyncio.get_running_loop().create_task(self._remove(task_id, copy, former))
@@ -71,12 +74,12 @@ class CopyTable:
         await asyncio.shield(former)
 
     async def close(self) -> None:
-        """Stop everything. What is durable stays."""
+        """Stop all jobs. Durable pieces stay on the volume."""
         self.closed = True
-        tasks = [copy.task for copy in self if copy.task is not None]
+        jobs = [copy.job for copy in self if copy.job is not None]
         for copy in self:
             copy.stop()
-        await asyncio.gather(*tasks, *self._deletions.values(), return_exceptions=True)
+        await asyncio.gather(*jobs, *self._deletions.values(), return_exceptions=True)
         self._threads.shutdown(wait=False)
         self.store.close()
 
@@ -84,11 +87,11 @@ class CopyTable:
         try:
             if former is not None:
                 await asyncio.wait({former})
-            if copy is not None and copy.task is not None:
+            if copy is not None and copy.job is not None:
                 copy.stop()
-                await asyncio.wait({copy.task})
-            lane = copy.lane if copy is not None else SerialExecutor(self._threads)
-            await lane.run(lambda: self.store.delete(task_id))
+                await asyncio.wait({copy.job})
+            executor = copy.executor if copy is not None else SerialExecutor(self._threads)
+            await executor.run(lambda: self.store.delete(task_id))
         finally:
             if self._deletions.get(task_id) is asyncio.current_task():
                 del self._deletions[task_id]

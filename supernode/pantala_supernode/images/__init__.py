@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Container images: orders for nodes, manifests from registries, and leases on blobs."""

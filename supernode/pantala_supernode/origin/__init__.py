@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Origins: the port to read files, its HTTP client, and the limits and rules of reading."""

@@ -1,4 +1,4 @@
-"""How long a copy may be taken for what the origin has, without asking it. Pure."""
+"""Whether a copy is still current, and whether an answer continues it. Pure."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import re
 from collections.abc import Mapping
 
 from pantala_pieces.file import Meta
+from pantala_protocol.redaction import RedactedURL
+from pantala_supernode import errors
+from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FetchOrder
 
 LONGEST = 24 * 3600.0
-"""Seconds after which an origin is asked again, whatever it promised."""
+"""Seconds after which an origin must confirm a copy again, whatever it declared."""
 _DIRECTIVE = re.compile(r'([a-z-]+)(?:\s*=\s*"?([0-9]{1,10})"?)?')
 _NEVER = frozenset({"no-cache", "no-store", "private"})
 
 
 def lifetime(headers: Mapping[str, str]) -> float | None:
-    """Seconds for which an answer says of itself that it holds (RFC 9111, 4.2); ``None``: it does not say."""
-    said = {match[1]: match[2] for match in _DIRECTIVE.finditer(headers.get("Cache-Control", "").lower())}
-    if _NEVER & said.keys():
+    """How many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: it declares nothing."""
+    directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(headers.get("Cache-Control", "").lower())}
+    if _NEVER & directives.keys():
         return 0.0
     for name in ("s-maxage", "max-age"):  # this is a shared cache
-        if said.get(name):
-            return min(max(float(said[name]) - _age(headers), 0.0), LONGEST)
+        if directives.get(name):
+            return min(max(float(directives[name]) - _age(headers), 0.0), LONGEST)
     if "Expires" not in headers:
         return None
     try:
@@ -30,20 +33,54 @@ def lifetime(headers: Mapping[str, str]) -> float | None:
         expires = email.utils.parsedate_to_datetime(headers["Expires"])
         return min(max((expires - answered).total_seconds(), 0.0), LONGEST)
     except (ValueError, TypeError):
-        return 0.0  # "Expires: 0" and its like
+        return 0.0  # such as "Expires: 0"
 
 
-def is_sure(meta: Meta, order: FetchOrder, *, now: float, fresh_for: float) -> bool:
-    """Whether the whole copy can be used as it is, at ``now`` (seconds since the epoch).
+def is_fresh(meta: Meta, order: FetchOrder, *, now: float, fresh_for: float) -> bool:
+    """True if a whole copy may be used at ``now`` (seconds since the epoch) without asking its origin.
 
-    That is so if a digest says which content is meant, if one who wants it had it all the time, or if the origin gave
-    or confirmed it lately: within the time that it said, else within ``fresh_for`` seconds if it can be asked at all.
+    There are three cases: a digest names the content; an owner of the order had the copy all the time; or the origin
+    confirmed it recently. Recent means within the declared lifetime, else within ``fresh_for`` seconds if the content
+    has a validator.
     """
     if order.source.digest or order.claims & frozenset(meta.claims):
         return True
-    can_be_asked = meta.etag or meta.last_modified
-    lasts = meta.lifetime if meta.lifetime is not None else fresh_for if can_be_asked else 0.0
+    has_validator = meta.etag or meta.last_modified
+    lasts = meta.lifetime if meta.lifetime is not None else fresh_for if has_validator else 0.0
     return 0.0 <= now - meta.confirmed < lasts
+
+
+def same_content(answer: Answer, meta: Meta) -> bool:
+    """True if the answer has the content that ``meta`` describes, as far as HTTP can show it."""
+    if answer.unchanged:
+        return True
+    if answer.length is not None and meta.length is not None and answer.length != meta.length:
+        return False
+    if meta.etag:
+        return answer.etag == meta.etag
+    if meta.last_modified:
+        return answer.last_modified == meta.last_modified
+    return answer.offset > 0 and answer.length == meta.length  # the digest of the whole decides
+
+
+def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, may_restart: bool) -> None:
+    """Raise if an answer with another content than ``meta`` contradicts itself, or does not start at byte 0."""
+    if answer.offset > 0 and answer.validator and answer.validator == resume.validator:
+        raise errors.LengthMismatchError(
+            f"{shown} announced {meta.length} bytes before and {answer.length} bytes now, for the same content. "
+            f"{errors.LengthMismatchError.reason.action}"
+        )
+    if answer.offset > 0 or not may_restart:
+        raise errors.SourceChangedError(f"{shown} has new content. {errors.SourceChangedError.reason.action}")
+
+
+def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:
+    """Raise if a cut body could not be distinguished from a whole one."""
+    if answer.length is None and not answer.framed and not digest_known:
+        raise errors.SourceUnusableError(
+            f"{shown} declares neither the length nor the end of its body, so a cut would go unnoticed. "
+            "Set spec.digest in a new Task, or configure the origin to send Content-Length."
+        )
 
 
 def _age(headers: Mapping[str, str]) -> float:

@@ -1,4 +1,4 @@
-"""The ports to where files come from: origins, and other supernodes that have them already."""
+"""The ports for reading files: from origins, and from other replicas that have them already."""
 
 from __future__ import annotations
 
@@ -12,67 +12,70 @@ from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Ask for a part of a content that was seen before, or whether that is still the content."""
+    """Which part of a known content to request, or whether that content is still current."""
 
     offset: int
-    """The first byte wanted."""
+    """The first byte."""
     end: int | None = None
-    """The byte behind the last one wanted; ``None``: up to the end of the file."""
+    """The byte after the last one. ``None``: the end of the file."""
     validator: str = ""
-    """The strong ETag (with quotes) or Last-Modified of that content: another one is given whole. Empty: not known."""
+    """The content's strong ETag (with quotes) or Last-Modified. Empty: not known.
+
+    The origin sends another content whole.
+    """
     generation: str = ""
-    """By which other supernodes know that content."""
+    """The content's identity among replicas."""
     complete: bool = False
-    """All of it is here: only another content is wanted, and that from its start."""
+    """Our copy is whole. Only another content is wanted, from its start."""
 
 
 @dataclass(slots=True)
 class Provenance:
-    """Of a body that another supernode gives from its copy: what makes ours the same copy."""
+    """Describes the replica's copy that a body comes from, so that ours becomes the same copy."""
 
     generation: str
     piece_size: int
     origin_bytes: int
-    """Bytes of body read from the origin for it; true when the body has ended."""
+    """Bytes of body that were read from the origin for it. Final once the body has ended."""
     digest: str = ""
-    """``sha256:`` of the whole; known when the body has ended, at the latest."""
+    """``sha256:`` of the whole. Known at the latest once the body has ended."""
     end: int | None = None
-    """The byte behind the last one that it can give; ``None``: it gives all up to the end of the file."""
+    """The byte after the last one that the replica has. ``None``: it sends the whole file."""
     on_wrong: Callable[[], None] = lambda: None
-    """To be told that the whole did not have the digest."""
+    """Called if the whole does not have the digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An origin's answer, before its body."""
+    """An answer before its body."""
 
     length: int | None
-    """Bytes of the whole file, as announced; ``None``: its end will tell."""
+    """The announced length of the whole file. ``None``: only the body's end shows it."""
     offset: int
-    """Which byte of the file the body begins with: the one asked for, or 0."""
+    """The byte of the file at which the body starts: the requested one, or 0."""
     etag: str
-    """The strong ETag, with quotes; empty if there is none."""
+    """The strong ETag with its quotes, or empty."""
     last_modified: str
-    """Last-Modified as it was sent; empty if there is none, or if it is too fresh to tell two contents apart."""
+    """Last-Modified as sent. Empty if missing, or too recent to distinguish two contents."""
     framed: bool
-    """Whether a cut can be told from the body's end."""
+    """True if a cut body can be distinguished from a complete one."""
     chunks: AsyncIterator[bytes]
-    """The body. Raises :class:`pantala_supernode.errors.SourceError`; ends only where the origin ended it in order."""
-    lineage: Provenance | None = None
-    """``None``: the origin gives the body."""
+    """The body. Raises :class:`pantala_supernode.errors.SourceError`. It ends only where the origin ended it."""
+    provenance: Provenance | None = None
+    """``None``: the body comes from the origin."""
     lifetime: float | None = None
-    """Seconds that the origin says its answer holds, from now on; ``None``: it does not say."""
+    """How long the origin declares the answer fresh, in seconds from now. ``None``: not declared."""
     unchanged: bool = False
-    """The content is the one that was complete; there is no body."""
+    """The complete copy is still current. There is no body."""
 
     @property
     def validator(self) -> str:
-        """What pins this content: the ETag, else Last-Modified, else nothing."""
+        """The ETag, else Last-Modified, else empty."""
         return self.etag or self.last_modified
 
 
 class SourceReader(Protocol):
-    """Reads origins."""
+    """Reads files from their sources."""
 
     def open(self, source: FileSource, resume: Resume | None = None) -> AbstractAsyncContextManager[Answer]:
         """Request ``source`` with one GET. Leaving the context ends the reading.
@@ -82,10 +85,10 @@ class SourceReader(Protocol):
 
 
 class Replicas(Protocol):
-    """The other supernodes."""
+    """The other replicas."""
 
     def trying(self, order: FetchOrder, origin: SourceReader) -> AbstractAsyncContextManager[SourceReader]:
-        """What to read in one try to complete a copy: others' copies where there are any, else ``origin``.
+        """The reader for one try to complete a copy: from other replicas if they have the file, else from ``origin``.
 
-        While the context is entered the others can be told what this supernode is at.
+        While the context is entered, other replicas can see the progress of this one.
         """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from pantala_protocol.membership import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode import errors
-from pantala_supernode.origin.gate import Gate
+from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.replicas.client import ReplicaClient, SourceRequest
 from pantala_supernode.replicas.decision import Act, CopyReport, Need, Stage, decide
@@ -190,8 +190,9 @@ class _Try:
             giver.end,
             on_wrong=lambda: self._siblings.wrong.add((giver.member.name, report.generation)),
         )
+        answer = Answer(report.length, 0, report.etag, report.last_modified, True, _no_chunks())
         if resume is not None and resume.complete and same:
-            yield Answer(report.length, 0, report.etag, report.last_modified, True, _chunks_of(), unchanged=True)
+            yield replace(answer, unchanged=True)
             return
         start = resume.offset if resume is not None and same else 0
         renewal = asyncio.create_task(self._renew())
@@ -201,7 +202,7 @@ class _Try:
             ) as body:
                 chunks = self._chunks(body, giver, lineage)
                 try:
-                    yield Answer(report.length, start, report.etag, report.last_modified, True, chunks, lineage=lineage)
+                    yield replace(answer, offset=start, chunks=chunks, provenance=lineage)
                 finally:
                     await chunks.aclose()
         finally:
@@ -239,6 +240,6 @@ class _Try:
                 continue
 
 
-async def _chunks_of(*chunks: bytes) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
+async def _no_chunks() -> AsyncIterator[bytes]:
+    return
+    yield

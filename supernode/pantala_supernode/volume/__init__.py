@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""The volume: its identity, and the eviction of copies that no task wants."""

@@ -6,7 +6,7 @@ import pytest
 
 from pantala_pieces.file import Meta
 from pantala_protocol import task_id
-from pantala_supernode.origin.freshness import LONGEST, is_sure, lifetime
+from pantala_supernode.origin.freshness import LONGEST, is_fresh, lifetime
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 TASK = task_id.compute("test")
@@ -61,4 +61,4 @@ def test_the_origin_says_how_long_its_answer_holds(headers: dict[str, str], seco
 def test_what_a_copy_may_be_used_for_without_a_question(meta: dict, order: dict, sure: bool) -> None:  # type: ignore[type-arg]
     known = Meta(TASK, "g", 1, **meta)
     wanted = FetchOrder(TASK, **{"source": FileSource("http://origin/file"), **order})
-    assert sure is is_sure(known, wanted, now=1000.0, fresh_for=10.0)
+    assert sure is is_fresh(known, wanted, now=1000.0, fresh_for=10.0)

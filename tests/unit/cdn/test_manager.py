@@ -73,7 +73,7 @@ async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
     await bench.cdn.recover()
     await bench.cdn.copies.close()
     bench.cdn.trigger(FetchOrder(TASK, FileSource("http://origin/file")))
-    with pytest.raises(VolumeFailedError, match="started again"):
+    with pytest.raises(VolumeFailedError, match="next start"):
         await bench.cdn.copies.delete(TASK)
     await asyncio.sleep(0.02)
     assert [] == source.requests

@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol.reasons import Reason, Retry
 from pantala_supernode import errors
-from pantala_supernode.cdn.attempts import Attempts
-from pantala_supernode.cdn.cutter import Cutter
-from pantala_supernode.cdn.pipeline import Pipeline
-from pantala_supernode.cdn.retry import LATER_DELAY, MAX_DELAY, MAX_RESTARTS, RetryBudget
-from pantala_supernode.origin.gate import Gate
-from pantala_supernode.volume.lane import SerialExecutor
+from pantala_supernode.cdn.attempts import LATER_DELAY, MAX_DELAY, MAX_RESTARTS, Attempts, RetryBudget
+from pantala_supernode.cdn.disk import SerialExecutor
+from pantala_supernode.cdn.pipeline import PieceCutter, Pipeline
+from pantala_supernode.origin.limits import Gate
 
 
 @given(
@@ -35,7 +33,7 @@ def test_the_pieces_of_a_stream_join_to_the_stream(
     data: bytes, piece_size: int, first: int, cuts: list[int], *, known: bool
 ) -> None:
     start = first * piece_size
-    cutter = Cutter(piece_size, start, start + len(data) if known else None)
+    cutter = PieceCutter(piece_size, start, start + len(data) if known else None)
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
     pieces = [piece for a, b in itertools.pairwise(edges) for piece in cutter.cut(memoryview(data)[a:b])]
     assert data == b"".join(piece for _, piece in pieces) + bytes(cutter.rest)
@@ -47,7 +45,7 @@ def test_the_pieces_of_a_stream_join_to_the_stream(
 
 
 def test_bytes_behind_the_end_are_counted_and_not_kept() -> None:
-    cutter = Cutter(4, 4, 10)
+    cutter = PieceCutter(4, 4, 10)
     assert [(1, b"abcd"), (2, b"ef")] == [(n, bytes(piece)) for n, piece in cutter.cut(memoryview(b"abcdefXYZ"))]
     assert (10, 3, True) == (cutter.position, cutter.surplus, cutter.done)
 

@@ -15,7 +15,7 @@ from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
-from pantala_supernode.cdn.copy_state import Use
+from pantala_supernode.cdn.copy_state import CopyUse
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
@@ -90,7 +90,7 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
         after = await b.whole()
         assert before == after
         assert ([True], 0) == ([resume.complete for resume in b.source.requests if resume], b.source.sent)
-        assert 1 == b.cdn.uses[Use.REVALIDATED]
+        assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
         b.cdn.retire(TASK)
         b.cdn.trigger(LEASE)
         assert before == b.cdn.status(TASK)  # confirmed just now
@@ -117,7 +117,7 @@ async def test_another_content_is_read_from_the_very_answer_and_the_old_one_neve
         assert before.generation not in {copy.generation for copy in b.seen}
         assert NEW.data == b.data()
         assert (1, len(NEW.data)) == (len(b.source.requests), b.source.sent)
-        assert (0, 2) == (b.cdn.uses[Use.REVALIDATED], b.cdn.uses[Use.MISS])
+        assert (0, 2) == (b.cdn.uses[CopyUse.REVALIDATED], b.cdn.uses[CopyUse.MISS])
 
 
 async def test_what_cannot_be_asked_for_is_read_anew(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_young_copy_is_used_at_once(tmp_path: Path) -> None:
         b.cdn.trigger(LEASE)
         assert before == b.cdn.status(TASK)
         await asyncio.sleep(0.01)
-        assert ([], 1) == (b.source.requests, b.cdn.uses[Use.HIT])
+        assert ([], 1) == (b.source.requests, b.cdn.uses[CopyUse.HIT])
 
 
 async def test_what_is_in_use_is_not_asked_for(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_ask
         b.seen.append(b.cdn.status(TASK))
         await asyncio.sleep(0)
     await b.whole()
-    assert ([True], 1) == ([resume.complete for resume in b.source.requests if resume], b.cdn.uses[Use.REVALIDATED])
+    assert ([True], 1) == ([resume.complete for resume in b.source.requests if resume], b.cdn.uses[CopyUse.REVALIDATED])
     assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
     await b.cdn.copies.close()
 
@@ -209,10 +209,10 @@ async def test_leases_take_what_is_there_if_the_origin_cannot_be_asked(
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
-        assert 1 == b.cdn.uses[Use.STALE]
+        assert 1 == b.cdn.uses[CopyUse.STALE]
         b.cdn.retire(TASK)
         b.cdn.trigger(LEASE)  # what was not confirmed is asked for again
-        await b.until(lambda _: b.cdn.uses[Use.REVALIDATED] == 1)
+        await b.until(lambda _: b.cdn.uses[CopyUse.REVALIDATED] == 1)
 
 
 async def test_tasks_wait_for_the_origins_word(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ async def test_a_question_that_is_broken_off_is_asked_again(tmp_path: Path) -> N
         b.cdn.trigger(LEASE)
         assert "" == b.cdn.status(TASK).generation
         assert before == await b.whole()
-        assert 1 == b.cdn.uses[Use.REVALIDATED]
+        assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
 
 
 async def test_a_new_content_that_is_cut_goes_on_where_it_was_cut(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A bounded number of places, given by priority."""
+"""Limits that all readers of origins share: concurrent requests, and bytes per second."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import heapq
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from aiolimiter import AsyncLimiter
+
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 
+_WINDOW = 0.1
+"""The bytes of so many seconds may pass at once."""
+
 
 class Gate:
-    """Lets ``places`` in at once; of those who wait the highest priority goes first, then who came first."""
+    """Admits ``places`` holders at once. The highest priority goes first, then the order of arrival."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -21,7 +26,7 @@ class Gate:
 
     @property
     def queue(self) -> int:
-        """How many wait."""
+        """How many requests wait."""
         return sum(not turn.done() for _, _, turn in self._waiting)
 
     @asynccontextmanager
@@ -43,7 +48,7 @@ class Gate:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the place came in the same moment: hand it on
+            if turn.done() and not turn.cancelled():  # the place arrived in the same moment: hand it on
                 self._leave()
             raise
 
@@ -57,7 +62,7 @@ class Gate:
 
 
 class GatedReader:
-    """``source``, read by so many at once as ``gate`` has places. Who waits for something else holds none."""
+    """Reads through ``reader`` while it holds a place in ``gate``."""
 
     def __init__(self, reader: SourceReader, gate: Gate) -> None:
         self._reader = reader
@@ -65,5 +70,23 @@ class GatedReader:
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+        """See :meth:`pantala_supernode.origin.source.SourceReader.open`."""
         async with self._gate.place(source.priority), self._reader.open(source, resume) as answer:
             yield answer
+
+
+class Rate:
+    """Limits bytes per second, in the order of the requests. A request may exceed the rate of one second."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self._portion = bytes_per_second * _WINDOW
+        self._limiter = AsyncLimiter(self._portion, _WINDOW)
+        self._turn = asyncio.Lock()
+
+    async def acquire(self, amount: float = 1) -> None:
+        """Wait until ``amount`` more bytes may pass."""
+        async with self._turn:
+            while amount > 0:
+                portion = min(amount, self._portion)
+                await self._limiter.acquire(portion)
+                amount -= portion

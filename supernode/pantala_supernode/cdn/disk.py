@@ -1,0 +1,91 @@
+"""Blocking work on one copy's files, outside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from pantala_pieces.errors import StoreError, StoreFullError
+from pantala_pieces.store import PieceStore
+from pantala_protocol.redaction import RedactedURL
+from pantala_supernode.cdn.attempts import Attempts
+from pantala_supernode.errors import VolumeFailedError, VolumeFullError
+
+T = TypeVar("T")
+
+MakeRoom = Callable[[int], Awaitable[bool]]
+"""Evict unwanted copies to free so many bytes. True: retrying is worthwhile."""
+
+
+class SerialExecutor:
+    """Runs jobs in threads, one at a time. A cancelled caller still waits for a job that has started."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._lock = asyncio.Lock()
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Raises :class:`VolumeFullError` and :class:`VolumeFailedError` for the job's store errors."""
+        async with self._lock:
+            future = asyncio.get_running_loop().run_in_executor(self._executor, job)
+            await settled(future)
+            try:
+                return future.result()
+            except StoreFullError as error:
+                raise VolumeFullError(f"The volume is full: {error}. {VolumeFullError.reason.action}") from error
+            except StoreError as error:
+                raise VolumeFailedError(f"{error}. {VolumeFailedError.reason.action}") from error
+
+
+class VolumeWriter:
+    """Runs the jobs of one copy and makes room for them. It remembers a lack of room for the next try."""
+
+    def __init__(self, executor: SerialExecutor, store: PieceStore, attempts: Attempts, make_room: MakeRoom) -> None:
+        self._executor = executor
+        self._store = store
+        self._attempts = attempts
+        self._make_room = make_room
+
+    async def run(self, job: Callable[[], T], size: int = 0) -> T:
+        """Run a repeatable ``job`` that writes ``size`` bytes. Raises :class:`VolumeFullError`."""
+        while True:
+            try:
+                return await self._executor.run(job)
+            except VolumeFullError:
+                if await self._make_room(size):
+                    continue
+                self._attempts.lack(size)
+                raise
+
+    async def check_room(self, shown: RedactedURL) -> None:
+        """Raise :class:`VolumeFullError` if the room that an earlier try lacked is still missing."""
+        needed = self._attempts.room_needed
+        if not needed:
+            return
+        free = (await self._executor.run(self._store.usage)).free
+        if free < needed and not await self._make_room(needed):
+            raise VolumeFullError(
+                f"{shown} needs {needed} bytes on the volume, but only {free} are free. {VolumeFullError.reason.action}"
+            )
+        self._attempts.lack(0)
+
+
+async def no_room(_: int) -> bool:
+    """Evict nothing."""
+    return False
+
+
+async def settled(future: asyncio.Future[T]) -> None:
+    """Wait until ``future`` is done, with any outcome. A cancellation takes effect only then."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # retrieved, so that the loop does not log it
+        raise cancelled
