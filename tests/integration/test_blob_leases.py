@@ -20,11 +20,11 @@ from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration import peer_harness
-from tests.integration.mirror_harness import get
 from tests.integration.test_kill import Node, node
 from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
+from tests.support import scripted_supernode
 from tests.support.eventually import eventually
+from tests.support.scripted_images import get
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -71,7 +71,7 @@ async def supernode(volume: Node) -> Node:
 @contextlib.asynccontextmanager
 async def mirrored(supernode: Node, root: Path, name: str) -> AsyncIterator[PeerApp]:
     settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2}
-    async with peer_harness.peer(supernode.url, root / name, name, **settings) as made:
+    async with scripted_supernode.peer(supernode.url, root / name, name, **settings) as made:
         await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made
 

@@ -19,14 +19,14 @@ from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, Pul
 from pantala_protocol.sync import SyncRequest, Work
 from testbed.image import Layer, push
 from testbed.image import build as build_image
-from tests.integration.containerds import MARKS, ONE
-from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, get, mirror
-from tests.integration.peer_harness import Known
 from tests.integration.test_image_orders import LeasingSupernode
 from tests.integration.test_mirror_containerd import Node, Pushed
 from tests.integration.test_mirror_containerd import node as node
 from tests.integration.test_mirror_containerd import processes as processes
+from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
+from tests.support.scripted_images import BlobFile, Image, RegistrySupernode, get, mirror
+from tests.support.scripted_supernode import Known
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount: run as root to see it fill")
 needs_registry = MARKS[1]

@@ -15,8 +15,8 @@ from pantala_supernode.app import App, serving
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.task import Lease
 from testbed.origin import Generated, Origin
-from tests.integration.loopback import loopback
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
 
 TASK = task_id.compute("cached")
 BODY = Generated(300_000)

@@ -20,9 +20,9 @@ from pantala_supernode.app import App, serving
 from pantala_supernode.dragonfly.registration import Patience
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
-from tests.integration.dragonfly_client import Dfget, GaveUpError, Item
-from tests.integration.loopback import loopback
 from tests.integration.test_cdn import small_volume
+from tests.support.dragonfly_client import Dfget, GaveUpError, Item
+from tests.support.loopback import loopback
 
 P = 128 * 1024
 """The piece size of small files, as it is cut; on the wire 5 more."""

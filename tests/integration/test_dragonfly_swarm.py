@@ -14,10 +14,10 @@ from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
-from tests.integration.dragonfly_client import Dfget
-from tests.integration.loopback import loopback
-from tests.integration.peer_harness import peer
+from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
+from tests.support.scripted_supernode import peer
 
 P = 128 * 1024
 SIZE = 30 * P + 11

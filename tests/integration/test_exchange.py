@@ -20,8 +20,8 @@ from pantala_protocol.statement import Changes, Statement, WantedTask
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
 from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin
-from tests.integration.loopback import loopback
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
 
 SIZE = 1024 * 1024
 PIECES = 8

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
-from tests.integration.loopback import loopback
+from tests.support.loopback import loopback
 
 SECRET = "what-lies-beside-the-volume"
 TASK = task_id.compute("http://origin.invalid/f")

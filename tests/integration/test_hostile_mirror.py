@@ -20,12 +20,12 @@ from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Assignment, Held, Wanted
 from pantala_supernode.app import App, serving
-from tests.integration import peer_harness
-from tests.integration.loopback import loopback
-from tests.integration.mirror_harness import asked, get
-from tests.integration.registry_fake import FakeRegistry, sha256
 from tests.integration.test_hostile_peers import Hostile, Request, Serve, silence
+from tests.support import scripted_supernode
 from tests.support.eventually import eventually
+from tests.support.fake_registry import FakeRegistry, sha256
+from tests.support.loopback import loopback
+from tests.support.scripted_images import asked, get
 
 LAYER = hashlib.shake_256(b"a layer").digest(6 * 1024 * 1024 + 17)
 HURRIED = Deadlines(again=1.0, stall=4.0)
@@ -64,7 +64,7 @@ class Lab:
     async def node(self, name: str, **settings: object) -> AsyncIterator[PeerApp]:
         """A node whose runtime got the image's manifests."""
         settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2, **settings}
-        async with peer_harness.peer(self.url, self.root / name, name, **settings) as made:
+        async with scripted_supernode.peer(self.url, self.root / name, name, **settings) as made:
             await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
             for digest in self.registry.manifests:
                 if ":" in digest:

@@ -21,9 +21,9 @@ from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTas
 from pantala_protocol.sync import Assignment, DeliveryState, DeliveryStatus, Held, PieceFailure, SyncAnswer, Work
 from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin, sha256
-from tests.integration.loopback import loopback
-from tests.integration.peer_harness import peer
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
+from tests.support.scripted_supernode import peer
 
 SIZE = 3 * 1024 * 1024 + 17
 PIECES = -(-SIZE // piece_size(SIZE))

@@ -16,13 +16,13 @@ from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, Pul
 from pantala_protocol.sync import SyncRequest, Work
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import UnauthorizedError
-from tests.integration.containerds import MARKS, ONE
-from tests.integration.mirror_harness import RegistrySupernode
-from tests.integration.peer_harness import Known
 from tests.integration.test_mirror_containerd import Node, Pushed, crictl_remove
 from tests.integration.test_mirror_containerd import node as node
 from tests.integration.test_mirror_containerd import processes as processes
+from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
+from tests.support.scripted_images import RegistrySupernode
+from tests.support.scripted_supernode import Known
 
 pytestmark = MARKS
 once = pytest.mark.parametrize("processes", ONE, ids=["one"], indirect=True)
@@ -147,7 +147,7 @@ async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> 
     supernode.peers.clear()
     asked = len(supernode.asked)
     async with supernode.serving():
-        from tests.integration.mirror_harness import mirror
+        from tests.support.scripted_images import mirror
 
         async with mirror(supernode, tmp_path / "node/peer", runtime_socket=node.helper.socket):
             assert state == await reach(supernode, PullPhase.READY)

@@ -29,12 +29,12 @@ from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration import peer_harness
-from tests.integration.containerds import EACH, MARKS
-from tests.integration.loopback import loopback
 from tests.integration.test_mirror_containerd import crictl_remove
 from tests.integration.test_runtime import Helper
+from tests.support import scripted_supernode
+from tests.support.containerds import EACH, MARKS
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
 
 pytestmark = MARKS
 
@@ -147,7 +147,7 @@ async def way(
             "mirror_token_file": token,
             "runtime_socket": helper.socket,
         }
-        peer = await stack.enter_async_context(peer_harness.peer(url, folder / "peer", NODE, **changes))
+        peer = await stack.enter_async_context(scripted_supernode.peer(url, folder / "peer", NODE, **changes))
         await eventually(lambda: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)
         runtime = await stack.enter_async_context(Runtime(containerd.address))
         session = await stack.enter_async_context(aiohttp.ClientSession())

@@ -24,8 +24,8 @@ from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTas
 from pantala_protocol.sync import Held, Work
 from testbed.origin import Access, Generated, Origin, sha256
 from testbed.process import Process
-from tests.integration.dragonfly_client import Dfget
 from tests.integration.test_exchange import Speaker
+from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
 
 MIB = 1024 * 1024

@@ -22,9 +22,9 @@ from pantala_supernode.app import App, serving
 from pantala_supernode.replicas.decision import CopyReport, Stage
 from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin, sha256
-from tests.integration.dragonfly_client import Dfget
-from tests.integration.loopback import loopback
+from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
 
 MIB = 1024 * 1024
 BODY = Generated(6 * MIB + 17)

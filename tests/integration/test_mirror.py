@@ -10,19 +10,9 @@ from pathlib import Path
 import pytest
 
 from pantala_peer.mirror.deadlines import Deadlines
-from tests.integration.mirror_harness import (
-    OCI,
-    REGISTRY,
-    BlobFile,
-    Image,
-    RegistrySupernode,
-    asked,
-    digest,
-    get,
-    mirror,
-)
-from tests.integration.peer_harness import PIECE
 from tests.support.eventually import eventually
+from tests.support.scripted_images import OCI, REGISTRY, BlobFile, Image, RegistrySupernode, asked, digest, get, mirror
+from tests.support.scripted_supernode import PIECE
 
 LAYER = random.Random(3).randbytes(10 * PIECE + 17)
 HURRIED = Deadlines(manifest=0.3, small=0.3, blob=0.5, again=0.4, stall=0.8)

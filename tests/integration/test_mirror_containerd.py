@@ -26,10 +26,10 @@ from testbed.containerd import Containerd
 from testbed.image import Image as Layout
 from testbed.image import Layer, build, push
 from testbed.registry import Registry
-from tests.integration.containerds import EACH, MARKS
-from tests.integration.mirror_harness import BlobFile, Image, RegistrySupernode, mirror
-from tests.integration.peer_harness import PIECE
 from tests.integration.test_runtime import Helper
+from tests.support.containerds import EACH, MARKS
+from tests.support.scripted_images import BlobFile, Image, RegistrySupernode, mirror
+from tests.support.scripted_supernode import PIECE
 
 pytestmark = MARKS
 

@@ -17,8 +17,8 @@ import pytest
 from pantala_protocol import ticket
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, DeliveryStatus
-from tests.integration.peer_harness import KEY, PIECE, File, ScriptedSupernode, peer
 from tests.support.eventually import eventually
+from tests.support.scripted_supernode import KEY, PIECE, File, ScriptedSupernode, peer
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 

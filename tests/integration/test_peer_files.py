@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
-from tests.integration.peer_harness import PIECE, File, ScriptedSupernode, peer
 from tests.support.eventually import eventually
+from tests.support.scripted_supernode import PIECE, File, ScriptedSupernode, peer
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 

@@ -15,9 +15,9 @@ from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
 from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin
-from tests.integration.loopback import loopback
-from tests.integration.peer_harness import peer
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
+from tests.support.scripted_supernode import peer
 
 MIB = 1024 * 1024
 NODES = ("node-1", "node-2")

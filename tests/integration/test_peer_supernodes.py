@@ -11,8 +11,8 @@ import pytest
 
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
-from tests.integration.peer_harness import PIECE, File, ScriptedSupernode, peer
 from tests.support.eventually import eventually
+from tests.support.scripted_supernode import PIECE, File, ScriptedSupernode, peer
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 HERE = (Delivery("uid-1", "a"),)

@@ -29,7 +29,7 @@ from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX, OCI_MANIFES
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
 from pantala_supernode.tasks.copy import FileSource
-from tests.integration.registry_fake import (
+from tests.support.fake_registry import (
     LAYER,
     PASSWORD,
     Clock,

@@ -28,8 +28,8 @@ from pantala_supernode.tasks.copy import FetchOrder
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
-from tests.integration.registry_fake import Clock, basic, service
 from tests.support.eventually import eventually
+from tests.support.fake_registry import Clock, basic, service
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"

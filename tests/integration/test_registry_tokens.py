@@ -17,7 +17,7 @@ from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
 from testbed.tokens import Asked, TokenServer
-from tests.integration.registry_fake import basic, service
+from tests.support.fake_registry import basic, service
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"

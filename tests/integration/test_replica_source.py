@@ -20,9 +20,9 @@ from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedT
 from pantala_supernode.app import App, serving
 from pantala_supernode.replicas import client, source
 from testbed.origin import Generated, Origin
-from tests.integration.dragonfly_client import Dfget
-from tests.integration.loopback import loopback
+from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
 
 BODY = Generated(1024 * 1024 + 5)
 PIECE = 128 * 1024

@@ -18,8 +18,8 @@ from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Generated, Origin
-from tests.integration.loopback import loopback
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
 
 P = 128 * 1024
 """The piece size of small files."""

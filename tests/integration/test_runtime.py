@@ -28,7 +28,7 @@ from testbed.image import Image, Layer, build, push
 from testbed.pki import Authority
 from testbed.process import Process, free_ports
 from testbed.registry import Registry
-from tests.integration.containerds import EACH, MARKS
+from tests.support.containerds import EACH, MARKS
 from tests.support.eventually import eventually
 
 pytestmark = MARKS

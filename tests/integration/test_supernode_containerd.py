@@ -22,11 +22,11 @@ from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Layer
 from testbed.registry import Registry
-from tests.integration import peer_harness
-from tests.integration.containerds import MARKS, ONE
-from tests.integration.loopback import loopback
 from tests.integration.test_runtime import Helper
+from tests.support import scripted_supernode
+from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
+from tests.support.loopback import loopback
 
 pytestmark = MARKS
 ANN = ("ann", "s3cr3t-of-ann")
@@ -57,7 +57,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
             await stack.enter_context(Helper(folder, containerd)).ready()
             changes = {"mirror_listen": Address("127.0.0.1", 0), "mirror_token_file": folder / "token"}
             peer = await stack.enter_async_context(
-                peer_harness.peer(f"http://127.0.0.1:{port}", folder / "peer", name, **changes)
+                scripted_supernode.peer(f"http://127.0.0.1:{port}", folder / "peer", name, **changes)
             )
             await eventually(lambda peer=peer: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)  # type: ignore[misc]
             url = f"http://127.0.0.1:{peer.mirror.port}"

@@ -29,12 +29,12 @@ from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration import peer_harness
-from tests.integration.loopback import loopback
-from tests.integration.mirror_harness import get
-from tests.integration.registry_fake import FakeRegistry
 from tests.integration.test_exchange import Speaker
+from tests.support import scripted_supernode
 from tests.support.eventually import eventually
+from tests.support.fake_registry import FakeRegistry
+from tests.support.loopback import loopback
+from tests.support.scripted_images import get
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -90,7 +90,9 @@ class Lab:
 
     async def peer(self, name: str) -> PeerApp:
         settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0}
-        made = await self.stack.enter_async_context(peer_harness.peer(self.url, self.folder / name, name, **settings))
+        made = await self.stack.enter_async_context(
+            scripted_supernode.peer(self.url, self.folder / name, name, **settings)
+        )
         await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         self.peers.append(made)
         return made

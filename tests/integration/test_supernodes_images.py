@@ -27,12 +27,12 @@ from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration import peer_harness
-from tests.integration.mirror_harness import asked, get
 from tests.integration.test_kill import Node
 from tests.integration.test_supernode_images import SHOWN, of_amd64, pull, settled
 from tests.integration.test_supernode_images import private as private
+from tests.support import scripted_supernode
 from tests.support.eventually import eventually
+from tests.support.scripted_images import asked, get
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -66,7 +66,7 @@ class Ring:
         """A node that knows the first supernode's address alone, once it speaks with all."""
         settings = {"mirror_listen": Address("127.0.0.1", 0), "mirror_deadlines": HURRIED, "grace": 0.2}
         made = await self._peers.enter_async_context(
-            peer_harness.peer(self.supernodes[0].url, self._folder / name, name, **settings)
+            scripted_supernode.peer(self.supernodes[0].url, self._folder / name, name, **settings)
         )
         await eventually(lambda: made.mirror.port > 0 and self._is_met(made))
         return made

@@ -20,7 +20,7 @@ from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest
 from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
-from tests.integration.loopback import loopback
+from tests.support.loopback import loopback
 
 PIECES = 4
 SIZE = PIECES * 128 * 1024

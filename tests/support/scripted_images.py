@@ -19,9 +19,9 @@ from pantala_peer.settings import Address
 from pantala_protocol import ranges, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.sync import SyncRequest, Wanted, Work
-from tests.integration import peer_harness
-from tests.integration.peer_harness import File, Known, ScriptedSupernode
+from tests.support import scripted_supernode
 from tests.support.eventually import eventually
+from tests.support.scripted_supernode import File, Known, ScriptedSupernode
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -179,7 +179,7 @@ class RegistrySupernode(ScriptedSupernode):
 async def mirror(supernode: RegistrySupernode, root: Path, **changes: Any) -> AsyncIterator[PeerApp]:
     """A peer with a mirror, once the supernode answered it."""
     settings: dict[str, Any] = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0, **changes}
-    async with peer_harness.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:
+    async with scripted_supernode.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:
         await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made
 
