@@ -5,32 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from pantala_operator.app import App
 from pantala_operator.errors import SupernodeUnavailableError
-from pantala_operator.ports import SystemClock
 from pantala_operator.resources import conditions
-from pantala_operator.settings import Settings
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolved
-from tests.support.cluster import MemoryCluster
 from tests.support.eventually import eventually
-from tests.support.supernode import MemorySupernode
+from tests.support.operator_stage import OperatorStage
 
-SETTINGS = Settings(
-    supernode=("http://memory",),
-    health_listen="127.0.0.1:0",
-    relist_interval=3600,
-    progress_interval=0.2,
-    supernode_patience=0.2,
-    namespace="home",
-)
+pytestmark = pytest.mark.virtual_time
+
 NODES = ("a", "b")
 A, B, LAYER = ("sha256:" + letter * 64 for letter in "ab1")
 IMAGE = "docker.io/library/one:1"
@@ -41,13 +28,8 @@ def resolved(digest: str = A, *platforms: str) -> Resolved:
     return Resolved(digest, dict.fromkeys(platforms or ("linux/amd64",), (ImageBlob(LAYER, 100),)))
 
 
-@dataclass
-class World:
-    """Both sides of the operator."""
-
-    cluster: MemoryCluster = field(default_factory=MemoryCluster)
-    supernode: MemorySupernode = field(default_factory=MemorySupernode)
-    settings: Settings = SETTINGS
+class World(OperatorStage):
+    """One supernode. The operator's own namespace is ``home``."""
 
     def prefetch(self, name: str = "p", namespace: str = "ns", **spec: Any) -> None:
         if "source" in spec:
@@ -64,20 +46,13 @@ class World:
         body["metadata"].setdefault("annotations", {})["pantala.dev/requested-at"] = value
         self.cluster.put("imageprefetches", body)
 
-    def node(self, name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> None:
-        self.cluster.put("nodes", {"metadata": {"name": name, "labels": labels or {}}, "spec": spec})
-
-    def condition(self, kind: str = "Ready", key: str = "ns/p") -> tuple[str, str]:
+    def outcome(self, kind: str = "Ready", key: str = "ns/p") -> tuple[str, str]:
         found = conditions.find(self.cluster.prefetch(key).status.conditions, kind)
         return (found.status, found.reason) if found is not None else ("", "")
 
     def said(self, kind: str, key: str = "ns/p") -> str:
         found = conditions.find(self.cluster.prefetch(key).status.conditions, kind)
         return found.message if found is not None else ""
-
-    def of_task(self, key: str, kind: str = "Ready") -> tuple[str, str]:
-        found = conditions.find(self.cluster.task(key).status.conditions, kind)
-        return (found.status, found.reason) if found is not None else ("", "")
 
     @property
     def children(self) -> list[str]:
@@ -101,28 +76,14 @@ class World:
     async def answer(self, image: WantedImage, phase: PullPhase = PullPhase.READY, **changes: Any) -> None:
         """All nodes with orders answer them."""
         for name, order in image.orders.items():
-            said = PullState(phase, int(SystemClock().now().timestamp()), order.run, order.number, **changes)
+            said = PullState(phase, int(self.clock.now().timestamp()), order.run, order.number, **changes)
             await self.supernode.say(name, {image.key: said})
-
-    @asynccontextmanager
-    async def operator(self) -> AsyncIterator[App]:
-        app = App(self.settings, self.cluster, lambda _: self.supernode, self.cluster.watch, SystemClock())
-        running = asyncio.create_task(app.run())
-        await eventually(lambda: running.done() or not app.problems())
-        try:
-            yield app
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
 
 
 @pytest.fixture
 async def world() -> World:
-    made = World()
-    for name in NODES:
-        made.node(name)
-    await made.supernode.connect(*NODES)
+    made = World(progress_interval=0.2, namespace="home")
+    await made.connect(*NODES)
     made.supernode.registry[IMAGE] = resolved()
     return made
 
@@ -137,11 +98,11 @@ async def test_from_image_prefetch_to_ready(world: World) -> None:
         )  # fmt: skip
         await eventually(lambda: world.children)
         assert [image.key] == world.children
-        await eventually(lambda: world.condition("Resolved") == ("True", "Resolved"))
-        assert ("False", "Progressing") == world.condition()
+        await eventually(lambda: world.outcome("Resolved") == ("True", "Resolved"))
+        assert ("False", "Progressing") == world.outcome()
         await world.answer(image)
-        await eventually(lambda: world.condition() == ("True", "Prefetched"))
-        await eventually(lambda: world.of_task(image.key) == ("True", "Prefetched"))
+        await eventually(lambda: world.outcome() == ("True", "Prefetched"))
+        await eventually(lambda: world.condition("Ready", image.key.partition("/")[2]) == ("True", "Prefetched"))
         assert [image] == list(world.supernode.images.values())
     status = world.cluster.prefetch("ns/p").status
     assert ("2/2", A, image.key) == (status.summary, status.images[0].digest, f"ns/{status.images[0].task}")
@@ -156,7 +117,7 @@ async def test_a_deleted_one_takes_its_orders_with_it(world: World) -> None:
     async with world.operator():
         world.prefetch()
         await world.answer(await world.ordered(2))
-        await eventually(lambda: world.condition()[0] == "True")
+        await eventually(lambda: world.outcome()[0] == "True")
         world.cluster.remove("imageprefetches", "ns/p")
         await eventually(lambda: not world.supernode.images)
 
@@ -170,8 +131,8 @@ async def test_a_suspended_one_ends_its_pulls_and_keeps_what_is_there(world: Wor
         world.prefetch(suspend=True)
         kept = await world.ordered(1)
         assert {"a": order} == kept.orders
-        await eventually(lambda: world.condition() == ("False", "Suspended"))
-        assert ("False", "Suspended") == world.condition("Reconciling")
+        await eventually(lambda: world.outcome() == ("False", "Suspended"))
+        assert ("False", "Suspended") == world.outcome("Reconciling")
 
 
 async def _halfway(world: World, key: str) -> WantedImage:
@@ -196,7 +157,7 @@ async def test_suspending_ends_pulls_at_once_though_no_node_came_back_to_a_super
         await eventually(lambda: len(world.supernode.statements) > before)
         world.prefetch(suspend=True)
         await eventually(lambda: {"a"} == {name for each in world.of("ns/p") for name in each.orders}, within=3)
-        await eventually(lambda: world.condition() == ("False", "Suspended"), within=3)
+        await eventually(lambda: world.outcome() == ("False", "Suspended"), within=3)
     assert {"a": image.orders["a"]} == world.of("ns/p")[0].orders
     for said in world.supernode.statements[before:]:
         assert [other.orders] == [each.orders for each in said.images if each.key == other.key]
@@ -260,7 +221,7 @@ async def test_a_node_that_goes_down_while_it_pulls_is_named_and_the_others_are_
         world.prefetch()
         await _halfway(world, "ns/p")
         await world.supernode.connect("b", connected=False)
-        await eventually(lambda: world.condition() == ("True", "Prefetched"), within=3)
+        await eventually(lambda: world.outcome() == ("True", "Prefetched"), within=3)
     status = world.cluster.prefetch("ns/p").status
     assert status.nodes is not None
     assert ("1/1", 1, 1) == (status.summary, status.nodes.desired, status.nodes.unavailable)
@@ -271,7 +232,7 @@ async def test_an_image_that_is_not_there_is_named_and_the_other_goes_to_all_nod
     async with world.operator():
         world.prefetch(images=[{"image": "missing:1"}, {"image": "one:1"}])
         await world.answer(await world.ordered(2))
-        await eventually(lambda: world.condition("Stalled") == ("True", "NotFound"))
+        await eventually(lambda: world.outcome("Stalled") == ("True", "NotFound"))
     status = world.cluster.prefetch("ns/p").status
     assert [0, 2] == [each.ready for each in status.images]
     (named,) = status.failures
@@ -310,18 +271,15 @@ async def test_nothing_is_stated_before_peers_have_come_back(world: World) -> No
         await world.ordered(3)
 
 
-async def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pantala_operator.control.peers._RECONNECT", 1.0)
+async def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(world: World) -> None:
     world.cluster.put("peers", {"metadata": {"name": "late"}, "spec": {}})
     world.node("late")
     world.prefetch()
     async with world.operator():
-        image = await world.ordered(2)
+        image = await world.ordered(2, 20)
         assert set(NODES) == set(image.orders)
         await world.answer(image)
-        await eventually(lambda: world.condition() == ("True", "Prefetched"))
+        await eventually(lambda: world.outcome() == ("True", "Prefetched"))
     failures = world.cluster.prefetch("ns/p").status.failures
     assert [("late", "NodeUnavailable")] == [(each.node, each.reason) for each in failures]
 
@@ -330,7 +288,7 @@ async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: Wo
     world.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     async with world.operator():
         world.prefetch(pullSecrets=["mine"])
-        await eventually(lambda: world.condition("Resolved") == ("False", "Unauthorized"))
+        await eventually(lambda: world.outcome("Resolved") == ("False", "Unauthorized"))
         assert "There is no Secret mine in the ImagePrefetch's namespace." in world.said("Resolved")
         assert "spec.pullSecrets" in world.said("Stalled")
         assert not any(each.credentials for each in world.supernode.questions)
@@ -350,7 +308,7 @@ async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
         world.prefetch()
         former = await world.ordered(2)
         await world.answer(former)
-        await eventually(lambda: world.condition()[0] == "True")
+        await eventually(lambda: world.outcome()[0] == "True")
         world.supernode.registry[IMAGE] = resolved(B)
         await asyncio.sleep(1.1)  # times are whole seconds
         world.request("again")
@@ -359,7 +317,7 @@ async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
         new = next(image for image in world.supernode.images.values() if B in image.image)
         await world.answer(new)
         await eventually(lambda: [new.key] == world.children and [new.key] == list(world.supernode.images))
-        await eventually(lambda: world.condition()[0] == "True")
+        await eventually(lambda: world.outcome()[0] == "True")
 
 
 async def test_startup_taints_go_when_the_images_are_there(world: World) -> None:
@@ -382,9 +340,9 @@ async def test_plan_only(world: World) -> None:
         await eventually(lambda: {LAYER} == world.supernode.survey)
         await world.supernode.say("a", {}, runtime(blobs={LAYER: True}, disk_free=1000))
         await asyncio.sleep(0.3)
-        assert ("True", "Progressing") == world.condition("Reconciling")
+        assert ("True", "Progressing") == world.outcome("Reconciling")
         await world.supernode.say("b", {}, runtime(blobs={LAYER: False}, disk_free=1000))
-        await eventually(lambda: world.condition() == ("False", "Planned"))
+        await eventually(lambda: world.outcome() == ("False", "Planned"))
     plan = world.cluster.prefetch("ns/p").status.plan
     assert plan is not None
     assert ((100, 100), {"b": 100}) == (
@@ -403,7 +361,7 @@ async def test_a_supernode_that_cannot_ask_is_asked_again(world: World) -> None:
     async with world.operator():
         world.prefetch()
         await eventually(lambda: world.supernode.questions)
-        assert ("Unknown", "Pending") == world.condition("Resolved")
+        assert ("Unknown", "Pending") == world.outcome("Resolved")
         world.supernode.registry[IMAGE] = resolved()
         await world.ordered(2)
 
@@ -431,7 +389,7 @@ async def test_only_the_operators_own_namespace_follows_others(world: World) -> 
     async with world.operator():
         world.prefetch(source=source)
         world.prefetch(namespace="home", source=source)
-        await eventually(lambda: world.condition("Stalled") == ("True", "NamespacesForbidden"))
+        await eventually(lambda: world.outcome("Stalled") == ("True", "NamespacesForbidden"))
         image = await world.ordered(2)
     assert image.key.startswith("home/p-")
 
@@ -464,9 +422,9 @@ async def test_a_task_with_an_image_is_planned_by_itself(world: World) -> None:
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
         image = await world.ordered(1)
         assert (Depth.RUNTIME, True, {"a"}) == (image.depth, image.pin, set(image.orders))
-        await eventually(lambda: world.of_task("ns/t", "SourceResolved") == ("True", "Resolved"))
+        await eventually(lambda: world.condition("SourceResolved") == ("True", "Resolved"))
         await world.answer(image)
-        await eventually(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
+        await eventually(lambda: world.condition() == ("True", "Prefetched"))
         assert ("1/1", A) == (world.cluster.task("ns/t").status.summary, world.cluster.task("ns/t").status.digest)
         assert [] == world.children
     before = len(world.supernode.statements)
@@ -499,10 +457,10 @@ async def test_a_restart_changes_no_order_at_depth_peer(world: World, suspend: b
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
         image = await world.ordered(1)
         await world.answer(image)
-        await eventually(lambda: world.of_task("ns/t") == ("True", "Prefetched"))
+        await eventually(lambda: world.condition() == ("True", "Prefetched"))
         if suspend:
             world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec | {"suspend": True}})
-            await eventually(lambda: world.of_task("ns/t") == ("False", "Suspended"))
+            await eventually(lambda: world.condition() == ("False", "Suspended"))
         assert [image.orders] == [each.orders for each in world.supernode.images.values()]
     before = len(world.supernode.statements)
     world.supernode.registry[IMAGE] = SupernodeUnavailableError("it is busy")
@@ -519,8 +477,8 @@ async def test_a_task_tells_of_an_image_that_is_not_there_where_it_tells_of_its_
     async with world.operator():
         spec = {"source": {"image": "missing:1"}}
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
-        await eventually(lambda: world.of_task("ns/t", "SourceResolved") == ("False", "NotFound"))
-        await eventually(lambda: world.of_task("ns/t", "Stalled") == ("True", "NotFound"))
+        await eventually(lambda: world.condition("SourceResolved") == ("False", "NotFound"))
+        await eventually(lambda: world.condition("Stalled") == ("True", "NotFound"))
     assert () == world.cluster.task("ns/t").status.failures, "they are those of nodes"
 
 
@@ -528,7 +486,7 @@ async def test_an_image_is_not_kept_on_supernodes(world: World) -> None:
     spec = {"source": {"image": "one:1"}, "depth": "Supernode"}
     async with world.operator():
         world.cluster.put("tasks", {"metadata": {"name": "t", "namespace": "ns"}, "spec": spec})
-        await eventually(lambda: world.of_task("ns/t", "Stalled") == ("True", "SourceUnsupported"))
+        await eventually(lambda: world.condition("Stalled") == ("True", "SourceUnsupported"))
     assert [] == world.supernode.questions
 
 
@@ -553,9 +511,7 @@ async def test_it_is_deleted_when_its_time_is_over(world: World) -> None:
         await eventually(lambda: not world.supernode.images)
 
 
-async def test_what_the_mirror_does_is_told_of_each_peer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pantala_operator.control.loop._LONGEST_SLEEP", 0.5)
-    monkeypatch.setattr("pantala_operator.control.peers._INTERVAL", 0.5)
+async def test_what_the_mirror_does_is_told_of_each_peer(world: World) -> None:
     async with world.operator():
         await eventually(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
         await world.supernode.say("a", {}, runtime(mirror=True))
