@@ -35,7 +35,7 @@ class RetryBudget:
         return self.restarts > MAX_RESTARTS
 
     def delay(self, error: SupernodeError, limit: int | None, rng: random.Random) -> float | None:
-        """Seconds until the next try after ``error``. ``None``: there is no other try."""
+        """Seconds until the next try after ``error``. ``None``: do not try again."""
         asked = error.retry_after if isinstance(error, SourceError) and error.retry_after is not None else 0.0
         if error.reason.retry is Retry.NEVER:
             return None

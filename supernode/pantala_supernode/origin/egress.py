@@ -1,4 +1,4 @@
-"""Where the supernode never connects to on behalf of a task, whatever name or spelling leads there."""
+"""Forbids connections to certain addresses, under every name and spelling."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEVER: tuple[Network, ...] = tuple(
         "ff00::/8",  # multicast
     )
 )
-"""Addresses that no origin has. Loopback and private ones are an administrator's decision."""
+"""Addresses that never belong to an origin. The administrator decides about loopback and private ones."""
 
 _NAT64 = ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ip_network("64:ff9b:1::/48")
@@ -39,13 +39,13 @@ _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
 
 class EgressPolicy:
-    """Decides which addresses may be connected to: all but :data:`NEVER` and the networks ``denied``."""
+    """Allows all addresses except :data:`NEVER` and the networks ``denied``."""
 
     def __init__(self, denied: Iterable[Network] = ()) -> None:
         self._denied = (*NEVER, *denied)
 
     def check(self, address: str) -> None:
-        """Raise :class:`SourceDeniedError` unless ``address`` (an IP literal) and all that it embeds are allowed."""
+        """Raise :class:`SourceDeniedError` if ``address`` (an IP literal) or an address embedded in it is forbidden."""
         try:
             spelled = ip_address(address.partition("%")[0])
         except ValueError:
@@ -54,8 +54,8 @@ class EgressPolicy:
             for network in self._denied:
                 if meant.version == network.version and meant in network:
                     raise SourceDeniedError(
-                        f"The origin's address {address} lies in {network}, which is never read from. "
-                        "Ask the cluster's administrator if this source should be allowed."
+                        f"The origin's address {address} is in the forbidden network {network}. "
+                        "Ask the cluster's administrator to allow it."
                     )
 
     def check_literal(self, host: str) -> None:
@@ -66,7 +66,7 @@ class EgressPolicy:
 
 
 class CheckedResolver(AbstractResolver):
-    """Resolves a name once and lets the connection go to the very addresses that were checked, or nowhere."""
+    """Resolves a name once. The connection can only use the addresses that were checked."""
 
     def __init__(self, resolver: AbstractResolver, policy: EgressPolicy) -> None:
         self._resolver = resolver
@@ -75,19 +75,18 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve ``host``; one denied address denies the name, so that nobody can choose among them."""
+        """Resolve ``host``. One forbidden address forbids the whole name."""
         found = await self._resolver.resolve(host, port, family)
         for result in found:
             self._policy.check(result["host"])
         return found
 
     async def close(self) -> None:
-        """Close the resolver below."""
         await self._resolver.close()
 
 
 def _meanings(address: Address) -> Iterator[Address]:
-    """``address`` and the IPv4 addresses that a translator or tunnel would make of it."""
+    """``address`` and the IPv4 addresses that a translator or a tunnel extracts from it."""
     yield address
     if isinstance(address, IPv4Address):
         return

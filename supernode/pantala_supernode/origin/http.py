@@ -1,4 +1,4 @@
-"""Origins over HTTP: the adapter of :class:`pantala_supernode.origin.source.SourceReader` by aiohttp."""
+"""Reads origins over HTTP: :class:`pantala_supernode.origin.source.SourceReader` with aiohttp."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _NOT_MODIFIED = 304
 _CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
-"""What a task's own headers cannot say: tasks are whole files, and the CDN alone asks whether they changed."""
+"""Headers that a task cannot set. A task is a whole file, and the CDN itself revalidates it."""
 _READ_SIZE = 256 * 1024
 _LENGTH = errors.LengthMismatchError.reason.action
 _PROTOCOL = errors.SourceProtocolError.reason.action
 _ENOUGH = 32 * 1024
-"""Bytes in one read for which it is worth to wake up."""
+"""Bytes in one read that justify waking up."""
 _GATHER = 0.004
-"""Seconds that bytes come together in the kernel after a read of fewer: what they wait for is a piece, not a packet."""
+"""Seconds for which the kernel collects bytes after a smaller read. A piece is much larger than a packet."""
 _SURPLUS_WAIT = 0.01
-"""Seconds in which bytes behind the announced end are waited for. What is on its way already comes within it."""
+"""How many seconds to wait for bytes after the announced end. Bytes on their way arrive within it."""
 _FRESH = 2.0
-"""A Last-Modified less than this many seconds before the answer may be that of two contents (RFC 9110, 8.8.2.2)."""
+"""Two contents may share a Last-Modified that is younger than this, in seconds (RFC 9110, 8.8.2.2)."""
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 @dataclass(frozen=True)
 class OriginTimeouts:
-    """How long an origin may take, in seconds."""
+    """Time limits for an origin, in seconds."""
 
     connect: float = 10.0
-    """For its name and the connection together."""
+    """For resolving the name and connecting."""
     silence: float = 30.0
-    """Without a single byte, the first one included."""
+    """Between two bytes, and before the first one."""
     window: float = 60.0
-    """Of reading, in which it must send ..."""
+    """In each such window of reading ..."""
     minimum: int = 64 * 1024
-    """... this many bytes: below about 1 KiB/s a file of any size would take days, and hold a place all that time."""
+    """... the origin must send this many bytes. At about 1 KiB/s, a file would occupy a place for days."""
 
 
 class HTTPReader:
-    """Reads http: and https: origins. Sends no cookies, asks no proxy, goes only where ``egress`` allows."""
+    """Reads http: and https: origins, without cookies and proxies, and only where ``egress`` allows."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class HTTPReader:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
             resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver(), self._egress),
-            use_dns_cache=False,  # a cached answer would outlive the name's
+            use_dns_cache=False,  # a cache would ignore the lifetime of the name's records
             ssl=self._tls or True,
             limit=0,  # the CDN bounds how many origins are read at once
         )
@@ -120,7 +120,7 @@ class HTTPReader:
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
             self._egress.check_literal(url.host or "")
-            own = headers if url.origin() == first.origin() else {}  # what is secret goes to its host alone
+            own = headers if url.origin() == first.origin() else {}  # secrets are for the first host only
             response = await self._session.get(url, headers=_headers(own, resume), allow_redirects=False)
             if response.status not in _REDIRECTS or "Location" not in response.headers:
                 return response
@@ -143,7 +143,7 @@ class HTTPReader:
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in ("", "identity"):
             raise errors.SourceUnusableError(
-                f"{shown} came with {_shown_coding(coding)}, which was not asked for. "
+                f"{shown} sent {_shown_coding(coding)} although the request forbids it. "
                 "Serve the file without compression."
             )
         offset, length = (0, None) if unchanged else _extent(response, shown, resume)
@@ -174,7 +174,7 @@ class HTTPReader:
             if waited >= self._timeouts.window:
                 if received < self._timeouts.minimum:
                     raise errors.SourceTimeoutError(
-                        f"{shown} sent {received} bytes in {waited:.0f} s, too few to go on. "
+                        f"{shown} sent only {received} bytes in {waited:.0f} s. "
                         f"{errors.SourceTimeoutError.reason.action}"
                     )
                 waited, received = 0.0, 0
@@ -191,7 +191,7 @@ class HTTPReader:
 
 
 async def _gather(response: aiohttp.ClientResponse) -> None:
-    """Do not wake up for each packet: on a slow line that, not the bytes, is what reading costs."""
+    """Let bytes collect for a moment: on a slow connection, waking up for each packet is the main cost."""
     transport = response.connection.transport if response.connection is not None else None
     if not isinstance(transport, asyncio.ReadTransport) or not transport.is_reading():
         return
@@ -203,7 +203,7 @@ async def _gather(response: aiohttp.ClientResponse) -> None:
 
 
 def _shown_coding(coding: str) -> str:
-    """What an origin says is shown only if it cannot be something else that it was told, such as a credential."""
+    """Show a coding only if it is a known one: an origin could reflect a credential."""
     return f"Content-Encoding {coding}" if coding in _CODINGS else "an unknown Content-Encoding"
 
 
@@ -211,19 +211,19 @@ def _parse(text: str) -> URL:
     try:
         url = _read(text)
     except ValueError as error:
-        raise errors.SourceURLError(f"{RedactedURL(text)} is no URL. Correct spec.source.url.") from error
+        raise errors.SourceURLError(f"{RedactedURL(text)} is not a valid URL. Correct spec.source.url.") from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise errors.SourceURLError(f"{RedactedURL(text)} is no http: or https: URL. Correct spec.source.url.")
+        raise errors.SourceURLError(f"{RedactedURL(text)} is not an http: or https: URL. Correct spec.source.url.")
     if url.user is not None or url.password is not None:
         raise errors.SourceURLError(
-            f"{RedactedURL(text)} has credentials in it. Put an Authorization header in the Secret of spec.headersFrom."
+            f"{RedactedURL(text)} contains credentials. Put them into the Secret of spec.headersFrom."
         )
     return url.with_fragment(None)
 
 
 def _read(text: str) -> URL:
     url = URL(text, encoded=True)
-    _ = url.port  # is looked at only now: one past 65535 is an error
+    _ = url.port  # raises for a port above 65535
     return url
 
 
@@ -232,11 +232,13 @@ def _follow(url: URL, location: str) -> URL:
     try:
         target = url.join(_read(location))
     except ValueError as error:
-        raise errors.SourceUnusableError(f"{shown} redirects to what is no URL. Correct the origin.") from error
+        raise errors.SourceUnusableError(f"{shown} redirects to an invalid URL. Correct the origin.") from error
     if target.scheme not in ("http", "https") or not target.host:
         raise errors.SourceDeniedError(f"{shown} redirects to a {target.scheme[:20]!r} URL. Correct the origin.")
     if url.scheme == "https" and target.scheme == "http":
-        raise errors.SourceDeniedError(f"{shown} redirects from https: to http:, which is refused. Correct the origin.")
+        raise errors.SourceDeniedError(
+            f"{shown} redirects from https: to http:, which is forbidden. Correct the origin."
+        )
     return target.with_fragment(None)
 
 
@@ -256,14 +258,12 @@ def _headers(own: Mapping[str, str], resume: Resume | None) -> CIMultiDict[str]:
 
 
 def _extent(response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume | None) -> tuple[int, int | None]:
-    """Where in the file the body begins, and how long the whole file is."""
+    """The byte at which the body starts, and the length of the whole file."""
     if response.status == 200:
         return 0, None if _chunked(response) else response.content_length
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if response.status != 206 or match is None or resume is None:
-        raise errors.SourceProtocolError(
-            f"{shown} answered {response.status} without the range that was asked for. {_PROTOCOL}"
-        )
+        raise errors.SourceProtocolError(f"{shown} answered {response.status} without the requested range. {_PROTOCOL}")
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
     body = None if _chunked(response) else response.content_length
@@ -272,7 +272,7 @@ def _extent(response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume
         raise errors.LengthMismatchError(f"{shown} announced {body} bytes for {match[0]!r}. {_LENGTH}")
     if first != resume.offset or last < first or not right_end:
         raise errors.SourceProtocolError(
-            f"{shown} was asked for the bytes from {resume.offset} on and answered {match[0]!r}. {_PROTOCOL}"
+            f"{shown} answered {match[0]!r} to a request for the bytes from {resume.offset}. {_PROTOCOL}"
         )
     return first, total
 

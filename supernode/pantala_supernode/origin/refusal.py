@@ -1,4 +1,4 @@
-"""What an origin's refusal means: from HTTP statuses and from the client's exceptions to our errors, in one place."""
+"""Maps HTTP statuses and the HTTP client's exceptions to our errors. No other module does that for origins."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MAX_RETRY_AFTER = 3600.0
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL, resume: Resume | None = None) -> None:
-    """Raise what ``status``, as an answer to ``resume``, means, unless it is 200 or 206."""
+    """Raise the error for ``status`` as an answer to ``resume``, unless it is 200 or 206."""
     if status in (200, 206):
         return
-    if status == 416 and resume is not None and resume.validator:  # another content would have been given whole
+    if status == 416 and resume is not None and resume.validator:  # another content would be sent whole
         raise errors.LengthMismatchError(
-            f"{shown} has no byte {resume.offset} of the content that it announced as longer. "
+            f"{shown} lacks byte {resume.offset}, but announced a longer content. "
             f"{errors.LengthMismatchError.reason.action}"
         )
     kind = _BY_STATUS.get(status, errors.SourceAnswerError)
@@ -43,7 +43,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
 
 
 def from_exception(error: Exception, shown: RedactedURL) -> errors.SourceError:
-    """Translate an exception of aiohttp or of the operating system. Its text is not used: it may quote the origin."""
+    """Translate an exception of aiohttp or the operating system. Its text may quote secrets and is not used."""
     kind = _kind(error)
     return kind(f"{shown} {_happened(error, kind)}. {kind.reason.action}")
 
@@ -67,7 +67,7 @@ def _kind(error: Exception) -> type[errors.SourceError]:
             return _payload_kind(error)
         case aiohttp.ClientError() | OSError():
             return errors.SourceInterruptedError
-        case _:  # aiohttp refuses a header that it cannot write
+        case _:  # aiohttp rejects a header that it cannot write
             return errors.SourceHeadersError
 
 
@@ -86,20 +86,20 @@ def _happened(error: Exception, kind: type[errors.SourceError]) -> str:
 
 
 _WORDS: dict[type[errors.SourceError], str] = {
-    errors.SourceCertificateError: "could not prove its identity",
-    errors.SourceHostUnknownError: "has a host without an address",
-    errors.SourceTimeoutError: "did not answer or send in time",
+    errors.SourceCertificateError: "has an invalid certificate",
+    errors.SourceHostUnknownError: "has a host name without an address",
+    errors.SourceTimeoutError: "did not send data in time",
     errors.SourceRefusedError: "refused the connection",
     errors.SourceUnreachableError: "cannot be reached",
-    errors.SourceURLError: "is no URL that can be asked for",
-    errors.SourceProtocolError: "answered what is not HTTP, or more than it announced",
+    errors.SourceURLError: "is not a usable URL",
+    errors.SourceProtocolError: "answered with invalid HTTP, or with more bytes than announced",
     errors.SourceInterruptedError: "cut the connection",
-    errors.SourceHeadersError: "was not asked, as the headers for it cannot be sent",
+    errors.SourceHeadersError: "cannot receive the headers: they are invalid",
 }
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that ``Retry-After`` asks for, at most an hour; ``None`` without a readable one."""
+    """The seconds of ``Retry-After``, at most an hour. ``None`` without a valid one."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), _MAX_RETRY_AFTER)

@@ -66,7 +66,7 @@ class Answer:
     lifetime: float | None = None
     """How long the origin declares the answer fresh, in seconds from now. ``None``: not declared."""
     unchanged: bool = False
-    """The complete copy is still current. There is no body."""
+    """The complete copy is still current. The answer has no body."""
 
     @property
     def validator(self) -> str:

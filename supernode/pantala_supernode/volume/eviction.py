@@ -1,4 +1,4 @@
-"""Which copies leave the volume. Pure: only copies that nobody wants are ever shown to it."""
+"""Chooses which unwanted copies to evict from the volume. Pure."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ class EvictionCause(StrEnum):
     """Why a copy was removed."""
 
     DROPPED = "dropped"
-    """The operator does not state it any more."""
+    """The operator's statement dropped it."""
     AGE = "age"
-    """Nobody wanted it for too long."""
+    """It was unused for too long."""
     DISK = "disk"
-    """The volume was fuller than it should be."""
+    """The volume was above its high watermark."""
     ROOM = "room"
-    """Another copy needed its room."""
+    """Another copy needed the room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unwanted:
-    """A copy that nobody wants."""
+    """A copy that no task wants."""
 
     task_id: TaskID
     used: float
-    """When it was wanted or read last, in seconds since the epoch."""
+    """When it was last wanted or read, in seconds since the epoch."""
     size: int = 0
     """Bytes on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """How full the volume's file system may be, in percent of its bytes."""
+    """How full the volume's file system may become, in percent."""
 
     high: float = 90.0
-    """Above it copies are removed ..."""
+    """Above this, copies are evicted ..."""
     low: float = 80.0
-    """... until it is no fuller than this, so that not each further piece costs a copy."""
+    """... down to this, so that further pieces do not evict a copy each."""
 
     def excess(self, usage: Usage) -> int:
-        """How many bytes are to be freed now."""
+        """The bytes to free now."""
         taken = usage.total - usage.free
         return 0 if taken <= usage.total * self.high / 100 else int(taken - usage.total * self.low / 100)
 
 
 def aged(copies: Iterable[Unwanted], *, now: float, kept_for: float) -> list[Unwanted]:
-    """Those that nobody used for ``kept_for`` seconds."""
+    """The copies that were unused for ``kept_for`` seconds."""
     return [copy for copy in copies if now - copy.used >= kept_for]
 
 
 def least_recently_used(copies: Iterable[Unwanted], needed: int) -> list[Unwanted]:
-    """The fewest of those used longest ago that have ``needed`` bytes together; all, if all have not."""
+    """The fewest least recently used copies with ``needed`` bytes in total, or all copies."""
     chosen: list[Unwanted] = []
     for copy in sorted(copies, key=lambda copy: (copy.used, copy.task_id)):
         if needed <= 0:

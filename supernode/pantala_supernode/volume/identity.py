@@ -1,7 +1,7 @@
-"""Whose volume it is: ``volume.json`` names its format and identity, so that another's files are left alone.
+"""Identifies the volume by its ``volume.json``, and locks it.
 
-A volume of another format, or tasks without a ``volume.json``, are left as they are, and this supernode begins with an
-empty directory of its own beside them.
+If the volume has another format, or tasks without a ``volume.json``, the supernode leaves those files alone. It creates
+an empty directory of its own next to them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _NAME = "volume.json"
 
 
 class Volume(msgspec.Struct, frozen=True):
-    """What ``volume.json`` says."""
+    """The contents of ``volume.json``."""
 
     format: int
     id: str
     tasks: str
-    """The directory of the tasks, beside ``volume.json``."""
+    """The directory of the tasks, next to ``volume.json``."""
 
 
 def open_volume(directory: Path, new_id: Callable[[], str]) -> tuple[Volume, Path]:
-    """Find the volume in ``directory``, or begin one under ``new_id()``; give it and its directory of tasks.
+    """Open the volume in ``directory``, or create one with ``new_id()``. Returns it with its directory of tasks.
 
-    Blocking. Raises :class:`pantala_pieces.errors.StoreError`.
+    It blocks. Raises :class:`pantala_pieces.errors.StoreError`.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> tuple[Volume, Pat
 
 @contextlib.asynccontextmanager
 async def alone(directory: Path) -> AsyncIterator[None]:
-    """Keep every other supernode from the volume while the block runs: two would spoil each other's journals.
+    """Lock the volume while the block runs: two supernodes would damage each other's journals.
 
-    Raises :class:`pantala_pieces.errors.StoreError` if one has it.
+    Raises :class:`pantala_pieces.errors.StoreError` if another supernode uses it.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -60,8 +60,8 @@ async def alone(directory: Path) -> AsyncIterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(f"another supernode uses the volume {directory}; give each its own --data") from error
-        except OSError as error:  # not every file system has locks
-            _log.warning("the volume cannot be locked; see that no other supernode uses it", error=error.strerror)
+        except OSError as error:  # some file systems have no locks
+            _log.warning("the volume cannot be locked; make sure that no other supernode uses it", error=error.strerror)
         yield
     finally:
         os.close(fd)

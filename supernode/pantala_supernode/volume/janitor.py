@@ -1,4 +1,4 @@
-"""Keeps the volume from filling up with what nobody wants: by age, by fullness, and when another copy needs room."""
+"""Evicts unwanted copies: by age, when the volume is too full, and when another copy needs room."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pantala_supernode.volume.eviction import EvictionCause, Unwanted, Watermark
 _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
-"""Seconds between two looks at the volume."""
+"""Seconds between two checks of the volume."""
 _STAMP = 60.0
-"""Seconds between two notes on the disk of when copies were used: so much is forgotten by a crash."""
+"""Seconds between two records of last use on the disk. A crash loses at most that much."""
 _SILENCE = 600.0
-"""Seconds after the start without a statement after which no operator is expected, when room is needed."""
+"""Seconds without a statement after which needed room outweighs a possibly late operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
-    """How long and how much is kept, in seconds and percent."""
+    """How long copies stay, in seconds, and how full the volume may become."""
 
     grace: float
-    """A copy stays at least so long after it is seen that nobody wants it."""
+    """An unwanted copy stays at least this long."""
     kept_for: float
-    """A copy that nobody used for so long goes."""
+    """A copy that is unused for this long is evicted."""
     watermarks: Watermarks
 
 
 class Janitor:
-    """Removes copies that nobody wants, by ``delete``. Never one that somebody wants.
+    """Evicts copies that no task wants, with ``delete``.
 
-    What nobody wants is known once the operator made its statement (``stated``). Before that only copies count that
-    were wanted since the start and were ``released``; others go only if room is needed and no operator is heard of.
-    ``spare`` gives up one file that is wanted only in case somebody comes back, if there is one.
-    ``clock`` tells monotonic seconds, ``wall`` seconds since the epoch.
+    Before the operator's first statement (``stated``), the wanted copies are not known. Until then only ``released``
+    copies are evicted: a task wanted them since the start. Other copies are evicted only if room is needed and no
+    operator has connected for long. ``spare`` ends one lease that only serves later demand, if there is one.
+    ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Janitor:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.evictions: Counter[EvictionCause] = Counter()
-        """Copies removed since the start."""
+        """Evicted copies since the start."""
         self._store = store
         self._delete = delete
         self._wanted = wanted
@@ -76,7 +76,6 @@ class Janitor:
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Look after the volume until cancelled."""
         try:
             while True:
                 await asyncio.sleep(_TICK)
@@ -85,7 +84,7 @@ class Janitor:
             self._stamp()
 
     async def look(self) -> None:
-        """Remove what is too old, then what the volume is too full for."""
+        """Evict copies that are too old, then down to the low watermark."""
         self._take_note()
         async with self._turn:
             now, rules = self._clock(), self._rules
@@ -94,7 +93,7 @@ class Janitor:
             try:
                 excess = rules.watermarks.excess(await asyncio.to_thread(self._store.usage))
             except StoreError as error:
-                _log.warning("cannot tell how full the volume is", error=str(error))
+                _log.warning("the usage of the volume is not readable", error=str(error))
                 return
             if excess:
                 copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
@@ -104,9 +103,9 @@ class Janitor:
             await asyncio.to_thread(self._stamp)
 
     async def make_room(self, size: int) -> bool:
-        """Remove what nobody wants so that ``size`` bytes fit; nothing, if they would not fit even then.
+        """Evict unwanted copies so that ``size`` bytes fit, or nothing if they cannot fit.
 
-        Tells whether something was removed, so that it is worth to try again.
+        True if a copy was evicted, so that a retry is worthwhile.
         """
         async with self._turn:
             try:
@@ -122,7 +121,7 @@ class Janitor:
             return await self._evict(least_recently_used(copies, max(size - free, 1)), EvictionCause.ROOM)
 
     def _take_note(self) -> None:
-        """See who is wanted now: that is a use, too."""
+        """Update which copies are wanted. Being wanted counts as a use."""
         now, wall, unwanted = self._clock(), self._wall(), {}
         for file in self._store:
             task_id = TaskID(file.meta.task_id)
@@ -149,16 +148,16 @@ class Janitor:
     async def _evict(self, copies: Iterable[Unwanted], cause: EvictionCause) -> bool:
         evicted = False
         for copy in copies:
-            if self._wanted(copy.task_id):  # since a moment ago
+            if self._wanted(copy.task_id):  # since the choice was made
                 continue
             try:
                 await self._delete(copy.task_id)
             except SupernodeError as error:
-                _log.warning("cannot remove a copy; it is tried again", task=copy.task_id, error=str(error))
+                _log.warning("a copy cannot be evicted; it is retried", task=copy.task_id, error=str(error))
                 continue
             evicted = True
             self.evictions[cause] += 1
-            _log.info("copy removed", task=copy.task_id, cause=cause.value, bytes=copy.size)
+            _log.info("copy evicted", task=copy.task_id, cause=cause.value, bytes=copy.size)
         return evicted
 
     def _stamp(self) -> None:
