@@ -149,7 +149,7 @@ def of_amd64(image: Image) -> dict[str, int]:
 
 def holders(lab: Lab, name: str) -> set[str]:
     """The nodes that keep a blob for others."""
-    return {peer.name for peer in lab.app.managers.peers if name in lab.app.managers.tasks.held_by(peer.name)}
+    return {peer.name for peer in lab.app.managers.peers if name in lab.app.managers.tasks.kept_by(peer.name)}
 
 
 async def settled(registry: Registry) -> dict[str, int]:

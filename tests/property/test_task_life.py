@@ -102,7 +102,7 @@ class TaskLife(RuleBasedStateMachine):
         self.expected.leases[name] = max(self.now + seconds, self.expected.leases.get(name, 0.0))
         self.check(before, restated)
         assert new == (name in restated.tasks)
-        self.tasks.known(name).guests.add("guest")
+        self.tasks.add_fetcher(name, "client")
 
     @rule(number=files, seconds=st.integers(min_value=1, max_value=20))
     def is_renewed(self, number: int, seconds: int) -> None:
@@ -147,7 +147,7 @@ class TaskLife(RuleBasedStateMachine):
     def copies_are_those_last_told(self) -> None:
         for task in self.tasks:
             assert self.expected.copies.get(task.id, Copy(task.id)) == task.copy
-            assert (task.copy.status is CDNStatus.SUCCESS) == self.tasks.check_status(task.id)
+            assert (task.copy.status is CDNStatus.SUCCESS) == task.complete
 
     @invariant()
     def who_is_asked_for_a_task_can_be_told_how(self) -> None:
@@ -156,9 +156,10 @@ class TaskLife(RuleBasedStateMachine):
             leased = task.id in self.expected.leases
             assert task.id == compute(task.order().source.url)
             assert task.suspended == (not leased and all(wish.suspended for wish in wanted))
-            assert leased or not task.guests
-            for peer in PEERS:
-                assert any(peer in wish.peers for wish in wanted) == task.wanted_by(peer)
+            assert leased or not task.fetchers
+            for peer in (*PEERS, "client"):
+                assert (task in self.tasks.assigned_to(peer)) == (peer in task.recipients)
+                assert any(peer in wish.peers for wish in wanted) == (peer in task.peers)
                 mine = {wish.uid for wish in wanted if peer in wish.peers}
                 assert mine == {delivery.uid for delivery in task.assignment(peer).deliveries}
 

@@ -99,7 +99,7 @@ class Clients:
         self._managers.peers.register(SwarmPeer(name, session.boot, host, port, secrets.token_bytes(32)))
         self._managers.dfget_tasks.add(name, task.id)
         self._managers.progress.init_progress(task.id, name)
-        task.guests.add(name)
+        task.fetchers.add(name)
         client = Client(registration.cid, session, task.id, task.copy.generation, registration.md5, self._clock())
         self._clients[task.id, registration.cid] = client
         return client
@@ -114,13 +114,13 @@ class Clients:
         self._clients.pop((client.task_id, client.cid), None)
         task = self._managers.tasks.get(client.task_id)
         if task is not None:
-            task.guests.discard(client.name)
+            task.fetchers.discard(client.name)
         self._dispatcher.forget(client.session)
 
     def of(self, task_id: str) -> Iterator[Client]:
         """The clients of a task."""
         task = self._managers.tasks.get(task_id)
-        for name in tuple(task.guests) if task is not None else ():
+        for name in tuple(task.fetchers) if task is not None else ():
             client = self.get(task_id, name.removeprefix("dfget:").removesuffix(f"~{task_id}"))
             if client is not None:
                 yield client

@@ -100,7 +100,7 @@ class PreheatManager:
         preheat = self.get(name)
         del self._preheats[name]
         task = self._tasks.get(name)
-        if preheat.finished_at is None and task is not None and not task.guests:
+        if preheat.finished_at is None and task is not None and not task.fetchers:
             self._leases.end_lease(name, keep=True)
 
     def changed(self, task_id: str) -> None:

@@ -221,8 +221,8 @@ class Conversation:
         idle = [
             (task.lease.until, task.id)
             for task in self._managers.tasks
-            if task.lease is not None and task.guests and not task.wanted and task.complete
-            if task.id not in busy and not task.holders
+            if task.lease is not None and task.fetchers and not task.wanted and task.complete
+            if task.id not in busy and not task.keepers
         ]
         if not idle:
             return False
@@ -244,7 +244,7 @@ class Conversation:
 
     def _client(self, task_id: str, cid: str) -> tuple[Client | None, Task | None]:
         client, task = self.clients.get(task_id, cid), self._managers.tasks.get(task_id)
-        if client is None or task is None or client.name not in task.guests:
+        if client is None or task is None or client.name not in task.fetchers:
             return None, None
         return client, task
 

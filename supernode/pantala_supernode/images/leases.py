@@ -98,13 +98,13 @@ class BlobLeases:
         for name, (generation, _) in held.items():
             blob = self._blobs.get(name)
             if blob is not None and blob.restored and blob.restored == generation:
-                self._tasks.hold(name, peer)
+                self._tasks.add_keeper(name, peer)
 
     def take_inventory(self, peer: str, held: Iterable[str]) -> None:
         """A node told all that it has: it keeps nothing else for others."""
-        lost = self._tasks.held_by(peer) - {*held, *self._said.get(peer, {})}
+        lost = self._tasks.kept_by(peer) - {*held, *self._said.get(peer, {})}
         for task in lost:
-            self._tasks.dismiss(task, peer)
+            self._tasks.remove_keeper(task, peer)
         if lost:
             self._reassign([peer])
 
@@ -227,10 +227,10 @@ class BlobLeases:
         admitted, empty = [], not task.copy.cached
         for peer, origins in blob.waiting.items():
             offered = [origin for origin in origins if origin not in blob.refused]
-            if peer in task.guests or not offered:
+            if peer in task.fetchers or not offered:
                 continue
             if empty or any(self._permissions.allows(*_right(blob, origin), self._clock()) for origin in offered):
-                self._tasks.invite(name, peer)
+                self._tasks.add_fetcher(name, peer)
                 admitted.append(peer)
             elif blob.first not in offered:
                 self._prover.ask(task.copy, offered[0], self.proved)
@@ -241,7 +241,7 @@ class BlobLeases:
         self._permissions.allow(*_right(blob, origin), self._clock())
 
     def _end(self, peer: str, name: str) -> None:
-        self._tasks.excuse(name, peer)
+        self._tasks.remove_fetcher(name, peer)
         blob = self._blobs.get(name)
         if blob is None or blob.waiting.pop(peer, None) is None:
             return

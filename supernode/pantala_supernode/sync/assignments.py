@@ -28,7 +28,7 @@ class AssignmentTable:
         """
         if not self._tasks.revision or (session.told is None and not session.inventoried):
             return False
-        tasks = sorted(self._tasks.wanted_by(session.peer), key=lambda task: (-task.priority, task.id))
+        tasks = sorted(self._tasks.assigned_to(session.peer), key=lambda task: (-task.priority, task.id))
         wanted = {task.id for task in tasks}
         for task_id in self._progress.tasks_of(session.peer) - wanted:
             self._progress.forget_client(task_id, session.peer)
@@ -83,5 +83,5 @@ class AssignmentTable:
             peer = self._peers.get(session.peer)
             self._progress.init_progress(task.id, session.peer, have, zone=peer.zone if peer is not None else "")
         self.note_completion(session, task)
-        if session.peer in task.holders and not task.runs_on(session.peer):
+        if session.peer in task.keepers and not task.runs_on(session.peer):
             session.open_tasks.pop(task.id, None)  # it keeps what it has

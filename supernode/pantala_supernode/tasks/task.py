@@ -27,7 +27,7 @@ class Lease:
 
 
 class LeaseHolder(Protocol):
-    """Holds the leases of all tasks."""
+    """Holds the leases of all tasks. The supernode does."""
 
     def lease(self, task_id: str, lease: Lease) -> None:
         """Want a task for a while. Raises :class:`ValueError` for an invalid task ID."""
@@ -42,41 +42,41 @@ class Task:
 
     id: TaskID
     copy: Copy
-    """What the CDN has of it."""
+    """The copy that the CDN has."""
     wanted: dict[str, WantedTask] = field(default_factory=dict)
     """By the UID of the Task resource."""
     lease: Lease | None = None
-    guests: set[str] = field(default_factory=set)
-    """Clients that fetch it under the lease."""
-    holders: set[str] = field(default_factory=set)
-    """Peers that keep what they have of it as long as the lease lasts; those that fetch it are guests, too."""
+    fetchers: set[str] = field(default_factory=set)
+    """Peers and clients that fetch it under the lease."""
+    keepers: set[str] = field(default_factory=set)
+    """Peers that keep their pieces of it as long as the lease lasts."""
     peers: frozenset[str] = frozenset()
-    """All that shall have it for a Task resource."""
+    """Peers to which a Task resource assigns it."""
     _fetching: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
-        """The supernode has all of it, checked."""
+        """The supernode has all of it, verified."""
         return self.copy.status is CDNStatus.SUCCESS
 
     @property
     def possible(self) -> int:
-        """The pieces that a peer may claim to have: all of the file, or those cached while its end is not known."""
+        """The pieces that a peer can have: all of the file, or the cached ones while the length is unknown."""
         return self.copy.cached if self.copy.total is None else (1 << self.copy.total) - 1
 
     def size(self, piece: int) -> int:
-        """The bytes of a cached piece: a short one exists only once the length is known."""
+        """The bytes of a cached piece. Only the last one is shorter, and it exists only once the length is known."""
         copy = self.copy
         return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
 
     @property
     def priority(self) -> int:
-        """The highest of those who want it."""
+        """The highest priority of the Task resources that want it."""
         return max((wanted.priority for wanted in self.wanted.values()), default=0)
 
     @property
     def suspended(self) -> bool:
-        """Nobody wants it to go on."""
+        """No Task resource and no lease wants it to be fetched now."""
         return (self.lease is None or self.lease.source is None) and all(
             wanted.suspended for wanted in self.wanted.values()
         )
@@ -110,35 +110,29 @@ class Task:
 
     @property
     def recipients(self) -> frozenset[str]:
-        """The peers that have an assignment of it."""
-        return self.peers.union(self.holders)
+        """The peers that have it among their assignments."""
+        return self.peers | self.keepers
 
     def want(self, wanted: WantedTask) -> None:
-        """A Task resource wants it, maybe in another way than before."""
+        """Add the wish of a Task resource, or replace it."""
         self.wanted[wanted.uid] = wanted
         self._index()
 
     def unwant(self, uid: str) -> WantedTask:
-        """A Task resource does not want it any more."""
         wanted = self.wanted.pop(uid)
         self._index()
         return wanted
 
-    def wanted_by(self, peer: str) -> bool:
-        """Whether the peer shall have the file."""
-        return peer in self.peers
-
     def runs_on(self, peer: str) -> bool:
-        """Whether the peer shall have the file and may go on fetching it."""
-        return peer in self._fetching or peer in self.guests
+        """Whether the peer may fetch it now."""
+        return peer in self._fetching or peer in self.fetchers
 
     def _index(self) -> None:
-        wishes = self.wanted.values()
-        self.peers = frozenset(peer for wanted in wishes for peer in wanted.peers)
-        self._fetching = frozenset(peer for wanted in wishes if not wanted.suspended for peer in wanted.peers)
+        active = (wanted for wanted in self.wanted.values() if not wanted.suspended)
+        self.peers = frozenset(peer for wanted in self.wanted.values() for peer in wanted.peers)
+        self._fetching = frozenset(peer for wanted in active for peer in wanted.peers)
 
     def assignment(self, peer: str) -> Assignment:
-        """What the peer is told of the task."""
         return Assignment(
             task_id=self.id,
             generation=self.copy.generation,

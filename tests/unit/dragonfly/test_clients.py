@@ -91,7 +91,7 @@ def test_a_client_that_did_not_end_is_forgotten_before_one_that_may_serve(stage:
     assert (None, True) == (stage.clients.get(ID, "dead"), stage.clients.get(ID, "done") is not None)
     stage.pass_time(300.0)
     assert stage.clients.get(ID, "done") is None
-    assert (0, set()) == (len(stage.dispatcher.sessions), stage.task.guests)
+    assert (0, set()) == (len(stage.dispatcher.sessions), stage.task.fetchers)
 
 
 def test_a_word_renews_the_client_and_the_lease(stage: Stage) -> None:

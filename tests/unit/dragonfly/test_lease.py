@@ -65,11 +65,11 @@ def test_a_task_resource_outlives_a_lease_and_a_lease_a_task_resource() -> None:
     assert frozenset({ID}) == tasks.expire(now=100.0).retired
 
 
-def test_guests_run_a_task_while_the_lease_lasts() -> None:
+def test_fetchers_run_a_task_while_the_lease_lasts() -> None:
     tasks = leased()
     task = tasks.get(ID)
     assert task is not None
-    task.guests.add("client")
+    task.fetchers.add("client")
     assert task.runs_on("client")
     tasks.state(Statement(1, (WantedTask("u", "ns/n", ID, URL),)), now=0.0)
     tasks.expire(now=10.0)

@@ -108,7 +108,7 @@ def test_unknown_and_empty_ids_are_told_apart(preheats: PreheatManager) -> None:
 
 
 @pytest.mark.parametrize(
-    ("guests", "status", "expected"),
+    ("fetchers", "status", "expected"),
     [
         (set(), CDNStatus.RUNNING, [(ID, True)]),
         ({"guest"}, CDNStatus.RUNNING, []),
@@ -116,10 +116,10 @@ def test_unknown_and_empty_ids_are_told_apart(preheats: PreheatManager) -> None:
     ],
 )
 def test_one_that_is_deleted_stops_unless_others_want_the_file(
-    leases: Leases, preheats: PreheatManager, guests: set[str], status: CDNStatus, expected: list[tuple[str, bool]]
+    leases: Leases, preheats: PreheatManager, fetchers: set[str], status: CDNStatus, expected: list[tuple[str, bool]]
 ) -> None:
     preheats.create(ORDER)
-    leases.tasks.known(ID).guests |= guests
+    leases.tasks.known(ID).fetchers |= fetchers
     become(leases, preheats, status)
     preheats.delete(ID)
     assert (expected, []) == (leases.ended, list(preheats))

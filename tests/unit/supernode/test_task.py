@@ -113,11 +113,11 @@ def test_two_resources_that_change_places_lose_nothing(tasks: TaskManager) -> No
 
 def test_only_a_whole_copy_is_success(tasks: TaskManager) -> None:
     state(tasks, A)
-    assert not tasks.check_status(ID)
+    assert not tasks.known(ID).complete
     tasks.update(ID, Copy(ID, CDNStatus.SUCCESS, total=0, length=0))
-    tasks.update(OTHER, Copy(OTHER, CDNStatus.SUCCESS))
-    assert tasks.check_status(ID)
-    assert not tasks.check_status(OTHER)
+    tasks.update(OTHER, Copy(OTHER, CDNStatus.SUCCESS))  # not wanted
+    assert tasks.known(ID).complete
+    assert OTHER not in tasks
 
 
 def test_all_who_want_a_task_are_in_its_order(tasks: TaskManager) -> None:
@@ -148,12 +148,12 @@ def test_a_task_is_suspended_when_all_who_want_it_say_so(tasks: TaskManager) -> 
 def test_a_peer_runs_a_task_that_somebody_wants_there_to_go_on(tasks: TaskManager) -> None:
     state(tasks, B)
     task = tasks.known(ID)
-    assert (True, False) == (task.wanted_by("n2"), task.runs_on("n2"))
+    assert not task.runs_on("n2")
     state(tasks, A, B)
-    assert (True, True) == (task.wanted_by("n2"), task.runs_on("n2"))
-    assert (False, False) == (task.wanted_by("n3"), task.runs_on("n3"))
-    task.guests.add("guest")
-    assert (False, True) == (task.wanted_by("guest"), task.runs_on("guest"))
+    assert (True, False) == (task.runs_on("n2"), task.runs_on("n3"))
+    task.fetchers.add("client")
+    assert task.runs_on("client")
+    assert {"n1", "n2"} == task.recipients
 
 
 def test_an_assignment_names_a_peers_own_paths_in_one_order(tasks: TaskManager) -> None:
@@ -190,9 +190,9 @@ def test_a_lease_ends_later_when_it_is_renewed_and_never_sooner(tasks: TaskManag
 def test_a_lease_that_ends_leaves_a_task_that_a_resource_wants(tasks: TaskManager) -> None:
     state(tasks, A)
     tasks.lease(ID, Lease(FileSource(URL), 10.0))
-    tasks.known(ID).guests.add("guest")
+    tasks.known(ID).fetchers.add("guest")
     assert TaskChanges(tasks={ID}) == tasks.expire(now=10.0)
-    assert set() == tasks.known(ID).guests
+    assert set() == tasks.known(ID).fetchers
 
 
 def test_a_resource_that_goes_leaves_a_leased_task(tasks: TaskManager) -> None:

@@ -108,9 +108,9 @@ def test_a_blob_is_leased_as_the_node_may_have_it_and_given_once_something_came(
     say(stage, "n1", WANTED)
     (lease,) = stage.leases
     assert replace(ONE, attempt="blob:1", priority=PRIORITY) == lease.source
-    assert set() == stage.task.guests
+    assert set() == stage.task.fetchers
     stage.comes()
-    assert ({"n1"}, {"n1"}, []) == (stage.task.guests, stage.task.holders, stage.asked)
+    assert ({"n1"}, {"n1"}, []) == (stage.task.fetchers, stage.task.keepers, stage.asked)
     assert "n1" in stage.told
     say(stage, "n1", WANTED)
     assert 1 == len(stage.leases)
@@ -146,9 +146,9 @@ def test_a_refused_credential_gives_way_to_another_nodes(stage: Stage) -> None:
     assert "Bearer two" == stage.leases[-1].source.headers["Authorization"]  # type: ignore[union-attr]
     assert stage.leases[0].attempt != stage.leases[-1].attempt
     stage.comes()
-    assert {"n2"} == stage.task.guests
+    assert {"n2"} == stage.task.fetchers
     say(stage, "n1", WANTED)
-    assert ([], {"n2"}) == (stage.asked, stage.task.guests)
+    assert ([], {"n2"}) == (stage.asked, stage.task.fetchers)
 
 
 def test_a_credential_that_was_renewed_is_used_at_the_next_try(stage: Stage) -> None:
@@ -172,11 +172,11 @@ def test_another_credential_has_to_show_that_it_opens_the_blob_and_is_believed_f
     stage.comes()
     other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
     say(stage, "n2", other)
-    assert ([TWO], {"n1"}) == (stage.asked, stage.task.guests)
+    assert ([TWO], {"n1"}) == (stage.asked, stage.task.fetchers)
     stage.wants.proved(NAME, TWO, True)
-    assert {"n1", "n2"} == stage.task.guests
+    assert {"n1", "n2"} == stage.task.fetchers
     say(stage, "n2")
-    assert ({"n1"}, {"n1", "n2"}) == (stage.task.guests, stage.task.holders)
+    assert ({"n1"}, {"n1", "n2"}) == (stage.task.fetchers, stage.task.keepers)
     stage.now += 299
     say(stage, "n2", other)
     assert [TWO] == stage.asked
@@ -194,16 +194,16 @@ def test_who_shows_nothing_gets_nothing_and_is_not_asked_again_and_again(stage: 
     stage.wants.proved(NAME, TWO, False)
     say(stage, "n2", other)
     stage.comes(whole=True)
-    assert ([TWO], {"n1"}) == (stage.asked, stage.task.holders)
+    assert ([TWO], {"n1"}) == (stage.asked, stage.task.keepers)
 
 
 def test_what_was_here_before_has_to_be_shown_even_by_the_first(stage: Stage) -> None:
     stage.unknown = False
     say(stage, "n1", WANTED)
     stage.comes(whole=True)
-    assert ([ONE], set()) == (stage.asked, stage.task.guests)
+    assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
     stage.wants.proved(NAME, ONE, True)
-    assert {"n1"} == stage.task.guests
+    assert {"n1"} == stage.task.fetchers
 
 
 def test_a_source_that_took_over_from_one_that_ran_has_to_be_shown(stage: Stage) -> None:
@@ -213,7 +213,7 @@ def test_a_source_that_took_over_from_one_that_ran_has_to_be_shown(stage: Stage)
     say(stage, "n1")
     say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
     stage.comes()
-    assert ([TWO], set()) == (stage.asked, stage.task.guests)
+    assert ([TWO], set()) == (stage.asked, stage.task.fetchers)
 
 
 def test_a_blob_is_kept_after_its_last_want_and_one_that_is_not_whole_for_a_minute(stage: Stage) -> None:
@@ -227,7 +227,7 @@ def test_a_blob_is_kept_after_its_last_want_and_one_that_is_not_whole_for_a_minu
     stage.now += KEPT
     changed = stage.managers.tasks.expire(now=stage.now)
     assert (frozenset({NAME}), frozenset({"n1"})) == (changed.retired, changed.peers)
-    assert frozenset() == stage.managers.tasks.held_by("n1")
+    assert frozenset() == stage.managers.tasks.kept_by("n1")
 
 
 def test_as_long_as_somebody_waits_the_lease_lasts(stage: Stage) -> None:
@@ -246,12 +246,12 @@ def test_a_node_that_lost_what_it_had_does_not_hold_it(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes()
     stage.wants.take_inventory("n1", [])
-    assert {"n1"} == stage.task.holders  # it waits for it
+    assert {"n1"} == stage.task.keepers  # it waits for it
     say(stage, "n1")
     stage.wants.take_inventory("n1", [NAME])
-    assert {"n1"} == stage.task.holders
+    assert {"n1"} == stage.task.keepers
     stage.wants.take_inventory("n1", [])
-    assert set() == stage.task.holders
+    assert set() == stage.task.keepers
 
 
 def test_the_blob_that_nobody_waits_for_gives_way(stage: Stage) -> None:
@@ -311,16 +311,16 @@ def test_who_knows_the_generation_of_a_restored_blob_keeps_it_and_is_given_nothi
     stage = restored()
     stage.wants.take_holdings("n1", {NAME: ("g", 1), "0" * 64: ("g", 1)})
     stage.wants.take_holdings("n2", {NAME: ("other", 1)})
-    assert ({"n1"}, set()) == (stage.task.holders, stage.task.guests)
+    assert ({"n1"}, set()) == (stage.task.keepers, stage.task.fetchers)
     stage.wants.take_inventory("n1", [])
-    assert set() == stage.task.holders
+    assert set() == stage.task.keepers
 
 
 def test_nobody_becomes_a_holder_of_what_this_process_began_by_saying_so(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes(whole=True)
     stage.wants.take_holdings("n2", {NAME: ("g", 1)})
-    assert {"n1"} == stage.task.holders
+    assert {"n1"} == stage.task.keepers
 
 
 def test_who_wants_a_restored_blob_shows_a_right_to_it_and_it_is_not_fetched_for_nothing() -> None:
@@ -330,12 +330,12 @@ def test_who_wants_a_restored_blob_shows_a_right_to_it_and_it_is_not_fetched_for
     say(stage, "n1", WANTED)
     assert not stage.task.suspended
     stage.comes(whole=True)
-    assert ([ONE], set()) == (stage.asked, stage.task.guests)
+    assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
     stage.wants.proved(NAME, ONE, False)
-    assert set() == stage.task.guests
+    assert set() == stage.task.fetchers
     say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
     stage.wants.proved(NAME, TWO, True)
-    assert {"n2"} == stage.task.guests
+    assert {"n2"} == stage.task.fetchers
 
 
 def test_what_the_volume_does_not_have_any_more_is_kept_only_for_who_waits() -> None:
