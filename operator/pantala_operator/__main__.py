@@ -1,19 +1,13 @@
-"""``pantala-operator``: ends with 0 on a signal from its first moment on, though what it imports takes a second."""
+"""``pantala-operator``."""
 
 from __future__ import annotations
 
-import signal
-import sys
+from pantala_process import lifecycle
 
 
 def main() -> None:
-    """Run an operator until SIGTERM or SIGINT. See :func:`pantala_operator.process.main`."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # as the first process of a container it would else not see it
-
-    from pantala_operator import process
-
-    process.main()
+    """Run an operator until SIGTERM or SIGINT."""
+    lifecycle.start("pantala_operator.app")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ takes statuses to the API server, and the clients take statements to the superno
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -18,10 +19,11 @@ from pantala_operator.control.peers import PeerController, ReconnectGrace
 from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.control.writer import Writer
+from pantala_operator.errors import OperatorError
 from pantala_operator.events import OperatorEvents
-from pantala_operator.health import Health
+from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.ports import Clock, ClusterAPI, SystemClock
-from pantala_operator.settings import Settings, host_and_port
+from pantala_operator.settings import Settings, parse
 from pantala_operator.supernodes import discovery
 from pantala_operator.supernodes.connections import Connect, SupernodeClients
 from pantala_operator.supernodes.discovery import Discovery, PodURL
@@ -32,12 +34,25 @@ from pantala_operator.watch.registries import ImageResolver
 from pantala_operator.watch.secrets import SecretReader
 from pantala_operator.watch.stream import KopfWatch
 from pantala_operator.watch.workloads import WorkloadWatch
+from pantala_process import health, http, lifecycle, logs
+from pantala_process.lifecycle import Stop
 from pantala_protocol.redaction import RedactedURL
 
 log = structlog.get_logger(__name__)
 
 RunWatch = Callable[[ResourceInbox, ServedKinds], Awaitable[None]]
 """Puts watch events into the inbox until cancelled."""
+
+
+_STALE = 60.0
+"""Seconds after which a loop that has not moved counts as dead."""
+
+_LOG_LEVELS = {
+    # kopf logs a line for each object that it handles.
+    **dict.fromkeys(("kopf.objects", "kopf.activities", "kopf._core", "aiohttp.access"), logging.WARNING),
+    # kopf logs a traceback when a watch ends. The watch reports that in one line itself.
+    **dict.fromkeys(("kopf._core.reactor.running", "kopf._core.reactor.orchestration"), logging.CRITICAL),
+}
 
 
 class App:
@@ -54,6 +69,7 @@ class App:
     ) -> None:
         """Nothing runs yet. ``pod_url``: where a pod of the supernodes' StatefulSet is reached."""
         self._settings = settings
+        self._clock = clock
         self._cluster = cluster
         self._run_watch = run_watch
         self._observation = known = Observation()
@@ -80,7 +96,7 @@ class App:
         prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, settings.namespace)
         peers = PeerController(known, self._writer, grace, clock)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock)
-        self.health = Health(clock, lambda: self.loop.last_alive, self.problems)
+        self._metrics = OperatorMetrics(known, events)
 
     def problems(self) -> list[str]:
         """What keeps the operator from its work now."""
@@ -90,17 +106,19 @@ class App:
             reasons.append(self._discovery.problem)
         return [reason for reason in reasons if reason]
 
+    def stalled(self) -> list[str]:
+        """Why the operator counts as dead; empty if it lives."""
+        age = self._clock.monotonic() - self.loop.last_alive
+        return [f"the loop has not moved for {age:.0f} s"] if age >= _STALE else []
+
     async def run(self) -> None:
         """Run; ends only by cancellation, or by an error that a restart may cure."""
         settings = self._settings
-        host, port = host_and_port(settings.health_listen)
+        probes = health.application(self._metrics.registry, ready=self.problems, alive=self.stalled)
         try:
-            port = await self.health.start(host, port)
-            supernodes = settings.supernode_statefulset or ", ".join(
-                str(RedactedURL(url)) for url in settings.supernode
-            )
-            log.info("The operator runs", supernodes=supernodes, health=f"{host}:{port}")
-            async with asyncio.TaskGroup() as group:
+            async with http.serving(probes, settings.health_listen, grace=1.0) as port, asyncio.TaskGroup() as group:
+                supernodes = settings.supernode_statefulset or [str(RedactedURL(url)) for url in settings.supernode]
+                log.info("The operator runs", supernodes=supernodes, health_port=port)
                 for part in (
                     self._kinds.run(),
                     self._lists.run(),
@@ -118,7 +136,6 @@ class App:
                 else:
                     self._events.publish(discovery.of_urls(settings.supernode))
         finally:
-            await self.health.stop()
             await self._cluster.close()
 
     async def _watch(self) -> None:
@@ -136,3 +153,17 @@ async def build(settings: Settings, pod_url: PodURL = discovery.service_url) -> 
         await KopfWatch(inbox, kinds, cluster.login).run()
 
     return App(settings, cluster, connect, run_watch, SystemClock(), pod_url)
+
+
+def main() -> None:
+    """Run an operator until a signal."""
+    settings = lifecycle.settings("pantala-operator", parse)
+    logs.configure(levels=_LOG_LEVELS)
+
+    async def work() -> None:
+        await (await build(settings)).run()
+
+    async def life(stop: Stop) -> None:
+        await lifecycle.until(stop.asked, work())
+
+    lifecycle.run("pantala-operator", life, failures=(OperatorError,))

@@ -7,12 +7,11 @@
     │   ├── ClusterNotFoundError        the object or its kind does not exist
     │   ├── ClusterConflictError        the object has changed since it was read: read it again
     │   └── ClusterRejectedError        the request is not valid: trying again changes nothing
-    ├── SupernodeCallError              a call to a supernode failed
-    │   ├── SupernodeUnavailableError   no answer, or a server error: passes
-    │   └── SupernodeRefusedError       it rejected the request
-    └── SettingsError                   a flag or variable has no usable value
+    └── SupernodeCallError              a call to a supernode failed
+        ├── SupernodeUnavailableError   no answer, or a server error: passes
+        └── SupernodeRefusedError       it rejected the request
 
-The operator goes on and tries again after all of them but the last.
+The operator goes on and tries again after all of them.
 """
 
 from __future__ import annotations
@@ -56,7 +55,3 @@ class SupernodeUnavailableError(SupernodeCallError):
 
 class SupernodeRefusedError(SupernodeCallError):
     """The supernode rejected the request, or sent an answer that is not valid."""
-
-
-class SettingsError(OperatorError):
-    """A flag or an environment variable has no usable value."""

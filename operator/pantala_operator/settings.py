@@ -1,147 +1,90 @@
-"""The operator's settings: flags and environment are mapped here and nowhere else."""
+"""The settings of the operator."""
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from pantala_operator.errors import SettingsError
-from pantala_protocol import __version__
-from pantala_protocol.redaction import RedactedURL
-
-_WHICH = "which supernodes? set either --supernode http://HOST:8002 or --supernode-statefulset NAMESPACE/NAME"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything that can be set."""
-
-    supernode: tuple[str, ...] = ()
-    """Base URLs of the supernodes' APIs, ``http://HOST:8002``, where they are fixed. Empty: see the next."""
-
-    supernode_statefulset: str = ""
-    """``NAMESPACE/NAME`` of the supernodes' StatefulSet: its replicas are the supernodes. Empty: see the former."""
-
-    kubeconfig: str = ""
-    """Kubeconfig file. Empty: the pod's service account, else ``KUBECONFIG``, else ``~/.kube/config``."""
-
-    health_listen: str = "127.0.0.1:8080"
-    """``HOST:PORT`` of ``/healthz`` and ``/readyz``. Loopback by default: nothing is open that nobody asked for."""
-
-    token_file: str = ""
-    """File with the bearer token for the supernode, read for each request since it is rotated. Empty: none is sent."""
-
-    root: str = "/var/lib/pantala/files"
-    """The directory on nodes below which files appear; only needed to judge absolute paths in Tasks."""
-
-    namespace: str = ""
-    """The operator's own namespace: ImagePrefetches there may follow other namespaces. Empty: none may."""
-
-    relist_interval: float = 120.0
-    """Seconds between full lists. They find what watching missed; each costs the API server one paged list per kind."""
-
-    progress_interval: float = 5.0
-    """Seconds between two writes of one Task's status that tell progress only. Transitions are written at once."""
-
-    supernode_patience: float = 10.0
-    """Seconds of silence from the supernode before Tasks say so: a restart of its pod is shorter, most of the time."""
-
-
-def load(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read flags, then environment (``PANTALA_FOO_BAR`` for ``--foo-bar``), then defaults.
-
-    Raises :class:`SettingsError` for a value that cannot be used; wrong flags end the process with status 2.
-    """
-    flags = vars(_parser().parse_args(arguments))
-
-    def value(name: str, default: str) -> str:
-        flag = flags[name]
-        return str(flag) if flag is not None else environment.get(f"PANTALA_{name.upper()}") or default
-
-    supernode, stateful_set = value("supernode", ""), value("supernode_statefulset", "")
-    if bool(supernode) == bool(stateful_set):
-        raise SettingsError(_WHICH)
-    return Settings(
-        supernode=_urls(supernode),
-        supernode_statefulset=_stateful_set(stateful_set),
-        kubeconfig=value("kubeconfig", ""),
-        health_listen=_address(value("health_listen", "127.0.0.1:8080")),
-        token_file=value("token_file", ""),
-        root=_directory(value("root", "/var/lib/pantala/files")),
-        namespace=value("namespace", environment.get("POD_NAMESPACE", "")),
-        relist_interval=_seconds("relist-interval", value("relist_interval", "120")),
-        progress_interval=_seconds("progress-interval", value("progress_interval", "5")),
-        supernode_patience=_seconds("supernode-patience", value("supernode_patience", "10")),
-    )
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """Split ``HOST:PORT``; an IPv6 host is in brackets."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pantala-operator",
-        description="Watches Tasks, tells the supernode what is wanted. Each flag --foo-bar mirrors PANTALA_FOO_BAR.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("--supernode", metavar="URL[,URL...]", help="the supernodes' APIs, http://HOST:8002")
-    parser.add_argument(
-        "--supernode-statefulset", metavar="NAMESPACE/NAME", help="instead: the StatefulSet whose replicas they are"
-    )
-    parser.add_argument("--kubeconfig", metavar="FILE", help="default: service account, KUBECONFIG, ~/.kube/config")
-    parser.add_argument("--health-listen", metavar="HOST:PORT", help="/healthz and /readyz (default 127.0.0.1:8080)")
-    parser.add_argument("--token-file", metavar="FILE", help="bearer token for the supernode (default: none)")
-    parser.add_argument("--root", metavar="DIR", help="where files appear on nodes (default /var/lib/pantala/files)")
-    parser.add_argument("--namespace", metavar="NAME", help="the operator's own (default: POD_NAMESPACE)")
-    parser.add_argument("--relist-interval", metavar="SECONDS", help="between full lists (default 120)")
-    parser.add_argument("--progress-interval", metavar="SECONDS", help="between two reports of progress (default 5)")
-    parser.add_argument("--supernode-patience", metavar="SECONDS", help="silence before Tasks say so (default 10)")
-    return parser
+from pantala_process import settings
+from pantala_process.settings import ListenAddress, SettingsError, flag
 
 
 def _urls(text: str) -> tuple[str, ...]:
-    urls = tuple(url.strip().rstrip("/") for url in text.split(",")) if text else ()
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise SettingsError(f"--supernode {RedactedURL(url)!s} is no URL; write it as in http://HOST:8002")
+    urls = tuple(settings.http_url(url.strip()) for url in text.split(","))
     if len({urlsplit(url).netloc.rpartition("@")[2] for url in urls}) < len(urls):
-        raise SettingsError("--supernode names one host and port twice; name each supernode once")
+        raise ValueError("names one host and port twice. Name each supernode once.")
     return urls
 
 
 def _stateful_set(text: str) -> str:
     namespace, _, name = text.partition("/")
-    if text and (not namespace or not name or "/" in name):
-        raise SettingsError(f"--supernode-statefulset {text!r} is no StatefulSet; write NAMESPACE/NAME")
-    return text
-
-
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise SettingsError(f"--health-listen {text!r} is no address; write HOST:PORT, as in 0.0.0.0:8080")
+    if not namespace or not name or "/" in name:
+        raise ValueError("is not the name of a StatefulSet. Write NAMESPACE/NAME.")
     return text
 
 
 def _directory(text: str) -> str:
     if not text.startswith("/") or text.rstrip("/") == "":
-        raise SettingsError(f"--root {text!r} is no absolute directory; write it as in /var/lib/pantala/files")
+        raise ValueError("is not an absolute directory. Write it as in /var/lib/pantala/files.")
     return text.rstrip("/")
 
 
-def _seconds(flag: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 < seconds < float("inf"):
-        raise SettingsError(f"--{flag} {text!r} is no number of seconds above 0")
-    return seconds
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One operator's settings."""
+
+    supernode: tuple[str, ...] = flag(
+        _urls, "URL[,URL...]", "the supernodes' APIs where they are fixed, like http://HOST:8002", default=()
+    )
+    supernode_statefulset: str | None = flag(
+        _stateful_set, "NAMESPACE/NAME", "instead: the StatefulSet whose replicas are the supernodes", default=None
+    )
+    kubeconfig: str = flag(
+        str, "FILE", "kubeconfig (default: service account, else KUBECONFIG, else ~/.kube/config)", default=""
+    )
+    health_listen: ListenAddress = flag(
+        settings.address,
+        "HOST:PORT",
+        "/healthz, /readyz and /metrics (127.0.0.1:8080)",
+        default=ListenAddress("127.0.0.1", 8080),
+    )
+    """Loopback by default, so that the default opens no port to the network."""
+    token_file: Path | None = flag(
+        Path, "FILE", "bearer token for the supernodes, read for each request (default: none)", default=None
+    )
+    root: str = flag(
+        _directory, "DIR", "where files appear on nodes (/var/lib/pantala/files)", default="/var/lib/pantala/files"
+    )
+    """Needed only to check the absolute paths of Tasks."""
+    namespace: str = flag(str, "NAME", "the operator's own namespace (default: POD_NAMESPACE)", default="")
+    """ImagePrefetches there may follow workloads of other namespaces. Empty: no ImagePrefetch may."""
+    relist_interval: float = flag(settings.seconds, "SECONDS", "time between full lists (120)", default=120.0)
+    """Lists find what a watch missed. Each costs the API server one paged list per kind."""
+    progress_interval: float = flag(
+        settings.seconds, "SECONDS", "time between two progress updates of one Task (5)", default=5.0
+    )
+    """Transitions are written at once."""
+    supernode_patience: float = flag(
+        settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
+    )
+    """Most restarts of a supernode's pod are shorter."""
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Read flags and environment. Raises :class:`SettingsError`."""
+    values = settings.parse(
+        settings.flags(Settings),
+        arguments,
+        environment,
+        program="pantala-operator",
+        description="Plans Tasks, ImagePrefetches and Peers, and writes their status.",
+    )
+    if ("supernode" in values) == ("supernode_statefulset" in values):
+        raise SettingsError(
+            "The supernodes are not known. "
+            "Set either --supernode http://HOST:8002 or --supernode-statefulset NAMESPACE/NAME."
+        )
+    values.setdefault("namespace", environment.get("POD_NAMESPACE", ""))
+    return Settings(**values)

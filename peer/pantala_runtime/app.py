@@ -15,11 +15,13 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from pantala_process import lifecycle, logs
+from pantala_process.lifecycle import Stop
+from pantala_process.settings import SettingsError
 from pantala_runtime.api import API
 from pantala_runtime.containerd import Containerd
-from pantala_runtime.errors import SettingsError
 from pantala_runtime.pulls import Pulls
-from pantala_runtime.settings import Settings
+from pantala_runtime.settings import Settings, parse
 
 log = structlog.get_logger()
 
@@ -34,7 +36,7 @@ class Helper:
     api: API
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set. Raises :class:`SettingsError` if the socket cannot be made."""
+        """Serve until ``stop`` is set. Raises :class:`SettingsError` if the socket cannot be created."""
         with _listening(self.settings.listen) as listener:
             async with self.containerd:
                 # A client that goes away takes its pull along.
@@ -55,6 +57,17 @@ class Helper:
                     await runner.cleanup()
 
 
+def main() -> None:
+    """Run a helper until a signal."""
+    settings = lifecycle.settings("pantala-runtime", parse)
+    logs.configure()
+
+    async def life(stop: Stop) -> None:
+        await build(settings).run(stop.asked)
+
+    lifecycle.run("pantala-runtime", life, failures=(SettingsError,))
+
+
 def build(settings: Settings) -> Helper:
     """Put a helper together. Nothing happens before it runs."""
     containerd = Containerd(settings.runtime)
@@ -69,7 +82,7 @@ def _listening(path: Path) -> Iterator[socket.socket]:
     try:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise SettingsError(f"--listen: {path} is no socket; remove it or choose another path")
+                raise SettingsError(f"--listen: {path} is not a socket. Remove it, or choose another path.")
             path.unlink()
         former = os.umask(0o177)
         try:
@@ -80,6 +93,6 @@ def _listening(path: Path) -> Iterator[socket.socket]:
         yield listener
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise SettingsError(f"--listen: {path} cannot be made: {error.strerror}; check its directory") from error
+        raise SettingsError(f"--listen: {path} cannot be created: {error.strerror}. Check its directory.") from error
     finally:
         listener.close()

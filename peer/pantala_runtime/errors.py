@@ -1,20 +1,18 @@
-"""What can go wrong in the runtime helper, as one tree. Status and reason of an answer follow from the class, here.
+"""The errors of the runtime helper. The class of an error decides the status and the reason of the answer.
 
 ::
 
-    HelperError
-    ├── SettingsError               a flag that cannot be worked with
-    └── RequestError                status  reason
-        ├── InvalidRequestError     400     InvalidRequest      the body is not what is asked for
-        ├── InvalidImageError       400     InvalidImage        no image has such a name
-        ├── NotFoundError           404     NotFound            the registry, or the node, does not have it
-        ├── UnauthorizedError       403     Unauthorized        the registry wants other credentials, or any
-        ├── NoSpaceError            507     NoSpace             the node's disk is full
-        ├── DigestMismatchError     502     DigestMismatch      what came is not what was asked for
-        ├── UnreachableError        502     Unreachable         no connection to the registry, or it is ill
-        ├── PullFailedError         502     PullFailed          the runtime says what, and we know no better
-        ├── TimedOutError           504     Timeout             not done in the time that was given
-        └── UnavailableError        503     RuntimeUnavailable  the container runtime does not answer
+    RequestError                status  reason
+    ├── InvalidRequestError     400     InvalidRequest      the body is not valid
+    ├── InvalidImageError       400     InvalidImage        the image's name is not valid
+    ├── NotFoundError           404     NotFound            the registry or the node does not have the image
+    ├── UnauthorizedError       403     Unauthorized        the registry rejected the credentials, or requires some
+    ├── NoSpaceError            507     NoSpace             the node's disk is full
+    ├── DigestMismatchError     502     DigestMismatch      the content does not match its digest
+    ├── UnreachableError        502     Unreachable         the registry does not answer, or answers 5xx
+    ├── PullFailedError         502     PullFailed          any other failure that the runtime reports
+    ├── TimedOutError           504     Timeout             the time limit has passed
+    └── UnavailableError        503     RuntimeUnavailable  the container runtime does not answer
 """
 
 from __future__ import annotations
@@ -22,41 +20,33 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class HelperError(Exception):
-    """What happened, to what, and what to do next."""
-
-
-class SettingsError(HelperError):
-    """The process cannot start like this."""
-
-
-class RequestError(HelperError):
-    """A request that was not done."""
+class RequestError(Exception):
+    """A request failed: what happened, to what, and what to do next."""
 
     status: ClassVar[int]
     reason: ClassVar[str]
 
 
 class InvalidRequestError(RequestError):
-    """The body is not what is asked for."""
+    """The body is not valid."""
 
     status, reason = 400, "InvalidRequest"
 
 
 class InvalidImageError(RequestError):
-    """No image has such a name."""
+    """The image's name is not valid."""
 
     status, reason = 400, "InvalidImage"
 
 
 class NotFoundError(RequestError):
-    """The registry, or the node, does not have it."""
+    """The registry or the node does not have the image."""
 
     status, reason = 404, "NotFound"
 
 
 class UnauthorizedError(RequestError):
-    """The registry wants other credentials, or any."""
+    """The registry rejected the credentials, or requires some."""
 
     status, reason = 403, "Unauthorized"
 
@@ -68,25 +58,25 @@ class NoSpaceError(RequestError):
 
 
 class DigestMismatchError(RequestError):
-    """What came is not what was asked for."""
+    """The content does not match its digest."""
 
     status, reason = 502, "DigestMismatch"
 
 
 class UnreachableError(RequestError):
-    """There is no connection to the registry, or it is ill."""
+    """The registry does not answer, or answers 5xx."""
 
     status, reason = 502, "Unreachable"
 
 
 class PullFailedError(RequestError):
-    """The runtime says what happened, and we know no better."""
+    """Any other failure that the runtime reports."""
 
     status, reason = 502, "PullFailed"
 
 
 class TimedOutError(RequestError):
-    """It was not done in the time that was given."""
+    """The time limit has passed."""
 
     status, reason = 504, "Timeout"
 

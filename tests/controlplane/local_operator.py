@@ -7,12 +7,13 @@ import json
 import os
 import sys
 
-from pantala_operator import app, logs, settings
+from pantala_operator import app, settings
+from pantala_process import logs
 
 
 async def _run() -> None:
     pods: dict[str, str] = json.loads(os.environ["PODS"])
-    operator = await app.build(settings.load(sys.argv[1:]), lambda found, pod: pods[pod])
+    operator = await app.build(settings.parse(sys.argv[1:], os.environ), lambda found, pod: pods[pod])
     await operator.run()
 
 

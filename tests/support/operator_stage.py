@@ -14,6 +14,7 @@ import msgspec
 from pantala_operator.app import App
 from pantala_operator.resources import conditions
 from pantala_operator.settings import Settings
+from pantala_process.settings import ListenAddress
 from pantala_protocol.statement import CDNStatus, TaskReport
 from tests.support.cluster import MemoryCluster
 from tests.support.eventually import eventually
@@ -42,7 +43,7 @@ class OperatorStage:
         self.supernodes = {name: MemorySupernode() for name in names or ("",)}
         which: dict[str, Any] = {"supernode_statefulset": "ns/s"} if names else {"supernode": ("http://memory",)}
         defaults = {"relist_interval": 3600, "progress_interval": 0.5, "supernode_patience": 0.2}
-        self.settings = Settings(health_listen="127.0.0.1:0", **which, **{**defaults, **settings})
+        self.settings = Settings(health_listen=ListenAddress("127.0.0.1", 0), **which, **{**defaults, **settings})
 
     @property
     def supernode(self) -> MemorySupernode:

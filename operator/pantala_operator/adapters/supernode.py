@@ -25,10 +25,10 @@ T = TypeVar("T")
 class HTTPSupernodeAPI:
     """A :class:`pantala_operator.ports.SupernodeAPI`."""
 
-    def __init__(self, url: str, token_file: str = "") -> None:
+    def __init__(self, url: str, token_file: Path | None = None) -> None:
         """The token file is read for each request, because the kubelet rotates the token."""
         self._url = url
-        self._token_file = Path(token_file) if token_file else None
+        self._token_file = token_file
         self._session: aiohttp.ClientSession | None = None
 
     async def state(self, statement: Statement) -> StatementReceipt:

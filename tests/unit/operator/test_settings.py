@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from pantala_operator.__main__ import main
-from pantala_operator.errors import SettingsError
 from pantala_operator.resources import quantity
-from pantala_operator.settings import Settings, host_and_port, load
+from pantala_operator.settings import Settings, parse
+from pantala_process.settings import ListenAddress, SettingsError
 
 _EXAMPLES: dict[str, tuple[str, object]] = {
     "supernode": ("http://x:1", ("http://x:1",)),
     "supernode_statefulset": ("ns/x", "ns/x"),
-    "health_listen": ("[::1]:9", "[::1]:9"),
+    "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
+    "token_file": ("/some/token", Path("/some/token")),
 }
 
 
 def test_defaults_are_those_of_the_class() -> None:
-    assert Settings(supernode=("http://s:8002",)) == load(["--supernode", "http://s:8002/"], {})
+    assert Settings(supernode=("http://s:8002",)) == parse(["--supernode", "http://s:8002/"], {})
 
 
 def test_supernodes_are_listed_or_counted() -> None:
-    assert ("http://a:1", "http://b:2") == load(["--supernode", "http://a:1/, http://b:2"], {}).supernode
-    counted = load(["--supernode-statefulset", "ns/supernode"], {})
+    assert ("http://a:1", "http://b:2") == parse(["--supernode", "http://a:1/, http://b:2"], {}).supernode
+    counted = parse(["--supernode-statefulset", "ns/supernode"], {})
     assert ((), "ns/supernode") == (counted.supernode, counted.supernode_statefulset)
 
 
@@ -32,8 +34,8 @@ def test_supernodes_are_listed_or_counted() -> None:
 def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object]) -> None:
     base = {} if field.name == "supernode_statefulset" else {"PANTALA_SUPERNODE": "http://s:8002"}
     text, expected = _EXAMPLES.get(field.name, ("7.5", 7.5) if field.type == "float" else ("/some/file", "/some/file"))
-    by_variable = load([], base | {f"PANTALA_{field.name.upper()}": text})
-    by_flag = load([f"--{field.name.replace('_', '-')}", text], base | {f"PANTALA_{field.name.upper()}": "ignored"})
+    by_variable = parse([], base | {f"PANTALA_{field.name.upper()}": text})
+    by_flag = parse([f"--{field.name.replace('_', '-')}", text], base | {f"PANTALA_{field.name.upper()}": "ignored"})
     assert expected == getattr(by_variable, field.name) == getattr(by_flag, field.name)
 
 
@@ -59,7 +61,7 @@ def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object
 )
 def test_what_cannot_be_used_is_refused(arguments: list[str]) -> None:
     with pytest.raises(SettingsError):
-        load(arguments, {})
+        parse(arguments, {})
 
 
 def test_wrong_flags_end_the_process_with_2_and_one_line(
@@ -71,11 +73,6 @@ def test_wrong_flags_end_the_process_with_2_and_one_line(
         main()
     assert 2 == ended.value.code
     assert "--supernode http://HOST:8002" in capsys.readouterr().err
-
-
-def test_addresses() -> None:
-    assert ("::1", 80) == host_and_port("[::1]:80")
-    assert ("0.0.0.0", 8080) == host_and_port("0.0.0.0:8080")
 
 
 @pytest.mark.parametrize(

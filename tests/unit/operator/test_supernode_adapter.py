@@ -68,7 +68,7 @@ async def test_changes_are_requested_since_the_last_version(server: Script, supe
 async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -> None:
     token = tmp_path / "token"
     server.answer = msgspec.json.encode(StatementReceipt("b", 7))
-    supernode = HTTPSupernodeAPI(server.url, str(token))
+    supernode = HTTPSupernodeAPI(server.url, token)
     try:
         for text in ("one\n", "two"):
             token.write_text(text)

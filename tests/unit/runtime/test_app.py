@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, UnixConnector
 
+from pantala_process.settings import SettingsError
 from pantala_runtime import proto
 from pantala_runtime.app import build
-from pantala_runtime.errors import SettingsError
 from pantala_runtime.proto.generate import generate
 from pantala_runtime.settings import Settings
 
@@ -36,7 +36,7 @@ async def test_only_our_user_can_open_the_socket_and_a_dead_one_is_replaced(tmp_
 async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "runtime.sock"
     path.write_text("mine")
-    with pytest.raises(SettingsError, match="no socket"):
+    with pytest.raises(SettingsError, match="is not a socket"):
         await build(Settings(listen=path)).run(asyncio.Event())
     assert "mine" == path.read_text()
 

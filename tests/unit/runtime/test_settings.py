@@ -1,14 +1,14 @@
-"""Flags and the environment that mirrors them."""
+"""The runtime helper's flags, and the environment that mirrors them."""
 
 from pathlib import Path
 
 import pytest
 
-from pantala_runtime.errors import SettingsError
+from pantala_process.settings import SettingsError
 from pantala_runtime.settings import Settings, parse
 
 
-def test_nothing_has_to_be_given() -> None:
+def test_all_settings_have_a_default() -> None:
     assert Settings() == parse([], {})
 
 
@@ -24,16 +24,7 @@ def test_flags_win_over_the_environment_that_mirrors_them(prefix: str) -> None:
     assert Path("/flag.sock") == parse(["--listen", "unix:/flag.sock"], environment).listen
 
 
-@pytest.mark.parametrize(
-    "text", ["/run/x.sock", "tcp:127.0.0.1:1", "unix:", "unix:x.sock", "unix:///", f"unix:/{'x' * 107}"]
-)
-def test_only_a_unix_socket_is_listened_at(text: str) -> None:
-    with pytest.raises(SettingsError, match="no unix socket"):
-        parse(["--listen", text], {})
-    with pytest.raises(SettingsError, match="no unix socket"):
-        parse(["--runtime", text], {})
-
-
-def test_an_unknown_flag_is_named() -> None:
-    with pytest.raises(SettingsError, match="--frobnicate"):
-        parse(["--frobnicate"], {})
+@pytest.mark.parametrize("flag", ["--listen", "--runtime"])
+def test_only_unix_sockets_are_accepted(flag: str) -> None:
+    with pytest.raises(SettingsError, match=f"{flag} .* is not a unix socket"):
+        parse([flag, "/run/x.sock"], {})
