@@ -67,24 +67,24 @@ class KopfWatch:
             await backoff.pause()
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        """Run kopf until it ends or our kinds are removed."""
+        feed = _Feed(self._inbox, asyncio.get_running_loop())
         stop: concurrent.futures.Future[None] = concurrent.futures.Future()
-        feed = _Feed(self._inbox, loop)
-        thread = threading.Thread(
-            target=_run, args=(feed, self._find_login, stop, loop, done), name="watch", daemon=True
-        )
+        ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        # A daemon thread: if kopf does not stop, the process still ends.
+        thread = threading.Thread(target=_run, args=(feed, self._find_login, stop, ended), name="watch", daemon=True)
         thread.start()
+        kopf_ended = asyncio.wrap_future(ended)
         missing = asyncio.create_task(self._kinds.missing())
         try:
-            await asyncio.wait((done, missing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((kopf_ended, missing), return_when=asyncio.FIRST_COMPLETED)
         finally:
             missing.cancel()
             stop.set_result(None)
             feed.open = False
             await asyncio.to_thread(thread.join, 10)
-        if done.done():
-            done.result()
+        if kopf_ended.done():
+            kopf_ended.result()
 
 
 class _Feed:
@@ -105,24 +105,14 @@ def _run(
     feed: _Feed,
     find_login: FindLogin,
     stop: concurrent.futures.Future[None],
-    loop: asyncio.AbstractEventLoop,
-    done: asyncio.Future[None],
+    ended: concurrent.futures.Future[None],
 ) -> None:
-    problem: Exception | None = None
     try:
         asyncio.run(_operate(feed, find_login, stop))
     except Exception as error:
-        problem = error
-
-    def finish() -> None:
-        if not done.done():
-            if problem is None:
-                done.set_result(None)
-            else:
-                done.set_exception(problem)
-
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(finish)
+        ended.set_exception(error)
+    else:
+        ended.set_result(None)
 
 
 async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.Future[None]) -> None:
