@@ -1,6 +1,6 @@
-"""``python -m bench [data] [control] [stampede]``: files on shaped links, the supernode's word, pulls of one image.
+"""``python -m bench [data] [control] [stampede]``: measures files on shaped links, the control plane, and image pulls.
 
-About two minutes for each run of ``data``, one for ``control``, seven for ``stampede``, which has to be named.
+A run of ``data`` takes about two minutes, ``control`` one and ``stampede`` seven. ``stampede`` must be named.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROGRAMS = ("ip", "tc", "nsenter", "mount", "umount")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure; returns the exit code: 0 measured, 1 a run failed or had a wrong file, 2 not possible here."""
+    """Measure and return the exit code. 0: measured, 1: a run failed or had a wrong file, 2: not possible here."""
     options = _parser().parse_args(arguments)
     options.scenarios = options.scenarios or ["data", "control"]
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     needing = sorted(_NEED_ROOT.intersection(options.scenarios))
     if needing and (os.geteuid() != 0 or missing):
         why = (
-            f"{', '.join(missing)} missing: install iproute2 and util-linux" if missing else f"{needing[0]} needs root"
+            f"{', '.join(missing)} missing. Install iproute2 and util-linux" if missing else f"{needing[0]} needs root"
         )
         print(f"python -m bench: {why}", file=sys.stderr)
         return 2
@@ -86,7 +86,7 @@ def _stampede(options: argparse.Namespace, plan: StampedePlan, console: Console)
 
 
 def _control(options: argparse.Namespace, console: Console) -> list[list[control.ControlSample]]:
-    """Runs of each number of clients of each kind."""
+    """Measure each number of clients of each kind."""
     measured: list[list[control.ControlSample]] = []
     for kind in ("dfget", "native"):
         for clients in options.clients:
@@ -120,7 +120,7 @@ def _measure(options: argparse.Namespace, plan: Plan, console: Console) -> list[
 
 @contextlib.contextmanager
 def _memory() -> Iterator[Path]:
-    """A folder in memory: on one disk, N nodes would wait for each other as N nodes with disks do not."""
+    """A folder in memory. On one disk, N nodes would wait for each other, unlike N nodes with their own disks."""
     with tempfile.TemporaryDirectory(prefix="pantala-bench-") as name:
         run("mount", "-t", "tmpfs", "-o", "size=4g,mode=0700", "pantala-bench", name)
         try:
@@ -154,7 +154,7 @@ def _legend(plan: Plan, runs: int) -> str:
         f"{plan.size >> 20} MiB; links each way: peers {plan.peer_megabits} Mbit/s, supernode and origin "
         f"{plan.hub_megabits} Mbit/s; medians of {runs}\n"
         f"times / line time ({plan.line_seconds:.2f} s); bytes / size; CPU and RSS: supernode + peers; "
-        "foreign: cores that others used"
+        "foreign: cores that other processes used"
     )
 
 

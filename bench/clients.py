@@ -1,7 +1,7 @@
-"""Simulated clients: they ask, report and ask again as fast as they are answered, and transfer no byte.
+"""Simulated clients: they ask and report as fast as the supernode answers, and transfer no bytes.
 
-Each is a state machine on one kept connection, without a task or an HTTP library: five hundred of them must leave the
-supernode its core. What they leave out of HTTP, the supernode does not send.
+Each is a state machine on one kept connection, without a task or an HTTP library, so that five hundred of them leave a
+core to the supernode. They support only the part of HTTP that the supernode uses.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _NUMBERS = itertools.count(10_000)
 
 
 _CLAIMED = 8
-"""Pieces that a client has when it comes, so that there is work for everybody from the start."""
+"""Pieces that a new client claims to have, so that there is work for all clients from the start."""
 
 
 @dataclass(frozen=True)
 class File:
-    """What all of them download."""
+    """The file that all clients download."""
 
     url: str
     task_id: str
@@ -39,7 +39,7 @@ class File:
 
 @dataclass
 class Tally:
-    """What all clients of one kind saw."""
+    """The results of all clients of one kind."""
 
     begun: int = 0
     """Clients that connected, reported their pieces and received work."""
@@ -51,7 +51,7 @@ class Tally:
     """Seconds from request to answer, for clients that still had work. The supernode never holds these."""
 
 
-class Connection(asyncio.Protocol):
+class BenchConnection(asyncio.Protocol):
     """One kept HTTP connection with one request at a time."""
 
     def __init__(self) -> None:
@@ -60,44 +60,38 @@ class Connection(asyncio.Protocol):
         self._then: Callable[[bytes], None] | None = None
 
     @classmethod
-    async def open(cls, host: str, port: int) -> Connection:
-        """Connect."""
+    async def open(cls, host: str, port: int) -> BenchConnection:
         _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
         return connection
 
     def ask(self, request: bytes, then: Callable[[bytes], None]) -> None:
-        """Send a request; ``then`` is called with the answer's body."""
+        """Send a request, and call ``then`` with the answer's body."""
         self._then = then
         self._transport.write(request)
 
     def close(self) -> None:
-        """Nothing is called any more."""
+        """Close the connection. ``then`` is not called any more."""
         self._then = None
         self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
         self._received += data
         head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
-            return
-        if len(body) < _length(head):
+        if not found or len(body) < _length(head):
             return
         self._received, then, self._then = b"", self._then, None
         if then is not None:
             if not head.startswith(b"HTTP/1.1 200"):
-                raise BenchError(f"the supernode answered {head[:60]!r} {body[:300]!r}")
+                raise BenchError(f"The supernode answered {head[:60]!r} {body[:300]!r}")
             then(body)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Called by the loop."""
         if self._then is not None:
-            raise BenchError("the supernode closed a connection")
+            raise BenchError("The supernode closed a connection.")
 
 
 def get(path: str) -> bytes:
@@ -129,7 +123,7 @@ _sync_answer = msgspec.json.Decoder(SyncAnswer).decode
 class Dfget:
     """Clients of Dragonfly, one after the other on one connection. A client with all pieces is replaced."""
 
-    def __init__(self, connection: Connection, file: File, tally: Tally) -> None:
+    def __init__(self, connection: BenchConnection, file: File, tally: Tally) -> None:
         self._connection = connection
         self._file = file
         self._tally = tally
@@ -139,7 +133,7 @@ class Dfget:
         self._asked_at = 0.0
 
     def register(self, then: Callable[[], None]) -> None:
-        """Register as a new client; ``then`` is called when that is done."""
+        """Register as a new client, then call ``then``."""
         number = next(_NUMBERS)
         self._cid, self._running = f"127.0.0.1-{number}-1600000000.{number % 1000:03}", {}
         body = {
@@ -150,18 +144,18 @@ class Dfget:
 
         def registered(answer: bytes) -> None:
             if _envelope(answer).code != 200:
-                raise BenchError(f"a registration was answered {answer!r}")
+                raise BenchError(f"A registration was answered {answer!r}")
             then()
 
         self._connection.ask(post("/peer/registry", msgspec.json.encode(body)), registered)
 
     def leave(self, then: Callable[[], None]) -> None:
-        """The client and its uploader go; ``then`` is called when that is done."""
+        """Leave with the uploader, then call ``then``."""
         path = f"/peer/service/down?taskId={self._file.task_id}&cid={self._cid}"
         self._connection.ask(get(path), lambda _answer: then())
 
     def start(self) -> None:
-        """Download for ever."""
+        """Download until the connection is closed."""
         self.register(lambda: self._claim(_some(self._file.pieces)))
 
     def _claim(self, pieces: list[int]) -> None:
@@ -175,23 +169,23 @@ class Dfget:
     def _begin(self) -> None:
         self._pull("700&result=502&range=&dstCid=")
 
-    def _pull(self, said: str) -> None:
+    def _pull(self, status: str) -> None:
         self._asked_at = time.perf_counter()
-        path = f"/peer/task?srcCid={self._cid}&taskId={self._file.task_id}&status={said}"
+        path = f"/peer/task?srcCid={self._cid}&taskId={self._file.task_id}&status={status}"
         self._connection.ask(get(path), self._pulled)
 
     def _pulled(self, answer: bytes) -> None:
-        said, tally = _envelope(answer), self._tally
-        if said.code == 600:
+        envelope, tally = _envelope(answer), self._tally
+        if envelope.code == 600:
             tally.cycles += 1
             self.leave(self.start)
             return
-        if said.code == 602:
+        if envelope.code == 602:
             tally.waits += 1
             self._begin()
             return
-        if said.code != 601:
-            raise BenchError(f"a pull was answered {answer!r}")
+        if envelope.code != 601:
+            raise BenchError(f"A pull was answered {answer!r}")
         tally.cycles += 1
         if self._running:
             tally.latencies.append(time.perf_counter() - self._asked_at)
@@ -199,7 +193,7 @@ class Dfget:
             tally.waits += 1
         tally.begun += self._fresh
         self._fresh = False
-        self._running.update((entry.range, entry.cid) for entry in _entries(said.data))
+        self._running.update((entry.range, entry.cid) for entry in _entries(envelope.data))
         piece = next(iter(self._running))
         provider = self._running.pop(piece)
         path = f"/peer/piece/suc?taskId={self._file.task_id}&cid={self._cid}&dstCid={provider}&pieceRange={piece}"
@@ -209,7 +203,7 @@ class Dfget:
 class Native:
     """A peer. Each exchange reports a piece and gets another. A peer with all pieces starts again without any."""
 
-    def __init__(self, connection: Connection, file: File, name: str, tally: Tally) -> None:
+    def __init__(self, connection: BenchConnection, file: File, name: str, tally: Tally) -> None:
         self._connection = connection
         self._file = file
         self._name = name
@@ -220,19 +214,19 @@ class Native:
         self._asked_at = 0.0
 
     def start(self) -> None:
-        """Download for ever."""
+        """Download until the connection is closed."""
         boot = f"{self._name}-{next(_NUMBERS)}"
         self._message = SyncRequest(self._name, boot, seq=0, port=65002, inventory={})
         self._running, self._left = [], self._file.pieces
         self._ask({}, self._began)
 
     def _began(self, answer: bytes) -> None:
-        said = self._take(answer)
+        first = self._take(answer)
         self._tally.begun += 1
         given = {work.piece for work in self._running}
         claimed = [piece for piece in _some(self._file.pieces) if piece not in given]
         self._left -= len(claimed)
-        generation = next(assignment.generation for assignment in said.assignments or ())
+        generation = next(assignment.generation for assignment in first.assignments or ())
         pieces = ranges.render(sum(1 << piece for piece in claimed))
         self._ask({self._file.task_id: Held(generation, pieces)}, self._answered)
 
@@ -258,12 +252,12 @@ class Native:
         self._connection.ask(post("/api/v1/sync", msgspec.json.encode(self._message)), then)
 
     def _take(self, answer: bytes) -> SyncAnswer:
-        said = _sync_answer(answer)
-        self._running += said.work
+        decoded = _sync_answer(answer)
+        self._running += decoded.work
         self._message = msgspec.structs.replace(
-            self._message, supernode=said.supernode, revision=said.revision, inventory=None
+            self._message, supernode=decoded.supernode, revision=decoded.revision, inventory=None
         )
-        return said
+        return decoded
 
 
 def _some(pieces: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the supernode's word costs: clients that ask and report and transfer nothing, over loopback."""
+"""Measures the supernode's control plane: clients ask and report over loopback, and transfer no bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from bench import usage
-from bench.clients import Connection, Dfget, File, Native, Tally
+from bench.clients import BenchConnection, Dfget, File, Native, Tally
 from bench.errors import BenchError
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Changes, Statement, WantedTask
@@ -27,39 +27,39 @@ PIECES = 256
 _PIECE_SIZE = 128 * 1024
 _HOST = "127.0.0.1"
 _WARM = 1.0
-"""Seconds that are not counted, after all clients have begun."""
+"""Seconds after all clients have begun that are not measured."""
 _REGISTRATIONS = 8
-"""Of each connection, one after the other."""
+"""Registrations on each connection, one after the other."""
 
 
 @dataclass(frozen=True)
 class ControlSample:
-    """One number of clients of one kind."""
+    """The result for a number of clients of one kind."""
 
     kind: str
     """``dfget`` or ``native``."""
     clients: int
     registrations: float
-    """A second; only Dragonfly's clients register."""
+    """Per second. Only Dragonfly's clients register."""
     cycles: float
-    """A second: for ``dfget`` a report and a pull, for ``native`` one exchange that does both."""
+    """Per second. For ``dfget`` a report and a pull, for ``native`` one exchange that does both."""
     median: float
     worst: float
-    """Seconds to the answer of a pull, or exchange, of a client with work left: median and 99th percentile."""
+    """Seconds until the answer for a client with work left: median and 99th percentile."""
     waits: float
-    """Share of answers that came to a client without work, which may be held for work to come."""
+    """The share of answers for clients without work. The supernode may hold these."""
     cpu: float
-    """The supernode's CPU milliseconds a cycle."""
+    """The supernode's CPU milliseconds per cycle."""
 
 
 def measure(folder: Path, kind: str, clients: int, seconds: float) -> ControlSample:
-    """Let ``clients`` speak with a supernode of their own. Raises :class:`BenchError`."""
-    with Scene(folder) as scene:
-        return asyncio.run(_measure(scene, kind, clients, seconds))
+    """Measure this number of clients with their own supernode. Raises :class:`BenchError`."""
+    with ControlLab(folder) as lab:
+        return asyncio.run(_measure(lab, kind, clients, seconds))
 
 
-class Scene:
-    """A context manager: a supernode that has the one file, from an origin of its own."""
+class ControlLab:
+    """A supernode with one file from its own origin. Both run while the context is entered."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -68,7 +68,7 @@ class Scene:
         self.port = 0
         self.url = ""
 
-    def __enter__(self) -> Scene:
+    def __enter__(self) -> ControlLab:
         origin, self.port, pieces = free_ports(3)
         self.url = f"http://{_HOST}:{origin}/file"
         files = self._folder / "origin"
@@ -87,11 +87,11 @@ class Scene:
 
     @property
     def download(self) -> File:
-        """What clients are to fetch."""
+        """The file for the clients."""
         return File(self.url, task_id.compute(self.url), PIECES, _PIECE_SIZE)
 
     def cache(self, peers: tuple[str, ...]) -> None:
-        """Want the file for ``peers``, and wait until the supernode has it."""
+        """State the file as wanted by ``peers``, and wait until the supernode has it."""
         wanted = WantedTask("bench", "bench/file", self.download.task_id, self.url, path="file", peers=peers)
         body = msgspec.json.encode(Statement(revision=1, tasks=(wanted,)))
         self._wait(lambda: self._ask("GET", "/readyz") is not None)
@@ -99,8 +99,8 @@ class Scene:
         self._wait(self._is_cached)
 
     def _is_cached(self) -> bool:
-        said = msgspec.json.decode(self._ask("GET", "/api/v1/changes?boot=&since=0&wait=0") or b"{}", type=Changes)
-        return [CDNStatus.SUCCESS] == [report.cdn_status for report in said.tasks]
+        changes = msgspec.json.decode(self._ask("GET", "/api/v1/changes?boot=&since=0&wait=0") or b"{}", type=Changes)
+        return [CDNStatus.SUCCESS] == [report.cdn_status for report in changes.tasks]
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes | None:
         connection = http.client.HTTPConnection(_HOST, self.port, timeout=10)
@@ -117,7 +117,7 @@ class Scene:
         deadline = time.monotonic() + 30
         while not condition():
             if self.supernode.returncode is not None or time.monotonic() > deadline:
-                raise BenchError(f"the supernode does not get ready:\n{self.supernode.tail()}")
+                raise BenchError(f"The supernode does not become ready:\n{self.supernode.tail()}")
             time.sleep(0.05)
 
     def _start(self, name: str, module: str, *arguments: str) -> Process:
@@ -126,34 +126,34 @@ class Scene:
         return process
 
 
-async def _measure(scene: Scene, kind: str, clients: int, seconds: float) -> ControlSample:
+async def _measure(lab: ControlLab, kind: str, clients: int, seconds: float) -> ControlSample:
     names = tuple(f"node-{number}" for number in range(clients))
-    await asyncio.to_thread(scene.cache, names if kind == "native" else ())
+    await asyncio.to_thread(lab.cache, names if kind == "native" else ())
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: _fail(failed, context))
     tally = Tally()
-    connections = [await Connection.open(_HOST, scene.port) for _ in range(clients)]
+    connections = [await BenchConnection.open(_HOST, lab.port) for _ in range(clients)]
     for connection, name in zip(connections, names, strict=True):
         if kind == "dfget":
-            Dfget(connection, scene.download, tally).start()
+            Dfget(connection, lab.download, tally).start()
         else:
-            Native(connection, scene.download, name, tally).start()
+            Native(connection, lab.download, name, tally).start()
     while tally.begun < clients:
         await _sleep(0.1, failed)
     await _sleep(_WARM, failed)
     tally.cycles = tally.waits = 0
     tally.latencies.clear()
-    cpu, began = usage.cpu_seconds(scene.supernode.pid), time.monotonic()
+    cpu, began = usage.cpu_seconds(lab.supernode.pid), time.monotonic()
     await _sleep(seconds, failed)
-    cpu, took = usage.cpu_seconds(scene.supernode.pid) - cpu, time.monotonic() - began
+    cpu, took = usage.cpu_seconds(lab.supernode.pid) - cpu, time.monotonic() - began
     for connection in connections:
         connection.close()
     if len(tally.latencies) < 100:
-        raise BenchError(f"{clients} clients ({kind}) got no work:\n{scene.supernode.tail()}")
+        raise BenchError(f"{clients} clients ({kind}) received no work:\n{lab.supernode.tail()}")
     return ControlSample(
         kind=kind,
         clients=clients,
-        registrations=await _registrations(scene, clients, failed) if kind == "dfget" else 0.0,
+        registrations=await _registrations(lab, clients, failed) if kind == "dfget" else 0.0,
         cycles=tally.cycles / took,
         median=statistics.median(tally.latencies),
         worst=statistics.quantiles(tally.latencies, n=100)[-1],
@@ -162,8 +162,8 @@ async def _measure(scene: Scene, kind: str, clients: int, seconds: float) -> Con
     )
 
 
-async def _registrations(scene: Scene, clients: int, failed: asyncio.Future[None]) -> float:
-    """How many further clients a second are registered, over as many connections."""
+async def _registrations(lab: ControlLab, clients: int, failed: asyncio.Future[None]) -> float:
+    """Measure how many more clients are registered per second."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     left = clients * _REGISTRATIONS
 
@@ -175,10 +175,10 @@ async def _registrations(scene: Scene, clients: int, failed: asyncio.Future[None
         elif left >= clients:
             client.register(functools.partial(next_one, client))
 
-    connections = [await Connection.open(_HOST, scene.port) for _ in range(clients)]
+    connections = [await BenchConnection.open(_HOST, lab.port) for _ in range(clients)]
     began = time.monotonic()
     for connection in connections:
-        client = Dfget(connection, scene.download, Tally())
+        client = Dfget(connection, lab.download, Tally())
         client.register(functools.partial(next_one, client))
     await asyncio.wait([failed, done], timeout=60, return_when=asyncio.FIRST_COMPLETED)
     took = time.monotonic() - began
@@ -186,7 +186,7 @@ async def _registrations(scene: Scene, clients: int, failed: asyncio.Future[None
         connection.close()
     if not done.done():
         await _sleep(0, failed)
-        raise BenchError("the supernode does not take registrations")
+        raise BenchError("The supernode does not answer registrations.")
     return clients * _REGISTRATIONS / took
 
 

@@ -1,4 +1,4 @@
-"""The same file by as many direct downloads at once, from the same origin over the same links."""
+"""Measures direct downloads of the same file by as many hosts, over the same links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.errors import BenchError
 from bench.stage import Stage, check
 
 _LONGEST = 4.0
-"""Times what the origin's link allows after which a run is given up."""
+"""A run fails after this multiple of the least possible time."""
 
 
 def measure(stage: Stage, clients: int, sha256: str) -> tuple[float, ...]:
@@ -24,10 +24,10 @@ def measure(stage: Stage, clients: int, sha256: str) -> tuple[float, ...]:
     deadline = time.monotonic() + 10 + _LONGEST * max(plan.line_seconds, shared)
     while any(process.returncode is None for process in processes):
         if time.monotonic() > deadline:
-            raise BenchError(f"{clients} direct downloads are not done in time")
+            raise BenchError(f"{clients} direct downloads did not end in time.")
         time.sleep(0.1)
     for process, file in zip(processes, files, strict=True):
         if process.returncode:
-            raise BenchError(f"a direct download ended with {process.returncode}:\n{process.tail()}")
+            raise BenchError(f"A direct download ended with {process.returncode}:\n{process.tail()}")
         check(file, sha256)
     return tuple(sorted(float(process.tail()) for process in processes))

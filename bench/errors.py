@@ -1,7 +1,7 @@
-"""What can end a measurement."""
+"""The error of a measurement."""
 
 from __future__ import annotations
 
 
 class BenchError(Exception):
-    """A measurement cannot be made, or its result is wrong; the message says why."""
+    """A measurement failed, or its result is wrong. The message says why."""

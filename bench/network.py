@@ -1,4 +1,4 @@
-"""Hosts in network namespaces around one switch, each link shaped both ways. Nothing else of the machine is touched."""
+"""Hosts in network namespaces around one switch. Each link is shaped in both directions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Host:
     address: str
 
     def command(self, *arguments: str) -> list[str]:
-        """A command line that runs there; the process is the command itself, not a wrapper."""
+        """The command line that runs on the host. The process becomes the command itself."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", *arguments]
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Sockets that this thread opens in the block are the host's."""
+        """Sockets that this thread opens in the block belong to the host."""
         with Path("/proc/thread-self/ns/net").open() as own, Path("/run/netns", self.namespace).open() as other:
             _set_namespace(other.fileno())
             try:
@@ -40,7 +40,7 @@ class Host:
 
 
 class Network:
-    """A context manager: all namespaces are gone after it."""
+    """A context manager that removes all namespaces at the end."""
 
     def __init__(self) -> None:
         self._prefix = f"pantala-bench-{os.getpid()}"
@@ -58,7 +58,7 @@ class Network:
             run("ip", "netns", "delete", namespace, check=False)
 
     def host(self, name: str, megabits: int) -> Host:
-        """Add a host with a link of ``megabits`` a second in each direction."""
+        """Add a host with a link of ``megabits`` per second in each direction."""
         number = len(self._namespaces)
         host = Host(f"{self._prefix}-{name}", f"10.99.0.{number}")
         self._add(host.namespace)
@@ -82,7 +82,7 @@ def _in(namespace: str, *arguments: str) -> None:
 
 
 def _shape(namespace: str, device: str, megabits: int) -> None:
-    """A token bucket with a short queue, as a line has it: a burst of 32 KiB is 5 ms at 50 Mbit/s."""
+    """Use a token bucket with a short queue, like a real line. A burst of 32 KiB takes 5 ms at 50 Mbit/s."""
     rate = ("rate", f"{megabits}mbit", "burst", "32kb", "latency", "50ms")
     run("tc", "-netns", namespace, "qdisc", "add", "dev", device, "root", "tbf", *rate)
 

@@ -1,4 +1,4 @@
-"""What was measured, as medians over runs: a table for people, JSON for machines."""
+"""The results as medians over runs: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Measured:
 
 
 def summary(measured: Measured, plan: Plan) -> dict[str, float]:
-    """Medians over the runs; times as multiples of the line time."""
+    """Medians over the runs. Times are multiples of the line time."""
     line, runs = plan.line_seconds, measured.swarm
     slowest = [run.seconds[-1] / line for run in runs]
     return {
@@ -47,7 +47,7 @@ def summary(measured: Measured, plan: Plan) -> dict[str, float]:
 
 
 def table(all_measured: Sequence[Measured], plan: Plan) -> Table:
-    """One line for each number of peers."""
+    """A table with a line for each number of peers."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     columns = (
         "peers",
@@ -81,7 +81,7 @@ def table(all_measured: Sequence[Measured], plan: Plan) -> Table:
 
 
 def control_summary(runs: Sequence[ControlSample]) -> dict[str, Any]:
-    """Medians over the runs of one number of clients of one kind."""
+    """Medians over the runs with one number of clients of one kind."""
     numbers = {
         name: statistics.median(getattr(run, name) for run in runs)
         for name in ("registrations", "cycles", "median", "worst", "waits", "cpu")
@@ -90,7 +90,7 @@ def control_summary(runs: Sequence[ControlSample]) -> dict[str, Any]:
 
 
 def control_table(measured: Sequence[Sequence[ControlSample]]) -> Table:
-    """One line for each number of clients of each kind."""
+    """A table with a line for each number of clients of each kind."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("clients", "kind", "registrations/s", "cycles/s", "pull p50 ms", "p99 ms", "waits", "CPU ms/cycle"):
         shown.add_column(column, no_wrap=True)
@@ -112,7 +112,7 @@ def control_table(measured: Sequence[Sequence[ControlSample]]) -> Table:
 def document(
     all_measured: Sequence[Measured], plan: Plan, control: Sequence[Sequence[ControlSample]]
 ) -> dict[str, Any]:
-    """Everything, with the single runs."""
+    """All results, with each run."""
     return {
         "plan": {**asdict(plan), "line_seconds": plan.line_seconds},
         "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},

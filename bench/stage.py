@@ -1,4 +1,4 @@
-"""What both ways of distribution start from: a network with an origin that has the file."""
+"""A network with an origin that has the file, for both ways of distribution."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _PORT = 8080
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured."""
+    """The parameters of the measurement."""
 
     size: int = 64 * _MEBIBYTE
     """Bytes."""
     peer_megabits: int = 50
-    """Each peer's link, each way."""
+    """The link of each peer, in each direction."""
     hub_megabits: int = 100
-    """The supernode's and the origin's links, each way."""
+    """The links of the supernode and the origin, in each direction."""
 
     @property
     def line_seconds(self) -> float:
-        """The file's bytes at a peer's link: less than any download can take, since headers are not counted."""
+        """The time for the file's bytes on a peer's link. A download takes longer, because headers are not counted."""
         return self.size * 8 / (self.peer_megabits * 1e6)
 
 
 class Stage:
-    """A context manager: a network, an origin, and room for files; all gone after it."""
+    """A context manager with a network, an origin and a folder. It removes them at the end."""
 
     def __init__(self, plan: Plan, file: Path, folder: Path) -> None:
         self.plan = plan
@@ -54,7 +54,7 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """The file at the origin."""
+        """The URL of the file at the origin."""
         return f"http://{self.origin.address}:{_PORT}/{self.file.name}"
 
     def __enter__(self) -> Self:
@@ -75,7 +75,7 @@ class Stage:
         self._stack.close()
 
     def start(self, host: Host, name: str, module: str, *arguments: str) -> Process:
-        """Start a Python module there; it ends with the stage."""
+        """Start a Python module on a host. It ends with the stage."""
         command = host.command(sys.executable, "-m", module, *arguments)
         process = Process(command, self.folder / f"{name}.log")
         self._stack.callback(process.kill)
@@ -87,7 +87,7 @@ class Stage:
 
 
 def make_file(path: Path, size: int) -> str:
-    """Write random bytes; gives their sha256 in hex."""
+    """Write random bytes and return their sha256 in hex."""
     state = hashlib.sha256()
     with path.open("wb") as file:
         for _ in range(size // _MEBIBYTE):
@@ -102,11 +102,11 @@ def check(path: Path, sha256: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise BenchError(f"{path} has sha256 {found}, not {sha256}")
+        raise BenchError(f"{path} has the sha256 {found} instead of {sha256}.")
 
 
 def listens(host: Host, port: int) -> bool:
-    """Whether somebody does, at the host's address."""
+    """True if a process listens at the host's address."""
     try:
         with host.entered(), socket.create_connection((host.address, port), timeout=1):
             return True
@@ -115,11 +115,11 @@ def listens(host: Host, port: int) -> bool:
 
 
 def wait_for(condition: Callable[[], object], process: Process, what: str, seconds: float = 60.0) -> None:
-    """Wait until ``condition`` holds. Raises :class:`BenchError` if the process ends before, or time does."""
+    """Wait until ``condition`` is true. Raises :class:`BenchError` if the process or the time ends before."""
     deadline = time.monotonic() + seconds
     while not condition():
         if process.returncode is not None:
             raise BenchError(f"{what} ended with {process.returncode}:\n{process.tail()}")
         if time.monotonic() > deadline:
-            raise BenchError(f"{what}: not within {seconds:.0f} s:\n{process.tail()}")
+            raise BenchError(f"{what}: not done within {seconds:.0f} s:\n{process.tail()}")
         time.sleep(0.02)

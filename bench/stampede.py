@@ -1,7 +1,7 @@
-"""Three nodes of a real cluster pull one large image: all at the same moment, and one before the others.
+"""Three nodes of a real cluster pull one large image: all at the same moment, or one node before the others.
 
-Through the mirror of an installation of this checkout, beside the same pulls straight from the registry. The registry
-is on a host of its own; its link and each node's are shaped both ways.
+They pull through the mirror of an installation of this checkout, and directly from the registry. The registry is on its
+own host. Its link and the link of each node are shaped in both directions.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _OPTIONS = {"mirror": "--hosts-dir=/etc/containerd/certs.d", "direct": "--plain-
 
 @dataclass(frozen=True)
 class StampedePlan:
-    """What is measured."""
+    """The parameters of the measurement."""
 
     size: int
-    """Bytes of the image's one layer, which is random."""
+    """Bytes of the image's only layer, which is random."""
     megabits: int = 200
-    """The registry's link and each node's, each way."""
+    """The link of the registry and of each node, in each direction."""
 
     @property
     def line_seconds(self) -> float:
-        """The layer's bytes at a link: no pull can take less, since headers and unpacking are not counted."""
+        """The time for the layer's bytes on a link. A pull also has headers and unpacking."""
         return self.size * 8 / (self.megabits * 1e6)
 
 
@@ -50,9 +50,9 @@ class Pulls:
     """Pulls that began at the same moment."""
 
     seconds: tuple[float, ...]
-    """Each until the image was unpacked, ascending."""
+    """The time of each pull with unpacking, ascending."""
     registry_bytes: int
-    """Of blobs, that the registry sent for them."""
+    """Bytes of blobs that the registry sent."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ class StampedeSample:
 
     way: Way
     at_once: Pulls
-    """All nodes."""
+    """The pulls of all nodes at once."""
     first: Pulls
-    """One node, of another image, ..."""
+    """The pull of another image by one node, ..."""
     later: Pulls
-    """... and then the other nodes of the same."""
+    """... and then by the other nodes."""
 
 
 def measure(plan: StampedePlan, runs: int) -> Iterator[StampedeSample]:
-    """Install, and measure both ways in each run; afterwards nothing is left that was not there before."""
+    """Install Pantala, and measure both ways in each run. At the end the cluster is as before."""
     with lent(_NODES) as cluster:
         release = Release(OwnCluster(cluster))
         with RegistryHost("site") as registry:

@@ -1,4 +1,4 @@
-"""What the stampede measured, as medians over runs."""
+"""The results of the stampede, as medians over runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS: dict[str, Callable[[StampedeSample], tuple[float, int]]] = {
 
 
 def stampede_summary(samples: Sequence[StampedeSample], plan: StampedePlan) -> list[dict[str, Any]]:
-    """For each way: the slowest pull's seconds and the registry's bytes until then, also as multiples of the least."""
+    """The seconds of the slowest pull and the registry's bytes for each way, also as multiples of the minimum."""
     found = []
     for way in WAYS:
         every = [sample for sample in samples if sample.way == way]
@@ -34,7 +34,7 @@ def stampede_summary(samples: Sequence[StampedeSample], plan: StampedePlan) -> l
 
 
 def stampede_table(samples: Sequence[StampedeSample], plan: StampedePlan) -> Table:
-    """One line for each way, and one for what the links allow."""
+    """A table with a line for each way, and a line with the limit of the links."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("way", "3 at once", "registry", "node 1", "then 2 + 3", "registry in all"):
         shown.add_column(column, no_wrap=True)
@@ -49,7 +49,7 @@ def stampede_table(samples: Sequence[StampedeSample], plan: StampedePlan) -> Tab
 
 
 def stampede_document(samples: Sequence[StampedeSample], plan: StampedePlan) -> dict[str, Any]:
-    """Everything, with the single runs."""
+    """All results, with each run."""
     return {
         "plan": {**asdict(plan), "line_seconds": plan.line_seconds},
         "medians": stampede_summary(samples, plan) if samples else [],

@@ -1,4 +1,4 @@
-"""One file to N peers through a supernode, cold, stated straight through the API."""
+"""Distributes one file to N peers through a supernode with an empty cache, stated directly through the API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UID = "bench"
 _PATH = "bench/file"
 _GIBIBYTE = 1024**3
 _LONGEST = 5.0
-"""Times the line time after which a run is given up."""
+"""A run fails after this multiple of the line time."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class SwarmSample:
     """One run."""
 
     seconds: tuple[float, ...]
-    """From the statement to each peer's publication, ascending."""
+    """The times from the statement to each peer's publication, ascending."""
     origin_bytes: int
     supernode_bytes: int
-    """Bytes that peers took from the supernode."""
+    """Bytes that peers received from the supernode."""
     supernode_cpu: float
-    """CPU seconds per GiB that was delivered."""
+    """CPU seconds per delivered GiB."""
     peer_cpu: float
-    """CPU seconds of all peers per GiB that was delivered."""
+    """CPU seconds of all peers per delivered GiB."""
     supernode_mebibytes: float
     peer_mebibytes: float
-    """The most memory of the largest."""
+    """The peak memory of the largest peer."""
     foreign: float
-    """Share of the machine's cores that others used meanwhile."""
+    """Cores that other processes used meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Peer:
 
     @property
     def published(self) -> float:
-        """When the file appeared, in seconds since the epoch; 0 before. The path's directory changes just then."""
+        """The time of publication in seconds since the epoch, from the path's directory. 0 before it."""
         path = self.root / "files" / _PATH
         return path.parent.stat().st_mtime if path.exists() else 0.0
 
@@ -77,12 +77,12 @@ class _Supernode:
         answer = self._connection.getresponse()
         data = answer.read()
         if answer.status != 200:
-            raise BenchError(f"the supernode answered {path} with {answer.status}: {data[:300]!r}")
+            raise BenchError(f"The supernode answered {path} with {answer.status}: {data[:300]!r}")
         return data
 
 
 def measure(stage: Stage, peers: int, sha256: str) -> SwarmSample:
-    """Distribute the file to ``peers`` peers. Raises :class:`BenchError` if one does not get it right."""
+    """Distribute the file to ``peers`` peers. Raises :class:`BenchError` if a peer does not have the correct file."""
     host = stage.network.host("supernode", stage.plan.hub_megabits)
     process = stage.start(
         host, "supernode", "pantala_supernode", "--listen", f"{host.address}:{_API}",
@@ -93,8 +93,8 @@ def measure(stage: Stage, peers: int, sha256: str) -> SwarmSample:
     swarm = {f"peer-{number}": _start_peer(stage, host, number) for number in range(peers)}
     supernode = _Supernode(host)
     wait_for(lambda: sum(peer.connected for peer in supernode.changes().peers) == peers, process, "the peers register")
-    everybody = [process, *(peer.process for peer in swarm.values())]
-    cpu = [usage.cpu_seconds(each.pid) for each in everybody]
+    processes = [process, *(peer.process for peer in swarm.values())]
+    cpu = [usage.cpu_seconds(each.pid) for each in processes]
     busy, began = usage.busy_seconds(), time.time()
     wanted = WantedTask(
         uid=_UID, name="bench/file", task_id=task_id.compute(stage.url), url=stage.url,
@@ -102,7 +102,7 @@ def measure(stage: Stage, peers: int, sha256: str) -> SwarmSample:
     )  # fmt: skip
     supernode.state(wanted)
     _wait_published(swarm, process, stage.plan.line_seconds * _LONGEST)
-    used = [usage.cpu_seconds(each.pid) - before for each, before in zip(everybody, cpu, strict=True)]
+    used = [usage.cpu_seconds(each.pid) - before for each, before in zip(processes, cpu, strict=True)]
     foreign = (usage.busy_seconds() - busy - sum(used)) / (time.time() - began)
     report = _final_report(supernode, peers, process)
     for peer in swarm.values():
@@ -137,7 +137,7 @@ def _wait_published(swarm: dict[str, _Peer], supernode: Process, longest: float)
             if process.returncode is not None:
                 raise BenchError(f"{name} ended with {process.returncode}:\n{process.tail()}")
         if time.monotonic() > deadline:
-            raise BenchError(f"not all peers have the file after {longest:.0f} s:\n{supernode.tail()}")
+            raise BenchError(f"Not all peers have the file after {longest:.0f} s:\n{supernode.tail()}")
         time.sleep(0.05)
 
 
@@ -147,5 +147,5 @@ def _final_report(supernode: _Supernode, peers: int, process: Process) -> TaskRe
     def report() -> TaskReport:
         return supernode.changes().tasks[0]
 
-    wait_for(lambda: len(report().ready_peers) == peers, process, "the supernode hears of all publications")
+    wait_for(lambda: len(report().ready_peers) == peers, process, "the reports of all publications")
     return report()

@@ -1,4 +1,4 @@
-"""CPU time and memory, of processes and of the machine, as the kernel counts them."""
+"""CPU time and memory of processes and of the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_mebibytes(pid: int) -> float:
-    """The most memory that a process had since its program began (``ru_maxrss`` would show its parent's)."""
+    """The peak memory of a process. ``ru_maxrss`` may show that of its parent instead."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -23,7 +23,7 @@ def peak_mebibytes(pid: int) -> float:
 
 
 def busy_seconds() -> float:
-    """CPU time of everything on this machine, over all cores, but what it idled or waited for disks."""
+    """CPU time of all processes of this machine, over all cores, without idle time and waits for disks."""
     fields = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     user, nice, system, _idle, _wait, interrupt, soft, stolen = fields
     return (user + nice + system + interrupt + soft + stolen) / _TICKS

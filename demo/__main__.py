@@ -1,6 +1,6 @@
-"""``python -m demo``: Pantala's main job on this machine, or on a cluster, in under a minute.
+"""``python -m demo``: shows Pantala's main job on this machine, or on a cluster, in under a minute.
 
-Exit code 0: every node has the file, and it left the origin once. 1: not so, or a part failed. 130: Ctrl-C.
+Exit code 0: every node has the file, and it left the origin once. 1: otherwise, or a part failed. 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; returns the exit code."""
+    """Run the demo and return the exit code."""
     options = _parser().parse_args(arguments)
     console = Console(highlight=False)
     for each in _SIGNALS:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(error.log, markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        console.print("Interrupted; nothing is left behind.")
+        console.print("Interrupted. Nothing is left behind.")
         return 130
 
 
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
         for line in summary.next_steps(place, kept=options.keep, task=result.task["metadata"]["name"]):
             screen.console.print(f"    {line}", markup=False, soft_wrap=True)
         if options.keep:
-            screen.say("it stays up until Ctrl-C")
+            screen.say("everything runs until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
     return 0
@@ -76,12 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m demo", description="Distribute a real file, and show where its bytes went."
     )
-    parser.add_argument("--keep", action="store_true", help="stay up until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
     parser.add_argument(
         "--cluster", action="store_true", help="use the cluster of KUBECONFIG, with the chart installed"
     )
     parser.add_argument(
-        "--origin-host", default="", help="with --cluster: the address of this machine that nodes reach"
+        "--origin-host", default="", help="with --cluster: the address at which nodes reach this machine"
     )
     return parser
 
@@ -98,7 +98,7 @@ def _ignore_signals() -> None:
 
 @contextlib.contextmanager
 def _undisturbed_end() -> Iterator[None]:
-    """What follows the block is cleaning up: a second Ctrl-C must not leave half of it behind."""
+    """Ignore signals after the block: a second Ctrl-C must not interrupt the cleaning up."""
     try:
         yield
     finally:

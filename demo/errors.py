@@ -1,10 +1,10 @@
-"""What can fail in a demo."""
+"""The error of a demo."""
 
 from __future__ import annotations
 
 
 class DemoError(Exception):
-    """The demo cannot go on, or its result is wrong. The message says what; ``log`` has the end of a process's log."""
+    """The demo cannot continue, or its result is wrong. ``log`` contains the end of a process's log."""
 
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)

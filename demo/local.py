@@ -1,4 +1,4 @@
-"""A cluster made of processes on this machine's loopback: no root, no containers, nothing left behind."""
+"""A cluster of processes on this machine's loopback. It needs no root and no containers, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _READY_SECONDS = 30.0
 
 _WHOLE = "a task is whole"
-"""What a peer logs when it has all pieces."""
+"""The peer's log message when it has all pieces."""
 
 
 class LocalPlace:
@@ -35,7 +35,7 @@ class LocalPlace:
     title = "This machine: etcd, kube-apiserver, operator, supernode and three peers, as processes on loopback"
     origin_host = "127.0.0.1"
     origin_rate: float | None = 25_000_000.0
-    """Slow enough to see it happen."""
+    """Slow enough to watch."""
     task_name = ""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
@@ -47,7 +47,7 @@ class LocalPlace:
 
     @property
     def kubeconfig(self) -> Path | None:
-        """Of the administrator."""
+        """The administrator's kubeconfig."""
         return self._control_plane.kubeconfig
 
     def __enter__(self) -> Self:
@@ -76,11 +76,11 @@ class LocalPlace:
             raise DemoError(f"kubectl {arguments[0]} failed: {error.stderr.strip()}") from error
 
     def check(self) -> None:
-        """Tell if a process of ours ended."""
+        """Raise :class:`DemoError` if one of our processes has ended."""
         for name, process in self._processes.items():
             if process.returncode is not None:
                 raise DemoError(
-                    f"the process of {name} ended with {process.returncode}; its log ends with:", process.tail()
+                    f"The process {name} ended with {process.returncode}. The end of its log:", process.tail()
                 )
 
     def log(self, name: str) -> str:
@@ -88,21 +88,21 @@ class LocalPlace:
         return self._processes[name].tail()
 
     def held(self, task_id: str) -> Mapping[str, int]:
-        """Read each peer's journal: it has a record for each verified piece."""
+        """Read each peer's journal, which has a record for each verified piece."""
         return {name: _journalled(self._root(name) / "cache" / task_id[:2] / task_id / "journal") for name in NODES}
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Read each peer's log: it says so when it has the whole file."""
+        """Read each peer's log, which has a line for each whole file."""
         found = {}
         for name in NODES:
             for line in self._processes[name].log.read_text().splitlines():
                 if _WHOLE in line and task_id in line:
-                    said = json.loads(line)
-                    found[name] = Taken(said["from_supernode"], said["from_peers"])
+                    entry = json.loads(line)
+                    found[name] = Taken(entry["from_supernode"], entry["from_peers"])
         return found
 
     def files(self, path: str) -> Mapping[str, Path]:
-        """Below each peer's root."""
+        """Each peer's path of a published file."""
         return {name: self._root(name) / "files" / path for name in NODES}
 
     def _start(self) -> None:
@@ -116,7 +116,7 @@ class LocalPlace:
         self._start_operator(api, operator_health)
         for name, url in self._health.items():
             self._wait_ready(name, url)
-        self._say(f"all eight processes are up after {time.monotonic() - began:.1f} s")
+        self._say(f"all eight processes run after {time.monotonic() - began:.1f} s")
 
     def _install(self) -> None:
         self.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
@@ -161,13 +161,15 @@ class LocalPlace:
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
                 return
             time.sleep(0.05)
-        raise DemoError(f"{name} is not ready after {_READY_SECONDS:.0f} s; its log ends with:", self.log(name))
+        raise DemoError(
+            f"The process {name} is not ready after {_READY_SECONDS:.0f} s. The end of its log:", self.log(name)
+        )
 
     def _root(self, name: str) -> Path:
         return self._folder / "nodes" / name
 
     def _stop(self) -> None:
-        """All state is deleted, so the processes need no time to shut down."""
+        """Kill all processes. Their state is deleted anyway."""
         for process in self._processes.values():
             process.kill()
         self._control_plane.stop_apiserver()

@@ -1,4 +1,4 @@
-"""The file that is distributed: a real large one of this machine, and its origin."""
+"""The distributed file, which is a real large file of this machine, and its origin."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Self
 from testbed.origin import File, Origin
 
 SMALLEST = 100_000_000
-"""Bytes. Smaller files are over before anybody sees anything."""
+"""Bytes. Smaller files are distributed too fast to watch."""
 
 _LARGEST = 400_000_000
-"""Bytes. Each node stores the file, so four of them must fit beside it."""
+"""Bytes. The disk must have room for four more copies."""
 
 _FOLDERS = ("/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/lib", "/opt")
 _SEARCH_SECONDS = 2.0
@@ -29,7 +29,7 @@ _BLOCK = 1024 * 1024
 
 @dataclass(frozen=True)
 class Payload:
-    """One file and what is known of it."""
+    """One file with its size and digest."""
 
     path: Path
     size: int
@@ -38,7 +38,7 @@ class Payload:
 
 
 def choose(preferred: Sequence[Path], folder: Path) -> Payload:
-    """The largest fitting file of ``preferred``, else of this machine, else one generated below ``folder``."""
+    """The largest suitable file of ``preferred``, or of this machine, or else one generated in ``folder``."""
     fitting = [path for path in preferred if _fits(path)] or [path for path in _search() if _fits(path)]
     generated = not fitting
     path = _generate(folder / "generated.bin") if generated else max(fitting, key=lambda path: path.stat().st_size)
@@ -52,7 +52,7 @@ def sha256(path: Path) -> str:
 
 
 class ServedPayload:
-    """An HTTP origin for one file, in a thread of its own, with an access log."""
+    """An HTTP origin for one file, in its own thread, with an access log."""
 
     def __init__(self, payload: Payload, host: str, rate: float | None) -> None:
         self.payload = payload
@@ -72,12 +72,12 @@ class ServedPayload:
 
     @property
     def sent(self) -> int:
-        """Bytes of body that were sent until now, over all answers."""
+        """Bytes of body sent until now, over all answers."""
         return self._origin.body_bytes(self._path)
 
     @property
     def requests(self) -> int:
-        """Answers with a body, in the access log."""
+        """The number of answers with a body."""
         return sum(access.sent > 0 for access in self._origin.requests(self._path))
 
     def __enter__(self) -> Self:
@@ -108,7 +108,7 @@ class ServedPayload:
 
 
 def _search() -> Iterator[Path]:
-    """Large files where programs and libraries are, for at most two seconds."""
+    """Search for files where programs and libraries are, for at most two seconds."""
     deadline = time.monotonic() + _SEARCH_SECONDS
     for top in _FOLDERS:
         for folder, _, names in os.walk(top):

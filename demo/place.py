@@ -1,4 +1,4 @@
-"""Where a demo runs: what the story needs of it."""
+"""The port to the cluster that the demo runs on."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ class Taken(NamedTuple):
 
 
 class Place(AbstractContextManager["Place"], Protocol):
-    """A cluster with Pantala in it. As a context manager it is there while the block runs."""
+    """A cluster with Pantala. It runs while its context is entered."""
 
     title: str
-    """What it is, for the reader."""
+    """A description for the reader."""
     origin_host: str
-    """The address of this machine that the supernode reaches."""
+    """This machine's address for the supernode."""
     origin_rate: float | None
-    """Bytes a second that the origin sends; ``None``: as fast as it can."""
+    """Bytes that the origin sends per second. ``None``: no limit."""
     task_name: str
-    """The Task's name; empty: as in the sample."""
+    """The Task's name. Empty: the name in the sample."""
 
     @property
     def kubeconfig(self) -> Path | None:
-        """``None``: the user's own."""
+        """``None``: the user's own kubeconfig."""
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl with ``text`` as its standard input. Raises :class:`demo.errors.DemoError`."""
 
     def check(self) -> None:
-        """Raise :class:`demo.errors.DemoError` if a process of ours ended."""
+        """Raise :class:`demo.errors.DemoError` if one of our processes has ended."""
 
     def log(self, name: str) -> str:
-        """The end of a process's log; empty if that cannot be seen from here."""
+        """The end of a process's log. This and the next ones are empty if the place cannot see it."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
-        """Bytes of the task that each node has verified until now; empty if that cannot be seen from here."""
+        """Bytes of the task that each node has verified until now."""
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Where each node's bytes came from; empty if that cannot be seen from here."""
+        """Bytes that each node has received, by provider."""
 
     def files(self, path: str) -> Mapping[str, Path]:
-        """Where each node publishes ``path``; empty if that cannot be seen from here."""
+        """The file at which each node publishes ``path``."""

@@ -45,7 +45,7 @@ class RemotePlace:
             for each in peer.get("status", {}).get("conditions", ())
         )
         if not ready:
-            raise DemoError("no Peer is Ready in this cluster; install the chart first (see README.md)")
+            raise DemoError("No Peer is Ready in this cluster. Install the chart first (see README.md).")
         self.origin_host = self.origin_host or self._own_address()
         self._say(f"{ready} Peers are Ready; the origin is this machine, at {self.origin_host}")
         return self
@@ -61,32 +61,32 @@ class RemotePlace:
                 command, input=text, capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=os.environ
             )
         except subprocess.TimeoutExpired:
-            raise DemoError(f"kubectl {arguments[0]} had no answer within {_TIMEOUT:.0f} s") from None
+            raise DemoError(f"kubectl {arguments[0]} did not end within {_TIMEOUT:.0f} s") from None
         if result.returncode:
             raise DemoError(f"kubectl {arguments[0]} failed: {result.stderr.strip()}")
         return result.stdout
 
     def check(self) -> None:
-        """Nothing of ours runs there."""
+        """None of our processes runs there."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
-        """Not to be seen from here."""
+        """Not visible from here."""
         return {}
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Not to be seen from here."""
+        """Not visible from here."""
         return {}
 
     def files(self, path: str) -> Mapping[str, Path]:
-        """Not to be seen from here."""
+        """Not visible from here."""
         return {}
 
     def log(self, name: str) -> str:
-        """Not to be seen from here."""
+        """Not visible from here."""
         return ""
 
     def _own_address(self) -> str:
-        """The address that packets to the API server leave with: its nodes reach us there, most of the time."""
+        """The source address of packets to the API server. Nodes usually reach this machine there."""
         server = json.loads(self.kubectl("config", "view", "--minify", "-o", "json"))["clusters"][0]["cluster"][
             "server"
         ]
@@ -97,9 +97,9 @@ class RemotePlace:
                 probe.connect(address)
                 own = str(probe.getsockname()[0])
         except OSError as error:
-            raise DemoError(f"no way to {server}: {error}; give --origin-host") from error
+            raise DemoError(f"{server} cannot be reached: {error}. Set --origin-host.") from error
         if own.startswith("127.") or own == "::1":
             raise DemoError(
-                "the API server is on loopback, so the nodes' way to this machine is not known; give --origin-host"
+                "The API server is on loopback, so this machine's address for nodes is not known. Set --origin-host."
             )
         return own

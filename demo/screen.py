@@ -1,4 +1,4 @@
-"""What the reader sees: one block that changes on a terminal, plain lines elsewhere."""
+"""The demo's output: a block that changes on a terminal, or plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _PLAIN_EVERY = 1.0
 
 @dataclass(frozen=True)
 class Moment:
-    """How far it is."""
+    """The progress at one moment."""
 
     size: int
     origin: int = 0
     """Bytes that the origin sent."""
     supernode: int = 0
-    """Bytes that peers took from the supernode."""
+    """Bytes that peers received from the supernode."""
     peers: int = 0
-    """Bytes that peers took from each other."""
+    """Bytes that peers received from each other."""
     nodes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes that each node verified."""
+    """Bytes that each node has verified."""
     ready: str = "0"
-    """Nodes that published the file, as the Task says."""
+    """The number of nodes that have published the file, from the Task's status."""
 
 
 class Screen:
@@ -46,11 +46,11 @@ class Screen:
         self._last = 0.0
 
     def say(self, text: str) -> None:
-        """One step."""
+        """Print one step."""
         self.console.print(f"[bold cyan]•[/] {text}", soft_wrap=True)
 
     def show(self, moment: Moment) -> None:
-        """Progress."""
+        """Print the progress."""
         if self._live is not None:
             self._live.update(_block(moment), refresh=True)
         elif time.monotonic() - self._last >= _PLAIN_EVERY:
@@ -83,9 +83,8 @@ def _block(moment: Moment) -> Group:
     for name, count in {"origin → supernode": moment.origin, **moment.nodes}.items():
         bar = ProgressBar(total=moment.size, completed=min(count, moment.size), width=40)
         grid.add_row(f"  {name}", bar, _share(count, moment.size), megabytes(count))
-    moved = (
-        f"  peers took {megabytes(moment.supernode)} from the supernode and {megabytes(moment.peers)} from each other"
-    )
+    supernode, peers = megabytes(moment.supernode), megabytes(moment.peers)
+    moved = f"  peers received {supernode} from the supernode and {peers} from each other"
     return Group(grid, Text(f"{moved}; {moment.ready} nodes have published the file", "dim"))
 
 

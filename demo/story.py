@@ -33,12 +33,12 @@ class NodeResult:
     size: int
     sha256: str
     taken: Taken | None
-    """``None``: the peer did not say."""
+    """``None``: not known."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How it ended."""
+    """The result of the demo."""
 
     task: Resource
     nodes: tuple[NodeResult, ...]
@@ -50,7 +50,7 @@ class Result:
 
 
 def sample(url: str, payload: Payload, name: str) -> Resource:
-    """The sample Task with this URL and digest, and with ``name`` unless that is empty."""
+    """The sample Task with this URL and digest, and with ``name`` if it is not empty."""
     task = dict(yaml.safe_load(_SAMPLE.read_text()))
     task["metadata"]["name"] = name or task["metadata"]["name"]
     task["spec"]["source"]["url"] = url
@@ -59,7 +59,7 @@ def sample(url: str, payload: Payload, name: str) -> Resource:
 
 
 def tell(place: Place, payload: Payload, screen: Screen) -> Result:
-    """Distribute the payload. Raises :class:`DemoError` unless everything is right."""
+    """Distribute the payload. Raises :class:`DemoError` if that fails."""
     with ServedPayload(payload, place.origin_host, place.origin_rate) as origin:
         task = sample(origin.url, payload, place.task_name)
         name, namespace = task["metadata"]["name"], task["metadata"]["namespace"]
@@ -79,18 +79,18 @@ def tell(place: Place, payload: Payload, screen: Screen) -> Result:
 
 
 def judge(result: Result, payload: Payload, wanted: int) -> list[str]:
-    """What is wrong with a result; nothing, if all is right. ``wanted``: how many nodes must hold the file."""
+    """The faults of a result. ``wanted`` is the number of nodes that must have the file."""
     status = result.task["status"]
     wrong = []
     if result.origin_bytes != payload.size:
-        wrong.append(f"the origin sent {result.origin_bytes} bytes, not {payload.size}")
+        wrong.append(f"the origin sent {result.origin_bytes} bytes instead of {payload.size}")
     if status["digest"] != f"sha256:{payload.sha256}":
-        wrong.append(f"the Task's status has digest {status['digest']}, not sha256:{payload.sha256}")
+        wrong.append(f"the Task's status has the digest {status['digest']} instead of sha256:{payload.sha256}")
     if status["peers"]["ready"] != status["peers"]["desired"] or status["peers"]["ready"] < wanted:
         wrong.append(f"{status['peers']['ready']} of {max(wanted, status['peers']['desired'])} nodes are ready")
     if result.nodes and len(result.nodes) != wanted:
-        wrong.append(f"{len(result.nodes)} nodes have the file, not {wanted}")
-    wrong += [f"{node.node} has another content" for node in result.nodes if node.sha256 != payload.sha256]
+        wrong.append(f"{len(result.nodes)} nodes have the file instead of {wanted}")
+    wrong += [f"{node.node} has other content" for node in result.nodes if node.sha256 != payload.sha256]
     return wrong
 
 
@@ -105,10 +105,10 @@ def _follow(place: Place, cluster: Cluster, origin: ServedPayload, screen: Scree
             return task
         stalled = condition(task, "Stalled")
         if stalled.get("status") == "True":
-            raise DemoError(f"the Task is stalled: {stalled['reason']}: {stalled['message']}", place.log("supernode"))
+            raise DemoError(f"The Task is stalled: {stalled['reason']}: {stalled['message']}", place.log("supernode"))
         if time.monotonic() > deadline:
             last = json.dumps(condition(task, "Ready"))
-            raise DemoError(f"the Task is not Ready after {_SECONDS:.0f} s: {last}", place.log("supernode"))
+            raise DemoError(f"The Task is not Ready after {_SECONDS:.0f} s: {last}", place.log("supernode"))
         time.sleep(_LOOK_EVERY)
 
 

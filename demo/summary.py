@@ -1,4 +1,4 @@
-"""The last page: what came of it, and what to try next."""
+"""The last page: the result, and what to try next."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def show(console: Console, payload: Payload, result: Result) -> None:
 
 
 def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
-    """Lines to copy."""
+    """Commands to copy."""
     if kept:
         if place.kubeconfig:
             yield f"export KUBECONFIG={place.kubeconfig}"
         yield f"kubectl get tasks,peers; kubectl describe task {task}"
         yield f"kubectl pantala status {task}    (with .venv/bin on PATH)"
-        yield f"kubectl delete task {task}    (the files go from nodes and supernode within seconds)"
+        yield f"kubectl delete task {task}    (its files are removed within seconds)"
     else:
-        yield "make demo KEEP=1       stay up, to look around with kubectl"
+        yield "make demo KEEP=1       keep everything running, to look around with kubectl"
         yield "make demo CLUSTER=1    the same on the cluster of KUBECONFIG, with the chart installed"
         yield "kubectl apply -f crds/samples/task.yaml    your own file: change spec.source.url"
 
@@ -46,7 +46,7 @@ def _nodes(payload: Payload, result: Result) -> Table:
     for node in result.nodes:
         verdict = "[green]ok[/]" if node.sha256 == payload.sha256 else "[red]WRONG[/]"
         taken = ("?", "?") if node.taken is None else map(megabytes, node.taken)
-        # A peer has no way to the origin: only the supernode reads it.
+        # Only the supernode reads the origin.
         table.add_row(node.node, megabytes(node.size), f"{node.sha256[:12]}…", verdict, megabytes(0), *taken)
     return table
 
@@ -55,8 +55,8 @@ def _bytes(payload: Payload, result: Result) -> Table:
     moved = result.task["status"]["bytes"]
     rows = (
         ("left the origin (its access log)", result.origin_bytes, f"{result.origin_requests} request"),
-        ("nodes took from the supernode", moved["fromSupernode"], ""),
-        ("nodes took from each other", moved["fromPeers"], ""),
+        ("nodes received from the supernode", moved["fromSupernode"], ""),
+        ("nodes received from each other", moved["fromPeers"], ""),
     )
     table = _table("all together", "bytes", "/ size", "")
     for name, count, note in rows:

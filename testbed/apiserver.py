@@ -1,10 +1,10 @@
-"""A real etcd and kube-apiserver on loopback, for tests and the demo. No root, nothing left behind.
+"""Runs a real etcd and kube-apiserver on loopback, for tests and the demo. It needs no root and leaves nothing behind.
 
     with ControlPlane() as control_plane:
         control_plane.kubectl("apply", "-f", "crds/")
 
-What is not there, since no controller manager runs: deletion of namespaces never ends, owner references collect no
-garbage, Deployments make no pods, aggregated ClusterRoles stay empty. Nodes and pods are what the test makes by hand.
+No controller manager runs. So the deletion of a namespace never ends, owner references collect no garbage, Deployments
+make no pods, and aggregated ClusterRoles stay empty. Tests create nodes and pods themselves.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ ISSUER = "https://kubernetes.default.svc"
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _GRACE = 1.0
-"""Seconds for etcd to end in order; its writes survive a kill. The API server has nothing to end, and would take
-longer than that."""
+"""Seconds for etcd to end. Its writes survive a kill. The API server is killed, because it would take longer."""
 
 
 class ControlPlaneError(RuntimeError):
-    """etcd or kube-apiserver did not come up; the message has the end of its log."""
+    """etcd or kube-apiserver did not start. The message contains the end of its log."""
 
 
 class ControlPlane:
-    """etcd and kube-apiserver. They die with the thread that starts them, so start them in one that lives on."""
+    """etcd and kube-apiserver. They end with the thread that starts them."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._programs: dict[str, Path] = {}
@@ -58,16 +57,16 @@ class ControlPlane:
 
     @property
     def kubeconfig(self) -> Path:
-        """A kubeconfig of an administrator."""
+        """The kubeconfig of an administrator."""
         return self.directory / "admin.kubeconfig"
 
     @property
     def certificate_authority(self) -> Path:
-        """What the server's certificate is verified by."""
+        """The certificate of the authority that signs the server's certificate."""
         return self.directory / "pki" / "ca.crt"
 
     def start(self) -> None:
-        """Return when the API server is ready, about 3 s after. Raises :class:`ControlPlaneError`."""
+        """Start both. Returns when the API server is ready, after about 3 s. Raises :class:`ControlPlaneError`."""
         self._programs = assets(["etcd", "kube-apiserver", "kubectl"])
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -89,18 +88,18 @@ class ControlPlane:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def start_apiserver(self) -> None:
-        """Return when the API server is ready; after :meth:`stop_apiserver` with the same port and objects."""
+        """Start the API server with the same port and objects as before. Returns when it is ready."""
         self._apiserver = Process(self._arguments, self.directory / "kube-apiserver.log")
         self._wait_ready(self._apiserver)
 
     def stop_apiserver(self) -> None:
-        """An outage: connections are cut and refused."""
+        """Cause an outage: connections are cut and refused."""
         if self._apiserver is not None:
             self._apiserver.kill()
             self._apiserver = None
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
-        """Run kubectl as the administrator, with ``text`` as its standard input; gives its standard output.
+        """Run kubectl as the administrator, with ``text`` as its standard input, and return its output.
 
         Raises :class:`subprocess.CalledProcessError` (with ``stderr``) unless ``check`` is false.
         """
@@ -159,7 +158,7 @@ class ControlPlane:
         raise ControlPlaneError(f"kube-apiserver is not ready after {_READY_SECONDS:.0f} s:\n{process.tail()}")
 
     def _complete(self) -> None:
-        """Make what a controller manager would have made, so that pods of the default namespace can be created."""
+        """Create what a controller manager would create, so that tests can create pods in the default namespace."""
         self.kubectl("create", "serviceaccount", "default")
         self.kubectl("create", "configmap", "kube-root-ca.crt", f"--from-file=ca.crt={self.certificate_authority}")
 

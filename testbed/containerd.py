@@ -1,14 +1,14 @@
-"""A real containerd of its own: images only, no kubelet, nothing outside of its folder. Needs root.
+"""Runs a real containerd that only pulls images, without a kubelet. It stays inside its folder. Needs root.
 
 ::
 
     with Containerd(tmp_path) as containerd:
         ...  # its socket is containerd.address; containerd.certs_d is read at each pull
 
-``config_path`` may be another folder, a list of them, or empty for none. ``program`` may be any containerd from 1.6 on:
-a path, a name in PATH, or one of :data:`BUILT`, which are built when they are first needed. ``PANTALA_CONTAINERD``
-names further ones to test with, colon-separated. With other than three ``concurrent_downloads`` newer ones pull as
-older ones do, instead of by their transfer service.
+``config_path`` may be another folder, a list of folders, or empty for none. ``program`` may be any containerd from 1.6
+on: a path, a name in PATH, or one of :data:`BUILT`, which are built when they are first needed. ``PANTALA_CONTAINERD``
+contains further programs to test with, separated by colons. Unless ``concurrent_downloads`` is three, newer versions
+pull as older ones do, without their transfer service.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from testbed.binaries import assets
 from testbed.process import Process
 
 BUILT = ("containerd-1.7", "containerd-2")
-"""Versions beside the one that a distribution brings, of :data:`testbed.binaries.PROGRAMS`."""
+"""Versions from :data:`testbed.binaries.PROGRAMS`, beside the version of the distribution."""
 
 _READY_SECONDS = 30.0
 _PLUGIN = 'plugins."io.containerd.grpc.v1.cri"'
 
 
 class ContainerdError(RuntimeError):
-    """It does not start; the message says why."""
+    """containerd does not start. The message says why."""
 
 
 def programs() -> list[str]:
-    """All to test with: the one in PATH, if any, those that are built, and those that ``PANTALA_CONTAINERD`` names."""
+    """All programs to test with: from PATH if it has one, :data:`BUILT`, and from ``PANTALA_CONTAINERD``."""
     named = [path for path in os.environ.get("PANTALA_CONTAINERD", "").split(":") if path]
     return [path for path in (shutil.which("containerd"), *BUILT, *named) if path is not None]
 
 
 class Containerd:
-    """Runs while it is entered. What was pulled stays in ``folder`` until the end, over restarts.
+    """Runs while its context is entered. Pulled images stay in ``folder`` over restarts.
 
-    Raises :class:`~testbed.binaries.BuildError` if its program has to be built and cannot be.
+    Raises :class:`~testbed.binaries.BuildError` if its program cannot be built.
     """
 
     def __init__(
@@ -70,19 +70,18 @@ class Containerd:
 
     @property
     def socket(self) -> Path:
-        """Its socket."""
         return self._run / "c.sock"
 
     @property
     def address(self) -> str:
-        """The socket, as gRPC wants it."""
+        """The socket as a gRPC address."""
         return f"unix://{self.socket}"
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Of the program: ``(1, 6, 20)``."""
-        said = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True, timeout=20)
-        number = said.stdout.split()[2].removeprefix("v").partition("~")[0].partition("-")[0]
+        """The version of the program, e.g. ``(1, 6, 20)``."""
+        shown = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True, timeout=20)
+        number = shown.stdout.split()[2].removeprefix("v").partition("~")[0].partition("-")[0]
         return tuple(map(int, number.split(".")))
 
     def __enter__(self) -> Self:
@@ -112,7 +111,7 @@ class Containerd:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it; :meth:`start` goes on with what was pulled."""
+        """Stop it. After :meth:`start` the pulled images are there again."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -138,7 +137,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri",
 
 
 def _unmount(folder: Path) -> None:
-    """Whatever a killed one left mounted."""
+    """Remove the mounts that a killed containerd has left."""
     for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
         target = line.split()[1]
         if target.startswith(f"{folder}/"):

@@ -1,7 +1,6 @@
-"""Images of several hundred MB made from Debian packages, which share their base layer; kept in the user's cache.
+"""Images of several hundred MB from Debian packages, with the same base layer. They stay in the user's cache.
 
-``large("compiler")`` and ``large("backend")``: all of :data:`PACKAGES`. A pod of them sleeps. Needs apt-get, dpkg-deb
-and mmdebstrap.
+``large("compiler")`` and ``large("backend")`` are all. Their pods sleep. Needs apt-get, dpkg-deb and mmdebstrap.
 """
 
 from __future__ import annotations
@@ -17,14 +16,18 @@ from testbed.cluster.images import archive
 from testbed.image import Image, Layer, build, load
 
 PACKAGES = {"compiler": ("gcc-12",), "backend": ("libllvm14",)}
-"""What is laid upon the base, by the image's name."""
+"""The packages above the base layer, by the image's name."""
 
 
 def large(name: str) -> Image:
-    """The image of that name; made the first time."""
+    """The image with this name. It is made the first time."""
     folder = cache() / "images" / name
     if not (folder / "index.json").exists():
-        print(f"making the image {name} from Debian packages: once, some seconds", file=sys.stderr, flush=True)
+        print(
+            f"making the image {name} from Debian packages: this happens once and takes some seconds",
+            file=sys.stderr,
+            flush=True,
+        )
         base = archive()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as made:
@@ -36,7 +39,7 @@ def large(name: str) -> Image:
 
 
 def _unpacked(package: str, folder: Path) -> Path:
-    """The package's files as a tar."""
+    """Download a package and unpack its files to a tar."""
     own = folder / package
     own.mkdir(mode=0o755)
     run("sh", "-c", 'cd "$0" && apt-get download -qq -o APT::Sandbox::User=root "$1"', str(own), package)

@@ -1,11 +1,11 @@
-"""Images made from nothing: layers of random bytes of any size, for any platforms, as an OCI layout; and their push.
+"""Builds test images from layers of random bytes, as an OCI layout, and pushes them.
 
 ::
 
     image = build(tmp_path / "image", [Layer(200 << 20), Layer(1024)], platforms=["linux/amd64", "linux/arm64"])
     digest = push(image, "127.0.0.1:5079", "team/app", "1.0", account=("ann", "secret"))
 
-Alone: ``python -m testbed.image --dir DIR --layer 600M --push 127.0.0.1:5079/team/big:1``.
+On a command line: ``python -m testbed.image --dir DIR --layer 600M --push 127.0.0.1:5079/team/big:1``.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ Format = Literal["oci", "docker"]
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer holds."""
+    """The content of one layer."""
 
     size: int = 0
-    """Random bytes in the file ``/payload/<seed>``; they depend on ``seed`` alone, and do not compress."""
+    """Random bytes in the file ``/payload/<seed>``. They depend on ``seed`` only, and do not compress."""
     seed: int = 0
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
-    """Further files, all executable, by path."""
+    """More files by path, all of them executable."""
     compressed: bool = False
-    """By gzip. Random bytes take time and gain nothing."""
+    """With gzip. Random bytes take time and do not become smaller."""
     tar: Path | None = None
-    """This archive is the layer, instead of all that."""
+    """This archive becomes the layer, and the other fields are ignored."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Image:
 
     folder: Path
     digest: str
-    """Of the index; of the manifest, if there is one platform and no index."""
+    """The digest of the index, or of the only manifest without an index."""
     manifests: Mapping[str, str]
     """The manifests' digests, by platform."""
     blobs: Mapping[str, int]
     """Sizes of configs and layers, by digest."""
 
     def read(self, digest: str) -> bytes:
-        """A blob's or manifest's bytes."""
+        """The bytes of a blob or manifest."""
         return self.path(digest).read_bytes()
 
     def path(self, digest: str) -> Path:
@@ -91,7 +91,7 @@ def build(
     *,
     platforms: Sequence[str] = ("linux/amd64",),
     index: bool | None = None,
-    format: Format = "oci",  # noqa: A002 - what it is called everywhere
+    format: Format = "oci",  # noqa: A002 - the usual name
     entrypoint: Sequence[str] = (),
 ) -> Image:
     """Write an image whose ``layers`` are the same on all platforms, with an index if there are several."""
@@ -115,7 +115,7 @@ def runnable(layers: Sequence[Layer], folder: Path, **arguments: object) -> Imag
 
 
 def load(folder: Path) -> Image:
-    """The image that :func:`build` wrote there earlier."""
+    """Read an image that :func:`build` wrote to the folder."""
     [top] = json.loads((folder / "index.json").read_text())["manifests"]
     image = Image(folder, top["digest"], {}, {})
     document = json.loads(image.read(top["digest"]))
@@ -137,7 +137,7 @@ def push(
     account: tuple[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> str:
-    """Bring an image to a registry (plain http without ``tls``); gives its digest. What is there is not sent again."""
+    """Push an image and return its digest. Skips blobs that the registry has. Uses plain http without ``tls``."""
     pusher = Pusher(registry, repository, account, tls)
     with pusher:
         for digest in image.blobs:
@@ -156,7 +156,7 @@ class _Builder:
         self.blobs: dict[str, int] = {}
 
     def layer(self, layer: Layer) -> tuple[dict[str, object], str]:
-        """The layer's descriptor, and the digest of its uncompressed tar."""
+        """Write the layer. Returns its descriptor and the digest of its uncompressed tar."""
         partial = self._folder / ".partial"
         with partial.open("wb") as file:
             outer = _Hashing(file)
@@ -175,7 +175,7 @@ class _Builder:
     def manifest(
         self, platform: str, layers: Sequence[tuple[dict[str, object], str]], entrypoint: Sequence[str]
     ) -> dict[str, object]:
-        """The descriptor of the platform's manifest."""
+        """Write the platform's manifest and return its descriptor."""
         os, architecture, *variant = platform.split("/")
         stated = {"os": os, "architecture": architecture, **({"variant": variant[0]} if variant else {})}
         run = {"config": {"Entrypoint": list(entrypoint)}} if entrypoint else {}
@@ -187,7 +187,7 @@ class _Builder:
         return {**self._write("manifest", document), "platform": stated}
 
     def index(self, manifests: Mapping[str, dict[str, object]]) -> dict[str, object]:
-        """The descriptor of the index of these manifests."""
+        """Write the index of these manifests and return its descriptor."""
         document = {
             "schemaVersion": 2,
             "mediaType": self._types["index"],
@@ -206,7 +206,7 @@ class _Builder:
 
 
 class _Hashing(io.RawIOBase):
-    """Passes on what is written, and knows its digest and size."""
+    """Passes the written bytes on, and computes their digest and size."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self._file = file
@@ -271,7 +271,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m testbed.image", description="Images for experiments.")
     parser.add_argument("--dir", type=Path, required=True, help="folder of the layout")
     parser.add_argument("--layer", action="append", type=_size, default=[], help="bytes, or like 600M; repeat it")
-    parser.add_argument("--seed", type=int, default=0, help="another one makes other bytes")
+    parser.add_argument("--seed", type=int, default=0, help="another seed makes other bytes")
     parser.add_argument("--platform", action="append", default=[], help="like linux/amd64; repeat it")
     parser.add_argument("--push", default="", help="REGISTRY/REPOSITORY:TAG, by plain http")
     parser.add_argument("--account", default="", help="USER:PASSWORD of the registry")

@@ -7,7 +7,9 @@ In a test::
         ...  # read origin.url("/file")
         assert origin.body_bytes("/file") == 10 * MIB
 
-Alone: ``python -m testbed.origin --listen 127.0.0.1:8080 --dir DIR [--rate BYTES_PER_SECOND] [--log FILE]``.
+On a command line::
+
+    python -m testbed.origin --listen 127.0.0.1:8080 --dir DIR [--rate BYTES_PER_SECOND] [--log FILE]
 """
 
 from __future__ import annotations
@@ -54,19 +56,19 @@ class Body(Protocol):
 
     @property
     def etag(self) -> str:
-        """Its opaque tag, without quotes; another content has another one."""
+        """Its opaque tag, without quotes. Another content has another tag."""
 
     @property
     def modified(self) -> float:
-        """When it changed last, in seconds since the epoch."""
+        """The time of its last change, in seconds since the epoch."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes ``[offset, offset + length)``, or what there is of them."""
+        """The bytes ``[offset, offset + length)``, or fewer at the end."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """``size`` bytes that depend on ``seed`` alone and are never all in memory."""
+    """``size`` bytes that depend on ``seed`` only. They are never all in memory."""
 
     size: int
     seed: int = 0
@@ -74,11 +76,9 @@ class Generated:
 
     @property
     def etag(self) -> str:
-        """Names seed and size."""
         return f"generated-{self.seed}-{self.size}"
 
     def read(self, offset: int, length: int) -> bytes:
-        """Generate the bytes that are asked for."""
         end = min(offset + length, self.size)
         if end <= offset:
             return b""
@@ -96,16 +96,13 @@ class Bytes:
 
     @property
     def size(self) -> int:
-        """Of the data."""
         return len(self.data)
 
     @property
     def etag(self) -> str:
-        """Names the content."""
         return hashlib.sha256(self.data).hexdigest()[:16]
 
     def read(self, offset: int, length: int) -> bytes:
-        """Cut the data."""
         return self.data[offset : offset + length]
 
 
@@ -117,22 +114,19 @@ class File:
 
     @property
     def size(self) -> int:
-        """Of the file now."""
         return self.path.stat().st_size
 
     @property
     def etag(self) -> str:
-        """Names inode, time of change and size, as web servers do."""
+        """Inode, time of change and size, as web servers do it."""
         found = self.path.stat()
         return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
 
     @property
     def modified(self) -> float:
-        """Of the file now."""
         return self.path.stat().st_mtime
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read from the file."""
         with self.path.open("rb") as file:
             return os.pread(file.fileno(), length, offset)
 
@@ -152,45 +146,45 @@ def sha256(body: Body) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """How one request is answered; the default is a faultless origin."""
+    """How one request is answered. The default has no fault."""
 
     status: int | None = None
-    """Answer this and nothing else, e.g. 404 or 503."""
+    """Answer only with this status, e.g. 404 or 503."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Further headers of the answer, e.g. ``Retry-After`` or ``Location``; a name that is there already is replaced."""
+    """More headers of the answer, e.g. ``Retry-After``. They replace headers with the same name."""
     require: Mapping[str, str] = field(default_factory=dict)
-    """Headers that a request must have with these values; 401 otherwise."""
+    """Headers that a request must have with these values. Otherwise the answer is 401."""
     delay: float = 0.0
     """Seconds before the first byte of the answer."""
     rate: float | None = None
-    """Bytes of body a second, for this answer alone."""
+    """Bytes of body per second, for this answer only."""
     stall_after: int | None = None
-    """Send this many bytes of body and then nothing more, but keep the connection."""
+    """Send this many bytes of body, then stop but keep the connection."""
     reset_after: int | None = None
-    """Send this many bytes of body and then a TCP reset."""
+    """Send this many bytes of body, then a TCP reset."""
     close_after: int | None = None
-    """Send this many bytes of body and then close in order (FIN)."""
+    """Send this many bytes of body, then close the connection (FIN)."""
     announced: int = 0
-    """Added to the true ``Content-Length``: positive, and the body is shorter than announced; negative, and longer."""
+    """Added to the true ``Content-Length``. If it is positive, the body is shorter than announced, else longer."""
     framing: Literal["length", "chunked", "close"] = "length"
     """How the body ends: ``Content-Length``, chunks, or only the end of the connection."""
     ranges: bool = True
-    """Whether ``Range`` is understood; if not, all is sent with 200."""
+    """False: ``Range`` is ignored, and the whole body is sent with 200."""
     conditional: bool = True
-    """Whether ``If-None-Match`` and ``If-Modified-Since`` are understood: 304 if nothing changed."""
+    """False: ``If-None-Match`` and ``If-Modified-Since`` are ignored."""
     validators: Literal["all", "etag", "weak", "modified", "none"] = "all"
-    """Which of ETag and Last-Modified the answer has; ``weak``: a weak ETag alone."""
+    """Which of ETag and Last-Modified the answer has. ``weak``: only a weak ETag."""
     gzip: bool = False
-    """Send the body gzipped, unasked."""
+    """Send the body with gzip, although the client did not ask for it."""
     replace: Body | None = None
     """The path's new content, from this answer on ..."""
     replace_at: int = 0
-    """... more exactly from this byte of the file on; the headers tell of the new content only if it is 0."""
+    """... and from this byte of the file on. The headers describe the new content only if this is 0."""
 
 
 @dataclass
 class Access:
-    """One answer in the log; ``sent`` and ``ended`` grow while it is under way."""
+    """One answer in the log. ``sent`` grows while it runs."""
 
     method: str
     path: str
@@ -201,7 +195,7 @@ class Access:
     sent: int = 0
     """Bytes of body (without chunk framing) that were handed to the network."""
     headers: dict[str, str] = field(default_factory=dict)
-    """The request's, names in lower case."""
+    """The request's headers, with names in lower case."""
 
 
 @dataclass
@@ -212,27 +206,27 @@ class _Resource:
 
 
 class _CutError(Exception):
-    """The script ends this connection; ``reset``: not in order."""
+    """The script ends this connection, with a TCP reset if ``reset`` is true."""
 
     def __init__(self, *, reset: bool) -> None:
         self.reset = reset
 
 
 class Origin:
-    """The server. As a context manager it listens while the block runs; then every connection is closed."""
+    """The server. It listens while its context is entered. At the end it closes every connection."""
 
     def __init__(
         self, host: str = "127.0.0.1", port: int = 0, *, root: Path | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.host = host
         self.port = port
-        """Where it listens; 0 until then asks for a free port."""
+        """The port. Before the start, 0 means any free port."""
         self.rate: float | None = None
-        """Bytes of body a second over all answers together; may be changed at any time."""
+        """Bytes of body per second, over all answers together. It may be changed at any time."""
         self.log: list[Access] = []
-        """Every answer, in the order they began."""
+        """Every answer, in the order of their beginnings."""
         self.log_file: IO[str] | None = None
-        """Where each finished answer is written as one line of JSON."""
+        """The file for finished answers, each as one line of JSON."""
         self._root = root
         self._tls = tls
         self._resources: dict[str, _Resource] = {}
@@ -243,7 +237,7 @@ class Origin:
     def serve(
         self, path: str, body: Body, *, script: Iterable[Behaviour] = (), always: Behaviour | None = None
     ) -> None:
-        """Serve ``body`` at ``path``: the n-th request as ``script`` says n-th, later ones as ``always`` does."""
+        """Serve ``body`` at ``path``. The n-th request gets the n-th behaviour of ``script``, later ones ``always``."""
         self._resources[path] = _Resource(body, deque(script), always or Behaviour())
 
     def url(self, path: str) -> str:
@@ -255,7 +249,7 @@ class Origin:
         return [access for access in self.log if access.path == path]
 
     def body_bytes(self, path: str) -> int:
-        """How many bytes of body were sent for ``path`` in all."""
+        """The total bytes of body that were sent for ``path``."""
         return sum(access.sent for access in self.requests(path))
 
     async def __aenter__(self) -> Self:
@@ -273,14 +267,14 @@ class Origin:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
+        task = asyncio.get_running_loop().create_task(self._serve_connection(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.set_write_buffer_limits(high=0)  # so that what is counted as sent has left this process
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.set_write_buffer_limits(high=0)  # so that the counted bytes have left this process
         try:
-            while await self._exchange(reader, writer):
+            while await self._serve_request(reader, writer):
                 pass
         except _CutError as cut:
             if cut.reset:
@@ -292,8 +286,8 @@ class Origin:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; tell whether the connection can carry another one."""
+    async def _serve_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request. True if the connection can carry another one."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ", 2)
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
@@ -318,7 +312,7 @@ class Origin:
         return _Resource(File(file), deque(), Behaviour())
 
     async def pace(self, size: int) -> None:
-        """Wait until ``size`` more bytes may leave under the common rate."""
+        """Wait until ``size`` more bytes may be sent under the common rate."""
         if self.rate is None:
             return
         now = time.monotonic()
@@ -340,7 +334,7 @@ class _Answer:
         self._how = script.popleft() if script else resource.always if resource else Behaviour(status=404)
 
     async def send(self) -> bool:
-        """Send it; tell whether the connection can go on."""
+        """Send it. True if the connection stays open."""
         how, resource, access = self._how, self._resource, self._access
         await asyncio.sleep(how.delay)
         if access.method not in ("GET", "HEAD"):
@@ -413,7 +407,7 @@ class _Answer:
                 size = min(size, how.replace_at - offset)
             source = how.replace if how.replace is not None and offset >= how.replace_at else body
             data = source.read(offset, size)
-            if not data:  # the new content is shorter than the old one was announced
+            if not data:  # the new content is shorter than announced
                 raise _CutError(reset=False)
             await self._send_chunk(data)
             offset += len(data)
@@ -470,7 +464,7 @@ def _select(request: Mapping[str, str], answer: Mapping[str, str], size: int) ->
 
 
 def _unchanged(request: Mapping[str, str], answer: Mapping[str, str]) -> bool:
-    """Whether a request says of its own that it has this content (RFC 9110, 13.1.2 and 13.1.3)."""
+    """True if the request states that the client has this content (RFC 9110, 13.1.2 and 13.1.3)."""
     tags = request.get("if-none-match")
     if tags is not None:
         own = answer.get("ETag", "").removeprefix("W/")
@@ -479,7 +473,7 @@ def _unchanged(request: Mapping[str, str], answer: Mapping[str, str]) -> bool:
 
 
 async def _reset(writer: asyncio.StreamWriter) -> None:
-    """Send a TCP reset, but only after the network took what was written: a reset discards what waits to be sent."""
+    """Send a TCP reset after all written bytes were sent, because a reset discards waiting bytes."""
     connection = writer.get_extra_info("socket")
     for _ in range(200):
         waiting = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]

@@ -1,4 +1,4 @@
-"""Keys and certificates for a cluster of an afternoon."""
+"""Keys and certificates for test clusters. They are valid for 30 days."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SKEW = datetime.timedelta(hours=1)
 
 
 class Authority:
-    """A certificate authority in a folder: ``ca.crt``, ``ca.key`` and what it issues. It is made or read."""
+    """A certificate authority in a folder, with ``ca.crt``, ``ca.key`` and all issued files. Made if missing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,14 +28,14 @@ class Authority:
             self._make(key_file)
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{key_file} is not of this testbed; remove {folder}")
+            raise TypeError(f"{key_file} is not a key of this testbed. Remove {folder}.")
         self._key = key
         self._certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
 
     def issue(
         self, name: str, common_name: str, organization: str = "", names: Sequence[str] = ()
     ) -> tuple[Path, Path]:
-        """Make ``name.crt`` and ``name.key``, good as server and as client; ``names`` are DNS names and addresses."""
+        """Make ``name.crt`` and ``name.key`` for servers and clients. ``names`` are DNS names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             _builder(_subject(common_name, organization), self._certificate.subject, key.public_key())
@@ -59,7 +59,7 @@ class Authority:
         return path
 
     def kubeconfig(self, path: Path, server: str, credentials: tuple[Path, Path]) -> Path:
-        """Write a kubeconfig for ``server`` that shows a certificate of this authority."""
+        """Write a kubeconfig for ``server`` with a certificate of this authority."""
         certificate, key = credentials
         path.write_text(
             "apiVersion: v1\nkind: Config\n"

@@ -1,4 +1,4 @@
-"""Long-running child processes: started with a log file, stopped for certain."""
+"""Child processes with a log file that always end with their parent."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Process:
-    """A child that writes its output to a file and dies with the thread that started it.
+    """A child process that writes its output to a file, and ends with the thread that started it.
 
-    It has a session of its own, so that a terminal's Ctrl-C reaches only the parent, which then stops its children in
-    order.
+    It has its own session. So a terminal's Ctrl-C reaches only the parent, which then stops its children in order.
     """
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
@@ -55,7 +54,7 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """How it ended; ``None`` while it runs."""
+        """Its exit code, or ``None`` while it runs."""
         return self._child.poll()
 
     def tail(self, lines: int = 20) -> str:
@@ -101,5 +100,5 @@ def _begin() -> None:
 def _die_with_parent() -> None:
     parent = os.getppid()
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:  # the parent ended before the line above
         os.kill(os.getpid(), signal.SIGKILL)

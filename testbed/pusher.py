@@ -1,4 +1,4 @@
-"""One connection to one repository of a registry, to bring blobs and manifests there."""
+"""Pushes blobs and manifests to one repository of a registry, over one connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Pusher:
-    """Connected while it is entered. What is there is not sent again."""
+    """Connected while its context is entered. Skips blobs that the registry has."""
 
     def __init__(
         self, registry: str, repository: str, account: tuple[str, str] | None, tls: ssl.SSLContext | None
@@ -47,7 +47,7 @@ class Pusher:
         self._connection.close()
 
     def blob(self, digest: str, path: Path) -> None:
-        """Bring the file's bytes there. Raises :class:`RuntimeError` with the registry's words."""
+        """Push a blob from a file. Raises :class:`RuntimeError` with the registry's answer."""
         if self._ask("HEAD", f"{self._base}/blobs/{digest}", expected=(200, 404))[0] == 200:
             return
         _, location = self._ask("POST", f"{self._base}/blobs/uploads/", expected=(202,))
@@ -58,7 +58,7 @@ class Pusher:
             self._ask("PUT", f"{parts.path}?{query}", file, size, expected=(201,))
 
     def manifest(self, target: str, body: bytes) -> None:
-        """Bring a manifest or an index there, by a tag or its digest."""
+        """Push a manifest or an index under a tag or its digest."""
         kind = {"Content-Type": json.loads(body)["mediaType"]}
         self._ask("PUT", f"{self._base}/manifests/{target}", body, kind, expected=(201,))
 
@@ -73,13 +73,13 @@ class Pusher:
     ) -> tuple[int, str]:
         self._connection.request(method, path, body, {**self._headers, **(headers or {})})
         response = self._connection.getresponse()
-        said = response.read()
+        content = response.read()
         if response.status not in expected:
-            raise RuntimeError(f"{method} {path.partition('?')[0]}: {response.status} {said[:300]!r}")
+            raise RuntimeError(f"{method} {path.partition('?')[0]}: {response.status} {content[:300]!r}")
         return response.status, response.headers.get("Location", "")
 
     def _token(self, challenge: Mapping[str, str]) -> str:
-        """What the registry's token server gives for a push by this account."""
+        """The token for a push by this account."""
         query = {"service": challenge["service"], "scope": f"repository:{self._repository}:pull,push"}
         request = urllib.request.Request(f"{challenge['realm']}?{urlencode(query)}", headers=self._headers)
         with urllib.request.urlopen(request, timeout=_PUSH_SECONDS) as answer:

@@ -1,4 +1,4 @@
-"""A real registry process of its own (Debian's docker-registry): open, with accounts or tokens, with or without TLS.
+"""Runs a real registry (Debian's docker-registry): open, with accounts or tokens, with or without TLS.
 
 In a test::
 
@@ -6,7 +6,7 @@ In a test::
         ...  # push to and pull from registry.host
         assert registry.blob_bytes() == {"sha256:...": 1234}
 
-Alone: ``python -m testbed.registry --listen 127.0.0.1:5079 --dir DIR [--account USER:PASSWORD]``.
+On a command line: ``python -m testbed.registry --listen 127.0.0.1:5079 --dir DIR [--account USER:PASSWORD]``.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ _SALT = string.ascii_letters + string.digits
 
 
 class RegistryError(RuntimeError):
-    """The registry does not start; the message says why."""
+    """The registry does not start. The message says why."""
 
 
-class Access(NamedTuple):
+class RegistryAccess(NamedTuple):
     """One request that the registry answered."""
 
     method: str
     path: str
     status: int
     bytes: int
-    """Of body that were sent."""
+    """Bytes of body that were sent."""
 
 
 def installed() -> bool:
-    """Whether this machine has the program."""
+    """True if this machine has the program."""
     return shutil.which(_PROGRAM) is not None
 
 
 class Registry:
-    """Runs while it is entered. What is pushed stays in ``folder``, so that another run has it again.
+    """Runs while its context is entered. Pushed images stay in ``folder`` for the next run.
 
-    With ``tokens``, which have to run, it takes theirs and no passwords.
-    ``within`` is put before its command line, as to run it in another network namespace.
+    With ``tokens``, a running token server, it accepts tokens and no passwords. ``within`` precedes its command line,
+    e.g. to run it in another network namespace.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Registry:
         self._tokens = tokens
         self._tls = {"certificate": str(certificate), "key": str(key)} if certificate and key else {}
         self.host = listen or f"127.0.0.1:{free_ports(1)[0]}"
-        """``address:port``, as images' names have it."""
+        """``address:port``, as in the names of images."""
         self.url = f"{'https' if self._tls else 'http'}://{self.host}"
         self._process: Process | None = None
 
@@ -96,7 +96,7 @@ class Registry:
     def start(self) -> None:
         """Start it and wait until it listens. Raises :class:`RegistryError`."""
         if not installed():
-            raise RegistryError(f"{_PROGRAM} is not installed: apt-get install {_PROGRAM}")
+            raise RegistryError(f"{_PROGRAM} is not installed. Run apt-get install {_PROGRAM}.")
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "registry.yaml"
         path.write_text(json.dumps(self._configuration()))  # JSON is YAML
@@ -113,22 +113,22 @@ class Registry:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it, as an outage does; :meth:`start` goes on with what was pushed."""
+        """Stop it, as in an outage. After :meth:`start` the pushed images are there again."""
         if self._process is not None:
             self._process.stop(grace=1.0)
             self._process = None
 
-    def requests(self) -> list[Access]:
-        """All requests that were answered since the log was forgotten, in the order of their ends."""
+    def requests(self) -> list[RegistryAccess]:
+        """All answered requests since the log was emptied, in the order of their ends."""
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         return [
-            Access(match[1], match[2].partition("?")[0], int(match[3]), int(match[4]))
+            RegistryAccess(match[1], match[2].partition("?")[0], int(match[3]), int(match[4]))
             for match in map(_ACCESS.match, lines)
             if match is not None
         ]
 
     def blob_bytes(self) -> Counter[str]:
-        """Bytes that were sent of each blob, by digest."""
+        """The bytes that were sent of each blob, by digest."""
         sent: Counter[str] = Counter()
         for access in self.requests():
             match = _BLOB.fullmatch(access.path)
@@ -155,28 +155,28 @@ class Registry:
             path.write_text("".join(lines))
             found["auth"] = {"htpasswd": {"realm": "testbed", "path": str(path)}}
         if (tokens := self._tokens) is not None:
-            told = {"realm": tokens.realm, "service": tokens.service, "issuer": tokens.issuer}
-            found["auth"] = {"token": {**told, "rootcertbundle": str(tokens.bundle)}}
+            stated = {"realm": tokens.realm, "service": tokens.service, "issuer": tokens.issuer}
+            found["auth"] = {"token": {**stated, "rootcertbundle": str(tokens.bundle)}}
         return found
 
 
 def bcrypt(password: str) -> str:
-    """The line's second half in a htpasswd file; the registry takes no other hash. Cheap, as it is for tests."""
+    """The second half of a line in a htpasswd file. The registry accepts no other hash. Few rounds are enough here."""
     library = ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1")
     library.crypt.restype = ctypes.c_char_p
     salt = "".join(secrets.choice(_SALT) for _ in range(21)) + "u"
     hashed: bytes | None = library.crypt(password.encode(), f"$2b$04${salt}".encode())
     if hashed is None or not hashed.startswith(b"$2b$"):
-        raise RegistryError("this machine's libcrypt does not know bcrypt; use Debian's libcrypt1")
+        raise RegistryError("This machine's libcrypt does not support bcrypt. Use Debian's libcrypt1.")
     return hashed.decode()
 
 
 def main() -> int:
-    """Run one until it is interrupted."""
+    """Run a registry until it is interrupted."""
     parser = argparse.ArgumentParser(prog="python -m testbed.registry", description="A registry for experiments.")
     parser.add_argument("--listen", default="127.0.0.1:5079", help="HOST:PORT")
     parser.add_argument("--dir", type=Path, required=True, help="folder for its data and its log (registry.log)")
-    parser.add_argument("--account", action="append", default=[], help="USER:PASSWORD; without any it is open")
+    parser.add_argument("--account", action="append", default=[], help="USER:PASSWORD; without an account it is open")
     values = parser.parse_args()
     accounts = dict(account.split(":", 1) for account in values.account)
     done = threading.Event()

@@ -4,7 +4,7 @@
 
     with TokenServer(tmp_path / "tokens", {"ann": "secret"}) as tokens, Registry(tmp_path, tokens=tokens) as registry:
         push(image, registry.host, "team/app", "1", account=("ann", "secret"))
-        assert tokens.asked[-1] == Asked("ann", ("repository:team/app:pull,push",))
+        assert tokens.requests[-1] == TokenRequest("ann", ("repository:team/app:pull,push",))
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SKEW = 10
 _MOST = 64 * 1024
 
 
-class Asked(NamedTuple):
+class TokenRequest(NamedTuple):
     """One request for a token."""
 
     user: str
-    """Empty: an anonymous client."""
+    """Empty for an anonymous client."""
     scopes: tuple[str, ...]
     given: bool = True
-    """Whether there was an answer other than 401."""
+    """False if the answer was 401."""
 
 
 class TokenServer:
@@ -49,9 +49,9 @@ class TokenServer:
     """
 
     service = "pantala-testbed"
-    """What the registry is called in its tokens."""
+    """The registry's name in its tokens."""
     issuer = _ISSUER
-    """Whom the registry believes."""
+    """The issuer that the registry trusts."""
 
     def __init__(
         self,
@@ -72,16 +72,16 @@ class TokenServer:
         self._key = _read_key(key)
         self._chain = [base64.b64encode(_der(self.certificate)).decode()]
         self.bundle = authority.certificate_file
-        """Of the authority that the registry trusts."""
-        self.asked: list[Asked] = []
-        """Since it was forgotten."""
+        """The certificate of the authority that the registry trusts."""
+        self.requests: list[TokenRequest] = []
+        """All requests, until a test clears the list."""
         self._server: ThreadingHTTPServer | None = None
 
     @property
     def realm(self) -> str:
-        """Where tokens are given."""
+        """The URL of the token server."""
         if self._server is None:
-            raise RuntimeError("the token server does not run: its address is not known")
+            raise RuntimeError("The token server does not run, so its address is not known.")
         return f"http://{self._host}:{self._server.server_address[1]}/token"
 
     def __enter__(self) -> Self:
@@ -97,9 +97,9 @@ class TokenServer:
             self._server = None
 
     def answer(self, user: str, password: str, scopes: Sequence[str]) -> bytes | None:
-        """The document with a token; ``None``: it is another password."""
+        """The document with a token. ``None`` if the password is wrong."""
         right = not user or self._accounts.get(user) == password
-        self.asked.append(Asked(user, tuple(scopes), right))
+        self.requests.append(TokenRequest(user, tuple(scopes), right))
         if not right:
             return None
         access = [each for scope in scopes if (each := self._access(user, scope)) is not None]
@@ -119,9 +119,9 @@ class TokenServer:
 
     def _sign(self, claims: Mapping[str, object]) -> str:
         header = {"typ": "JWT", "alg": "ES256", "x5c": self._chain}
-        said = b".".join(_encode(json.dumps(part).encode()) for part in (header, claims))
-        numbers = decode_dss_signature(self._key.sign(said, ec.ECDSA(hashes.SHA256())))
-        return b".".join((said, _encode(b"".join(number.to_bytes(32, "big") for number in numbers)))).decode()
+        signed = b".".join(_encode(json.dumps(part).encode()) for part in (header, claims))
+        numbers = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA256())))
+        return b".".join((signed, _encode(b"".join(number.to_bytes(32, "big") for number in numbers)))).decode()
 
 
 def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
@@ -132,7 +132,7 @@ def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
             self._answer(user, password, [scope for name, scope in query if name == "scope"])
 
         def do_POST(self) -> None:
-            """OAuth 2's way, which containerd tries first."""
+            """The OAuth 2 request, which containerd tries first."""
             length = min(int(self.headers.get("Content-Length", "0")), _MOST)
             form = {name: values[-1] for name, values in parse_qs(self.rfile.read(length).decode()).items()}
             self._answer(form.get("username", ""), form.get("password", ""), form.get("scope", "").split())
@@ -146,8 +146,8 @@ def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
-            """Nothing: :attr:`TokenServer.asked` tells it."""
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+            """Nothing: :attr:`TokenServer.requests` tells it."""
 
     return Handler
 
@@ -168,5 +168,5 @@ def _der(certificate: Path) -> bytes:
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError(f"{path} is not of this testbed; remove its folder")
+        raise TypeError(f"{path} is not a key of this testbed. Remove its folder.")
     return key

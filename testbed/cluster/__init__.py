@@ -1,7 +1,7 @@
-"""A real multi-node Kubernetes cluster on one Linux machine, in network namespaces, without a container runtime's hub.
+"""A real multi-node Kubernetes cluster on one Linux machine, in network namespaces.
 
-Each node is a real kubelet, containerd and kube-proxy with the usual paths to itself. Needs root on Debian.
-``python -m testbed.cluster`` on a command line, :class:`testbed.cluster.Cluster` in a test.
+Each node has its own kubelet, containerd and kube-proxy, with the usual paths. Needs root on Debian. Use ``python -m
+testbed.cluster`` on a command line, and :class:`testbed.cluster.Cluster` in a test.
 """
 
 from testbed.cluster.cluster import Cluster

@@ -12,7 +12,7 @@ from testbed.cluster.command import CommandError
 
 
 def main() -> int:
-    """A real Kubernetes cluster in network namespaces of this machine."""
+    """Run a real Kubernetes cluster in network namespaces of this machine."""
     arguments = _parser().parse_args()
     try:
         return _run(arguments)
@@ -51,14 +51,14 @@ def _run(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m testbed.cluster", description=main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    up = verbs.add_parser("up", help="bring it up, or complete it")
+    up = verbs.add_parser("up", help="start the cluster, or complete it")
     up.add_argument("nodes", nargs="?", type=int, default=3)
-    verbs.add_parser("down", help="remove everything of it")
-    verbs.add_parser("status", help="what runs")
+    verbs.add_parser("down", help="remove the cluster")
+    verbs.add_parser("status", help="show what runs")
     verbs.add_parser("add-node", help="start one more node")
-    verbs.add_parser("recycle", help="empty and offer again the volumes whose claim is gone")
-    verbs.add_parser("remove-node", help="take a node away").add_argument("node")
-    verbs.add_parser("push", help="bring localhost/IMAGE to the registry").add_argument("image")
+    verbs.add_parser("recycle", help="empty the volumes whose claim is deleted, and offer them again")
+    verbs.add_parser("remove-node", help="remove a node").add_argument("node")
+    verbs.add_parser("push", help="push localhost/IMAGE to the registry").add_argument("image")
     enter = verbs.add_parser("enter", help="run a command on a node")
     enter.add_argument("node")
     enter.add_argument("command", nargs=argparse.REMAINDER)

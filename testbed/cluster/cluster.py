@@ -29,16 +29,16 @@ _MADE = layout.DATA / "made.json"
 
 
 class Cluster:
-    """The one cluster of this machine, up or not. Made by :meth:`up` or taken as it is by :meth:`attach`."""
+    """The only cluster of this machine. Start it with :meth:`up`, or use the running one with :meth:`attach`."""
 
     host = layout.HOST
-    """The address of the machine as pods see it."""
+    """The machine's address for pods."""
 
     registry = layout.REGISTRY
-    """Where images are pulled from."""
+    """The registry that nodes pull from."""
 
     kubeconfig = layout.KUBECONFIG
-    """Of an administrator."""
+    """The kubeconfig of an administrator."""
 
     def __init__(self) -> None:
         self.programs = assets(_PROGRAMS)
@@ -48,9 +48,9 @@ class Cluster:
 
     @classmethod
     def up(cls, nodes: int = 3) -> Cluster:
-        """Bring it up with at least ``nodes`` nodes, or complete what is there; returns when all are Ready."""
+        """Start it with at least ``nodes`` nodes, or complete it. Returns when all nodes are Ready."""
         if os.geteuid() != 0:
-            raise CommandError("a cluster in network namespaces needs root; or give any cluster's KUBECONFIG")
+            raise CommandError("A cluster in network namespaces needs root. Or set KUBECONFIG to use another cluster.")
         packages.install()
         _make_mount_points()
         cluster = cls()
@@ -62,36 +62,36 @@ class Cluster:
 
     @classmethod
     def attach(cls) -> Cluster:
-        """The cluster that runs. Raises :class:`CommandError` if none does."""
+        """The running cluster. Raises :class:`CommandError` if none runs."""
         if not layout.KUBECONFIG.exists():
-            raise CommandError("no cluster is up; python -m testbed.cluster up")
+            raise CommandError("No cluster runs. Start one with python -m testbed.cluster up.")
         return cls()
 
     @property
     def nodes(self) -> list[str]:
-        """The names of the nodes that run, in order."""
+        """The names of the running nodes, in order."""
         return [place.name for place in _places() if self._node(place.name).alive]
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
-        """Run kubectl as the administrator; gives its standard output."""
+        """Run kubectl as the administrator and return its output."""
         return self.control_plane.kubectl(*arguments, text=text, check=check, timeout=timeout)
 
     def add_node(self, taint: str = "") -> str:
-        """Start one more node, registered with a taint ``key:effect`` if one is given; gives its name when Ready."""
+        """Start one more node, with a taint ``key:effect`` if given. Returns its name when it is Ready."""
         place = NodePlace(max((place.number for place in _places()), default=0) + 1)
         self._start([place], taint)
         return place.name
 
     def stop_node(self, name: str) -> None:
-        """Switch a node off; its disk stays, and its pods' containers are gone."""
+        """Switch a node off. Its disk stays, and its containers end."""
         self._node(name).down()
 
     def start_node(self, name: str) -> None:
-        """Switch it on again; returns when it is Ready."""
+        """Switch a node on again. Returns when it is Ready."""
         self._start([NodePlace.named(name)])
 
     def remove_node(self, name: str) -> None:
-        """Take a node away with all that is on it, as a machine that is switched off and deleted."""
+        """Remove a node and its data, as if its machine were switched off and deleted."""
         node = self._node(name)
         node.down()
         selector = f"--selector=kubernetes.io/hostname={name}"
@@ -101,7 +101,7 @@ class Cluster:
             shutil.rmtree(folder, ignore_errors=True)
 
     def enter(self, name: str, *command: str, check: bool = True, timeout: float = 300.0) -> str:
-        """Run a command on a node; gives its standard output."""
+        """Run a command on a node and return its output."""
         return self._node(name).run(*command, check=check, timeout=timeout)
 
     def entering(self, name: str, *command: str) -> list[str]:
@@ -109,27 +109,27 @@ class Cluster:
         return self._node(name).command(*command)
 
     def path(self, name: str, path: str) -> Path:
-        """Where this machine sees a path of the node's own disk, e.g. ``/var/lib/pantala/files``."""
+        """This machine's path for a path on the node's own disk, e.g. ``/var/lib/pantala/files``."""
         return NodePlace.named(name).path(path)
 
     def shape(self, name: str, rate: str) -> None:
-        """Limit a node's link both ways, e.g. ``200mbit``; empty: no limit."""
+        """Limit a node's link in both directions, e.g. ``200mbit``. Empty: no limit."""
         self._node(name).shape(rate)
 
     def push(self, image: str) -> str:
-        """Bring ``localhost/<image>`` to the registry; gives the name to pull it by."""
+        """Push ``localhost/<image>`` to the registry and return its name there."""
         return images.push(image)
 
     def recycle_volumes(self) -> list[str]:
-        """Empty the volumes that were released and offer them again; gives their names."""
+        """Empty the released volumes and offer them again. Returns their names."""
         return volumes.recycle(self.control_plane)
 
     def stop_apiserver(self) -> None:
-        """Take the API server away."""
+        """Stop the API server."""
         self.control_plane.stop_apiserver()
 
     def start_apiserver(self) -> None:
-        """Bring the API server back; returns when it is ready.
+        """Start the API server again. Returns when it is ready.
 
         The parts of Kubernetes are restarted, because their back-off would delay them by up to a minute.
         """
@@ -163,16 +163,16 @@ class Cluster:
 
 
 def down() -> None:
-    """Remove everything of the cluster, whatever state it is in, also after a crash of what brought it up."""
+    """Remove the cluster in any state, also after a crash of :meth:`Cluster.up`."""
     daemons = Daemons(layout.STATE / "daemons")
-    authority_is_not_needed = Authority(layout.STATE / "pki")
+    unused = Authority(layout.STATE / "pki")
     places = {place.name: place for place in _places()}
     for name in control_groups.left():
         with contextlib.suppress(ValueError):
             place = NodePlace.named(name.removeprefix("pantala-"))
             places[place.name] = place
     with ThreadPoolExecutor(max_workers=4) as pool:
-        list(pool.map(lambda place: Node(place, {}, daemons, authority_is_not_needed).down(), places.values()))
+        list(pool.map(lambda place: Node(place, {}, daemons, unused).down(), places.values()))
     for name in daemons.names():
         daemons.stop(name, grace=0.0)
     run("ip", "link", "delete", layout.BRIDGE, check=False)
@@ -187,14 +187,14 @@ def down() -> None:
 
 
 def status() -> str:
-    """What runs, for people."""
+    """The running processes, as text."""
     daemons = Daemons(layout.STATE / "daemons")
     lines = [f"{name:32} {daemons.pid(name) or 'not running'}" for name in daemons.names()]
-    return "\n".join(lines) or "no cluster is up"
+    return "\n".join(lines) or "no cluster runs"
 
 
 def _places() -> list[NodePlace]:
-    """Every node that has been started and not removed."""
+    """Every node that was started and not removed."""
     found = set()
     for path in (*layout.STATE.glob("node*"), *layout.DATA.glob("nodes/node*")):
         with contextlib.suppress(ValueError):
@@ -203,7 +203,7 @@ def _places() -> list[NodePlace]:
 
 
 def _make_mount_points() -> None:
-    """Make the folders that a node covers with its own, remembering which were not there."""
+    """Make the folders that a node mounts its own folders on, and record the new ones."""
     layout.DATA.mkdir(parents=True, exist_ok=True)
     made: list[str] = json.loads(_MADE.read_text()) if _MADE.exists() else []
     for path in map(Path, layout.OWN):

@@ -1,4 +1,4 @@
-"""Short commands, run to their end."""
+"""Runs short commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(
     env: Mapping[str, str] | None = None,
     all_output: bool = False,
 ) -> str:
-    """Run ``command`` with ``text`` as its standard input and give its standard output (and error: ``all_output``).
+    """Run ``command`` with ``text`` as its standard input and return its output (with ``all_output`` also its errors).
 
     Raises :class:`CommandError` if it fails, unless ``check`` is false, and if it takes more than ``timeout`` seconds.
     """
@@ -27,10 +27,10 @@ def run(
             command, input=text, capture_output=True, text=True, check=False, timeout=timeout, env=env
         )
     except subprocess.TimeoutExpired as error:
-        raise CommandError(f"{' '.join(command)}: not done after {timeout:.0f} s") from error
+        raise CommandError(f"{' '.join(command)} did not end within {timeout:.0f} s") from error
     except FileNotFoundError as error:
         raise CommandError(f"{command[0]} is not installed") from error
     if check and result.returncode:
-        said = (result.stderr.strip() or result.stdout.strip())[-4000:]
-        raise CommandError(f"{' '.join(command)} ended with {result.returncode}: {said}")
+        output = (result.stderr.strip() or result.stdout.strip())[-4000:]
+        raise CommandError(f"{' '.join(command)} ended with {result.returncode}: {output}")
     return result.stdout + result.stderr if all_output else result.stdout

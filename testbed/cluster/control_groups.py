@@ -1,4 +1,4 @@
-"""The nodes' control groups: made before a kubelet, emptied and removed after it. Version 1 and version 2."""
+"""Makes the nodes' control groups before a kubelet starts, and removes them afterwards. Versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def remove(name: str) -> None:
 
 
 def left() -> list[str]:
-    """The names of the groups that are there."""
+    """The names of the existing groups."""
     return sorted({path.name for pattern in ("pantala-*", "*/pantala-*") for path in _ROOT.glob(pattern)})
 
 

@@ -1,4 +1,4 @@
-"""The machine's own part: network, etcd, API server, controllers, scheduler, DNS, registry."""
+"""The parts on the machine itself: network, etcd, API server, controllers, scheduler, DNS, registry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READY_SECONDS = 90.0
 
 
 class ControlPlane:
-    """What runs once, on the machine itself."""
+    """The processes that run once, on the machine itself."""
 
     def __init__(self, programs: dict[str, Path], daemons: Daemons, authority: Authority) -> None:
         self._programs = programs
@@ -24,7 +24,7 @@ class ControlPlane:
         self._authority = authority
 
     def up(self) -> None:
-        """Start what does not run yet; returns when the API server is ready."""
+        """Start everything that does not run yet. Returns when the API server is ready."""
         self._network()
         if not layout.KUBECONFIG.exists():
             admin = self._authority.issue("admin", "admin", "system:masters")
@@ -36,7 +36,7 @@ class ControlPlane:
         self._start_dns()
 
     def start_apiserver(self) -> None:
-        """Return when the API server is ready."""
+        """Start the API server. Returns when it is ready."""
         certificate, key = self._apiserver_certificate()
         tokens = self._authority.signing_key("service-account")
         admin = layout.STATE / "pki" / "admin.crt"
@@ -55,18 +55,18 @@ class ControlPlane:
         self._wait_ready()
 
     def stop_apiserver(self) -> None:
-        """An outage: connections are cut and refused."""
+        """Cause an outage: connections are cut and refused."""
         self._daemons.stop("kube-apiserver", grace=0)
 
     def restart_clients(self) -> None:
-        """Let the controllers and DNS look at the API server now."""
+        """Restart the controllers and DNS, so that they use the API server at once."""
         for program in ("kube-controller-manager", "kube-scheduler", "coredns"):
             self._daemons.stop(program, grace=0)
         self._start_controllers()
         self._start_dns()
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
-        """Run kubectl as the administrator; gives its standard output."""
+        """Run kubectl as the administrator and return its output."""
         command = (str(self._programs["kubectl"]), "--kubeconfig", str(layout.KUBECONFIG), *arguments)
         return run(*command, text=text, check=check, timeout=timeout)
 
@@ -112,7 +112,7 @@ class ControlPlane:
         self._daemons.start("registry", ["docker-registry", "serve", str(path)])
 
     def _start_dns(self) -> None:
-        """Names of the cluster are answered; no other name exists."""
+        """Start DNS. It answers names of the cluster, and no other name exists."""
         path = layout.STATE / "Corefile"
         path.write_text(
             f"cluster.local in-addr.arpa {{\n bind {layout.HOST}\n errors\n cache 5\n"

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them, known by a file with their process ID."""
+"""Processes that outlive the command that started them. A file has the process ID of each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Daemons:
         self._file(name).write_text(f"{pid} {_started(pid)}")
 
     def pid(self, name: str) -> int | None:
-        """Its process ID; ``None`` if it does not run. A process that got the number later is not taken for it."""
+        """Its process ID, or ``None`` if it does not run. Another process with the same ID does not count."""
         try:
             pid, started = self._file(name).read_text().split()
         except (FileNotFoundError, ValueError):
@@ -58,7 +58,7 @@ class Daemons:
         self._file(name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
-        """All that were started and not stopped, running or not."""
+        """All daemons that were started and not stopped, running or not."""
         return sorted(path.stem for path in self._folder.glob("*.pid"))
 
     def log(self, name: str) -> Path:
@@ -74,7 +74,7 @@ class Daemons:
 
 
 def end(pid: int, how: signal.Signals) -> None:
-    """Send a signal to a process that may be gone, and collect it if it is a child of ours."""
+    """Send a signal to a process that may have ended, and collect it if it is our child."""
     try:
         os.kill(pid, how)
         if how is signal.SIGKILL:
@@ -85,7 +85,7 @@ def end(pid: int, how: signal.Signals) -> None:
 
 
 def _started(pid: int) -> str:
-    """When the process was started, in the kernel's words; empty if it is gone or a zombie."""
+    """The kernel's start time of a process. Empty if it has ended or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Images without any registry to pull from: a base from Debian packages, ours from the Dockerfile, pause by hand."""
+"""Builds images without pulling any: a base from Debian packages, ours from the Dockerfile, and pause."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from testbed.cluster import layout
 from testbed.cluster.command import run
 
 BASE = "localhost/pantala-python-base"
-"""Debian's python3: what the Dockerfile's ``BASE`` is set to."""
+"""An image with Debian's python3, for the Dockerfile's ``BASE``."""
 
 _BUILDAH = ("buildah", "--storage-driver", "overlay")
 _CERTIFICATES = "/etc/ssl/certs"
 
 
 def base() -> None:
-    """Make the base image, once a machine."""
+    """Make the base image, once per machine."""
     if run(*_BUILDAH, "images", "--quiet", BASE, check=False).strip():
         return
     tree = archive()
@@ -37,15 +37,15 @@ def base() -> None:
 
 
 def archive() -> Path:
-    """The base's file tree as a tar, made once a user from Debian packages."""
+    """The base's file tree as a tar, made from Debian packages once per user."""
     suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "bookworm")
     made = cache() / f"python-base-{suite}.tar"
     made.parent.mkdir(parents=True, exist_ok=True)
     with made.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two may want it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may need it at once
         if not made.exists():
             print(
-                f"making the base image from Debian packages ({suite}): once, about a minute",
+                f"making the base image from Debian packages ({suite}): this happens once and takes about a minute",
                 file=sys.stderr,
                 flush=True,
             )
@@ -68,12 +68,12 @@ def build(context: Path, target: str, image: str, arguments: Mapping[str, str] |
 
 
 def exists(image: str) -> bool:
-    """Whether ``localhost/<image>`` has been built."""
+    """True if ``localhost/<image>`` has been built."""
     return bool(run(*_BUILDAH, "images", "--quiet", f"localhost/{image}", check=False).strip())
 
 
 def prune(repository: str, keep: str) -> None:
-    """Remove the images ``localhost/<repository>`` of all tags but ``keep``."""
+    """Remove the images ``localhost/<repository>`` with all tags except ``keep``."""
     listed = run(*_BUILDAH, "images", "--noheading", "--format={{.Name}}:{{.Tag}}", check=False).split()
     for name in listed:
         if name.startswith(f"localhost/{repository}:") and not name.endswith(f":{keep}"):
@@ -81,14 +81,14 @@ def prune(repository: str, keep: str) -> None:
 
 
 def push(image: str) -> str:
-    """Bring ``localhost/<image>`` to the cluster's registry; gives the name to pull it by."""
+    """Push ``localhost/<image>`` to the cluster's registry and return its name there."""
     name = f"{layout.REGISTRY}/{image}"
     run(*_BUILDAH, "push", "--quiet", "--tls-verify=false", f"localhost/{image}", f"docker://{name}")
     return name
 
 
 def write_pause(program: Path, archive: Path) -> None:
-    """Write the image that holds a pod's namespaces: one program, one layer."""
+    """Write the image that holds a pod's namespaces. It has one program."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.add(program, arcname="pause")

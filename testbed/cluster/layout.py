@@ -1,4 +1,4 @@
-"""Where everything of the cluster is: folders, names, addresses. One cluster a machine."""
+"""The cluster's folders, names and addresses. A machine has at most one cluster."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ TURN: Final = Path("/run/pantala-testbed.lock")
 """Locked by the process that installs on the cluster. Beside :data:`STATE`, which is removed with the cluster."""
 
 DATA: Final = Path("/var/lib/pantala-testbed")
-"""The nodes' disks, the volumes, etcd and the registry: large, so not below /run, which often is memory."""
+"""The nodes' disks, the volumes, etcd and the registry. They are large, and /run is often in memory."""
 
 BRIDGE: Final = "pantbr0"
 HOST: Final = "10.78.0.1"
-"""The machine itself, as nodes and pods see it: API server, DNS, registry, and the tests' origins."""
+"""The machine's address for nodes and pods: API server, DNS, registry, and the tests' origins."""
 
 API_PORT: Final = 6444
 SERVER: Final = f"https://{HOST}:{API_PORT}"
 REGISTRY: Final = f"{HOST}:5078"
 REGISTRIES: Final = {"site": "10.78.0.2:5000", "private": "10.78.0.3:5000", "tokens": "10.78.0.4:5000"}
-"""Further registries, each on a host of its own, that run only while somebody wants them."""
+"""More registries, each on its own host. They run only while a test uses them."""
+
 POD_NETWORK: Final = "10.245.0.0/16"
 SERVICE_NETWORK: Final = "10.97.0.0/16"
 API_SERVICE: Final = "10.97.0.1"
@@ -44,12 +45,12 @@ OWN: Final = (
     "/var/log/containers",
     "/var/lib/pantala",
 )
-"""What each node has to itself of the file system that all share."""
+"""The folders of which each node has its own copy. All nodes share the rest of the file system."""
 
 
 @dataclass(frozen=True, order=True)
 class NodePlace:
-    """What follows from a node's number."""
+    """The names, addresses and folders that follow from a node's number."""
 
     number: int
 
@@ -68,7 +69,7 @@ class NodePlace:
 
     @property
     def network_namespace(self) -> str:
-        """Also the name of its cgroups."""
+        """The name of its network namespace, and of its control groups."""
         return f"pantala-{self.name}"
 
     @property
@@ -78,7 +79,6 @@ class NodePlace:
 
     @property
     def address(self) -> str:
-        """Its IP address."""
         return f"10.78.0.{10 + self.number}"
 
     @property
@@ -97,5 +97,5 @@ class NodePlace:
         return STATE / self.name
 
     def path(self, path: str) -> Path:
-        """Where the machine sees one of the node's own paths, e.g. ``/var/lib/pantala/files``."""
+        """The machine's path for one of the node's own paths, e.g. ``/var/lib/pantala/files``."""
         return self.disk / path.lstrip("/")

@@ -7,7 +7,7 @@ from testbed.cluster.command import run
 
 
 def connect(namespace: str, device: str, address: str) -> None:
-    """Give the namespace ``eth0`` with this address; ``device`` is the machine's end.
+    """Give the namespace an ``eth0`` with this address. ``device`` is the machine's end.
 
     Its hardware address is always the same, because other hosts cache it for longer than a restart takes.
     """
@@ -21,7 +21,7 @@ def connect(namespace: str, device: str, address: str) -> None:
 
 
 def shape(namespace: str, device: str, rate: str) -> None:
-    """Limit it both ways, e.g. ``200mbit``; empty: no limit."""
+    """Limit the link in both directions, e.g. ``200mbit``. Empty: no limit."""
     for tc, end in ((("tc",), device), (("tc", "-netns", namespace), "eth0")):
         if rate:
             run(*tc, "qdisc", "replace", "dev", end, "root", "tbf",

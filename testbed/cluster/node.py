@@ -1,4 +1,4 @@
-"""One node: a real kubelet, containerd and kube-proxy, in a network and a mount namespace of their own."""
+"""One node: a real kubelet, containerd and kube-proxy, in their own network and mount namespaces."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ server = "http://{registry}"
 
 
 class Node:
-    """A node that may or may not be there."""
+    """One node. It may run or not."""
 
     def __init__(self, place: NodePlace, programs: dict[str, Path], daemons: Daemons, authority: Authority) -> None:
         self.place = place
@@ -63,11 +63,11 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        """All of its processes run."""
+        """True if all of its processes run."""
         return all(self._daemons.pid(name) is not None for name in self._names)
 
     def up(self, taint: str = "") -> None:
-        """Start it; it registers itself with the API server soon after, with a taint ``key:effect`` if one is given."""
+        """Start it. It registers itself with the API server soon after, with a taint ``key:effect`` if given."""
         self._trust_registries()
         if self.alive:
             return
@@ -81,7 +81,7 @@ class Node:
         self._start_kubernetes()
 
     def down(self) -> None:
-        """End everything on it, pods included, and remove its link and control groups. Its disk stays."""
+        """End all of its processes and pods, and remove its link and control groups. Its disk stays."""
         for name in self._names[:2]:
             self._daemons.stop(name, grace=1.0)
         for pid in self._processes():
@@ -93,20 +93,20 @@ class Node:
         run("ip", "netns", "delete", self.place.network_namespace, check=False)
 
     def restart_clients(self) -> None:
-        """Let the kubelet and kube-proxy look at the API server now. Pods run on."""
+        """Restart the kubelet and kube-proxy, so that they use the API server at once. Pods continue."""
         for name in self._names[:2]:
             self._daemons.stop(name, grace=0)
         self._start_kubernetes()
 
     def run(self, *command: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
-        """Run a command on the node; gives its standard output."""
+        """Run a command on the node and return its output."""
         return run(*self.command(*command), text=text, check=check, timeout=timeout)
 
     def command(self, *command: str) -> list[str]:
         """The command line that runs ``command`` on the node. Raises :class:`CommandError` if the node is down."""
         pid = self._daemons.pid(self._names[3])
         if pid is None:
-            raise CommandError(f"{self.place.name} is not up")
+            raise CommandError(f"{self.place.name} does not run")
         return ["nsenter", f"--target={pid}", "--mount", "--net", *command]
 
     def shape(self, rate: str) -> None:
@@ -144,7 +144,7 @@ class Node:
         (place.settings / "kube-proxy.json").write_text(json.dumps(_proxy(place)))
 
     def _trust_registries(self) -> None:
-        """Have containerd speak plain http to them. What is there stays: somebody may have added to it."""
+        """Configure plain http for our registries in containerd. Existing files stay: a test may have changed them."""
         for registry in (layout.REGISTRY, *layout.REGISTRIES.values()):
             hosts = self.place.path(f"/etc/containerd/certs.d/{registry}/hosts.toml")
             if not hosts.exists():

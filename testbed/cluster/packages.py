@@ -26,14 +26,16 @@ _FILES = {"/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/include/st
 
 
 def install() -> None:
-    """Install what is missing, saying so. Raises :class:`CommandError` where that is not possible."""
+    """Install missing packages. Raises :class:`CommandError` if that is not possible."""
     missing = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
     missing |= {package for file, package in _FILES.items() if not Path(file).exists()}
     if not missing:
         return
     names = sorted(missing)
     if shutil.which("apt-get") is None:
-        raise CommandError(f"this machine lacks {', '.join(names)} and has no apt-get; install them and try again")
+        raise CommandError(
+            f"This machine has no apt-get, and these packages are missing: {', '.join(names)}. Install them."
+        )
     print(f"installing Debian packages: {' '.join(names)}", file=sys.stderr, flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "update", "-qq", env=environment)

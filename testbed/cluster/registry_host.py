@@ -1,6 +1,6 @@
-"""A registry on a host of its own beside the nodes: with a link that can be shaped, and that can go away.
+"""A registry on its own host beside the nodes. Its link can be shaped, and it can be stopped.
 
-Pods and nodes reach it at its address, by plain http; see :data:`testbed.cluster.layout.REGISTRIES`.
+Pods and nodes reach it at its address by plain http. See :data:`testbed.cluster.layout.REGISTRIES`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from testbed.tokens import TokenServer
 
 
 class RegistryHost:
-    """Runs while it is entered. What was pushed is there again the next time."""
+    """Runs while its context is entered. Pushed images are there again the next time."""
 
     def __init__(self, name: str, accounts: Mapping[str, str] | None = None, tokens: TokenServer | None = None) -> None:
         self._data = layout.DATA / "registries" / name / "data/docker/registry/v2"
         self.host = layout.REGISTRIES[name]
-        """``address:port``, as images' names have it."""
+        """``address:port``, as in the names of images."""
         self._address = self.host.rpartition(":")[0]
         self._namespace = f"pantala-registry-{name}"
         self._link = f"pantreg{list(layout.REGISTRIES).index(name)}"
@@ -31,7 +31,7 @@ class RegistryHost:
         self.registry = Registry(
             layout.DATA / "registries" / name, listen=self.host, accounts=accounts, tokens=tokens, within=within
         )
-        """Its process: to be stopped and started, and asked what it sent."""
+        """Its process. Tests stop and start it, and read its log."""
 
     def __enter__(self) -> Self:
         self._remove()
@@ -45,23 +45,23 @@ class RegistryHost:
         self._remove()
 
     def shape(self, rate: str) -> None:
-        """Limit its link both ways, e.g. ``200mbit``; empty: no limit."""
+        """Limit its link in both directions, e.g. ``200mbit``. Empty: no limit."""
         link.shape(self._namespace, self._link, rate)
 
     def lose(self, digest: str) -> None:
-        """Let a blob's bytes be gone, as from a damaged disk; manifests still name it."""
-        self.registry.stop()  # it remembers which blobs it has
+        """Delete a blob's bytes, as on a damaged disk. Manifests still name it."""
+        self.registry.stop()  # it caches the list of its blobs
         shutil.rmtree(self._blob(digest))
         self.registry.start()
 
     def drop(self, repository: str, blobs: Iterable[str]) -> None:
-        """Take a repository away, with the room of these blobs of its own."""
+        """Delete a repository and these blobs."""
         shutil.rmtree(self._data / "repositories" / repository, ignore_errors=True)
         for digest in blobs:
             shutil.rmtree(self._blob(digest), ignore_errors=True)
 
     def sent_bytes(self) -> int:
-        """What it has put on its link since it was entered, of answers that go on, too."""
+        """The bytes that it has sent on its link since it was entered, also of unfinished answers."""
         return int(Path(f"/sys/class/net/{self._link}/statistics/rx_bytes").read_text())
 
     def _blob(self, digest: str) -> Path:

@@ -17,7 +17,7 @@ def images(cluster: Cluster, node: str) -> dict[str, str]:
 
 
 def forget(cluster: Cluster, digests: Set[str]) -> None:
-    """Remove the images of these digests from all nodes, by all their names, so that nothing of them is left."""
+    """Remove all names of the images with these digests from all nodes, so that no data stays."""
     for node in cluster.nodes:
         names = [name for name, digest in images(cluster, node).items() if digest in digests]
         if names:

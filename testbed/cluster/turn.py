@@ -14,26 +14,26 @@ from testbed.cluster.command import CommandError
 
 
 @contextmanager
-def turn(patience: float = 2400.0) -> Iterator[None]:
+def turn(within: float = 2400.0) -> Iterator[None]:
     """Wait until no other run uses the cluster, then reserve it. The reservation ends with the process.
 
-    Raises :class:`CommandError` after ``patience`` seconds.
+    Raises :class:`CommandError` after ``within`` seconds.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + within
     with layout.TURN.open("w") as file:
         while not _taken(file.fileno()):
             if deadline - time.monotonic() <= 0:
                 raise CommandError(
-                    f"another run has had the cluster for {patience:.0f} s; find the process that locks {layout.TURN}"
+                    f"Another run has used the cluster for {within:.0f} s. Find the process that locks {layout.TURN}."
                 )
-            print(f"another run has the cluster ({layout.TURN}); waiting for its end", file=sys.stderr, flush=True)
-            time.sleep(min(10.0, patience))
+            print(f"another run uses the cluster ({layout.TURN}); waiting for its end", file=sys.stderr, flush=True)
+            time.sleep(min(10.0, within))
         yield
 
 
 @contextmanager
 def lent(nodes: int, *, keep: bool = False) -> Iterator[Cluster]:
-    """The cluster, in one's :func:`turn`; in the end as before: down, if it was not up, unless to ``keep``."""
+    """Use the cluster in a :func:`turn`. At the end it is removed if it did not run before, except with ``keep``."""
     with turn():
         was_up = "kubelet" in status()
         try:

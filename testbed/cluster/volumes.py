@@ -1,4 +1,4 @@
-"""Local volumes on the nodes, and the default StorageClass that hands them out."""
+"""Local volumes on the nodes, and their StorageClass, which is the default."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from testbed.cluster.layout import NodePlace
 
 _PER_NODE = 2
 _SIZE = "100Gi"
-"""Nominal: nothing enforces it."""
+"""Nothing enforces this size."""
 
 
 def storage_class() -> dict[str, Any]:
-    """The default class: a claim is bound when a pod that uses it is scheduled."""
+    """The default class. A claim is bound when its pod is scheduled."""
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -31,12 +31,12 @@ def storage_class() -> dict[str, Any]:
 
 
 def of_node(place: NodePlace) -> list[dict[str, Any]]:
-    """The volumes of one node, with their folders made; a pod's fsGroup makes them its own."""
+    """Make the folders of a node's volumes. A pod's fsGroup becomes their owner."""
     return [_volume(place, _folder(f"{place.name}-{number}")) for number in range(1, _PER_NODE + 1)]
 
 
 def recycle(control_plane: ControlPlane) -> list[str]:
-    """Empty the volumes whose claim was deleted and offer them again, as a provisioner would; gives their names."""
+    """Empty the volumes whose claim was deleted and offer them again, as a provisioner does. Returns their names."""
     released = []
     for volume in json.loads(control_plane.kubectl("get", "persistentvolumes", "-o", "json"))["items"]:
         if volume["status"]["phase"] != "Released":

@@ -13,7 +13,7 @@ import pytest
 from testbed.cluster import Cluster, layout, runtime
 from testbed.cluster.command import run
 from testbed.cluster.registry_host import RegistryHost
-from testbed.tokens import Asked, TokenServer
+from testbed.tokens import TokenRequest, TokenServer
 from tests.e2e.environment import NAMESPACE, Environment
 from tests.e2e.images import Images, Pushed, assert_on_nodes, assert_sent_once, pod, prefetch
 from tests.e2e.kubectl import Kubectl, Resource, condition, eventually
@@ -75,18 +75,19 @@ def test_images_of_a_registry_with_a_token_server_come_to_those_alone_who_have_t
     account = (USER, _PASSWORD)
     ordered, pulled = (images.fresh(guarded, name, 4 * MIB, account=account) for name in ("ordered", "pulled"))
     guarded.registry.forget()
-    tokens.asked.clear()
+    tokens.requests.clear()
     kubectl.apply(_secret(namespace, guarded.host, *account), prefetch("nobody", namespace, [ordered.name]))
 
     eventually(lambda: _assert_refused(kubectl, "nobody", namespace, ordered), 60)
-    assert {""} == {asked.user for asked in tokens.asked}
+    assert {""} == {asked.user for asked in tokens.requests}
 
     kubectl.apply(prefetch("ann", namespace, [ordered.name], pullSecrets=["registry"]))
     kubectl.wait("imageprefetch/ann", "Ready", namespace)
     assert_on_nodes(cluster, environment.nodes(), ordered)
     assert_sent_once(guarded, ordered)
     repository = ordered.name.removeprefix(f"{guarded.host}/").partition(":")[0]
-    assert [Asked(USER, (f"repository:{repository}:pull",))] == [asked for asked in tokens.asked if asked.user]
+    requests = [request for request in tokens.requests if request.user]
+    assert [TokenRequest(USER, (f"repository:{repository}:pull",))] == requests
 
     guarded.registry.forget()
     pods = [pod(f"ann-{node}", namespace, pulled.name, node) for node in (first, second)]

@@ -16,7 +16,7 @@ from pantala_supernode.registry.platform import Platform
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
-from testbed.tokens import Asked, TokenServer
+from testbed.tokens import TokenRequest, TokenServer
 from tests.support.fake_registry import basic, service
 
 pytestmark = pytest.mark.skipif(
@@ -49,7 +49,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory, tokens: TokenServer, app:
 @pytest.fixture
 def registry(_running: Registry, tokens: TokenServer) -> Registry:
     """Nobody has asked yet."""
-    tokens.asked.clear()
+    tokens.requests.clear()
     return _running
 
 
@@ -64,25 +64,25 @@ async def test_a_private_image_comes_by_one_token_for_its_repository(
             async with opened.reader.open(source) as answer:
                 assert app.read(blob.digest) == b"".join([chunk async for chunk in answer.chunks])
     assert app.digest == found.image.digest
-    assert [Asked("ann", PULL)] == tokens.asked
+    assert [TokenRequest("ann", PULL)] == tokens.requests
 
 
 @pytest.mark.parametrize(
     ("keys", "asked"),
     [
-        (Keyring(), Asked("", PULL)),  # gets a token that is good for nothing
-        (Keyring([("other.example", ANN)]), Asked("", PULL)),
-        (Keyring([("127.0.0.1:*", ANN)]), Asked("", PULL)),
+        (Keyring(), TokenRequest("", PULL)),  # gets a token that is good for nothing
+        (Keyring([("other.example", ANN)]), TokenRequest("", PULL)),
+        (Keyring([("127.0.0.1:*", ANN)]), TokenRequest("", PULL)),
     ],
     ids=["none", "of another registry", "of any port"],
 )
 async def test_nobody_in_particular_is_refused_by_the_registry(
-    registry: Registry, tokens: TokenServer, keys: Keyring, asked: Asked
+    registry: Registry, tokens: TokenServer, keys: Keyring, asked: TokenRequest
 ) -> None:
     async with service() as opened:
         with pytest.raises(errors.RegistryUnauthorizedError, match="team/app:1"):
             await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, keys)
-    assert {asked} == set(tokens.asked)
+    assert {asked} == set(tokens.requests)
 
 
 async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registry, tokens: TokenServer) -> None:
@@ -90,7 +90,7 @@ async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registr
     async with service() as opened:
         with pytest.raises(errors.RegistryUnauthorizedError, match=r"team/app.*token server rejected the credentials"):
             await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, wrong)
-    assert {Asked("ann", PULL, given=False)} == set(tokens.asked)
+    assert {TokenRequest("ann", PULL, given=False)} == set(tokens.requests)
 
 
 async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: TokenServer, app: Image) -> None:
@@ -99,7 +99,7 @@ async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: Tok
         found = await opened.client.resolve(image.parse(f"{where}:1"), AMD64, Keyring())
         assert (ANONYMOUS, app.digest) == (found.account, found.image.digest)
         assert (await opened.access.check(where, app.digest)).allowed
-    assert {Asked("", ("repository:public/app:pull",))} == set(tokens.asked)
+    assert {TokenRequest("", ("repository:public/app:pull",))} == set(tokens.requests)
 
 
 async def test_a_nodes_runtime_is_sent_to_the_token_server_and_let_in_with_its_token(

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.clients import Connection, get, post
+from bench.clients import BenchConnection, get, post
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest
@@ -50,7 +50,7 @@ async def app(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Asy
 class Dfget:
     """A client of Dragonfly that believes whatever it is given."""
 
-    def __init__(self, connection: Connection, url: str, number: int) -> None:
+    def __init__(self, connection: BenchConnection, url: str, number: int) -> None:
         self._connection = connection
         self._url = url
         self._cid = f"127.0.0.1-{number}-1600000000.000"
@@ -77,7 +77,7 @@ class Dfget:
 class Node:
     """A peer of ours that believes whatever it is given."""
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: BenchConnection, name: str) -> None:
         self._connection = connection
         self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={})
 
@@ -100,7 +100,7 @@ class Node:
         return answer
 
 
-async def ask(connection: Connection, request: bytes) -> bytes:
+async def ask(connection: BenchConnection, request: bytes) -> bytes:
     """The body of the answer, which must be 200: else the loop's handler is told."""
     answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     connection.ask(request, answered.set_result)
@@ -121,7 +121,7 @@ async def test_a_thousand_at_once_read_the_origin_once(app: App, descriptors: Pa
         url = origin.url("/f")
         wanted = WantedTask("u", "ns/n", task_id.compute(url), url, path="f", peers=NODES)
         app.supernode.state(Statement(1, (wanted,)))
-        connections = [await Connection.open("127.0.0.1", port) for _ in range(2 * EACH)]
+        connections = [await BenchConnection.open("127.0.0.1", port) for _ in range(2 * EACH)]
         clients = [Dfget(connection, url, number).run() for number, connection in enumerate(connections[EACH:])]
         nodes = [Node(connection, name).run() for connection, name in zip(connections, NODES, strict=False)]
         everybody = asyncio.gather(*clients, *nodes)

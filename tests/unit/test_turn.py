@@ -34,9 +34,9 @@ def test_a_second_run_waits_and_the_end_of_the_first_by_whatever_frees_it(
     ) as first:
         assert first.stdout is not None
         assert "mine\n" == first.stdout.readline()
-        with pytest.raises(CommandError, match="another run"), turn(patience=0.0):
+        with pytest.raises(CommandError, match="Another run"), turn(within=0.0):
             pass
         first.kill()
     begun = time.monotonic()
-    with turn(patience=0.0):
+    with turn(within=0.0):
         assert time.monotonic() - begun < 5
