@@ -200,17 +200,17 @@ class App:
     def _subscribe(self) -> None:
         """Connect each event with its subscribers, in the order in which they react."""
         events = self.events
-        events.volume_read.subscribe(self.imaging.wants.recovered)
+        events.volume_read.subscribe(self.imaging.blobs.on_volume_read)
         events.statement_taken.subscribe(self.imaging.on_statement)
         events.copy_reported.subscribe(self.supernode.on_copy_report)
         events.copy_changed.subscribe(self.exchange.on_copy, self.metrics.on_copy)
-        events.task_changed.subscribe(self.copies.changed, self.imaging.wants.changed, self.preheats.changed)
+        events.task_changed.subscribe(self.copies.changed, self.imaging.blobs.on_task_changed, self.preheats.changed)
         events.assignments_changed.subscribe(self.exchange.on_assignments)
         events.orders_changed.subscribe(self.exchange.on_orders)
         events.piece_accused.subscribe(self._inspector.inspect)
-        events.room_needed.subscribe(self.imaging.wants.spare, self.conversation.spare)
+        events.room_needed.subscribe(self.imaging.blobs.release_idle, self.conversation.spare)
         events.second_passed.subscribe(
-            self.supernode.tick, self.exchange.tick, self.imaging.wants.tick,
+            self.supernode.tick, self.exchange.tick, self.imaging.blobs.tick,
             self.conversation.tick, self.visitors.tick, self.preheats.tick,
         )  # fmt: skip
 
@@ -259,7 +259,7 @@ class App:
                 if settings.dragonfly:
                     _log.warning("--dragonfly: every client that reaches the API may fetch and read files")
                 yield
-                await self.imaging.proofs.close()
+                await self.imaging.prover.close()
                 await self._inspector.close()
                 await self.supernode.close()
         finally:

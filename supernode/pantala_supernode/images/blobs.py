@@ -1,4 +1,4 @@
-"""One blob that nodes' container runtimes wait for, or did lately. Pure."""
+"""The state of one leased blob. Pure."""
 
 from __future__ import annotations
 
@@ -6,37 +6,56 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pantala_protocol import image, task_id
+from pantala_protocol.sync import Wanted
 from pantala_supernode.tasks.copy import FileSource
 
 
 class KeptBlob(NamedTuple):
-    """What has to be known of a blob to keep it for others as long as another process would have. No secret."""
+    """What the next process needs to keep a blob as long as this one would. It has no secrets."""
 
     digest: str
     generation: str
-    """Of the copy here: only who was let in was told it."""
+    """Of the copy. Only admitted peers know it."""
     idle: float
-    """Seconds since a node waited for it."""
+    """Seconds since a peer last waited for the blob."""
 
 
 @dataclass(slots=True)
 class LeasedBlob:
-    """Who waits for it, and where it may come from."""
+    """The peers that wait for one blob, and its possible sources."""
 
     digest: str
     waiting: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
-    """By node, what it may be fetched from."""
+    """The possible sources of each waiting peer."""
     source: FileSource | None = None
-    """In use."""
+    """The source in use."""
     refused: set[FileSource] = field(default_factory=set)
-    """It could not be had from there."""
+    """Sources that do not have the blob or denied access."""
     first: FileSource | None = None
-    """All that is here of it comes from there: whoever has that one has the right to it, as soon as something came."""
+    """The only source of the copy so far. Once pieces arrive, they prove the right of every peer that names it."""
     attempt: int = 1
     wanted_at: float = 0.0
-    restored: str = ""
-    """Generation of the copy that an earlier process kept; empty: this one began it."""
+    restored: str | None = None
+    """The generation of a copy that an earlier process kept."""
 
-    def sources(self) -> Iterator[FileSource]:
-        """What it may be fetched from now."""
-        return (source for sources in self.waiting.values() for source in sources)
+    def offered(self) -> Iterator[FileSource]:
+        """All sources that were not refused."""
+        return (source for sources in self.waiting.values() for source in sources if source not in self.refused)
+
+    def right(self, source: FileSource) -> tuple[str, str]:
+        """The resource and the ``Authorization`` header, as the key of a permission."""
+        return f"{source.url} {self.digest}", source.headers.get("Authorization", "")
+
+
+def blob_source(url: str, authorization: str, digest: str) -> FileSource:
+    """The source of a blob. An empty ``authorization`` is anonymous."""
+    return FileSource(url, {"Authorization": authorization} if authorization else {}, digest)
+
+
+def check_wanted(name: str, wanted: Wanted) -> None:
+    """Raises :class:`ValueError` if a peer's request is inconsistent."""
+    if task_id.of_blob(wanted.digest) != name:
+        raise ValueError("the task ID does not match the digest")
+    image.check_registry(wanted.registry)
+    image.check_repository(wanted.repository)

@@ -1,8 +1,10 @@
-"""Blobs that nodes' container runtimes wait for: fetched by lease while anybody does, and kept a while after. Pure.
+"""Leases on the blobs that nodes' container runtimes wait for. Pure.
 
-A node that waits is given work; one that does not any more keeps what it has, for the others, until the lease ends.
-Which of the nodes' credentials a blob is fetched with makes no difference to its bytes, so one that is refused does
-not harm who has another. But nobody gets a blob by its digest alone: what a node names must have it, too.
+A blob is fetched while a peer waits for it, and stays for some time after. A peer that waits receives pieces. A peer
+that stops waiting keeps its pieces for the others until the lease ends.
+
+Any waiting peer's credentials can fetch the blob, so a refused one does not affect the others. But a digest alone opens
+nothing: each peer must prove that a repository which it can read has the blob.
 """
 
 from __future__ import annotations
@@ -13,12 +15,11 @@ from typing import Protocol
 
 import structlog
 
-from pantala_protocol import image, task_id
+from pantala_protocol import task_id
 from pantala_protocol.sync import Wanted
 from pantala_supernode.errors import RequestError, SourceError
-from pantala_supernode.images.accounts import OrderAccounts
-from pantala_supernode.images.blobs import KeptBlob, LeasedBlob
-from pantala_supernode.images.orders import StatedImages
+from pantala_supernode.images.blobs import KeptBlob, LeasedBlob, blob_source, check_wanted
+from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.scheduler import Managers
@@ -28,26 +29,25 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder
 _log = structlog.get_logger(__name__)
 
 PRIORITY = 1_000
-"""Of blobs where fetches wait for their turn: a container waits for them."""
+"""The priority of blobs among fetches: a container waits for them."""
 _UNFINISHED = 60.0
-"""Seconds that a blob which is not whole is fetched on after the last one stopped waiting: runtimes try again."""
+"""Seconds for which an incomplete blob is fetched after the last peer stopped waiting, because runtimes retry."""
 _MOST = 4096
-"""Blobs that one node may wait for at once."""
+"""The most blobs that one peer may wait for."""
 
 
 class Prover(Protocol):
-    """Who finds out whether an origin has a blob."""
+    """Checks whether a source has a blob."""
 
     def ask(self, copy: Copy, origin: FileSource, tell: Callable[[str, FileSource, bool], None]) -> None:
         """Call ``tell`` with whether the origin has the content of the copy."""
 
 
 class BlobLeases:
-    """All of them.
+    """All leased blobs.
 
-    ``reassign`` is called with the peers whose assignments changed. ``unknown`` tells of a task whether nothing is here
-    of it, nor can come from anywhere but its origin. ``seconds``: how long a blob is kept for those who come later, a
-    minute at least; ``clock`` tells monotonic seconds.
+    ``reassign`` receives the peers whose assignments changed. ``unknown`` is true for a blob that only its origin has.
+    A blob stays for ``seconds`` (at least a minute) after the last demand. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -77,23 +77,23 @@ class BlobLeases:
         self._unknown = unknown
         self._seconds = max(seconds, _UNFINISHED)
         self._clock = clock
-        self._said: dict[str, Mapping[str, Wanted]] = {}
+        self._demand: dict[str, Mapping[str, Wanted]] = {}
         self._blobs: dict[str, LeasedBlob] = {}
 
     def take(self, peer: str, wants: Mapping[str, Wanted]) -> None:
-        """All that a node waits for now. Heeded once there is a statement, since before it no node is told anything."""
-        before = self._said.get(peer, {})
+        """Replace the blobs that a peer waits for. They take effect once there is a statement."""
+        before = self._demand.get(peer, {})
         if wants:
-            self._said[peer] = wants
+            self._demand[peer] = wants
         else:
-            self._said.pop(peer, None)
+            self._demand.pop(peer, None)
         if self._tasks.revision and (before or wants):
-            self._heed(peer, wants, before.keys() - wants.keys())
+            self._apply(peer, wants, before.keys() - wants.keys())
 
     def take_holdings(self, peer: str, held: Mapping[str, tuple[str, int]]) -> None:
-        """A node tells all that it has, generation and pieces by task: of what was restored it keeps that for others.
+        """Let a peer keep its pieces of restored blobs. ``held`` has generation and pieces by task.
 
-        To be called before it is told what to hold. Who does not know the generation was never given the blob.
+        Call this before the peer's assignments are sent. A peer that does not know the generation was never admitted.
         """
         for name, (generation, _) in held.items():
             blob = self._blobs.get(name)
@@ -101,15 +101,15 @@ class BlobLeases:
                 self._tasks.add_keeper(name, peer)
 
     def take_inventory(self, peer: str, held: Iterable[str]) -> None:
-        """A node told all that it has: it keeps nothing else for others."""
-        lost = self._tasks.kept_by(peer) - {*held, *self._said.get(peer, {})}
+        """Release the blobs that a peer does not have any more."""
+        lost = self._tasks.kept_by(peer) - {*held, *self._demand.get(peer, {})}
         for task in lost:
             self._tasks.remove_keeper(task, peer)
         if lost:
             self._reassign([peer])
 
     def kept(self) -> tuple[KeptBlob, ...]:
-        """The blobs that are here, whole, to be restored by the next process."""
+        """The whole blobs, for the next process to restore."""
         now, found = self._clock(), []
         for name, blob in self._blobs.items():
             task = self._tasks.get(name)
@@ -119,36 +119,34 @@ class BlobLeases:
         return tuple(found)
 
     def restore(self, kept: Iterable[KeptBlob]) -> None:
-        """Keep what an earlier process did, as long as it would have; to be called before anybody is served.
+        """Keep the blobs of an earlier process as long as it would have kept them. Call this before serving peers.
 
-        Nobody is let in by that: who wants such a blob shows that what it names has it. Nothing is fetched for it.
+        This admits no peer, and fetches nothing.
         """
-        for one in kept:
-            idle = max(one.idle, 0.0)
+        for blob in kept:
+            idle = max(blob.idle, 0.0)
             if idle < self._seconds:
-                name, wanted_at = task_id.of_blob(one.digest), self._clock() - idle
-                self._blobs[name] = LeasedBlob(one.digest, wanted_at=wanted_at, restored=one.generation)
-                lease = Lease(None, wanted_at + self._seconds)
-                self._leases.lease(name, lease)
+                name, wanted_at = task_id.of_blob(blob.digest), self._clock() - idle
+                self._blobs[name] = LeasedBlob(blob.digest, wanted_at=wanted_at, restored=blob.generation)
+                self._leases.lease(name, Lease(None, wanted_at + self._seconds))
 
-    def recovered(self) -> None:
-        """The volume was read: what is not there any more is not kept."""
+    def on_volume_read(self) -> None:
+        """Release restored blobs that the volume does not have."""
         for name, blob in list(self._blobs.items()):
             task = self._tasks.get(name)
-            gone = task is not None and blob.restored and blob.restored != task.copy.generation
-            if gone and not blob.waiting:
-                del self._blobs[name]
-                self._leases.end_lease(name, keep=True)
-            elif gone:
-                blob.restored = ""
+            missing = task is not None and blob.restored and blob.restored != task.copy.generation
+            if missing and not blob.waiting:
+                self._release(name)
+            elif missing:
+                blob.restored = None
 
-    def restated(self) -> None:
-        """There is another statement: orders may have come or gone."""
-        for peer, wants in list(self._said.items()):
-            self._heed(peer, wants, ())
+    def on_statement(self) -> None:
+        """Apply the demand again, because orders may have changed."""
+        for peer, wants in list(self._demand.items()):
+            self._apply(peer, wants, ())
 
-    def changed(self, name: str) -> None:
-        """There is news of a task: one that cannot be had from where it is fetched is fetched from elsewhere."""
+    def on_task_changed(self, name: str) -> None:
+        """Admit peers once pieces arrive. Change the source if the current one failed."""
         blob, task = self._blobs.get(name), self._tasks.get(name)
         if blob is None or task is None:
             return
@@ -164,8 +162,8 @@ class BlobLeases:
         if task.complete:
             self._tasks.renew(name, until=self._until(name))
 
-    def proved(self, name: str, origin: FileSource, has_it: bool) -> None:
-        """Whether an origin has the blob."""
+    def on_proof(self, name: str, origin: FileSource, has_it: bool) -> None:
+        """Take the prover's answer."""
         blob = self._blobs.get(name)
         if blob is None:
             return
@@ -176,8 +174,8 @@ class BlobLeases:
         self._admit(name, blob)
 
     def tick(self) -> None:
-        """Let leases last while somebody waits, and forget who is not there; to be called about once a second."""
-        for peer in list(self._said):
+        """Renew the leases of waiting peers and forget disconnected ones. Call this about once a second."""
+        for peer in list(self._demand):
             known = self._peers.get(peer)
             if known is None or not known.connected:
                 self.take(peer, {})
@@ -188,8 +186,8 @@ class BlobLeases:
             elif blob.waiting:
                 self._tasks.renew(name, until=self._until(name))
 
-    def spare(self) -> bool:
-        """Room is needed: give up the blob that nobody has waited for longest. Tells whether there was one."""
+    def release_idle(self) -> bool:
+        """Make room: release the blob without demand for the longest time. True if there was one."""
         idle = [
             (blob.wanted_at, name)
             for name, blob in self._blobs.items()
@@ -197,12 +195,14 @@ class BlobLeases:
         ]
         if not idle:
             return False
-        _, name = min(idle)
-        del self._blobs[name]
-        self._leases.end_lease(name, keep=True)
+        self._release(min(idle)[1])
         return True
 
-    def _heed(self, peer: str, wants: Mapping[str, Wanted], ended: Iterable[str]) -> None:
+    def _release(self, name: str) -> None:
+        del self._blobs[name]
+        self._leases.end_lease(name, keep=True)
+
+    def _apply(self, peer: str, wants: Mapping[str, Wanted], ended: Iterable[str]) -> None:
         for name in list(ended):
             self._end(peer, name)
         for name, wanted in list(wants.items())[:_MOST]:
@@ -220,7 +220,7 @@ class BlobLeases:
         self._admit(name, blob)
 
     def _admit(self, name: str, blob: LeasedBlob) -> None:
-        """Let those in who have a right to the blob; of the others, see whether what they name has it."""
+        """Admit waiting peers with a right to the blob, and have the rights of the others checked."""
         task = self._tasks.get(name)
         if task is None or not (task.copy.cached or task.complete):
             return
@@ -229,16 +229,16 @@ class BlobLeases:
             offered = [origin for origin in origins if origin not in blob.refused]
             if peer in task.fetchers or not offered:
                 continue
-            if empty or any(self._permissions.allows(*_right(blob, origin), self._clock()) for origin in offered):
+            if empty or any(self._permissions.allows(*blob.right(origin), self._clock()) for origin in offered):
                 self._tasks.add_fetcher(name, peer)
                 admitted.append(peer)
             elif blob.first not in offered:
-                self._prover.ask(task.copy, offered[0], self.proved)
+                self._prover.ask(task.copy, offered[0], self.on_proof)
         if admitted:
             self._reassign(admitted)
 
     def _permit(self, blob: LeasedBlob, origin: FileSource) -> None:
-        self._permissions.allow(*_right(blob, origin), self._clock())
+        self._permissions.allow(*blob.right(origin), self._clock())
 
     def _end(self, peer: str, name: str) -> None:
         self._tasks.remove_fetcher(name, peer)
@@ -248,11 +248,11 @@ class BlobLeases:
         blob.wanted_at = self._clock()
         if not blob.waiting:
             self._tasks.renew(name, until=self._until(name))
-            blob.refused.clear()  # who comes back later tries anew
+            blob.refused.clear()  # a later demand tries all sources again
 
     def _fetch(self, name: str, blob: LeasedBlob) -> None:
-        """Have it fetched from where it can be had, if there is such a place: the one in use, if nothing is wrong."""
-        offered = [source for source in blob.sources() if source not in blob.refused]
+        """Fetch the blob from an offered source. The current source has precedence."""
+        offered = list(blob.offered())
         if not offered:
             return
         task = self._tasks.get(name)
@@ -266,10 +266,9 @@ class BlobLeases:
         elif task is not None and task.lease is not None:
             if task.copy.failure is None or not task.copy.failure.final:
                 return
-            blob.attempt += 1  # who comes back tries anew
-        until = self._until(name)
+            blob.attempt += 1  # a new demand tries again
         ordered = replace(source, attempt=f"blob:{blob.attempt}", priority=PRIORITY)
-        self._leases.lease(name, Lease(ordered, until))
+        self._leases.lease(name, Lease(ordered, self._until(name)))
 
     def _until(self, name: str) -> float:
         task, blob = self._tasks.get(name), self._blobs.get(name)
@@ -278,32 +277,16 @@ class BlobLeases:
         return since + (self._seconds if whole else _UNFINISHED)
 
     def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[FileSource, ...]:
-        """What a node may have a blob fetched from; none: it asks for what cannot be, and goes to the registry."""
+        """The possible sources of a peer's blob. Empty: the request is invalid, and the peer asks the registry."""
         try:
-            _check(name, wanted)
+            check_wanted(name, wanted)
             repository = ImageRepository(wanted.registry, wanted.repository)
             url = self._endpoints.blob(repository, wanted.digest)
             if not wanted.order:
-                return (_source(url, wanted.credential, wanted.digest),)
+                return (blob_source(url, wanted.credential, wanted.digest),)
             order, reference = self._images.ordered(peer, wanted.order, str(repository))
             accounts = self._accounts.of(order, reference)
-            return tuple(_source(url, account.authorization, wanted.digest) for account in accounts)
+            return tuple(blob_source(url, account.authorization, wanted.digest) for account in accounts)
         except (ValueError, RequestError, SourceError) as error:
-            _log.warning("a node waits for a blob that cannot be fetched for it", peer=peer, task=name, why=str(error))
+            _log.warning("a peer's blob cannot be fetched", peer=peer, task=name, error=str(error))
             return ()
-
-
-def _source(url: str, authorization: str, digest: str) -> FileSource:
-    return FileSource(url, {"Authorization": authorization} if authorization else {}, digest)
-
-
-def _right(blob: LeasedBlob, origin: FileSource) -> tuple[str, str]:
-    return f"{origin.url} {blob.digest}", origin.headers.get("Authorization", "")
-
-
-def _check(name: str, wanted: Wanted) -> None:
-    """Raises :class:`ValueError`."""
-    if task_id.of_blob(wanted.digest) != name:
-        raise ValueError("the task is not that of the digest")
-    image.check_registry(wanted.registry)
-    image.check_repository(wanted.repository)

@@ -1,4 +1,4 @@
-"""Which blobs are kept and when they were wanted last, on the volume: another process goes on keeping them."""
+"""Records on the volume which blobs are kept and when they were last wanted, for the next process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
@@ -15,31 +14,22 @@ from pantala_pieces.errors import StoreError
 from pantala_pieces.file import write_atomically
 from pantala_protocol import digest
 from pantala_supernode.images.blobs import KeptBlob
+from pantala_supernode.images.leases import BlobLeases
 
 _log = structlog.get_logger(__name__)
 
 _LOOK = 1.0
-"""Seconds between two looks: so young a blob is forgotten by a crash."""
+"""Seconds between two checks. A crash forgets a younger blob."""
 _STAMP = 60.0
-"""Seconds by which a blob is said to be wanted earlier than it was, at most: else each look would write."""
+"""The error of the recorded times, in seconds. Without it each check would write."""
 _PAUSE = 60.0
-"""Seconds before a volume that could not be written to is tried again."""
-
-
-class Keeping(Protocol):
-    """Who keeps blobs."""
-
-    def kept(self) -> tuple[KeptBlob, ...]:
-        """All that is to be kept."""
-
-    def restore(self, kept: tuple[KeptBlob, ...]) -> None:
-        """Keep it again."""
+"""Seconds between two tries to write."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
     generation: str
     wanted: float
-    """In seconds since the epoch."""
+    """Seconds since the epoch."""
 
 
 _Entries = dict[str, _Entry]
@@ -47,28 +37,28 @@ _Entries = dict[str, _Entry]
 
 
 class BlobLedger:
-    """The file ``path``. Who may have a blob is not in it: that is for the registries to say, each time anew.
+    """The file ``path``. It does not record permissions: registries decide about those each time.
 
-    Nothing depends on it: without it a blob is read of its registry once more. ``wall`` tells seconds since the epoch.
+    It is not essential: without it a blob is read from its registry again. ``wall`` returns seconds since the epoch.
     """
 
-    def __init__(self, path: Path, keeping: Keeping, *, wall: Callable[[], float]) -> None:
+    def __init__(self, path: Path, leases: BlobLeases, *, wall: Callable[[], float]) -> None:
         self._path = path
-        self._keeping = keeping
+        self._leases = leases
         self._wall = wall
         self._written: _Entries = {}
         self._turn = threading.Lock()
 
     async def restore(self) -> None:
-        """Have kept what the last process kept."""
+        """Keep the blobs of the last process."""
         self._written = await asyncio.to_thread(self._read)
         now = self._wall()
-        self._keeping.restore(
+        self._leases.restore(
             tuple(KeptBlob(name, entry.generation, now - entry.wanted) for name, entry in self._written.items())
         )
 
     async def run(self) -> None:
-        """Write what changes, until cancelled; then once more."""
+        """Write changes until cancelled, and once more at the end."""
         try:
             while True:
                 await asyncio.sleep(_LOOK)
@@ -80,7 +70,7 @@ class BlobLedger:
 
     def _entries(self) -> _Entries:
         now = self._wall()
-        return {kept.digest: _Entry(kept.generation, now - kept.idle) for kept in self._keeping.kept()}
+        return {kept.digest: _Entry(kept.generation, now - kept.idle) for kept in self._leases.kept()}
 
     def _read(self) -> _Entries:
         try:
@@ -88,18 +78,18 @@ class BlobLedger:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("it is not known which blobs were kept; they are fetched again", error=str(error))
+            _log.warning("the record of kept blobs is not readable; they are fetched again", error=str(error))
             return {}
         return {name: entry for name, entry in entries.items() if _is_digest(name)}
 
     def _write(self, entries: _Entries) -> bool:
-        with self._turn:  # the last one may come while another goes on
+        with self._turn:  # the last write may start during another one
             if entries == self._written:
                 return True
             try:
                 write_atomically(self._path, msgspec.json.encode(entries))
             except StoreError as error:
-                _log.warning("cannot note which blobs are kept; another process fetches them again", error=str(error))
+                _log.warning("kept blobs cannot be recorded; the next process fetches them again", error=str(error))
                 return False
             self._written = entries
             return True

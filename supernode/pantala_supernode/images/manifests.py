@@ -1,4 +1,4 @@
-"""Manifests for nodes, and images for the operator: registries are asked in the name of who wants to know."""
+"""Serves manifests to nodes and resolved images to the operator, with the credentials of each request."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from pantala_protocol.image import ImageReference
 from pantala_protocol.images import WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
-from pantala_supernode.images.accounts import OrderAccounts
-from pantala_supernode.images.orders import StatedImages
+from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry import platform as platforms
 from pantala_supernode.registry.cache import Cache
-from pantala_supernode.registry.client import RegistryClient
+from pantala_supernode.registry.client import RegistryClient, first_accepted
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
     RegistryError,
+    RegistryForbiddenError,
     RegistryUnauthorizedError,
-)
-from pantala_supernode.registry.errors import (
-    RegistryForbiddenError as RefusedError,
 )
 from pantala_supernode.registry.manifest import ImageIndex, ManifestDocument
 from pantala_supernode.registry.permissions import AccessCheck
@@ -36,11 +33,11 @@ _SECRET_INVALID: Final = RegistryUnauthorizedError.name
 _HELD_BYTES: Final = 64 * 1024 * 1024
 _HELD_SECONDS: Final = 3600.0
 _COST: Final = 512
-"""Bytes of a manifest in memory, beside its body."""
+"""Memory of a manifest beside its body."""
 
 
 class ManifestOutcome(StrEnum):
-    """How a node's question for a manifest was answered."""
+    """The outcome of a node's request for a manifest."""
 
     GIVEN = "given"
     CHALLENGED = "challenged"
@@ -50,7 +47,7 @@ class ManifestOutcome(StrEnum):
 
 
 class ManifestService:
-    """Answers. ``clock`` tells monotonic seconds."""
+    """Answers the requests. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -62,7 +59,7 @@ class ManifestService:
         clock: Callable[[], float],
     ) -> None:
         self.outcomes: Counter[ManifestOutcome] = Counter()
-        """Of the questions since the start."""
+        """The requests since the start."""
         self._client = client
         self._access = access
         self._images = images
@@ -73,23 +70,23 @@ class ManifestService:
         )
 
     async def shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:
-        """What the registry gives who shows ``authorization`` (empty: anybody).
+        """A manifest for a client with this ``authorization`` (empty: anonymous), or the registry's challenges.
 
-        Raises :class:`pantala_supernode.registry.errors.RegistryError` where it says neither yes nor no.
+        Raises :class:`pantala_supernode.registry.errors.RegistryError` if the registry neither allows nor refuses.
         """
         _check(repository, reference)
         return await self._counted(self._shown(repository, reference, authorization))
 
     async def ordered(self, node: str, key: str, repository: ImageRepository, reference: str) -> ManifestAnswer:
-        """A manifest of an image that a node was ordered to pull, read with the order's own secrets.
+        """A manifest of an image in a node's order, read with the pull secrets of that order.
 
-        Raises :class:`pantala_supernode.errors.ForbiddenError` for any other, and as :meth:`shown`.
+        Raises :class:`pantala_supernode.errors.ForbiddenError` for any other manifest, and ``RegistryError``.
         """
         _check(repository, reference)
         return await self._counted(self._ordered(node, key, repository, reference))
 
     async def resolve(self, asked: Resolve) -> Resolved:
-        """What an image is now. Raises :class:`InvalidValueError` for what is no platform."""
+        """Resolve an image now. Raises :class:`InvalidValueError` for an invalid platform."""
         try:
             wanted = {text: platforms.parse(text) for text in asked.platforms}
         except ValueError as error:
@@ -114,14 +111,14 @@ class ManifestService:
         if verdict.allowed:
             try:
                 return _given(await self._read(repository, reference, _account(authorization)))
-            except (RegistryUnauthorizedError, RefusedError):  # what was right a moment ago is not any more
+            except (RegistryUnauthorizedError, RegistryForbiddenError):  # the remembered consent has ended
                 verdict = await self._access.check(repository, reference, authorization, fresh=True)
                 if verdict.allowed:
                     return _given(await self._read(repository, reference, ANONYMOUS))
         return ManifestAnswer(challenges=verdict.challenges)
 
     async def _read(self, repository: ImageRepository, reference: str, account: RegistryAccount) -> ManifestDocument:
-        """A manifest for who may read the repository: what is there is the same for all of those."""
+        """A manifest. A remembered one serves all clients that may read the repository."""
         held = self._held.get((repository, reference), self._clock())
         if held is not None:
             return held
@@ -131,21 +128,21 @@ class ManifestService:
 
     async def _ordered(self, node: str, key: str, repository: ImageRepository, reference: str) -> ManifestAnswer:
         wanted, ordered = self._images.ordered(node, key, str(repository))
-        refused: RegistryError = RegistryUnauthorizedError.of(str(ordered), "there is nobody to ask as")
-        for account in self._accounts.of(wanted, ordered):
-            try:
-                found = await self._of_order(wanted, ordered, reference, account)
-            except (RegistryUnauthorizedError, RefusedError) as error:
-                refused = error
-                continue
+
+        async def read(account: RegistryAccount) -> ManifestAnswer:
+            found = await self._of_order(wanted, ordered, reference, account)
             self._accounts.accept(wanted, ordered, account)
             return _given(found)
-        raise ForbiddenError(str(refused))
+
+        try:
+            return await first_accepted(self._accounts.of(wanted, ordered), read)
+        except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
+            raise ForbiddenError(str(error)) from None
 
     async def _of_order(
         self, wanted: WantedImage, ordered: ImageReference, reference: str, account: RegistryAccount
     ) -> ManifestDocument:
-        """The order's own manifest, or one that this names."""
+        """The order's own manifest, or one that its index lists."""
         repository = ImageRepository(ordered.registry, ordered.repository)
         top = await self._client.manifest(repository, ordered.digest, account)
         if reference == ordered.digest:
@@ -153,7 +150,7 @@ class ManifestService:
         content = top.parse(str(ordered))
         if isinstance(content, ImageIndex) and any(child.digest == reference for child in content.children):
             return await self._client.manifest(repository, reference, account)
-        raise ForbiddenError(f"{reference} is not of {wanted.image}, which was ordered as {wanted.key}")
+        raise ForbiddenError(f"{reference} does not belong to {wanted.image}, the image of the order {wanted.key}")
 
     async def _counted(self, asked: Awaitable[ManifestAnswer]) -> ManifestAnswer:
         try:
@@ -176,7 +173,7 @@ def _given(document: ManifestDocument) -> ManifestAnswer:
 
 
 def _account(authorization: str) -> RegistryAccount:
-    """Who shows that; anybody, if it is of a kind that we do not know: a public image comes all the same."""
+    """The account of a header. Unknown schemes count as anonymous, which is enough for public images."""
     try:
         return RegistryAccount.read(authorization)
     except ValueError:

@@ -1,18 +1,24 @@
-"""The orders about images, as the operator stated them: what each node is told, and who may pull what. Pure.
+"""The operator's orders about images, and the accounts to carry them out with. Pure.
 
-A supernode decides nothing about images. It passes on what concerns a node, and speaks to registries in the name of an
-order that the node has.
+A supernode decides nothing about images. It relays each node's orders, and asks registries on behalf of the orders that
+a node has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, WantedImage
 from pantala_protocol.statement import Statement
 from pantala_supernode.errors import ForbiddenError
+from pantala_supernode.registry.cache import Cache
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+
+_LIMIT: Final = 10_000
+_FOREVER: Final = float("inf")
 
 
 class StatedImages:
@@ -25,7 +31,7 @@ class StatedImages:
         self._pulls: dict[str, tuple[NodeOrder, ...]] = {}
 
     def take(self, statement: Statement) -> frozenset[str] | None:
-        """Take what is stated; the nodes that something changed for, or ``None`` for all."""
+        """Replace the images. Returns the nodes whose orders changed, or ``None`` for all nodes."""
         before, survey = self._pulls, self._survey
         first = not self._revision
         self._revision, self._survey = statement.revision, statement.survey
@@ -37,32 +43,66 @@ class StatedImages:
         return frozenset(node for node in nodes if before.get(node) != self._pulls.get(node))
 
     def orders(self, node: str) -> NodeOrders | None:
-        """All that a node shall do; ``None``: nothing was stated yet."""
+        """All orders of a node. ``None``: there is no statement yet."""
         if not self._revision:
             return None
         return NodeOrders(self._revision, self._pulls.get(node, ()), self._survey)
 
-    def news(self, node: str, told: NodeOrders | None) -> bool:
-        """Whether a node that was ``told`` that shall do something else by now."""
+    def news(self, node: str, last_sent: NodeOrders | None) -> bool:
+        """True if the orders of a node differ from the last ones that were sent to it."""
         if not self._revision:
             return False
-        return told is None or (told.pulls, told.survey) != (self._pulls.get(node, ()), self._survey)
+        return last_sent is None or (last_sent.pulls, last_sent.survey) != (self._pulls.get(node, ()), self._survey)
 
     def ordered(self, node: str, key: str, name: str) -> tuple[WantedImage, ImageReference]:
-        """The image that a node has an order for, if it is of repository ``name`` (with its registry).
+        """The image of a node's order, which must be of repository ``name`` (with its registry).
 
-        No ``node``: that of any, where nobody has to say who it is. Raises :class:`ForbiddenError`.
+        An empty ``node`` stands for any node, where peers do not authenticate. Raises :class:`ForbiddenError`.
         """
         wanted = self._images.get(key)
         if wanted is None or not wanted.orders or (node and node not in wanted.orders):
-            raise ForbiddenError(f"node {node!r} has no order for the image {key[:200]!r} (any more)")
+            raise ForbiddenError(f"node {node!r} has no current order for the image {key[:200]!r}")
         try:
             reference = image.parse(wanted.image)
         except ValueError as error:
-            raise ForbiddenError(f"the image of the order {key!r} cannot be asked for: {error}") from None
+            raise ForbiddenError(f"the order {key!r} has an invalid image: {error}") from None
         if reference.name != name:
             raise ForbiddenError(f"the order {key!r} is for {reference.name}, not for {name[:300]!r}")
         return wanted, reference
+
+
+class OrderAccounts:
+    """Finds the accounts of an order in its pull secrets. It remembers the accepted ones and shows none of them."""
+
+    def __init__(self) -> None:
+        self._keyrings: Cache[tuple[str, ...], Keyring] = Cache(_LIMIT)
+        self._accepted: Cache[tuple[str, tuple[str, ...]], RegistryAccount] = Cache(_LIMIT)
+
+    def of(self, wanted: WantedImage, reference: ImageReference) -> tuple[RegistryAccount, ...]:
+        """The accounts in the order to try them. Without a fitting secret it is the anonymous one."""
+        found = self._keyring(wanted.credentials).find(reference.name) or (ANONYMOUS,)
+        accepted = self._accepted.get((reference.name, wanted.credentials), 0.0)
+        return tuple(sorted(found, key=lambda account: account != accepted))
+
+    def accept(self, wanted: WantedImage, reference: ImageReference, account: RegistryAccount) -> None:
+        """The registry accepted ``account``."""
+        self._accepted.put((reference.name, wanted.credentials), account, _FOREVER)
+
+    def _keyring(self, secrets: tuple[str, ...]) -> Keyring:
+        keyring = self._keyrings.get(secrets, 0.0)
+        if keyring is None:
+            keyring = Keyring.read(*(secret for secret in secrets if _is_readable(secret)))
+            self._keyrings.put(secrets, keyring, _FOREVER)
+        return keyring
+
+
+def _is_readable(secret: str) -> bool:
+    """False for a broken secret, which is skipped as kubelet does. The operator learns of it when it resolves."""
+    try:
+        Keyring.read(secret)
+    except ValueError:
+        return False
+    return True
 
 
 def _by_node(images: Iterable[WantedImage]) -> dict[str, tuple[NodeOrder, ...]]:
@@ -70,6 +110,6 @@ def _by_node(images: Iterable[WantedImage]) -> dict[str, tuple[NodeOrder, ...]]:
     for wanted in images:
         for node, order in wanted.orders.items():
             blobs = wanted.blobs.get(wanted.platforms.get(node, ""), ()) if wanted.depth is Depth.PEER else ()
-            told = NodeOrder(wanted.key, wanted.image, order, wanted.depth, wanted.pin, blobs)
-            found.setdefault(node, []).append(told)
+            order_of_node = NodeOrder(wanted.key, wanted.image, order, wanted.depth, wanted.pin, blobs)
+            found.setdefault(node, []).append(order_of_node)
     return {node: tuple(sorted(orders, key=lambda order: order.key)) for node, orders in found.items()}

@@ -1,4 +1,4 @@
-"""Whether a repository has a blob that is here already: a few bytes of it, at a random place, are the same there."""
+"""Proves that a repository has a cached blob: a few bytes at a random position must be equal there."""
 
 from __future__ import annotations
 
@@ -19,56 +19,49 @@ from pantala_supernode.tasks.copy import Copy, FileSource
 _log = structlog.get_logger(__name__)
 
 _BYTES = 64
-"""Nobody guesses so many."""
+"""Too many to guess."""
 _SECONDS = 10.0
-"""In which a registry has to give them."""
+"""The time limit for a registry's answer."""
 _AT_ONCE = 16
 _SKIPPED = 64 * 1024 * 1024
-"""Bytes that are read past, where a registry gives the whole instead."""
-
+"""The most bytes to skip if a registry ignores the range."""
 
 Tell = Callable[[str, FileSource, bool], None]
-"""Takes the task, the origin and whether the origin has the content."""
+"""Takes the task, the source and whether the source has the content."""
 
 
-class Proofs:
-    """Asks for them. ``chance`` chooses the bytes."""
+class BlobProver:
+    """Checks sources. Equal checks at the same time are made once. ``chance`` chooses the bytes."""
 
-    def __init__(
-        self,
-        store: PieceStore,
-        reader: SourceReader,
-        chance: random.Random,
-    ) -> None:
+    def __init__(self, store: PieceStore, reader: SourceReader, chance: random.Random) -> None:
         self._store = store
         self._reader = reader
         self._chance = chance
         self._turn = asyncio.Semaphore(_AT_ONCE)
-        self._under_way: dict[tuple[str, FileSource], asyncio.Task[None]] = {}
+        self._checks: dict[tuple[str, FileSource], asyncio.Task[None]] = {}
 
     def ask(self, copy: Copy, origin: FileSource, tell: Tell) -> None:
-        """Find out whether ``origin`` has the content of the copy, of which some pieces are here, and ``tell``."""
+        """Call ``tell`` with whether ``origin`` has the content of the copy, which has some pieces here."""
         key = (copy.task_id, origin)
-        if key not in self._under_way:
-            self._under_way[key] = asyncio.create_task(self._answer(copy, origin, tell))
+        if key not in self._checks:
+            self._checks[key] = asyncio.create_task(self._check(copy, origin, tell))
 
     async def close(self) -> None:
-        """Stop asking."""
-        for task in list(self._under_way.values()):
+        for task in list(self._checks.values()):
             task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await asyncio.gather(*self._checks.values(), return_exceptions=True)
 
-    async def _answer(self, copy: Copy, origin: FileSource, tell: Tell) -> None:
+    async def _check(self, copy: Copy, origin: FileSource, tell: Tell) -> None:
         proved = False
         try:
             async with self._turn, asyncio.timeout(_SECONDS):
                 proved = await self._is_same(copy, origin)
             if not proved:
-                _log.warning("a repository has other bytes than the blob's", task=copy.task_id, origin=origin)
+                _log.warning("a repository has other bytes than the cached blob", task=copy.task_id, origin=origin)
         except (SupernodeError, StoreError, PieceMissingError, TimeoutError) as error:
-            _log.info("a repository does not show that it has a blob", task=copy.task_id, origin=origin, why=str(error))
+            _log.info("a repository does not prove a blob", task=copy.task_id, origin=origin, error=str(error))
         finally:
-            self._under_way.pop((copy.task_id, origin), None)
+            self._checks.pop((copy.task_id, origin), None)
         tell(copy.task_id, origin, proved)
 
     async def _is_same(self, copy: Copy, origin: FileSource) -> bool:
@@ -86,7 +79,7 @@ class Proofs:
 
 
 async def _read(answer: Answer, start: int, size: int) -> bytes:
-    """The bytes at ``start``, of an answer that begins there or earlier."""
+    """The bytes at ``start``. The answer may begin earlier."""
     skipped, read = start - answer.offset, bytearray()
     if not 0 <= skipped <= _SKIPPED:
         return b""

@@ -1,4 +1,4 @@
-"""All that a supernode does for container images, put together."""
+"""Builds everything that a supernode does for container images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from pathlib import Path
 from pantala_pieces.store import PieceStore
 from pantala_protocol.statement import Statement
 from pantala_supernode.events import Events
-from pantala_supernode.images.accounts import OrderAccounts
 from pantala_supernode.images.leases import BlobLeases
 from pantala_supernode.images.ledger import BlobLedger
 from pantala_supernode.images.manifests import ManifestService
-from pantala_supernode.images.orders import StatedImages
-from pantala_supernode.images.proofs import Proofs
+from pantala_supernode.images.orders import OrderAccounts, StatedImages
+from pantala_supernode.images.proofs import BlobProver
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.registry.service import RegistryService
@@ -25,10 +24,7 @@ from pantala_supernode.tasks.task import LeaseHolder
 
 
 class Imaging:
-    """Orders, manifests and blobs. ``unknown``: see :class:`BlobLeases`.
-
-    ``ledger`` is the file on the volume that tells the next process which blobs to keep.
-    """
+    """Orders, manifests and blobs. See :class:`BlobLeases` for ``unknown``, and :class:`BlobLedger` for ``ledger``."""
 
     def __init__(
         self,
@@ -47,25 +43,25 @@ class Imaging:
     ) -> None:
         self._events = events
         self.images = StatedImages()
-        self.proofs = Proofs(store, registries.reader, chance)
+        self.prover = BlobProver(store, registries.reader, chance)
         accounts = OrderAccounts()
         self.manifests = ManifestService(registries.client, registries.access, self.images, accounts, clock=clock)
-        self.wants = BlobLeases(
+        self.blobs = BlobLeases(
             leases,
             managers,
             self.images,
             accounts,
             endpoints,
             RegistryPermissions(secrets.token_bytes(32)),
-            self.proofs,
+            self.prover,
             reassign=events.assignments_changed.publish,
             unknown=unknown,
             seconds=blob_seconds,
             clock=clock,
         )
-        self.ledger = BlobLedger(ledger, self.wants, wall=time.time)
+        self.ledger = BlobLedger(ledger, self.blobs, wall=time.time)
 
     def on_statement(self, statement: Statement) -> None:
-        """Apply the statement's images."""
+        """Apply the images of a statement."""
         self._events.orders_changed.publish(self.images.take(statement))
-        self.wants.restated()
+        self.blobs.on_statement()

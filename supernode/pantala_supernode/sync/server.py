@@ -64,7 +64,7 @@ class SyncServer:
         self._reports = reports
         self._dispatcher = dispatcher
         self._images = imaging.images
-        self._wants = imaging.wants
+        self._blobs = imaging.blobs
         self._sessions = dispatcher.sessions
         self._waiting = dispatcher.waiting
         self._clock = clock
@@ -167,7 +167,7 @@ class SyncServer:
         if request.inventory is not None:
             session.holdings = _read(request.inventory)
             session.inventoried = True
-            self._wants.take_holdings(session.peer, session.holdings)
+            self._blobs.take_holdings(session.peer, session.holdings)
             self._roster.take_inventory(session)
         for task_id, (generation, pieces) in _read(request.done).items():
             self._take_done(session, task_id, generation, pieces)
@@ -193,9 +193,9 @@ class SyncServer:
             task, former = self._managers.tasks.get(task_id), before.get(task_id)
             if task is not None and former is not None and wanted.stalls > former.stalls:
                 self._dispatcher.stalled(session, task, wanted.position)
-        self._wants.take(session.peer, request.wants)
+        self._blobs.take(session.peer, request.wants)
         if request.inventory is not None:
-            self._wants.take_inventory(session.peer, request.inventory)
+            self._blobs.take_inventory(session.peer, request.inventory)
 
     def _take_done(self, session: PeerSession, task_id: str, generation: str, pieces: int) -> None:
         if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):

@@ -6,9 +6,8 @@ import pytest
 
 from pantala_protocol.registry import ManifestAnswer, Resolve
 from pantala_supernode.errors import InvalidValueError
-from pantala_supernode.images.accounts import OrderAccounts
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
-from pantala_supernode.images.orders import StatedImages
+from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import RegistryError, RegistryUnauthorizedError, RegistryUnreachableError

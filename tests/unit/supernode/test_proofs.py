@@ -17,7 +17,7 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SourceForbiddenError
 from pantala_supernode.images import proofs
-from pantala_supernode.images.proofs import Proofs
+from pantala_supernode.images.proofs import BlobProver
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import Copy, FileSource
 
@@ -63,11 +63,11 @@ class Bench:
         self.file = self.store.create(Meta(TASK, "g", SIZE, len(data)))
         self.file.put(Piece(n, piece, hashlib.sha256(piece).digest()) for n, piece in enumerate(pieces))
         self.copy = Copy(TASK, generation="g", piece_size=SIZE, length=len(data), cached=self.file.have)
-        self.proofs = Proofs(self.store, self.registry, random.Random(1))
+        self.proofs = BlobProver(self.store, self.registry, random.Random(1))
 
     async def ask(self) -> bool:
         self.proofs.ask(self.copy, ORIGIN, lambda *said: self.told.append(said[2]))
-        await asyncio.gather(*self.proofs._under_way.values())
+        await asyncio.gather(*self.proofs._checks.values())
         return self.told.pop()
 
 
@@ -158,7 +158,7 @@ async def test_the_same_question_is_asked_once_at_a_time_and_none_after_the_end(
     await asyncio.sleep(0.01)
     assert 1 == len(bench.registry.asked)
     await bench.proofs.close()
-    assert ([], {}) == (bench.told, bench.proofs._under_way)
+    assert ([], {}) == (bench.told, bench.proofs._checks)
 
 
 def test_an_origin_shows_no_secret() -> None:

@@ -9,10 +9,9 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import Wanted
-from pantala_supernode.images.accounts import OrderAccounts
 from pantala_supernode.images.blobs import KeptBlob
 from pantala_supernode.images.leases import PRIORITY, BlobLeases
-from pantala_supernode.images.orders import StatedImages
+from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.download import DfgetTaskManager
@@ -64,7 +63,7 @@ class Stage:
 
     def state(self) -> None:
         self.managers.tasks.state(Statement(1), now=self.now)
-        self.wants.restated()
+        self.wants.on_statement()
 
     @property
     def task(self) -> Task:
@@ -86,7 +85,7 @@ class Stage:
     def shows(self, **copy: object) -> None:
         """The CDN has news."""
         self.managers.tasks.update(NAME, replace(self.task.copy, **copy))  # type: ignore[arg-type]
-        self.wants.changed(NAME)
+        self.wants.on_task_changed(NAME)
 
     def comes(self, *, whole: bool = False) -> None:
         self.shows(cached=1, generation="g", status=CDNStatus.SUCCESS if whole else CDNStatus.RUNNING, failure=None)
@@ -173,7 +172,7 @@ def test_another_credential_has_to_show_that_it_opens_the_blob_and_is_believed_f
     other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
     say(stage, "n2", other)
     assert ([TWO], {"n1"}) == (stage.asked, stage.task.fetchers)
-    stage.wants.proved(NAME, TWO, True)
+    stage.wants.on_proof(NAME, TWO, True)
     assert {"n1", "n2"} == stage.task.fetchers
     say(stage, "n2")
     assert ({"n1"}, {"n1", "n2"}) == (stage.task.fetchers, stage.task.keepers)
@@ -191,7 +190,7 @@ def test_who_shows_nothing_gets_nothing_and_is_not_asked_again_and_again(stage: 
     stage.comes()
     other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
     say(stage, "n2", other)
-    stage.wants.proved(NAME, TWO, False)
+    stage.wants.on_proof(NAME, TWO, False)
     say(stage, "n2", other)
     stage.comes(whole=True)
     assert ([TWO], {"n1"}) == (stage.asked, stage.task.keepers)
@@ -202,7 +201,7 @@ def test_what_was_here_before_has_to_be_shown_even_by_the_first(stage: Stage) ->
     say(stage, "n1", WANTED)
     stage.comes(whole=True)
     assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
-    stage.wants.proved(NAME, ONE, True)
+    stage.wants.on_proof(NAME, ONE, True)
     assert {"n1"} == stage.task.fetchers
 
 
@@ -257,11 +256,11 @@ def test_a_node_that_lost_what_it_had_does_not_hold_it(stage: Stage) -> None:
 def test_the_blob_that_nobody_waits_for_gives_way(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes(whole=True)
-    assert not stage.wants.spare()
+    assert not stage.wants.release_idle()
     say(stage, "n1")
-    assert stage.wants.spare()
+    assert stage.wants.release_idle()
     assert None is stage.managers.tasks.get(NAME)
-    assert not stage.wants.spare()
+    assert not stage.wants.release_idle()
 
 
 def restored(*, idle: float = 10.0) -> Stage:
@@ -293,7 +292,7 @@ def test_a_restored_blob_is_kept_as_long_as_before_and_nothing_is_fetched_for_it
     assert (KeptBlob(DIGEST, "g", 400.0),) == stage.wants.kept()
     stage.state()
     stage.comes(whole=True)
-    stage.wants.recovered()
+    stage.wants.on_volume_read()
     stage.now += 599
     stage.wants.tick()
     assert frozenset() == stage.managers.tasks.expire(now=stage.now).retired
@@ -331,25 +330,25 @@ def test_who_wants_a_restored_blob_shows_a_right_to_it_and_it_is_not_fetched_for
     assert not stage.task.suspended
     stage.comes(whole=True)
     assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
-    stage.wants.proved(NAME, ONE, False)
+    stage.wants.on_proof(NAME, ONE, False)
     assert set() == stage.task.fetchers
     say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
-    stage.wants.proved(NAME, TWO, True)
+    stage.wants.on_proof(NAME, TWO, True)
     assert {"n2"} == stage.task.fetchers
 
 
 def test_what_the_volume_does_not_have_any_more_is_kept_only_for_who_waits() -> None:
     stage = restored()
-    stage.wants.recovered()
+    stage.wants.on_volume_read()
     assert None is stage.managers.tasks.get(NAME)
     stage = restored()
     stage.state()
     say(stage, "n1", WANTED)
-    stage.wants.recovered()
+    stage.wants.on_volume_read()
     assert (URL, ()) == (stage.task.lease.source.url, stage.wants.kept())  # type: ignore[union-attr]
 
 
 def test_room_is_made_of_restored_blobs_too() -> None:
     stage = restored()
-    assert stage.wants.spare()
+    assert stage.wants.release_idle()
     assert None is stage.managers.tasks.get(NAME)
