@@ -12,7 +12,7 @@ import msgspec
 
 from pantala_peer.images.errors import OrderError, RuntimeUnavailableError
 from pantala_peer.images.ports import Credentials, Image, Status
-from pantala_peer.sync import connection
+from pantala_process.http import read_bounded
 
 _TIMEOUT = 30.0
 """Seconds for all that loads nothing."""
@@ -144,7 +144,7 @@ class RuntimeHelper:
         timeout = aiohttp.ClientTimeout(total=seconds, connect=5)
         try:
             async with self._client.request(method, path, data=data, timeout=timeout) as response:
-                content = await connection.bounded(response.content, _MAX_ANSWER)
+                content = await read_bounded(response, _MAX_ANSWER)
         except TimeoutError:
             raise RuntimeUnavailableError(
                 f"the runtime helper did not answer {path} in {seconds:g} s; look at its log, and at the node's load"

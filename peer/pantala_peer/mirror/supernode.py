@@ -10,10 +10,9 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from pantala_peer.errors import ExchangeError
 from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
 from pantala_peer.mirror.resource import Repository
-from pantala_peer.sync import connection
+from pantala_process.http import bearer, read_bounded
 from pantala_protocol import __version__, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 
@@ -62,16 +61,16 @@ class SupernodeManifests:
         if order:
             query["order"] = order
         try:
-            headers = connection.authorization(self._token_file)
+            headers = bearer(self._token_file)
             if authorization:
                 headers[registry.AUTHORIZATION] = authorization
             async with self._client.get(
                 base + registry.PATH, params=query, headers=headers, allow_redirects=False
             ) as response:
-                content = await connection.bounded(response.content, _MAX_ANSWER)
+                content = await read_bounded(response, _MAX_ANSWER)
         except TimeoutError:
             raise SlowError(f"the supernode is too slow with {repository}") from None
-        except (aiohttp.ClientError, OSError, ValueError, ExchangeError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UnreachableError(f"the supernode cannot be asked for {repository}: {error}") from None
         if response.status != 200:
             raise MirrorError(f"the supernode answered {response.status} for {repository}")

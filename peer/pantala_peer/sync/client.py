@@ -12,6 +12,7 @@ import structlog
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.session import NodeState, SupernodeSession, SyncOrders
+from pantala_process.backoff import Backoff
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
 _JOIN = 0.010
@@ -53,10 +54,10 @@ class SyncClient:
         self._connection = connection
         self._node = node
         self._apply = apply
-        self._rng = rng
+        self._backoff = Backoff(*_BACKOFF, rng)
         self._wake = asyncio.Event()
         self._retired = False
-        self._failures = 0
+        self._failing = False
         self._begun_at = float("-inf")
         self._quiet_until = float("-inf")
 
@@ -132,7 +133,8 @@ class SyncClient:
         now = asyncio.get_running_loop().time()
         if self.error is not None:
             log.info("the supernode answers", supernode=answer.supernode)
-        self.error, self.answered_at, self._failures = None, now, 0
+        self.error, self.answered_at, self._failing = None, now, False
+        self._backoff.reset()
         news = answer.supernode != self._session.supernode
         orders = self._session.answered(request.seq, answer)
         news = news or bool(orders.work) or orders.assignments is not None or orders.images is not None
@@ -144,10 +146,7 @@ class SyncClient:
 
     async def _back_off(self, error: ExchangeError, sent_at: float) -> None:
         if self.answered_at <= sent_at:  # otherwise the supernode has answered another exchange since then
-            if self.error is None or not self._failures:
+            if not self._failing:
                 log.warning("the supernode does not answer; trying again until it does", error=str(error))
-            self.error = str(error)
-        first, most = _BACKOFF
-        pause = min(first * 2 ** min(self._failures, 10), most)
-        self._failures += 1
-        await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+            self.error, self._failing = str(error), True
+        await self._backoff.pause()

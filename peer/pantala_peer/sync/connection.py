@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
+from pantala_process.http import bearer, read_bounded
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.sync import SyncAnswer, SyncRequest
@@ -50,10 +51,11 @@ class SyncConnection:
         """Send one exchange and wait for its answer. Raises :class:`ExchangeError`."""
         if self._client is None:
             raise ExchangeError("the connection to the supernode is not open")
-        body, headers = msgspec.json.encode(request), authorization(self._token_file)
+        body = msgspec.json.encode(request)
         try:
+            headers = bearer(self._token_file)
             async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                content = await bounded(response.content, _MAX_ANSWER)
+                content = await read_bounded(response, _MAX_ANSWER)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ExchangeError(f"{self.shown}: {_plain(error)}") from error
         if response.status != 200:
@@ -69,27 +71,6 @@ class SyncConnection:
         text = content[:200].decode(errors="replace")
         kind = ExchangeRefusedError if 400 <= status < 500 and status not in _PASSING else ExchangeError
         return kind(f"{self.shown} answered {status}: {text}")
-
-
-def authorization(token_file: Path | None) -> dict[str, str]:
-    """The header with the peer's token, if it has one. Raises :class:`ExchangeError`."""
-    if token_file is None:
-        return {}
-    try:
-        token = token_file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExchangeError(f"the token in {token_file} cannot be read: {error}") from error
-    return {"Authorization": f"Bearer {token}"}
-
-
-async def bounded(stream: aiohttp.StreamReader, limit: int) -> bytes:
-    """Read a body of at most ``limit`` bytes. Raises :class:`aiohttp.ClientPayloadError`."""
-    content = bytearray()
-    async for chunk in stream.iter_any():
-        content += chunk
-        if len(content) > limit:
-            raise aiohttp.ClientPayloadError(f"the answer has more than {limit} bytes")
-    return bytes(content)
 
 
 def _plain(error: BaseException) -> str:
