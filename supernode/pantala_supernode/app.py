@@ -20,14 +20,7 @@ from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
-from pantala_supernode.dragonfly.checksums import Checksums
-from pantala_supernode.dragonfly.clients import Clients, Lasting
-from pantala_supernode.dragonfly.preheat import PreheatManager
-from pantala_supernode.dragonfly.registration import Patience
-from pantala_supernode.dragonfly.rest import RestAPI
-from pantala_supernode.dragonfly.routes import DragonflyAPI
-from pantala_supernode.dragonfly.service import Conversation
-from pantala_supernode.dragonfly.visitors import Visitors
+from pantala_supernode.dragonfly.frontend import DragonflyFrontend
 from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import NativeAPI
@@ -172,20 +165,16 @@ class App:
         self.handover = Handover(replicas, self._is_idle, patience=settings.leave_seconds)
 
         # Dragonfly's clients and its REST API.
-        clients = Clients(managers, dispatcher, clock=clock, lasting=Lasting())
-        self.conversation = Conversation(
+        self.dragonfly = DragonflyFrontend(
             self.supernode,
             events,
             managers,
             dispatcher,
-            clients,
-            Checksums(store.get),
+            store,
+            enabled=settings.dragonfly,
             advertise=settings.advertise,
             clock=clock,
-            patience=Patience(),
         )
-        self.visitors = Visitors(self.supernode, managers, dispatcher, clients, new_id=_new_id, clock=clock)
-        self.preheats = PreheatManager(self.supernode, managers.tasks, clock=clock, wall=time.time)
 
         # The routes.
         self.metrics.add(
@@ -204,40 +193,33 @@ class App:
         events.statement_taken.subscribe(self.imaging.on_statement)
         events.copy_reported.subscribe(self.supernode.on_copy_report)
         events.copy_changed.subscribe(self.exchange.on_copy, self.metrics.on_copy)
-        events.task_changed.subscribe(self.copies.changed, self.imaging.blobs.on_task_changed, self.preheats.changed)
+        events.task_changed.subscribe(
+            self.copies.changed, self.imaging.blobs.on_task_changed, self.dragonfly.preheats.on_task_changed
+        )
         events.assignments_changed.subscribe(self.exchange.on_assignments)
         events.orders_changed.subscribe(self.exchange.on_orders)
         events.piece_accused.subscribe(self._inspector.inspect)
-        events.room_needed.subscribe(self.imaging.blobs.release_idle, self.conversation.spare)
+        events.room_needed.subscribe(self.imaging.blobs.release_idle, self.dragonfly.service.release_idle)
         events.second_passed.subscribe(
-            self.supernode.tick, self.exchange.tick, self.imaging.blobs.tick,
-            self.conversation.tick, self.visitors.tick, self.preheats.tick,
-        )  # fmt: skip
+            self.supernode.tick, self.exchange.tick, self.imaging.blobs.tick, self.dragonfly.tick
+        )
 
     def _api(self) -> web.Application:
         settings = self.settings
-        rest = RestAPI(
-            self.managers,
-            self.conversation,
-            self.visitors,
-            self.preheats,
-            access=Access.DRAGONFLY if settings.dragonfly else Access.OPERATOR,
-        )
         api = application(
             (
                 *NativeAPI(self.supernode, self.reports, self.exchange, self.metrics).operations(),
                 *CopiesAPI(self.copies).operations(),
                 *RegistriesAPI(self.imaging.manifests).operations(),
-                *rest.operations(),
+                *self.dragonfly.operations(),
             ),
             self.guard,
             self.metrics,
-            document_access=rest.access,
+            document_access=self.dragonfly.access,
             metrics_access=Access.METRICS if settings.metrics_open else Access.OPERATOR,
         )
         api.on_shutdown.append(self._release)  # once no new request is accepted
-        if settings.dragonfly:
-            DragonflyAPI(self.conversation).add_routes(api.router, self.guard)
+        self.dragonfly.add_routes(api.router, self.guard)
         return api
 
     @contextlib.asynccontextmanager
@@ -265,7 +247,7 @@ class App:
         finally:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
-            self.conversation.close()
+            self.dragonfly.close()
 
     async def until(self, end: Coroutine[Any, Any, object]) -> None:
         """Wait for ``end``. Raises the error that ended the supernode before, e.g. a volume that cannot be read."""
@@ -289,8 +271,7 @@ class App:
 
     def _is_idle(self) -> bool:
         """Whether no client needs this supernode any more."""
-        downloads = any(not client.finished for client in self.conversation.clients)
-        return not (self.supernode.stated or self.copies.readers or downloads)
+        return not (self.supernode.stated or self.copies.readers or self.dragonfly.busy)
 
     def _piece_application(self) -> web.Application:
         app = web.Application()

@@ -17,7 +17,7 @@ from pantala_pieces import wrapped
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, serving
-from pantala_supernode.dragonfly.registration import Patience
+from pantala_supernode.dragonfly.registration import RegistrationTimeouts
 from pantala_supernode.settings import Listen, Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.integration.test_cdn import small_volume
@@ -214,13 +214,13 @@ async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: 
             with pytest.raises(GaveUpError):
                 await client.register()
     assert 1 == len(stage.origin.requests("/f"))
-    stage.app.conversation._registry._asked.clear()
+    stage.app.dragonfly.service.registrations._tried.clear()
     async with stage.dfget() as client:
         assert body.data == await client.run()
 
 
 async def test_who_is_to_ask_again_is_told_what_is_in_the_way(stage: Stage) -> None:
-    stage.app.conversation._registry._patience = Patience(registration=0.5)
+    stage.app.dragonfly.service.registrations._timeouts = RegistrationTimeouts(registration=0.5)
     async with stage.dfget() as client:
         answer = await client.post("/peer/registry", {"rawUrl": "http://127.0.0.1:1/f", "cid": "c"})
     assert (609, True) == (answer["code"], "http://127.0.0.1:1/f refused the connection" in answer["msg"])

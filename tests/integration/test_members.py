@@ -285,7 +285,7 @@ async def test_copies_of_before_are_confirmed_once_or_read_anew_once(ring: Ring)
         for node in ring.nodes:  # the clients and their leases are gone, the copies stay
             for client in clients:
                 if node.app.managers.tasks.get(client.task_id) is not None:
-                    node.app.visitors.delete_task(client.task_id, full=False)
+                    node.app.dragonfly.peers.delete_task(client.task_id, full=False)
         return files
 
     assert [BODY.read(0, BODY.size)] * 2 == await download()

@@ -1,1 +1,1 @@
-"""Dragonfly's clients: the paths that dfget speaks, translated to the managers."""
+"""Dragonfly's clients and REST API. No other package but ``app`` imports this one."""

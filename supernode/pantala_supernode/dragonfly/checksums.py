@@ -1,6 +1,6 @@
-"""The md5 sums that Dragonfly's clients ask for: made when first needed, off the event loop, and kept with the task.
+"""The md5 sums that Dragonfly's clients ask for. They are computed on demand, off the event loop, and cached.
 
-They prove nothing anew: the pieces were verified with sha256, and the sums only say so in the words of these clients.
+They prove nothing more: the pieces are already verified with sha256.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pantala_pieces.file import PieceFile
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.wrapping import OVERHEAD, Wrapping
 
-_KEPT = 1024
-"""Contents whose sums are kept; those used last."""
+_MAX_CONTENTS = 1024
+"""Contents whose sums are cached: those used last."""
 
 
 class _Sums:
@@ -34,24 +34,23 @@ class Checksums:
         self._sums: OrderedDict[tuple[str, str], _Sums] = OrderedDict()
 
     async def piece(self, task_id: str, generation: str, piece: int) -> str:
-        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is not held, ``StoreError``."""
+        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` without the piece, or ``StoreError``."""
         sums = self._of(task_id, generation)
         if piece not in sums.pieces:
             file = self._file(task_id, generation)
-            sums.pieces[piece] = await asyncio.get_running_loop().run_in_executor(
-                self._threads, _piece_sum, file, piece
-            )
+            loop = asyncio.get_running_loop()
+            sums.pieces[piece] = await loop.run_in_executor(self._threads, _piece_sum, file, piece)
         return sums.pieces[piece]
 
     async def whole(self, task_id: str, generation: str) -> str:
-        """The md5 of the file. Cancelling the wait does not stop the work. Raises as :meth:`piece`."""
+        """The md5 of the file. A cancelled wait does not stop the computation. Raises as :meth:`piece`."""
         sums = self._of(task_id, generation)
         if sums.whole is None or (sums.whole.done() and (sums.whole.cancelled() or sums.whole.exception())):
             sums.whole = asyncio.create_task(self._whole(self._file(task_id, generation)))
         return await asyncio.shield(sums.whole)
 
     def close(self) -> None:
-        """Stop; sums that are being made come to nothing."""
+        """Stop all computations."""
         for sums in self._sums.values():
             if sums.whole is not None:
                 sums.whole.cancel()
@@ -59,7 +58,7 @@ class Checksums:
 
     async def _whole(self, file: PieceFile) -> str:
         if file.meta.length is None:
-            raise LookupError(f"task {file.meta.task_id} is not whole")
+            raise LookupError(f"the copy of task {file.meta.task_id} is not complete")
         state = hashlib.md5(usedforsecurity=False)
         for piece in range(Geometry(file.meta.piece_size, file.meta.length).pieces):
             await asyncio.get_running_loop().run_in_executor(self._threads, _add, state, file, piece)
@@ -69,22 +68,21 @@ class Checksums:
         key = (task_id, generation)
         sums = self._sums.setdefault(key, _Sums())
         self._sums.move_to_end(key)
-        while len(self._sums) > _KEPT:
+        while len(self._sums) > _MAX_CONTENTS:
             self._sums.popitem(last=False)
         return sums
 
     def _file(self, task_id: str, generation: str) -> PieceFile:
         file = self._lookup(task_id)
         if file is None or file.meta.generation != generation:
-            raise LookupError(f"generation {generation} of task {task_id} is not held")
+            raise LookupError(f"there is no copy of task {task_id} with generation {generation}")
         return file
 
 
 def _piece_sum(file: PieceFile, piece: int) -> str:
     content = file.read(piece)
-    state = hashlib.md5(usedforsecurity=False)
-    state.update(Wrapping(file.meta.piece_size).wrap(content))
-    return f"{state.hexdigest()}:{len(content) + OVERHEAD}"
+    wrapped = Wrapping(file.meta.piece_size).wrap(content)
+    return f"{hashlib.md5(wrapped, usedforsecurity=False).hexdigest()}:{len(content) + OVERHEAD}"
 
 
 def _add(state: hashlib._Hash, file: PieceFile, piece: int) -> None:

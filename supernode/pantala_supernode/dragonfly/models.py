@@ -1,19 +1,28 @@
-"""The bodies and queries of Dragonfly's REST API, with its keys. Keys that come in are matched in any case."""
+"""The bodies and queries of Dragonfly's REST API, with its keys. Incoming keys match in any case."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, TypeVar
+import ipaddress
+from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from pantala_protocol import task_id
+from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.dragonfly.preheat import PreheatStatus
-from pantala_supernode.dragonfly.visitors import PieceResult, PieceStatus
+from pantala_protocol.wrapping import Wrapping
+from pantala_supernode.dragonfly.wire import (
+    PieceEntry,
+    PieceResult,
+    PieceStatus,
+    Registration,
+    check_registration,
+)
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.messages import match_keys
-from pantala_supernode.swarm.peer import Direction
+from pantala_supernode.swarm.peer import Direction, PageFilter, SwarmPeer
+from pantala_supernode.tasks.task import Task
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -25,34 +34,44 @@ Text = Annotated[str, Meta(max_length=8192)]
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):
-    """What went wrong; ``code`` is Dragonfly's code where there is one, else the status."""
+    """An error. ``code`` is Dragonfly's code if there is one, else the status."""
 
     code: int
     message: str
 
 
 class PeerCreateRequest(msgspec.Struct, frozen=True):
-    """A peer introduces itself."""
+    """A peer registers."""
 
     ip: Address = msgspec.field(name="IP")
     host_name: HostName = msgspec.field(name="hostName")
     port: Port = 0
-    """Where it serves pieces; 0: it does not."""
+    """The port that serves pieces. 0: the peer does not serve."""
     version: Short = ""
 
     def __post_init__(self) -> None:
-        if not self.host_name.isprintable():  # a pattern's end lets a line's end pass
+        if not self.host_name.isprintable():  # the pattern's end matches before a newline
             raise ValueError("hostName must be one line")
+        if not self.address:
+            raise ValueError("IP must be an IP address")
+
+    @property
+    def address(self) -> str:
+        """The IP address in its normal form; empty if it is not valid."""
+        try:
+            return str(ipaddress.ip_address(self.ip))
+        except ValueError:
+            return ""
 
 
 class PeerCreateResponse(msgspec.Struct, frozen=True):
-    """The new peer's ID."""
+    """The ID of the new peer."""
 
     id: str = msgspec.field(name="ID")
 
 
 class PeerInfo(msgspec.Struct, frozen=True):
-    """One peer: a node's, one that registered here, or one run of dfget."""
+    """A peer: of a node, registered, or one run of dfget."""
 
     id: str = msgspec.field(name="ID")
     ip: str = msgspec.field(name="IP")
@@ -60,38 +79,62 @@ class PeerInfo(msgspec.Struct, frozen=True):
     port: int
     version: str
 
+    @classmethod
+    def of(cls, peer: SwarmPeer) -> Self:
+        return cls(peer.name, peer.address, peer.host or peer.name, peer.port, peer.version)
+
 
 class PeerQuery(msgspec.Struct, frozen=True):
-    """Which page of the peers."""
+    """A page of the peers."""
 
     page_size: Annotated[int, Meta(ge=0, le=1_000_000)] = msgspec.field(name="pageSize")
-    """0: all are on one page."""
+    """0: one page with all peers."""
     page_number: Annotated[int, Meta(ge=0, le=1_000_000)] = msgspec.field(name="pageNum", default=0)
     sort_keys: list[str] = msgspec.field(name="sortKey", default_factory=list)
-    """``ID``, ``IP``, ``hostName``, ``port``, ``version``; none: in the order in which they came."""
+    """``ID``, ``IP``, ``hostName``, ``port``, ``version``. Empty: in the order of registration."""
     direction: Direction = msgspec.field(name="sortDirect", default=Direction.ASC)
+
+    def filter(self) -> PageFilter:
+        return PageFilter(self.page_number, self.page_size, tuple(self.sort_keys), self.direction)
 
 
 class TaskCreateRequest(msgspec.Struct, frozen=True):
-    """A client wants a file."""
+    """A client starts a download."""
 
     client: Short = msgspec.field(name="cID")
     url: Text = msgspec.field(name="rawURL")
     md5: Annotated[str, Meta(pattern="^([0-9a-fA-F]{32})?$")] = ""
     identifier: Text = ""
     path: Short = ""
-    """Where the client serves the file."""
+    """The path at which the client serves the file."""
     headers: dict[str, str] = {}
     dfdaemon: bool = False
     call_system: Short = msgspec.field(name="callSystem", default="")
     filter: list[str] = []
-    """Query parameters that do not matter."""
+    """Query parameters to ignore."""
     peer: Text = msgspec.field(name="peerID", default="")
-    """Which peer it is of; without one nobody is sent to it for pieces."""
+    """The client's registered peer. Without it the client does not become a provider."""
+
+    def registration(self, peer: SwarmPeer | None = None) -> Registration:
+        """Raises :class:`wire.MalformedRequestError`."""
+        return check_registration(
+            {
+                "rawUrl": self.url,
+                "taskUrl": task_id.without_query_parameters(self.url, self.filter),
+                "cid": self.client,
+                "ip": peer.address if peer is not None else "",
+                "port": peer.port if peer is not None else 0,
+                "path": self.path,
+                "md5": self.md5,
+                "identifier": self.identifier,
+                "headers": [f"{name}: {text}" for name, text in self.headers.items()],
+                "dfdaemon": self.dfdaemon,
+            }
+        )
 
 
 class TaskCreateResponse(msgspec.Struct, frozen=True):
-    """The task that the file is."""
+    """The task of the file."""
 
     id: str = msgspec.field(name="ID")
     length: int = msgspec.field(name="fileLength")
@@ -112,34 +155,46 @@ class TaskInfo(msgspec.Struct, frozen=True):
     """0: not known yet, or an empty file."""
     cdn_status: CDNStatus = msgspec.field(name="cdnStatus")
     raw_url: str = msgspec.field(name="rawURL")
-    """Without what may be a secret."""
+    """The URL without secrets."""
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        copy, source = task.copy, task.source
+        return cls(
+            id=task.id,
+            length=-1 if copy.length is None else copy.length,
+            piece_size=Wrapping(copy.piece_size).wire_size if copy.piece_size else 0,
+            piece_total=copy.total or 0,
+            cdn_status=copy.status,
+            raw_url=str(RedactedURL(source.url)) if source is not None else "",
+        )
 
 
 class TaskQuery(msgspec.Struct, frozen=True):
-    """How much of a task is deleted."""
+    """How to delete a task."""
 
     full: bool = False
     """Delete the copy on the volume, too."""
 
 
 class TaskUpdateRequest(msgspec.Struct, frozen=True):
-    """A peer has all of a task."""
+    """A peer has the whole file."""
 
     peer: Text = msgspec.field(name="peerID")
 
 
 class PieceQuery(msgspec.Struct, frozen=True):
-    """Who asks for pieces."""
+    """A client asks for pieces."""
 
     client: Short = msgspec.field(name="clientID")
     number: Annotated[int, Meta(ge=1, le=1_000_000)] = msgspec.field(name="num", default=4)
 
 
-class PieceInfo(msgspec.Struct, frozen=True):
-    """One piece, and where to get it."""
+class PieceSource(msgspec.Struct, frozen=True):
+    """One piece and its provider."""
 
     client: str = msgspec.field(name="cID")
-    """Of whom it is got."""
+    """The provider."""
     range: str = msgspec.field(name="pieceRange")
     size: int = msgspec.field(name="pieceSize")
     md5: str = msgspec.field(name="pieceMD5")
@@ -147,48 +202,53 @@ class PieceInfo(msgspec.Struct, frozen=True):
     port: int = msgspec.field(name="peerPort")
     path: str
 
+    @classmethod
+    def of(cls, entry: PieceEntry) -> Self:
+        keys = ("cid", "range", "pieceSize", "pieceMd5", "peerIp", "peerPort", "path")
+        return cls(*(entry[key] for key in keys))
+
 
 class PieceUpdateRequest(msgspec.Struct, frozen=True):
-    """What became of a piece."""
+    """A client reports the result for a piece."""
 
     source: Short = msgspec.field(name="srcCid")
-    """Who downloads."""
+    """The client that downloads."""
     status: PieceStatus
     result: PieceResult = PieceResult.INVALID
     provider: Text = msgspec.field(name="dstCid", default="")
-    """Who served."""
 
 
 class PreheatCreateRequest(msgspec.Struct, frozen=True):
-    """A file to fetch ahead."""
+    """A file to fetch before a client asks for it."""
 
     type: Short
-    """``file``. Images are not preheated: preheat their layers' URLs."""
+    """``file``. Images cannot be preheated; preheat the URLs of their layers."""
     url: Text
     filter: Text = ""
-    """Query parameters that do not matter, joined by ``&``."""
+    """Query parameters to ignore, joined by ``&``."""
     identifier: Text = ""
     headers: dict[str, str] = {}
 
+    def registration(self) -> Registration:
+        """Raises :class:`InvalidValueError`, :class:`wire.MalformedRequestError`."""
+        if self.type == "image":
+            raise InvalidValueError("images cannot be preheated; preheat the URLs of their layers with type file")
+        if self.type != "file":
+            raise InvalidValueError(f"type {self.type!r} is not supported; use file")
+        names = self.filter.split("&") if self.filter else []
+        return TaskCreateRequest(
+            client="preheat", url=self.url, identifier=self.identifier, headers=self.headers, filter=names
+        ).registration()
+
 
 class PreheatCreateResponse(msgspec.Struct, frozen=True):
-    """The preheat's ID."""
+    """The ID of the preheat."""
 
     id: str = msgspec.field(name="ID")
 
 
-class PreheatInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One preheat."""
-
-    id: str = msgspec.field(name="ID")
-    status: PreheatStatus
-    started_at: datetime = msgspec.field(name="startTime")
-    finished_at: datetime | None = msgspec.field(name="finishTime", default=None)
-    message: str = msgspec.field(name="errorMsg", default="")
-
-
-class Version(msgspec.Struct, frozen=True):
-    """Which supernode this is."""
+class VersionInfo(msgspec.Struct, frozen=True):
+    """The version of the supernode."""
 
     version: str = msgspec.field(name="Version")
 
@@ -199,4 +259,4 @@ def read(body: bytes, kind: type[T]) -> T:
         fields = msgspec.json.decode(body, type=dict[str, Any])
         return msgspec.convert(match_keys(fields.items(), kind), kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidValueError(f"the body is no {kind.__name__}: {error}") from error
+        raise InvalidValueError(f"the body is not a valid {kind.__name__}: {error}") from error

@@ -1,30 +1,32 @@
-"""Files that are fetched before anybody downloads them, as Dragonfly's API asks for it. Pure.
+"""Preheats: files that the supernode fetches before a client asks for them. Pure.
 
-A preheat is a lease that no client holds: the CDN fetches the file, and whoever wants it within hours finds it there.
+A preheat is a lease without a client: the CDN fetches the file, and keeps it for clients that want it within hours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+import msgspec
+
 from pantala_protocol.statement import CDNStatus
-from pantala_protocol.task_id import TaskID
+from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError, NotReadyError
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
-_WANTED = 6 * 3600.0
-"""Seconds that a preheated file is wanted."""
-_REMEMBERED = 24 * 3600.0
-"""Seconds that an ended preheat can be asked for."""
-_MOST = 10_000
+_LEASE = 6 * 3600.0
+"""Seconds that the task of a preheat is leased."""
+_KEPT_FOR = timedelta(hours=24)
+"""How long an ended preheat can be read."""
+_MAX_PREHEATS = 10_000
 
 
 class PreheatStatus(StrEnum):
-    """How far it is; it ends with FAILED or SUCCESS."""
+    """The state of a preheat. FAILED and SUCCESS are final."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -32,30 +34,19 @@ class PreheatStatus(StrEnum):
     SUCCESS = "SUCCESS"
 
 
-@dataclass(slots=True)
-class Preheat:
-    """One file's preheat; its ID is the task's."""
+class Preheat(msgspec.Struct, omit_defaults=True):
+    """The preheat of one file, as REST clients read it. Its ID is the task's."""
 
-    id: TaskID
-    started_at: float
-    """Seconds since the epoch."""
-    finished_at: float | None = None
-    status: PreheatStatus = PreheatStatus.WAITING
-    message: str = ""
-    """Why it failed, or does not go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreheatOrder:
-    """What to fetch."""
-
-    task_id: TaskID
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    id: str = msgspec.field(name="ID")
+    status: PreheatStatus
+    started_at: datetime = msgspec.field(name="startTime")
+    finished_at: datetime | None = msgspec.field(name="finishTime", default=None)
+    message: str = msgspec.field(name="errorMsg", default="")
+    """Why it failed, or why it does not make progress."""
 
 
 class PreheatManager:
-    """All preheats. ``clock`` tells monotonic seconds, ``wall`` seconds since the epoch."""
+    """All preheats. ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch."""
 
     def __init__(
         self, leases: LeaseHolder, tasks: TaskManager, *, clock: Callable[[], float], wall: Callable[[], float]
@@ -66,67 +57,70 @@ class PreheatManager:
         self._wall = wall
         self._preheats: dict[str, Preheat] = {}
 
-    def create(self, order: PreheatOrder) -> Preheat:
-        """Have a file fetched. Raises :class:`ConflictError` if it is, or was with success."""
-        former = self._preheats.get(order.task_id)
+    def create(self, registration: Registration) -> Preheat:
+        """Fetch a file. Raises :class:`ConflictError` if it has a preheat that did not fail."""
+        task_id = registration.task_id
+        former = self._preheats.get(task_id)
         if former is not None and former.status is not PreheatStatus.FAILED:
-            raise ConflictError(f"this file is preheated already, by {former.id}")
-        if former is None and len(self._preheats) >= _MOST:
-            raise NotReadyError("too many preheats are remembered; delete some")
-        now, task = self._clock(), self._tasks.get(order.task_id)
+            raise ConflictError(f"this file already has preheat {former.id}")
+        if former is None and len(self._preheats) >= _MAX_PREHEATS:
+            raise NotReadyError("too many preheats are kept; delete some")
+        now, task = self._clock(), self._tasks.get(task_id)
         attempt = task.lease.attempt if task is not None and task.lease is not None else ""
         if task is None or task.copy.given_up:
             attempt = f"preheat:{now:.3f}"
-        preheat = self._preheats[order.task_id] = Preheat(order.task_id, self._wall())
-        source = FileSource(order.url, order.headers, attempt=attempt)
-        self._leases.lease(order.task_id, Lease(source, now + _WANTED))
-        self.changed(order.task_id)
+        preheat = self._preheats[task_id] = Preheat(task_id, PreheatStatus.WAITING, self._now())
+        source = FileSource(registration.raw_url, registration.headers, attempt=attempt)
+        self._leases.lease(task_id, Lease(source, now + _LEASE))
+        self.on_task_changed(task_id)
         return preheat
 
     def get(self, name: str) -> Preheat:
-        """A preheat. Raises :class:`EmptyValueError`, :class:`NotFoundError`."""
+        """Return a preheat. Raises :class:`EmptyValueError`, :class:`NotFoundError`."""
         if not name:
             raise EmptyValueError("name a preheat")
         preheat = self._preheats.get(name)
         if preheat is None:
-            raise NotFoundError(f"no preheat is named {name[:64]!r}")
+            raise NotFoundError(f"there is no preheat {name[:64]!r}")
         return preheat
 
     def __iter__(self) -> Iterator[Preheat]:
         return iter(tuple(self._preheats.values()))
 
     def delete(self, name: str) -> None:
-        """Forget a preheat; one that runs is stopped, unless others want the file. Raises as :meth:`get`."""
+        """Delete a preheat, and stop it unless clients want the file. Raises as :meth:`get`."""
         preheat = self.get(name)
         del self._preheats[name]
         task = self._tasks.get(name)
         if preheat.finished_at is None and task is not None and not task.fetchers:
             self._leases.end_lease(name, keep=True)
 
-    def changed(self, task_id: str) -> None:
-        """There is news of a task."""
+    def on_task_changed(self, task_id: str) -> None:
         preheat = self._preheats.get(task_id)
         if preheat is None or preheat.finished_at is not None:
             return
         preheat.status, preheat.message = _state(self._tasks.get(task_id))
         if preheat.status in (PreheatStatus.FAILED, PreheatStatus.SUCCESS):
-            preheat.finished_at = self._wall()
+            preheat.finished_at = self._now()
 
     def tick(self) -> None:
-        """Forget what ended long ago; to be called now and then."""
-        oldest = self._wall() - _REMEMBERED
+        """Forget preheats that ended long ago."""
+        oldest = self._now() - _KEPT_FOR
         for name, preheat in list(self._preheats.items()):
             if preheat.finished_at is not None and preheat.finished_at < oldest:
                 del self._preheats[name]
 
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._wall(), UTC)
+
 
 def _state(task: Task | None) -> tuple[PreheatStatus, str]:
     if task is None:
-        return PreheatStatus.FAILED, "the task was deleted before it was whole"
-    copy = task.copy
-    message = copy.failure.message if copy.failure is not None else ""
+        return PreheatStatus.FAILED, "the task was deleted before its copy was complete"
     if task.complete:
         return PreheatStatus.SUCCESS, ""
-    if task.copy.given_up:
+    copy = task.copy
+    message = copy.failure.message if copy.failure is not None else ""
+    if copy.given_up:
         return PreheatStatus.FAILED, message
     return (PreheatStatus.WAITING if copy.status is CDNStatus.WAITING else PreheatStatus.RUNNING), message

@@ -1,27 +1,34 @@
-"""What Dragonfly's clients say, and what they are answered.
+"""The service for Dragonfly's clients: registrations, pulls and reports.
 
-They are clients of the same swarms as our peers, through the same scheduler. What follows here is made for how these
-clients react: a pull is held for a moment rather than answered "wait", since they sleep on that word; and "wait" is
-never said while one of their pieces runs, since the old ones then wait for ever.
+The clients take part in the same swarms as our peers, by the same scheduler. Two rules come from the clients' code. A
+pull is held for a moment instead of answered "wait", because clients sleep on that answer. And "wait" is never the
+answer while one of their pieces runs, because old clients would then wait for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.wrapped import path
-from pantala_protocol.sync import PieceFailure, Work
+from pantala_protocol.sync import Work
 from pantala_protocol.wrapping import Wrapping
-from pantala_supernode.dragonfly import wire
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
-from pantala_supernode.dragonfly.registration import Patience, Registry, is_stale
-from pantala_supernode.dragonfly.watch import Watch
-from pantala_supernode.dragonfly.wire import Code, Entry, Envelope, Pull, Registration, envelope
+from pantala_supernode.dragonfly.registration import OTHER_MD5, Registrations, RegistrationTimeouts, is_stale
+from pantala_supernode.dragonfly.watch import CopyWatch
+from pantala_supernode.dragonfly.wire import (
+    Code,
+    Envelope,
+    PieceEntry,
+    PieceResult,
+    PieceStatus,
+    PullRequest,
+    envelope,
+)
 from pantala_supernode.events import Events
-from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.dispatch import Dispatcher
@@ -29,11 +36,12 @@ from pantala_supernode.sync.session import SupersededError
 from pantala_supernode.tasks.task import LeaseHolder, Task
 
 _DOWN_LINK = 20480
-"""KiB per second that a client is allowed; v0.3.1 takes half of that without it."""
+"""KiB per second that a client may use; v0.3.1 uses half of its link without it."""
+_MAX_FAILURE_KINDS = 64
 
 
-class Conversation:
-    """Speaks with all clients. ``advertise`` names this supernode, ``clock`` tells monotonic seconds."""
+class DragonflyService:
+    """Answers all clients. ``advertise`` names this supernode, ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -46,58 +54,47 @@ class Conversation:
         *,
         advertise: str,
         clock: Callable[[], float],
-        patience: Patience,
+        timeouts: RegistrationTimeouts,
     ) -> None:
-        self.clients = clients
+        self._clients = clients
         self._leases = leases
         self._managers = managers
         self._dispatcher = dispatcher
         self._checksums = checksums
         self._advertise = advertise
         self._clock = clock
-        self._patience = patience
-        watch = Watch(managers.tasks.get, self._turned)
-        events.task_changed.subscribe(watch.changed)
+        self._timeouts = timeouts
         self._accuse = events.piece_accused.publish
-        self._registry = Registry(leases, managers.tasks, clients, watch, clock=clock, patience=patience)
+        watch = CopyWatch(managers.tasks.get, self._on_copy_change)
+        events.task_changed.subscribe(watch.on_task_changed)
+        self.registrations = Registrations(leases, managers.tasks, clients, watch, clock=clock, timeouts=timeouts)
 
-    async def register(self, registration: Registration, host: str) -> Envelope:
-        """A run of dfget, from the address ``host``, wants a file."""
-        return await self._registry.register(registration, host)
+    # Pulls
 
-    # Pulling
-
-    async def pull(self, pull: Pull) -> Envelope:
-        """A client tells what became of a piece and wants more. Raises :class:`wire.BadWordError`."""
-        client, task = self._client(pull.task_id, pull.cid)
+    async def pull(self, request: PullRequest) -> Envelope:
+        """Apply a client's report and answer with pieces. Raises as :func:`clients.piece_number`."""
+        client, task = self._client(request.task_id, request.cid)
         if client is None or task is None:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
-        self.clients.heard(client)
+        self._clients.renew(client)
         if is_stale(client, task):
             return envelope(Code.CDN_FAILED, "the file changed at its origin")
-        if pull.status == wire.END:
-            self._end(client, succeeded=pull.result == wire.SUCCESS)
+        if request.status is PieceStatus.FINISHED:
+            self._clients.finish(client, succeeded=request.result is PieceResult.SUCCESS)
             return envelope(Code.OK)
-        if pull.status == wire.RUNNING:
-            await self._report(client, task, pull)
+        if request.status is PieceStatus.RUNNING:
+            self._clients.report(client, task, request.range, request.provider, request.result)
+            if request.result is PieceResult.FAILED:
+                await asyncio.sleep(self._timeouts.pause)
         self._dispatcher.waiting.supersede(client.name)
         try:
             return await self._answer(client)
         except SupersededError:
-            return envelope(Code.WAIT, "a newer request of this client took over")
-
-    async def _report(self, client: Client, task: Task, pull: Pull) -> None:
-        piece = self._piece(task, pull.range)
-        if pull.result == wire.FAILED:
-            kind = client.hints.pop(pull.range, "") or client.hints.pop(pull.provider, "") or "unreachable"
-            self._dispatcher.failed(client.session, PieceFailure(task.id, piece, pull.provider, kind))
-            await asyncio.sleep(self._patience.pause)
-        else:
-            self._dispatcher.succeeded(client.session, task, 1 << piece, serves=pull.result == wire.SUCCESS)
+            return envelope(Code.WAIT, "a newer request of this client replaced this one")
 
     async def _answer(self, client: Client) -> Envelope:
-        """Give pieces, or wait for some."""
-        deadline = self._clock() + self._patience.hold
+        """Answer with pieces, or wait for some."""
+        deadline = self._clock() + self._timeouts.hold
         while True:
             known, task = self._client(client.task_id, client.cid)
             if known is not client or task is None:
@@ -119,25 +116,24 @@ class Conversation:
         waiting = self._dispatcher.waiting
         held = waiting.enter(client.session)
         try:
-            async with asyncio.timeout(seconds):
-                await held
-        except TimeoutError:
-            pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await held
         finally:
             waiting.leave(client.name, held)
 
-    async def _entries(self, client: Client, task: Task, fresh: tuple[Work, ...]) -> list[Entry]:
-        """All that the client was given and did not report: what runs there is ignored, what is done reported again."""
+    async def _entries(self, client: Client, task: Task, fresh: tuple[Work, ...]) -> list[PieceEntry]:
+        """All pieces that the client must still report. It ignores those that run, and reports done ones again."""
         works = {(work.piece, work.provider): work for work in fresh}
-        told = {}
+        entries = {}
         for given in self._dispatcher.given(client.session, task):
-            entry = client.told.get(given) or await self._entry(client, task, given, works.get(given))
+            entry = client.entries.get(given) or await self._entry(client, task, given, works.get(given))
             if entry is not None:
-                told[given] = entry
-        client.told = told
-        return list(told.values())
+                entries[given] = entry
+        client.entries = entries
+        return list(entries.values())
 
-    async def _entry(self, client: Client, task: Task, given: tuple[int, str], work: Work | None) -> Entry | None:
+    async def _entry(self, client: Client, task: Task, given: tuple[int, str], work: Work | None) -> PieceEntry | None:
         try:
             work = work or self._dispatcher.piece(task, *given)
             md5 = await self._checksums.piece(task.id, work.generation, work.piece)
@@ -159,65 +155,54 @@ class Conversation:
         }
 
     def _cid(self, work: Work) -> str:
-        """The provider's name to the clients, which break on one of less than 25 characters."""
+        """The provider's name for the clients, which fail on names of less than 25 characters."""
         if work.provider == SUPERNODE:
             return f"cdnnode:{self._advertise}~{work.task_id}"
         return work.provider if work.path else f"peer:{work.provider}~{work.task_id}"
 
     async def _finish(self, client: Client, task: Task) -> Envelope:
-        """The client has all pieces: tell it the sum of the whole, once that is known."""
+        """Send the md5 of the whole file to a client that has all pieces."""
         copy = task.copy
         try:
-            async with asyncio.timeout(self._patience.hold):
+            async with asyncio.timeout(self._timeouts.hold):
                 md5 = await self._checksums.whole(task.id, copy.generation)
         except (TimeoutError, LookupError, StoreError):
-            return envelope(Code.WAIT, "the file's md5 is being made")
+            return envelope(Code.WAIT, "the file's md5 is being computed")
         if client.md5 not in ("", md5):
-            self._registry.reject(task)
-            return envelope(Code.CDN_FAILED, "the origin's file has another md5 than was asked for")
-        self._end(client, succeeded=True)
-        return envelope(
-            Code.FINISHED, data={"md5": md5, "fileLength": Wrapping(copy.piece_size).length(copy.length or 0)}
-        )
-
-    def _end(self, client: Client, *, succeeded: bool) -> None:
-        client.finished = True
-        status = DfgetTaskStatus.SUCCESS if succeeded else DfgetTaskStatus.FAILED
-        self._managers.dfget_tasks.update_status(client.name, client.task_id, status)
-        if not succeeded:
-            self._dispatcher.release(client.session)
+            self.registrations.reject(task)
+            return envelope(Code.CDN_FAILED, OTHER_MD5)
+        self._clients.finish(client, succeeded=True)
+        length = Wrapping(copy.piece_size).length(copy.length or 0)
+        return envelope(Code.FINISHED, data={"md5": md5, "fileLength": length})
 
     # Reports beside the pulls
 
     def piece_taken(self, task_id: str, cid: str, text: str) -> Envelope:
-        """A client wrote a piece, so that it can serve it. Raises :class:`wire.BadWordError`."""
+        """A client wrote a piece and can serve it. Raises as :func:`clients.piece_number`."""
         client, task = self._client(task_id, cid)
         if client is None or task is None or is_stale(client, task):
             return envelope(Code.NOT_FOUND, "this client or task is not known")
-        self.clients.heard(client)
-        self._dispatcher.succeeded(client.session, task, 1 << self._piece(task, text))
+        self._clients.renew(client)
+        self._clients.report(client, task, text, "", PieceResult.SUCCESS)
         return envelope(Code.PIECE_TAKEN)
 
-    def piece_failed(self, task_id: str, cid: str, provider: str, text: str, kind: str) -> Envelope:
-        """A client says why it will report a failure in a moment."""
+    def piece_failed(self, task_id: str, cid: str, provider: str, text: str, error: str) -> Envelope:
+        """A client explains a failure that it is about to report."""
         client, _ = self._client(task_id, cid)
-        if client is not None and len(client.hints) < 64:
-            client.hints[(text or provider)[:512]] = "missing" if kind == "FILE_NOT_EXIST" else "corrupt"
+        if client is not None and len(client.failure_kinds) < _MAX_FAILURE_KINDS:
+            client.failure_kinds[(text or provider)[:512]] = "missing" if error == "FILE_NOT_EXIST" else "corrupt"
         return envelope(Code.OK)
 
     def down(self, task_id: str, cid: str) -> Envelope:
-        """An uploader does not serve this file any more."""
-        client = self.clients.get(task_id, cid)
+        """A client's uploader stopped serving the file."""
+        client = self._clients.get(task_id, cid)
         if client is not None:
-            self.clients.forget(client)
+            self._clients.remove(client)
         return envelope(Code.DOWN_TAKEN)
 
-    def spare(self) -> bool:
-        """Room is needed: forget of the files that all their clients have the one that was asked for longest ago.
-
-        Tells whether there was one.
-        """
-        busy = {client.task_id for client in self.clients if not client.finished}
+    def release_idle(self) -> bool:
+        """End the oldest lease of a file that all its clients have. Returns whether there was one."""
+        busy = {client.task_id for client in self._clients if not client.finished}
         idle = [
             (task.lease.until, task.id)
             for task in self._managers.tasks
@@ -227,23 +212,13 @@ class Conversation:
         if not idle:
             return False
         _, task_id = min(idle)
-        for client in list(self.clients.of(task_id)):
-            self.clients.forget(client)
+        for client in list(self._clients.of(task_id)):
+            self._clients.remove(client)
         self._leases.end_lease(task_id, keep=True)
         return True
 
-    def tick(self) -> None:
-        """Forget what is over; to be called about once a second."""
-        self.clients.tick()
-        self._registry.tick()
-
-    def close(self) -> None:
-        self._checksums.close()
-
-    # What is known
-
     def _client(self, task_id: str, cid: str) -> tuple[Client | None, Task | None]:
-        client, task = self.clients.get(task_id, cid), self._managers.tasks.get(task_id)
+        client, task = self._clients.get(task_id, cid), self._managers.tasks.get(task_id)
         if client is None or task is None or client.name not in task.fetchers:
             return None, None
         return client, task
@@ -252,16 +227,7 @@ class Conversation:
         have = self._managers.progress.pieces_by_cid(task.id, client.name)
         return task.complete and have & task.copy.cached == task.copy.cached
 
-    def _piece(self, task: Task, text: str) -> int:
-        try:
-            piece = Wrapping(task.copy.piece_size).piece(text)
-        except ValueError as error:
-            raise wire.BadWordError(str(error)) from None
-        if not task.possible >> min(piece, 1 << 22) & 1:
-            raise wire.BadWordError(f"the file has no piece {piece}")
-        return piece
-
-    def _turned(self, task_id: str) -> None:
-        """Something that a held pull must be told became true."""
-        for client in self.clients.of(task_id):
+    def _on_copy_change(self, task_id: str) -> None:
+        """Answer held pulls with the change."""
+        for client in self._clients.of(task_id):
             self._dispatcher.waiting.release(client.name)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from pantala_supernode.tasks.task import Task
 
 
-class Watch:
-    """Tells those who wait, and ``turned``, what became of copies; not of each piece.
+class CopyWatch:
+    """Reports changes of a copy's status, generation or failure, but not each new piece.
 
-    ``lookup`` finds a task.
+    ``lookup`` finds a task. ``on_change`` is called with its ID.
     """
 
-    def __init__(self, lookup: Callable[[str], Task | None], turned: Callable[[str], None]) -> None:
+    def __init__(self, lookup: Callable[[str], Task | None], on_change: Callable[[str], None]) -> None:
         self._lookup = lookup
-        self._turned = turned
+        self._on_change = on_change
         self._states: dict[str, tuple[object, ...]] = {}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
-    def changed(self, task_id: str) -> None:
-        """There is news of a task."""
+    def on_task_changed(self, task_id: str) -> None:
         task = self._lookup(task_id)
         before = self._states.pop(task_id, None)
         if task is not None:
@@ -32,19 +32,14 @@ class Watch:
         for news in self._waiting.pop(task_id, ()):
             if not news.done():
                 news.set_result(None)
-        self._turned(task_id)
+        self._on_change(task_id)
 
     async def until(self, task_id: str, decided: Callable[[Task], bool], seconds: float) -> Task | None:
-        """The task once it is ``decided``, or as it is after ``seconds``."""
-        task = self._lookup(task_id)
-        if task is None or decided(task):
-            return task
-        try:
+        """Return the task once ``decided`` is true, or its state after ``seconds``."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while (task := self._lookup(task_id)) is not None and not decided(task):
                     await self._news(task_id)
-        except TimeoutError:
-            pass
         return self._lookup(task_id)
 
     async def _news(self, task_id: str) -> None:
@@ -53,8 +48,7 @@ class Watch:
         try:
             await news
         finally:
-            waiting = self._waiting.get(task_id)
-            if waiting is not None:
-                waiting.discard(news)
-                if not waiting:
-                    del self._waiting[task_id]
+            waiting = self._waiting.get(task_id, set())
+            waiting.discard(news)
+            if not waiting:
+                self._waiting.pop(task_id, None)

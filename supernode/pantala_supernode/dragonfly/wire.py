@@ -1,4 +1,4 @@
-"""The words of Dragonfly's clients: codes, envelopes, requests. Pure.
+"""The protocol of Dragonfly's clients: codes, envelopes and requests. Pure.
 
 Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Keys come in any case, numbers also as text.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
 from typing import Any, NewType
 
 import msgspec
@@ -18,41 +18,29 @@ from pantala_protocol.task_id import TaskID
 
 Envelope = NewType("Envelope", dict[str, Any])
 
-Entry = dict[str, object]
-"""One piece of an answer to a pull, and where to get it."""
+PieceEntry = dict[str, Any]
+"""One piece of the answer to a pull, and its provider."""
 
 _PATH = re.compile(r"/[!-~]{1,511}")
 _CID = re.compile(r"[!-~]{1,256}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HARMLESS = frozenset({"accept", "accept-charset", "accept-language", "cache-control", "pragma", "user-agent"})
-"""Headers that do not decide who may read what; any other one parts the tasks of those who send it."""
+"""Headers that do not decide what a client may read. Clients with different other headers get different tasks."""
 
-_HOP = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "host",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-range",
-        "if-unmodified-since",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
+_HOP_NAMES = (
+    "accept-encoding connection content-length host if-match if-modified-since if-none-match if-range "
+    "if-unmodified-since keep-alive proxy-connection te trailer transfer-encoding upgrade"
 )
-"""Headers between the client and whom it asked; the supernode's own request has its own."""
+_HOP = frozenset(_HOP_NAMES.split(" "))
+"""Headers between the client and the server it asked. The supernode's own requests have their own."""
 
 
 class Code(IntEnum):
-    """What the clients react to."""
+    """The codes that clients act on."""
 
     METRIC_TAKEN = 1
     OK = 200
@@ -70,12 +58,33 @@ class Code(IntEnum):
     DOWN_TAKEN = 612
 
 
-class BadWordError(ValueError):
+class PieceStatus(StrEnum):
+    """The state of a client's download."""
+
+    STARTED = "STARTED"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+
+
+class PieceResult(StrEnum):
+    """The result for a piece, or for the whole download at its end."""
+
+    FAILED = "FAILED"
+    SUCCESS = "SUCCESS"
+    INVALID = "INVALID"
+    SEMISUC = "SEMISUC"
+    """The client has the piece and cannot serve it yet."""
+
+
+_STATUSES = {700: PieceStatus.STARTED, 701: PieceStatus.RUNNING, 702: PieceStatus.FINISHED}
+_RESULTS = {500: PieceResult.FAILED, 501: PieceResult.SUCCESS, 503: PieceResult.SEMISUC}
+
+
+class MalformedRequestError(ValueError):
     """The client's request cannot be read; the message says why."""
 
 
 def envelope(code: Code, message: str = "", data: object = None) -> Envelope:
-    """An answer."""
     answer: dict[str, Any] = {"code": int(code)}
     if message:
         answer["msg"] = message
@@ -90,22 +99,23 @@ class Registration:
 
     cid: str
     url: str
-    """With the query parameters left out that the client was told to leave out: what names the task."""
+    """The URL that names the task: without the query parameters that the client leaves out."""
     raw_url: str
-    """As the user wrote it: what the origin is asked for."""
+    """The URL as the user wrote it: the supernode sends it to the origin."""
     ip: str
     port: int
     path: str
     md5: str
     identifier: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     dfdaemon: bool
 
     @property
     def task_id(self) -> TaskID:
-        """A plain URL is the same task as that of a Task resource without headers and digest.
+        """The task of this registration.
 
-        Who leaves query parameters out says that they do not matter. That is believed among those who say so only.
+        A plain URL is the same task as that of a Task resource without headers and digest. A client that leaves out
+        query parameters claims that they do not matter. So it shares the task only with clients that claim the same.
         """
         filtered = "filtered:" if self.url != self.raw_url else ""
         return task_id.compute(
@@ -123,61 +133,68 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
-class Pull:
-    """``GET /peer/task``: what became of a piece, and the wish for more."""
+class PullRequest:
+    """``GET /peer/task``: a client reports the result of a piece and asks for more."""
 
     cid: str
     task_id: str
-    status: int
-    result: int
-    range: str
-    provider: str
+    status: PieceStatus = PieceStatus.STARTED
+    result: PieceResult = PieceResult.INVALID
+    range: str = ""
+    provider: str = ""
 
 
-START, RUNNING, END = 700, 701, 702
-FAILED, SUCCESS, INVALID, SEMI_SUCCESS = 500, 501, 502, 503
+def read_registration(body: bytes) -> Registration:
+    """Read the body of a registration. Raises :class:`MalformedRequestError`."""
+    try:
+        values = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedRequestError("the body is not valid JSON") from error
+    if not isinstance(values, dict):
+        raise MalformedRequestError("the body is not a JSON object")
+    return check_registration(values)
 
 
-def registration(body: bytes) -> Registration:
-    """Read a registration. Raises :class:`BadWordError`."""
-    fields = _fields(body)
+def check_registration(values: Mapping[str, Any]) -> Registration:
+    """Check the fields of a registration. Raises :class:`MalformedRequestError`."""
+    fields = _Fields(values)
     raw_url, cid = fields.text("rawurl"), fields.text("cid")
     url = fields.text("taskurl") or raw_url
-    if _URL.fullmatch(raw_url) is None or _URL.fullmatch(url) is None:
-        raise BadWordError("rawUrl and taskUrl must be http or https URLs")
-    if not _is_filtered(url, raw_url):
-        raise BadWordError("taskUrl must be rawUrl, query parameters left out")
-    if _CID.fullmatch(cid) is None:
-        raise BadWordError("cid must be 1 to 256 printable characters")
-    md5 = fields.text("md5").lower()
-    if md5 and _MD5.fullmatch(md5) is None:
-        raise BadWordError("md5 must be 32 hex digits")
-    port, path = fields.number("port"), fields.text("path")
-    if not 0 <= port <= 65535:
-        raise BadWordError("port must be 0 to 65535")
+    md5, port, path = fields.text("md5").lower(), fields.number("port"), fields.text("path")
+    for valid, problem in (
+        (_URL.fullmatch(raw_url) and _URL.fullmatch(url), "rawUrl and taskUrl must be http or https URLs"),
+        (_is_filtered(url, raw_url), "taskUrl must be rawUrl, except for query parameters that are left out"),
+        (_CID.fullmatch(cid), "cid must be 1 to 256 printable characters"),
+        (not md5 or _MD5.fullmatch(md5), "md5 must be 32 hex digits"),
+        (0 <= port <= 65535, "port must be 0 to 65535"),
+    ):
+        if not valid:
+            raise MalformedRequestError(problem)
+    serves = _PATH.fullmatch(path) is not None
     return Registration(
         cid=cid,
         url=url,
         raw_url=raw_url,
         ip=fields.text("ip"),
-        port=port if _PATH.fullmatch(path) is not None else 0,
-        path=path if _PATH.fullmatch(path) is not None else "",
+        port=port if serves else 0,
+        path=path if serves else "",
         md5=md5,
         identifier="" if md5 else fields.text("identifier")[:1024],
-        headers=_headers(fields.values.get("headers") or []),
+        headers=_headers(fields.get("headers") or []),
         dfdaemon=fields.flag("dfdaemon"),
     )
 
 
-def pull(query: Mapping[str, str]) -> Pull:
-    """Read a pull. Raises :class:`BadWordError`."""
-    fields = _Fields({name.lower(): text for name, text in query.items()})
-    status, result = fields.number("status"), fields.number("result")
-    if status not in (START, RUNNING, END):
-        raise BadWordError("status must be 700, 701 or 702")
-    if status == RUNNING and result not in (FAILED, SUCCESS, SEMI_SUCCESS):
-        raise BadWordError("result must be 500, 501 or 503 while running")
-    return Pull(
+def read_pull(query: Mapping[str, str]) -> PullRequest:
+    """Read the query of a pull. Raises :class:`MalformedRequestError`."""
+    fields = _Fields(query)
+    status = _STATUSES.get(fields.number("status"))
+    result = _RESULTS.get(fields.number("result"), PieceResult.INVALID)
+    if status is None:
+        raise MalformedRequestError("status must be 700, 701 or 702")
+    if status is PieceStatus.RUNNING and result is PieceResult.INVALID:
+        raise MalformedRequestError("result must be 500, 501 or 503 while running")
+    return PullRequest(
         fields.text("srccid"), fields.text("taskid"), status, result, fields.text("range"), fields.text("dstcid")
     )
 
@@ -185,40 +202,33 @@ def pull(query: Mapping[str, str]) -> Pull:
 class _Fields:
     """Values by lower-case key."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = {name.lower(): value for name, value in values.items()}
+
+    def get(self, name: str) -> Any:
+        return self._values.get(name)
 
     def text(self, name: str) -> str:
-        value = self.values.get(name)
+        value = self.get(name)
         if value is None:
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise BadWordError(f"{name} must be text")
+            raise MalformedRequestError(f"{name} must be text")
         return str(value)
 
     def number(self, name: str) -> int:
-        text = self.text(name)
-        if len(text) > 18 or re.fullmatch(r"-?[0-9]+", text or "0", re.ASCII) is None:
-            raise BadWordError(f"{name} must be a whole number")
-        return int(text or "0")
+        text = self.text(name) or "0"
+        if len(text) > 18 or re.fullmatch(r"-?[0-9]+", text, re.ASCII) is None:
+            raise MalformedRequestError(f"{name} must be a whole number")
+        return int(text)
 
     def flag(self, name: str) -> bool:
-        value = self.values.get(name, False)
+        value = self.get(name)
         return value is True or (isinstance(value, str) and value.lower() in {"true", "1"})
 
 
-def _fields(body: bytes) -> _Fields:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadWordError("the body is no JSON") from error
-    if not isinstance(value, dict):
-        raise BadWordError("the body is no JSON object")
-    return _Fields({name.lower(): item for name, item in value.items()})
-
-
 def _is_filtered(url: str, raw_url: str) -> bool:
-    """Whether ``url`` is ``raw_url`` but for query parameters left out."""
+    """True if ``url`` is ``raw_url``, perhaps with query parameters left out."""
     head, _, query = url.partition("?")
     raw_head, _, raw_query = raw_url.partition("?")
     left = iter(raw_query.split("&"))
@@ -227,18 +237,18 @@ def _is_filtered(url: str, raw_url: str) -> bool:
 
 def _headers(lines: object) -> dict[str, str]:
     if not isinstance(lines, list):
-        raise BadWordError("headers must be a list")
+        raise MalformedRequestError("headers must be a list")
     headers: dict[str, str] = {}
     for line in lines:
         if not isinstance(line, str):
-            raise BadWordError("a header must be text")
+            raise MalformedRequestError("a header must be text")
         name, text = (part.strip() for part in line.partition(":")[::2])
         name = name.lower()
         if not name or not text or name in _HOP:
             continue
         if name == "range":
-            raise BadWordError("a part of a file is not distributed; ask for the whole")
-        if re.fullmatch(r"[a-z0-9!#$%&'*+.^_`|~-]+", name) is None or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text):
-            raise BadWordError("a header cannot be sent as it is")
+            raise MalformedRequestError("parts of a file are not distributed; request the whole file")
+        if _HEADER_NAME.fullmatch(name) is None or _CONTROL_CHARACTER.search(text):
+            raise MalformedRequestError("a header has characters that cannot be sent")
         headers[name] = f"{headers[name]},{text}" if name in headers else text
     return headers

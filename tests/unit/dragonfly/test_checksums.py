@@ -1,4 +1,4 @@
-"""Sums are those of the bytes, made once."""
+"""Checksums are correct and computed once."""
 
 import hashlib
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-async def test_sums_are_those_of_the_bytes(file: PieceFile) -> None:
+async def test_sums_are_correct(file: PieceFile) -> None:
     sums = Checksums(lambda _name: file)
     last = Wrapping(P).wrap(CONTENT[2 * P :])
     assert f"{md5(last)}:{len(last)}" == await sums.piece(ID, "g", 2)
@@ -40,7 +40,7 @@ async def test_sums_are_those_of_the_bytes(file: PieceFile) -> None:
     sums.close()
 
 
-async def test_a_sum_is_made_once(file: PieceFile) -> None:
+async def test_a_sum_is_computed_once(file: PieceFile) -> None:
     sums = Checksums(lambda _name: file)
     piece, whole = await sums.piece(ID, "g", 0), await sums.whole(ID, "g")
     file.forget(file.have)
@@ -48,7 +48,7 @@ async def test_a_sum_is_made_once(file: PieceFile) -> None:
     sums.close()
 
 
-async def test_what_is_not_held_has_no_sum(file: PieceFile) -> None:
+async def test_a_missing_piece_has_no_sum(file: PieceFile) -> None:
     sums = Checksums(lambda name: file if name == ID else None)
     for name, generation, piece in ((ID, "g", 3), (ID, "other", 0), ("x", "g", 0)):
         with pytest.raises(LookupError):

@@ -1,4 +1,4 @@
-"""A lease keeps a task wanted for clients that no Task resource speaks for."""
+"""A lease keeps a task wanted for clients without a Task resource."""
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
@@ -25,7 +25,7 @@ def test_a_lease_wants_a_task_and_orders_its_copy() -> None:
     assert not task.suspended
 
 
-def test_only_another_wish_is_a_change() -> None:
+def test_only_another_source_is_a_change() -> None:
     tasks = leased()
     assert frozenset() == tasks.lease(ID, Lease(FileSource(URL), 20.0)).tasks
     assert frozenset({ID}) == tasks.lease(ID, Lease(FileSource(URL, {"Authorization": "x"}), 20.0)).tasks

@@ -1,4 +1,4 @@
-"""Dragonfly's clients are served when asked for, and their copies stay for a while."""
+"""Dragonfly's clients are served if enabled, and their copies stay for a while."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A peer of ours reads wrapped pieces as Dragonfly's clients do, and takes nothing else for one."""
+"""A peer reads wrapped pieces as Dragonfly's clients do, and accepts nothing else."""
 
 import asyncio
 import contextlib
@@ -59,7 +59,7 @@ async def fetch(answer: bytes, path: str = "/peer/file/f") -> tuple[bytes, list[
     return bytes(into), heads
 
 
-async def test_head_and_tail_are_taken_off_and_the_range_is_the_wrapped_one() -> None:
+async def test_head_and_tail_are_removed_and_the_range_is_the_wrapped_one() -> None:
     body = WRAPPING.wrap(CONTENT)
     content, heads = await fetch(b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     assert CONTENT == content
@@ -82,6 +82,6 @@ async def test_anything_else_is_a_failure(answer: bytes, expected: type[FetchErr
 
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX: y", "/ä"])
-async def test_a_path_that_cannot_stand_in_a_request_is_not_asked_for(path: str) -> None:
+async def test_an_invalid_path_is_not_requested(path: str) -> None:
     with pytest.raises(ProviderRefusedError):
         await fetch(b"", path)

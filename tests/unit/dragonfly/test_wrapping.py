@@ -1,4 +1,4 @@
-"""Wrapped pieces, against the numbers that were worked out by hand from the protocol's description."""
+"""Wrapped pieces, compared with numbers computed by hand from the protocol's description."""
 
 import hashlib
 
@@ -31,6 +31,6 @@ def test_a_head_never_has_more_than_four_bytes() -> None:
 @pytest.mark.parametrize(
     "text", ["", "0", "-1-3", "0-4194304", "1-4194304", "4194304-8388608", "a-b", "0-4194303,5-6", "\u0660-4194303"]
 )
-def test_what_names_no_piece_is_refused(text: str) -> None:
+def test_a_range_of_no_piece_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not"):
         FOUR_MIB.piece(text)

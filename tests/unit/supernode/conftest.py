@@ -10,7 +10,7 @@ import pytest
 
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.task_id import TaskID, compute
-from pantala_supernode.dragonfly.clients import Clients, Lasting
+from pantala_supernode.dragonfly.clients import ClientLifetimes, Clients
 from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.swarm.download import DfgetTaskManager
 from pantala_supernode.swarm.limits import SchedulingPolicy
@@ -66,7 +66,7 @@ class Bench:
             on_accused=lambda task_id, piece: self.accused.append((task_id, piece)),
             clock=self.clock,
         )
-        self.clients = Clients(self.managers, self.dispatcher, clock=self.clock, lasting=Lasting())
+        self.clients = Clients(self.managers, self.dispatcher, clock=self.clock, lifetimes=ClientLifetimes())
 
     def state(self, *wanted: WantedTask) -> None:
         tasks = self.managers.tasks

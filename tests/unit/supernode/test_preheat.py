@@ -1,17 +1,20 @@
-"""Preheats: what they ask for, how they end, and when they are forgotten."""
+"""Preheats: their leases, their ends, and when they are forgotten."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 import pytest
 
 from pantala_protocol.statement import CDNStatus, Failure
-from pantala_supernode.dragonfly.preheat import PreheatManager, PreheatOrder, PreheatStatus
+from pantala_supernode.dragonfly.preheat import Preheat, PreheatManager, PreheatStatus
+from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.task import Lease
 from tests.unit.supernode.conftest import ID, URL, Clock, Leases
 
-ORDER = PreheatOrder(ID, URL, {"x": "y"})
+ORDER = Registration("preheat", URL, URL, "", 0, "", "", "", {"user-agent": "y"}, dfdaemon=False)
 LOST = Failure("SourceNotFound", "no such file", final=True)
 
 
@@ -32,18 +35,14 @@ def preheats(leases: Leases, clock: Clock, wall: Clock) -> PreheatManager:
 
 def become(leases: Leases, preheats: PreheatManager, status: CDNStatus, failure: Failure | None = None) -> None:
     leases.tasks.update(ID, Copy(ID, status, failure=failure))
-    preheats.changed(ID)
+    preheats.on_task_changed(ID)
 
 
 def test_a_preheat_leases_the_task_and_waits(leases: Leases, preheats: PreheatManager) -> None:
     preheat = preheats.create(ORDER)
-    assert (ID, PreheatStatus.WAITING, 5000.0, None) == (
-        preheat.id, preheat.status, preheat.started_at, preheat.finished_at,
-    )  # fmt: skip
-    lease = leases.tasks.known(ID).lease
-    assert lease is not None
-    assert lease.source is not None
-    assert (URL, {"x": "y"}) == (lease.source.url, lease.source.headers)
+    assert Preheat(ID, PreheatStatus.WAITING, datetime.fromtimestamp(5000, UTC)) == preheat
+    source = leases.tasks.known(ID).order().source
+    assert (URL, {"user-agent": "y"}) == (source.url, source.headers)
     assert [preheat] == list(preheats)
     assert preheat is preheats.get(ID)
 
@@ -56,12 +55,13 @@ def test_it_ends_with_the_copy_and_stays_ended(leases: Leases, preheats: Preheat
     assert (PreheatStatus.RUNNING, "slow") == (preheat.status, preheat.message)
     wall.now += 7
     become(leases, preheats, CDNStatus.SUCCESS)
-    assert (PreheatStatus.SUCCESS, "", 5007.0) == (preheat.status, preheat.message, preheat.finished_at)
+    assert (PreheatStatus.SUCCESS, "") == (preheat.status, preheat.message)
+    assert datetime.fromtimestamp(5007, UTC) == preheat.finished_at
     become(leases, preheats, CDNStatus.RUNNING)
     assert PreheatStatus.SUCCESS is preheat.status
 
 
-def test_a_file_that_is_there_already_is_preheated_at_once(leases: Leases, preheats: PreheatManager) -> None:
+def test_the_preheat_of_a_cached_file_succeeds_at_once(leases: Leases, preheats: PreheatManager) -> None:
     leases.lease(ID, Lease(FileSource(URL, attempt="7"), 9999.0))
     leases.tasks.update(ID, Copy(ID, CDNStatus.SUCCESS))
     assert PreheatStatus.SUCCESS is preheats.create(ORDER).status
@@ -70,7 +70,7 @@ def test_a_file_that_is_there_already_is_preheated_at_once(leases: Leases, prehe
     assert "7" == lease.attempt
 
 
-def test_one_file_is_preheated_once(leases: Leases, preheats: PreheatManager) -> None:
+def test_a_file_has_one_preheat(leases: Leases, preheats: PreheatManager) -> None:
     preheats.create(ORDER)
     with pytest.raises(ConflictError):
         preheats.create(ORDER)
@@ -79,7 +79,7 @@ def test_one_file_is_preheated_once(leases: Leases, preheats: PreheatManager) ->
         preheats.create(ORDER)
 
 
-def test_one_that_failed_may_be_tried_again_by_another_attempt(
+def test_a_failed_preheat_may_be_repeated_with_another_attempt(
     leases: Leases, preheats: PreheatManager, clock: Clock
 ) -> None:
     preheats.create(ORDER)
@@ -91,15 +91,15 @@ def test_one_that_failed_may_be_tried_again_by_another_attempt(
     assert first != leases.tasks.known(ID).order().source.attempt
 
 
-def test_a_task_that_is_deleted_fails_its_preheat(leases: Leases, preheats: PreheatManager) -> None:
+def test_a_deleted_task_fails_its_preheat(leases: Leases, preheats: PreheatManager) -> None:
     preheat = preheats.create(ORDER)
     leases.tasks.end_lease(ID)
-    preheats.changed(ID)
-    preheats.changed("of no preheat")
+    preheats.on_task_changed(ID)
+    preheats.on_task_changed("of no preheat")
     assert (PreheatStatus.FAILED, True) == (preheat.status, "deleted" in preheat.message)
 
 
-def test_unknown_and_empty_ids_are_told_apart(preheats: PreheatManager) -> None:
+def test_unknown_and_empty_ids_are_different_errors(preheats: PreheatManager) -> None:
     for do in (preheats.get, preheats.delete):
         with pytest.raises(NotFoundError):
             do("x")
@@ -115,7 +115,7 @@ def test_unknown_and_empty_ids_are_told_apart(preheats: PreheatManager) -> None:
         (set(), CDNStatus.SUCCESS, []),
     ],
 )
-def test_one_that_is_deleted_stops_unless_others_want_the_file(
+def test_a_deleted_preheat_stops_unless_clients_want_the_file(
     leases: Leases, preheats: PreheatManager, fetchers: set[str], status: CDNStatus, expected: list[tuple[str, bool]]
 ) -> None:
     preheats.create(ORDER)
@@ -125,7 +125,7 @@ def test_one_that_is_deleted_stops_unless_others_want_the_file(
     assert (expected, []) == (leases.ended, list(preheats))
 
 
-def test_an_ended_one_is_forgotten_after_a_day(leases: Leases, preheats: PreheatManager, wall: Clock) -> None:
+def test_an_ended_preheat_is_forgotten_after_a_day(leases: Leases, preheats: PreheatManager, wall: Clock) -> None:
     preheats.create(ORDER)
     wall.now += 30 * 3600
     preheats.tick()

@@ -1,0 +1,86 @@
+"""All parts for Dragonfly's clients and its REST API, put together."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from pantala_pieces.store import PieceStore
+from pantala_supernode.dragonfly.checksums import Checksums
+from pantala_supernode.dragonfly.clients import ClientLifetimes, Clients
+from pantala_supernode.dragonfly.peers import RegisteredPeers
+from pantala_supernode.dragonfly.preheat import PreheatManager
+from pantala_supernode.dragonfly.registration import RegistrationTimeouts
+from pantala_supernode.dragonfly.rest import RestAPI
+from pantala_supernode.dragonfly.routes import DragonflyAPI
+from pantala_supernode.dragonfly.service import DragonflyService
+from pantala_supernode.events import Events
+from pantala_supernode.http.access import Access, Guard
+from pantala_supernode.http.operations import Operation
+from pantala_supernode.swarm.scheduler import Managers
+from pantala_supernode.sync.dispatch import Dispatcher
+from pantala_supernode.tasks.task import LeaseHolder
+
+
+class DragonflyFrontend:
+    """Serves the REST API, and dfget and dfdaemon if ``enabled``. ``clock`` returns monotonic seconds."""
+
+    def __init__(
+        self,
+        leases: LeaseHolder,
+        events: Events,
+        managers: Managers,
+        dispatcher: Dispatcher,
+        store: PieceStore,
+        *,
+        enabled: bool,
+        advertise: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self.access = Access.DRAGONFLY if enabled else Access.OPERATOR
+        """Which clients may call the REST API."""
+        self._checksums = Checksums(store.get)
+        self._clients = Clients(managers, dispatcher, clock=clock, lifetimes=ClientLifetimes())
+        self.service = DragonflyService(
+            leases,
+            events,
+            managers,
+            dispatcher,
+            self._clients,
+            self._checksums,
+            advertise=advertise,
+            clock=clock,
+            timeouts=RegistrationTimeouts(),
+        )
+        self.peers = RegisteredPeers(
+            leases, managers, dispatcher, self._clients, new_id=lambda: secrets.token_hex(8), clock=clock
+        )
+        self.preheats = PreheatManager(leases, managers.tasks, clock=clock, wall=time.time)
+        self._rest = RestAPI(managers, self.service, self.peers, self.preheats, access=self.access)
+
+    @property
+    def busy(self) -> bool:
+        """True while a client downloads."""
+        return any(not client.finished for client in self._clients)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations of the REST API."""
+        return self._rest.operations()
+
+    def add_routes(self, router: web.UrlDispatcher, guard: Guard) -> None:
+        """Add the routes of dfget and dfdaemon, if enabled."""
+        if self.access is Access.DRAGONFLY:
+            DragonflyAPI(self.service).add_routes(router, guard)
+
+    def tick(self) -> None:
+        """Remove what has expired. Call about once a second."""
+        self._clients.tick()
+        self.service.registrations.tick()
+        self.peers.tick()
+        self.preheats.tick()
+
+    def close(self) -> None:
+        self._checksums.close()

@@ -1,0 +1,222 @@
+"""Registered peers: their registration, reports and deletion."""
+
+from __future__ import annotations
+
+import pytest
+
+from pantala_protocol.wrapping import Wrapping
+from pantala_supernode.dragonfly.clients import Client
+from pantala_supernode.dragonfly.models import PeerCreateRequest, PieceUpdateRequest
+from pantala_supernode.dragonfly.peers import RegisteredPeers
+from pantala_supernode.dragonfly.wire import PieceResult, PieceStatus, Registration
+from pantala_supernode.errors import ConflictError, EmptyValueError, InvalidValueError, NotFoundError, NotReadyError
+from pantala_supernode.swarm.download import DfgetTaskStatus
+from pantala_supernode.swarm.task_progress import SUPERNODE
+from pantala_supernode.tasks.task import Task
+from tests.unit.supernode.conftest import ID, URL, Bench, Leases, Wish
+
+RANGE = Wrapping(10).range(1)
+
+
+@pytest.fixture
+def peers(bench: Bench, leases: Leases) -> RegisteredPeers:
+    numbers = iter(range(1_000_000))
+    return RegisteredPeers(
+        leases,
+        bench.managers,
+        bench.dispatcher,
+        bench.clients,
+        new_id=lambda: str(next(numbers)),
+        clock=bench.clock,
+    )
+
+
+@pytest.fixture
+def task(bench: Bench) -> Task:
+    bench.lease()
+    return bench.cached(4)
+
+
+def register(peers: RegisteredPeers, host: str = "host") -> str:
+    return peers.register(PeerCreateRequest("10.0.0.9", host, 15001, "1"))
+
+
+def start(bench: Bench, peers: RegisteredPeers, task: Task, peer: str, cid: str = "c1") -> Client:
+    registration = Registration(cid, URL, URL, "10.0.0.9", 15001, "/p", "", "", {}, dfdaemon=False)
+    client = bench.clients.add(registration, task, "10.0.0.9")
+    peers.join(peer, task.id, cid)
+    return client
+
+
+@pytest.fixture
+def client(bench: Bench, peers: RegisteredPeers, task: Task) -> Client:
+    return start(bench, peers, task, register(peers))
+
+
+def report(
+    peers: RegisteredPeers,
+    status: PieceStatus = PieceStatus.RUNNING,
+    result: PieceResult = PieceResult.SUCCESS,
+    *,
+    cid: str = "c1",
+    text: str = RANGE,
+) -> None:
+    peers.update_piece(ID, text, PieceUpdateRequest(cid, status, result))
+
+
+def test_each_registration_is_another_peer(bench: Bench, peers: RegisteredPeers) -> None:
+    first, second = register(peers), register(peers)
+    assert ["host-10.0.0.9-0", "host-10.0.0.9-1"] == [first, second]
+    assert [first, second] == [peer.name for peer in bench.managers.peers]
+
+
+def test_the_number_of_registrations_is_bounded(peers: RegisteredPeers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pantala_supernode.dragonfly.peers._MAX_PEERS", 1)
+    register(peers)
+    with pytest.raises(NotReadyError):
+        register(peers)
+
+
+def test_a_deleted_peer_takes_its_downloads_along(bench: Bench, peers: RegisteredPeers, task: Task) -> None:
+    name, other = register(peers), register(peers)
+    mine, others = start(bench, peers, task, name), start(bench, peers, task, other, "c2")
+    bench.dispatcher.succeeded(mine.session, task, 0b1)
+    bench.managers.progress.give(ID, others.name, 0, mine.name)
+    peers.deregister(name)
+    assert [other, others.name] == [peer.name for peer in bench.managers.peers]
+    assert [others.name] == list(bench.managers.progress.peers_by_task(ID))
+    assert bench.managers.dfget_tasks.get(mine.name, ID) is None
+    bench.dispatcher.release(others.session)
+    assert mine.name not in bench.managers.progress.service
+    with pytest.raises(NotFoundError):
+        peers.deregister(name)
+    with pytest.raises(EmptyValueError):
+        peers.deregister("")
+
+
+def test_one_download_is_deleted_alone(bench: Bench, peers: RegisteredPeers, task: Task) -> None:
+    name = register(peers)
+    client = start(bench, peers, task, name)
+    peers.deregister(client.name)
+    assert [name] == [peer.name for peer in bench.managers.peers]
+    assert [] == list(bench.clients)
+
+
+@pytest.mark.parametrize("has_session", [True, False])
+def test_only_a_disconnected_peer_of_a_node_is_deleted(bench: Bench, peers: RegisteredPeers, has_session: bool) -> None:
+    bench.peer("n1")
+    with pytest.raises(ConflictError):
+        peers.deregister("n1")
+    bench.managers.peers.update("n1", connected=False)
+    if not has_session:
+        del bench.dispatcher.sessions["n1"]
+    peers.deregister("n1")
+    assert bench.managers.peers.get("n1") is None
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.usefixtures("client")
+def test_a_deleted_task_takes_its_downloads_along(
+    bench: Bench, peers: RegisteredPeers, leases: Leases, full: bool
+) -> None:
+    peers.delete_task(ID, full=full)
+    assert ([], [(ID, not full)]) == (list(bench.clients), leases.ended)
+    assert [] == list(bench.managers.dfget_tasks)
+
+
+def test_the_task_of_a_task_resource_is_not_deleted(bench: Bench, peers: RegisteredPeers, wanted: Wish) -> None:
+    bench.state(wanted("u"))
+    with pytest.raises(ConflictError, match="ns/u"):
+        peers.delete_task(ID, full=True)
+    with pytest.raises(NotFoundError):
+        peers.delete_task("x", full=True)
+
+
+def test_a_success_counts_once_and_makes_a_provider(bench: Bench, peers: RegisteredPeers, client: Client) -> None:
+    bench.managers.progress.give(ID, client.name, 1, SUPERNODE)
+    report(peers, result=PieceResult.SEMISUC)
+    progress = bench.managers.progress.tasks[ID].clients[client.name]
+    assert (0b10, 0) == (progress.have, progress.served)
+    report(peers)
+    report(peers)
+    assert (0b10, 10) == (progress.served, bench.managers.progress.supernode_bytes)
+
+
+def test_a_failure_frees_the_piece(bench: Bench, peers: RegisteredPeers, client: Client) -> None:
+    bench.managers.progress.give(ID, client.name, 1, SUPERNODE)
+    report(peers, result=PieceResult.FAILED)
+    assert {} == bench.managers.progress.tasks[ID].clients[client.name].given
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "expected"),
+    [
+        (PieceStatus.STARTED, PieceResult.INVALID, DfgetTaskStatus.RUNNING),
+        (PieceStatus.FINISHED, PieceResult.SUCCESS, DfgetTaskStatus.SUCCESS),
+        (PieceStatus.FINISHED, PieceResult.FAILED, DfgetTaskStatus.FAILED),
+    ],
+)
+def test_the_client_reports_start_and_end_of_its_download(
+    bench: Bench,
+    peers: RegisteredPeers,
+    client: Client,
+    status: PieceStatus,
+    result: PieceResult,
+    expected: DfgetTaskStatus,
+) -> None:
+    report(peers, status, result)
+    assert expected is bench.managers.dfget_tasks.known(client.name, ID).status
+
+
+@pytest.mark.usefixtures("task")
+def test_a_report_without_a_known_client_is_an_error(peers: RegisteredPeers) -> None:
+    with pytest.raises(NotFoundError, match="'c1' does not download"):
+        report(peers)
+    with pytest.raises(EmptyValueError, match="srcCid is empty"):
+        report(peers, cid="")
+
+
+def test_reports_that_make_no_sense_are_errors(peers: RegisteredPeers, client: Client) -> None:
+    with pytest.raises(InvalidValueError):
+        report(peers, result=PieceResult.INVALID)
+    for text, error in (("0-45565", InvalidValueError), (Wrapping(10).range(4), NotFoundError)):
+        with pytest.raises(error):
+            report(peers, text=text)
+    client.generation = "former"
+    with pytest.raises(ConflictError):
+        report(peers)
+
+
+def test_a_task_without_content_has_no_pieces_to_report(bench: Bench, peers: RegisteredPeers) -> None:
+    task = bench.lease()
+    bench.managers.progress.init_task(ID)
+    start(bench, peers, task, register(peers))
+    with pytest.raises(ConflictError, match="no pieces yet"):
+        report(peers)
+
+
+def test_a_peer_with_the_whole_file_finishes_its_downloads(bench: Bench, peers: RegisteredPeers, task: Task) -> None:
+    name = register(peers)
+    with pytest.raises(NotFoundError, match="does not download"):
+        peers.finish(name, ID)
+    client = start(bench, peers, task, name)
+    peers.finish(name, ID)
+    assert DfgetTaskStatus.SUCCESS is bench.managers.dfget_tasks.known(client.name, ID).status
+    bench.peer("n1")
+    with pytest.raises(NotFoundError, match="does not download"):
+        peers.finish("n1", ID)
+
+
+def test_a_silent_peer_is_removed_unless_it_downloads(bench: Bench, peers: RegisteredPeers, task: Task) -> None:
+    _idle, busy = register(peers, "idle"), register(peers, "busy")
+    client = start(bench, peers, task, busy)
+    peers.join("unknown", ID, "c1")
+    bench.clock.now += bench.clients.lifetimes.provider + 1
+    peers.tick()
+    assert [busy, client.name] == [peer.name for peer in bench.managers.peers]
+    bench.clients.remove(client)
+    peers.tick()
+    assert bench.managers.peers.get(busy) is not None
+    bench.clock.now += bench.clients.lifetimes.provider + 1
+    peers.tick()
+    assert [] == list(bench.managers.peers)
