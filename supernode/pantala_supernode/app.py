@@ -281,7 +281,7 @@ class App:
 
 
 def _managers(settings: Settings, metrics: Metrics, chance: random.Random) -> Managers:
-    peers, progress = PeerManager(), ProgressManager(settings.node)
+    peers, progress = PeerManager(), ProgressManager(settings.node or None)
     scheduler = TimedScheduler(
         progress,
         policy=SchedulingPolicy(bandwidth=settings.uplink),

@@ -139,6 +139,6 @@ async def test_a_thousand_at_once_read_the_origin_once(app: App, descriptors: Pa
     await asyncio.sleep(0.5)
     assert len(list(descriptors.iterdir())) <= before + 20
     progress = app.managers.progress
-    clients_of = progress.tasks[wanted.task_id].clients
+    clients_of = progress.tasks[wanted.task_id].peers
     assert {(1 << PIECES) - 1} == {client.have for client in clients_of.values()}
     assert (2 * EACH, 0) == (len(clients_of), progress.peer_bookings)

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pantala_protocol import ranges
+from pantala_protocol.statement import CDNStatus
+from pantala_protocol.task_id import TaskID
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import SchedulerManager
 from pantala_supernode.swarm.task_progress import SUPERNODE, PeerProgress
+from pantala_supernode.tasks.copy import Copy
 
-TASK = "t"
+TASK = TaskID("t")
 PIECES = 24
 ALL = (1 << PIECES) - 1
 NAMES = [f"node{number}" for number in range(6)]
@@ -32,6 +35,10 @@ def peer(name: str, zone: str = "", slots: int | None = None, downloads: int | N
     return SwarmPeer(name, "boot", "10.0.0.1", 65002, b"k", zone, downloads=downloads, upload_slots=slots)
 
 
+def copy_of(cached: int, *, whole: bool = False) -> Copy:
+    return Copy(TASK, CDNStatus.SUCCESS if whole else CDNStatus.RUNNING, cached=cached)
+
+
 def one_byte(_piece: int) -> int:
     return 1
 
@@ -39,11 +46,11 @@ def one_byte(_piece: int) -> int:
 class Swarm(RuleBasedStateMachine):
     """Clients of several zones come, go, take, fail and lie; the supernode's pieces arrive meanwhile."""
 
-    neighbour = ""
+    local_peer: str | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self.progress = ProgressManager(self.neighbour)
+        self.progress = ProgressManager(self.local_peer)
         self.peers: dict[str, SwarmPeer] = {}
         self.now = 0.0
         self.policy = SchedulingPolicy()
@@ -51,7 +58,6 @@ class Swarm(RuleBasedStateMachine):
             self.progress, policy=self.policy, chance=random.Random(1), lookup=self.peers.get
         )
         self.task = self.progress.init_task(TASK)
-        self.task.arriving = True
 
     @rule(name=names, have=st.integers(min_value=0, max_value=ALL), zone=zones, slots=limits, downloads=limits)
     def comes(self, name: str, have: int, zone: str, slots: int | None, downloads: int | None) -> None:
@@ -78,12 +84,12 @@ class Swarm(RuleBasedStateMachine):
     def is_cached(self, count: int) -> None:
         for piece in range(PIECES):
             if count and not self.task.cached >> piece & 1:
-                self.task.cached |= 1 << piece
+                self.task.copy = copy_of(self.task.cached | 1 << piece)
                 count -= 1
 
     @rule(name=names, provider=st.none() | names)
     def asks(self, name: str, provider: str | None) -> None:
-        client = self.task.clients.get(name)
+        client = self.task.peers.get(name)
         if client is None:
             return
         before, room = client.have | client.given_mask, self.scheduler.room(name)
@@ -93,28 +99,28 @@ class Swarm(RuleBasedStateMachine):
             if info.provider != SUPERNODE:
                 assert info.provider != name
                 assert self.peers[info.provider].can_serve
-                assert self.task.clients[info.provider].served >> info.piece & 1
+                assert self.task.peers[info.provider].served >> info.piece & 1
                 assert self.progress.service[info.provider].booked <= self._slots(info.provider)
         assert len(client.given) <= max(1, min(self.peers[name].downloads or 4, self.policy.most_window))
 
     @rule(name=names, some=st.sets(pieces, min_size=1, max_size=4), serves=st.booleans())
     def verifies(self, name: str, some: set[int], serves: bool) -> None:
-        if name in self.task.clients:
+        if name in self.task.peers:
             mask = sum(1 << piece for piece in some)
             providers = self.progress.succeed(TASK, name, mask, one_byte, serves=serves)
             self.scheduler.served(name, providers or (), now=self.now)
 
     @rule(name=names, piece=pieces, corrupt=st.booleans(), own=st.booleans())
     def fails(self, name: str, piece: int, corrupt: bool, own: bool) -> None:
-        if name in self.task.clients:
+        if name in self.task.peers:
             provider = self.progress.fail(TASK, name, piece, blame=not own)
             if provider is not None and not own:
                 self.scheduler.failed(name, provider, corrupt=corrupt, now=self.now)
 
     @rule(name=names, lost=st.integers(min_value=0, max_value=ALL))
     def lost_pieces(self, name: str, lost: int) -> None:
-        if name in self.task.clients:
-            self.progress.lose(TASK, name, lost)
+        if name in self.task.peers:
+            self.progress.remove_pieces(TASK, name, lost)
 
     @rule()
     def content_changes(self) -> None:
@@ -126,7 +132,7 @@ class Swarm(RuleBasedStateMachine):
         self.scheduler.expire(self.now)
 
     def _elsewhere(self) -> list[PeerProgress]:
-        return [client for name, client in self.task.clients.items() if name != self.neighbour]
+        return [client for name, client in self.task.peers.items() if name != self.local_peer]
 
     def _slots(self, name: str) -> int:
         said = self.peers[name].upload_slots
@@ -134,14 +140,14 @@ class Swarm(RuleBasedStateMachine):
 
     @invariant()
     def bookings_are_those_given(self) -> None:
-        near = self.task.clients.get(self.neighbour, PeerProgress())
+        near = self.task.peers.get(self.local_peer or "", PeerProgress())
         assert {SUPERNODE} >= {*near.given.values()}
         given = Counter(provider for client in self._elsewhere() for provider in client.given.values())
         booked = {name: service.booked for name, service in self.progress.service.items() if service.booked}
         assert given == booked
         assert given.total() - given[SUPERNODE] == self.progress.peer_bookings
-        assert [len(client.given) for client in self.task.clients.values()] == [
-            self.progress.outstanding(name) for name in self.task.clients
+        assert [len(client.given) for client in self.task.peers.values()] == [
+            self.progress.outstanding(name) for name in self.task.peers
         ]
         assert booked.get(SUPERNODE, 0) <= self.policy.supernode_uploads
         assert all(count <= self._slots(name) for name, count in booked.items() if name in self.peers)
@@ -158,18 +164,18 @@ class Swarm(RuleBasedStateMachine):
         assert self.task.seeds == self.task.cached & ~sum(1 << piece for piece in counted)
 
     @invariant()
-    def holders_are_those_who_serve_something(self) -> None:
-        holders = {name for name, client in self.task.clients.items() if client.served} - {self.neighbour}
-        assert holders == {*self.task.holders}
+    def providers_serve_something(self) -> None:
+        providers = {name for name, client in self.task.peers.items() if client.served} - {self.local_peer}
+        assert providers == {*self.task.providers}
         for name, zone in self.task.zones.items():
-            inside = {client for client, progress in self.task.clients.items() if progress.zone == name}
-            assert inside & holders == {*zone.holders}
+            inside = {client for client, progress in self.task.peers.items() if progress.zone == name}
+            assert inside & providers == {*zone.providers}
             assert {*zone.free} == inside & {*self.task.free}
-        assert {*self.task.free} == {name for name in holders if not self.task.clients[name].full}
+        assert {*self.task.free} == {name for name in providers if not self.task.peers[name].full}
 
     @invariant()
     def who_is_noted_as_full_has_pieces_booked(self) -> None:
-        for name, client in self.task.clients.items():
+        for name, client in self.task.peers.items():
             service = self.progress.service.get(name)
             assert not client.full or (service is not None and service.booked and TASK in service.full_in)
 
@@ -187,34 +193,34 @@ class Swarm(RuleBasedStateMachine):
         copies = [self.task.copies(piece) for piece in range(PIECES)]
         assert min(copies) == min(copies[piece] for piece in ranges.members(rarest))
 
-    @precondition(lambda self: self.task.clients)
+    @precondition(lambda self: self.task.peers)
     @rule()
     def everybody_finishes_once_faults_stop(self) -> None:
         """Also where some cannot serve, and in zones where nobody can: time goes by a little with each round."""
-        self.task.cached, self.task.arriving = ALL, False
-        for name in self.task.clients:
+        self.task.copy = copy_of(ALL, whole=True)
+        for name in self.task.peers:
             self.progress.release(name)
-        for _ in range(PIECES * len(self.task.clients) * 2 + 8):
+        for _ in range(PIECES * len(self.task.peers) * 2 + 8):
             self.now += 5
             self.scheduler.expire(self.now)
-            for name in list(self.task.clients):
+            for name in list(self.task.peers):
                 for info in self.scheduler.schedule(TASK, name, room=self.scheduler.room(name), now=self.now):
                     providers = self.progress.succeed(TASK, name, 1 << info.piece, one_byte)
                     self.scheduler.served(name, providers or (), now=self.now)
-            if all(client.have == ALL for client in self.task.clients.values()):
+            if all(client.have == ALL for client in self.task.peers.values()):
                 return
         raise AssertionError("a client does not finish although nothing fails")
 
 
-class SwarmWithNeighbour(Swarm):
+class SwarmWithLocalPeer(Swarm):
     """One of them is on the supernode's machine."""
 
-    neighbour = NAMES[0]
+    local_peer = NAMES[0]
 
 
 TestSwarm = Swarm.TestCase
-TestSwarmWithNeighbour = SwarmWithNeighbour.TestCase
-TestSwarm.settings = TestSwarmWithNeighbour.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSwarmWithLocalPeer = SwarmWithLocalPeer.TestCase
+TestSwarm.settings = TestSwarmWithLocalPeer.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
@@ -222,7 +228,7 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
     progress, chance = ProgressManager(), random.Random(7)
     scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=peer)
     task = progress.init_task(TASK)
-    task.cached = (1 << 256) - 1
+    task.copy = copy_of((1 << 256) - 1, whole=True)
     clients = [f"c{number}" for number in range(16)]
     for name in clients:
         progress.init_progress(TASK, name)
@@ -231,42 +237,41 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
         for name in clients:
             scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0)
         for name in clients:
-            given = list(task.clients[name].given.items())
+            given = list(task.peers[name].given.items())
             for piece, provider in given[:1]:
                 served[provider] += 1
                 progress.succeed(TASK, name, 1 << piece, one_byte)
-    assert all(client.have == task.cached for client in task.clients.values())
+    assert all(client.have == task.cached for client in task.peers.values())
     assert 16 * 256 == sum(served.values())
     assert served[SUPERNODE] < 1.5 * 256
 
 
 @pytest.mark.parametrize(
-    ("neighbour", "expected"),
+    ("local_peer", "expected"),
     [
         ("", {SUPERNODE: 64, "elsewhere": 128}),
         ("b", {SUPERNODE: 64, "b": 64, "elsewhere": 64}),
     ],
 )
 def test_pieces_that_arrive_slowly_leave_the_supernode_and_its_machine_once(
-    neighbour: str, expected: dict[str, int]
+    local_peer: str, expected: dict[str, int]
 ) -> None:
     """A slow origin: each new piece goes to one client, and the others take it from there."""
-    progress, chance = ProgressManager(neighbour), random.Random(7)
+    progress, chance = ProgressManager(local_peer), random.Random(7)
     scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=peer)
     task = progress.init_task(TASK)
-    task.arriving = True
     clients = ["b", "a", "c"]
     for name in clients:
         progress.init_progress(TASK, name)
     served = Counter[str]()
     for arrived in range(64):
-        task.cached |= 1 << arrived
+        task.copy = copy_of(task.cached | 1 << arrived)
         for _ in range(4):
             for name in clients:
                 scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0)
             for name in clients:
-                for piece, provider in list(task.clients[name].given.items()):
-                    served[provider if provider in (SUPERNODE, neighbour) else "elsewhere"] += 1
+                for piece, provider in list(task.peers[name].given.items()):
+                    served[provider if provider in (SUPERNODE, local_peer) else "elsewhere"] += 1
                     progress.succeed(TASK, name, 1 << piece, one_byte)
     assert expected == served
 
@@ -277,7 +282,7 @@ def test_each_piece_crosses_a_zones_border_about_once() -> None:
     clients = {f"{zone}{number}": peer(f"{zone}{number}", zone) for zone in "nsew" for number in range(8)}
     scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=clients.get)
     task = progress.init_task(TASK)
-    task.cached = (1 << 128) - 1
+    task.copy = copy_of((1 << 128) - 1, whole=True)
     for name in clients:
         progress.init_progress(TASK, name, zone=clients[name].zone)
     crossings = 0
@@ -286,7 +291,7 @@ def test_each_piece_crosses_a_zones_border_about_once() -> None:
             for info in scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0):
                 crossings += info.provider == SUPERNODE or clients[info.provider].zone != clients[name].zone
         for name in clients:
-            for piece in list(task.clients[name].given)[:1]:
+            for piece in list(task.peers[name].given)[:1]:
                 progress.succeed(TASK, name, 1 << piece, one_byte)
-    assert all(client.have == task.cached for client in task.clients.values())
+    assert all(client.have == task.cached for client in task.peers.values())
     assert 4 * 128 <= crossings < 1.1 * 4 * 128

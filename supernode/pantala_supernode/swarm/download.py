@@ -1,7 +1,7 @@
-"""One client's download of one task, and what became of its deliveries. Pure.
+"""One peer's download of one task, and its deliveries. Pure.
 
-The name is Dragonfly's. A client of ours is a peer, and its download ends in *deliveries*: one per Task resource that
-wants the file at a path of that node.
+The name is Dragonfly's. A download by a peer of ours ends in *deliveries*: one for each Task resource that wants the
+file at a path of the peer's node.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class DfgetTaskStatus(StrEnum):
 
 @dataclass(slots=True)
 class DfgetTask:
-    """One download: the key is (client, task)."""
+    """One download."""
 
-    client: str
+    peer: str
     task_id: str
     status: DfgetTaskStatus = DfgetTaskStatus.WAITING
     deliveries: dict[str, DeliveryState] = field(default_factory=dict)
@@ -35,53 +35,52 @@ class DfgetTask:
 
 
 class DfgetTaskManager:
-    """All downloads, by client and task."""
+    """All downloads, by peer and task."""
 
     def __init__(self) -> None:
-        self._by_client: dict[str, dict[str, DfgetTask]] = {}
+        self._by_peer: dict[str, dict[str, DfgetTask]] = {}
 
-    def add(self, client: str, task_id: str) -> DfgetTask:
-        """A client shall have a task. Idempotent. Raises :class:`EmptyValueError` without a client or a task."""
-        if not client or not task_id:
-            raise EmptyValueError("a download needs a client and a task")
-        tasks = self._by_client.setdefault(client, {})
-        return tasks.setdefault(task_id, DfgetTask(client, task_id))
+    def add(self, peer: str, task_id: str) -> DfgetTask:
+        """Begin a download, unless it is known. Raises :class:`EmptyValueError`."""
+        if not peer or not task_id:
+            raise EmptyValueError("The name of the peer or the task is empty. A download needs both.")
+        tasks = self._by_peer.setdefault(peer, {})
+        return tasks.setdefault(task_id, DfgetTask(peer, task_id))
 
-    def get(self, client: str, task_id: str) -> DfgetTask | None:
-        """One download, if it is known."""
-        return self._by_client.get(client, {}).get(task_id)
+    def get(self, peer: str, task_id: str) -> DfgetTask | None:
+        return self._by_peer.get(peer, {}).get(task_id)
 
-    def known(self, client: str, task_id: str) -> DfgetTask:
-        """One download. Raises :class:`EmptyValueError` for no client or task, :class:`NotFoundError`."""
-        if not client or not task_id:
-            raise EmptyValueError("name a client and a task")
-        task = self.get(client, task_id)
+    def known(self, peer: str, task_id: str) -> DfgetTask:
+        """A download. Raises :class:`EmptyValueError` for an empty name, :class:`NotFoundError` for an unknown one."""
+        if not peer or not task_id:
+            raise EmptyValueError("The name of the peer or the task is empty. Name both.")
+        task = self.get(peer, task_id)
         if task is None:
-            raise NotFoundError(f"{client[:100]!r} does not download task {task_id[:64]!r}; register it again")
+            raise NotFoundError(f"Peer {peer[:100]!r} does not download task {task_id[:64]!r}. Register it again.")
         return task
 
-    def list(self, client: str) -> Iterator[DfgetTask]:
-        """All downloads of a client."""
-        return iter(tuple(self._by_client.get(client, {}).values()))
+    def list(self, peer: str) -> Iterator[DfgetTask]:
+        """All downloads of a peer."""
+        return iter(tuple(self._by_peer.get(peer, {}).values()))
 
     def __iter__(self) -> Iterator[DfgetTask]:
-        return (task for tasks in tuple(self._by_client.values()) for task in tuple(tasks.values()))
+        return (task for tasks in tuple(self._by_peer.values()) for task in tuple(tasks.values()))
 
-    def update_status(self, client: str, task_id: str, status: DfgetTaskStatus) -> None:
-        """How far a download is. ``SUCCESS`` stays; an unknown download is not made."""
-        task = self.get(client, task_id)
+    def update_status(self, peer: str, task_id: str, status: DfgetTaskStatus) -> None:
+        """Set the status of a download, unless it is ``SUCCESS`` or the download is unknown."""
+        task = self.get(peer, task_id)
         if task is not None and task.status is not DfgetTaskStatus.SUCCESS:
             task.status = status
 
-    def restart(self, client: str, task_id: str) -> None:
-        """The task has new content: its download begins anew. What is published stays until it is replaced."""
-        task = self.get(client, task_id)
+    def restart(self, peer: str, task_id: str) -> None:
+        """Begin a download again, because the task has new content. Published files stay until they are replaced."""
+        task = self.get(peer, task_id)
         if task is not None:
             task.status = DfgetTaskStatus.WAITING
 
-    def deliver(self, client: str, task_id: str, uid: str, state: DeliveryState | None) -> None:
-        """What a client says of a delivery; ``None``: it is no longer there."""
-        task = self.get(client, task_id)
+    def deliver(self, peer: str, task_id: str, uid: str, state: DeliveryState | None) -> None:
+        """Take a peer's report of a delivery; ``None``: the file is not there any more."""
+        task = self.get(peer, task_id)
         if task is None:
             return
         if state is None:
@@ -89,23 +88,23 @@ class DfgetTaskManager:
         else:
             task.deliveries[uid] = state
 
-    def delivery(self, client: str, task_id: str, uid: str) -> DeliveryState | None:
-        """What became of a delivery on one client, if anything did."""
-        task = self.get(client, task_id)
+    def delivery(self, peer: str, task_id: str, uid: str) -> DeliveryState | None:
+        """The last report of a delivery."""
+        task = self.get(peer, task_id)
         return task.deliveries.get(uid) if task else None
 
-    def delete(self, client: str, task_id: str) -> None:
-        """The client does not want the task any more. Idempotent."""
-        tasks = self._by_client.get(client, {})
+    def delete(self, peer: str, task_id: str) -> None:
+        """Forget one download. Idempotent."""
+        tasks = self._by_peer.get(peer, {})
         tasks.pop(task_id, None)
         if not tasks:
-            self._by_client.pop(client, None)
+            self._by_peer.pop(peer, None)
 
     def delete_task(self, task_id: str) -> None:
-        """Nobody downloads the task any more. Idempotent."""
-        for client in tuple(self._by_client):
-            self.delete(client, task_id)
+        """Forget all downloads of a task. Idempotent."""
+        for peer in tuple(self._by_peer):
+            self.delete(peer, task_id)
 
-    def delete_client(self, client: str) -> None:
-        """The client is gone. Idempotent."""
-        self._by_client.pop(client, None)
+    def delete_client(self, peer: str) -> None:
+        """Forget all downloads of a peer. Idempotent."""
+        self._by_peer.pop(peer, None)

@@ -1,4 +1,4 @@
-"""The limits that the scheduler keeps."""
+"""How many pieces may be under way at once: the scheduler's limits, and the pieces that fill the uplink. Pure."""
 
 from __future__ import annotations
 
@@ -6,49 +6,48 @@ from dataclasses import dataclass, field
 
 from pantala_supernode.swarm.reputation import Tolerance
 
+_FADING = 0.9
+"""The weight of the former observations after one second."""
+_ENOUGH = 4.0
+"""Piece-seconds of transfer that are observed before an observation counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulingPolicy:
     """The scheduler's limits."""
 
     window: int = 4
-    """Pieces given to one client that does not say how many it downloads at once, and not reported. More pins pieces
-    in queues: 16 costs 70 % of the time."""
+    """Pieces given to one peer and not reported, if it does not report how many it downloads at once. More pieces wait
+    in queues: 16 takes 70 % longer."""
     most_window: int = 16
-    """Of one that says."""
+    """The same for a peer that reports it."""
     peer_uploads: int = 4
-    """Pieces booked at a peer that does not say how many it sends at once. Below ``window`` single peers starve."""
+    """Pieces booked at one peer, if it does not report how many it sends at once. Below ``window``, some starve."""
     most_peer_uploads: int = 32
-    """Of one that says."""
+    """The same for a peer that reports it."""
     supernode_uploads: int = 8
-    """Pieces booked at the supernode: a receiver gives each sender a part of its link only, so it must serve many."""
+    """Pieces booked at the supernode. A receiver gives each sender a part of its link only, so it needs many."""
     most_supernode_uploads: int = 32
-    """With a link of known bandwidth that so many fill."""
+    """The same if the bandwidth of its link is known and so many pieces fill it."""
     bandwidth: float | None = None
-    """Of the supernode's link, in bytes a second; ``None``: not known."""
+    """Of the supernode's link, in bytes a second; ``None``: unknown."""
     sample: int = 16
-    """Providers and held clients looked at for one decision."""
+    """Providers and waiting peers that one decision looks at."""
     draws: int = 4
-    """Samples looked at, if none of a large swarm's has room."""
+    """Samples that one decision looks at while no provider has room."""
     blacklist_seconds: float = 30.0
-    """How long a client is not sent again to a provider that failed it."""
+    """A peer is kept away from a provider that failed it for so long."""
     zone_patience: float = 5.0
-    """Seconds that a zone at least waits for a piece given to one of its clients before it is brought in again."""
+    """Seconds that a zone waits at least for a piece given to one of its peers before the piece is brought in again."""
     tolerance: Tolerance = field(default_factory=Tolerance)
-    """With peers that fail others."""
-
-
-_FADING = 0.9
-"""What of the former observations is left after a second."""
-
-_ENOUGH = 4.0
-"""Pieces under way for a second, or as much as that, before an observation is believed."""
+    """For providers that fail others."""
 
 
 class Uplink:
-    """Bounded by ``least`` and ``most`` pieces at once; ``least`` as long as nothing is known.
+    """How many pieces the supernode sends at once to fill its link: between ``least`` and ``most``.
 
-    ``bandwidth`` is that of the supernode's link in bytes a second; ``None``: not known.
+    The speed of one piece is observed where peers serve each other, so it does not depend on the result. ``bandwidth``
+    is that of the supernode's link in bytes a second. While it or the speed is unknown, the result is ``least``.
     """
 
     def __init__(self, bandwidth: float | None, *, least: int, most: int) -> None:
@@ -61,10 +60,10 @@ class Uplink:
         self._at: float | None = None
 
     def observe(self, total: int, under_way: int, *, now: float) -> None:
-        """Peers took ``total`` bytes from each other until now, and ``under_way`` pieces are on their way there."""
+        """Peers took ``total`` bytes from each other so far, and ``under_way`` pieces are being taken."""
         before, self._at = self._at, now
         taken, self._total = total - self._total, total
-        if before is not None and (taken or under_way):  # nothing is learnt while nothing moves
+        if before is not None and (taken or under_way):  # an idle time says nothing
             seconds = now - before
             left = _FADING ** min(seconds, 1000.0)
             self._taken = self._taken * left + taken

@@ -1,4 +1,4 @@
-"""Names to draw from at random: whatever is done costs the same, however many there are. Pure."""
+"""Names to draw from at random. Each operation costs the same for any number of names. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ T = TypeVar("T")
 
 
 class Chance(Protocol):
-    """What is used of :class:`random.Random`."""
+    """The part of :class:`random.Random` that the scheduler uses."""
 
-    def randrange(self, stop: int, /) -> int:
-        """A number of ``range(stop)``."""
+    def randrange(self, stop: int, /) -> int: ...
 
-    def sample(self, population: list[T], k: int) -> list[T]:
-        """``k`` different members."""
+    def sample(self, population: list[T], k: int) -> list[T]: ...
 
-    def choices(self, population: list[T], *, k: int) -> list[T]:
-        """``k`` members; the same may come more than once."""
+    def choices(self, population: list[T], *, k: int) -> list[T]: ...
 
 
 class Pool:
@@ -39,14 +36,19 @@ class Pool:
     def __contains__(self, name: str) -> bool:
         return name in self._place
 
+    def put(self, name: str, *, member: bool) -> None:
+        """Add or discard a name."""
+        if member:
+            self.add(name)
+        else:
+            self.discard(name)
+
     def add(self, name: str) -> None:
-        """Put a name in. Idempotent."""
         if name not in self._place:
             self._place[name] = len(self._names)
             self._names.append(name)
 
     def discard(self, name: str) -> None:
-        """Take a name out. Idempotent."""
         place = self._place.pop(name, None)
         if place is None:
             return
@@ -56,8 +58,8 @@ class Pool:
             self._place[last] = place
 
     def draw(self, chance: Chance, most: int) -> list[str]:
-        """Up to ``most`` names in random order; all, if there are no more. Of many, one may come twice."""
+        """Up to ``most`` names in random order. If there are more names, one may be drawn twice."""
         names = self._names
         if len(names) <= most:
             return chance.sample(names, len(names)) if len(names) > 1 else names[:]
-        return chance.choices(names, k=most)  # one twice does no harm, and costs a fifth of a sample
+        return chance.choices(names, k=most)  # a name drawn twice does no harm, and this costs a fifth of a sample

@@ -1,7 +1,7 @@
-"""Which peers serve badly: they are offered to nobody for a while, then tried with one piece at a time. Pure.
+"""Which providers serve badly. Such a provider is excluded for a while, then tried with one piece at a time. Pure.
 
-Failures and successes fade with time, so that a rate is that of the last minutes. One client alone cannot bring a peer
-down: what each says counts up to a bound, and what one says who complains of everybody counts less and less.
+Failures and successes fade with time, so a rate is that of the last minutes. One peer alone cannot exclude a provider:
+the complaints of each peer count up to a bound, and those of a peer that complains of all providers count less.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How much is borne."""
+    """How many failures exclude a provider, and for how long."""
 
     rate: float = 0.25
-    """Share of failures from which on a peer is out."""
+    """The share of failures that excludes a provider."""
     evidence: float = 4.0
-    """Failures that must be known at least. A wrong piece counts as two: a link does not make those."""
+    """Failures that must be known at least. A wrong piece counts as two, because a bad link does not cause it."""
     voice: float = 2.0
-    """Of them, how many one client's word may make up: half, so that it takes two."""
+    """The most failures that count from one peer. It takes two peers to exclude a provider."""
     memory: float = 16.0
-    """Successes that are remembered at most: what a peer did well long ago is no excuse."""
+    """The most successes that count: old merits excuse no failure."""
     half_life: float = 60.0
-    """Seconds after which half of anything is forgotten."""
+    """Seconds after which half of each number has faded."""
     out_seconds: float = 60.0
-    """A peer is out for so long the first time; each time that it fails its probation, for twice as long."""
+    """How long the first exclusion lasts. Each failed probation doubles it."""
     longest_out: float = 960.0
     probation: int = 4
-    """Pieces that it must serve well, one at a time, before it is trusted as before."""
+    """Pieces that a provider must serve well, one at a time, after an exclusion."""
 
 
 @dataclass(slots=True)
@@ -46,27 +46,27 @@ class _Faded:
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of one peer as a provider."""
+    """One provider's service."""
 
     served: _Faded = field(default_factory=_Faded)
     accusers: dict[str, _Faded] = field(default_factory=dict)
     out_until: float = 0.0
     terms: int = 0
-    """How often in a row it was put out."""
+    """Exclusions in a row."""
     owed: int = 0
-    """Pieces that it must still serve well until it is trusted."""
+    """Pieces that are left of the probation."""
 
 
 class Reputation:
-    """Every peer's, as others tell it. ``now`` is in monotonic seconds."""
+    """The reputation of every provider. ``now`` is in monotonic seconds."""
 
     def __init__(self, tolerance: Tolerance) -> None:
         self._tolerance = tolerance
         self._records: dict[str, _Record] = {}
         self._complaints: dict[str, _Faded] = {}
-        """By who complains."""
+        """By the peer that complains."""
         self._taken: dict[str, _Faded] = {}
-        """What those who ever complained took well."""
+        """The right pieces that each such peer took."""
 
     def allows(self, provider: str, slots: int, *, now: float) -> int:
         """How many pieces may be booked at a provider that serves ``slots`` at once."""
@@ -77,12 +77,12 @@ class Reputation:
             return 0
         return min(1, slots) if record.owed else slots
 
-    def served(self, provider: str, client: str, *, now: float) -> None:
-        """A client took a piece from a provider, and it was right."""
+    def served(self, provider: str, peer: str, *, now: float) -> None:
+        """Note that a peer took a right piece from a provider."""
         tolerance = self._tolerance
-        record = self._record(provider)
+        record = self._records.setdefault(provider, _Record())
         record.served.add(1.0, tolerance.memory, now, tolerance.half_life)
-        taken = self._taken.get(client)
+        taken = self._taken.get(peer)
         if taken is not None:
             taken.add(1.0, tolerance.memory, now, tolerance.half_life)
         if record.owed and record.out_until <= now:
@@ -90,24 +90,24 @@ class Reputation:
             if not record.owed:
                 record.terms = 0
 
-    def failed(self, provider: str, client: str, *, corrupt: bool, now: float) -> None:
-        """A client says that a provider failed it; ``corrupt``: its bytes were wrong."""
+    def failed(self, provider: str, peer: str, *, corrupt: bool, now: float) -> None:
+        """Note that a provider failed a peer; ``corrupt``: by wrong bytes."""
         tolerance = self._tolerance
-        record = self._record(provider)
-        weight = self._weight(client, now) * (2.0 if corrupt else 1.0)
-        accuser = record.accusers.setdefault(client, _Faded())
+        record = self._records.setdefault(provider, _Record())
+        weight = self._weight(peer, now) * (2.0 if corrupt else 1.0)
+        accuser = record.accusers.setdefault(peer, _Faded())
         accuser.add(weight, tolerance.voice, now, tolerance.half_life)
         if record.out_until > now:
             return
         failures = sum(voice.value(now, tolerance.half_life) for voice in record.accusers.values())
         served = record.served.value(now, tolerance.half_life)
-        # fading must not make two full voices of the same second a hair too little
+        # 0.9: two full voices fade a little between two calls of the same second
         enough = failures >= tolerance.evidence * 0.9 and failures >= tolerance.rate * (failures + served)
         if enough or (record.owed and weight >= 0.5):
-            self._put_out(record, now)
+            self._exclude(record, now)
 
     def forget(self, peer: str) -> None:
-        """A peer is gone: nothing is held against it any more."""
+        """Forget all of a peer, as provider and as accuser."""
         self._records.pop(peer, None)
         self._complaints.pop(peer, None)
         self._taken.pop(peer, None)
@@ -124,23 +124,16 @@ class Reputation:
             if record.accusers or record.terms or record.served.value(now, self._tolerance.half_life) > 0.1
         }
 
-    def _record(self, provider: str) -> _Record:
-        record = self._records.get(provider)
-        if record is None:
-            record = self._records[provider] = _Record()
-        return record
-
-    def _weight(self, client: str, now: float) -> float:
-        """What a client's word counts: the share of what it took that it does not complain of."""
+    def _weight(self, peer: str, now: float) -> float:
+        """How much a complaint counts: the share of right pieces among all that the peer took."""
         half_life = self._tolerance.half_life
-        complaints = self._complaints.setdefault(client, _Faded())
-        taken = self._taken.setdefault(client, _Faded())
-        well = 1.0 + taken.value(now, half_life)
+        complaints = self._complaints.setdefault(peer, _Faded())
+        well = 1.0 + self._taken.setdefault(peer, _Faded()).value(now, half_life)
         weight = well / (well + complaints.value(now, half_life))
         complaints.add(1.0, self._tolerance.memory, now, half_life)
         return weight
 
-    def _put_out(self, record: _Record, now: float) -> None:
+    def _exclude(self, record: _Record, now: float) -> None:
         tolerance = self._tolerance
         record.out_until = now + min(tolerance.longest_out, tolerance.out_seconds * 2.0 ** min(record.terms, 30))
         record.terms += 1

@@ -1,7 +1,7 @@
-"""One task's swarm: who has which piece, and how rare each one is.
+"""One task's swarm: which peer has which piece, and how rare each piece is. Pure.
 
-Pieces of a client are two integers used as sets, so that a question about all pieces is one operation. Rarity is kept
-as one set of pieces per level and moved piece by piece, never computed over all. Pure.
+Two integers hold a peer's pieces as sets, so a question about all pieces is one operation. Rarity is one set of pieces
+per level. A piece moves between levels when its count changes; no rarity is computed over all pieces.
 """
 
 from __future__ import annotations
@@ -10,31 +10,36 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from pantala_protocol import ranges
+from pantala_protocol.statement import CDNStatus
 from pantala_supernode.swarm.pool import Pool
+from pantala_supernode.tasks.copy import Copy
 
 SUPERNODE = ""
 """The supernode's name as a provider."""
 
+_LEAD = 2
+"""Pieces from this machine that a peer may have above the mean. With 0, links would be idle in turns."""
+
 
 @dataclass(slots=True)
 class PeerProgress:
-    """One client's pieces of one task."""
+    """One peer's pieces of one task."""
 
     have: int = 0
-    """Verified by the client."""
+    """Verified by the peer."""
     zone: str = ""
-    """Where it is; empty: nowhere in particular."""
+    """Empty: in no zone."""
     withheld: int = 0
-    """Of those it has, the ones it cannot serve (yet)."""
+    """The part of ``have`` that it cannot serve (yet)."""
     given: dict[int, str] = field(default_factory=dict)
-    """Given and not reported yet: piece -> provider."""
+    """Pieces given to it and not reported yet, with their providers."""
     given_mask: int = 0
     seeds: int = 0
-    """Pieces it got from the supernode's machine, for the fair share of them."""
+    """Pieces that it got from the supernode's machine."""
     full: bool = False
-    """As many pieces are booked at it as it serves at once."""
+    """It serves as many pieces as it can."""
     local: bool = False
-    """It is on the supernode's own machine: what it has is no nearer to others than what the supernode has."""
+    """It is on the supernode's machine, so its pieces are no nearer to others than the supernode's."""
 
     @property
     def served(self) -> int:
@@ -42,39 +47,63 @@ class PeerProgress:
         return self.have & ~self.withheld
 
 
-_LEAD = 2
-"""Pieces from this machine that a client may be ahead of the mean: in step to the piece, links are idle in turns."""
+class Zone:
+    """The pieces of the peers of one zone. Each piece should cross the border of the zone once."""
 
+    def __init__(self) -> None:
+        self.peers = 0
+        self.present = 0
+        """Pieces that a peer of the zone holds or was given."""
+        self.providers = Pool()
+        """Its peers that can serve a piece."""
+        self.free = Pool()
+        """The providers that are not known to be full."""
+        self._copies: Counter[int] = Counter()
+        self._given = 0
+        self._given_before = 0
 
-def _level(copies: int) -> int:
-    """Rarity level of a piece: exact below 8 copies, then 4 levels for each doubling."""
-    if copies < 8:
-        return copies
-    power = copies.bit_length() - 1
-    return 8 + (power - 3) * 4 + ((copies >> (power - 2)) & 3)
+    @property
+    def expected(self) -> int:
+        """Pieces that were given to a peer of the zone recently. The others should wait for those."""
+        return self._given | self._given_before
+
+    def give(self, piece: int) -> None:
+        self._given |= 1 << piece
+
+    def count(self, pieces: int, step: int) -> None:
+        """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
+        for piece in ranges.members(pieces):
+            self._copies[piece] += step
+            if self._copies[piece]:
+                self.present |= 1 << piece
+            else:
+                del self._copies[piece]
+                self.present &= ~(1 << piece)
+
+    def age(self) -> None:
+        """Expect only the pieces that were given since the previous call."""
+        self._given_before, self._given = self._given, 0
 
 
 class TaskProgress:
-    """One task's swarm: the supernode's pieces, each client's, and how rare each piece is among the clients."""
+    """One task's swarm: the supernode's pieces, those of each peer, and how rare each piece is among the peers."""
 
-    def __init__(self) -> None:
-        self.cached = 0
-        """Pieces that the supernode can serve."""
-        self.arriving = False
-        """More of them are to come from the origin."""
+    def __init__(self, copy: Copy) -> None:
+        self.copy = copy
+        """What the supernode can serve."""
         self.verified = 0
-        """Pieces that a client had at some time."""
+        """Pieces that a peer had at some time."""
         self.supernode_bytes = 0
-        """What clients took from the supernode since the swarm began."""
+        """Bytes that peers took from the supernode since the swarm began."""
         self.peer_bytes = 0
-        """What clients took from each other."""
-        self.clients: dict[str, PeerProgress] = {}
-        self.holders = Pool()
-        """The clients elsewhere with something to serve."""
+        """Bytes that peers took from each other."""
+        self.peers: dict[str, PeerProgress] = {}
+        self.providers = Pool()
+        """The peers on other machines that can serve a piece."""
         self.free = Pool()
-        """Of those, the ones that are not known to be full."""
+        """The providers that are not known to be full."""
         self.zones: dict[str, Zone] = {}
-        """Those that clients are in."""
+        """The zones of the peers."""
         self._busy = 0
         self._busy_seeds = 0
         self._copies: defaultdict[int, int] = defaultdict(int)
@@ -82,16 +111,26 @@ class TaskProgress:
         self._counted = 0
 
     @property
+    def cached(self) -> int:
+        """Pieces that the supernode can serve."""
+        return self.copy.cached
+
+    @property
+    def arriving(self) -> bool:
+        """More pieces are to come from the origin."""
+        return self.copy.status is not CDNStatus.SUCCESS
+
+    @property
     def seeds(self) -> int:
-        """Cached pieces that no client elsewhere than on this machine has or was given."""
-        return self.cached & ~self._counted
+        """Cached pieces that no peer on another machine has or was given."""
+        return self.copy.cached & ~self._counted
 
     def is_near(self, provider: str) -> bool:
         """Whether a provider is the supernode, or on its machine."""
-        return provider == SUPERNODE or (provider in self.clients and self.clients[provider].local)
+        return provider == SUPERNODE or (provider in self.peers and self.peers[provider].local)
 
     def zone_of(self, progress: PeerProgress) -> Zone | None:
-        """The zone that pieces shall come into once for a client; ``None``: there are no borders to be heeded."""
+        """The zone of a peer; ``None`` while all peers are in one zone, so that no borders count."""
         return self.zones.get(progress.zone) if len(self.zones) > 1 else None
 
     def rarest_of(self, pieces: int) -> int:
@@ -106,33 +145,32 @@ class TaskProgress:
         return 0
 
     def copies(self, piece: int) -> int:
-        """How many clients hold the piece or were given it."""
+        """How many peers hold the piece or were given it."""
         return self._copies[piece] if self._counted >> piece & 1 else 0
 
-    def add(self, client: str, progress: PeerProgress) -> None:
-        """A client takes part, with what it has."""
-        self.clients[client] = progress
+    def add_peer(self, name: str, progress: PeerProgress) -> None:
+        self.peers[name] = progress
         if progress.zone:
-            self.zones.setdefault(progress.zone, Zone()).clients += 1
+            self.zones.setdefault(progress.zone, Zone()).peers += 1
         if not progress.local:
             self.verified |= progress.have
         self._count(progress, progress.have, 1)
-        self._note_holder(client, progress)
+        self._index(name, progress)
 
-    def remove(self, client: str) -> None:
-        """A client to which nothing is given does not take part any more."""
-        progress = self.clients.pop(client)
+    def remove_peer(self, name: str) -> None:
+        """Remove a peer that has no given piece."""
+        progress = self.peers.pop(name)
         self._count(progress, progress.have, -1)
         progress.have = 0
-        self._note_holder(client, progress)
+        self._index(name, progress)
         if progress.zone:
             zone = self.zones[progress.zone]
-            zone.clients -= 1
-            if not zone.clients:
+            zone.peers -= 1
+            if not zone.peers:
                 del self.zones[progress.zone]
 
     def give(self, progress: PeerProgress, piece: int, provider: str) -> None:
-        """Book a piece for a client."""
+        """Note that a peer is to take a piece from a provider."""
         if not progress.given and not progress.local:
             self._busy += 1
             self._busy_seeds += progress.seeds
@@ -146,15 +184,15 @@ class TaskProgress:
         self._count(progress, 1 << piece, 1)
 
     def take_back(self, progress: PeerProgress, piece: int) -> str:
-        """The piece is not given any more. Returns who was to serve it."""
+        """Undo :meth:`give`. Returns the provider."""
         provider = self._end(progress, piece)
         self._count(progress, 1 << piece, -1)
         return provider
 
-    def verify(self, client: str, progress: PeerProgress, pieces: int, *, serves: bool) -> dict[int, str]:
-        """A client has ``pieces``, which others may take if it ``serves``; once said, that stays.
+    def verify(self, name: str, progress: PeerProgress, pieces: int, *, serves: bool) -> dict[int, str]:
+        """Note that a peer has ``pieces``. Others may take them from it if it ``serves``; that is never undone.
 
-        Returns those of them that were given to it, and who served each.
+        Returns those of them that were given to it, with their providers.
         """
         news = pieces & ~progress.have
         given = {piece: self._end(progress, piece) for piece in ranges.members(news & progress.given_mask)}
@@ -165,25 +203,25 @@ class TaskProgress:
         for piece in given:  # they were counted when they were given
             news &= ~(1 << piece)
         self._count(progress, news, 1)
-        self._note_holder(client, progress)
+        self._index(name, progress)
         return given
 
-    def lose(self, client: str, progress: PeerProgress, pieces: int) -> None:
-        """A client does not have ``pieces`` after all."""
+    def remove_pieces(self, name: str, progress: PeerProgress, pieces: int) -> None:
+        """Note that a peer does not have ``pieces`` after all."""
         lost = pieces & progress.have
         progress.have &= ~lost
         self._count(progress, lost, -1)
-        self._note_holder(client, progress)
+        self._index(name, progress)
 
-    def note_full(self, client: str, *, full: bool) -> None:
-        """A client serves as many pieces as it can, or does not any more. Unknown ones are no matter."""
-        progress = self.clients.get(client)
+    def note_full(self, name: str, *, full: bool) -> None:
+        """Note whether a peer serves as many pieces as it can. Unknown peers are ignored."""
+        progress = self.peers.get(name)
         if progress is not None and progress.full is not full:
             progress.full = full
-            self._note_holder(client, progress)
+            self._index(name, progress)
 
     def had_its_share(self, progress: PeerProgress) -> bool:
-        """Whether a client had more pieces from this machine than the mean of those at work, and can wait for more."""
+        """Whether a busy peer got more pieces from this machine than the mean of all busy peers."""
         return bool(progress.given) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
     def _end(self, progress: PeerProgress, piece: int) -> str:
@@ -194,12 +232,13 @@ class TaskProgress:
             self._busy_seeds -= progress.seeds
         return provider
 
-    def _note_holder(self, client: str, progress: PeerProgress) -> None:
+    def _index(self, name: str, progress: PeerProgress) -> None:
+        """Bring the pools in step with what a peer can serve."""
         if progress.local:
             return
         for part in (self, self.zones[progress.zone]) if progress.zone else (self,):
-            _put(part.holders, client, progress.served)
-            _put(part.free, client, progress.served and not progress.full)
+            part.providers.put(name, member=progress.served > 0)
+            part.free.put(name, member=progress.served > 0 and not progress.full)
 
     def _count(self, progress: PeerProgress, pieces: int, step: int) -> None:
         """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
@@ -228,47 +267,9 @@ class TaskProgress:
             self._levels[level] = mask
 
 
-def _put(pool: Pool, name: str, belongs: int) -> None:
-    if belongs:
-        pool.add(name)
-    else:
-        pool.discard(name)
-
-
-class Zone:
-    """The pieces of one zone's clients."""
-
-    def __init__(self) -> None:
-        self.clients = 0
-        self.present = 0
-        """Pieces that a client of the zone holds or was given."""
-        self.holders = Pool()
-        """Its clients with something to serve."""
-        self.free = Pool()
-        """Of those, the ones that are not known to be full."""
-        self._copies: Counter[int] = Counter()
-        self._given = 0
-        self._given_before = 0
-
-    @property
-    def expected(self) -> int:
-        """Pieces that were given to a client of the zone a moment ago: others do well to wait for them."""
-        return self._given | self._given_before
-
-    def give(self, piece: int) -> None:
-        """A client of the zone was told to take a piece."""
-        self._given |= 1 << piece
-
-    def count(self, pieces: int, step: int) -> None:
-        """One of its clients more or less (``step`` 1 or -1) holds or was given each of ``pieces``."""
-        for piece in ranges.members(pieces):
-            self._copies[piece] += step
-            if self._copies[piece]:
-                self.present |= 1 << piece
-            else:
-                del self._copies[piece]
-                self.present &= ~(1 << piece)
-
-    def age(self) -> None:
-        """A while is over: what was given before the one before last is not waited for any more."""
-        self._given_before, self._given = self._given, 0
+def _level(copies: int) -> int:
+    """Rarity level of a piece: exact below 8 copies, then 4 levels for each doubling."""
+    if copies < 8:
+        return copies
+    power = copies.bit_length() - 1
+    return 8 + (power - 3) * 4 + ((copies >> (power - 2)) & 3)

@@ -31,7 +31,7 @@ class AssignmentTable:
         tasks = sorted(self._tasks.assigned_to(session.peer), key=lambda task: (-task.priority, task.id))
         wanted = {task.id for task in tasks}
         for task_id in self._progress.tasks_of(session.peer) - wanted:
-            self._progress.forget_client(task_id, session.peer)
+            self._progress.forget_progress(task_id, session.peer)
         for task_id in session.holdings.keys() - wanted:
             del session.holdings[task_id]  # the peer drops it, and may be given it anew
         for download in self._dfget_tasks.list(session.peer):
@@ -51,7 +51,7 @@ class AssignmentTable:
         """A peer told anew what it holds: what was known of it is void."""
         session.open_tasks.clear()
         for task_id in self._progress.tasks_of(session.peer):
-            self._progress.forget_client(task_id, session.peer)
+            self._progress.forget_progress(task_id, session.peer)
         self._dfget_tasks.delete_client(session.peer)
         self.assign(session)
 
@@ -68,7 +68,7 @@ class AssignmentTable:
     def takes_part(self, peer: str, task_id: str) -> bool:
         """Whether a peer is a client of a task's swarm."""
         swarm = self._progress.tasks.get(task_id)
-        return swarm is not None and peer in swarm.clients
+        return swarm is not None and peer in swarm.peers
 
     def _enrol(self, session: PeerSession, task: Task) -> None:
         self._dfget_tasks.add(session.peer, task.id)
@@ -76,8 +76,7 @@ class AssignmentTable:
             session.open_tasks.pop(task.id, None)  # no part in its swarm, so no work of it
             return
         if not self.takes_part(session.peer, task.id):
-            swarm = self._progress.init_task(task.id)
-            swarm.cached, swarm.arriving = task.copy.cached, not task.complete
+            self._progress.init_task(task.id).copy = task.copy
             generation, pieces = session.holdings.get(task.id, ("", 0))
             have = pieces & task.possible if generation == task.copy.generation else 0
             peer = self._peers.get(session.peer)

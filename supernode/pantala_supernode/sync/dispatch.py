@@ -89,7 +89,7 @@ class Dispatcher:
 
     def given(self, session: PeerSession, task: Task) -> tuple[tuple[int, str], ...]:
         """What a client was given of a task and has not reported: pieces and their providers."""
-        return tuple(self._managers.progress.tasks[task.id].clients[session.peer].given.items())
+        return tuple(self._managers.progress.tasks[task.id].peers[session.peer].given.items())
 
     def piece(self, task: Task, piece: int, provider: str) -> Work:
         """How a piece is had from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
@@ -159,7 +159,7 @@ class Dispatcher:
         """The byte at ``position``, which a client waits for, does not come: its piece is free again."""
         if task.copy.piece_size and self._roster.takes_part(session.peer, task.id):
             piece = position // task.copy.piece_size
-            provider = self._managers.progress.tasks[task.id].clients[session.peer].given.get(piece)
+            provider = self._managers.progress.tasks[task.id].peers[session.peer].given.get(piece)
             if provider is not None:
                 self.failed(session, PieceFailure(task.id, piece, provider, "stalled"))
 
@@ -193,7 +193,7 @@ class Dispatcher:
         Our own peers notice by themselves, and say so.
         """
         progress = self._managers.progress
-        for name, client in progress.tasks[task_id].clients.items():
+        for name, client in progress.tasks[task_id].peers.items():
             session = self.sessions.get(name)
             if session is not None and session.path is not None:
                 for piece in [piece for piece, giver in client.given.items() if giver == provider]:
@@ -228,9 +228,7 @@ class Dispatcher:
         idle = [
             name
             for name in session.wants
-            if name in session.open_tasks
-            and self._roster.takes_part(peer, name)
-            and not swarms[name].clients[peer].given
+            if name in session.open_tasks and self._roster.takes_part(peer, name) and not swarms[name].peers[peer].given
         ]
         work: list[Work] = []
         for name in sorted(idle, key=lambda name: session.wants[name].position > 0):
@@ -258,7 +256,7 @@ class Dispatcher:
     def _lost(self, provider: str, task_id: str, piece: int) -> None:
         """A provider does not have what it is said to have: ask it for all it has."""
         if self._roster.takes_part(provider, task_id):
-            self._managers.progress.lose(task_id, provider, 1 << piece)
+            self._managers.progress.remove_pieces(task_id, provider, 1 << piece)
         other = self.sessions.get(provider)
         if other is not None:
             other.inventoried = False

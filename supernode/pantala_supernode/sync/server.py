@@ -94,10 +94,10 @@ class SyncServer:
 
     def on_copy(self, task: Task, before: Copy) -> None:
         """Bring a task's swarm and its peers in step with the copy, which was ``before``."""
-        copy, swarm = task.copy, self._managers.progress.init_task(task.id)
+        copy = task.copy
         if copy.generation != before.generation:
             self._restart(task)
-        swarm.cached, swarm.arriving = copy.cached, not task.complete
+        self._managers.progress.init_task(task.id).copy = copy
         if (copy.length, copy.digest, copy.status) != (before.length, before.digest, before.status):
             self.on_assignments(task.recipients)
         if (copy.cached, copy.status) != (before.cached, before.status):

@@ -20,7 +20,7 @@ def downloads() -> DfgetTaskManager:
 
 
 def keys(downloads: DfgetTaskManager) -> list[tuple[str, str]]:
-    return [(task.client, task.task_id) for task in downloads]
+    return [(task.peer, task.task_id) for task in downloads]
 
 
 def test_a_download_begins_waiting_and_is_added_once(downloads: DfgetTaskManager) -> None:

@@ -100,7 +100,7 @@ async def test_who_cannot_be_answered_any_more_is_given_nothing(bench: Bench, ta
     held = waits(bench, "b")
     held.cancel()
     bench.dispatcher.serve_waiting(ID)
-    assert {} == bench.managers.progress.tasks[ID].clients["b"].given
+    assert {} == bench.managers.progress.tasks[ID].peers["b"].given
 
 
 async def test_wrong_bytes_count_against_their_provider_and_a_disk_of_ones_own_against_nobody(
@@ -134,13 +134,13 @@ async def test_a_byte_that_does_not_come_frees_its_piece_for_another_who_waits(b
     held = waits(bench, "b")
     bench.dispatcher.stalled(session(bench, "a"), task, 25)  # pieces have 10 bytes
     assert (2, SUPERNODE) in pieces(held.result())
-    assert {0, 1, 3} == set(bench.managers.progress.tasks[ID].clients["a"].given)
+    assert {0, 1, 3} == set(bench.managers.progress.tasks[ID].peers["a"].given)
 
 
 async def test_a_byte_of_a_piece_that_was_not_given_frees_nothing(bench: Bench, task: Task) -> None:
     bench.managers.progress.give(ID, "a", 0, SUPERNODE)
     bench.dispatcher.stalled(session(bench, "a"), task, 25)
-    assert {0} == set(bench.managers.progress.tasks[ID].clients["a"].given)
+    assert {0} == set(bench.managers.progress.tasks[ID].peers["a"].given)
 
 
 async def test_who_takes_no_part_has_nothing_freed_and_blames_nobody(bench: Bench, task: Task) -> None:

@@ -10,6 +10,8 @@ import pytest
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.task_progress import SUPERNODE
+from pantala_supernode.tasks.copy import Copy
+from tests.unit.supernode.conftest import ID
 
 
 def ten(_piece: int) -> int:
@@ -20,7 +22,7 @@ def ten(_piece: int) -> int:
 def progress() -> ProgressManager:
     manager = ProgressManager()
     swarm = manager.init_task("t")
-    swarm.cached = 0b1111
+    swarm.copy = Copy(ID, cached=0b1111)
     manager.init_progress("t", "a")
     manager.init_progress("t", "b", 0b0011)
     return manager
@@ -38,8 +40,8 @@ def progress() -> ProgressManager:
         lambda progress: progress.succeed("x", "a", 1, ten),
         lambda progress: progress.succeed("t", "x", 1, ten),
         lambda progress: progress.fail("t", "x", 0, blame=True),
-        lambda progress: progress.lose("t", "x", 1),
-        lambda progress: progress.forget_client("x", "a"),
+        lambda progress: progress.remove_pieces("t", "x", 1),
+        lambda progress: progress.forget_progress("x", "a"),
     ],
 )
 def test_an_unknown_task_or_client_is_an_error(
@@ -86,7 +88,7 @@ def test_pieces_that_are_known_are_not_counted_again_beside_new_ones(progress: P
 
 
 def test_semi_success_makes_no_provider_until_the_piece_can_be_served(progress: ProgressManager) -> None:
-    client = progress.tasks["t"].clients["a"]
+    client = progress.tasks["t"].peers["a"]
     progress.succeed("t", "a", 0b0001, ten, serves=False)
     assert (0b0001, 0) == (client.have, client.served)
     progress.succeed("t", "a", 0b0001, ten)
@@ -134,14 +136,14 @@ def test_a_zone_is_known_while_a_client_is_in_it(progress: ProgressManager) -> N
     assert beyond is not None
     progress.give("t", "y1", 0, "z1")
     assert (0b0001, 0b0001, 0b0001) == (zone.present, beyond.present, beyond.expected)
-    assert (["z1"], []) == (list(zone.holders), list(beyond.holders))
+    assert (["z1"], []) == (list(zone.providers), list(beyond.providers))
     beyond.age()
     assert 0b0001 == beyond.expected
     beyond.age()
     assert 0 == beyond.expected
     progress.fail("t", "y1", 0, blame=True)
     assert 0 == beyond.present
-    assert swarm.zone_of(progress.tasks["t"].clients["a"]) is None
+    assert swarm.zone_of(progress.tasks["t"].peers["a"]) is None
     progress.forget_peer("y1")
     assert (None, ["z"]) == (swarm.zone_of(first), list(swarm.zones))
 
@@ -150,13 +152,13 @@ def test_a_client_that_registers_again_begins_anew(progress: ProgressManager) ->
     progress.give("t", "a", 0, "b")
     progress.succeed("t", "a", 0b1000, ten)
     progress.init_progress("t", "a", 0b0100)
-    client = progress.tasks["t"].clients["a"]
+    client = progress.tasks["t"].peers["a"]
     assert (0b0100, {}, 0) == (client.have, client.given, progress.service["b"].booked)
     assert ["b", "a"] == list(progress.peers_by_task("t"))
 
 
 def test_what_a_client_lost_is_not_its_any_more(progress: ProgressManager) -> None:
-    progress.lose("t", "b", 0b0110)
+    progress.remove_pieces("t", "b", 0b0110)
     assert (0b0001, 0) == (progress.pieces_by_cid("t", "b"), progress.tasks["t"].copies(1))
 
 
@@ -177,7 +179,7 @@ def test_with_a_peer_go_its_part_and_what_it_did(progress: ProgressManager) -> N
         assert (1, 0) == (progress.service["b"].booked, progress.service["b"].failed)
     assert "b" == progress.fail("t", "a", 0, blame=False)
     assert "b" not in progress.service
-    progress.forget_client("t", "b")
+    progress.forget_progress("t", "b")
 
 
 def test_one_that_is_full_is_free_again_with_the_first_piece_that_is_reported(progress: ProgressManager) -> None:
@@ -187,7 +189,7 @@ def test_one_that_is_full_is_free_again_with_the_first_piece_that_is_reported(pr
     progress.give("t", "a", 0, "b")
     progress.give("t", "a", 1, "b")
     progress.note_full("t", "b")
-    assert (["b"], []) == (list(swarm.holders), list(swarm.free))
+    assert (["b"], []) == (list(swarm.providers), list(swarm.free))
     progress.succeed("t", "b", 0b1000, ten)
     assert [] == list(swarm.free)
     progress.succeed("t", "a", 0b0001, ten)
@@ -238,7 +240,7 @@ def test_who_is_ahead_of_the_mean_of_those_at_work_by_more_than_a_few_seeds_can_
     progress.give("t", "b", 3, SUPERNODE)
     for piece in range(4, 9):
         progress.give("t", "a", piece, SUPERNODE)
-    assert not swarm.had_its_share(swarm.clients["a"]), "5, and the mean is 3"
+    assert not swarm.had_its_share(swarm.peers["a"]), "5, and the mean is 3"
     progress.give("t", "a", 9, SUPERNODE)
-    assert swarm.had_its_share(swarm.clients["a"])
-    assert not swarm.had_its_share(swarm.clients["b"])
+    assert swarm.had_its_share(swarm.peers["a"])
+    assert not swarm.had_its_share(swarm.peers["b"])

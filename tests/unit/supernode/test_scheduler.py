@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pantala_protocol.statement import CDNStatus
 from pantala_supernode.errors import NotFoundError
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.peer import SwarmPeer
@@ -15,18 +16,25 @@ from pantala_supernode.swarm.pool import Pool
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import PieceChoice, SchedulerManager, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
+from pantala_supernode.tasks.copy import Copy
+from tests.unit.supernode.conftest import ID
 
 POLICY = SchedulingPolicy(window=4, peer_uploads=2, supernode_uploads=3, sample=4)
-NEIGHBOUR = "the supernode's node"
+LOCAL = "the supernode's node"
 
 
 class Stage:
     def __init__(self, pieces: int = 8) -> None:
-        self.progress = ProgressManager(NEIGHBOUR)
+        self.progress = ProgressManager(LOCAL)
         self.there: dict[str, SwarmPeer] = {}
         self.scheduler = SchedulerManager(self.progress, policy=POLICY, chance=random.Random(1), lookup=self.there.get)
         self.swarm = self.progress.init_task("t")
-        self.swarm.cached = (1 << pieces) - 1
+        self.shows((1 << pieces) - 1)
+
+    def shows(self, cached: int, *, arriving: bool = False) -> None:
+        """The supernode has these pieces."""
+        status = CDNStatus.RUNNING if arriving else CDNStatus.SUCCESS
+        self.swarm.copy = Copy(ID, status, cached=cached)
 
     def joins(self, name: str, have: int = 0, zone: str = "", **more: Any) -> None:
         self.progress.init_progress("t", name, have, zone=zone)
@@ -61,16 +69,16 @@ def test_the_supernode_gives_what_nobody_has_up_to_its_limit(stage: Stage) -> No
 
 def test_the_client_on_the_supernodes_machine_takes_all_from_there_however_busy_it_is(stage: Stage) -> None:
     stage.joins("far", 0b11111111)
-    stage.joins(NEIGHBOUR)
-    decided = stage.scheduler.schedule("t", NEIGHBOUR, room=4, now=0.0, provider="far")
+    stage.joins(LOCAL)
+    decided = stage.scheduler.schedule("t", LOCAL, room=4, now=0.0, provider="far")
     assert [SUPERNODE] * 4 == [info.provider for info in decided]
     assert POLICY.supernode_uploads < len(decided)
 
 
 def test_what_the_client_on_the_supernodes_machine_takes_leaves_the_supernode_its_room() -> None:
     stage = Stage(pieces=16)
-    stage.joins(NEIGHBOUR)
-    taken = stage.asks(NEIGHBOUR)
+    stage.joins(LOCAL)
+    taken = stage.asks(LOCAL)
     stage.joins("far")
     given = stage.asks("far")
     assert [SUPERNODE] * POLICY.supernode_uploads == [info.provider for info in given]
@@ -78,45 +86,45 @@ def test_what_the_client_on_the_supernodes_machine_takes_leaves_the_supernode_it
 
 
 def test_what_the_client_on_the_supernodes_machine_is_about_to_have_comes_from_there(stage: Stage) -> None:
-    stage.joins(NEIGHBOUR)
-    taken = stage.asks(NEIGHBOUR)
+    stage.joins(LOCAL)
+    taken = stage.asks(LOCAL)
     stage.joins("far")
     assert [] == stage.asks("far"), "it keeps up"
-    stage.takes(NEIGHBOUR, *taken)
-    stage.asks(NEIGHBOUR)
-    assert {NEIGHBOUR} == providers(stage.asks("far"))
+    stage.takes(LOCAL, *taken)
+    stage.asks(LOCAL)
+    assert {LOCAL} == providers(stage.asks("far"))
 
 
 def test_what_the_client_on_the_supernodes_machine_has_leaves_the_machine_once() -> None:
     stage = Stage(pieces=2)
-    for name in (NEIGHBOUR, "a", "b"):
+    for name in (LOCAL, "a", "b"):
         stage.joins(name, zone="z")
-    stage.takes(NEIGHBOUR, *stage.asks(NEIGHBOUR))
+    stage.takes(LOCAL, *stage.asks(LOCAL))
 
     given = {name: stage.asks(name, room=1) for name in ("a", "b")}
 
-    assert {NEIGHBOUR} == providers(given["a"] + given["b"]), "the supernode has given it, and need not again"
+    assert {LOCAL} == providers(given["a"] + given["b"]), "the supernode has given it, and need not again"
     assert {0, 1} == {given["a"][0].piece, given["b"][0].piece}
     for name, decided in given.items():
         stage.takes(name, *decided)
 
 
 def test_the_supernode_helps_the_client_on_its_machine_out_for_one_who_has_nothing_to_do(stage: Stage) -> None:
-    stage.joins(NEIGHBOUR, 0b11111111)
+    stage.joins(LOCAL, 0b11111111)
     for name in ("a", "b"):
         stage.joins(name)
-    assert {NEIGHBOUR} == providers(stage.asks("a")), "it is full then"
+    assert {LOCAL} == providers(stage.asks("a")), "it is full then"
     assert [SUPERNODE] == [info.provider for info in stage.asks("b")]
-    stage.there[NEIGHBOUR].leaving = True
+    stage.there[LOCAL].leaving = True
     assert {SUPERNODE} == providers(stage.asks("b")), "nobody else can"
 
 
 def test_the_client_on_the_supernodes_machine_is_first_in_line(stage: Stage) -> None:
     waiting = Pool()
-    for name, have in ((NEIGHBOUR, 0b1111), ("far", 0)):
+    for name, have in ((LOCAL, 0b1111), ("far", 0)):
         stage.joins(name, have)
         waiting.add(name)
-    assert [NEIGHBOUR, "far"] == stage.scheduler.next_in_line("t", waiting, now=0.0)
+    assert [LOCAL, "far"] == stage.scheduler.next_in_line("t", waiting, now=0.0)
 
 
 def test_a_client_takes_from_the_supernode_and_from_peers_at_the_same_time(stage: Stage) -> None:
@@ -238,12 +246,12 @@ def test_a_peer_that_is_forgotten_has_nothing_held_against_it(stage: Stage) -> N
 
 
 def test_a_piece_on_its_way_to_a_peer_is_not_sent_again_while_the_file_arrives(stage: Stage) -> None:
-    stage.swarm.cached, stage.swarm.arriving = 0b1, True
+    stage.shows(0b1, arriving=True)
     stage.joins("a")
     stage.joins("b")
     stage.asks("a", room=1)
     assert [] == stage.asks("b")
-    stage.swarm.arriving = False
+    stage.shows(0b1)
     assert {SUPERNODE} == providers(stage.asks("b"))
 
 
@@ -253,9 +261,9 @@ def test_who_had_its_share_of_seeds_waits_while_there_are_others() -> None:
     stage.joins("b")
     stage.asks("b", room=1)
     for _ in range(5):
-        stage.takes("a", *[PieceChoice(piece, SUPERNODE) for piece in list(stage.swarm.clients["a"].given)])
+        stage.takes("a", *[PieceChoice(piece, SUPERNODE) for piece in list(stage.swarm.peers["a"].given)])
         stage.asks("a", room=1)
-    assert 5 == stage.swarm.clients["a"].seeds
+    assert 5 == stage.swarm.peers["a"].seeds
     assert [SUPERNODE] == [info.provider for info in stage.asks("a", room=2)], "then it is too far ahead"
 
 
@@ -277,7 +285,7 @@ def test_those_with_the_fewest_pieces_are_next_in_line(stage: Stage) -> None:
 
 
 def test_next_in_line_for_a_provider_is_who_can_take_something_of_it(stage: Stage) -> None:
-    stage.swarm.arriving = True
+    stage.shows(0xFF, arriving=True)
     for name, have in (("a", 0b111), ("b", 0b1), ("seed", 0b11)):
         stage.joins(name, have)
     names = waiting("a", "b", "seed")
@@ -325,7 +333,7 @@ def test_a_piece_enters_a_zone_once(stage: Stage) -> None:
 
 
 def test_a_piece_that_nobody_in_the_zone_can_serve_is_brought_in_again(stage: Stage) -> None:
-    stage.swarm.cached = 0b1
+    stage.shows(0b1)
     stage.joins("here", 0b1, zone="here")
     stage.joins("there", 0b1, zone="there")
     stage.joins("near", zone="there")
@@ -334,7 +342,7 @@ def test_a_piece_that_nobody_in_the_zone_can_serve_is_brought_in_again(stage: St
 
 
 def test_a_piece_on_its_way_into_the_zone_is_waited_for_a_while(stage: Stage) -> None:
-    stage.swarm.cached = 0b1
+    stage.shows(0b1)
     stage.joins("here", 0b1, zone="here")
     stage.joins("there", zone="there")
     stage.joins("near", zone="there")
@@ -351,12 +359,12 @@ def test_one_with_other_pieces_to_take_waits_for_its_zone(stage: Stage) -> None:
     stage.joins("near", zone="there")
     stage.there["there"].leaving = True
     stage.progress.give("t", "near", 7, SUPERNODE)
-    stage.swarm.cached = 0b1
+    stage.shows(0b1)
     assert [] == stage.asks("near")
 
 
 def test_one_without_a_zone_heeds_no_border(stage: Stage) -> None:
-    stage.swarm.cached = 0b1
+    stage.shows(0b1)
     stage.joins("here", 0b1, zone="here")
     stage.joins("there", 0b1, zone="there")
     stage.joins("a")
