@@ -135,7 +135,7 @@ def test_the_task_of_a_task_resource_is_not_deleted(bench: Bench, peers: Registe
 def test_a_success_counts_once_and_makes_a_provider(bench: Bench, peers: RegisteredPeers, client: Client) -> None:
     bench.managers.progress.give(ID, client.name, 1, SUPERNODE)
     report(peers, result=PieceResult.SEMISUC)
-    progress = bench.managers.progress.tasks[ID].clients[client.name]
+    progress = bench.managers.progress.tasks[ID].peers[client.name]
     assert (0b10, 0) == (progress.have, progress.served)
     report(peers)
     report(peers)
@@ -145,7 +145,7 @@ def test_a_success_counts_once_and_makes_a_provider(bench: Bench, peers: Registe
 def test_a_failure_frees_the_piece(bench: Bench, peers: RegisteredPeers, client: Client) -> None:
     bench.managers.progress.give(ID, client.name, 1, SUPERNODE)
     report(peers, result=PieceResult.FAILED)
-    assert {} == bench.managers.progress.tasks[ID].clients[client.name].given
+    assert {} == bench.managers.progress.tasks[ID].peers[client.name].given
 
 
 @pytest.mark.parametrize(
