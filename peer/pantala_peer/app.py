@@ -29,7 +29,7 @@ from pantala_peer.mirror.server import Rules
 from pantala_peer.mirror.service import MirrorService
 from pantala_peer.settings import Address, Settings
 from pantala_peer.sync.connection import SyncConnection
-from pantala_peer.sync.session import NodeState, PeerIdentity
+from pantala_peer.sync.session import NodeState
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
@@ -37,6 +37,7 @@ from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.server import PieceServer
 from pantala_pieces.wrapped import WrappedServer
 from pantala_protocol import __version__
+from pantala_protocol.sync import SyncRequest
 
 _READY_FOR = 60.0
 """Seconds after the last answer of any supernode for which a peer is ready."""
@@ -141,10 +142,19 @@ def build(settings: Settings) -> PeerApp:
     providers = Providers(connect_timeout=settings.connect_timeout, timeouts=timeouts)
     downloads = Downloads(providers.fetch, cache.put, events, parallel=settings.downloads)
 
+    identity = SyncRequest(
+        settings.name,
+        boot,
+        seq=0,
+        zone=settings.zone,
+        version=__version__,
+        downloads=settings.downloads,
+        upload_slots=settings.uploads,
+    )
     # Supernodes assign tasks and give work. The node carries that out and reports.
     supernodes = SupernodeSessions(
         settings.supernode,
-        PeerIdentity(settings.name, boot, settings.zone, __version__, settings.downloads, settings.uploads),
+        identity,
         events,
         connect=lambda url: SyncConnection(url, token_file=settings.token_file, timeout=settings.exchange_timeout),
         rng=random.Random(boot),  # noqa: S311 - spreads attempts over time

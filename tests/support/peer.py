@@ -11,15 +11,15 @@ from pantala_peer.download.jobs import Downloads
 from pantala_peer.download.providers import Providers
 from pantala_peer.events import PeerEvents
 from pantala_peer.sync.connection import SyncConnection
-from pantala_peer.sync.session import NodeState, PeerIdentity
+from pantala_peer.sync.session import NodeState
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_protocol.membership import Member, Membership
-from pantala_protocol.sync import Held
+from pantala_protocol.sync import Held, SyncRequest
 
-IDENTITY = PeerIdentity("node", "boot", "zone", "0.1.0", 4, 8)
+IDENTITY = SyncRequest("node", "boot", 0, zone="zone", version="0.1.0", downloads=4, upload_slots=8)
 
 
 def membership(revision: int, *names: str) -> Membership:

@@ -11,7 +11,7 @@ import structlog
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.connection import SyncConnection
-from pantala_peer.sync.session import NodeState, SupernodeSession, SyncOrders
+from pantala_peer.sync.session import NodeState, SupernodeSession
 from pantala_process.backoff import Backoff
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class SyncClient:
-    """Sends a session's exchanges until each is answered, and calls ``apply`` with the orders of each answer."""
+    """Sends a session's exchanges until each is answered, and calls ``apply`` with each answer."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class SyncClient:
         connection: SyncConnection,
         node: NodeState,
         *,
-        apply: Callable[[SyncOrders], None],
+        apply: Callable[[SyncAnswer], None],
         rng: random.Random,
     ) -> None:
         self.error: str | None = "no exchange was answered yet"

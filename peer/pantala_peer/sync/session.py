@@ -10,31 +10,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from msgspec import structs
 
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
-from pantala_protocol.membership import Membership
-from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Wanted, Work
+from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Wanted
 
 _MAX_UNDER_WAY = 2
 """One exchange that the supernode holds, and one with news."""
 
 _MAX_FAILURES = 1000
 """Failures kept while the supernode is unreachable. A lost one does no harm: the piece is given again."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerIdentity:
-    """What a process reports about itself in each exchange. It never changes."""
-
-    peer: str
-    boot: str
-    zone: str
-    version: str
-    downloads: int
-    uploads: int
-    """Pieces that it sends at once, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +36,14 @@ class NodeState:
     """True if another download would have to wait."""
 
 
-class SyncOrders(NamedTuple):
-    """What an answer asks for. ``None``: unchanged."""
-
-    assignments: tuple[Assignment, ...] | None
-    """All of them."""
-    work: tuple[Work, ...]
-    membership: Membership | None = None
-    images: NodeOrders | None = None
-
-
 class SupernodeSession:
     """One process's side of its exchanges with one supernode.
 
-    The sessions of a process take the numbers of their exchanges from the same ``numbers``. So two sessions that reach
-    the same supernode never use a number twice.
+    ``identity`` has the fields of each request that never change. The sessions of a process take the numbers of their
+    exchanges from the same ``numbers``. So two sessions that reach the same supernode never use a number twice.
     """
 
-    def __init__(self, identity: PeerIdentity, numbers: Iterator[int] | None = None) -> None:
-        self.identity = identity
+    def __init__(self, identity: SyncRequest, numbers: Iterator[int] | None = None) -> None:
         self.supernode = ""
         """Boot ID of the supernode that answered last."""
         self.revision = 0
@@ -76,6 +52,7 @@ class SupernodeSession:
         """Revision of the last orders about images from this supernode. 0: none."""
         self.key = b""
         """Checks the tickets that this supernode issues. Empty until its first answer."""
+        self._identity = identity
         self._numbers = numbers or itertools.count(1)
         self._seq = 0
         self._latest = 0
@@ -171,15 +148,12 @@ class SupernodeSession:
         if not whole:
             for name in self._new_tasks & held.keys():
                 self._done[name] = (held[name].generation, ranges.parse(held[name].pieces))
-        request = SyncRequest(
-            peer=self.identity.peer,
-            boot=self.identity.boot,
+        request = structs.replace(
+            self._identity,
             seq=self._seq,
             supernode=self.supernode,
             revision=self.revision,
             port=node.port,
-            zone=self.identity.zone,
-            version=self.identity.version,
             inventory=held if whole else None,
             done={name: Held(generation, ranges.render(mask)) for name, (generation, mask) in self._done.items()},
             failures=tuple(self._failures),
@@ -190,8 +164,6 @@ class SupernodeSession:
             runtime=self._runtime if self._runtime_due or whole else None,
             uploads=node.uploads(),
             cache_bytes=node.cache_bytes(),
-            downloads=self.identity.downloads,
-            upload_slots=self.identity.uploads,
             leaving=leaving,
         )
         self._inventory_due = self._urgent = self._pulls_due = self._runtime_due = False
@@ -200,16 +172,17 @@ class SupernodeSession:
         self._under_way[request.seq] = request
         return request
 
-    def answered(self, seq: int, answer: SyncAnswer) -> SyncOrders:
-        """Apply the answer to exchange ``seq``. Answers may arrive in any order. An outdated one changes nothing."""
+    def answered(self, seq: int, answer: SyncAnswer) -> SyncAnswer:
+        """Apply the answer to exchange ``seq``, and return it without outdated orders. Answers may be out of order."""
         request = self._under_way.pop(seq, None)
+        nothing = SyncAnswer(answer.supernode, seq)
         if request is None:
-            return SyncOrders(None, ())
+            return nothing
         newest = seq > self._latest
         if answer.supernode != self.supernode:
             if not newest:
                 self.inventory_changed()  # an earlier process of the supernode received these reports
-                return SyncOrders(None, ())
+                return nothing
             self._connect(answer.supernode, request)
         if answer.inventory_wanted:
             self.revision = self.images = 0
@@ -217,8 +190,8 @@ class SupernodeSession:
         if newest:
             self._latest = seq
             self.key = bytes.fromhex(answer.key) if answer.key else self.key
-        images = self._new_images(answer, newest=newest)
-        return SyncOrders(self._new_assignments(answer, newest=newest), answer.work, answer.membership, images)
+        images, assignments = self._new_images(answer, newest=newest), self._new_assignments(answer, newest=newest)
+        return structs.replace(answer, images=images, assignments=assignments)
 
     def abandon(self, seq: int) -> None:
         """The supernode rejects exchange ``seq``. Its reports go into the next one, beside the inventory."""

@@ -19,11 +19,11 @@ from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
 from pantala_peer.sync.assignment_set import AssignmentSet, is_valid
 from pantala_peer.sync.client import SyncClient
 from pantala_peer.sync.connection import SyncConnection
-from pantala_peer.sync.session import NodeState, PeerIdentity, SupernodeSession, SyncOrders
+from pantala_peer.sync.session import NodeState, SupernodeSession
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
 from pantala_protocol.redaction import RedactedURL
-from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Wanted
+from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Wanted
 
 _FIRST = ""
 """The name of the session with the configured address. No member has this name."""
@@ -51,7 +51,7 @@ class SupernodeSessions:
     def __init__(
         self,
         url: str,
-        identity: PeerIdentity,
+        identity: SyncRequest,
         events: PeerEvents,
         *,
         connect: Callable[[str], SyncConnection],
@@ -189,7 +189,7 @@ class SupernodeSessions:
         if self._runtime is not None:
             session.report_runtime(self._runtime)
         client = SyncClient(
-            session, self._connect(url), self._node, apply=lambda orders: self._apply(link, orders), rng=self._rng
+            session, self._connect(url), self._node, apply=lambda answer: self._apply(link, answer), rng=self._rng
         )
         link = self._links[name] = _Link(name, url, session, client)
         self._group.create_task(client.run())
@@ -199,17 +199,17 @@ class SupernodeSessions:
         self._links.pop(name).client.retire()
         self._images.pop(name, None)  # the orders in force stay until a supernode sends newer ones
 
-    def _apply(self, link: _Link, orders: SyncOrders) -> None:
-        if orders.membership is not None and self._is_open(link) and self._assignments.join(orders.membership):
-            self._on_membership(orders.membership)
-        if orders.assignments is not None and self._is_open(link):
-            revision = orders.membership.revision if orders.membership else 0
-            self._assignments.update(link.name, _valid(orders.assignments), revision=revision)
+    def _apply(self, link: _Link, answer: SyncAnswer) -> None:
+        if answer.membership is not None and self._is_open(link) and self._assignments.join(answer.membership):
+            self._on_membership(answer.membership)
+        if answer.assignments is not None and self._is_open(link):
+            revision = answer.membership.revision if answer.membership else 0
+            self._assignments.update(link.name, _valid(answer.assignments), revision=revision)
             self._emit_assigned()
-        if orders.images is not None and self._is_open(link):
-            self._images[link.name] = orders.images
+        if answer.images is not None and self._is_open(link):
+            self._images[link.name] = answer.images
             self._emit_images()
-        for work in orders.work:
+        for work in answer.work:
             self._events.emit(WorkGiven(work, link.session.supernode))
         self._end_first()
 

@@ -11,7 +11,7 @@ import pytest
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.client import SyncClient
 from pantala_peer.sync.connection import SyncConnection
-from pantala_peer.sync.session import SupernodeSession, SyncOrders
+from pantala_peer.sync.session import SupernodeSession
 from pantala_protocol.sync import SyncAnswer, SyncRequest, Work
 from tests.support.peer import IDENTITY, node_state
 
@@ -57,7 +57,7 @@ class Running:
     def __init__(self, connection: FakeConnection) -> None:
         self.session = SupernodeSession(IDENTITY)
         self.connection = connection
-        self.orders: list[SyncOrders] = []
+        self.orders: list[SyncAnswer] = []
         self.busy = False
         self.client = SyncClient(
             self.session,
