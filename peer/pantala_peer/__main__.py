@@ -1,31 +1,16 @@
-"""``pantala-peer``: ends with 0 on a signal from its first moment on, though what it imports takes a second.
-
-``configure`` and ``cleanup`` are beside it.
-"""
+"""``pantala-peer``, with the commands ``configure`` and ``cleanup``."""
 
 from __future__ import annotations
 
-import signal
 import sys
+
+from pantala_process import lifecycle
 
 
 def main() -> None:
-    """Run a peer until SIGTERM or SIGINT; or configure the node's containerd, or put it back.
-
-    See :func:`pantala_peer.process.main` and :func:`pantala_peer.containerd.command.main`.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # as the first process of a container it would else not see it
-
-    from pantala_peer.containerd import command
-
-    if sys.argv[1:2] and sys.argv[1] in command.NAMES:
-        command.main()
-        return
-
-    from pantala_peer import process
-
-    process.main()
+    """Run a peer until SIGTERM or SIGINT, or configure this node's containerd, or restore its configuration."""
+    command = sys.argv[1:2] in (["configure"], ["cleanup"])
+    lifecycle.start("pantala_peer.containerd.command" if command else "pantala_peer.app")
 
 
 if __name__ == "__main__":

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
 
-from pantala_peer import health
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import Publisher, check_root
 from pantala_peer.download.connection import ReceiveTimeouts
 from pantala_peer.download.jobs import Downloads, PieceWaiters
 from pantala_peer.download.providers import Providers
+from pantala_peer.errors import PeerError
 from pantala_peer.events import PeerEvents
 from pantala_peer.images.blobs import CachedImages
 from pantala_peer.images.helper import RuntimeHelper
 from pantala_peer.images.kept import LedgerFile
 from pantala_peer.images.orders import ImageOrders
 from pantala_peer.images.runtime import RuntimeWatch
+from pantala_peer.metrics import PeerMetrics
 from pantala_peer.mirror.server import Rules
 from pantala_peer.mirror.service import MirrorService
-from pantala_peer.settings import Address, Settings
+from pantala_peer.settings import Settings, parse
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.session import NodeState
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
+from pantala_pieces.errors import StoreError
 from pantala_pieces.server import PieceServer
 from pantala_pieces.wrapped import WrappedServer
+from pantala_process import health, http, lifecycle, logs
+from pantala_process.lifecycle import Stop
+from pantala_process.settings import SettingsError
 from pantala_protocol import __version__
 from pantala_protocol.sync import SyncRequest
 
@@ -61,6 +66,7 @@ class PeerApp:
     helper: RuntimeHelper
     runtime: RuntimeWatch
     images: ImageOrders
+    metrics: PeerMetrics
     _opened: bool = field(default=False, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -71,28 +77,19 @@ class PeerApp:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.cache.close)
             if self.settings.health_listen is not None:
-                application = health.application(self.why_not_ready)
-                await stack.enter_async_context(_serving(application, self.settings.health_listen, grace=1.0))
-            life = asyncio.create_task(self._live(stack))
-            stopping = asyncio.create_task(stop.wait())
-            try:
-                await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                stopping.cancel()
-                life.cancel()
-                await asyncio.wait({life, stopping})
-            if not life.cancelled():
-                await life  # raises the error that ended it
+                probes = health.application(self.metrics.registry, ready=self.problems)
+                await stack.enter_async_context(http.serving(probes, self.settings.health_listen, grace=1.0))
+            await lifecycle.until(stop, self._live(stack))
             await self._leave()
 
-    def why_not_ready(self) -> str:
-        """Why this peer is not ready. Empty: it is."""
+    def problems(self) -> list[str]:
+        """Why this peer is not ready."""
         if not self._opened:
-            return "the pieces on the disk are being verified"
+            return ["the pieces on the disk are being verified"]
         silent = asyncio.get_running_loop().time() - self.supernodes.answered_at
         if silent > _READY_FOR:
-            return f"no supernode has answered lately: {'; '.join(self.supernodes.errors) or 'they are silent'}"
-        return ""
+            return [f"no supernode has answered lately: {'; '.join(self.supernodes.errors) or 'they are silent'}"]
+        return []
 
     async def _live(self, stack: contextlib.AsyncExitStack) -> None:
         await asyncio.to_thread(check_root, self.settings.root)
@@ -101,7 +98,9 @@ class PeerApp:
         application = web.Application()
         self.pieces.add_routes(application.router)
         WrappedServer(self.pieces).add_routes(application.router)
-        port = await stack.enter_async_context(_serving(application, self.settings.listen, grace=self.settings.grace))
+        port = await stack.enter_async_context(
+            http.serving(application, self.settings.listen, grace=self.settings.grace)
+        )
         if self.settings.mirror_listen is not None:
             await stack.enter_async_context(self.mirror.serving(*self.settings.mirror_listen))
             log.info("serving containerd", port=self.mirror.port)
@@ -202,18 +201,29 @@ def build(settings: Settings) -> PeerApp:
         pinned=runtime.pinned,
     )
     return PeerApp(
-        settings, cache, providers, downloads, supernodes, deliveries, tasks, pieces, mirror, helper, runtime, images
+        settings,
+        cache,
+        providers,
+        downloads,
+        supernodes,
+        deliveries,
+        tasks,
+        pieces,
+        mirror,
+        helper,
+        runtime,
+        images,
+        PeerMetrics(cache, pieces, events),
     )
 
 
-@contextlib.asynccontextmanager
-async def _serving(application: web.Application, address: Address, *, grace: float) -> AsyncIterator[int]:
-    """Serve at an address and yield the port. At the end, running requests get ``grace`` seconds."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=grace)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, address.host, address.port)
-        await site.start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+def main() -> None:
+    """Run a peer until a signal."""
+    settings = lifecycle.settings("pantala-peer", parse)
+    logs.configure()
+    os.umask(0o022)
+
+    async def life(stop: Stop) -> None:
+        await build(settings).run(stop.asked)
+
+    lifecycle.run("pantala-peer", life, failures=(PeerError, SettingsError, StoreError, OSError))

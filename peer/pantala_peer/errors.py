@@ -3,7 +3,6 @@
 ::
 
     PeerError
-    ├── SettingsError               a flag or the root directory is not valid
     ├── ExchangeError               the supernode did not answer; the same exchange is sent again
     │   └── ExchangeRefusedError    the supernode rejects this exchange; another one is made
     ├── FetchError                  a piece was not received; ``kind`` is a PieceFailure's
@@ -32,10 +31,6 @@ from pantala_protocol.sync import DeliveryState, DeliveryStatus
 
 class PeerError(Exception):
     """The message says what happened, to what, and what to do next."""
-
-
-class SettingsError(PeerError):
-    """The process cannot start with these settings."""
 
 
 class ExchangeError(PeerError):

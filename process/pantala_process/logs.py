@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import Processor
 
-LogFilter = Callable[[logging.LogRecord], bool]
 
-
-def configure(levels: Mapping[str, int] | None = None, filters: Mapping[str, LogFilter] | None = None) -> None:
-    """Set up structlog, and send the standard library's records through it.
-
-    ``levels`` and ``filters`` apply to the standard library's loggers of these names.
-    """
+def configure(levels: Mapping[str, int] | None = None) -> None:
+    """Set up structlog, and send the standard library's records through it. ``levels`` are for loggers by name."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -43,5 +39,21 @@ def configure(levels: Mapping[str, int] | None = None, filters: Mapping[str, Log
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     for name, level in (levels or {}).items():
         logging.getLogger(name).setLevel(level)
-    for name, keep in (filters or {}).items():
-        logging.getLogger(name).addFilter(keep)
+    hide_invalid_requests()
+
+
+def hide_invalid_requests() -> None:
+    """Log a request that is not valid HTTP in one line without its text.
+
+    aiohttp quotes the request in an error with a traceback. It may hold a token, and any client could fill the log.
+    """
+    logging.getLogger("aiohttp.server").addFilter(_without_quotation)
+
+
+def _without_quotation(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.args = "a request is not valid HTTP (%s)", (type(error).__name__,)
+        record.exc_info, record.exc_text = None, None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True

@@ -60,7 +60,7 @@ def flag(read: Callable[[str], T], metavar: str, text: str, *, default: Any = da
 
 def switch(text: str) -> Any:
     """Declare a field that is off unless its flag is given."""
-    return dataclasses.field(default=False, metadata={"flag": Flag(_is_on, None, text)})
+    return dataclasses.field(default=False, metadata={"flag": Flag(is_on, None, text)})
 
 
 def flags(settings: type[Any]) -> dict[str, Flag]:
@@ -106,7 +106,8 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}. See {self.prog} --help.")
 
 
-def _is_on(text: str) -> bool:
+def is_on(text: str) -> bool:
+    """Whether the variable of a switch turns it on."""
     return text.lower() in {"1", "true", "yes"}
 
 
@@ -185,4 +186,4 @@ def yes_or_no(text: str) -> bool:
     """``yes`` or ``no``."""
     if text.lower() not in {"yes", "no", "true", "false"}:
         raise ValueError("is neither yes nor no.")
-    return _is_on(text)
+    return is_on(text)

@@ -303,7 +303,7 @@ def _housekeeping(settings: Settings) -> Housekeeping:
 
 
 def _guard(settings: Settings, session: aiohttp.ClientSession) -> Guard:
-    verifier = ClusterKeys(session, settings.api_server, ca=settings.api_ca, token=settings.api_token)
+    verifier = ClusterKeys(session, settings.api_server, ca=settings.api_ca, token=settings.api_token_file)
     return Guard(
         None if settings.no_auth else verifier,
         operator=settings.trusted_operator,

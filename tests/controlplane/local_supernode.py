@@ -9,4 +9,4 @@ from dataclasses import replace
 from pantala_supernode import process, settings
 
 if __name__ == "__main__":
-    process.main(replace(settings.read(sys.argv[1:], os.environ), grace=float(os.environ["GRACE"])))
+    process.run(replace(settings.parse(sys.argv[1:], os.environ), grace=float(os.environ["GRACE"])))

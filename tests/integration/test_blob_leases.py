@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
-from pantala_peer.settings import Address
+from pantala_process.settings import ListenAddress
 from pantala_protocol import task_id
 from pantala_protocol.sync import SyncAnswer, SyncRequest, Wanted
 from testbed import image as images
@@ -70,7 +70,7 @@ async def supernode(volume: Node) -> Node:
 
 @contextlib.asynccontextmanager
 async def mirrored(supernode: Node, root: Path, name: str) -> AsyncIterator[PeerApp]:
-    settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2}
+    settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 0.2}
     async with scripted_supernode.peer(supernode.url, root / name, name, **settings) as made:
         await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made

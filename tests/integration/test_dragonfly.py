@@ -14,11 +14,12 @@ import aiohttp
 import pytest
 
 from pantala_pieces import wrapped
+from pantala_process.settings import ListenAddress
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, serving
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
-from pantala_supernode.settings import Listen, Settings
+from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.integration.test_cdn import small_volume
 from tests.support.dragonfly_client import Dfget, GaveUpError, Item
@@ -393,8 +394,8 @@ async def test_a_copy_outlives_its_lease_and_a_restart(stage: Stage, settings: S
 async def test_nothing_is_mounted_unless_it_is_enabled(
     tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
-    listen = Listen("127.0.0.1", unused_tcp_port_factory())
-    pieces = Listen("127.0.0.1", unused_tcp_port_factory())
+    listen = ListenAddress("127.0.0.1", unused_tcp_port_factory())
+    pieces = ListenAddress("127.0.0.1", unused_tcp_port_factory())
     settings = Settings(listen=listen, piece_listen=pieces, data=tmp_path, advertise="127.0.0.1", no_auth=True)
     async with serving(settings), aiohttp.ClientSession() as http:
         async with http.get(f"http://127.0.0.1:{listen.port}/peer/task") as answer:

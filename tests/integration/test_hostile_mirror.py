@@ -15,7 +15,7 @@ import pytest
 
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
-from pantala_peer.settings import Address
+from pantala_process.settings import ListenAddress
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Assignment, Held, Wanted
@@ -63,7 +63,7 @@ class Lab:
     @contextlib.asynccontextmanager
     async def node(self, name: str, **settings: object) -> AsyncIterator[PeerApp]:
         """A node whose runtime got the image's manifests."""
-        settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 0.2, **settings}
+        settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 0.2, **settings}
         async with scripted_supernode.peer(self.url, self.root / name, name, **settings) as made:
             await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
             for digest in self.registry.manifests:

@@ -19,7 +19,7 @@ import pytest
 from pantala_peer.app import PeerApp
 from pantala_peer.images import orders
 from pantala_peer.images import runtime as runtime_watch
-from pantala_peer.settings import Address
+from pantala_process.settings import ListenAddress
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.statement import Changes, PeerReport, Statement
 from pantala_runtime.containerd import Containerd as Runtime
@@ -143,7 +143,7 @@ async def way(
         await helper.ready()
         await stack.enter_async_context(serving(settings))
         changes = {
-            "mirror_listen": Address("127.0.0.1", mirror),
+            "mirror_listen": ListenAddress("127.0.0.1", mirror),
             "mirror_token_file": token,
             "runtime_socket": helper.socket,
         }

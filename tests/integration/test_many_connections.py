@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from pantala_process.settings import ListenAddress
 from pantala_supernode.http.site import site
-from pantala_supernode.settings import Listen
 
 FILES = 128
 
@@ -40,7 +40,7 @@ async def test_f20_who_comes_when_all_places_are_taken_is_refused_and_files_are_
         return web.Response(text="OK")
 
     app.router.add_get("/ping", ping)
-    async with site(app, Listen("127.0.0.1", port), share=0.125), contextlib.AsyncExitStack() as stack:
+    async with site(app, ListenAddress("127.0.0.1", port), share=0.125), contextlib.AsyncExitStack() as stack:
         streams = []
         for _ in range(FILES // 4):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -81,11 +81,11 @@ async def test_a_supernode_that_is_away_at_the_start_is_waited_for(tmp_path: Pat
         port = supernode.port
     async with peer(f"http://127.0.0.1:{port}", tmp_path) as node:
         await asyncio.sleep(0.5)
-        assert "no supernode has answered lately" in node.why_not_ready()
+        assert "no supernode has answered lately" in "".join(node.problems())
         async with supernode.serving(port):
             await supernode.deliver("node-1", file, "a")
             assert await supernode.until_delivered("node-1") == PUBLISHED
-            assert node.why_not_ready() == ""
+            assert node.problems() == []
 
 
 @pytest.mark.parametrize("status", [401, 400, 503])

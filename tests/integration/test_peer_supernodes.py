@@ -228,7 +228,7 @@ async def test_with_nothing_to_say_one_exchange_is_held_by_each(supernodes: Supe
         before = [len(supernode.requests) for supernode in supernodes]
         await asyncio.sleep(2.0)
         after = [len(supernode.requests) for supernode in supernodes]
-        assert node.why_not_ready() == ""
+        assert node.problems() == []
     assert max(b - a for a, b in itertools.zip_longest(before, after)) <= 1
 
 
@@ -240,7 +240,7 @@ async def test_a_peer_is_ready_while_any_supernode_answers_and_takes_leave_of_al
         await eventually(lambda: all("node-1" in s.peers and s.peers["node-1"].greeted for s in supernodes))
         supernodes[0].status = supernodes[1].status = 503
         await asyncio.sleep(0.5)
-        assert node.why_not_ready() == ""
+        assert node.problems() == []
         supernodes[0].status = supernodes[1].status = 200
         await asyncio.sleep(0.5)
     assert [True] * 3 == [supernode.peers["node-1"].leaving for supernode in supernodes]

@@ -12,11 +12,12 @@ import aiohttp
 import pytest
 from openapi_spec_validator import validate
 
+from pantala_process.settings import ListenAddress
 from pantala_protocol import __version__, task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
-from pantala_supernode.settings import Listen, Settings
+from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
 from tests.support.loopback import loopback
@@ -399,8 +400,8 @@ async def test_metrics_are_the_operators_unless_they_are_opened(
     tmp_path: Path, unused_tcp_port_factory: Callable[[], int], opened: bool, expected: Access
 ) -> None:
     settings = Settings(
-        listen=Listen("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        listen=ListenAddress("127.0.0.1", unused_tcp_port_factory()),
+        piece_listen=ListenAddress("127.0.0.1", unused_tcp_port_factory()),
         data=tmp_path,
         advertise="127.0.0.1",
         metrics_open=opened,

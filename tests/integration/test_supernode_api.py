@@ -15,10 +15,11 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from pantala_process.settings import ListenAddress
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
-from pantala_supernode.settings import Listen, Settings
+from pantala_supernode.settings import Settings
 
 OPERATOR = "system:serviceaccount:pantala:operator"
 PEER = "system:serviceaccount:pantala:peer"
@@ -82,8 +83,8 @@ async def node(
 ) -> AsyncIterator[tuple[App, str]]:
     port = unused_tcp_port_factory()
     settings = Settings(
-        listen=Listen("127.0.0.1", port),
-        piece_listen=Listen("127.0.0.1", unused_tcp_port_factory()),
+        listen=ListenAddress("127.0.0.1", port),
+        piece_listen=ListenAddress("127.0.0.1", unused_tcp_port_factory()),
         data=tmp_path / "data",
         advertise="127.0.0.1",
         trusted_operator=OPERATOR,

@@ -13,7 +13,7 @@ import pytest
 
 from pantala_peer.containerd import registry as registries
 from pantala_peer.containerd.configuration import configure
-from pantala_peer.settings import Address
+from pantala_process.settings import ListenAddress
 from pantala_protocol.statement import Statement
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.runtime import Credentials
@@ -55,7 +55,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
             (folder / "token").write_text(TOKEN)
             containerd = stack.enter_context(Containerd(folder / "containerd", ONE[0]))
             await stack.enter_context(Helper(folder, containerd)).ready()
-            changes = {"mirror_listen": Address("127.0.0.1", 0), "mirror_token_file": folder / "token"}
+            changes = {"mirror_listen": ListenAddress("127.0.0.1", 0), "mirror_token_file": folder / "token"}
             peer = await stack.enter_async_context(
                 scripted_supernode.peer(f"http://127.0.0.1:{port}", folder / "peer", name, **changes)
             )

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
-from pantala_peer.settings import Address
+from pantala_process.settings import ListenAddress
 from pantala_protocol import ranges, task_id
 from pantala_protocol import registry as routes
 from pantala_protocol.images import PullOrder, WantedImage
@@ -89,7 +89,7 @@ class Lab:
             assert 200 == answer.status, await answer.text()
 
     async def peer(self, name: str) -> PeerApp:
-        settings = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0}
+        settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 1.0}
         made = await self.stack.enter_async_context(
             scripted_supernode.peer(self.url, self.folder / name, name, **settings)
         )

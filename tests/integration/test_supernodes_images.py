@@ -19,7 +19,7 @@ import pytest
 
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
-from pantala_peer.settings import Address
+from pantala_process.settings import ListenAddress
 from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.statement import Statement
@@ -64,7 +64,7 @@ class Ring:
 
     async def peer(self, name: str) -> PeerApp:
         """A node that knows the first supernode's address alone, once it speaks with all."""
-        settings = {"mirror_listen": Address("127.0.0.1", 0), "mirror_deadlines": HURRIED, "grace": 0.2}
+        settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "mirror_deadlines": HURRIED, "grace": 0.2}
         made = await self._peers.enter_async_context(
             scripted_supernode.peer(self.supernodes[0].url, self._folder / name, name, **settings)
         )

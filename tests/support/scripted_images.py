@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from pantala_peer.app import PeerApp
-from pantala_peer.settings import Address
+from pantala_process.settings import ListenAddress
 from pantala_protocol import ranges, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.sync import SyncRequest, Wanted, Work
@@ -178,7 +178,7 @@ class RegistrySupernode(ScriptedSupernode):
 @contextlib.asynccontextmanager
 async def mirror(supernode: RegistrySupernode, root: Path, **changes: Any) -> AsyncIterator[PeerApp]:
     """A peer with a mirror, once the supernode answered it."""
-    settings: dict[str, Any] = {"mirror_listen": Address("127.0.0.1", 0), "grace": 1.0, **changes}
+    settings: dict[str, Any] = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 1.0, **changes}
     async with scripted_supernode.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:
         await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made

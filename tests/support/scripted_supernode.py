@@ -12,7 +12,8 @@ import msgspec
 from aiohttp import web
 
 from pantala_peer.app import PeerApp, build
-from pantala_peer.settings import Address, Settings
+from pantala_peer.settings import Settings
+from pantala_process.settings import ListenAddress
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
@@ -320,7 +321,7 @@ def _now() -> float:
 @contextlib.asynccontextmanager
 async def peer(url: str, root: Path, name: str = "node-1", **changes: Any) -> AsyncIterator[PeerApp]:
     """A peer that runs while the context lasts, and leaves as after SIGTERM."""
-    settings = Settings(url, Address("127.0.0.1", 0), root, name, **changes)
+    settings = Settings(url, ListenAddress("127.0.0.1", 0), root, name, **changes)
     made = build(settings)
     stop = asyncio.Event()
     running = asyncio.create_task(made.run(stop))

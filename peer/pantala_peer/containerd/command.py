@@ -12,8 +12,9 @@ from typing import Any
 from pantala_peer.cache import uninstall
 from pantala_peer.containerd import registry
 from pantala_peer.containerd.configuration import Owner, Report, cleanup, configure, keep_token
-from pantala_peer.errors import PeerError, SettingsError
+from pantala_peer.errors import PeerError
 from pantala_pieces.errors import StoreError
+from pantala_process.settings import SettingsError
 
 _FLAGS = (
     ("certs-d", "DIR[:DIR]", "what containerd's config_path names", "/etc/containerd/certs.d:/etc/docker/certs.d"),
@@ -45,9 +46,6 @@ def add_commands(commands: argparse._SubParsersAction[Any], environment: Mapping
         for flag, shown, about, default in flags:
             value = environment.get("PANTALA_" + flag.upper().replace("-", "_"), "") or default
             parser.add_argument(f"--{flag}", metavar=shown, help=f"{about} ({default or 'none'})", default=value)
-
-
-NAMES = ("configure", "cleanup")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

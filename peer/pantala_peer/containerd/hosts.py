@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pantala_peer.containerd.errors import UnusableFileError
-from pantala_peer.errors import SettingsError
+from pantala_process.settings import SettingsError
 
 HEADER = "x-pantala-mirror"
 """Sent by containerd with each request to the mirror, so that others on the node are told apart."""

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from pantala_peer.download.jobs import PieceWaiters
-from pantala_peer.errors import SettingsError
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.grants import Grants
 from pantala_peer.mirror.manifests import CachedManifests
@@ -24,6 +23,7 @@ from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_peer.mirror.wants import Wants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
+from pantala_process.settings import SettingsError
 from pantala_protocol.sync import Wanted
 
 _GRACE = 1.0

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import web
 
-from pantala_supernode.settings import Listen
+from pantala_process.settings import ListenAddress
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ def _files() -> int:
 
 
 @contextlib.asynccontextmanager
-async def site(app: web.Application, listen: Listen, *, share: float) -> AsyncIterator[None]:
+async def site(app: web.Application, listen: ListenAddress, *, share: float) -> AsyncIterator[None]:
     """Serve ``app`` while the block runs, with at most this ``share`` of the files that the process may open.
 
     Further connections are closed at once: reading origins and the volume needs files, too. When a peer's connection

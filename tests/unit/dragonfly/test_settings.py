@@ -2,7 +2,8 @@
 
 import pytest
 
-from pantala_supernode.settings import SettingsError, read
+from pantala_process.settings import SettingsError
+from pantala_supernode.settings import parse
 
 
 @pytest.mark.parametrize(
@@ -18,11 +19,11 @@ from pantala_supernode.settings import SettingsError, read
 def test_copies_stay_for_dragonflys_clients(
     flags: list[str], environment: dict[str, str], expected: tuple[bool, float]
 ) -> None:
-    settings = read(["--data", "/d", *flags], environment)
+    settings = parse(["--data", "/d", *flags], environment)
     assert expected == (settings.dragonfly, settings.cache_seconds)
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "9" * 10])
 def test_seconds_are_a_whole_number(text: str) -> None:
     with pytest.raises(SettingsError, match="cache-seconds"):
-        read(["--data", "/d", f"--cache-seconds={text}"], {})
+        parse(["--data", "/d", f"--cache-seconds={text}"], {})

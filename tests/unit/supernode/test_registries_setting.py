@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pantala_process.settings import SettingsError
 from pantala_supernode.registry.errors import RegistryDeniedError
-from pantala_supernode.settings import Settings, SettingsError, read
+from pantala_supernode.settings import Settings, parse
 
 
 def settings(**variables: str) -> Settings:
-    return read(["--data", "/d"], {f"PANTALA_{name.upper()}": text for name, text in variables.items()})
+    return parse(["--data", "/d"], {f"PANTALA_{name.upper()}": text for name, text in variables.items()})
 
 
 def test_without_a_list_every_registry_is_asked_by_tls() -> None:

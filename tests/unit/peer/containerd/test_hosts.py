@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pantala_peer.containerd.errors import UnusableFileError
 from pantala_peer.containerd.hosts import Mirror, Part, has_ours, with_ours, without_ours
-from pantala_peer.errors import SettingsError
+from pantala_process.settings import SettingsError
 
 MIRROR = Mirror("http://127.0.0.1:65001", "t0ken")
 PART = Part(MIRROR, server="https://registry.example.com")

@@ -3,7 +3,7 @@
 import pytest
 
 from pantala_peer.containerd.registry import Registry, parse
-from pantala_peer.errors import SettingsError
+from pantala_process.settings import SettingsError
 
 
 @pytest.mark.parametrize(

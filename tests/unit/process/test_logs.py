@@ -1,4 +1,4 @@
-"""Requests that cannot be read, sent to a real server."""
+"""A server logs requests that are not valid HTTP without their text."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from pantala_pieces import unreadable
+from pantala_process import http, logs
+from pantala_process.settings import ListenAddress
 
 SECRET = "s3cr3t"
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """Of a server that serves nothing, but for a route that fails."""
+    """The port of a server with one route, which fails."""
 
     async def fail(_: web.Request) -> web.Response:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError("our own bug")
 
-    unreadable.quote_nothing()
+    logs.hide_invalid_requests()
     app = web.Application()
     app.router.add_get("/fault", fail)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
+    async with http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port:
+        yield port
 
 
 async def send(port: int, request: str) -> bytes:
@@ -48,7 +45,7 @@ async def send(port: int, request: str) -> bytes:
         f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}{'a' * 9000}\r\n\r\n",
     ],
 )
-async def test_a_request_that_cannot_be_read_is_logged_quietly_and_not_quoted(
+async def test_an_invalid_request_is_logged_in_one_line_without_its_text(
     port: int, request_text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -57,11 +54,11 @@ async def test_a_request_that_cannot_be_read_is_logged_quietly_and_not_quoted(
 
     (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]
     assert (logging.INFO, None) == (record.levelno, record.exc_info)
-    assert record.getMessage().startswith("a request could not be read (")
+    assert record.getMessage().startswith("a request is not valid HTTP (")
     assert SECRET not in caplog.text
 
 
-async def test_a_fault_of_ours_keeps_its_traceback(port: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_our_own_bug_keeps_its_traceback(port: int, caplog: pytest.LogCaptureFixture) -> None:
     assert b" 500 " in await send(port, "GET /fault HTTP/1.1\r\nHost: x\r\n\r\n")
 
     (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]

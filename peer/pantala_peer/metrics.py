@@ -1,0 +1,35 @@
+"""The metrics of a peer."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterator
+
+from prometheus_client.core import Metric
+
+from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.events import DownloadEnded, PeerEvents
+from pantala_pieces.server import PieceServer
+from pantala_process import metrics
+
+
+class PeerMetrics:
+    """Counts downloads, and reads the other figures when metrics are requested."""
+
+    def __init__(self, cache: PieceCache, pieces: PieceServer, events: PeerEvents) -> None:
+        self.registry = metrics.new_registry("peer")
+        self._cache = cache
+        self._pieces = pieces
+        self._downloads: Tally[str] = Tally()
+        events.subscribe(DownloadEnded, self._on_download_ended)
+        self.registry.register(metrics.Readings(self._read))
+
+    def _on_download_ended(self, event: DownloadEnded) -> None:
+        self._downloads["done" if event.error is None else event.kind] += 1
+
+    def _read(self) -> Iterator[Metric]:
+        yield metrics.counters("pantala_peer_downloads", "Pieces downloaded, by result.", "result", self._downloads)
+        yield metrics.gauge("pantala_peer_uploads", "Pieces that are being sent.", self._pieces.uploads)
+        yield metrics.counter("pantala_peer_sent_bytes", "Bytes of pieces sent.", self._pieces.bytes_sent)
+        yield metrics.gauge("pantala_peer_cached_bytes", "Bytes of pieces in the cache.", self._cache.total_bytes())
+        yield metrics.gauge("pantala_peer_cached_tasks", "Tasks with pieces in the cache.", len(self._cache.tasks()))
