@@ -23,7 +23,7 @@ from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.client import ResolvedImage
-from pantala_supernode.registry.credentials import Keyring, RegistryAccount
+from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.platform import Platform
@@ -72,16 +72,16 @@ def keyring(registry: FakeRegistry, credentials: RegistryAccount = ANN) -> Keyri
     return Keyring([(registry.host, credentials)])
 
 
-async def resolve(
-    opened: RegistryService, registry: FakeRegistry, keys: Keyring | None = None, *, fresh: bool = False
-) -> ResolvedImage:
-    return await opened.client.resolve(app(registry), AMD64, keys or Keyring(), fresh=fresh)
+async def resolve(opened: RegistryService, registry: FakeRegistry, keys: Keyring | None = None) -> ResolvedImage:
+    return await opened.client.resolve(app(registry), [AMD64], keys or Keyring())
 
 
-async def read(opened: RegistryService, found: ResolvedImage, resume: Resume | None = None) -> bytes:
+async def read(
+    opened: RegistryService, registry: FakeRegistry, account: RegistryAccount = ANONYMOUS, resume: Resume | None = None
+) -> bytes:
     """The layer, by the source."""
-    repository = ImageRepository(found.image.registry, found.image.repository)
-    blob = opened.client.blob(repository, found.layers[0].digest, found.account)
+    headers = {"Authorization": account.authorization} if account else {}
+    blob = FileSource(f"{registry.url}/v2/team/app/blobs/{sha256(LAYER)}", headers)
     async with opened.reader.open(blob, resume) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
@@ -98,24 +98,24 @@ async def failure(opened: RegistryService, registry: FakeRegistry, keys: Keyring
 async def test_a_tag_is_resolved_to_what_the_platform_takes(registry: FakeRegistry) -> None:
     async with service() as opened:
         found = await resolve(opened, registry)
-    assert app(registry, "@" + sha256(registry.manifests["1"][1])) == found.image
-    assert (OCI_MANIFEST, [ImageBlob(sha256(LAYER), len(LAYER))]) == (found.media_type, list(found.layers))
-    assert len(LAYER) + found.config.size == found.bytes
+    assert sha256(registry.manifests["1"][1]) == found.digest
+    (manifest,) = found.platforms.values()
+    assert (OCI_MANIFEST, (ImageBlob(sha256(LAYER), len(LAYER)),)) == (manifest.media_type, manifest.layers)
     assert ["HEAD", "GET", "GET"] == [asked.method for asked in registry.asked]
 
 
-async def test_a_tag_is_asked_for_again_when_its_time_is_over_or_it_must_be_fresh(registry: FakeRegistry) -> None:
+async def test_a_tag_is_remembered_for_a_while_but_not_when_it_is_resolved(registry: FakeRegistry) -> None:
     clock = Clock()
     async with service(clock=clock) as opened:
-        one = await resolve(opened, registry)
+        one = await opened.client.manifest(repository(registry), "1")
         moved = registry.push("1", layer=b"another")
-        assert one == await resolve(opened, registry)
-        assert len(registry.asked) == 3
-        assert moved == (await resolve(opened, registry, fresh=True)).image.digest
+        assert one == await opened.client.manifest(repository(registry), "1")
+        assert len(registry.asked) == 2
+        assert moved == (await resolve(opened, registry)).digest
         registry.push("1", ["linux/amd64", "linux/arm64"])
         clock.now += 31
         registry.asked.clear()
-        assert one == await resolve(opened, registry)
+        assert one == await opened.client.manifest(repository(registry), "1")
         assert ["HEAD"] == [asked.method for asked in registry.asked]
 
 
@@ -131,7 +131,7 @@ async def test_who_leaves_does_not_take_the_answer_from_others(registry: FakeReg
         one, other = (asyncio.create_task(resolve(opened, registry)) for _ in range(2))
         await asyncio.sleep(0.001)
         one.cancel()
-        assert sha256(LAYER) == (await other).layers[0].digest
+        assert sha256(LAYER) == (await other).platforms[AMD64].layers[0].digest
 
 
 @pytest.mark.parametrize("status", [405, 501, 200])
@@ -142,14 +142,14 @@ async def test_where_head_tells_nothing_get_does(registry: FakeRegistry, status:
     registry.faults["/manifests/1"] = deaf
     async with service() as opened:
         found = await resolve(opened, registry)
-    assert sha256(registry.manifests["1"][1]) == found.image.digest
+    assert sha256(registry.manifests["1"][1]) == found.digest
     assert 1 == sum(asked.path.endswith("/manifests/1") and asked.method == "GET" for asked in registry.asked)
 
 
-async def test_a_platform_that_is_not_there_is_named(registry: FakeRegistry) -> None:
+async def test_a_missing_platform_is_left_out(registry: FakeRegistry) -> None:
     async with service() as opened:
-        with pytest.raises(errors.PlatformMissingError, match="linux/s390x, only for linux/amd64, linux/arm64"):
-            await opened.client.resolve(app(registry), Platform("linux", "s390x"), Keyring())
+        found = await opened.client.resolve(app(registry), [AMD64, Platform("linux", "s390x")], Keyring())
+    assert [AMD64] == list(found.platforms)
 
 
 # -- tokens
@@ -160,24 +160,23 @@ async def test_the_password_goes_to_the_token_server_and_the_token_to_the_regist
 ) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
     async with service() as opened:
-        found = await resolve(opened, registry, keyring(registry))
-        assert LAYER == await read(opened, found)
+        await resolve(opened, registry, keyring(registry))
+        assert LAYER == await read(opened, registry, ANN)
     assert [basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
     assert [("service", "fake"), ("scope", "repository:team/app:pull")] == tokens.asked[0].query
     assert {"", "Bearer token-1"} == {asked.authorization for asked in registry.asked}
-    assert ANN == found.account
 
 
 async def test_a_token_is_renewed_before_it_is_used_up(registry: FakeRegistry, tokens: TokenServer) -> None:
     clock = Clock()
     async with service(clock=clock) as opened:
-        found = await resolve(opened, registry)
+        await resolve(opened, registry)
         clock.now += 269
-        await read(opened, found)
+        await read(opened, registry)
         assert 1 == len(tokens.asked)
         clock.now += 2
         registry.asked.clear()
-        await read(opened, found)
+        await read(opened, registry)
     assert (2, ["Bearer token-2"]) == (len(tokens.asked), [asked.authorization for asked in registry.asked])
 
 
@@ -185,13 +184,13 @@ async def test_a_token_refused_in_the_middle_is_renewed_once_for_all(
     registry: FakeRegistry, tokens: TokenServer
 ) -> None:
     async with service() as opened:
-        found = await resolve(opened, registry)
+        await resolve(opened, registry)
         tokens.valid.clear()
-        bodies = await asyncio.gather(*(read(opened, found) for _ in range(5)))
+        bodies = await asyncio.gather(*(read(opened, registry) for _ in range(5)))
         assert {LAYER} == set(bodies)
         assert 2 == len(tokens.asked)
         tokens.valid.clear()
-        assert LAYER[100:] == await read(opened, found, Resume(100))
+        assert LAYER[100:] == await read(opened, registry, resume=Resume(100))
 
 
 async def test_a_token_that_is_refused_time_and_again_is_an_end(registry: FakeRegistry, tokens: TokenServer) -> None:
@@ -199,12 +198,12 @@ async def test_a_token_that_is_refused_time_and_again_is_an_end(registry: FakeRe
         return web.json_response({"token": "useless"})
 
     async with service() as opened:
-        found = await resolve(opened, registry)
+        await resolve(opened, registry)
         tokens.valid.clear()
         tokens.fault = useless
         registry.asked.clear()
         with pytest.raises(errors.RegistryUnauthorizedError, match="team/app"):
-            await read(opened, found)
+            await read(opened, registry)
         assert 3 == len(registry.asked)
         assert isinstance(await failure(opened, registry, keyring(registry)), errors.RegistryUnauthorizedError)
 
@@ -212,9 +211,9 @@ async def test_a_token_that_is_refused_time_and_again_is_an_end(registry: FakeRe
 async def test_an_identity_token_is_exchanged(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.identity_token = PASSWORD
     async with service() as opened:
-        found = await resolve(opened, registry, keyring(registry, RegistryAccount(identity_token=PASSWORD)))
+        await resolve(opened, registry, keyring(registry, RegistryAccount(identity_token=PASSWORD)))
         tokens.valid.clear()
-        assert LAYER == await read(opened, found)
+        assert LAYER == await read(opened, registry, RegistryAccount(identity_token=PASSWORD))
     assert {"POST"} == {asked.method for asked in tokens.asked}
     assert not [asked for asked in registry.asked if PASSWORD in asked.authorization]
 
@@ -222,13 +221,13 @@ async def test_an_identity_token_is_exchanged(registry: FakeRegistry, tokens: To
 async def test_a_registry_token_is_shown_as_it_is(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.valid.add("given")
     async with service() as opened:
-        found = await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")))
-        assert LAYER == await read(opened, found)
+        await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")))
+        assert LAYER == await read(opened, registry, RegistryAccount(registry_token="given"))
         assert {"Bearer given"} == {asked.authorization for asked in registry.asked}
         tokens.valid.clear()
         registry.push("1", ["linux/amd64"])
         with pytest.raises(errors.RegistryUnauthorizedError):
-            await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")), fresh=True)
+            await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")))
     assert [] == tokens.asked
 
 
@@ -236,7 +235,7 @@ async def test_wrong_credentials_give_way_to_the_next_ones(registry: FakeRegistr
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
     keys = Keyring([(registry.host, ANN), (f"{registry.host}/team", RegistryAccount("bob", "old"))])
     async with service() as opened:
-        assert ANN == (await resolve(opened, registry, keys)).account
+        await resolve(opened, registry, keys)
     assert [basic("bob", "old"), basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
 
 
@@ -248,7 +247,7 @@ async def test_what_one_account_may_see_another_may_not(registry: FakeRegistry, 
             with pytest.raises(errors.RegistryUnauthorizedError):
                 await resolve(opened, registry, keys)
         with pytest.raises(errors.RegistryUnauthorizedError):
-            await opened.client.manifest(repository(registry), found.manifest)
+            await opened.client.manifest(repository(registry), found.digest)
 
 
 @pytest.mark.parametrize(
@@ -278,13 +277,13 @@ async def test_a_token_servers_fault_is_named(
 async def test_a_token_server_that_moved_is_found_again(registry: FakeRegistry, tokens: TokenServer) -> None:
     clock = Clock()
     async with service(clock=clock) as opened, TokenServer() as another:
-        found = await resolve(opened, registry)
+        await resolve(opened, registry)
         registry.tokens = another
         tokens.fault = refuse(503)
         clock.now += 271
         with pytest.raises(errors.RegistryError):
-            await read(opened, found)
-        assert LAYER == await read(opened, found)
+            await read(opened, registry)
+        assert LAYER == await read(opened, registry)
 
 
 @pytest.mark.parametrize(
@@ -314,9 +313,9 @@ async def test_a_realm_that_is_not_allowed_is_not_asked(
 async def test_object_storage_is_not_told_who_asks(registry: FakeRegistry, tokens: TokenServer) -> None:
     async with Storage() as storage, service() as opened:
         registry.storage = storage
-        found = await resolve(opened, registry)
-        assert LAYER == await read(opened, found)
-        assert LAYER[5000:] == await read(opened, found, Resume(5000))
+        await resolve(opened, registry)
+        assert LAYER == await read(opened, registry)
+        assert LAYER[5000:] == await read(opened, registry, resume=Resume(5000))
         assert [""] * 2 == [asked.authorization for asked in storage.asked]
         assert "Bearer token-1" == registry.asked[-1].authorization
 
@@ -373,17 +372,17 @@ async def test_nothing_falls_back_from_https_to_http(tmp_path: Path) -> None:
         registry.push("1")
         endpoints = RegistryEndpoints({registry.host: RegistrySettings(ca=ca)})
         async with service(endpoints) as opened:
-            found = await resolve(opened, registry)
-            assert LAYER == await read(opened, found)
+            await resolve(opened, registry)
+            assert LAYER == await read(opened, registry)
 
             async def down(request: web.Request) -> web.StreamResponse:
                 return web.Response(status=307, headers={"Location": f"{plain.url}{request.path}"})
 
             registry.faults["/v2/"] = down
             with pytest.raises(errors.RegistryDeniedError, match="https: to http:"):
-                await resolve(opened, registry, fresh=True)
+                await resolve(opened, registry)
             with pytest.raises(supernode_errors.SourceDeniedError):
-                await read(opened, found)
+                await read(opened, registry)
         assert [] == plain.asked
         strict = RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})
         async with service(strict) as opened:
@@ -511,7 +510,7 @@ async def test_who_is_asked_too_often_is_left_alone_as_long_as_it_wants(registry
 async def test_a_registry_that_is_denied_or_not_there_is_said_so(name: str) -> None:
     async with service() as opened:
         with pytest.raises(errors.RegistryError) as caught:
-            await opened.client.resolve(image.parse(name), AMD64, Keyring())
+            await opened.client.resolve(image.parse(name), [AMD64], Keyring())
     assert type(caught.value) in (errors.RegistryDeniedError, errors.RegistryUnreachableError)
     assert name in str(caught.value)
 
@@ -521,17 +520,17 @@ async def test_a_registry_that_is_denied_or_not_there_is_said_so(name: str) -> N
 
 async def test_a_blob_that_is_missing_or_forbidden_is_said_in_the_registrys_words(registry: FakeRegistry) -> None:
     async with service() as opened:
-        found = await resolve(opened, registry)
+        await resolve(opened, registry)
         for status, expected in ((404, errors.ImageNotFoundError), (403, errors.RegistryForbiddenError)):
             registry.faults["/blobs/"] = refuse(status)
             with pytest.raises(expected, match="blob"):
-                await read(opened, found)
+                await read(opened, registry)
 
 
 async def test_a_registry_that_does_not_ask_who_it_is_is_not_told(registry: FakeRegistry) -> None:
     async with service() as opened:
-        found = await resolve(opened, registry, keyring(registry))
-        assert (ANN, LAYER) == (found.account, await read(opened, found))
+        await resolve(opened, registry, keyring(registry))
+        assert LAYER == await read(opened, registry, ANN)
     assert {""} == {asked.authorization for asked in registry.asked}
 
 

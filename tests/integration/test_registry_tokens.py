@@ -10,9 +10,10 @@ import pytest
 
 from pantala_protocol import image
 from pantala_supernode.registry import challenge, errors
-from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.credentials import Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.platform import Platform
+from pantala_supernode.tasks.copy import FileSource
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
@@ -58,12 +59,13 @@ async def test_a_private_image_comes_by_one_token_for_its_repository(
 ) -> None:
     name = image.parse(f"{registry.host}/team/app:1")
     async with service() as opened:
-        found = await opened.client.resolve(name, AMD64, Keyring([(registry.host, ANN)]))
-        for blob in found.blobs:
-            source = opened.client.blob(ImageRepository(registry.host, "team/app"), blob.digest, found.account)
+        found = await opened.client.resolve(name, [AMD64], Keyring([(registry.host, ANN)]))
+        for blob in found.platforms[AMD64].blobs:
+            url = f"http://{registry.host}/v2/team/app/blobs/{blob.digest}"
+            source = FileSource(url, {"Authorization": ANN.authorization})
             async with opened.reader.open(source) as answer:
                 assert app.read(blob.digest) == b"".join([chunk async for chunk in answer.chunks])
-    assert app.digest == found.image.digest
+    assert app.digest == found.digest
     assert [TokenRequest("ann", PULL)] == tokens.requests
 
 
@@ -81,7 +83,7 @@ async def test_nobody_in_particular_is_refused_by_the_registry(
 ) -> None:
     async with service() as opened:
         with pytest.raises(errors.RegistryUnauthorizedError, match="team/app:1"):
-            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, keys)
+            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), [AMD64], keys)
     assert {asked} == set(tokens.requests)
 
 
@@ -89,15 +91,15 @@ async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registr
     wrong = Keyring([(registry.host, RegistryAccount("ann", "guess"))])
     async with service() as opened:
         with pytest.raises(errors.RegistryUnauthorizedError, match=r"team/app.*token server rejected the credentials"):
-            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), AMD64, wrong)
+            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), [AMD64], wrong)
     assert {TokenRequest("ann", PULL, given=False)} == set(tokens.requests)
 
 
 async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: TokenServer, app: Image) -> None:
     where = ImageRepository(registry.host, "public/app")
     async with service() as opened:
-        found = await opened.client.resolve(image.parse(f"{where}:1"), AMD64, Keyring())
-        assert (ANONYMOUS, app.digest) == (found.account, found.image.digest)
+        found = await opened.client.resolve(image.parse(f"{where}:1"), [AMD64], Keyring())
+        assert app.digest == found.digest
         assert (await opened.access.check(where, app.digest)).allowed
     assert {TokenRequest("", ("repository:public/app:pull",))} == set(tokens.requests)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
@@ -20,10 +19,11 @@ from pantala_protocol.sync import Wanted
 from pantala_supernode.errors import RequestError, SourceError
 from pantala_supernode.images.blobs import KeptBlob, LeasedBlob, blob_source, check_wanted
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
+from pantala_supernode.images.proofs import BlobProver
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.scheduler import Managers
-from pantala_supernode.tasks.copy import Copy, FileSource
+from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _log = structlog.get_logger(__name__)
@@ -34,13 +34,6 @@ _UNFINISHED = 60.0
 """Seconds for which an incomplete blob is fetched after the last peer stopped waiting, because runtimes retry."""
 _MOST = 4096
 """The most blobs that one peer may wait for."""
-
-
-class Prover(Protocol):
-    """Checks whether a source has a blob."""
-
-    def ask(self, copy: Copy, origin: FileSource, tell: Callable[[str, FileSource, bool], None]) -> None:
-        """Call ``tell`` with whether the origin has the content of the copy."""
 
 
 class BlobLeases:
@@ -58,7 +51,7 @@ class BlobLeases:
         accounts: OrderAccounts,
         endpoints: RegistryEndpoints,
         permissions: RegistryPermissions,
-        prover: Prover,
+        prover: BlobProver,
         *,
         reassign: Callable[[Iterable[str]], None],
         unknown: Callable[[str], bool],

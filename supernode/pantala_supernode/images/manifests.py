@@ -100,11 +100,12 @@ class ManifestService:
         except ValueError as error:
             return Resolved(reason=_SECRET_INVALID, message=f"{reference}: {error}")
         try:
-            digest, found = await self._client.resolve_all(reference, wanted.values(), keyring)
+            found = await self._client.resolve(reference, wanted.values(), keyring)
         except RegistryError as error:
             return Resolved(reason=error.name, message=str(error))
-        blobs = {text: found[platform].blobs for text, platform in wanted.items() if platform in found}
-        return Resolved(digest=digest, platforms=blobs)
+        images = found.platforms
+        blobs = {text: images[platform].blobs for text, platform in wanted.items() if platform in images}
+        return Resolved(digest=found.digest, platforms=blobs)
 
     async def _shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:
         verdict = await self._access.check(repository, reference, authorization)

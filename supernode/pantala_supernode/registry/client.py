@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from pantala_protocol.image import ImageReference
-from pantala_protocol.images import ImageBlob
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
     InvalidManifestError,
-    PlatformMissingError,
     RateLimitedError,
     RegistryError,
     RegistryForbiddenError,
     RegistryUnauthorizedError,
 )
 from pantala_supernode.registry.flight import Flight
-from pantala_supernode.registry.manifest import ImageIndex, ImageManifest, ManifestDocument
+from pantala_supernode.registry.manifest import ImageManifest, ManifestDocument
 from pantala_supernode.registry.platform import Platform
-from pantala_supernode.tasks.copy import FileSource
 
 _MAX_DEPTH = 3
 """Steps from a tag to an image: indexes and the manifest."""
@@ -51,31 +47,12 @@ class CacheTimes:
     """Memory for manifests."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedImage:
-    """An image for one platform."""
+class ResolvedImage(NamedTuple):
+    """What an image name points to."""
 
-    image: ImageReference
-    """With its digest, for containerd to pull."""
-    platform: Platform
-    manifest: str
-    """The digest of the platform's own manifest. Without an index it is the digest of ``image``."""
-    media_type: str
-    """The media type of the manifest."""
-    config: ImageBlob
-    layers: tuple[ImageBlob, ...]
-    account: RegistryAccount = ANONYMOUS
-    """The account that the registry accepted. Never shown."""
-
-    @property
-    def blobs(self) -> tuple[ImageBlob, ...]:
-        """The config and the layers, without duplicates."""
-        return ImageManifest(self.media_type, self.config, self.layers).blobs
-
-    @property
-    def bytes(self) -> int:
-        """The size of all blobs."""
-        return sum(blob.size for blob in self.blobs)
+    digest: str
+    platforms: dict[Platform, ImageManifest]
+    """The requested platforms that the image has."""
 
 
 class _Key(NamedTuple):
@@ -90,12 +67,10 @@ class RegistryClient:
     def __init__(
         self,
         api: RegistryAPI,
-        endpoints: RegistryEndpoints,
         clock: Callable[[], float],
         times: CacheTimes | None = None,
     ) -> None:
         self._api = api
-        self._endpoints = endpoints
         self._clock = clock
         self._times = times or CacheTimes()
         self._documents: Cache[_Key, ManifestDocument] = Cache(
@@ -108,26 +83,13 @@ class RegistryClient:
     async def close(self) -> None:
         await self._flight.close()
 
-    async def resolve(
-        self, image: ImageReference, platform: Platform, keyring: Keyring, *, fresh: bool = False
-    ) -> ResolvedImage:
-        """Find ``image`` for a node of ``platform``, with the first account of ``keyring`` that the registry accepts.
+    async def resolve(self, image: ImageReference, platforms: Iterable[Platform], keyring: Keyring) -> ResolvedImage:
+        """Resolve ``image`` now, with the first account of ``keyring`` that the registry accepts.
 
-        It resolves a tag once, so that the whole answer belongs to one image. ``fresh`` ignores a remembered tag.
-        Raises :class:`RegistryError`.
+        The whole answer belongs to one image: a tag is resolved once. Raises :class:`RegistryError`.
         """
         accounts = keyring.find(image.name) or (ANONYMOUS,)
-        return await first_accepted(accounts, lambda account: self._resolve(image, platform, account, fresh=fresh))
-
-    async def resolve_all(
-        self, image: ImageReference, platforms: Iterable[Platform], keyring: Keyring
-    ) -> tuple[str, dict[Platform, ResolvedImage]]:
-        """The digest of ``image`` now, and the image for each of ``platforms`` that it has.
-
-        It ignores a remembered tag. The whole answer belongs to one image. Raises :class:`RegistryError`.
-        """
-        accounts = keyring.find(image.name) or (ANONYMOUS,)
-        return await first_accepted(accounts, lambda account: self._resolve_all(image, platforms, account))
+        return await first_accepted(accounts, lambda account: self._resolve(image, platforms, account))
 
     async def manifest(
         self, repository: ImageRepository, target: str, account: RegistryAccount = ANONYMOUS
@@ -141,55 +103,32 @@ class RegistryClient:
         held = self._documents.get(key._replace(target=digest), now) if digest else None
         return held or await self._flight.share(key, lambda: self._read(key))
 
-    def blob(self, repository: ImageRepository, digest: str, account: RegistryAccount = ANONYMOUS) -> FileSource:
-        """The source of a blob. Raises :class:`RegistryError`, and :class:`ValueError` for an invalid digest."""
-        header = account.authorization
-        return FileSource(self._endpoints.blob(repository, digest), {"Authorization": header} if header else {}, digest)
-
-    async def _resolve_all(
-        self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount
-    ) -> tuple[str, dict[Platform, ResolvedImage]]:
-        repository = ImageRepository(image.registry, image.repository)
-        self._tags.drop(_Key(repository, image.target, account))
-        pinned = image.pinned((await self.manifest(repository, image.target, account)).digest)
-        found: dict[Platform, ResolvedImage] = {}
-        for platform in platforms:
-            with contextlib.suppress(PlatformMissingError):
-                found[platform] = await self._resolve(pinned, platform, account, fresh=False)
-        return pinned.digest, found
-
     async def _resolve(
-        self, image: ImageReference, platform: Platform, account: RegistryAccount, *, fresh: bool
+        self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount
     ) -> ResolvedImage:
-        repository = ImageRepository(image.registry, image.repository)
-        if fresh:
-            self._tags.drop(_Key(repository, image.target, account))
-        top = found = await self.manifest(repository, image.target, account)
+        self._tags.drop(_Key(ImageRepository(image.registry, image.repository), image.target, account))
+        digest = (await self._document(image, image.target, account)).digest
+        pinned = image.pinned(digest)
+        found = {platform: await self._find(pinned, platform, account) for platform in platforms}
+        return ResolvedImage(digest, {platform: manifest for platform, manifest in found.items() if manifest})
+
+    async def _find(self, image: ImageReference, platform: Platform, account: RegistryAccount) -> ImageManifest | None:
+        """The manifest for one platform, or ``None`` if the image does not have it."""
+        document = await self._document(image, image.target, account)
         for _ in range(_MAX_DEPTH):
-            content = found.parse(str(image))
+            content = document.parse(str(image))
             if isinstance(content, ImageManifest):
-                return ResolvedImage(image.pinned(top.digest), platform, found.digest, *content, account)
-            found = await self._child(repository, content, platform, account, image)
+                return content
+            entry = content.choose(platform)
+            if entry is None:
+                return None
+            document = await self._document(image, entry.digest, account)
+            if len(document.body) != entry.size:
+                raise InvalidManifestError.of(str(image), f"its index has a wrong size for {entry.digest}")
         raise InvalidManifestError.of(str(image), f"its indexes are nested more than {_MAX_DEPTH} deep")
 
-    async def _child(
-        self,
-        repository: ImageRepository,
-        index: ImageIndex,
-        platform: Platform,
-        account: RegistryAccount,
-        image: ImageReference,
-    ) -> ManifestDocument:
-        child = index.choose(platform)
-        if child is None:
-            offered = sorted({str(other.platform) for other in index.children if other.platform is not None})
-            raise PlatformMissingError.of(
-                str(image), f"it has no variant for {platform}, only for {', '.join(offered)[:200] or 'none'}"
-            )
-        document = await self.manifest(repository, child.digest, account)
-        if len(document.body) != child.size:
-            raise InvalidManifestError.of(str(image), f"its index has a wrong size for {child.digest}")
-        return document
+    async def _document(self, image: ImageReference, target: str, account: RegistryAccount) -> ManifestDocument:
+        return await self.manifest(ImageRepository(image.registry, image.repository), target, account)
 
     async def _read(self, key: _Key) -> ManifestDocument:
         begun = self._clock()

@@ -12,8 +12,7 @@
         ├── RegistryCertificateError     CertificateInvalid
         ├── RegistryDeniedError          Denied           an address, redirect or registry that is not allowed
         ├── InvalidManifestError         InvalidManifest  malformed, too large, or another digest
-        ├── InvalidAnswerError           InvalidAnswer    an answer that breaks the registry's protocol
-        └── PlatformMissingError         PlatformMissing  the image has no variant for that platform
+        └── InvalidAnswerError           InvalidAnswer    an answer that breaks the registry's protocol
 """
 
 from __future__ import annotations
@@ -117,14 +116,6 @@ class InvalidAnswerError(RegistryError):
     reason = Reason.SOURCE_PROTOCOL
     name = "InvalidAnswer"
     action = "Check that the host is a registry (OCI distribution or Docker v2). Check the proxies in front of it."
-
-
-class PlatformMissingError(RegistryError):
-    """The image has no variant for the platform."""
-
-    reason = Reason.SOURCE_NOT_FOUND
-    name = "PlatformMissing"
-    action = "Choose nodes of another platform, or push the image for this one."
 
 
 _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {

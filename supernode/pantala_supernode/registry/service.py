@@ -53,7 +53,7 @@ async def open_service(
         authenticator = Authenticator(asked, endpoints, clock)
         stack.push_async_callback(authenticator.close)
         api = RegistryAPI(asked, endpoints, authenticator)
-        client = RegistryClient(api, endpoints, clock, cache_times)
+        client = RegistryClient(api, clock, cache_times)
         stack.push_async_callback(client.close)
         access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32)), clock)
         stack.push_async_callback(access.close)

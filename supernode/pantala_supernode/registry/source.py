@@ -20,7 +20,7 @@ _REFUSALS = (errors.SourceUnauthorizedError, errors.SourceForbiddenError, errors
 
 
 class RegistryReader:
-    """Reads the blobs of :meth:`RegistryClient.blob`. ``origins`` reads every other source.
+    """Reads the blobs of :meth:`RegistryEndpoints.blob`. ``origins`` reads every other source.
 
     A source's ``Authorization`` header names the account and is not sent as it is: a registry with a token server
     receives a token for the one repository. ``private`` has the readers for registries with their own authority.

@@ -52,7 +52,7 @@ class Stage:
             OrderAccounts(),
             RegistryEndpoints(only=["registry.example"]),
             RegistryPermissions(b"key"),
-            self,
+            self,  # type: ignore[arg-type]
             reassign=self.told.extend,
             unknown=lambda _: self.unknown,
             seconds=KEPT,

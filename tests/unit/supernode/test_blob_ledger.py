@@ -1,0 +1,119 @@
+"""What is noted of blobs, and read by the next process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pantala_supernode.images import ledger as blob_ledger
+from pantala_supernode.images.blobs import KeptBlob
+from pantala_supernode.images.ledger import BlobLedger
+from tests.unit.supernode.conftest import Clock
+
+DIGEST, OTHER = "sha256:" + "a" * 64, "sha512:" + "b" * 128
+
+
+class Leases:
+    """Keeps the given blobs."""
+
+    def __init__(self, *kept: KeptBlob) -> None:
+        self.blobs = kept
+
+    def kept(self) -> tuple[KeptBlob, ...]:
+        return self.blobs
+
+    def restore(self, kept: tuple[KeptBlob, ...]) -> None:
+        self.blobs = kept
+
+
+def ledger(path: Path, leases: Leases, clock: Clock) -> BlobLedger:
+    return BlobLedger(path, leases, wall=clock)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1_000_000.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_ledger, "_LOOK", 0.01)
+    monkeypatch.setattr(blob_ledger, "_PAUSE", 0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(made: BlobLedger) -> AsyncIterator[None]:
+    task = asyncio.create_task(made.run())
+    try:
+        yield
+        await asyncio.sleep(0.1)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_next_process_is_told_how_long_ago_each_was_wanted(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "blobs.json"
+    async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 5.0), KeptBlob(OTHER, "h", 0.0)), clock)):
+        pass
+    clock.now += 60
+    leases = Leases()
+    await ledger(path, leases, clock).restore()
+    assert (KeptBlob(DIGEST, "g", 65.0), KeptBlob(OTHER, "h", 60.0)) == leases.blobs
+
+
+async def test_it_writes_what_is_new_and_not_at_each_look(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "blobs.json"
+    leases = Leases(KeptBlob(DIGEST, "g", 0.0))
+    async with running(ledger(path, leases, clock)):
+        await asyncio.sleep(0.1)
+        first = path.stat()
+        clock.now += 59
+        await asyncio.sleep(0.1)
+        assert first.st_ino == path.stat().st_ino
+        clock.now += 1
+        await asyncio.sleep(0.1)
+        assert first.st_ino != path.stat().st_ino
+        second = path.stat()
+        leases.blobs = (KeptBlob(DIGEST, "another", 0.0),)
+        await asyncio.sleep(0.1)
+        assert second.st_mtime_ns != path.stat().st_mtime_ns
+        assert b"another" in path.read_bytes()
+        leases.blobs = ()
+    assert b"{}" == path.read_bytes()
+
+
+async def test_what_changed_at_the_end_is_written_too(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "blobs.json"
+    async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 0.0)), clock)):
+        await asyncio.sleep(0.1)
+        clock.now += 30
+    leases = Leases()
+    await ledger(path, leases, clock).restore()
+    assert (KeptBlob(DIGEST, "g", 0.0),) == leases.blobs
+
+
+async def test_a_volume_that_cannot_be_written_to_is_tried_again_and_ends_nothing(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "missing" / "blobs.json"
+    async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 0.0)), clock)):
+        await asyncio.sleep(0.1)
+        assert not path.exists()
+        path.parent.mkdir()
+        await asyncio.sleep(0.1)
+        assert path.exists()
+
+
+async def test_what_cannot_be_read_is_nothing(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "blobs.json"
+    path.mkdir()
+    leases = Leases(KeptBlob(DIGEST, "g", 0.0))
+    await ledger(path, leases, clock).restore()
+    assert () == leases.blobs
+    path.rmdir()
+    path.write_text(f'{{"{DIGEST}":{{"generation":"g","wanted":999999}},"../x":{{"generation":"g","wanted":1}}}}')
+    await ledger(path, leases, clock).restore()
+    assert (KeptBlob(DIGEST, "g", 1.0),) == leases.blobs
