@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pantala_operator.plan.prefetch.pins import Resolution
+from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.ports import Resource
 from pantala_operator.resources.prefetch import ImageKey
 from pantala_protocol.membership import Member
@@ -91,7 +91,7 @@ class ImageResolved:
 
     uid: str
     key: ImageKey
-    resolution: Resolution
+    answer: RegistryAnswer
 
 
 @dataclass(frozen=True, slots=True)

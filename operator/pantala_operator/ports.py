@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from pantala_operator.plan.prefetch.images import Workload
-from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.inputs import Workload
+from pantala_operator.plan.targets import Pod
 from pantala_operator.resources.api import Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import StatefulSet

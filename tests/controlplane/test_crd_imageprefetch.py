@@ -13,7 +13,7 @@ from pantala_operator.resources.api import Taint
 from pantala_operator.resources.prefetch import read_prefetch
 from testbed.apiserver import ControlPlane
 from tests.controlplane.test_crds import API
-from tests.unit.operator.prefetch.world import World, cluster, node
+from tests.support.prefetch import World, cluster, node
 
 pytestmark = pytest.mark.controlplane
 
@@ -263,7 +263,7 @@ def test_what_the_plan_says_is_taken_as_it_is(api: API) -> None:
     )
     stored = api.call("GET", f"{PREFETCHES}/planned")[1]
     world = World(read_prefetch(stored), cluster(node("a"), node("b", UNREACHABLE)))
-    tasks = world.turn(2).family.apply
+    tasks = world.turn(2).tasks.apply
     made = world.settle()
     assert 2 == len(tasks)
     for body in tasks:

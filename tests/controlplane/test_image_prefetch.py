@@ -173,7 +173,7 @@ async def test_one_disk_full_one_image_missing_one_node_down(stage: Stage) -> No
 async def test_a_secret_that_is_missing_and_one_that_comes(stage: Stage) -> None:
     stage.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     await stage.apply(pullSecrets=["registry"])
-    assert "There is no Secret registry" in await stage.says("Resolved", "Unauthorized")
+    assert "The Secret registry does not exist" in await stage.says("Resolved", "Unauthorized")
     stage.supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
     await stage.kubectl(
         "create", "secret", "docker-registry", "registry",

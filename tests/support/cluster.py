@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
-from pantala_operator.plan.prefetch.images import Workload
-from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.inputs import Workload
+from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import R, Resource, ResourceStatus
 from pantala_operator.resources.api import Node, PeerResource, Secret, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch

@@ -24,8 +24,8 @@ from pantala_operator.errors import (
     ClusterRejectedError,
     ClusterUnavailableError,
 )
-from pantala_operator.plan.prefetch.images import Workload
-from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.inputs import Workload
+from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import Login, R, Resource, ResourceStatus
 from pantala_operator.resources.api import API_VERSION, GROUP, VERSION, Node, PeerResource, Secret, TaskResource
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch

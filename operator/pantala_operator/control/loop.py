@@ -121,7 +121,7 @@ class Loop:
         self._signal.set()
 
     def _on_image(self, event: ImageResolved) -> None:
-        self._prefetches.answered(event.uid, event.key, event.resolution)
+        self._prefetches.answered(event.uid, event.key, event.answer)
         self._signal.set()
 
     def _on_write(self, event: WriteEnded) -> None:

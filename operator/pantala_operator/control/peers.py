@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from pantala_operator.control.writer import Writer
-from pantala_operator.plan import peer, target
+from pantala_operator.plan import peer, targets
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import API_VERSION
 from pantala_operator.watch.observation import Observation
@@ -43,7 +43,7 @@ class ReconnectGrace:
     def _is_settled(self, name: str) -> bool:
         """True if the peer has reported since, or its node is down."""
         node = self._observation.nodes.items.get(name)
-        return node is None or target.is_ill(node) or name in self._observation.supernodes.peers
+        return node is None or targets.is_ill(node) or name in self._observation.supernodes.peers
 
 
 class PeerController:

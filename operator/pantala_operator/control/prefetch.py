@@ -1,51 +1,92 @@
-"""ImagePrefetches, and Tasks with an image: planned together, for what all of them want of supernodes and nodes.
+"""Plans all ImagePrefetches, and the Tasks with an image that none of them owns. Together they make one statement.
 
-Everything here follows from what is observed but for this: what registries said, the orders of the plan before, and
-the status that was planned, as long as the API server has not taken it. An operator that starts anew asks for the first
-again, and finds the others in what nodes say and in the status.
+Plans follow from the observation, except for registries' answers, the orders of the plan before, and a planned status
+that the API server does not have yet. After a restart the operator asks registries again, and finds the rest in nodes'
+reports and in the status.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from pantala_operator.control.peers import ReconnectGrace
-from pantala_operator.control.prefetch_state import Memory
-from pantala_operator.control.prefetch_view import Subject, View, subjects_of, view_of
+from pantala_operator.control.prefetch_state import PrefetchState, has_looked
 from pantala_operator.control.writer import Writer
 from pantala_operator.events import SecretKey
-from pantala_operator.plan.headers import Unread
+from pantala_operator.plan import image_task, startup_taint
 from pantala_operator.plan.prefetch import plan as plans
-from pantala_operator.plan.prefetch import taint, wire
-from pantala_operator.plan.prefetch import task as tasks
-from pantala_operator.plan.prefetch.pins import Resolution
+from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, RegistryAnswer, Surroundings
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
-from pantala_operator.plan.prefetch.pullsecret import docker_config
-from pantala_operator.plan.prefetch.questions import Question
-from pantala_operator.plan.prefetch.reach import Cluster
-from pantala_operator.plan.prefetch.survey import Observed
+from pantala_operator.plan.secrets import SecretReading
+from pantala_operator.plan.targets import ClusterNodes
 from pantala_operator.ports import Clock
-from pantala_operator.resources.api import Secret, TaskResource
+from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.watch import workloads
 from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest
-from pantala_protocol.images import Depth, WantedImage
-from pantala_protocol.registry import Resolve
+from pantala_protocol.images import PullState, RuntimeState, WantedImage
 
 _PATIENCE = 15.0
 """Seconds that the first statement waits for Secrets and workloads that cannot be read."""
 _LOOK = 1.0
-"""Seconds until it is looked again whether all nodes have spoken that will."""
+"""Seconds between two checks whether all nodes have reported."""
 _PACE = 0.1
-"""Seconds between two turns, at least; more where a turn takes long."""
+"""Seconds between two turns, at least; more if a turn takes long."""
+
+Planned = ImagePrefetch | TaskResource
+
+
+@dataclass(frozen=True, slots=True)
+class SharedView:
+    """What all plans of one turn share."""
+
+    cluster: ClusterNodes
+    pulls: Mapping[str, Mapping[str, Mapping[str, PullState]]]
+    """The nodes' reports, by namespace, Task and node."""
+    runtimes: Mapping[str, RuntimeState]
+    tasks: Mapping[str, list[OwnedTask]]
+    """By namespace."""
+    secrets: Mapping[str, Mapping[str, SecretReading]]
+    """By namespace and name."""
+    heard: bool
+    """Every node that can report has done so."""
+    away: str
+
+    @classmethod
+    def of(cls, known: Observation, *, heard: bool) -> SharedView:
+        reports = known.supernodes.peers
+        pulls: dict[str, dict[str, dict[str, PullState]]] = {}
+        for node, report in reports.items():
+            for key, state in report.pulls.items():
+                namespace, _, name = key.partition("/")
+                pulls.setdefault(namespace, {}).setdefault(name, {})[node] = state
+        tasks: dict[str, list[OwnedTask]] = {}
+        for each in known.tasks.items.values():
+            source = each.spec.source
+            task = OwnedTask(each.metadata.name, image_task.owner(each), source.image, source.platform)
+            tasks.setdefault(each.metadata.namespace, []).append(task)
+        secrets: dict[str, dict[str, SecretReading]] = {}
+        for (namespace, name), reading in known.secrets.items():
+            secrets.setdefault(namespace, {})[name] = reading
+        return cls(
+            cluster=ClusterNodes(known.nodes.items, known.peer_states()),
+            pulls=pulls,
+            runtimes={name: report.runtime for name, report in reports.items() if report.runtime is not None},
+            tasks=tasks,
+            secrets=secrets,
+            heard=heard,
+            away=known.supernodes.away,
+        )
 
 
 class PrefetchController:
-    """Is marked by whatever happens, and plans all when its turn comes."""
+    """Every event marks it; its turn plans all objects."""
 
     def __init__(
         self,
@@ -61,7 +102,7 @@ class PrefetchController:
         self._clock = clock
         self._writer = writer
         self._home = home
-        self._memory: dict[str, Memory] = {}
+        self._states: dict[str, PrefetchState[Any]] = {}
         self._resolver = resolver
         self._grace = grace
         self._dirty = True
@@ -70,183 +111,165 @@ class PrefetchController:
         self._waits = False
         self._waiting_since: float | None = None
         self.settled = False
-        """Whether enough is known of images to say what is wanted, and so what is not."""
+        """Enough is known for a statement: an image that it leaves out is removed from nodes."""
         self.images: tuple[WantedImage, ...] = ()
-        """All images that nodes shall have."""
+        """All images that nodes must have."""
         self.survey: tuple[str, ...] = ()
-        """All blobs of which they shall say whether they have them."""
+        """All blobs that nodes must look for."""
 
     def mark(self) -> None:
-        """Something happened."""
+        """Plan at the next turn."""
         self._dirty = True
 
     def read(self, key: SecretKey) -> None:
-        """A Secret is not what it was: registries that did not answer may do so now."""
+        """A Secret changed, so a registry that refused an image may give it now."""
         self._dirty = True
-        for prefetch in (each.prefetch for each in subjects_of(self._known)):
-            memory = self._memory.get(prefetch.metadata.uid)
-            if memory is not None and key[0] == prefetch.metadata.namespace and key[1] in memory.secrets:
-                memory.resolutions = {image: said for image, said in memory.resolutions.items() if said.digest}
+        for each in _planned(self._known):
+            state = self._states.get(each.metadata.uid)
+            if state is not None and key[0] == each.metadata.namespace and key[1] in state.secrets:
+                state.answers = {image: answer for image, answer in state.answers.items() if answer.resolved.digest}
 
-    def answered(self, uid: str, key: ImageKey, said: Resolution) -> None:
-        """A registry answered."""
-        if uid in self._memory:
-            self._memory[uid].resolutions[key] = said
+    def answered(self, uid: str, key: ImageKey, answer: RegistryAnswer) -> None:
+        if uid in self._states:
+            self._states[uid].answers[key] = answer
             self._dirty = True
 
     def knows(self, uid: str) -> bool:
         """Whether it plans the object of that UID."""
-        return uid in self._memory
+        return uid in self._states
 
     def pause(self, now: datetime) -> float | None:
-        """Seconds until its next turn; ``None``: when something happens."""
+        """Seconds until the next turn; ``None``: until the next event."""
         paced = max(self._not_before - self._clock.monotonic(), 0.0)
         if self._dirty:
             return paced
         if self._waits:
             return max(paced, _LOOK - (self._clock.monotonic() - self._looked))
-        times = [memory.wake_at for memory in self._memory.values() if memory.wake_at is not None]
+        times = [state.wake_at for state in self._states.values() if state.wake_at is not None]
         return max((min(times) - now).total_seconds(), paced) if times else None
 
     def turn(self, now: datetime) -> None:
-        """Plan all, if anything happened."""
+        """Plan all objects, if one of them may have changed."""
         pause, began = self.pause(now), self._clock.monotonic()
         if pause is None or pause > 0:
             return
         self._dirty = False
-        subjects = {each.prefetch.metadata.uid: each for each in subjects_of(self._known)}
-        for uid in self._memory.keys() - subjects.keys():
+        planned = {each.metadata.uid: each for each in _planned(self._known)}
+        for uid in self._states.keys() - planned.keys():
             self._forget(uid)
-        if subjects:
-            view = view_of(self._known, heard=self._grace.over)
-            for uid, subject in subjects.items():
-                self._plan(subject, self._memory.setdefault(uid, Memory()), view, now)
-            self._tell_children(subjects, now)
-            self._writer.remove_taints(
-                taint.removable(each.vote for each in self._memory.values() if each.vote is not None)
-            )
-        self._gather(subjects)
+        if planned:
+            view = SharedView.of(self._known, heard=self._grace.over)
+            for uid, each in planned.items():
+                self._plan(each, self._states.setdefault(uid, PrefetchState()), view, now)
+            self._write_children(planned, now)
+            votes = (state.vote for state in self._states.values() if state.vote is not None)
+            self._writer.remove_taints(startup_taint.removable(votes))
+        self._gather(planned)
         took = self._clock.monotonic() - began
         self._looked = self._clock.monotonic()
         self._not_before = self._looked + max(_PACE, 3 * took)
-        self._waits = bool(subjects) and not (self.settled and self._grace.over)
+        self._waits = bool(planned) and not (self.settled and self._grace.over)
 
-    # What is planned.
+    # The plan of one object.
 
-    def _plan(self, subject: Subject, memory: Memory, view: View, now: datetime) -> None:
-        prefetch, task = subject.prefetch, subject.task
-        if not all(self._known.around.has(need) for need in workloads.needs(prefetch, self._home)):
-            return  # What it follows is not known yet.
-        told = prefetch.status
-        if memory.status is not None:
-            prefetch = msgspec.structs.replace(prefetch, status=memory.status)
-        observed = self._observed(prefetch, memory, view, now, alone=task is not None)
-        plan = plans.plan(prefetch, observed, now)
-        memory.take(plan, observed, now)
-        if plan.orders is not None and (images := self._wanted(subject, plan, observed)) is not None:
-            memory.images = images
-        self._ask(prefetch, memory, plan, observed)
-        if task is None:
-            self._write(prefetch, told, plan)
+    def _plan(self, each: Planned, state: PrefetchState[Any], view: SharedView, now: datetime) -> None:
+        if isinstance(each, ImagePrefetch):
+            if all(self._known.around.has(need) for need in workloads.needs(each, self._home)):
+                self._plan_prefetch(each, state, view, now)
         else:
-            self._write_task(task, plan, now)
+            self._plan_task(each, state, view, now)
 
-    def _observed(self, prefetch: ImagePrefetch, memory: Memory, view: View, now: datetime, *, alone: bool) -> Observed:
-        namespace = prefetch.metadata.namespace
-        children = () if alone else tuple(view.children.get(namespace, ()))
-        cluster = view.cluster
-        if prefetch.spec.target.pod_selector is not None:
-            pods = self._known.around.pods.get((workloads.PODS, namespace), ())
-            cluster = Cluster(cluster.nodes, cluster.peers, pods)
-        said = view.pulls.get(namespace, {})
-        return Observed(
+    def _plan_prefetch(
+        self, each: ImagePrefetch, state: PrefetchState[PrefetchStatus], view: SharedView, now: datetime
+    ) -> None:
+        namespace, cluster = each.metadata.namespace, view.cluster
+        if each.spec.target.pod_selector is not None:
+            cluster = replace(cluster, pods=self._known.around.pods.get((workloads.PODS, namespace), ()))
+        if not each.spec.planning:
+            state.surveyed = None
+        observed = replace(
+            self._observed(each, state, view),
             cluster=cluster,
-            around=self._known.around.of(prefetch, self._home),
+            around=self._known.around.of(each, self._home),
+            tasks=tuple(view.tasks.get(namespace, ())),
+            unsurveyed=self._unsurveyed(state, now) if each.spec.planning else frozenset(),
+        )
+        plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
+        self._carry_out(each, state, plan, observed, now)
+        if not plan.delete:
+            self._writer.apply_children(plan.tasks.apply)
+            self._writer.delete_children(namespace, plan.tasks.delete)
+
+    def _plan_task(self, each: TaskResource, state: PrefetchState[TaskStatus], view: SharedView, now: datetime) -> None:
+        observed = self._observed(each, state, view)
+        plan = plans.plan_task(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
+        self._carry_out(each, state, plan, observed, now)
+
+    def _observed(self, each: Planned, state: PrefetchState[Any], view: SharedView) -> ObservedImages:
+        namespace, status = each.metadata.namespace, state.status or each.status
+        pulls = view.pulls.get(namespace, {})
+        edited = status.observed_generation != each.metadata.generation
+        return ObservedImages(
+            cluster=view.cluster,
+            around=Surroundings(),
             secrets=view.secrets.get(namespace, {}),
-            resolutions=memory.resolutions,
-            children=children,
-            pulls=said if view.heard else memory.recall(said),
-            orders=memory.orders,
-            inventories=view.inventories,
-            unsurveyed=self._unsurveyed(prefetch, memory, now),
+            answers=state.answers,
+            pulls=pulls if view.heard else state.merged(pulls),
+            orders=state.orders,
+            runtimes=view.runtimes,
             heard=view.heard,
-            prompt=memory.prompt(prefetch, spoken=self._known.supernodes.complete),
+            may_cancel=state.may_cancel(edited=edited, reported=self._known.supernodes.complete),
             away=view.away,
+            state=state.former,
         )
 
-    def _unsurveyed(self, prefetch: ImagePrefetch, memory: Memory, now: datetime) -> frozenset[str]:
-        """Nodes that have not said yet which blobs of a forecast they have."""
-        if not prefetch.spec.planning:
-            memory.surveyed = None
-            return frozenset()
-        blobs, reports = memory.survey(now), self._known.supernodes.peers
+    def _unsurveyed(self, state: PrefetchState[PrefetchStatus], now: datetime) -> frozenset[str]:
+        """Nodes that have not reported yet which blobs they have."""
+        blobs, reports = state.awaited_blobs(now), self._known.supernodes.peers
         if blobs is None:
             return frozenset()
-        return frozenset(name for name, report in reports.items() if not wire.answers(report.runtime, blobs))
+        return frozenset(name for name, report in reports.items() if not has_looked(report.runtime, blobs))
 
-    # What follows.
-
-    def _wanted(self, subject: Subject, plan: PrefetchPlan, observed: Observed) -> tuple[WantedImage, ...] | None:
-        metadata, task = subject.prefetch.metadata, subject.task
-        mine = [child for child in observed.children if child.owner == metadata.uid]
-        credentials = {key: _credentials(names, observed) for key, names in plan.credentials.items()}
-        depth = Depth(task.spec.depth) if task is not None else Depth.RUNTIME
-        pin = subject.prefetch.spec.retention.pin
-        return wire.wanted(metadata.namespace, plan, mine, observed.cluster, credentials, depth, pin=pin)
-
-    def _ask(self, prefetch: ImagePrefetch, memory: Memory, plan: PrefetchPlan, observed: Observed) -> None:
-        for each in plan.questions:
-            resolve = _resolve(each, observed)
-            if resolve.platforms:
-                self._resolver.put(
-                    ResolveRequest(prefetch.metadata.uid, each.key, resolve, memory.resolutions.get(each.key))
-                )
-
-    def _write(self, prefetch: ImagePrefetch, told: PrefetchStatus, plan: PrefetchPlan) -> None:
-        read = msgspec.structs.replace(prefetch, status=told)
+    def _carry_out(
+        self, each: Planned, state: PrefetchState[Any], plan: PrefetchPlan[Any], observed: ObservedImages, now: datetime
+    ) -> None:
+        state.take(plan, observed, now)
+        for key, question in plan.questions:
+            self._resolver.put(ResolveRequest(each.metadata.uid, key, question, state.answers.get(key)))
         if plan.delete:
-            self._writer.delete(read)
-            return
-        self._writer.write(read, plan.status, plans.notices(told.conditions, plan.status.conditions))
-        self._writer.apply_children(plan.family.apply)
-        self._writer.delete_children(prefetch.metadata.namespace, plan.family.delete)
+            self._writer.delete(each)
+        else:
+            self._writer.write(each, plan.status, announce=True)
 
-    def _write_task(self, task: TaskResource, plan: PrefetchPlan, now: datetime) -> None:
-        if plan.delete:
-            self._writer.delete(task)
-            return
-        status = tasks.status_alone(task, plan.status, now)
-        self._writer.write(task, status, plans.notices(task.status.conditions, status.conditions))
+    # What follows from all plans.
 
-    def _tell_children(self, subjects: dict[str, Subject], now: datetime) -> None:
-        """The Tasks of ImagePrefetches say of their image what their owner says of all."""
+    def _write_children(self, planned: Mapping[str, Planned], now: datetime) -> None:
+        """Write the status of the Tasks that ImagePrefetches own."""
         for each in self._known.tasks.items.values():
-            owner = tasks.owner(each) if each.spec.is_image else ""
-            told = self._memory[owner].status if owner in subjects else None
-            if told is not None:
-                self._writer.write(each, tasks.status_within(each, told, now))
+            owner = image_task.owner(each) if each.spec.is_image else ""
+            status = self._states[owner].status if owner in planned else None
+            if status is not None:
+                self._writer.write(each, image_task.status_of_child(each, status, now))
 
     def _forget(self, uid: str) -> None:
-        del self._memory[uid]
+        del self._states[uid]
         self._writer.forget(uid)
         self._resolver.forget(uid)
 
-    def _gather(self, subjects: dict[str, Subject]) -> None:
-        """Put together what all want."""
-        known = [self._memory[uid] for uid in sorted(subjects) if uid in self._memory]
-        self.images = tuple(image for memory in known for image in memory.images or ())
-        self.survey = tuple(sorted({blob for memory in known if memory.surveyed for blob in memory.surveyed[0]}))
+    def _gather(self, planned: Mapping[str, Planned]) -> None:
+        """Join what all objects want."""
+        known = [self._states[uid] for uid in sorted(planned)]
+        self.images = tuple(image for state in known for image in state.images or ())
+        self.survey = tuple(sorted({blob for state in known if state.surveyed for blob in state.surveyed[0]}))
         self._known.pull_secrets = frozenset(
-            (subject.prefetch.metadata.namespace, name)
-            for uid, subject in subjects.items()
-            for name in self._memory[uid].secrets
+            (each.metadata.namespace, name) for uid, each in planned.items() for name in self._states[uid].secrets
         )
         self._settle(known)
 
-    def _settle(self, known: list[Memory]) -> None:
-        """A statement without an image that nodes have would let it go: the first one waits until all is known."""
+    def _settle(self, known: list[PrefetchState[Any]]) -> None:
+        """The first statement waits until every image is known, because nodes remove an image that it leaves out."""
         read, over = self._known.secrets.keys(), self._grace.over
-        self.settled |= all(memory.images is not None for memory in known) and self._known.pull_secrets <= read
+        self.settled |= all(state.images is not None for state in known) and self._known.pull_secrets <= read
         if self.settled or not over:
             return
         moment = self._clock.monotonic()
@@ -254,12 +277,11 @@ class PrefetchController:
         self.settled = moment - self._waiting_since >= _PATIENCE
 
 
-def _credentials(names: Iterable[str], observed: Observed) -> tuple[str, ...]:
-    """What can be used of these Secrets; what is wrong with the others, the conditions say."""
-    readings = (observed.secrets.get(name, Unread()) for name in names)
-    found = (docker_config(reading) for reading in readings if isinstance(reading, Secret))
-    return tuple(each for each in found if isinstance(each, str))
-
-
-def _resolve(question: Question, observed: Observed) -> Resolve:
-    return Resolve(question.key.reference, question.platforms, _credentials(question.secrets, observed))
+def _planned(known: Observation) -> Iterator[Planned]:
+    """All objects with images of their own. One that is being deleted wants nothing any more."""
+    for prefetch in known.prefetches.items.values():
+        if prefetch.metadata.deletion_timestamp is None:
+            yield prefetch
+    for task in known.tasks.items.values():
+        if task.spec.is_image and task.metadata.deletion_timestamp is None and not image_task.owner(task):
+            yield task

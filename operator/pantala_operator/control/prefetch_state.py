@@ -1,74 +1,92 @@
-"""What is kept of one ImagePrefetch from one plan to the next, and lost when the operator ends."""
+"""What the operator keeps of one object with images from one plan to the next. A restart of the operator loses it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
-from pantala_operator.plan.prefetch.pins import Resolution
+from pantala_operator.plan.prefetch.inputs import ObservedImages, Orders, PlanState, Pulls, RegistryAnswer
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
-from pantala_operator.plan.prefetch.survey import Observed, Orders, Pulls
-from pantala_operator.plan.prefetch.taint import Vote
-from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
-from pantala_protocol.images import WantedImage
+from pantala_operator.plan.startup_taint import TaintVote
+from pantala_operator.resources.api import TaskStatus
+from pantala_operator.resources.prefetch import ImageKey, PrefetchStatus
+from pantala_protocol.images import RuntimeState, WantedImage
 
 _SURVEY = timedelta(seconds=30)
-"""How long nodes have to say which blobs they have."""
+"""How long nodes have to report which blobs they have."""
+
+S = TypeVar("S", PrefetchStatus, TaskStatus)
 
 
 @dataclass
-class Memory:
-    """One ImagePrefetch, or one Task that is planned as one."""
+class PrefetchState(Generic[S]):
+    """Of one ImagePrefetch, or of one Task with an image."""
 
-    resolutions: dict[ImageKey, Resolution] = field(default_factory=dict)
-    status: PrefetchStatus | None = None
-    """As planned last: nobody else writes it."""
+    answers: dict[ImageKey, RegistryAnswer] = field(default_factory=dict)
+    status: S | None = None
+    """The status of the newest plan. The API server may not have it yet."""
+    former: PlanState | None = None
+    """What the newest plan left for the next."""
     orders: Orders = field(default_factory=dict)
     pulls: Pulls | None = None
-    """What the orders were made from; ``None``: this process has made none."""
+    """The reports that the orders follow from; ``None``: this process has given no orders."""
     edited: bool = False
-    """Whether this process was the first to see the spec as it is, or as it was."""
+    """This process was the first to see a generation of the object."""
     images: tuple[WantedImage, ...] | None = None
-    """As stated; ``None``: not known yet."""
+    """As stated to the supernodes; ``None``: not known yet."""
     secrets: tuple[str, ...] = ()
-    vote: Vote | None = None
+    vote: TaintVote | None = None
     surveyed: tuple[frozenset[str], datetime] | None = None
-    """The blobs that nodes were asked for, and since when."""
+    """The blobs that nodes are asked for, and since when."""
     wake_at: datetime | None = None
 
-    def take(self, plan: PrefetchPlan, observed: Observed, now: datetime) -> None:
-        """Remember what was planned from what was observed; what it wants of nodes is put together elsewhere."""
-        self.status, self.secrets, self.vote = plan.status, plan.secrets, plan.vote
-        waits = [at for at in (plan.wake_at, self.survey_ends(now)) if at is not None]
+    def take(self, plan: PrefetchPlan[S], observed: ObservedImages, now: datetime) -> None:
+        """Keep what the next plan needs."""
+        self.status, self.former, self.secrets, self.vote = plan.status, plan.state, plan.secrets, plan.vote
+        waits = [at for at in (plan.wake_at, self._survey_ends(now)) if at is not None]
         self.wake_at = min(waits, default=None)
-        if plan.orders is not None:
-            self.orders = plan.orders
-            self.pulls = {task: observed.pulls[task] for task in plan.orders if task in observed.pulls}
+        orders = plan.orders.orders
+        if orders is not None:
+            self.orders = orders
+            self.pulls = {task: observed.pulls[task] for task in orders if task in observed.pulls}
+        if plan.orders.images is not None:
+            self.images = plan.orders.images
 
-    def prompt(self, prefetch: ImagePrefetch, *, spoken: bool) -> bool:
-        """Whether pulls that shall end are cut before all nodes are heard; ``spoken``: supernodes have said something.
+    def may_cancel(self, *, edited: bool, reported: bool) -> bool:
+        """Whether running pulls may be cancelled before all nodes have reported.
 
-        Who has an image shall keep it. An operator that starts anew learns that from the nodes, so that it does not
-        hurry with what was stopped before; but what nobody has acted upon yet is not put off.
+        ``edited``: no plan has seen the object's generation. ``reported``: the supernodes have reported. After a
+        restart of the operator only an edit of this process' time may cancel: nodes keep the images they have, and
+        the operator learns from them which those are.
         """
-        self.edited |= prefetch.status.observed_generation != prefetch.metadata.generation
-        return self.pulls is not None or (self.edited and spoken)
+        self.edited |= edited
+        return self.pulls is not None or (self.edited and reported)
 
-    def recall(self, said: Pulls) -> Pulls:
-        """What nodes ``said`` by now; of those that have not come back yet, what they said before."""
-        known = {task: {**pulls, **said.get(task, {})} for task, pulls in (self.pulls or {}).items()}
-        return {**said, **known}
+    def merged(self, reported: Pulls) -> Pulls:
+        """The pulls ``reported`` so far; a node that has not reported again counts with its former report."""
+        known = {task: {**pulls, **reported.get(task, {})} for task, pulls in (self.pulls or {}).items()}
+        return {**reported, **known}
 
-    def survey(self, now: datetime) -> frozenset[str] | None:
-        """Have nodes asked for the blobs of a forecast: which ones; ``None``: they have had the time to answer."""
+    def awaited_blobs(self, now: datetime) -> frozenset[str] | None:
+        """The blobs that nodes look for now, for the report of mode ``Plan``; ``None``: their time is over."""
         blobs = frozenset(
-            blob.digest for each in self.resolutions.values() for found in each.platforms.values() for blob in found
+            blob.digest
+            for each in self.answers.values()
+            for found in each.resolved.platforms.values()
+            for blob in found
         )
         if self.surveyed is None or self.surveyed[0] != blobs:
             self.surveyed = (blobs, now)
-        return blobs if self.survey_ends(now) is not None else None
+        return blobs if self._survey_ends(now) is not None else None
 
-    def survey_ends(self, now: datetime) -> datetime | None:
-        """Until when answers are waited for; ``None``: they are not."""
+    def _survey_ends(self, now: datetime) -> datetime | None:
         until = self.surveyed[1] + _SURVEY if self.surveyed is not None else None
         return until if until is not None and until > now else None
+
+
+def has_looked(runtime: RuntimeState | None, blobs: frozenset[str]) -> bool:
+    """Whether a node has reported on each of these blobs, or cannot because its runtime does not answer."""
+    if runtime is None:
+        return False
+    return blobs <= runtime.blobs.keys() or not (runtime.name or runtime.version)

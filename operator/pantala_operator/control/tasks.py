@@ -9,10 +9,10 @@ from typing import TypeVar
 import msgspec
 
 from pantala_operator.control.writer import Writer
-from pantala_operator.plan import statement, target, task
-from pantala_operator.plan.statement import Claim, Origin
-from pantala_operator.plan.target import Targets
-from pantala_operator.plan.task import Observed
+from pantala_operator.plan import statement, targets, task
+from pantala_operator.plan.statement import PathClaim, TaskOrigin
+from pantala_operator.plan.targets import Targets
+from pantala_operator.plan.task import ObservedTask
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.supernodes.view import TaskView
 from pantala_operator.watch.observation import Observation
@@ -48,7 +48,7 @@ class TargetChoice:
         limited = wish.count is not None or wish.percentage is not None
         key = (msgspec.json.encode(wish), uid if limited else "", holders)
         if key not in self._chosen:
-            self._chosen[key] = target.choose(wish, uid, self._observation.nodes.items, self._peers, holders)
+            self._chosen[key] = targets.choose(wish, uid, self._observation.nodes.items, self._peers, holders)
         return self._chosen[key]
 
 
@@ -62,8 +62,8 @@ class TaskController:
         self._root = root
         self._wanted: dict[str, WantedTask] = {}
         self._stated: dict[str, frozenset[str]] = {}
-        self._claims: dict[str, Claim] = {}
-        self._by_path: dict[str, dict[str, Claim]] = {}
+        self._claims: dict[str, PathClaim] = {}
+        self._by_path: dict[str, dict[str, PathClaim]] = {}
         self._wake: dict[str, datetime] = {}
 
     @property
@@ -83,8 +83,8 @@ class TaskController:
             dirty |= self._forget(uid)
         dirty &= tasks.keys()
         choice = TargetChoice(self._observation)
-        targets = {uid: choice.nodes(tasks[uid]) for uid in dirty}
-        for uid, chosen in targets.items():
+        chosen_nodes = {uid: choice.nodes(tasks[uid]) for uid in dirty}
+        for uid, chosen in chosen_nodes.items():
             dirty |= self._claim(tasks[uid], chosen, now) & tasks.keys()
         for uid in dirty:
             self._plan(tasks[uid], choice, now)
@@ -95,11 +95,11 @@ class TaskController:
         path = statement.path(each, self._root)
         source = statement.origin(each, self._observation.secret_of(each))
         former = self._claims.get(metadata.uid)
-        claim: Claim | None = None
-        if isinstance(path, str) and path and isinstance(source, Origin):
+        claim: PathClaim | None = None
+        if isinstance(path, str) and path and isinstance(source, TaskOrigin):
             created = metadata.creation_timestamp or now
             nodes = frozenset(chosen.wanted)
-            claim = Claim(metadata.uid, metadata.key, path, source.task_id, nodes, created)
+            claim = PathClaim(metadata.uid, metadata.key, path, source.task_id, nodes, created)
         if claim == former:
             return set()
         concerned = self._release(metadata.uid)
@@ -131,7 +131,7 @@ class TaskController:
     def _plan(self, each: TaskResource, choice: TargetChoice, now: datetime) -> None:
         uid = each.metadata.uid
         claim, view = self._claims.get(uid), choice.view(each)
-        observed = Observed(
+        observed = ObservedTask(
             secret=self._observation.secret_of(each),
             targets=choice.nodes(each),
             owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
@@ -147,7 +147,7 @@ class TaskController:
         if plan.delete:
             self._writer.delete(each)
         else:
-            self._writer.write(each, plan.status, plan.notices, settling=plan.settling)
+            self._writer.write(each, plan.status, announce=True, settling=plan.settling)
 
 
 def _keep(values: dict[str, V], uid: str, value: V | None) -> None:

@@ -22,11 +22,11 @@ from pantala_operator.errors import (
     ClusterUnavailableError,
 )
 from pantala_operator.events import OperatorEvents, ResourceChanged, WriteEnded
-from pantala_operator.plan.task import Notice
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.resources.status import Notice, notices
 from pantala_operator.watch.observation import Observation
 
 log = structlog.get_logger(__name__)
@@ -74,9 +74,12 @@ class Writer:
     # What is to be written.
 
     def write(
-        self, resource: Planned, status: ResourceStatus, notices: Iterable[Notice] = (), *, settling: bool = False
+        self, resource: Planned, status: ResourceStatus, *, announce: bool = False, settling: bool = False
     ) -> None:
-        """Write a status: at once if a condition differs, else at the progress interval. Then write its Events."""
+        """Write a status: at once if a condition differs, else at the progress interval.
+
+        ``announce``: write Events for its conditions, too.
+        """
         key, now = _key(resource), self._clock.monotonic()
         if status == resource.status:
             self.cancel(key)
@@ -86,7 +89,7 @@ class Writer:
         else:
             interval = _PEER_INTERVAL if isinstance(resource, PeerResource) else self._interval
             due = self._written.get(key, -interval) + interval
-        self._submit(key, due, partial(self._apply_status, key, resource, status, tuple(notices)))
+        self._submit(key, due, partial(self._apply_status, key, resource, status, announce))
 
     def cancel(self, key: str) -> None:
         """Drop an object's pending write."""
@@ -201,9 +204,7 @@ class Writer:
 
     # How it is written. The observation takes each answer, as the watch may bring it later.
 
-    async def _apply_status(
-        self, key: str, resource: Planned, status: ResourceStatus, notices: tuple[Notice, ...]
-    ) -> None:
+    async def _apply_status(self, key: str, resource: Planned, status: ResourceStatus, announce: bool) -> None:
         try:
             written = await self._cluster.apply_status(resource, status)
         except (ClusterConflictError, ClusterNotFoundError):
@@ -211,12 +212,12 @@ class Writer:
             return
         self._written[key] = self._clock.monotonic()
         self._observation.collection(type(written)).update(written)
-        if isinstance(written, TaskResource | ImagePrefetch):
-            await self._create_events(written, notices)
+        if announce and isinstance(written, TaskResource | ImagePrefetch):
+            await self._create_events(written, notices(resource.status.conditions, status.conditions))
 
-    async def _create_events(self, about: TaskResource | ImagePrefetch, notices: Iterable[Notice]) -> None:
+    async def _create_events(self, about: TaskResource | ImagePrefetch, found: Iterable[Notice]) -> None:
         """An Event that cannot be written is lost."""
-        for each in notices:
+        for each in found:
             try:
                 await self._cluster.create_event(
                     about, warning=each.warning, reason=each.reason, message=each.message, now=self._clock.now()

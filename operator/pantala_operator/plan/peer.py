@@ -1,4 +1,4 @@
-"""The plan of one Peer resource: whether it shall be there, and what its status shall say. Pure."""
+"""The plan of one Peer resource: whether it must exist, and what its status says. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import msgspec
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerCache, PeerResource, PeerRuntime, PeerStatus
 from pantala_operator.resources.conditions import Status, Verdict
+from pantala_operator.resources.status import kept, no, unavailable
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.statement import PeerReport
 
 
 class PeerCondition(StrEnum):
-    """What a Peer's conditions speak of."""
+    """The types of a Peer's conditions."""
 
     READY = "Ready"
     MIRROR_CONFIGURED = "MirrorConfigured"
@@ -29,7 +30,7 @@ class PeerPlan:
     create: bool = False
     delete: bool = False
     status: PeerStatus | None = None
-    """To be written when it differs; ``None``: not known."""
+    """``None``: not known."""
 
 
 def plan(
@@ -37,19 +38,19 @@ def plan(
 ) -> PeerPlan:
     """Plan the Peer of one node.
 
-    ``on_node``: the Node exists. ``heard``: the supernode had the time to name those connected to it. ``away``: why
-    it cannot be asked; empty: it can.
+    ``on_node``: the Node exists. ``heard``: peers have had the time to reconnect to their supernode. ``away``: why the
+    supernode does not answer; empty: it does.
     """
     if not on_node:
         return PeerPlan(delete=peer is not None)
     if peer is None:
         return PeerPlan(create=report is not None and report.connected)
     if away:
-        verdict = Verdict(Status.UNKNOWN, "SupernodeUnavailable", f"The supernode cannot be asked: {away}")
+        verdict = unavailable(away)._replace(status=Status.UNKNOWN)
     elif report is not None and report.connected:
         verdict = Verdict(Status.TRUE, "Connected", "The peer is connected to its supernode")
     elif heard:
-        verdict = Verdict(Status.FALSE, "Disconnected", "The peer is not connected; check its pod on this node")
+        verdict = no("Disconnected", "The peer is not connected. Check its pod on this node")
     else:
         return PeerPlan()
     return PeerPlan(status=_status(peer, report, verdict, now))
@@ -61,9 +62,10 @@ def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, now
     away = report is None or not report.connected
     runtime = report.runtime if report is not None else None
     verdicts = {PeerCondition.READY: verdict}
-    mirror = _former(former) if away or runtime is None else _mirror(runtime)
-    if mirror is not None:
-        verdicts[PeerCondition.MIRROR_CONFIGURED] = mirror
+    if runtime is not None and not away:
+        verdicts[PeerCondition.MIRROR_CONFIGURED] = _mirror(runtime)
+    elif conditions.find(former.conditions, PeerCondition.MIRROR_CONFIGURED) is not None:
+        verdicts[PeerCondition.MIRROR_CONFIGURED] = kept(former.conditions, PeerCondition.MIRROR_CONFIGURED)
     merged = conditions.merge(former.conditions, verdicts, generation, now)
     if report is None or away:
         return msgspec.structs.replace(former, observed_generation=generation, conditions=merged, uploads=0)
@@ -81,30 +83,24 @@ def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, now
     )
 
 
-def _runtime(said: RuntimeState) -> PeerRuntime | None:
-    return PeerRuntime(said.name, said.version) if said.name else None
+def _runtime(runtime: RuntimeState) -> PeerRuntime | None:
+    return PeerRuntime(runtime.name, runtime.version) if runtime.name else None
 
 
-def _former(status: PeerStatus) -> Verdict | None:
-    """What was said of the mirror last: it stays while the node says nothing."""
-    found = conditions.find(status.conditions, PeerCondition.MIRROR_CONFIGURED)
-    return None if found is None else Verdict(Status(found.status), found.reason, found.message)
-
-
-def _mirror(said: RuntimeState) -> Verdict:
+def _mirror(runtime: RuntimeState) -> Verdict:
     """Whether the node's runtime asks its peer before it asks a registry."""
-    if said.mirror:
-        return Verdict(Status.TRUE, "Probed", said.message or "The container runtime asks the node's mirror")
-    if said.mirror is False:
-        return Verdict(Status.FALSE, "NotConfigured", said.message or _NOT_ASKED)
-    if not said.name:
-        return Verdict(Status.UNKNOWN, "RuntimeUnavailable", said.message or _NO_RUNTIME)
-    return Verdict(Status.UNKNOWN, "MirrorDisabled", said.message or _NO_MIRROR)
+    if runtime.mirror:
+        return Verdict(Status.TRUE, "Probed", runtime.message or "The container runtime uses the node's mirror")
+    if runtime.mirror is False:
+        return no("NotConfigured", runtime.message or _NOT_USED)
+    if not runtime.name:
+        return Verdict(Status.UNKNOWN, "RuntimeUnavailable", runtime.message or _NO_RUNTIME)
+    return Verdict(Status.UNKNOWN, "MirrorDisabled", runtime.message or _NO_MIRROR)
 
 
-_NOT_ASKED = "The container runtime does not ask the node's mirror; see the log of the node's peer."
-_NO_RUNTIME = "The container runtime does not answer, or no runtime helper runs on the node; check the peer's pod."
-_NO_MIRROR = "Whether the container runtime asks the mirror has not been tried; enable the mirror of the peers."
+_NOT_USED = "The container runtime does not use the node's mirror. See the log of the node's peer."
+_NO_RUNTIME = "The container runtime or the runtime helper does not answer on the node. Check the peer's pod."
+_NO_MIRROR = "The use of the mirror was not tested. Enable the mirror of the peers."
 
 
 def _address(host: str, port: int) -> str:

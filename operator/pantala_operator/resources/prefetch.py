@@ -1,4 +1,4 @@
-"""The ImagePrefetch resource, as far as the operator needs it; unknown fields are passed over. Pure."""
+"""The ImagePrefetch resource, as far as the operator needs it; unknown fields are ignored. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pantala_operator.resources.api import REQUESTED_AT, Metadata, Target, Toleration
+from pantala_operator.resources.api import REQUESTED_AT, Metadata, Target
 from pantala_operator.resources.conditions import Condition
 
 KIND = "ImagePrefetch"
@@ -16,7 +16,7 @@ PLURAL = "imageprefetches"
 
 
 class ImageKey(NamedTuple):
-    """One image that is wanted: a normal reference, and the platform that was asked for; empty: each node's own."""
+    """One wanted image: a normal reference and a platform; without a platform each node gets its own."""
 
     reference: str
     platform: str = ""
@@ -36,19 +36,35 @@ class WorkloadReference(msgspec.Struct, frozen=True):
     name: str
 
 
-class Requirement(msgspec.Struct, frozen=True):
+class LabelRequirement(msgspec.Struct, frozen=True):
     """One requirement on a label."""
 
     key: str
     operator: str
     values: tuple[str, ...] = ()
 
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+        return False
+
 
 class LabelSelector(msgspec.Struct, frozen=True, rename="camel"):
-    """As everywhere in Kubernetes; empty: everything."""
+    """A label selector of Kubernetes; an empty one matches everything."""
 
     match_labels: dict[str, str] = {}
-    match_expressions: tuple[Requirement, ...] = ()
+    match_expressions: tuple[LabelRequirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        expressions = all(each.matches(labels) for each in self.match_expressions)
+        return has_labels(labels, self.match_labels) and expressions
 
 
 class From(msgspec.Struct, frozen=True, rename="camel"):
@@ -58,19 +74,10 @@ class From(msgspec.Struct, frozen=True, rename="camel"):
     namespace_selector: LabelSelector | None = None
 
 
-class PrefetchTarget(msgspec.Struct, frozen=True, rename="camel"):
+class PrefetchTarget(Target, frozen=True, rename="camel"):
     """Which nodes get the images."""
 
-    node_selector: dict[str, str] = {}
-    names: tuple[str, ...] = ()
     pod_selector: LabelSelector | None = None
-    tolerations: tuple[Toleration, ...] = ()
-    count: int | None = None
-    percentage: int | None = None
-
-    def nodes(self, *more: Toleration) -> Target:
-        """What it says of nodes, in a Task's terms, with ``more`` tolerations."""
-        return Target(self.node_selector, self.names, (*self.tolerations, *more), self.count, self.percentage)
 
 
 Share = int | str
@@ -78,14 +85,14 @@ Share = int | str
 
 
 class Wave(msgspec.Struct, frozen=True, rename="camel"):
-    """A group of nodes that begin together."""
+    """A group of nodes that start together."""
 
     node_selector: dict[str, str] = {}
     nodes: Share | None = None
 
 
 class Rollout(msgspec.Struct, frozen=True, rename="camel"):
-    """How fast, and in which order, nodes begin."""
+    """How fast, and in which order, nodes start to pull."""
 
     parallelism: Share | None = None
     per_node: int = 1
@@ -93,8 +100,8 @@ class Rollout(msgspec.Struct, frozen=True, rename="camel"):
     waves: tuple[Wave, ...] = ()
 
 
-class Retry(msgspec.Struct, frozen=True, rename="camel"):
-    """How failed pulls are tried again."""
+class PullRetry(msgspec.Struct, frozen=True, rename="camel"):
+    """How failed pulls are repeated."""
 
     limit: int | None = None
     backoff_seconds: int = 10
@@ -108,14 +115,14 @@ class Schedule(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StartupTaint(msgspec.Struct, frozen=True, rename="camel"):
-    """A taint that new nodes have until their images are there."""
+    """A taint that new nodes have until they have their images."""
 
     key: str
     deadline_seconds: int = 600
 
 
 class Retention(msgspec.Struct, frozen=True, rename="camel"):
-    """What is done to keep the images."""
+    """How the images are kept on nodes."""
 
     pin: bool = False
     byte_budget: str = ""
@@ -129,7 +136,7 @@ class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
     pull_secrets: tuple[str, ...] = ()
     target: PrefetchTarget = PrefetchTarget()
     rollout: Rollout = Rollout()
-    retry: Retry = Retry()
+    retry: PullRetry = PullRetry()
     timeout_seconds_per_node: int = 600
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
@@ -140,27 +147,20 @@ class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
     update_policy: str = "Pin"
     mode: str = "Run"
     suspend: bool = False
-    depth: str = "Runtime"
-    """Of a Task that is planned as one; no ImagePrefetch says it."""
 
     @property
     def continuous(self) -> bool:
-        """Whether nodes that join later get the images, too."""
+        """Whether nodes that join later get the images as well."""
         return self.completion_policy == "Continuous"
 
     @property
     def follows(self) -> bool:
-        """Whether a tag that moves moves the nodes with it."""
+        """Whether nodes get the new image when a tag moves."""
         return self.update_policy == "Follow"
 
     @property
-    def itemized(self) -> bool:
-        """Whether nothing can be done with an image before it is known what it is made of."""
-        return self.planning or self.depth != "Runtime"
-
-    @property
     def planning(self) -> bool:
-        """Whether nothing is to be touched."""
+        """Whether the operator only reports what it would do."""
         return self.mode == "Plan"
 
 
@@ -181,12 +181,11 @@ class ImageStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
     @property
     def key(self) -> ImageKey:
-        """Which image."""
         return ImageKey(self.image, self.platform)
 
 
 class NodeCount(msgspec.Struct, frozen=True):
-    """How many nodes are how far."""
+    """Nodes by their progress."""
 
     desired: int = 0
     ready: int = 0
@@ -205,7 +204,7 @@ class PrefetchBytes(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PullFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong on one node, or (no ``node``) for all of them."""
+    """A failure on one node, or on all of them if no ``node`` is named."""
 
     node: str = ""
     reason: str = ""
@@ -224,7 +223,7 @@ class NodeForecast(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class Forecast(msgspec.Struct, frozen=True, rename="camel"):
-    """What mode ``Plan`` would do."""
+    """The report of mode ``Plan``."""
 
     size: int = msgspec.field(name="bytes")
     registry_bytes: int
@@ -235,7 +234,7 @@ class Forecast(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PrefetchStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What became of it; the operator alone writes it, always as a whole."""
+    """The status; only the operator writes it, always as a whole."""
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
@@ -262,8 +261,12 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
 
     @property
     def requested_at(self) -> str:
-        """The user's word for the newest run; empty: none was asked for."""
+        """The value of the user's newest request for a run; empty: none."""
         return self.metadata.annotations.get(REQUESTED_AT, "")
+
+
+def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return wanted.items() <= labels.items()
 
 
 def read_prefetch(body: Mapping[str, Any]) -> ImagePrefetch:

@@ -1,8 +1,13 @@
-"""Sizes for people to read. Pure."""
+"""Sizes in bytes as people write and read them. Pure."""
 
 from __future__ import annotations
 
+import re
+
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15} | {
+    unit: 1 << 10 * power for power, unit in enumerate(_UNITS)
+}
 
 
 def render(size: int) -> str:
@@ -12,3 +17,11 @@ def render(size: int) -> str:
         value /= 1024
         unit += 1
     return f"{value:.1f}".removesuffix(".0") + _UNITS[unit]
+
+
+def parse(text: str) -> int:
+    """The bytes of a quantity such as ``20Gi``. Raises :class:`ValueError`."""
+    match = re.fullmatch(r"([0-9]+)([A-Za-z]*)", text)
+    if match is None or match[2] not in _FACTORS:
+        raise ValueError(f"{text!r} is not a quantity of bytes; give a whole number with Ki, Mi, Gi, Ti or Pi")
+    return int(match[1]) * _FACTORS[match[2]]

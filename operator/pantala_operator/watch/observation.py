@@ -9,8 +9,8 @@ import msgspec
 import structlog
 
 from pantala_operator.events import OperatorEvents, ResourceChanged, SecretKey, WatchStarted
-from pantala_operator.plan.headers import SecretReading, Unread
-from pantala_operator.plan.target import PeerState
+from pantala_operator.plan.secrets import SecretReading, Unread
+from pantala_operator.plan.targets import PeerState
 from pantala_operator.ports import R, Resource
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
 from pantala_operator.resources.prefetch import PLURAL, ImagePrefetch

@@ -10,8 +10,8 @@ import structlog
 from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeCallError, SupernodeUnavailableError
 from pantala_operator.events import ImageResolved, OperatorEvents
-from pantala_operator.plan.prefetch import wire
-from pantala_operator.plan.prefetch.pins import Resolution
+from pantala_operator.plan.prefetch import pins
+from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.ports import Clock
 from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.supernodes.connections import SupernodeClients
@@ -33,7 +33,7 @@ class ResolveRequest:
     """Of the ImagePrefetch or Task that needs the answer."""
     key: ImageKey
     question: Resolve
-    former: Resolution | None = None
+    former: RegistryAnswer | None = None
 
 
 class ImageResolver:
@@ -81,9 +81,9 @@ class ImageResolver:
         finally:
             del self._busy[request.uid, request.key]
         former = request.former
-        failures = former.tries if former is not None and not former.digest else 0
-        resolution = wire.resolution(answer, request.question.platforms, asked_at, self._clock.now(), failures)
-        self._events.publish(ImageResolved(request.uid, request.key, resolution))
+        failures = former.tries if former is not None and not former.resolved.digest else 0
+        taken = pins.answer(answer, request.question.platforms, asked_at, self._clock.now(), failures)
+        self._events.publish(ImageResolved(request.uid, request.key, taken))
 
     async def _once(self, request: ResolveRequest) -> Resolved | None:
         name = self._supernode_for(request.key)

@@ -10,8 +10,8 @@ import structlog
 
 from pantala_operator.errors import ClusterError
 from pantala_operator.events import OperatorEvents, WorkloadsChanged
-from pantala_operator.plan.prefetch.images import Surroundings, Workload
-from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
+from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources.prefetch import ImagePrefetch
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pantala_operator.events import OperatorEvents
-from pantala_operator.plan.prefetch.reach import Pod
+from pantala_operator.plan.targets import Pod
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.watch.workloads import PODS, ListScope, WorkloadLists, WorkloadWatch
 from tests.support.cluster import MemoryClock, MemoryCluster

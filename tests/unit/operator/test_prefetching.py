@@ -289,7 +289,7 @@ async def test_a_missing_secret_is_named_and_one_that_is_there_is_used(world: Wo
     async with world.operator():
         world.prefetch(pullSecrets=["mine"])
         await eventually(lambda: world.outcome("Resolved") == ("False", "Unauthorized"))
-        assert "There is no Secret mine in the ImagePrefetch's namespace." in world.said("Resolved")
+        assert "The Secret mine does not exist in this namespace." in world.said("Resolved")
         assert "spec.pullSecrets" in world.said("Stalled")
         assert not any(each.credentials for each in world.supernode.questions)
         auths: dict[str, Any] = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}

@@ -1,4 +1,4 @@
-"""What is wanted of the supernode."""
+"""What the supernode must do for a Task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from pantala_operator.plan import statement
-from pantala_operator.plan.headers import Absent, Unread
-from pantala_operator.plan.problem import Problem
-from pantala_operator.plan.statement import Claim, Origin
-from pantala_operator.plan.target import Targets
+from pantala_operator.plan.secrets import Absent, Unread
+from pantala_operator.plan.statement import PathClaim, TaskOrigin
+from pantala_operator.plan.targets import Targets
 from pantala_operator.resources.api import Metadata, Secret, TaskResource
+from pantala_operator.resources.status import Obstacle
 from pantala_protocol import task_id
 
 ROOT = "/var/lib/pantala/files"
@@ -29,7 +29,7 @@ def task(namespace: str = "ns", status: dict[str, Any] | None = None, **spec: An
 def named(each: TaskResource, credentials: str = "s1") -> str:
     secret = Secret(Metadata("s", uid=credentials), {"Authorization": "eA=="})
     origin = statement.origin(each, secret)
-    assert isinstance(origin, Origin)
+    assert isinstance(origin, TaskOrigin)
     return origin.task_id
 
 
@@ -52,16 +52,16 @@ def test_tasks_with_credentials_are_shared_within_their_namespace_and_secret() -
 def test_filtered_parameters_do_not_name_the_task_but_are_sent() -> None:
     each = task(filterQueryParams=["sig"])
     assert task_id.compute("https://origin.example/f?v=2") == named(each)
-    wanted = statement.wanted(each, Origin(named(each), {}), "ns/t", Targets(("a",)), suspended=False)
+    wanted = statement.wanted(each, TaskOrigin(named(each), {}), "ns/t", Targets(("a",)), suspended=False)
     assert wanted is not None
     assert URL == wanted.url
 
 
-def test_an_image_is_not_distributed_yet() -> None:
-    problem = statement.origin(task(source={"image": "busybox"}), Unread())
-    assert isinstance(problem, Problem)
-    assert ("SourceUnsupported", True) == (problem.reason, problem.final)
-    assert statement.wanted(task(source={"image": "busybox"}), problem, "", Targets(), suspended=False) is None
+def test_an_image_is_not_a_file() -> None:
+    obstacle = statement.origin(task(source={"image": "busybox"}), Unread())
+    assert isinstance(obstacle, Obstacle)
+    assert ("SourceUnsupported", True) == (obstacle.reason, obstacle.final)
+    assert statement.wanted(task(source={"image": "busybox"}), obstacle, "", Targets(), suspended=False) is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_an_image_is_not_distributed_yet() -> None:
 def test_paths_stay_below_the_root(spec: dict[str, Any], expected: str | None) -> None:
     path = statement.path(task(**spec), ROOT)
     if expected is None:
-        assert isinstance(path, Problem)
+        assert isinstance(path, Obstacle)
         assert ("PathOutsideRoot", True) == (path.reason, path.final)
     else:
         assert expected == path
@@ -104,16 +104,18 @@ def test_the_attempt_changes_with_the_spec_and_with_a_request() -> None:
 def test_a_task_whose_secret_vanished_keeps_what_it_has_and_gets_no_more() -> None:
     """Else the loss of a Secret would take files off nodes."""
     each = task(headersFrom={"secretRef": {"name": "s"}}, status={"taskID": "f" * 64})
-    problem = statement.origin(each, Absent())
-    wanted = statement.wanted(each, problem, "ns/t", Targets(("a",)), suspended=False)
+    obstacle = statement.origin(each, Absent())
+    wanted = statement.wanted(each, obstacle, "ns/t", Targets(("a",)), suspended=False)
     assert wanted is not None
     assert ("f" * 64, {}, True, ("a",)) == (wanted.task_id, wanted.headers, wanted.suspended, wanted.peers)
     fresh = task(headersFrom={"secretRef": {"name": "s"}})
-    assert statement.wanted(fresh, problem, "ns/t", Targets(("a",)), suspended=False) is None
+    assert statement.wanted(fresh, obstacle, "ns/t", Targets(("a",)), suspended=False) is None
 
 
-def claim(uid: str, minute: int, *nodes: str, path: str = "p", content: str = "") -> Claim:
-    return Claim(uid, f"ns/{uid}", path, content or uid, frozenset(nodes), datetime(2026, 1, 1, 0, minute, tzinfo=UTC))
+def claim(uid: str, minute: int, *nodes: str, path: str = "p", content: str = "") -> PathClaim:
+    return PathClaim(
+        uid, f"ns/{uid}", path, content or uid, frozenset(nodes), datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,6 @@ def claim(uid: str, minute: int, *nodes: str, path: str = "p", content: str = ""
     ],
     ids=["older", "younger", "other node", "other path", "same content", "same age, first name", "same age, last name"],
 )
-def test_the_older_task_has_the_path(rival: Claim, wins: bool) -> None:
+def test_the_older_task_has_the_path(rival: PathClaim, wins: bool) -> None:
     mine = claim("m", 1, "a", content="mine")
     assert (rival if wins else None) == statement.winner(mine, {"m": mine, rival.uid: rival})

@@ -2,131 +2,111 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask
 from pantala_operator.plan.prefetch.pins import Pin
+from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.resources.api import API_VERSION, GROUP
-from pantala_operator.resources.prefetch import KIND, ImageKey, ImagePrefetch
+from pantala_operator.resources.prefetch import KIND, ImageKey
 from pantala_protocol import image
 
 OWNER_LABEL = f"{GROUP}/image-prefetch"
 """Label of a Task: the UID of the ImagePrefetch that owns it."""
-_LONGEST_NAME = 253
-_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
-    """A Task that is there, as far as its owner needs it."""
+class ChildTasks:
+    """The changes to the Tasks of one ImagePrefetch."""
 
-    name: str
-    owner: str = ""
-    """UID of the controller in its owner references; empty: none."""
-    image: str = ""
-    """``spec.source.image``."""
-    platform: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What is to be done about the Tasks."""
-
-    names: Mapping[ImageKey, str] = field(default_factory=dict)
-    """The Task of each image that is pinned."""
     apply: tuple[Mapping[str, Any], ...] = ()
     """Tasks to be applied, as the API server takes them."""
     delete: tuple[str, ...] = ()
     """Names of Tasks that nothing needs any more."""
-    taken: tuple[str, ...] = ()
-    """Names that Tasks of somebody else have."""
 
 
-def family(
-    prefetch: ImagePrefetch,
+def child_tasks(snapshot: Snapshot) -> ChildTasks:
+    """The Tasks of an ImagePrefetch. In mode ``Plan``, before the first run and after a run of ``Once`` they stay."""
+    demand, observed = snapshot.demand, snapshot.observed
+    if not demand.owns_tasks or demand.planning or snapshot.run.started is None or snapshot.resting:
+        return ChildTasks()
+    everywhere = snapshot.everywhere if observed.heard else frozenset()
+    return changes(demand, snapshot.pins.values(), snapshot.images.secrets, observed.tasks, everywhere)
+
+
+def changes(
+    demand: ImageDemand,
     pins: Iterable[Pin],
     secrets: Mapping[ImageKey, tuple[str, ...]],
-    existing: Iterable[Child],
+    existing: Iterable[OwnedTask],
     everywhere: Set[ImageKey],
-) -> Family:
-    """The Tasks for ``pins``, beside those ``existing`` in the namespace.
+) -> ChildTasks:
+    """The Tasks for ``pins``, besides those that exist in the namespace.
 
     A Task of a former digest stays until all nodes have the new one: ``everywhere`` are the images for which they do.
     """
-    uid = prefetch.metadata.uid
-    pinned = [pin for pin in pins if pin.digest]
-    names = {pin.key: name(prefetch, pin) for pin in pinned}
-    there = {child.name: child for child in existing}
-    taken = {each for each in names.values() if each in there and there[each].owner != uid}
+    uid = demand.metadata.uid
+    pinned = {pin.task: pin for pin in pins if pin.task}
+    there = {task.name: task for task in existing}
     unfinished = {
-        (image.parse(key.reference).name, key.platform) for key in (*secrets, *names) if key not in everywhere
+        (image.parse(key.reference).name, key.platform)
+        for key in (*secrets, *(pin.key for pin in pinned.values()))
+        if key not in everywhere
     }
-    obsolete = [
-        child.name
-        for child in there.values()
-        if child.owner == uid and child.name not in names.values() and _meant(child) not in unfinished
-    ]
-    return Family(
-        names=names,
-        apply=tuple(manifest(prefetch, pin, secrets.get(pin.key, ())) for pin in pinned if names[pin.key] not in taken),
-        delete=tuple(sorted(obsolete)),
-        taken=tuple(sorted(taken)),
+    return ChildTasks(
+        apply=tuple(
+            manifest(demand, pin, secrets.get(pin.key, ()))
+            for name, pin in pinned.items()
+            if name not in there or there[name].owner == uid
+        ),
+        delete=tuple(
+            sorted(
+                task.name
+                for task in there.values()
+                if task.owner == uid and task.name not in pinned and _repository(task) not in unfinished
+            )
+        ),
     )
 
 
-def name(prefetch: ImagePrefetch, pin: Pin) -> str:
-    """The Task's name: the same for the same ImagePrefetch, image, platform and digest, and valid."""
-    content = "\0".join((prefetch.metadata.uid, *pin.key, pin.digest))
-    suffix = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
-    return f"{prefetch.metadata.name[: _LONGEST_NAME - 1 - _DIGITS].rstrip('.-')}-{suffix}"
+def manifest(demand: ImageDemand, pin: Pin, secrets: tuple[str, ...]) -> Mapping[str, Any]:
+    """The Task for one image, owned and controlled by the ImagePrefetch.
 
-
-def manifest(prefetch: ImagePrefetch, pin: Pin, secrets: tuple[str, ...]) -> Mapping[str, Any]:
-    """The Task for one image, owned and controlled by ``prefetch``.
-
-    Which nodes pull when is not in it: it changes with every node, and is told to the supernode only.
+    The orders of its nodes are not part of it: they change with every node, and only the supernodes get them.
     """
-    metadata = prefetch.metadata
-    source = {"image": pinned(pin)} | ({"platform": pin.key.platform} if pin.key.platform else {})
-    spec: dict[str, Any] = {"source": source, "depth": "Runtime", "suspend": prefetch.spec.suspend}
+    metadata = demand.metadata
+    source = {"image": pin.reference} | ({"platform": pin.key.platform} if pin.key.platform else {})
+    spec: dict[str, Any] = {"source": source, "depth": "Runtime", "suspend": demand.suspended}
     if secrets:
         spec["pullSecrets"] = list(secrets)
-    if prefetch.spec.retention.pin:
+    if demand.pin:
         spec["retention"] = {"pin": True}
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": metadata.name,
+        "uid": metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
     return {
         "apiVersion": API_VERSION,
         "kind": "Task",
         "metadata": {
-            "name": name(prefetch, pin),
+            "name": pin.task,
             "namespace": metadata.namespace,
             "labels": {OWNER_LABEL: metadata.uid},
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": KIND,
-                    "name": metadata.name,
-                    "uid": metadata.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
+            "ownerReferences": [owner],
         },
         "spec": spec,
     }
 
 
-def pinned(pin: Pin) -> str:
-    """The image with its digest, and with its tag if it has one: pods ask by that name."""
-    reference = image.parse(pin.key.reference)
-    tag = f":{reference.tag}" if reference.tag else ""
-    return f"{reference.name}{tag}@{pin.digest}"
-
-
-def _meant(child: Child) -> tuple[str, str]:
-    """Which repository a Task's image is from, for which platform."""
+def _repository(task: OwnedTask) -> tuple[str, str]:
+    """The repository and platform of a Task's image."""
     try:
-        return image.parse(child.image).name, child.platform
+        return image.parse(task.image).name, task.platform
     except ValueError:
-        return child.image, child.platform
+        return task.image, task.platform

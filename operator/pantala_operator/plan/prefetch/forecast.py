@@ -1,91 +1,51 @@
-"""What would be fetched, and what fits: bytes after layers that are shared or there already are left out. Pure."""
+"""The report of mode ``Plan``: what nodes would fetch, without the layers that are shared or there already. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from pantala_operator.plan.prefetch.pins import Blob, Pin
-from pantala_operator.plan.prefetch.pull import Step
-from pantala_operator.plan.prefetch.reasons import ImageReason
+from pantala_operator.plan import targets
+from pantala_operator.plan.prefetch import counts
+from pantala_operator.plan.prefetch.pins import Pin
+from pantala_operator.plan.prefetch.pulls import Snapshot, Step
 from pantala_operator.resources.prefetch import Forecast, ImageKey, NodeForecast, PullFailure
+from pantala_protocol.images import RuntimeState
+from pantala_protocol.reasons import Reason
 
 LISTED: Final = 50
 """Nodes that a status lists at most."""
 _UNPACKED: Final = 2.5
 """Bytes on disk of an unpacked layer for each byte of the registry's; compressed layers stay beside them."""
-_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15} | {
-    f"{unit}i": 1 << 10 * power for power, unit in enumerate("KMGTP", start=1)
-}
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
-    """What a node told of its runtime."""
-
-    disk_free: int | None = None
-    """Free bytes of the file system that images are on."""
-    layers: frozenset[str] = frozenset()
-    """Digests of blobs that it has."""
-    pins: bool | None = None
-    """Whether the runtime honours pinning; ``None``: not told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One node, what it is, and how far its images are."""
+class NodeImages:
+    """One node, and how far its images are."""
 
     node: str
     platform: str
     steps: Mapping[ImageKey, Step]
-    inventory: Inventory = Inventory()
+    runtime: RuntimeState = field(default_factory=RuntimeState)
 
 
-def quantity(text: str) -> int:
-    """Bytes of a quantity such as ``20Gi``. Raises :class:`ValueError`."""
-    match = re.fullmatch(r"([0-9]+)([A-Za-z]*)", text)
-    if match is None or match[2] not in _FACTORS:
-        raise ValueError(f"{text!r} is no quantity of bytes; give a whole number with Ki, Mi, Gi, Ti or Pi")
-    return int(match[1]) * _FACTORS[match[2]]
+def report(snapshot: Snapshot) -> Forecast:
+    """The report for the nodes of a snapshot."""
+    cluster = snapshot.observed.cluster
+    nodes = (
+        NodeImages(name, cluster.platform(name), steps, snapshot.observed.runtimes.get(name, RuntimeState()))
+        for name, steps in snapshot.steps.items()
+    )
+    return forecast(nodes, snapshot.pins, _left_out(snapshot))
 
 
-def size(blobs: Iterable[Blob]) -> int:
-    """Bytes of ``blobs``, each digest once."""
-    return sum({blob.digest: blob.size for blob in blobs}.values())
-
-
-def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping[ImageKey, ImageReason]:
-    """The images that a node of ``platform`` does not get: not made for it, or beyond ``budget`` bytes in all.
-
-    The first ones come first; one that does not fit makes room for smaller ones. Unknown sizes count as nothing.
-    """
-    held: dict[str, int] = {}
-    omitted = {}
-    for pin in pins:
-        added = {blob.digest: blob.size for blob in pin.blobs(platform) or ()}
-        if pin.lacks(platform) or not _suits(pin.key.platform, platform):
-            omitted[pin.key] = ImageReason.PLATFORM_MISSING
-        elif budget is not None and sum((held | added).values()) > budget:
-            omitted[pin.key] = ImageReason.BUDGET_EXCEEDED
-        else:
-            held |= added
-    return omitted
-
-
-def _suits(wanted: str, own: str) -> bool:
-    """Whether a node of platform ``own`` pulls what was ``wanted``: a runtime takes its node's own platform only."""
-    return not wanted or wanted.split("/")[:2] == own.split("/")[:2]
-
-
-def forecast(works: Iterable[Work], pins: Mapping[ImageKey, Pin], left_out: Iterable[PullFailure]) -> Forecast:
-    """The report of mode ``Plan``."""
+def forecast(nodes: Iterable[NodeImages], pins: Mapping[ImageKey, Pin], left_out: Iterable[PullFailure]) -> Forecast:
     listed, registry = [], dict[str, int]()
-    for work in works:
-        missing = _missing(work, pins)
+    for each in nodes:
+        missing = _missing(each, pins)
         registry |= missing
-        listed.append(_node(work, _images(work, pins, missing), sum(missing.values())))
+        listed.append(_node(each, _images(each, pins, missing), sum(missing.values())))
     listed.sort(key=lambda each: (-each.size, each.node))
     others = sorted(left_out, key=lambda each: (each.node, each.image))
     busy = [each for each in listed if each.images]
@@ -99,12 +59,12 @@ def forecast(works: Iterable[Work], pins: Mapping[ImageKey, Pin], left_out: Iter
     )
 
 
-def _missing(work: Work, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
-    """The blobs that a node would fetch: not those it has, alone or in an image that is there."""
-    there = set(work.inventory.layers)
+def _missing(node: NodeImages, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
+    """The blobs that a node would fetch: it has them neither alone nor in an image."""
+    there = {digest for digest, has in node.runtime.blobs.items() if has}
     wanted: dict[str, int] = {}
-    for key, step in work.steps.items():
-        blobs = pins[key].blobs(work.platform) or ()
+    for key, step in node.steps.items():
+        blobs = pins[key].blobs(node.platform) or ()
         if step is Step.READY:
             there.update(blob.digest for blob in blobs)
         elif step is not Step.LEFT_OUT:
@@ -112,14 +72,36 @@ def _missing(work: Work, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
     return {digest: length for digest, length in wanted.items() if digest not in there}
 
 
-def _images(work: Work, pins: Mapping[ImageKey, Pin], missing: Mapping[str, int]) -> int:
-    """How many a node does not have: a blob is missing, or it is not known of which blobs it is."""
-    wanted = (key for key, step in work.steps.items() if step not in (Step.READY, Step.LEFT_OUT))
-    known = (pins[key].blobs(work.platform) for key in wanted)
+def _images(node: NodeImages, pins: Mapping[ImageKey, Pin], missing: Mapping[str, int]) -> int:
+    """How many images a node lacks: a blob is missing, or the blobs are not known."""
+    wanted = (key for key, step in node.steps.items() if step not in (Step.READY, Step.LEFT_OUT))
+    known = (pins[key].blobs(node.platform) for key in wanted)
     return sum(blobs is None or any(blob.digest in missing for blob in blobs) for blobs in known)
 
 
-def _node(work: Work, images: int, fetched: int) -> NodeForecast:
-    free = work.inventory.disk_free
+def _node(node: NodeImages, images: int, fetched: int) -> NodeForecast:
+    free = node.runtime.disk_free
     after = None if free is None else free - fetched - int(fetched * _UNPACKED)
-    return NodeForecast(work.node, fetched, images, free, after)
+    return NodeForecast(node.node, fetched, images, free, after)
+
+
+def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
+    """The nodes that the target selects and that get nothing, or not every image; with the reason."""
+    demand, cluster, chosen = snapshot.demand, snapshot.observed.cluster, snapshot.targets
+    for name in chosen.unavailable:
+        yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached")
+    for name, node in sorted(cluster.running(demand.pod_selector).items()):
+        if name in chosen.wanted or not targets.matches(demand.target, node):
+            continue
+        peer = cluster.peers.get(name)
+        if peer is None:
+            yield PullFailure(name, "NoPeer", message="The node has no peer; check the peers' DaemonSet")
+        elif peer.unschedulable:
+            yield PullFailure(name, "PeerUnschedulable", message="The node's Peer has spec.unschedulable set")
+        elif targets.excluded(demand.target, node):
+            yield PullFailure(name, "Tainted", message="A taint excludes the node; add it to spec.target.tolerations")
+        else:
+            yield PullFailure(name, "NotChosen", message="spec.target.count or percentage chooses other nodes")
+    for name, omitted in snapshot.omitted.items():
+        for key, reason in omitted.items():
+            yield counts.failure(name, key, reason.value, counts.LEFT_OUT)

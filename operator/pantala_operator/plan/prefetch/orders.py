@@ -1,46 +1,101 @@
-"""What nodes shall do about each image. Pure."""
+"""The nodes' orders for each image, and the images as they are stated to the supernodes. Pure.
+
+A node carries out an order once, so an order stays the same until the next try. An order that is left out ends a pull.
+"""
 
 from __future__ import annotations
 
-from pantala_operator.plan.prefetch.pull import Phase
-from pantala_operator.plan.prefetch.scene import Scene
-from pantala_operator.plan.prefetch.survey import Order, Orders
+from dataclasses import dataclass
+
+from pantala_operator.plan import secrets
+from pantala_operator.plan.prefetch.inputs import GivenOrder, Orders
+from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.resources.prefetch import ImageKey
+from pantala_protocol.images import Depth, PullOrder, PullPhase, PullState, WantedImage
 
 
-def orders(scene: Scene) -> Orders:
-    """The orders of all Tasks: pulls that begin, those that began before, and images that are kept.
+@dataclass(frozen=True, slots=True)
+class OrderPlan:
+    """What the nodes must do."""
 
-    An order is carried out once, so that it stays as it is until the next try; one that is left out ends a pull.
+    orders: Orders | None = None
+    """All orders; ``None``: too little is known, so the orders given before stay."""
+    images: tuple[WantedImage, ...] | None = None
+    """The orders as they are stated; ``None``: too little is known."""
+
+
+def give(snapshot: Snapshot) -> OrderPlan:
+    """The orders of pulls that start, of pulls that run, and of images that are kept.
+
+    To cancel pulls, the operator need not wait for a report of the nodes that pull.
     """
-    given: dict[str, dict[str, Order]] = {}
-    for key, task in scene.seen.tasks.items():
-        found = ((name, _order(scene, key, name)) for name in scene.seen.targets.wanted)
-        given[task] = {name: order for name, order in found if order is not None}
-    for child in scene.observed.children:
-        if child.owner == scene.uid and child.name not in given:
-            given[child.name] = _kept(scene, child.name)
-    return given
+    observed = snapshot.observed
+    if not (observed.heard or (snapshot.stopped and observed.may_cancel)):
+        return OrderPlan()
+    orders: dict[str, dict[str, GivenOrder]] = {}
+    for key, pin in snapshot.pins.items():
+        if pin.task:
+            found = ((name, _order(snapshot, key, name)) for name in snapshot.targets.wanted)
+            orders[pin.task] = {name: order for name, order in found if order is not None}
+    for task in observed.tasks:
+        if task.owner == snapshot.demand.metadata.uid and task.name not in orders:
+            orders[task.name] = _kept(snapshot, task.name)
+    return OrderPlan(orders, _stated(snapshot, orders))
 
 
-def _order(scene: Scene, key: ImageKey, name: str) -> Order | None:
-    seen, timeout = scene.seen, scene.prefetch.spec.timeout_seconds_per_node
-    said = seen.pulls[key].get(name)
-    if key in scene.starts.get(name, ()):
-        again = said is not None and said.run == seen.policy.run
-        return Order(seen.policy.run, said.tries + 1 if said is not None and again else 1, scene.now, timeout)
-    if said is None or key in seen.omitted.get(name, ()):
+def _order(snapshot: Snapshot, key: ImageKey, name: str) -> GivenOrder | None:
+    pull, run = snapshot.pulls[key].get(name), snapshot.rules.run
+    if key in snapshot.starts.get(name, ()):
+        number = pull.number + 1 if pull is not None and pull.run == run else 1
+        return GivenOrder(PullOrder(run, number, snapshot.rules.timeout), snapshot.unix)
+    if pull is None or key in snapshot.omitted.get(name, ()):
         return None
-    if scene.holding and said.phase is not Phase.READY:
+    if snapshot.holding and pull.phase is not PullPhase.READY:
         return None
-    former = scene.observed.orders.get(seen.tasks[key], {}).get(name)
-    if former is not None and (former.run, former.number) == (said.run, said.tries):
+    former = snapshot.observed.orders.get(snapshot.pins[key].task, {}).get(name)
+    if former is not None and (former.order.run, former.order.number) == (pull.run, pull.number):
         return former
-    return Order(said.run, said.tries, said.since, timeout)
+    return _same(snapshot, pull)
 
 
-def _kept(scene: Scene, task: str) -> dict[str, Order]:
-    """Nodes that have the image of a former digest keep it until its Task goes."""
-    timeout = scene.prefetch.spec.timeout_seconds_per_node
-    said = sorted(scene.observed.pulls.get(task, {}).items())
-    return {name: Order(each.run, each.tries, each.since, timeout) for name, each in said if each.phase is Phase.READY}
+def _kept(snapshot: Snapshot, task: str) -> dict[str, GivenOrder]:
+    """Nodes with the image of a former digest keep it until its Task is deleted."""
+    pulls = sorted(snapshot.observed.pulls.get(task, {}).items())
+    return {name: _same(snapshot, pull) for name, pull in pulls if pull.phase is PullPhase.READY}
+
+
+def _same(snapshot: Snapshot, pull: PullState) -> GivenOrder:
+    return GivenOrder(PullOrder(pull.run, pull.number, snapshot.rules.timeout), pull.since)
+
+
+def _stated(snapshot: Snapshot, orders: Orders) -> tuple[WantedImage, ...] | None:
+    """The images with orders; ``None``: their blobs are not known yet, as after a restart."""
+    demand, found = snapshot.demand, []
+    pins = {pin.task: pin for pin in snapshot.pins.values() if pin.task}
+    former = {task.name: task.image for task in snapshot.observed.tasks if task.owner == demand.metadata.uid}
+    for name, given in sorted(orders.items()):
+        pin = pins.get(name)
+        image = pin.reference if pin is not None else former.get(name)
+        if not given or image is None:
+            continue
+        platforms, blobs = {}, {}
+        if demand.depth is Depth.PEER and pin is not None:
+            platforms = {node: snapshot.observed.cluster.platform(node) for node in sorted(given)}
+            made = {each: pin.blobs(each) for each in sorted(set(platforms.values()))}
+            blobs = {platform: each for platform, each in made.items() if each is not None}
+        if demand.depth is Depth.PEER and not blobs:
+            return None
+        names = snapshot.images.secrets[pin.key] if pin is not None else ()
+        found.append(
+            WantedImage(
+                key=f"{demand.metadata.namespace}/{name}",
+                image=image,
+                depth=demand.depth,
+                pin=demand.pin,
+                credentials=secrets.pull_secrets(names, snapshot.observed.secrets),
+                blobs=blobs,
+                platforms=platforms,
+                orders={node: each.order for node, each in sorted(given.items())},
+            )
+        )
+    return tuple(found)

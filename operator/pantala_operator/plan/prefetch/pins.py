@@ -1,47 +1,27 @@
-"""Tags and what they name: resolved once a run, the same digest for all nodes. Pure."""
+"""The digest of each image: a tag is resolved once a run, so all nodes get the same image. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
 
-from pantala_operator.plan.prefetch import reasons
-from pantala_operator.plan.prefetch.pull import pause
+import msgspec
+
+from pantala_operator.plan.prefetch.inputs import ImageDemand, RegistryAnswer
 from pantala_operator.plan.prefetch.run import Run
-from pantala_operator.plan.problem import Problem
+from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus
+from pantala_operator.resources.status import Obstacle
 from pantala_protocol import image
+from pantala_protocol.images import ImageBlob
+from pantala_protocol.reasons import Reason
+from pantala_protocol.registry import Resolved
 
-LOOK_INTERVAL: Final = timedelta(minutes=10)
-"""How often a tag is looked at again, to see whether it moved."""
-_BACKOFF: Final = 5
-"""Seconds: the first pause after a registry could not be asked."""
-
-
-class Blob(NamedTuple):
-    """A manifest, a configuration or a layer."""
-
-    digest: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """A registry's word on one image, through a supernode."""
-
-    at: datetime
-    digest: str = ""
-    """Empty: it could not be told, for ``reason``."""
-    platforms: Mapping[str, tuple[Blob, ...]] = field(default_factory=dict)
-    """What a node of each platform has to fetch; one that the image is not made for has no entry."""
-    asked: frozenset[str] = frozenset()
-    """The platforms that were asked for."""
-    reason: str = ""
-    message: str = ""
-    tries: int = 1
-    """Failures in a row."""
+_LONGEST_NAME: Final = 253
+_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +30,30 @@ class Pin:
 
     key: ImageKey
     digest: str = ""
-    """What nodes get; empty: not known yet."""
+    """The digest that nodes get; empty: not known yet."""
+    task: str = ""
+    """The name of the image's Task, and of its pulls; empty without a digest."""
     current: bool = False
-    """Whether the digest is of this run. One of a former run is kept where it is and not given to further nodes."""
+    """The digest is of this run. One of a former run stays where it is, but no further node gets it."""
     resolved: datetime | None = None
     latest: str = ""
-    """What the tag names by now, if that is another digest."""
-    platforms: Mapping[str, tuple[Blob, ...]] | None = None
+    """The digest that the tag has by now, if it is another one."""
+    platforms: Mapping[str, tuple[ImageBlob, ...]] | None = None
     """The blobs of ``digest`` by platform; ``None``: not known."""
     asked: frozenset[str] = frozenset()
     """The platforms that ``platforms`` speaks of."""
-    problem: Problem | None = None
-    """Why the registry could not tell."""
+    problem: Obstacle | None = None
+    """Why the registry did not resolve it."""
 
-    def blobs(self, platform: str) -> tuple[Blob, ...] | None:
-        """What a node of ``platform`` has to fetch in all; ``None``: not known, or not made for it."""
+    @property
+    def reference(self) -> str:
+        """The image with its digest, and with its tag if it has one: pods refer to it by the tag."""
+        parsed = image.parse(self.key.reference)
+        tag = f":{parsed.tag}" if parsed.tag else ""
+        return f"{parsed.name}{tag}@{self.digest}"
+
+    def blobs(self, platform: str) -> tuple[ImageBlob, ...] | None:
+        """All blobs for a node of ``platform``; ``None``: not known, or the image is not made for it."""
         return None if self.platforms is None else self.platforms.get(self.key.platform or platform)
 
     def lacks(self, platform: str) -> bool:
@@ -73,52 +62,93 @@ class Pin:
         return self.platforms is not None and own in self.asked and own not in self.platforms
 
 
-def pin(key: ImageKey, former: ImageStatus | None, seen: Resolution | None, run: Run, *, follow: bool) -> Pin:
-    """The digest of one image in ``run``; ``former`` is what its status said before."""
-    named = image.parse(key.reference).digest
-    digest = former.digest if former is not None else ""
-    resolved = former.resolved_time if former is not None else None
-    latest = former.latest_digest if former is not None else ""
+def resolve(
+    demand: ImageDemand, run: Run, wanted: Iterable[ImageKey], answers: Mapping[ImageKey, RegistryAnswer]
+) -> dict[ImageKey, Pin]:
+    """The pins of the ``wanted`` images in ``run``."""
+    former = {each.key: each for each in demand.former.images}
+    found = (pin(key, former.get(key), answers.get(key), run, follow=demand.follows) for key in wanted)
+    return {
+        each.key: replace(each, task=task_name(demand.metadata, each.key, each.digest)) if each.digest else each
+        for each in found
+    }
+
+
+def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None, run: Run, *, follow: bool) -> Pin:
+    """The digest of one image in ``run``; ``former`` is its status so far."""
+    old = former if former is not None else ImageStatus(key.reference)
+    digest, resolved, latest = old.digest, old.resolved_time, old.latest_digest
     current = bool(digest) and resolved is not None and run.started is not None and resolved >= run.started
     if not current:
         latest = ""
-    heard = seen is not None and run.started is not None and seen.at >= run.started
-    if seen is not None and heard and seen.digest:
-        if not current or (follow and seen.digest != digest and (resolved is None or seen.at > resolved)):
-            digest, resolved, current = seen.digest, seen.at, True
-        latest = "" if seen.digest == digest else seen.digest
-    if named:
+    said = answer.resolved if answer is not None else Resolved()
+    problem = None
+    if answer is not None and run.started is not None and answer.at >= run.started:
+        moved = said.digest != digest and (resolved is None or answer.at > resolved)
+        if said.digest and (not current or (follow and moved)):
+            digest, resolved, current = said.digest, answer.at, True
+        if said.digest:
+            latest = "" if said.digest == digest else said.digest
+        else:
+            problem = _problem(key, said)
+    if named := image.parse(key.reference).digest:
         digest, resolved, current, latest = named, run.started, run.started is not None, ""
-    known = seen is not None and bool(seen.digest) and seen.digest == digest
+    known = bool(said.digest) and said.digest == digest
     return Pin(
         key=key,
         digest=digest,
         current=current,
         resolved=resolved,
         latest=latest,
-        platforms=seen.platforms if seen is not None and known else None,
-        asked=seen.asked if seen is not None and known else frozenset(),
-        problem=_problem(key, seen) if heard and seen is not None and not seen.digest else None,
+        platforms=said.platforms if known else None,
+        asked=answer.platforms if answer is not None and known else frozenset(),
+        problem=problem,
     )
 
 
-def ask_at(pin: Pin, seen: Resolution | None, run: Run, platforms: frozenset[str], *, watch: bool) -> datetime | None:
-    """When the registry shall be asked of ``platforms``; ``None``: not again.
+def answer(said: Resolved, platforms: Iterable[str], asked: datetime, now: datetime, failures: int) -> RegistryAnswer:
+    """The answer to a question of ``asked``; ``failures`` in a row came before it."""
+    if said.digest:
+        return RegistryAnswer(asked, said, frozenset(platforms))
+    failed = msgspec.structs.replace(said, reason=said.reason or Reason.INVALID_ANSWER.value)
+    return RegistryAnswer(now, failed, tries=failures + 1)
 
-    ``watch``: whether a tag that moves matters.
+
+def task_name(metadata: Metadata, key: ImageKey, digest: str) -> str:
+    """A valid name: always the same for the same object, image, platform and digest."""
+    content = "\0".join((metadata.uid, *key, digest))
+    suffix = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
+    return f"{metadata.name[: _LONGEST_NAME - 1 - _DIGITS].rstrip('.-')}-{suffix}"
+
+
+def size(blobs: Iterable[ImageBlob]) -> int:
+    """Bytes of ``blobs``, each digest once."""
+    return sum({blob.digest: blob.size for blob in blobs}.values())
+
+
+def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping[ImageKey, Reason]:
+    """The images that a node of ``platform`` does not get: not made for it, or beyond ``budget`` bytes in all.
+
+    Images take their bytes in order; after one that does not fit, a smaller one may. Unknown sizes count as nothing.
     """
-    if run.started is None:
-        return None
-    if seen is None or seen.at < run.started:
-        return run.started
-    if not seen.digest:
-        again = pause(seen.reason, seen.tries, None, _BACKOFF)
-        return None if again is None else seen.at + again
-    if not platforms <= seen.asked:
-        return seen.at
-    return seen.at + LOOK_INTERVAL if watch and not image.parse(pin.key.reference).digest else None
+    held: dict[str, int] = {}
+    omitted = {}
+    for each in pins:
+        added = {blob.digest: blob.size for blob in each.blobs(platform) or ()}
+        if each.lacks(platform) or not _suits(each.key.platform, platform):
+            omitted[each.key] = Reason.PLATFORM_MISSING
+        elif budget is not None and sum((held | added).values()) > budget:
+            omitted[each.key] = Reason.BUDGET_EXCEEDED
+        else:
+            held |= added
+    return omitted
 
 
-def _problem(key: ImageKey, seen: Resolution) -> Problem:
-    what = seen.message or "The registry could not tell what it is"
-    return reasons.problem(seen.reason, what if key.reference in what else f"{key.reference}: {what}")
+def _suits(wanted: str, own: str) -> bool:
+    """Whether a node of platform ``own`` pulls an image for ``wanted``: a runtime takes its own platform only."""
+    return not wanted or wanted.split("/")[:2] == own.split("/")[:2]
+
+
+def _problem(key: ImageKey, said: Resolved) -> Obstacle:
+    what = said.message or "The registry did not resolve it"
+    return Obstacle.of_image(said.reason, what if key.reference in what else f"{key.reference}: {what}")

@@ -2,66 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-from pantala_operator.plan.headers import Absent, Denied, Unread
-from pantala_operator.plan.prefetch import pins
-from pantala_operator.plan.prefetch.pullsecret import docker_config
-from pantala_operator.plan.prefetch.scene import Scene
-from pantala_operator.plan.problem import SECRET_FORBIDDEN, Problem
-from pantala_operator.resources.api import Secret
+from pantala_operator.plan import secrets
+from pantala_operator.plan.prefetch.inputs import RegistryAnswer
+from pantala_operator.plan.prefetch.pulls import Snapshot, pause
+from pantala_operator.plan.prefetch.run import Run
+from pantala_operator.plan.secrets import Unread
 from pantala_operator.resources.prefetch import ImageKey
+from pantala_protocol import image
+from pantala_protocol.registry import Resolve
+
+LOOK_INTERVAL: Final = timedelta(minutes=10)
+"""How often a tag is resolved again, to see whether it moved."""
+_BACKOFF: Final = 5
+"""Seconds: the first pause after a registry did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """An image that a registry shall be asked about, through a supernode."""
+class Questions:
+    """The questions to registries, through a supernode."""
 
-    key: ImageKey
-    platforms: tuple[str, ...]
-    """For which the blobs are wanted."""
-    secrets: tuple[str, ...]
-    """Names of the Secrets with credentials."""
+    now: tuple[tuple[ImageKey, Resolve], ...] = ()
+    next_at: datetime | None = None
+    """When the next question is due."""
 
 
-def questions(scene: Scene) -> Iterator[Question]:
-    """What is asked now. An image is not asked for before its Secrets were read."""
-    known = {name for name, reading in scene.observed.secrets.items() if not isinstance(reading, Unread)}
-    for key, at in moments(scene):
-        secrets = scene.seen.images.secrets[key]
-        if at <= scene.now and known.issuperset(secrets):
-            yield Question(key, tuple(sorted(scene.platforms(key))), secrets)
+def ask(snapshot: Snapshot) -> Questions:
+    """The due questions. An image waits until its Secrets were read."""
+    observed = snapshot.observed
+    read = {name for name, reading in observed.secrets.items() if not isinstance(reading, Unread)}
+    due, later = [], []
+    for key in snapshot.pins:
+        at, names = _due(snapshot, key), snapshot.images.secrets[key]
+        if at is not None and at > snapshot.now:
+            later.append(at)
+        elif at is not None and read.issuperset(names) and (platforms := tuple(sorted(snapshot.needed(key)))):
+            due.append((key, Resolve(key.reference, platforms, secrets.pull_secrets(names, observed.secrets))))
+    return Questions(tuple(due), min(later, default=None))
 
 
-def moments(scene: Scene) -> Iterator[tuple[ImageKey, datetime]]:
-    """When each image is asked about next."""
-    spec, seen = scene.prefetch.spec, scene.seen
-    if seen.run.fault is not None or scene.done:
-        return
-    for key, pin in seen.pins.items():
-        if spec.suspend and not (seen.itemized and seen.pulls.get(key) and pin.platforms is None):
-            continue  # Nodes keep what they have, and what that is has to be said to them.
-        told = scene.observed.resolutions.get(key)
-        watch = not spec.planning and not spec.suspend
-        at = pins.ask_at(pin, told, scene.seen.run, scene.platforms(key), watch=watch)
-        if at is not None:
-            yield key, at
+def _due(snapshot: Snapshot, key: ImageKey) -> datetime | None:
+    """When the registry is asked about an image next."""
+    demand, pin = snapshot.demand, snapshot.pins[key]
+    if snapshot.run.fault is not None or snapshot.idle:
+        return None
+    if demand.suspended and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
+        return None  # Otherwise nodes keep what they have, and their orders need its blobs.
+    watch = not demand.planning and not demand.suspended
+    return ask_at(key, snapshot.observed.answers.get(key), snapshot.run, snapshot.needed(key), watch=watch)
 
 
-def secret_names(scene: Scene) -> tuple[str, ...]:
-    """The Secrets that are named, each once."""
-    return tuple(sorted({name for names in scene.seen.images.secrets.values() for name in names}))
+def ask_at(
+    key: ImageKey, answer: RegistryAnswer | None, run: Run, platforms: frozenset[str], *, watch: bool
+) -> datetime | None:
+    """When the registry is asked about ``platforms`` next; ``None``: not again.
 
-
-def secret_problems(scene: Scene) -> Iterator[Problem]:
-    """What is wrong with the Secrets. Images may be public all the same."""
-    for name in secret_names(scene):
-        match scene.observed.secrets.get(name):
-            case Absent():
-                yield Problem("SecretMissing", f"There is no Secret {name} in the ImagePrefetch's namespace.")
-            case Secret() as secret if isinstance(found := docker_config(secret), Problem):
-                yield found
-            case Denied(message):
-                yield Problem(SECRET_FORBIDDEN, f"The Secret {name} may not be read: {message.rstrip('. ')}.")
+    ``watch``: a tag that moves matters.
+    """
+    if run.started is None:
+        return None
+    if answer is None or answer.at < run.started:
+        return run.started
+    if not answer.resolved.digest:
+        again = pause(answer.resolved.reason, answer.tries, None, _BACKOFF)
+        return None if again is None else answer.at + timedelta(seconds=again)
+    if not platforms <= answer.platforms:
+        return answer.at
+    return answer.at + LOOK_INTERVAL if watch and not image.parse(key.reference).digest else None

@@ -1,13 +1,24 @@
-"""Runs: when one starts, when it is given up, when it has been finished for long enough. Pure."""
+"""Runs and their schedule: when a run starts, and when its time is over. Pure.
+
+A schedule follows changes of the clock as Debian's cron and CronJobs do.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pantala_operator.plan.prefetch import schedule
-from pantala_operator.plan.problem import Problem
-from pantala_operator.resources.prefetch import ImagePrefetch
+from cronsim import CronSim, CronSimError
+
+from pantala_operator.plan.prefetch.inputs import ImageDemand
+from pantala_operator.resources.prefetch import Schedule
+from pantala_operator.resources.status import Obstacle
+from pantala_protocol.reasons import Reason
+
+_OVERLAP = timedelta(days=1)
+"""Looking back this much further makes both directions agree on changes of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,70 +26,104 @@ class Run:
     """One resolution of all tags, and the pulls that follow from it."""
 
     started: datetime | None = None
-    """``None``: the schedule's first due time is yet to come."""
+    """``None``: before the schedule's first due time."""
     completed: datetime | None = None
     """When all was done for the first time."""
     scheduled: datetime | None = None
-    """The schedule's due time that was acted upon last."""
+    """The newest due time of the schedule that was acted upon."""
     upcoming: datetime | None = None
     """The schedule's next due time."""
+    deadline: datetime | None = None
+    """When the run is given up if it is not completed."""
     fresh: bool = False
     """It starts with this plan."""
-    fault: Problem | None = None
+    fault: Obstacle | None = None
     """What is wrong with the schedule."""
 
     @property
     def token(self) -> str:
-        """Tells orders of this run from those of others; empty before the first."""
+        """Tells the orders of this run from those of others; empty before the first run."""
         return "" if self.started is None else self.started.strftime("%Y%m%dT%H%M%SZ")
 
-    def completing(self, now: datetime) -> Run:
-        """The run, done at ``now`` unless it was before."""
-        return self if self.completed is not None else replace(self, completed=now)
+    def complete_at(self, now: datetime) -> Run:
+        """The run, completed at ``now`` unless it was before."""
+        return self if self.completed is not None else replace(self, completed=now, deadline=None)
 
 
-def current(prefetch: ImagePrefetch, now: datetime) -> Run:
-    """The run that is on at ``now``.
+def current(demand: ImageDemand, now: datetime) -> Run:
+    """The run at ``now``.
 
-    One starts with each new generation and request. With a schedule, one starts at each due time that is not passed
-    while suspended, and an edit starts none before the first.
+    Each new generation and each request starts a run. A schedule starts one at each due time that does not pass while
+    the object is suspended; before the first due time an edit starts none.
     """
-    spec, status = prefetch.spec, prefetch.status
-    requested = status.last_handled_request != prefetch.requested_at
-    edited = status.observed_generation != prefetch.metadata.generation
+    former, schedule = demand.former, demand.schedule
+    requested = former.request != demand.request
+    edited = former.generation != demand.metadata.generation
     due = upcoming = fault = None
-    if spec.schedule is not None:
-        fault = schedule.fault(spec.schedule, now)
+    if schedule is not None:
+        fault = schedule_fault(schedule, now)
         if fault is None:
-            upcoming = schedule.following(spec.schedule, now)
-            since = status.last_schedule_time or prefetch.metadata.creation_timestamp or now
-            due = None if spec.suspend else schedule.latest(spec.schedule, since, now)
-    waits = status.start_time is None and spec.schedule is not None
-    begins = due is not None or requested or (not waits and (edited or status.start_time is None))
+            upcoming = following(schedule, now)
+            since = former.scheduled or demand.metadata.creation_timestamp or now
+            due = None if demand.suspended else latest(schedule, since, now)
+    waits = former.started is None and schedule is not None
+    starts = due is not None or requested or (not waits and (edited or former.started is None))
+    started = _later(former.started, now) if starts else former.started
+    completed = None if starts else former.completed
     return Run(
-        started=_later(status.start_time, now) if begins else status.start_time,
-        completed=None if begins else status.completion_time,
-        scheduled=due or status.last_schedule_time,
+        started=started,
+        completed=completed,
+        scheduled=due or former.scheduled,
         upcoming=upcoming,
-        fresh=begins,
+        deadline=None if completed is not None else _deadline(demand.deadline_seconds, started),
+        fresh=starts,
         fault=fault,
     )
 
 
-def deadline(prefetch: ImagePrefetch, run: Run) -> datetime | None:
-    """When the run is given up, if it is not done by then."""
-    seconds = prefetch.spec.active_deadline_seconds
-    if seconds is None or run.started is None or run.completed is not None:
-        return None
-    return run.started + timedelta(seconds=seconds)
-
-
-def expiry(prefetch: ImagePrefetch, finished: datetime | None) -> datetime | None:
-    """When an ImagePrefetch that ``finished`` then is deleted."""
-    seconds = prefetch.spec.ttl_seconds_after_finished
-    return None if seconds is None or finished is None else finished + timedelta(seconds=seconds)
+def _deadline(seconds: int | None, started: datetime | None) -> datetime | None:
+    return None if seconds is None or started is None else started + timedelta(seconds=seconds)
 
 
 def _later(former: datetime | None, now: datetime) -> datetime:
-    """``now``, or a second after ``former``: no two runs have one token, even if both start within a second."""
+    """``now``, or a second after ``former``: two runs never share a token, even if both start within a second."""
     return now if former is None else max(now, former + timedelta(seconds=1))
+
+
+def schedule_fault(schedule: Schedule, now: datetime) -> Obstacle | None:
+    try:
+        _forward(schedule, now)
+    except (CronSimError, ZoneInfoNotFoundError, ValueError, OSError) as error:
+        why = str(error).strip("'")
+        what = f"spec.schedule {schedule.cron!r} in {schedule.time_zone!r} cannot be read: {why}"
+        return Obstacle.of(Reason.SCHEDULE_INVALID, what)
+    return None
+
+
+def following(schedule: Schedule, after: datetime) -> datetime | None:
+    """The first due time later than ``after``; ``None``: there is none within decades. ``schedule`` has no fault."""
+    return next(_forward(schedule, after), None)
+
+
+def latest(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
+    """The last due time later than ``after`` and not later than ``until``. ``schedule`` has no fault."""
+    backward = CronSim(schedule.cron, _local(schedule, until + timedelta(seconds=1)), reverse=True)
+    near = next(backward, None)
+    if near is None:
+        return None
+    found: datetime | None = None
+    for due in _forward(schedule, max(after, near.astimezone(UTC) - _OVERLAP)):
+        if due > until:
+            return found
+        found = due
+    return found
+
+
+def _forward(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """Due times later than ``after``. A schedule that cannot be read raises at once."""
+    simulation = CronSim(schedule.cron, _local(schedule, after))
+    return (due.astimezone(UTC) for due in simulation)
+
+
+def _local(schedule: Schedule, at: datetime) -> datetime:
+    return at.astimezone(ZoneInfo(schedule.time_zone))

@@ -6,26 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.prefetch.forecast import Inventory, Work, forecast, omissions, quantity, size
-from pantala_operator.plan.prefetch.pins import Blob, Pin
-from pantala_operator.plan.prefetch.pull import Step
+from pantala_operator.plan.prefetch.forecast import NodeImages, forecast
+from pantala_operator.plan.prefetch.pins import Pin, omissions, size
+from pantala_operator.plan.prefetch.pulls import Step
+from pantala_operator.resources import quantity
 from pantala_operator.resources.prefetch import ImageKey, NodeForecast, PullFailure
-from tests.unit.operator.prefetch.world import AMD64
+from pantala_protocol.images import ImageBlob, RuntimeState
+from tests.support.prefetch import AMD64
 
 ARM64 = "linux/arm64"
 
 
 def pin(name: str, **blobs: int) -> Pin:
     asked = frozenset({AMD64, ARM64})
-    return Pin(ImageKey(name), "d", platforms={AMD64: tuple(Blob(*each) for each in blobs.items())}, asked=asked)
+    return Pin(ImageKey(name), "d", platforms={AMD64: tuple(ImageBlob(*each) for each in blobs.items())}, asked=asked)
 
 
 ONE, TWO = pin("one", base=100, top=10), pin("two", base=100, other=20)
 PINS = {each.key: each for each in (ONE, TWO)}
 
 
-def work(node: str, one: Step, two: Step, inventory: Inventory | None = None, platform: str = AMD64) -> Work:
-    return Work(node, platform, {ONE.key: one, TWO.key: two}, inventory or Inventory())
+def work(node: str, one: Step, two: Step, *blobs: str, disk_free: int | None = None) -> NodeImages:
+    """How far two images are on a node that has some blobs."""
+    runtime = RuntimeState(disk_free=disk_free, blobs=dict.fromkeys(blobs, True))
+    return NodeImages(node, AMD64, {ONE.key: one, TWO.key: two}, runtime)
 
 
 def test_layers_that_images_share_are_fetched_once() -> None:
@@ -35,7 +39,7 @@ def test_layers_that_images_share_are_fetched_once() -> None:
 
 def test_layers_that_are_there_are_not_fetched() -> None:
     has_one = work("a", Step.READY, Step.WAITING)
-    has_base = work("b", Step.WAITING, Step.WAITING, Inventory(layers=frozenset({"base"})))
+    has_base = work("b", Step.WAITING, Step.WAITING, "base")
     has_all = work("c", Step.READY, Step.READY)
     found = forecast([has_one, has_base, has_all], PINS, [])
     assert (NodeForecast("b", 30, 2), NodeForecast("a", 20, 1)) == found.nodes
@@ -43,21 +47,21 @@ def test_layers_that_are_there_are_not_fetched() -> None:
 
 
 def test_an_image_of_blobs_that_are_all_there_is_there() -> None:
-    """Nobody has ordered it yet: a pod, or another ImagePrefetch, has brought it."""
-    has_one = work("a", Step.WAITING, Step.WAITING, Inventory(layers=frozenset({"base", "top"})))
-    has_all = work("b", Step.WAITING, Step.WAITING, Inventory(layers=frozenset({"base", "top", "other"})))
+    """A pod or another ImagePrefetch has pulled it."""
+    has_one = work("a", Step.WAITING, Step.WAITING, "base", "top")
+    has_all = work("b", Step.WAITING, Step.WAITING, "base", "top", "other")
     found = forecast([has_one, has_all], PINS, [])
     assert ((NodeForecast("a", 20, 1),), 1) == (found.nodes, found.nodes_total)
 
 
 def test_an_image_that_is_not_known_yet_is_not_there() -> None:
     unknown = Pin(ImageKey("unknown"))
-    found = forecast([Work("a", AMD64, {unknown.key: Step.WAITING})], {unknown.key: unknown}, [])
+    found = forecast([NodeImages("a", AMD64, {unknown.key: Step.WAITING})], {unknown.key: unknown}, [])
     assert (NodeForecast("a", 0, 1),) == found.nodes
 
 
 def test_disks_after_the_pulls_are_estimated_with_what_is_unpacked() -> None:
-    found = forecast([work("a", Step.WAITING, Step.WAITING, Inventory(disk_free=400))], PINS, [])
+    found = forecast([work("a", Step.WAITING, Step.WAITING, disk_free=400)], PINS, [])
     assert (400, 400 - 130 - 325) == (found.nodes[0].disk_free, found.nodes[0].disk_free_after)
 
 
@@ -115,7 +119,8 @@ def test_the_forecast_never_counts_a_blob_twice(
         blob.digest for key in known if steps[key] is Step.READY for blob in known[key].blobs(AMD64) or ()
     }
     expected = sum(length for name, length in lengths.items() if name not in there)
-    works = [Work(name, AMD64, steps, Inventory(layers=layers)) for name in ("a", "b")]
+    runtime = RuntimeState(blobs=dict.fromkeys(layers, True))
+    works = [NodeImages(name, AMD64, steps, runtime) for name in ("a", "b")]
     found = forecast(works, known, [])
     assert (2 * expected, expected) == (found.size, found.registry_bytes)
 
@@ -125,10 +130,10 @@ def test_the_forecast_never_counts_a_blob_twice(
     [("1", 1), ("20Gi", 20 << 30), ("1Ki", 1024), ("3k", 3000), ("2P", 2 * 10**15), ("1Pi", 1 << 50)],
 )
 def test_quantities(text: str, expected: int) -> None:
-    assert expected == quantity(text)
+    assert expected == quantity.parse(text)
 
 
 @pytest.mark.parametrize("text", ["", "Gi", "1.5Gi", "-1", "1X", "1 Gi"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no quantity of bytes"):
-        quantity(text)
+def test_other_texts_are_not_quantities(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity of bytes"):
+        quantity.parse(text)

@@ -1,29 +1,44 @@
-"""``rollout.maxFailures``: too many failures hold back nodes that have not begun, for as long as they last."""
+"""``rollout.maxFailures``: while too many nodes are failing, no further node starts."""
 
 from __future__ import annotations
 
-from pantala_operator.plan.prefetch.pull import Phase, Pull
-from tests.unit.operator.prefetch.test_plan import world
-from tests.unit.operator.prefetch.world import NOW, World, failed, node
+import msgspec
 
-READY = Pull(Phase.READY, NOW, fetched=100)
+from pantala_protocol.images import PullPhase, PullState
+from tests.support.prefetch import ONLY_ONE, READY, YES, World, failed, node, world
 
 
 def begun(it: World) -> set[str]:
-    """Nodes that were ever told to pull."""
+    """Nodes that ever had an order."""
     return {name for pulls in it.pulls.values() for name in pulls}
 
 
-def test_a_node_that_tries_again_is_still_one_that_fails() -> None:
-    """Else each try of it would let another node begin, until all have failed."""
-    it = world(
-        *(node(f"n{number}") for number in range(8)),
-        images=[{"image": "one:1"}],
-        rollout={"parallelism": 2, "maxFailures": 0},
-    )
+def nodes(count: int, **spec: object) -> World:
+    it = world(*(node(f"n{number}") for number in range(count)), images=ONLY_ONE, **spec)
+    it.outcome = lambda *_: failed("NoSpace")
+    return it
+
+
+def test_too_many_failures_halt_the_rollout() -> None:
+    rollout = {"parallelism": 1, "maxFailures": 1}
+    it = nodes(9, rollout=rollout, retry={"limit": 0})
+    it.settle()
+    assert (YES, "TooManyFailures") == it.says("Stalled")
+    counts = msgspec.to_builtins(it.each.status.nodes)
+    assert {"desired": 9, "ready": 0, "active": 0, "failed": 2, "waiting": 7, "unavailable": 0} == counts
+    assert "2 of 9 nodes are failing" in it.message("Stalled")
+    it.outcome = lambda *_: READY
+    it.request("again", rollout=rollout, images=ONLY_ONE)
+    it.settle()
+    assert (YES, "Prefetched") == it.says("Ready")
+
+
+def test_a_node_that_retries_still_counts_as_failing() -> None:
+    """Otherwise each retry would let another node start, until all have failed."""
+    it = nodes(8, rollout={"parallelism": 2, "maxFailures": 0})
     bad: set[str] = set()
 
-    def outcome(_image: str, name: str, _number: int) -> Pull:
+    def outcome(_image: str, name: str, _number: int) -> PullState:
         bad.add(name) if not bad else None
         return failed("NoSpace") if name in bad else READY
 
@@ -35,40 +50,28 @@ def test_a_node_that_tries_again_is_still_one_that_fails() -> None:
     assert before == begun(it)
     it.outcome = lambda *_: READY
     it.settle()
-    assert (("True", "Prefetched"), "8/8") == (it.says("Ready"), it.each.status.summary)
+    assert ((YES, "Prefetched"), "8/8") == (it.says("Ready"), it.each.status.summary)
 
 
-def test_a_pull_of_an_image_that_went_is_no_failure() -> None:
-    it = world(
-        *(node(f"n{number}") for number in range(3)),
-        images=[{"image": "one:1"}],
-        rollout={"parallelism": 2, "maxFailures": 0},
-        completionPolicy="Continuous",
-    )
+def test_a_pull_after_the_kubelet_removed_the_image_is_not_a_failure() -> None:
+    it = nodes(3, rollout={"parallelism": 2, "maxFailures": 0}, completionPolicy="Continuous")
     it.outcome = lambda *_: None
     it.turn(3)
     (task,) = it.pulls
     name, other = sorted(it.active())
     run = it.pulls[task][name].run
-    it.pulls[task][name] = Pull(Phase.GONE, it.now, run, 1, gone=(it.now,))
+    it.pulls[task][name] = PullState(PullPhase.GONE, it.unix, run, 1, gone=(it.unix,))
     it.turn(2)
-    assert (2, Phase.PULLING) == (it.pulls[task][name].tries, it.pulls[task][name].phase)
-    it.pulls[task][other] = Pull(Phase.READY, it.now, run, 1)
+    assert (2, PullPhase.PULLING) == (it.pulls[task][name].number, it.pulls[task][name].phase)
+    it.pulls[task][other] = PullState(PullPhase.READY, it.unix, run, 1)
     it.turn(2)
     assert 3 == len(begun(it))
 
 
-def test_what_is_halted_for_good_is_finished() -> None:
-    it = world(
-        *(node(f"n{number}") for number in range(4)),
-        images=[{"image": "one:1"}],
-        rollout={"parallelism": 1, "maxFailures": 0},
-        retry={"limit": 1},
-        ttlSecondsAfterFinished=60,
-    )
-    it.outcome = lambda *_: failed("NoSpace")
+def test_a_rollout_that_is_halted_for_good_is_finished() -> None:
+    it = nodes(4, rollout={"parallelism": 1, "maxFailures": 0}, retry={"limit": 1}, ttlSecondsAfterFinished=60)
     it.turn(4)
-    assert ("True", "TooManyFailures") == it.says("Stalled")
+    assert (YES, "TooManyFailures") == it.says("Stalled"), "although the node is tried again"
     it.now = it.now.replace(minute=30)
     assert not it.plan().delete, "the node that fails is tried again"
     it.settle()

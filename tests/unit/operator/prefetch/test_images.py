@@ -1,4 +1,4 @@
-"""Which images are meant."""
+"""Which images an ImagePrefetch means."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.prefetch import selector
-from pantala_operator.plan.prefetch.images import ImageSet, Surroundings, Workload, gather, of_template
-from pantala_operator.resources.prefetch import ImageKey, LabelSelector, Requirement
+from pantala_operator.plan.prefetch.images import ImageSet, gather, of_template
+from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
+from pantala_operator.plan.prefetch.plan import demand_of
+from pantala_operator.resources.prefetch import ImageKey, LabelRequirement, LabelSelector
 from pantala_protocol import image
-from tests.unit.operator.prefetch.world import ONE, digest, prefetch
+from tests.support.prefetch import ONE, digest, prefetch
 
 
 def images(around: Surroundings | None = None, **spec: Any) -> ImageSet:
-    return gather(prefetch(**spec).spec, "ns", around or Surroundings())
+    return gather(demand_of(prefetch(**spec), None), around or Surroundings())
 
 
 def template(*containers: str, secrets: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
@@ -36,23 +37,23 @@ ALIKE = ["one:1", "docker.io/one:1", "docker.io/library/one:1", "index.docker.io
 
 def test_names_of_the_same_image_are_one() -> None:
     found = images(images=[{"image": each} for each in [*ALIKE, "two", "one:1"]])
-    assert (ImageKey(ONE), ImageKey("docker.io/library/two:latest")) == found.keys
+    assert [ImageKey(ONE), ImageKey("docker.io/library/two:latest")] == [*found.secrets]
     assert () == found.problems
 
 
-def test_a_digest_says_more_than_the_tag_beside_it() -> None:
+def test_a_digest_overrides_the_tag_beside_it() -> None:
     found = images(images=[{"image": f"one:1@{digest('a')}"}, {"image": f"one@{digest('a')}"}])
-    assert (ImageKey(f"docker.io/library/one@{digest('a')}"),) == found.keys
+    assert [ImageKey(f"docker.io/library/one@{digest('a')}")] == [*found.secrets]
 
 
 def test_another_platform_is_another_image() -> None:
     found = images(images=[{"image": "one:1"}, {"image": "one:1", "platform": "linux/arm64"}])
-    assert (ImageKey(ONE), ImageKey(ONE, "linux/arm64")) == found.keys
+    assert [ImageKey(ONE), ImageKey(ONE, "linux/arm64")] == [*found.secrets]
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_taken() -> None:
+def test_an_invalid_reference_is_reported_and_the_rest_is_taken() -> None:
     found = images(images=[{"image": "a" * 64}, {"image": "one:1"}])
-    assert (ImageKey(ONE),) == found.keys
+    assert [ImageKey(ONE)] == [*found.secrets]
     assert ["InvalidImage"] == reasons(found)
 
 
@@ -102,7 +103,7 @@ def test_a_workload_brings_its_images_and_secrets() -> None:
 )
 def test_a_workload_is_found_by_kind_namespace_and_name(other: Workload) -> None:
     found = images(Surroundings((other,)), **FOLLOWS)
-    assert ((), ["WorkloadMissing"]) == (found.keys, reasons(found))
+    assert ({}, ["WorkloadMissing"]) == (found.secrets, reasons(found))
 
 
 ELSEWHERE = Workload("DaemonSet", "other", "logs", template("logs:1", secrets=("theirs",)))
@@ -128,23 +129,22 @@ def test_other_namespaces_bring_images_but_never_secrets(
 def test_only_the_privileged_follow_other_namespaces() -> None:
     around = Surroundings((ELSEWHERE, DEPLOYMENT), NAMESPACES)
     found = images(around, **{"from": {"namespaceSelector": {}}})
-    assert ((), ["NamespacesForbidden"]) == (found.keys, reasons(found))
+    assert ({}, ["NamespacesForbidden"]) == (found.secrets, reasons(found))
 
 
-def test_no_image_and_too_many_images_are_said_to_be_so() -> None:
+def test_no_image_and_too_many_images_are_reported() -> None:
     empty = Workload("Deployment", "ns", "web", template())
     assert ["NoImage"] == reasons(images(Surroundings((empty,)), **FOLLOWS))
     many = Workload("Deployment", "ns", "web", template(*(f"i{number}" for number in range(300))))
     found = images(Surroundings((many,)), **FOLLOWS)
-    assert (256, ["TooManyImages"]) == (len(found.keys), reasons(found))
+    assert (256, ["TooManyImages"]) == (len(found.secrets), reasons(found))
 
 
 @given(st.lists(st.sampled_from([*ALIKE, "two", "two:latest", "r.example/one:1", "UPPER", ""])))
 def test_gathered_images_are_normal_and_each_is_there_once(references: list[str]) -> None:
     found = images(images=[{"image": each} for each in references])
-    assert [key.reference for key in found.keys] == [str(image.parse(key.reference)) for key in found.keys]
-    assert len(set(found.keys)) == len(found.keys)
-    assert len(references) >= len(found.keys)
+    assert [key.reference for key in found.secrets] == [str(image.parse(key.reference)) for key in found.secrets]
+    assert len(references) >= len(found.secrets)
 
 
 LABELS = {"a": "1", "b": ""}
@@ -166,11 +166,11 @@ LABELS = {"a": "1", "b": ""}
     ],
 )
 def test_selectors_are_those_of_kubernetes(operator: str, key: str, values: tuple[str, ...], expected: bool) -> None:
-    wanted = LabelSelector(match_expressions=(Requirement(key, operator, values),))
-    assert expected == selector.matches(wanted, LABELS)
+    wanted = LabelSelector(match_expressions=(LabelRequirement(key, operator, values),))
+    assert expected == wanted.matches(LABELS)
 
 
-def test_a_selector_wants_everything_it_names() -> None:
-    assert selector.matches(LabelSelector(), {})
-    assert selector.matches(LabelSelector({"a": "1"}, (Requirement("b", "Exists"),)), LABELS)
-    assert not selector.matches(LabelSelector({"a": "2"}, (Requirement("b", "Exists"),)), LABELS)
+def test_a_selector_needs_all_of_its_parts() -> None:
+    assert LabelSelector().matches({})
+    assert LabelSelector({"a": "1"}, (LabelRequirement("b", "Exists"),)).matches(LABELS)
+    assert not LabelSelector({"a": "2"}, (LabelRequirement("b", "Exists"),)).matches(LABELS)

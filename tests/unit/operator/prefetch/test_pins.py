@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.prefetch.pins import LOOK_INTERVAL, Pin, Resolution, ask_at, pin
+from pantala_operator.plan.prefetch.inputs import RegistryAnswer
+from pantala_operator.plan.prefetch.pins import Pin, pin
+from pantala_operator.plan.prefetch.questions import LOOK_INTERVAL, ask_at
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus
-from tests.unit.operator.prefetch.world import AMD64, NOW, ONE, SECOND, digest, resolved
+from pantala_protocol.registry import Resolved
+from tests.support.prefetch import AMD64, NOW, ONE, SECOND, digest, refused, resolved
 
 KEY = ImageKey(ONE)
 RUN = Run(NOW)
 NEEDED = frozenset({AMD64})
-REFUSED = Resolution(NOW, reason="Unauthorized", message="no", asked=NEEDED)
+REFUSED = refused("Unauthorized", "no")
 
 
 def status(each: Pin) -> ImageStatus:
@@ -36,22 +39,22 @@ def test_before_an_answer_nothing_is_known() -> None:
     assert Pin(KEY) == pin(KEY, None, None, RUN, follow=False)
 
 
-def test_a_tag_that_moves_is_told_and_not_followed() -> None:
+def test_a_moved_tag_is_reported_and_not_followed() -> None:
     first = pin(KEY, None, resolved("a"), RUN, follow=False)
     moved = pin(KEY, status(first), resolved("b", NOW + SECOND), RUN, follow=False)
     assert (digest("a"), digest("b"), NOW) == (moved.digest, moved.latest, moved.resolved)
-    assert moved.platforms is None, "the sizes that were told are another image's"
+    assert moved.platforms is None, "the known sizes are those of another image"
     back = pin(KEY, status(moved), resolved("a", NOW + 2 * SECOND), RUN, follow=False)
     assert (digest("a"), "") == (back.digest, back.latest)
 
 
-def test_a_tag_that_moves_is_followed_if_so_wished() -> None:
+def test_a_moved_tag_is_followed_if_the_spec_says_so() -> None:
     first = pin(KEY, None, resolved("a"), RUN, follow=True)
     moved = pin(KEY, status(first), resolved("b", NOW + SECOND), RUN, follow=True)
     assert (digest("b"), "", NOW + SECOND) == (moved.digest, moved.latest, moved.resolved)
 
 
-def test_what_was_told_of_another_run_does_not_count() -> None:
+def test_an_answer_of_another_run_does_not_count() -> None:
     first = pin(KEY, None, resolved("a"), RUN, follow=False)
     fresh = Run(NOW + SECOND)
     moved = replace(first, latest=digest("b"))
@@ -74,7 +77,7 @@ def test_a_digest_names_itself() -> None:
     assert pin(key, None, resolved("a"), RUN, follow=False).platforms is not None
 
 
-def test_a_refusal_is_told_with_what_to_do() -> None:
+def test_a_refusal_comes_with_advice() -> None:
     problem = pin(KEY, None, REFUSED, RUN, follow=False).problem
     assert problem is not None
     expected = f"{ONE}: no. Name a Secret with valid credentials for this registry in spec.pullSecrets."
@@ -82,7 +85,7 @@ def test_a_refusal_is_told_with_what_to_do() -> None:
 
 
 def test_a_platform_is_missing_only_if_it_was_asked_for() -> None:
-    found = pin(KEY, None, resolved("a", platforms={}), RUN, follow=False)
+    found = pin(KEY, None, RegistryAnswer(NOW, Resolved(digest("a")), NEEDED), RUN, follow=False)
     assert (True, False) == (found.lacks(AMD64), found.lacks("linux/arm64"))
     assert not pin(KEY, None, resolved("a"), RUN, follow=False).lacks(AMD64)
     forced = pin(KEY._replace(platform=AMD64), None, resolved("a"), RUN, follow=False)
@@ -96,28 +99,27 @@ def test_a_platform_is_missing_only_if_it_was_asked_for() -> None:
         (resolved("a", NOW - SECOND), False, NOW),
         (resolved("a"), False, None),
         (resolved("a"), True, NOW + LOOK_INTERVAL),
-        (resolved("a", asked=frozenset()), False, NOW),
+        (resolved("a", platforms=frozenset()), False, NOW),
         (REFUSED, False, NOW + timedelta(minutes=5)),
-        (replace(REFUSED, reason="Unreachable"), False, NOW + timedelta(seconds=5)),
-        (replace(REFUSED, reason="Unreachable", tries=3), False, NOW + timedelta(seconds=20)),
-        (replace(REFUSED, reason="InvalidImage"), False, None),
+        (refused("Unreachable"), False, NOW + timedelta(seconds=5)),
+        (refused("Unreachable", tries=3), False, NOW + timedelta(seconds=20)),
+        (refused("InvalidImage"), False, None),
     ],
 )
-def test_when_the_registry_is_asked(seen: Resolution | None, watch: bool, expected: object) -> None:
-    found = pin(KEY, None, seen, RUN, follow=False)
-    assert expected == ask_at(found, seen, RUN, NEEDED, watch=watch)
-    assert ask_at(found, seen, Run(), NEEDED, watch=watch) is None
+def test_when_the_registry_is_asked(seen: RegistryAnswer | None, watch: bool, expected: object) -> None:
+    assert expected == ask_at(KEY, seen, RUN, NEEDED, watch=watch)
+    assert ask_at(KEY, seen, Run(), NEEDED, watch=watch) is None
 
 
 ANSWERS = st.lists(
     st.tuples(st.integers(-5, 50), st.sampled_from(["a", "b", "c", ""])).map(
-        lambda each: resolved(each[1] or "0", NOW + each[0] * SECOND, digest=digest(each[1]) if each[1] else "")
+        lambda each: resolved(each[1], NOW + each[0] * SECOND) if each[1] else refused("", at=NOW + each[0] * SECOND)
     )
 )
 
 
 @given(ANSWERS)
-def test_within_a_run_a_pin_never_changes(answers: list[Resolution]) -> None:
+def test_within_a_run_a_pin_never_changes(answers: list[RegistryAnswer]) -> None:
     former: ImageStatus | None = None
     digests = set()
     for seen in [None, *answers, None]:
@@ -130,10 +132,10 @@ def test_within_a_run_a_pin_never_changes(answers: list[Resolution]) -> None:
 
 
 @given(ANSWERS)
-def test_followed_or_not_the_newest_answer_is_told(answers: list[Resolution]) -> None:
+def test_the_newest_answer_is_reported(answers: list[RegistryAnswer]) -> None:
     former: ImageStatus | None = None
     for seen in sorted(answers, key=lambda each: each.at):
         found = pin(KEY, former, seen, RUN, follow=True)
         former = status(found)
-        if seen.digest and seen.at >= NOW:
-            assert seen.digest == (found.latest or found.digest)
+        if seen.resolved.digest and seen.at >= NOW:
+            assert seen.resolved.digest == (found.latest or found.digest)

@@ -1,4 +1,4 @@
-"""Which nodes begin: never too many, waves in order, halted by failures, and all are done in the end."""
+"""Which nodes start: never too many, in waves, halted by failures. All are done in the end."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.prefetch.pull import Step
-from pantala_operator.plan.prefetch.rollout import NodeWork, halted, share, starts, waves
+from pantala_operator.plan.prefetch.pulls import Step
+from pantala_operator.plan.prefetch.rollout import NodeProgress, halted, share, starts, waves
 from pantala_operator.resources.prefetch import ImageKey, Rollout, Wave
 
 KEYS = tuple(ImageKey(f"i{number}") for number in range(3))
@@ -18,12 +18,12 @@ SHARES = st.one_of(st.none(), st.integers(1, 8), st.integers(1, 100).map("{}%".f
 STEPS = st.sampled_from(list(Step))
 
 
-def work(name: str, *steps: Step, **labels: str) -> NodeWork:
-    return NodeWork(name, dict(zip(KEYS, steps, strict=False)), labels)
+def work(name: str, *steps: Step, **labels: str) -> NodeProgress:
+    return NodeProgress(name, dict(zip(KEYS, steps, strict=False)), labels)
 
 
 @st.composite
-def clusters(draw: st.DrawFn, steps: st.SearchStrategy[Step] = STEPS) -> list[NodeWork]:
+def clusters(draw: st.DrawFn, steps: st.SearchStrategy[Step] = STEPS) -> list[NodeProgress]:
     images = draw(st.integers(1, 3))
     names = draw(st.lists(st.sampled_from([f"n{number}" for number in range(12)]), unique=True, max_size=10))
     pools = st.sampled_from(["x", "y"])
@@ -42,15 +42,15 @@ ROLLOUTS = st.builds(
 )
 
 
-def after(nodes: list[NodeWork], begun: Mapping[str, tuple[ImageKey, ...]]) -> list[NodeWork]:
-    def step(node: NodeWork, key: ImageKey) -> Step:
+def after(nodes: list[NodeProgress], begun: Mapping[str, tuple[ImageKey, ...]]) -> list[NodeProgress]:
+    def step(node: NodeProgress, key: ImageKey) -> Step:
         return Step.ACTIVE if key in begun.get(node.name, ()) else node.steps[key]
 
-    return [NodeWork(node.name, {key: step(node, key) for key in node.steps}, node.labels) for node in nodes]
+    return [NodeProgress(node.name, {key: step(node, key) for key in node.steps}, node.labels) for node in nodes]
 
 
 @given(clusters(), ROLLOUTS)
-def test_never_more_than_allowed_begin(nodes: list[NodeWork], rollout: Rollout) -> None:
+def test_never_more_than_allowed_begin(nodes: list[NodeProgress], rollout: Rollout) -> None:
     begun = starts(nodes, rollout, "seed")
     known = {node.name: node for node in nodes}
     for name, keys in begun.items():
@@ -64,7 +64,7 @@ def test_never_more_than_allowed_begin(nodes: list[NodeWork], rollout: Rollout) 
 
 
 @given(clusters(), ROLLOUTS)
-def test_a_wave_begins_when_those_before_are_settled(nodes: list[NodeWork], rollout: Rollout) -> None:
+def test_a_wave_begins_when_those_before_are_settled(nodes: list[NodeProgress], rollout: Rollout) -> None:
     begun = starts(nodes, rollout, "seed")
     blocked = False
     for wave in waves(nodes, rollout.waves, "seed"):
@@ -74,14 +74,14 @@ def test_a_wave_begins_when_those_before_are_settled(nodes: list[NodeWork], roll
 
 
 @given(clusters(), ROLLOUTS)
-def test_too_many_failures_halt_those_that_have_not_begun(nodes: list[NodeWork], rollout: Rollout) -> None:
+def test_too_many_failures_halt_those_that_have_not_begun(nodes: list[NodeProgress], rollout: Rollout) -> None:
     begun = starts(nodes, rollout, "seed")
     if halted(nodes, rollout):
         assert not [node.name for node in nodes if node.name in begun and not node.begun]
 
 
 @given(clusters(), ROLLOUTS, st.randoms())
-def test_the_order_in_which_nodes_are_named_means_nothing(nodes: list[NodeWork], rollout: Rollout, by: Random) -> None:
+def test_the_order_of_the_nodes_does_not_matter(nodes: list[NodeProgress], rollout: Rollout, by: Random) -> None:
     expected = starts(nodes, rollout, "seed")
     shuffled = list(nodes)
     by.shuffle(shuffled)
@@ -89,13 +89,13 @@ def test_the_order_in_which_nodes_are_named_means_nothing(nodes: list[NodeWork],
 
 
 @given(clusters(), WAVES)
-def test_every_node_is_in_exactly_one_wave(nodes: list[NodeWork], wanted: tuple[Wave, ...]) -> None:
+def test_every_node_is_in_exactly_one_wave(nodes: list[NodeProgress], wanted: tuple[Wave, ...]) -> None:
     groups = waves(nodes, wanted, "seed")
     assert sorted(node.name for node in nodes) == sorted(node.name for group in groups for node in group)
 
 
 @given(clusters(st.just(Step.WAITING)), ROLLOUTS, st.randoms())
-def test_without_failures_every_node_is_done_in_the_end(nodes: list[NodeWork], rollout: Rollout, by: Random) -> None:
+def test_without_failures_every_node_is_done(nodes: list[NodeProgress], rollout: Rollout, by: Random) -> None:
     pulls = sum(len(node.steps) for node in nodes)
     for _ in range(2 * pulls + 1):
         nodes = after(nodes, starts(nodes, rollout, "seed"))
@@ -104,10 +104,10 @@ def test_without_failures_every_node_is_done_in_the_end(nodes: list[NodeWork], r
             break
         done, key = by.choice(active)
         nodes = [
-            NodeWork(node.name, {**node.steps, key: Step.READY}, node.labels) if node.name == done.name else node
+            NodeProgress(node.name, {**node.steps, key: Step.READY}, node.labels) if node.name == done.name else node
             for node in nodes
         ]
-    assert all(node.ready for node in nodes)
+    assert all(step is Step.READY for node in nodes for step in node.steps.values())
 
 
 def test_images_of_a_node_begin_in_their_order_and_one_after_the_other() -> None:

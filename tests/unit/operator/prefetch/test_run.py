@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.prefetch import schedule
-from pantala_operator.plan.prefetch.run import current, deadline, expiry
+from pantala_operator.plan.prefetch import run as runs
+from pantala_operator.plan.prefetch.plan import demand_of
+from pantala_operator.plan.prefetch.run import Run, following, latest, schedule_fault
 from pantala_operator.resources.api import REQUESTED_AT
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus, Schedule
-from tests.unit.operator.prefetch.world import NOW, SECOND, prefetch
+from tests.support.prefetch import NOW, SECOND, prefetch
 
 BERLIN = "Europe/Berlin"
 NIGHTLY = Schedule("30 2 * * *", BERLIN)
@@ -24,6 +25,10 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 def berlin(*parts: int, fold: int = 0) -> datetime:
     year, month, day, hour, minute = parts
     return datetime(year, month, day, hour, minute, tzinfo=ZoneInfo(BERLIN), fold=fold).astimezone(UTC)
+
+
+def current(each: ImagePrefetch, now: datetime) -> Run:
+    return runs.current(demand_of(each, None), now)
 
 
 def ran(each: ImagePrefetch, at: datetime, completed: datetime | None = None, **changes: object) -> ImagePrefetch:
@@ -39,7 +44,7 @@ def ran(each: ImagePrefetch, at: datetime, completed: datetime | None = None, **
     return msgspec.structs.replace(each, status=status, **changes)
 
 
-def test_a_run_starts_at_once_and_goes_on() -> None:
+def test_a_run_starts_at_once_and_continues() -> None:
     first = current(prefetch(), NOW)
     assert (NOW, True) == (first.started, first.fresh)
     again = current(ran(prefetch(), NOW, completed=NOW), NOW + HOUR)
@@ -90,34 +95,34 @@ def test_due_times_pass_while_suspended_and_one_run_makes_up_for_them() -> None:
     ("cron", "zone", "says"),
     [("61 2 * * *", "Etc/UTC", "Bad minute"), ("30 2 30 2 *", "Etc/UTC", "Bad"), ("0 0 * * *", "Mars/Base", "Mars")],
 )
-def test_a_schedule_that_cannot_be_read_is_said_to_be_so(cron: str, zone: str, says: str) -> None:
+def test_an_invalid_schedule_is_reported(cron: str, zone: str, says: str) -> None:
     run = current(prefetch(schedule={"cron": cron, "timeZone": zone}), NOW)
     assert run.fault is not None
     assert ("ScheduleInvalid", True, True) == (run.fault.reason, run.fault.final, says in run.fault.message)
     assert run.fault.message.endswith("Correct spec.schedule.")
 
 
-def test_a_time_that_the_clock_leaves_out_is_due_right_after_it() -> None:
+def test_a_time_that_the_clock_skips_is_due_right_after_it() -> None:
     before = berlin(2026, 3, 28, 12, 0)
-    assert berlin(2026, 3, 29, 3, 0) == schedule.following(NIGHTLY, before)
-    assert berlin(2026, 3, 30, 2, 30) == schedule.following(NIGHTLY, berlin(2026, 3, 29, 3, 0))
+    assert berlin(2026, 3, 29, 3, 0) == following(NIGHTLY, before)
+    assert berlin(2026, 3, 30, 2, 30) == following(NIGHTLY, berlin(2026, 3, 29, 3, 0))
 
 
 def test_a_time_that_comes_twice_is_due_once() -> None:
-    first = schedule.following(NIGHTLY, berlin(2026, 10, 24, 12, 0))
+    first = following(NIGHTLY, berlin(2026, 10, 24, 12, 0))
     assert berlin(2026, 10, 25, 2, 30) == first
     assert first is not None
-    assert berlin(2026, 10, 26, 2, 30) == schedule.following(NIGHTLY, first)
+    assert berlin(2026, 10, 26, 2, 30) == following(NIGHTLY, first)
 
 
 @given(
     st.lists(st.text("0123456789*,-/#LWjanmo", min_size=1, max_size=6), min_size=5, max_size=5).map(" ".join),
     st.sampled_from([BERLIN, "Etc/UTC", "Nowhere", "Europe", "../x", "a\0b"]),
 )
-def test_whatever_is_written_there_is_read_or_refused(cron: str, zone: str) -> None:
+def test_any_text_is_read_or_refused(cron: str, zone: str) -> None:
     wanted = Schedule(cron, zone)
-    if schedule.fault(wanted, NOW) is None:
-        schedule.following(wanted, NOW)
+    if schedule_fault(wanted, NOW) is None:
+        following(wanted, NOW)
 
 
 CRONS = st.sampled_from(["30 2 * * *", "*/7 * * * *", "0 3 * * mon", "15 1,2,3 * * *", "0 0 29 2 *", "5 4 1 */3 *"])
@@ -132,37 +137,31 @@ TIMES = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.ju
 @example("30 2 * * *", BERLIN, berlin(2026, 10, 24, 12, 0))
 def test_due_times_grow_and_are_found_again(cron: str, zone: str, at: datetime) -> None:
     wanted = Schedule(cron, zone)
-    due = schedule.following(wanted, at)
+    due = following(wanted, at)
     assert due is not None
     assert due > at
-    assert due == schedule.latest(wanted, at, due)
-    assert schedule.latest(wanted, at, due - SECOND) is None
-    later = schedule.following(wanted, due)
+    assert due == latest(wanted, at, due)
+    assert latest(wanted, at, due - SECOND) is None
+    later = following(wanted, due)
     assert later is not None
     assert later > due
-    assert due == schedule.latest(wanted, at, later - SECOND)
+    assert due == latest(wanted, at, later - SECOND)
 
 
 @given(ZONES, TIMES)
 def test_a_daily_time_is_due_once_a_day(zone: str, at: datetime) -> None:
     wanted, days = Schedule("30 2 * * *", zone), []
     for _ in range(5):
-        due = schedule.following(wanted, at)
+        due = following(wanted, at)
         assert due is not None
         days.append(due.astimezone(ZoneInfo(zone)).date())
         at = due
     assert [days[0] + DAY * number for number in range(5)] == days
 
 
-def test_a_run_has_a_deadline_until_it_is_done() -> None:
+def test_a_run_has_a_deadline_until_it_is_completed() -> None:
     each = prefetch(activeDeadlineSeconds=60)
-    assert NOW + 60 * SECOND == deadline(each, current(each, NOW))
-    assert deadline(each, current(ran(each, NOW, completed=NOW), NOW)) is None
-    assert deadline(prefetch(), current(prefetch(), NOW)) is None
-
-
-def test_it_expires_some_time_after_it_finished() -> None:
-    each = prefetch(ttlSecondsAfterFinished=60)
-    assert NOW + 60 * SECOND == expiry(each, NOW)
-    assert expiry(each, None) is None
-    assert expiry(prefetch(), NOW) is None
+    assert NOW + 60 * SECOND == current(each, NOW).deadline
+    assert current(ran(each, NOW, completed=NOW), NOW).deadline is None
+    assert current(each, NOW).complete_at(NOW).deadline is None
+    assert current(prefetch(), NOW).deadline is None

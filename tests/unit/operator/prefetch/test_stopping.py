@@ -1,4 +1,4 @@
-"""What ends pulls ends them at once, whoever has been heard; nothing else does."""
+"""Only a suspension, mode Plan or a deadline cancels running pulls before all nodes have reported."""
 
 from __future__ import annotations
 
@@ -7,77 +7,71 @@ from typing import Any
 
 import pytest
 
+from pantala_operator.plan.prefetch.inputs import GivenOrder
 from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
-from pantala_operator.plan.prefetch.pull import Phase, Pull
-from pantala_operator.plan.prefetch.survey import Order
-from tests.unit.operator.prefetch.test_plan import edited, world
-from tests.unit.operator.prefetch.world import NOW, SECOND, World
-
-READY = Pull(Phase.READY, NOW, fetched=100)
+from pantala_operator.resources.prefetch import PrefetchStatus
+from tests.support.prefetch import NOW, ONLY_ONE, READY, SECOND, YES, World, world
 
 
 def halfway(**spec: Any) -> World:
     """Node a has the image, b and c pull it."""
-    it = world(images=[{"image": "one:1"}], **spec)
+    it = world(images=ONLY_ONE, **spec)
     it.outcome = lambda _image, name, _: READY if name == "a" else None
     it.turn(5)
     assert {"b": 1, "c": 1} == it.active()
     return it
 
 
-def unheard(it: World, *, prompt: bool = True, remembers: bool = True) -> PrefetchPlan:
-    """The plan while not all nodes have spoken; one ``remembers`` the orders unless the operator just started."""
-    orders = it.observe().orders if remembers else {}
-    return plan(it.each, replace(it.observe(), heard=False, prompt=prompt, orders=orders), it.now)
+def unheard(it: World, *, may_cancel: bool = True, remembers: bool = True) -> PrefetchPlan[PrefetchStatus]:
+    """The plan before all nodes have reported; a process that just started does not remember its orders."""
+    orders = it.orders if remembers else {}
+    return plan(it.each, replace(it.observe(), heard=False, may_cancel=may_cancel, orders=orders), it.now)
 
 
-def given(made: PrefetchPlan) -> dict[str, Order]:
-    assert made.orders is not None
-    (orders,) = made.orders.values()
+def given(made: PrefetchPlan[PrefetchStatus]) -> dict[str, GivenOrder]:
+    assert made.orders.orders is not None
+    (orders,) = made.orders.orders.values()
     return dict(orders)
 
 
-@pytest.mark.parametrize("remembers", [True, False], ids=["supernode started anew", "operator started anew"])
+@pytest.mark.parametrize("remembers", [True, False], ids=["supernode restarted", "operator restarted"])
 @pytest.mark.parametrize("spec", [{"suspend": True}, {"mode": "Plan"}], ids=str)
-def test_an_edit_that_stops_takes_orders_out_though_not_all_are_heard(spec: dict[str, Any], remembers: bool) -> None:
-    """But for those of nodes that have the image: they keep it."""
+def test_an_edit_that_stops_cancels_pulls_before_all_nodes_report(spec: dict[str, Any], remembers: bool) -> None:
+    """Nodes that have the image keep it."""
     it = halfway()
-    before = given(it.plan())
-    edited(it, images=[{"image": "one:1"}], **spec)
-    assert {"a": (before["a"].run, before["a"].number)} == {
-        name: (each.run, each.number) for name, each in given(unheard(it, remembers=remembers)).items()
-    }
+    before = given(it.plan())["a"].order
+    it.edit(images=ONLY_ONE, **spec)
+    assert {"a": before} == {name: each.order for name, each in given(unheard(it, remembers=remembers)).items()}
 
 
-def test_a_deadline_takes_orders_out_though_not_all_are_heard() -> None:
+def test_a_deadline_cancels_pulls_before_all_nodes_report() -> None:
     it = halfway(activeDeadlineSeconds=60)
     it.now = NOW + 60 * SECOND
     assert ["a"] == list(given(unheard(it)))
 
 
-def test_nothing_else_takes_an_order_out_while_not_all_are_heard() -> None:
+def test_nothing_else_cancels_pulls_before_all_nodes_report() -> None:
     it = halfway()
-    assert unheard(it).orders is None
-    edited(it, images=[{"image": "one:1"}])
-    assert unheard(it).orders is None
+    assert unheard(it).orders.orders is None
+    it.edit(images=ONLY_ONE)
+    assert unheard(it).orders.orders is None
 
 
-def test_what_was_stopped_before_a_restart_of_the_operator_waits_for_all() -> None:
-    """Nothing of it is pulled; but who has it is not known, and those shall keep it."""
+def test_after_a_restart_an_older_suspension_waits_for_all_nodes() -> None:
+    """A silent node may have the image and must keep it."""
     it = halfway()
-    edited(it, images=[{"image": "one:1"}], suspend=True)
+    it.edit(images=ONLY_ONE, suspend=True)
     it.turn(2)
-    assert unheard(it, prompt=False).orders is None
+    assert unheard(it, may_cancel=False).orders.orders is None
 
 
-def test_resuming_goes_on_where_it_was() -> None:
+def test_resuming_continues_the_pulls() -> None:
     it = halfway()
-    edited(it, images=[{"image": "one:1"}], suspend=True)
-    made = unheard(it)
-    it.latest = made
+    it.edit(images=ONLY_ONE, suspend=True)
+    it.latest = unheard(it)
     it.work()
     assert {} == it.active()
-    edited(it, generation=3, images=[{"image": "one:1"}])
+    it.edit(generation=3, images=ONLY_ONE)
     it.outcome = lambda *_: READY
     it.settle()
-    assert (("True", "Prefetched"), "3/3") == (it.says("Ready"), it.each.status.summary)
+    assert ((YES, "Prefetched"), "3/3") == (it.says("Ready"), it.each.status.summary)

@@ -1,17 +1,18 @@
-"""Which nodes shall have a file. Pure: the same inputs give the same nodes."""
+"""Which nodes get a file or an image. Pure: the same inputs give the same nodes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pantala_operator.resources.api import Node, Taint, Target, Toleration
+from pantala_operator.resources.prefetch import LabelSelector
 
 UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
-_KEEPING_AWAY = {"NoSchedule", "NoExecute"}
+_EXCLUDING = {"NoSchedule", "NoExecute"}
 _HEALTH = {"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"}
-"""Taints that speak of a node's health, not of anybody's wish: they do not part a node from its file."""
+"""Taints that report a node's health. They are no reason to remove a file from the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +21,56 @@ class PeerState:
 
     connected: bool = False
     unschedulable: bool = False
-    """An administrator wants nothing new there."""
+    """An administrator allows nothing new there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A running pod, as far as the choice needs it."""
+
+    node: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNodes:
+    """The nodes of the cluster, their peers, and the pods of one namespace."""
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    peers: Mapping[str, PeerState] = field(default_factory=dict)
+    pods: tuple[Pod, ...] = ()
+
+    def platform(self, name: str) -> str:
+        """The node's platform, from its labels."""
+        labels = self.labels(name)
+        return f"{labels.get('kubernetes.io/os', 'linux')}/{labels.get('kubernetes.io/arch', 'amd64')}"
+
+    def labels(self, name: str) -> Mapping[str, str]:
+        return self.nodes[name].metadata.labels if name in self.nodes else {}
+
+    def running(self, pods: LabelSelector | None) -> Mapping[str, Node]:
+        """The nodes that run at least one of these pods; without a selector all nodes."""
+        if pods is None:
+            return self.nodes
+        names = {pod.node for pod in self.pods if pods.matches(pod.labels)}
+        return {name: node for name, node in self.nodes.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The choice."""
+    """The chosen nodes."""
 
     wanted: tuple[str, ...] = ()
-    """Stated to the supernode, sorted. A node that is away stays here, so that its file is not dropped."""
+    """The nodes in the statement, sorted. A node that is away stays here, so that it keeps its file."""
     desired: frozenset[str] = frozenset()
-    """Those that count: the Task is done when all of them have the file."""
+    """The nodes that count: the work is done when all of them have the file."""
     why_none: str = ""
-    """What kept all nodes out, when none is wanted."""
+    """Why no node is wanted."""
+
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """Wanted nodes that cannot be reached."""
+        return tuple(name for name in self.wanted if name not in self.desired)
 
 
 def choose(
@@ -40,10 +78,10 @@ def choose(
 ) -> Targets:
     """Choose among ``nodes`` those that have a peer and match; ``holders`` have the file already.
 
-    A holder keeps its file whatever its taints. So does a tainted node whose peer is not connected: what it has is
-    not known, nothing new can be given to it, and it does not count.
+    A holder keeps its file whatever its taints. A tainted node without a connected peer is wanted too, because it may
+    have the file. It gets nothing new and does not count.
     """
-    matching = [nodes[name] for name in sorted(nodes) if name in peers and _matches(target, nodes[name])]
+    matching = [nodes[name] for name in sorted(nodes) if name in peers and matches(target, nodes[name])]
     open_to_new = {node.metadata.name for node in matching if _takes_new(node, target, peers[node.metadata.name])}
     healthy = {node.metadata.name for node in matching if not is_ill(node)}
     candidates = [
@@ -61,28 +99,30 @@ def choose(
     return Targets(tuple(sorted(chosen)), frozenset(chosen) & counting)
 
 
-def _matches(target: Target, node: Node) -> bool:
+def matches(target: Target, node: Node) -> bool:
+    """Whether ``target`` selects the node by name and labels."""
     labels = node.metadata.labels
-    return (not target.names or node.metadata.name in target.names) and all(
-        labels.get(key) == value for key, value in target.node_selector.items()
-    )
+    return (not target.names or node.metadata.name in target.names) and target.node_selector.items() <= labels.items()
+
+
+def excluded(target: Target, node: Node) -> bool:
+    """Whether a taint of the node excludes it."""
+    return not all(any(_tolerates(each, taint) for each in target.tolerations) for taint in _taints(node))
 
 
 def _takes_new(node: Node, target: Target, peer: PeerState) -> bool:
-    return not peer.unschedulable and all(
-        any(_tolerates(toleration, taint) for toleration in target.tolerations) for taint in _taints(node)
-    )
+    return not peer.unschedulable and not excluded(target, node)
 
 
 def _taints(node: Node) -> Iterable[Taint]:
-    taints = [taint for taint in node.spec.taints if taint.effect in _KEEPING_AWAY and taint.key not in _HEALTH]
+    taints = [taint for taint in node.spec.taints if taint.effect in _EXCLUDING and taint.key not in _HEALTH]
     if node.spec.unschedulable and all(taint.key != UNSCHEDULABLE.key for taint in taints):
         taints.append(UNSCHEDULABLE)
     return taints
 
 
 def is_ill(node: Node) -> bool:
-    """Whether the node itself is away."""
+    """Whether the cluster cannot reach the node, or the node is not ready."""
     return any(taint.key in _HEALTH for taint in node.spec.taints)
 
 
@@ -109,8 +149,8 @@ def _preference(uid: str, name: str, holders: Set[str], counting: Set[str]) -> t
 
 def _why_none(target: Target, nodes: Mapping[str, Node], peers: Mapping[str, PeerState], matching: list[Node]) -> str:
     if matching:
-        return f"{_count(matching)} match spec.target, but taints or their Peers' spec.unschedulable keep the file away"
-    without_peer = [node for name, node in nodes.items() if name not in peers and _matches(target, node)]
+        return f"{_count(matching)} match spec.target, but their taints or their Peers' spec.unschedulable exclude them"
+    without_peer = [node for name, node in nodes.items() if name not in peers and matches(target, node)]
     if without_peer:
         return f"{_count(without_peer)} match spec.target, but no peer runs there"
     return f"None of the cluster's {_count(list(nodes.values()))} matches spec.target"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.target import PeerState, choose
+from pantala_operator.plan.targets import PeerState, choose
 from pantala_operator.resources.api import Metadata, Node, NodeSpec, Taint, Target, Toleration
 
 CONNECTED = PeerState(connected=True)
@@ -83,7 +83,7 @@ def test_a_closed_peer_gets_nothing_new_and_keeps_what_it_has() -> None:
     assert ("a",) == chosen(Target(), node("a"), holders=frozenset({"a"}), a=closed)
 
 
-def test_a_preference_keeps_nothing_away() -> None:
+def test_a_preference_excludes_no_node() -> None:
     assert ("a",) == chosen(Target(), node("a", Taint("soft", "PreferNoSchedule")))
 
 
@@ -97,12 +97,12 @@ def test_an_unreachable_node_keeps_its_file_but_is_not_waited_for() -> None:
 
 
 def test_a_cordoned_node_whose_peer_is_away_keeps_what_it_may_have() -> None:
-    """Operator, supernode and peers may all restart at once: nobody knows then who has the file."""
+    """Operator, supernode and peers may restart at the same time. Then the holders are not known."""
     targets = choose(Target(), "uid", nodes(node("a", CORDON)), {"a": PeerState()}, frozenset())
     assert (("a",), frozenset()) == (targets.wanted, targets.desired)
 
 
-def test_a_limit_prefers_those_who_have_the_file_then_those_who_can_have_it() -> None:
+def test_a_limit_prefers_nodes_with_the_file_then_reachable_nodes() -> None:
     cluster = [node(name) for name in "abcdef"]
     for holder in "abcdef":
         assert (holder,) == chosen(Target(count=1), *cluster, holders=frozenset({holder}))
@@ -115,7 +115,7 @@ def test_a_limit_prefers_those_who_have_the_file_then_those_who_can_have_it() ->
     [
         (Target(names=("z",)), {"a": CONNECTED}, "None of the cluster's 1 node matches"),
         (Target(), {}, "no peer runs there"),
-        (Target(), {"a": PeerState(connected=True, unschedulable=True)}, "keep the file away"),
+        (Target(), {"a": PeerState(connected=True, unschedulable=True)}, "exclude them"),
     ],
 )
 def test_why_no_node(target: Target, known: dict[str, PeerState], says: str) -> None:

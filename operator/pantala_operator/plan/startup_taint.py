@@ -1,4 +1,7 @@
-"""When a startup taint may go. Pure."""
+"""When a startup taint is removed from a node. Pure.
+
+Each ImagePrefetch with a startup taint votes on the nodes that it targets: one vote to keep the taint is enough.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from pantala_operator.resources.prefetch import StartupTaint
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
-    """What one ImagePrefetch says of a taint on the nodes that it targets."""
+class TaintVote:
+    """The vote of one ImagePrefetch on its taint."""
 
     key: str
     keep: frozenset[str] = frozenset()
@@ -23,12 +26,12 @@ class Vote:
 
 def vote(
     taint: StartupTaint, targets: Iterable[str], nodes: Mapping[str, Node], ready: Set[str], now: datetime
-) -> tuple[Vote, datetime | None]:
+) -> tuple[TaintVote, datetime | None]:
     """The vote on the targets that have the taint, and when it changes at the latest."""
     keep, release, wake = set(), set(), None
     for name in targets:
         node = nodes.get(name)
-        if node is None or not has(node, taint.key):
+        if node is None or all(each.key != taint.key for each in node.spec.taints):
             continue
         until = (node.metadata.creation_timestamp or now) + timedelta(seconds=taint.deadline_seconds)
         if name in ready or now >= until:
@@ -36,19 +39,14 @@ def vote(
         else:
             keep.add(name)
             wake = until if wake is None else min(wake, until)
-    return Vote(taint.key, frozenset(keep), frozenset(release)), wake
+    return TaintVote(taint.key, frozenset(keep), frozenset(release)), wake
 
 
-def removable(votes: Iterable[Vote]) -> Mapping[str, frozenset[str]]:
-    """The nodes from which each taint may go: somebody releases it there, nobody keeps it."""
+def removable(votes: Iterable[TaintVote]) -> Mapping[str, frozenset[str]]:
+    """The nodes from which each taint is removed: at least one vote releases it there, and none keeps it."""
     keep: dict[str, set[str]] = {}
     release: dict[str, set[str]] = {}
     for each in votes:
         keep.setdefault(each.key, set()).update(each.keep)
         release.setdefault(each.key, set()).update(each.release)
     return {key: frozenset(nodes - keep[key]) for key, nodes in release.items() if nodes - keep[key]}
-
-
-def has(node: Node, key: str) -> bool:
-    """Whether ``node`` has a taint of that key, whatever its value and effect."""
-    return any(taint.key == key for taint in node.spec.taints)

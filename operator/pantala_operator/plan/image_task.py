@@ -1,0 +1,163 @@
+"""Tasks with an image: what a Task wants of its nodes, and its status. Pure.
+
+The planner of ImagePrefetches plans such a Task directly. A Task that an ImagePrefetch owns has no plan of its own: its
+status follows from its owner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from pantala_operator.plan.prefetch.counts import Counts
+from pantala_operator.plan.prefetch.inputs import ImageDemand, PlanState
+from pantala_operator.plan.prefetch.pulls import Snapshot
+from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome
+from pantala_operator.resources import conditions, quantity
+from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
+from pantala_operator.resources.conditions import ConditionType, Status, Verdict
+from pantala_operator.resources.prefetch import KIND, ImageStatus, PrefetchStatus, PullFailure, SpecImage
+from pantala_operator.resources.status import PENDING, PROGRESSING, Summary, kept, no
+from pantala_protocol import image
+from pantala_protocol.images import Depth
+
+
+def owner(task: TaskResource) -> str:
+    """UID of the ImagePrefetch that a Task belongs to; empty: none."""
+    controller = task.metadata.controller
+    return controller.uid if controller is not None and controller.kind == KIND else ""
+
+
+def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
+    """What a Task wants; ``state`` is that of the plan before, if this process made one."""
+    spec = task.spec
+    return ImageDemand(
+        metadata=task.metadata,
+        request=task.requested_at,
+        former=state or _former(task),
+        images=(SpecImage(spec.source.image, spec.source.platform),),
+        target=spec.target,
+        pull_secrets=spec.pull_secrets,
+        retry_limit=spec.retry.limit,
+        deadline_seconds=spec.active_deadline_seconds,
+        suspended=spec.suspend,
+        pin=spec.retention.pin,
+        depth=Depth(spec.depth),
+    )
+
+
+def _former(task: TaskResource) -> PlanState:
+    status, source, counts = task.status, task.spec.source, task.status.peers
+    try:
+        reference = str(image.parse(source.image))
+    except ValueError:
+        reference = source.image
+    mine = ImageStatus(
+        image=reference,
+        platform=source.platform,
+        digest=status.digest,
+        resolved_time=status.start_time if status.digest else None,
+        size=status.content_length,
+        desired=counts.desired if counts is not None else None,
+        active=counts.active if counts is not None else None,
+        ready=counts.ready if counts is not None else None,
+        failed=counts.failed if counts is not None else None,
+    )
+    return PlanState(
+        generation=status.observed_generation,
+        request=status.last_handled_request,
+        started=status.start_time,
+        completed=status.completion_time,
+        images=(mine,),
+        ready=conditions.find(status.conditions, "Ready"),
+    )
+
+
+def status_alone(task: TaskResource, snapshot: Snapshot, counts: Counts, outcome: PrefetchOutcome) -> TaskStatus:
+    """The status of a Task that is planned by itself."""
+    if outcome.stays:
+        return task.status
+    mine = counts.images[0] if counts.images else ImageStatus(task.spec.source.image)
+    verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine))
+    failures = _failures(counts.listed) if snapshot.observed.heard else task.status.failures
+    run = snapshot.run
+    return _status(task, mine, verdicts, failures, (run.started, run.completed), snapshot.now)
+
+
+def status_of_child(task: TaskResource, told: PrefetchStatus, now: datetime) -> TaskStatus:
+    """The status of a Task from the status of the ImagePrefetch that owns it; of a former digest it stays."""
+    mine = next((each for each in told.images if each.task == task.metadata.name), None)
+    if mine is None:
+        return task.status
+    distributed = _distributed(mine)
+    resolved = Verdict(Status.TRUE, "Resolved", "The registry has resolved the image")
+    summary = _summary(told, mine, distributed)
+    completed = (task.status.completion_time or now) if summary.ready.status is Status.TRUE else None
+    failures = _failures(each for each in told.failures if each.image in ("", mine.image))
+    verdicts = _verdicts(summary, resolved, distributed)
+    return _status(task, mine, verdicts, failures, (told.start_time, completed), now)
+
+
+def _summary(told: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
+    """The owner's conditions speak of all images, those of the Task of one."""
+    if distributed.status is Status.TRUE:
+        rest = no(distributed.reason, "Nothing is left to do")
+        return Summary(distributed, rest, rest)
+    ready, reconciling, stalled = (kept(told.conditions, kind) for kind in ("Ready", "Reconciling", "Stalled"))
+    if ready.status is Status.TRUE:  # The owner was done before, and stays so while nothing newer is known.
+        ready = distributed
+    failure = next((each for each in told.failures if each.node and each.image == mine.image), None)
+    if failure is not None:
+        ready = no(failure.reason, f"{failure.node}: {failure.message}")
+    return Summary(ready, reconciling, stalled)
+
+
+def _verdicts(summary: Summary, resolved: Verdict, distributed: Verdict) -> dict[ConditionType, Verdict]:
+    return {
+        ConditionType.READY: summary.ready,
+        ConditionType.SOURCE_RESOLVED: resolved,
+        ConditionType.DISTRIBUTED: distributed,
+        ConditionType.RECONCILING: summary.reconciling,
+        ConditionType.STALLED: summary.stalled,
+    }
+
+
+def _distributed(mine: ImageStatus) -> Verdict:
+    if mine.desired is None or mine.ready is None:
+        return PENDING
+    noun = "node has" if mine.desired == 1 else "nodes have"
+    progress = f"{mine.ready} of {mine.desired} {noun} the image"
+    if 0 < mine.desired == mine.ready:
+        return Verdict(Status.TRUE, PREFETCHED, progress)
+    return no(PROGRESSING, progress)
+
+
+def _failures(found: Iterable[PullFailure]) -> tuple[NodeFailure, ...]:
+    return tuple(NodeFailure(each.node, each.reason, each.message) for each in found if each.node)
+
+
+def _status(
+    task: TaskResource,
+    mine: ImageStatus,
+    verdicts: dict[ConditionType, Verdict],
+    failures: tuple[NodeFailure, ...],
+    times: tuple[datetime | None, datetime | None],
+    now: datetime,
+) -> TaskStatus:
+    former = task.status
+    counts = former.peers
+    if mine.desired is not None:
+        counts = PeerCount(mine.desired, mine.ready or 0, mine.active or 0, mine.failed or 0)
+    return TaskStatus(
+        observed_generation=task.metadata.generation,
+        conditions=conditions.merge(former.conditions, verdicts, task.metadata.generation, now),
+        content_length=mine.size,
+        size="" if mine.size is None else quantity.render(mine.size),
+        digest=mine.digest,
+        peers=counts,
+        summary="" if counts is None else f"{counts.ready}/{counts.desired}",
+        failures=failures,
+        start_time=times[0],
+        completion_time=times[1],
+        last_handled_request=task.requested_at,
+    )

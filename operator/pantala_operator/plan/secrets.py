@@ -1,0 +1,144 @@
+"""Secrets with credentials: as request headers for an origin, or as pull secrets for registries. Pure.
+
+No message shows a value of a Secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from pantala_operator.resources.api import Secret
+from pantala_operator.resources.status import Obstacle
+from pantala_protocol.reasons import Reason
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+_LINE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_REFUSED = {
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade", "host", "range", "accept-encoding", "expect", "date",
+}  # fmt: skip
+_REFUSED_PREFIXES = ("if-", "content-")
+_MAX_VALUE = 16 * 1024
+_PULL_SECRET, _LEGACY_PULL_SECRET = ".dockerconfigjson", ".dockercfg"
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The Secret does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The operator may not read the Secret."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The Secret was not read yet, or the API server does not answer."""
+
+
+SecretReading = Secret | Absent | Denied | Unread
+
+
+class Headers(NamedTuple):
+    """The headers of requests to the origin."""
+
+    values: dict[str, str]
+    credentials: str
+    """Whose credentials these are: the Secret's UID, never its content."""
+
+
+def headers(name: str, reading: SecretReading) -> Headers | Obstacle | Unread:
+    """Each key of the Secret is a header's name, each value one line."""
+    match reading:
+        case Unread():
+            return reading
+        case Absent():
+            return Obstacle.of(Reason.SECRET_MISSING, f"The Secret {name} does not exist")
+        case Denied(message):
+            return Obstacle.of(Reason.SECRET_FORBIDDEN, f"The Secret {name} cannot be read: {message}")
+        case Secret():
+            return _headers(name, reading)
+
+
+def _headers(name: str, secret: Secret) -> Headers | Obstacle:
+    values: dict[str, str] = {}
+    if not secret.data:
+        return Obstacle.of(Reason.SECRET_INVALID, f"The Secret {name} is empty")
+    for key, encoded in sorted(secret.data.items()):
+        fault, value = _fault(key, {each.lower() for each in values}), _line(encoded)
+        if fault is None and value is not None:
+            values[key] = value
+            continue
+        why = fault or "its value is not one line of text"
+        return Obstacle.of(Reason.SECRET_INVALID, f"The key {key} of the Secret {name} cannot be a header: {why}")
+    return Headers(values, secret.metadata.uid)
+
+
+def _fault(key: str, before: set[str]) -> str | None:
+    lower = key.lower()
+    if _TOKEN.fullmatch(key) is None:
+        return "it is not a header's name"
+    if lower in _REFUSED or lower.startswith(_REFUSED_PREFIXES):
+        return "the supernode sets this header itself"
+    if lower in before:
+        return "the Secret has the same header twice"
+    return None
+
+
+def _line(encoded: str) -> str | None:
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # `kubectl create secret --from-file` keeps the file's last newline; no header can have one.
+    text = data.decode("latin-1").removesuffix("\n").removesuffix("\r").strip(" \t")
+    return text if len(text) <= _MAX_VALUE and _LINE.fullmatch(text) else None
+
+
+def docker_config(secret: Secret) -> str | Obstacle:
+    """The content of a pull secret as ``{"auths": ...}``, or what is wrong with it."""
+    key = _PULL_SECRET if _PULL_SECRET in secret.data else _LEGACY_PULL_SECRET
+    if key not in secret.data:
+        return _not_a_pull_secret(secret, f"it has neither {_PULL_SECRET} nor {_LEGACY_PULL_SECRET}")
+    try:
+        content = msgspec.json.decode(base64.b64decode(secret.data[key], validate=True))
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return _not_a_pull_secret(secret, f"its {key} is not valid JSON")
+    auths = content.get("auths") if key == _PULL_SECRET and isinstance(content, dict) else content
+    if not isinstance(auths, dict) or not all(isinstance(each, dict) for each in auths.values()):
+        return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
+    return msgspec.json.encode({"auths": auths}, order="sorted").decode()
+
+
+def _not_a_pull_secret(secret: Secret, why: str) -> Obstacle:
+    action = "Create it with kubectl create secret docker-registry."
+    what = f"The Secret {secret.metadata.name} is not a pull secret: {why}. {action}"
+    return Obstacle(Reason.SECRET_INVALID.value, what)
+
+
+def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) -> tuple[str, ...]:
+    """The usable credentials among the named Secrets, in their order."""
+    found = (docker_config(each) for name in names if isinstance(each := readings.get(name), Secret))
+    return tuple(each for each in found if isinstance(each, str))
+
+
+def pull_secret_faults(names: Iterable[str], readings: Mapping[str, SecretReading]) -> Iterator[str]:
+    """What is wrong with the named Secrets. Images may be public all the same."""
+    for name in names:
+        match readings.get(name):
+            case Absent():
+                yield f"The Secret {name} does not exist in this namespace."
+            case Secret() as secret if isinstance(found := docker_config(secret), Obstacle):
+                yield found.message
+            case Denied(message):
+                yield f"The operator may not read the Secret {name}: {message.rstrip('. ')}."

@@ -1,0 +1,163 @@
+"""The conditions of a Task with a file. Pure.
+
+Exactly one of ``Ready``, ``Reconciling`` and ``Stalled`` is True unless the Task is suspended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pantala_operator.resources import status
+from pantala_operator.resources.conditions import Condition, ConditionType, Status, Verdict
+from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, no
+from pantala_protocol import reasons
+from pantala_protocol.reasons import Reason, Retry
+from pantala_protocol.statement import CDNStatus, Failure, TaskReport
+
+_GIVEN_UP = "All retries failed; a new value of the annotation pantala.dev/requested-at starts another try."
+_AFTER_AN_ANSWER = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED})
+"""Failures after the origin's answer."""
+_OF_THE_SUPERNODE = frozenset({Reason.VOLUME_FULL, Reason.VOLUME_FAILED, Reason.INTERNAL})
+"""Failures that say nothing about the origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInputs:
+    """What the conditions follow from."""
+
+    to_peers: bool
+    """Nodes get the file."""
+    suspended: bool
+    """By the user."""
+    source: Obstacle | None = None
+    """Why nothing can be fetched."""
+    delivery: Obstacle | None = None
+    """Why no node can get the file."""
+    overdue: Obstacle | None = None
+    """The deadline has passed."""
+    report: TaskReport | None = None
+    """Of the wanted attempt."""
+    desired: int = 0
+    ready: int = 0
+    away: str = ""
+    """Why the supernode does not answer; empty: it does."""
+    former: tuple[Condition, ...] = ()
+    """The conditions of the same task so far; they stay while nothing newer is known."""
+
+    @property
+    def complete(self) -> bool:
+        if self.source is not None or self.report is None:
+            return False
+        if self.to_peers:
+            return self.delivery is None and 0 < self.desired == self.ready
+        return self.report.cdn_status is CDNStatus.SUCCESS
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """What prevents progress until somebody acts."""
+        failure = self.report.failure if self.report is not None else None
+        if self.source is not None:
+            return self.source
+        if failure is not None and failure.final:
+            return _final(failure)
+        return self.overdue or self.delivery
+
+
+def evaluate(inputs: TaskInputs) -> dict[ConditionType, Verdict]:
+    """All six conditions, ``Ready`` first."""
+    cached, distributed = _cached(inputs), _distributed(inputs)
+    goal = distributed if inputs.to_peers else cached
+    what = "spec.suspend is set. Existing copies stay; nothing more is fetched or distributed"
+    summary = status.evaluate(
+        StatusInputs(
+            done=goal if inputs.complete else None,
+            pause=no(SUSPENDED, what) if inputs.suspended else None,
+            obstacle=inputs.obstacle,
+            activity=_activity(inputs, goal),
+        )
+    )
+    return {
+        ConditionType.READY: summary.ready,
+        ConditionType.SOURCE_RESOLVED: _source_resolved(inputs),
+        ConditionType.CACHED: cached,
+        ConditionType.DISTRIBUTED: distributed,
+        ConditionType.RECONCILING: summary.reconciling,
+        ConditionType.STALLED: summary.stalled,
+    }
+
+
+def _source_resolved(inputs: TaskInputs) -> Verdict:
+    report = inputs.report
+    if inputs.source is not None:
+        return no(inputs.source.reason, inputs.source.message)
+    if report is None:
+        return status.kept(inputs.former, ConditionType.SOURCE_RESOLVED)
+    if report.length is not None or report.pieces_cached or report.cdn_status is CDNStatus.SUCCESS:
+        return Verdict(Status.TRUE, "Resolved", "The origin serves the file")
+    if report.failure is None:
+        return PENDING
+    if report.failure.reason in _AFTER_AN_ANSWER:
+        return Verdict(Status.TRUE, "Resolved", "The origin serves a file")
+    if report.failure.reason in _OF_THE_SUPERNODE:
+        return status.kept(inputs.former, ConditionType.SOURCE_RESOLVED)
+    return _failed(report.failure)
+
+
+def _cached(inputs: TaskInputs) -> Verdict:
+    report = inputs.report
+    if report is None:
+        return status.kept(inputs.former, ConditionType.CACHED)
+    if report.cdn_status is CDNStatus.SUCCESS:
+        return Verdict(Status.TRUE, "Cached", "The supernode has the whole file")
+    if report.failure is not None:
+        return _failed(report.failure)
+    total = "?" if report.pieces_total is None else str(report.pieces_total)
+    if report.cdn_status is CDNStatus.RUNNING:
+        return no("Fetching", f"The supernode has {report.pieces_cached} of {total} pieces")
+    return no("Waiting", "The supernode has not started to fetch")
+
+
+def _distributed(inputs: TaskInputs) -> Verdict:
+    report = inputs.report
+    if not inputs.to_peers:
+        return no("NotWanted", "spec.depth is Supernode: no node gets the file")
+    if inputs.delivery is not None:
+        return no(inputs.delivery.reason, inputs.delivery.message)
+    if report is None:
+        return status.kept(inputs.former, ConditionType.DISTRIBUTED)
+    progress = f"{inputs.ready} of {inputs.desired} {'node has' if inputs.desired == 1 else 'nodes have'} the file"
+    if inputs.desired == 0:
+        return no("NodesUnavailable", "None of the wanted nodes can be reached")
+    if inputs.ready == inputs.desired:
+        return Verdict(Status.TRUE, "Distributed", progress)
+    if report.failures:
+        first = report.failures[0]
+        return no(first.reason, f"{progress}. {first.peer}: {_words(first)}")
+    return no("Distributing", progress)
+
+
+def _activity(inputs: TaskInputs, goal: Verdict) -> Verdict:
+    report = inputs.report
+    if inputs.away:
+        return status.unavailable(inputs.away)
+    if report is not None and report.failure is not None:
+        return _failed(report.failure)
+    if report is not None and report.failures and goal.status is not Status.TRUE:
+        return goal
+    return no(PROGRESSING, goal.message)
+
+
+def _failed(failure: Failure) -> Verdict:
+    return no(failure.reason or Reason.INTERNAL.value, _words(failure))
+
+
+def _words(failure: Failure) -> str:
+    return status.advised(failure.message or failure.reason, reasons.of_file(failure.reason))
+
+
+def _final(failure: Failure) -> Obstacle:
+    """A failure after the last retry. It ends the Task unless it is still tried, however rarely."""
+    advice = reasons.of_file(failure.reason)
+    passing = advice is not None and advice.retry is Retry.SOON
+    message = f"{_words(failure)} {_GIVEN_UP}" if passing else _words(failure)
+    return Obstacle(failure.reason, message, final=advice is None or advice.retry is not Retry.LATER)

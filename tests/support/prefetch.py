@@ -1,0 +1,247 @@
+"""A cluster that carries out the plans of an ImagePrefetch, without Kubernetes, sockets or a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import yaml
+
+from pantala_operator.plan.prefetch.inputs import (
+    GivenOrder,
+    ObservedImages,
+    Orders,
+    OwnedTask,
+    RegistryAnswer,
+    Surroundings,
+)
+from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
+from pantala_operator.plan.targets import ClusterNodes, PeerState, Pod
+from pantala_operator.resources.api import REQUESTED_AT, Metadata, Node, NodeSpec, Taint
+from pantala_operator.resources.conditions import find
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
+from pantala_protocol.images import ImageBlob, PullPhase, PullState
+from pantala_protocol.registry import Resolved
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+UNIX = int(NOW.timestamp())
+SECOND = timedelta(seconds=1)
+ONE, TWO = "docker.io/library/one:1", "docker.io/library/two:2"
+AMD64 = "linux/amd64"
+YES, NO, UNKNOWN = "True", "False", "Unknown"
+READY = PullState(PullPhase.READY, UNIX, fetched=100)
+ONLY_ONE = [{"image": "one:1"}]
+
+
+def digest(letter: str) -> str:
+    return "sha256:" + letter * 64
+
+
+def prefetch(generation: int = 1, annotations: dict[str, str] | None = None, **spec: Any) -> ImagePrefetch:
+    metadata = {
+        "name": "web",
+        "namespace": "ns",
+        "uid": "u",
+        "generation": generation,
+        "creationTimestamp": "2025-12-31T23:00:00Z",
+        "annotations": annotations or {},
+    }
+    wanted = {} if "images" in spec or "from" in spec else {"images": [{"image": "one:1"}, {"image": "two:2"}]}
+    return msgspec.convert({"metadata": metadata, "spec": {**wanted, **spec}}, ImagePrefetch)
+
+
+def node(name: str, *taints: Taint, created: datetime = NOW, **labels: str) -> Node:
+    return Node(Metadata(name, creation_timestamp=created, labels=labels), NodeSpec(taints))
+
+
+def cluster(*nodes: Node, pods: tuple[Pod, ...] = ()) -> ClusterNodes:
+    known = {each.metadata.name: each for each in nodes}
+    return ClusterNodes(known, dict.fromkeys(known, PeerState(connected=True)), pods)
+
+
+def resolved(letter: str, at: datetime = NOW, platforms: frozenset[str] = frozenset({AMD64})) -> RegistryAnswer:
+    """An image of 110 bytes for amd64; ``platforms`` were asked for."""
+    blobs = (ImageBlob(digest(letter), 100), ImageBlob(digest("9"), 10))
+    return RegistryAnswer(at, Resolved(digest(letter), {AMD64: blobs}), platforms)
+
+
+def refused(reason: str, message: str = "", tries: int = 1, at: datetime = NOW) -> RegistryAnswer:
+    return RegistryAnswer(at, Resolved(reason=reason, message=message), tries=tries)
+
+
+def failed(reason: str, message: str = "it failed") -> PullState:
+    return PullState(PullPhase.FAILED, UNIX, reason=reason, message=message)
+
+
+Outcome = Callable[[str, str, int], PullState | None]
+"""The result of a pull: of an image, on a node, at this try; ``None``: nothing yet."""
+
+
+@dataclass
+class World:
+    """Nodes that carry out their orders, one step of the clock after the other."""
+
+    each: ImagePrefetch
+    cluster: ClusterNodes
+    registry: dict[str, RegistryAnswer] = field(default_factory=lambda: {ONE: resolved("a"), TWO: resolved("b")})
+    outcome: Outcome = lambda _image, _node, _number: READY
+    around: Surroundings = field(default_factory=Surroundings)
+    now: datetime = NOW
+    heard: bool = True
+    children: dict[str, OwnedTask] = field(default_factory=dict)
+    pulls: dict[str, dict[str, PullState]] = field(default_factory=dict)
+    answers: dict[ImageKey, RegistryAnswer] = field(default_factory=dict)
+    latest: PrefetchPlan[PrefetchStatus] | None = None
+
+    @property
+    def unix(self) -> int:
+        return int(self.now.timestamp())
+
+    @property
+    def orders(self) -> Orders:
+        """The orders of the newest plan."""
+        return (self.latest.orders.orders if self.latest is not None else None) or {}
+
+    def ordered(self) -> list[set[str]]:
+        """The nodes with orders, for each image."""
+        return [set(given) for given in self.orders.values()]
+
+    def observe(self) -> ObservedImages:
+        return ObservedImages(
+            cluster=self.cluster,
+            around=self.around,
+            answers=dict(self.answers),
+            tasks=tuple(self.children.values()),
+            pulls=self.pulls_now(),
+            orders=self.orders,
+            heard=self.heard,
+        )
+
+    def plan(self) -> PrefetchPlan[PrefetchStatus]:
+        """Plan once, and do everything but the pulls."""
+        made = self.latest = plan(self.each, self.observe(), self.now)
+        self.each = msgspec.structs.replace(self.each, status=made.status)
+        for body in made.tasks.apply:
+            name, source = body["metadata"]["name"], body["spec"]["source"]
+            owner = body["metadata"]["ownerReferences"][0]["uid"]
+            self.children[name] = OwnedTask(name, owner, source["image"], source.get("platform", ""))
+        for name in made.tasks.delete:
+            del self.children[name]
+            self.pulls.pop(name, None)
+        for key, question in made.questions:
+            if (answer := self.registry.get(question.image)) is not None:
+                self.answers[key] = replace(answer, at=self.now)
+        return made
+
+    def work(self) -> None:
+        """Nodes carry out their orders: they start new pulls and end the pulls before."""
+        for task, given in self.orders.items():
+            pulls = self.pulls.setdefault(task, {})
+            for name, order in given.items():
+                self._carry_out(task, name, order)
+            for name in [name for name, pull in pulls.items() if pull.phase is PullPhase.PULLING and name not in given]:
+                del pulls[name]
+
+    def _carry_out(self, task: str, name: str, given: GivenOrder) -> None:
+        pull, order = self.pulls[task].get(name), given.order
+        if pull is not None and pull.phase is PullPhase.READY:
+            return
+        if pull is None or (pull.run, pull.number) != (order.run, order.number):
+            gone = pull.gone if pull is not None else ()
+            self.pulls[task][name] = PullState(PullPhase.PULLING, self.unix, order.run, order.number, gone=gone)
+        elif pull.phase is PullPhase.PULLING:
+            came = self.outcome(self.children[task].image, name, pull.number)
+            if came is not None:
+                self.pulls[task][name] = msgspec.structs.replace(
+                    came, since=self.unix, run=pull.run, number=pull.number, gone=(*pull.gone, *came.gone)
+                )
+
+    def turn(self, times: int = 1, seconds: int = 1) -> PrefetchPlan[PrefetchStatus]:
+        """So many plans, each carried out, ``seconds`` apart."""
+        for _ in range(times):
+            made = self.plan()
+            self.work()
+            self.now += timedelta(seconds=seconds)
+        return made
+
+    def settle(self, turns: int = 200) -> PrefetchPlan[PrefetchStatus]:
+        """Repeat until it is ready, or nothing changes within an hour, or for so many turns."""
+        for _ in range(turns):
+            before = (self.each.status, self.pulls_now())
+            made = self.turn()
+            if (self.each.status, self.pulls_now()) == before:
+                soon = made.wake_at is not None and made.wake_at - self.now <= timedelta(hours=1)
+                if not soon or self.says("Ready")[0] == YES:
+                    return made
+                self.now = max(self.now, made.wake_at or self.now)
+        return self.plan()
+
+    def pulls_now(self) -> dict[str, dict[str, PullState]]:
+        """A copy of the nodes' reports."""
+        return {task: dict(pulls) for task, pulls in self.pulls.items()}
+
+    def active(self) -> dict[str, int]:
+        """How many images each node pulls at the moment, if any."""
+        found: dict[str, int] = {}
+        for pulls in self.pulls.values():
+            for name, pull in pulls.items():
+                if pull.phase is PullPhase.PULLING:
+                    found[name] = found.get(name, 0) + 1
+        return found
+
+    def says(self, kind: str) -> tuple[str, str]:
+        """A condition's status and reason."""
+        condition = find(self.each.status.conditions, kind)
+        return ("", "") if condition is None else (condition.status, condition.reason)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Status and reason of Ready, Reconciling and Stalled."""
+        return [self.says(kind) for kind in ("Ready", "Reconciling", "Stalled")]
+
+    def message(self, kind: str) -> str:
+        condition = find(self.each.status.conditions, kind)
+        return "" if condition is None else condition.message
+
+    def failures(self) -> list[tuple[str, str, str]]:
+        """Node, image and reason of each listed failure."""
+        return [(each.node, each.image, each.reason) for each in self.each.status.failures]
+
+    def edit(self, generation: int = 2, **spec: Any) -> None:
+        self.each = msgspec.structs.replace(prefetch(generation, **spec), status=self.each.status)
+
+    def request(self, value: str, **spec: Any) -> None:
+        """The user asks for another run."""
+        asked = prefetch(annotations={REQUESTED_AT: value}, **spec)
+        self.each = msgspec.structs.replace(asked, status=self.each.status)
+
+    def fits(self) -> None:
+        """The API server would take the status."""
+        _schema().validate(msgspec.json.decode(msgspec.json.encode(self.each.status)))
+
+
+def world(*nodes: Node, **spec: Any) -> World:
+    """Three nodes, unless others are given."""
+    return World(prefetch(**spec), cluster(*(nodes or map(node, "abc"))))
+
+
+@cache
+def _schema() -> jsonschema.Draft202012Validator:
+    crd = yaml.safe_load((ROOT / "crds" / "pantala.dev_imageprefetches.yaml").read_text())
+    found: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    return jsonschema.Draft202012Validator(_closed(found))
+
+
+def _closed(part: dict[str, Any]) -> dict[str, Any]:
+    """The schema with unknown fields refused, as the API server drops them."""
+    inner = {name: _closed(each) for name, each in part.get("properties", {}).items()}
+    changes: dict[str, Any] = {"properties": inner, "additionalProperties": False} if inner else {}
+    if "items" in part:
+        changes["items"] = _closed(part["items"])
+    return part | changes

@@ -1,0 +1,130 @@
+"""One image on one node: retries and their pauses, silence, and removed images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_operator.plan.prefetch.pulls import PullRules, Step, changes_at, evicted, pause, retry_at, step
+from pantala_operator.resources.status import advised
+from pantala_protocol import reasons
+from pantala_protocol.images import PullPhase, PullState
+from pantala_protocol.reasons import Reason, Retry
+from tests.support.prefetch import UNIX
+
+RULES = PullRules("run", UNIX, limit=6)
+BROKEN = PullState(PullPhase.FAILED, UNIX, "run", reason="Unreachable")
+HOUR = 3600
+
+
+def test_pauses_double_up_to_five_minutes() -> None:
+    assert [10, 20, 40, 80, 160, 300, 300] == [pause("Unreachable", tries, None, 10) for tries in range(1, 8)]
+
+
+def test_a_longer_first_pause_is_kept() -> None:
+    assert 900 == pause("Unreachable", 3, None, 900)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_each_reason_has_advice_and_its_own_kind_of_retry(reason: Reason) -> None:
+    advice = reasons.of_image(reason)
+    assert f"It happened. {advice.action}" == advised("It happened", advice)
+    expected = {Retry.NEVER: None, Retry.LATER: 300, Retry.SOON: 10}
+    assert expected[advice.retry] == pause(reason, 1, None, 10)
+
+
+def test_an_unknown_reason_is_retried() -> None:
+    assert 10 == pause("NewReason", 1, None, 10)
+
+
+def test_a_digest_mismatch_is_retried_for_images_only() -> None:
+    assert 10 == pause("DigestMismatch", 1, None, 10)
+    assert Retry.NEVER is Reason.DIGEST_MISMATCH.retry
+
+
+@given(st.sampled_from([*Reason, "Other"]), st.integers(1, 10_000), st.integers(0, 50), st.integers(1, 86_400))
+def test_retries_end_at_their_limit_and_pauses_are_bounded(reason: str, tries: int, limit: int, backoff: int) -> None:
+    found = pause(reason, tries, limit, backoff)
+    if tries > limit:
+        assert found is None
+    if found is not None:
+        assert min(backoff, 300) <= found <= max(backoff, 300)
+
+
+def test_a_failed_pull_waits_and_then_may_start_again() -> None:
+    assert (Step.PAUSED, UNIX + 10) == (step(BROKEN, RULES, UNIX), changes_at(BROKEN, RULES, UNIX))
+    assert (Step.DUE, None) == (step(BROKEN, RULES, UNIX + 10), changes_at(BROKEN, RULES, UNIX + 10))
+    assert UNIX + 10 == retry_at(BROKEN, RULES)
+
+
+@pytest.mark.parametrize(
+    ("number", "limit", "run", "expected"),
+    [
+        (6, 6, "run", Step.PAUSED),
+        (7, 6, "run", Step.FAILED),
+        (1, 0, "run", Step.FAILED),
+        (99, 6, "before", Step.WAITING),
+    ],
+)
+def test_the_limit_counts_retries_of_this_run(number: int, limit: int, run: str, expected: Step) -> None:
+    tried = msgspec.structs.replace(BROKEN, number=number, run=run)
+    assert expected is step(tried, replace(RULES, limit=limit), UNIX)
+
+
+def test_a_silent_pull_has_failed_some_time_after_its_timeout() -> None:
+    silent, until = PullState(PullPhase.PULLING, UNIX, "run"), UNIX + 630
+    assert until == changes_at(silent, RULES, UNIX)
+    assert Step.ACTIVE is step(silent, RULES, until - 1)
+    assert Step.PAUSED is step(silent, RULES, until)
+    assert until + 10 == changes_at(silent, RULES, until)
+    assert Step.DUE is step(silent, RULES, until + 10)
+
+
+@pytest.mark.parametrize(
+    ("gone", "expected"),
+    [
+        ((UNIX,), Step.WAITING),
+        ((UNIX, UNIX + HOUR), Step.EVICTED),
+        ((UNIX, UNIX + HOUR + 1), Step.WAITING),
+        ((UNIX - 2, UNIX - 1), Step.WAITING),
+    ],
+    ids=["once", "twice", "later", "before this run"],
+)
+def test_a_removed_image_is_pulled_again_but_not_a_third_time_within_an_hour(
+    gone: tuple[int, ...], expected: Step
+) -> None:
+    assert expected is step(PullState(PullPhase.GONE, UNIX, "run", gone=gone), RULES, UNIX)
+
+
+@given(st.lists(st.integers(0, 100_000), max_size=6))
+def test_eviction_is_two_removals_within_an_hour(offsets: list[int]) -> None:
+    times = sorted(UNIX + offset for offset in offsets)
+    expected = any(later - earlier <= HOUR for earlier, later in combinations(times, 2))
+    assert expected == evicted(PullState(PullPhase.GONE, UNIX, gone=tuple(times)), UNIX)
+
+
+@given(
+    st.builds(
+        PullState,
+        st.sampled_from(list(PullPhase)),
+        st.integers(UNIX, UNIX + 100_000),
+        run=st.sampled_from(["run", "before"]),
+        number=st.integers(1, 9),
+        reason=st.sampled_from([*Reason, ""]),
+    ),
+    st.integers(0, 100_000),
+)
+def test_a_step_changes_exactly_when_it_is_announced(pull: PullState, offset: int) -> None:
+    now = UNIX + offset
+    at = changes_at(pull, RULES, now)
+    if at is None:
+        assert step(pull, RULES, now) is step(pull, RULES, now + 30 * 24 * HOUR)
+        return
+    assert now < at
+    assert step(pull, RULES, now) is step(pull, RULES, at - 1)
+    assert step(pull, RULES, now) is not step(pull, RULES, at)
