@@ -6,25 +6,24 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
-from pantala_process.settings import ListenAddress
 from pantala_protocol import task_id
 from pantala_protocol.sync import SyncAnswer, SyncRequest, Wanted
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration.test_kill import Node, node
 from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
-from tests.support import scripted_supernode
 from tests.support.eventually import eventually
+from tests.support.peer_lab import mirror
 from tests.support.scripted_images import get
+from tests.support.supernode_lab import SupernodeProcess
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -54,29 +53,21 @@ def registry(running: Registry) -> Registry:
 
 
 @pytest.fixture
-async def volume(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Node]:
+async def volume(tmp_path: Path) -> AsyncIterator[SupernodeProcess]:
     """No process uses it yet."""
-    async with node(tmp_path / "supernode", unused_tcp_port_factory) as made:
+    async with SupernodeProcess(tmp_path / "supernode") as made:
         made.data.mkdir(parents=True)
         yield made
 
 
 @pytest.fixture
-async def supernode(volume: Node) -> Node:
+async def supernode(volume: SupernodeProcess) -> SupernodeProcess:
     await volume.start()
     await volume.state()
     return volume
 
 
-@contextlib.asynccontextmanager
-async def mirrored(supernode: Node, root: Path, name: str) -> AsyncIterator[PeerApp]:
-    settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 0.2}
-    async with scripted_supernode.peer(supernode.url, root / name, name, **settings) as made:
-        await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
-        yield made
-
-
-def kept(supernode: Node) -> dict[str, dict[str, object]]:
+def kept(supernode: SupernodeProcess) -> dict[str, dict[str, object]]:
     """What the supernode noted on its volume."""
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
         content = json.loads((supernode.data / "blobs.json").read_bytes())
@@ -84,19 +75,19 @@ def kept(supernode: Node) -> dict[str, dict[str, object]]:
     return {}
 
 
-def folder(supernode: Node, digest: str) -> Path:
+def folder(supernode: SupernodeProcess, digest: str) -> Path:
     name = task_id.of_blob(digest)
     return supernode.data / "tasks" / name[:2] / name
 
 
-async def restarted(supernode: Node, *peers: PeerApp) -> None:
+async def restarted(supernode: SupernodeProcess, *peers: PeerApp) -> None:
     """It is there again, and the nodes were told what to hold."""
     sessions = [lane.session for peer in peers for lane in peer.supernodes._links.values()]
     former = {session.supernode for session in sessions}
     assert "" not in former, "each spoke before"
     await supernode.start()
     await supernode.state()
-    await eventually(supernode.ready)
+    await eventually(supernode.is_ready)
     if sessions:
         await eventually(lambda: all(one.supernode not in former and one.revision for one in sessions))
         await asyncio.sleep(0.5)  # what they drop, they drop by now
@@ -107,9 +98,12 @@ def blobs(image: Image) -> set[str]:
 
 
 async def test_after_a_kill_the_next_node_costs_its_registry_but_a_proof(
-    supernode: Node, registry: Registry, image: Image, tmp_path: Path
+    supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path
 ) -> None:
-    async with mirrored(supernode, tmp_path, "n1") as one, mirrored(supernode, tmp_path, "n2") as other:
+    async with (
+        mirror(supernode.url, tmp_path / "n1", "n1", grace=0.2) as one,
+        mirror(supernode.url, tmp_path / "n2", "n2", grace=0.2) as other,
+    ):
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         assert of_amd64(image) == await settled(registry)
@@ -127,7 +121,9 @@ async def test_after_a_kill_the_next_node_costs_its_registry_but_a_proof(
     assert SHOWN.split()[1] not in (supernode.data / "blobs.json").read_text()
 
 
-async def test_who_waits_when_it_is_killed_does_not_lose_what_it_has(supernode: Node, registry: Registry) -> None:
+async def test_who_waits_when_it_is_killed_does_not_lose_what_it_has(
+    supernode: SupernodeProcess, registry: Registry
+) -> None:
     """A node's first word to the new process is that it waits for a blob; of what it has it tells in the next one."""
     wanted: dict[str, Wanted] = {
         task_id.of_blob("sha256:" + "0" * 64): Wanted(registry.host, "team/app", "sha256:" + "0" * 64)
@@ -144,9 +140,9 @@ async def test_who_waits_when_it_is_killed_does_not_lose_what_it_has(supernode: 
 
 
 async def test_a_lease_that_ended_meanwhile_is_not_restored(
-    supernode: Node, registry: Registry, image: Image, tmp_path: Path
+    supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path
 ) -> None:
-    async with mirrored(supernode, tmp_path, "n1") as one:
+    async with mirror(supernode.url, tmp_path / "n1", "n1", grace=0.2) as one:
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         supernode.kill()
@@ -166,10 +162,13 @@ async def test_a_lease_that_ended_meanwhile_is_not_restored(
 
 @pytest.mark.parametrize("harm", ["a byte is wrong", "it is gone"])
 async def test_what_is_broken_on_the_volume_is_never_served(
-    supernode: Node, registry: Registry, image: Image, tmp_path: Path, harm: str
+    supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path, harm: str
 ) -> None:
     layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
-    async with mirrored(supernode, tmp_path, "n1") as one, mirrored(supernode, tmp_path, "n2") as other:
+    async with (
+        mirror(supernode.url, tmp_path / "n1", "n1", grace=0.2) as one,
+        mirror(supernode.url, tmp_path / "n2", "n2", grace=0.2) as other,
+    ):
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         supernode.kill()
@@ -194,10 +193,10 @@ async def test_what_is_broken_on_the_volume_is_never_served(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sha256:0":{"generation":"g","wanted":9e99}}'])
 async def test_notes_that_cannot_be_read_keep_nobody_from_starting(
-    volume: Node, registry: Registry, image: Image, tmp_path: Path, content: bytes
+    volume: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path, content: bytes
 ) -> None:
     (volume.data / "blobs.json").write_bytes(content)
     await restarted(volume)
-    async with mirrored(volume, tmp_path, "n1") as one:
+    async with mirror(volume.url, tmp_path / "n1", "n1", grace=0.2) as one:
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(volume).keys())

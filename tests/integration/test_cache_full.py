@@ -25,7 +25,8 @@ from tests.integration.test_mirror_containerd import node as node
 from tests.integration.test_mirror_containerd import processes as processes
 from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
-from tests.support.scripted_images import BlobFile, Image, RegistrySupernode, get, mirror
+from tests.support.peer_lab import mirror
+from tests.support.scripted_images import BlobFile, Image, RegistrySupernode, get
 from tests.support.scripted_supernode import Known
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount: run as root to see it fill")
@@ -104,7 +105,7 @@ async def test_idle_blobs_make_room_oldest_first_and_as_many_as_needed(
     first, second, third = (
         supernode.add(Image([blob(number, 3 * MIB)], repository=f"library/{number}")) for number in (1, 2, 3)
     )
-    async with mirror(supernode, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
+    async with mirror(supernode.url, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
         for image in (first, second, third):
             assert [200] == await pulled(peer, image)
         assert not peer.cache.is_whole(first.layers[0].task_id)
@@ -119,7 +120,7 @@ async def test_a_blob_larger_than_the_disk_is_a_miss_and_costs_no_other_its_plac
 ) -> None:
     small = supernode.add(Image([blob(1, 3 * MIB)], repository="library/small"))
     large = supernode.add(Image([blob(2, LARGE)], repository="library/large"))
-    async with mirror(supernode, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
+    async with mirror(supernode.url, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
         assert [200] == await pulled(peer, small)
         async with asyncio.timeout(DEADLINES.blob + 2):
             assert [404] == await pulled(peer, large)
@@ -138,7 +139,7 @@ async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_an
     supernode: RegistrySupernode, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached_images, "_AGAIN", 0.5)
-    async with mirror(supernode, disk / "peer", blob_cache=1 << 40) as peer:
+    async with mirror(supernode.url, disk / "peer", blob_cache=1 << 40) as peer:
 
         async def ordered(revision: int, size: int, phase: PullPhase) -> PullState:
             image = supernode.add(Image([blob(revision, size)]))

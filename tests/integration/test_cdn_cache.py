@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +16,7 @@ from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.task import Lease
 from testbed.origin import Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import loopback
 
 TASK = task_id.compute("cached")
 BODY = Generated(300_000)
@@ -59,11 +59,9 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     settings = loopback(
         tmp_path / "data",
-        unused_tcp_port_factory(),
-        unused_tcp_port_factory(),
         grace=0.1,
         cache_seconds=2.5,
         fresh_seconds=0.0,

@@ -23,7 +23,7 @@ from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.integration.test_cdn import small_volume
 from tests.support.dragonfly_client import Dfget, GaveUpError, Item
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import loopback
 
 P = 128 * 1024
 """The piece size of small files, as it is cut; on the wire 5 more."""
@@ -49,10 +49,8 @@ class Stage:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Settings:
-    return loopback(
-        tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True, cache_seconds=3600.0
-    )
+def settings(tmp_path: Path) -> Settings:
+    return loopback(tmp_path / "data", dragonfly=True, cache_seconds=3600.0)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
-from tests.support.scripted_supernode import peer
+from tests.support.peer_lab import peer
+from tests.support.supernode_lab import loopback
 
 P = 128 * 1024
 SIZE = 30 * P + 11
 
 
 @pytest.fixture
-async def app(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[App]:
-    settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
-    async with serving(settings) as app:
+async def app(tmp_path: Path) -> AsyncIterator[App]:
+    async with serving(loopback(tmp_path / "data", dragonfly=True)) as app:
         yield app
 
 

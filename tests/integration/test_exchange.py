@@ -4,120 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
 
-import aiohttp
 import msgspec
 import pytest
 
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import Changes, Statement, WantedTask
-from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, SyncRequest, Work
-from pantala_supernode.app import serving
+from pantala_protocol.statement import WantedTask
+from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, Work
 from testbed.origin import Behaviour, Generated, Origin
-from tests.support.eventually import eventually
-from tests.support.loopback import loopback
+from tests.support.manual_peer import ManualPeer
+from tests.support.supernode_lab import SupernodeLab
 
 SIZE = 1024 * 1024
 PIECES = 8
 
 
-class Lab:
-    """One supernode that can be restarted, and its operator."""
-
-    def __init__(self, data: Path, port: int, piece_port: int, stack: AsyncExitStack) -> None:
-        self.session = aiohttp.ClientSession()
-        self.settings = loopback(data, port, piece_port, grace=0.2)
-        self.url = f"http://127.0.0.1:{port}"
-        self.revision = 0
-        self._stack = stack
-        self._running = AsyncExitStack()
-
-    async def start(self) -> None:
-        await self._running.enter_async_context(serving(self.settings))
-
-    async def stop(self) -> None:
-        await self._running.aclose()
-
-    async def state(self, *wanted: WantedTask, **more: Any) -> None:
-        self.revision += 1
-        body = msgspec.json.encode(Statement(self.revision, wanted, **more))
-        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
-            assert 200 == answer.status, await answer.text()
-
-    async def until(self, wanted: Callable[[Changes], bool]) -> Changes:
-        """All that there is, once it is as ``wanted``."""
-
-        async def changes() -> Changes | None:
-            async with self.session.get(f"{self.url}/api/v1/changes") as answer:
-                found = msgspec.json.decode(await answer.read(), type=Changes)
-            return found if wanted(found) else None
-
-        return await eventually(changes, within=15)
-
-    async def cached(self) -> Changes:
-        return await self.until(lambda changes: all(report.cdn_status == "SUCCESS" for report in changes.tasks))
-
-
-class Served(Protocol):
-    """A supernode that is spoken with."""
-
-    url: str
-    session: aiohttp.ClientSession
-
-
-class Speaker:
-    """A peer's part of the exchange, without a peer."""
-
-    def __init__(self, lab: Served, name: str, port: int = 65002) -> None:
-        self.lab = lab
-        self.name = name
-        self.port = port
-        self.seq = 0
-        self.supernode = ""
-        self.revision = 0
-
-    def request(self, **said: object) -> SyncRequest:
-        self.seq += 1
-        if self.seq == 1:
-            said.setdefault("inventory", {})
-        head = SyncRequest(
-            self.name, "boot", self.seq, supernode=self.supernode, revision=self.revision, port=self.port
-        )
-        return msgspec.structs.replace(head, **said)
-
-    async def send(self, request: SyncRequest) -> SyncAnswer:
-        body = msgspec.json.encode(request)
-        async with self.lab.session.post(f"{self.lab.url}/api/v1/sync", data=body) as reply:
-            assert 200 == reply.status, await reply.text()
-            answer = msgspec.json.decode(await reply.read(), type=SyncAnswer)
-        self.supernode, self.revision = answer.supernode, answer.revision
-        return answer
-
-    async def say(self, **said: object) -> SyncAnswer:
-        return await self.send(self.request(**said))
-
-    async def work(self) -> list[Work]:
-        """Speak until there is work."""
-        work: list[Work] = []
-        while not work:
-            work = list((await self.say()).work)
-        return work
-
-
 @pytest.fixture
-async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
-    async with AsyncExitStack() as stack:
-        lab = Lab(tmp_path, unused_tcp_port_factory(), unused_tcp_port_factory(), stack)
-        await lab.start()
+async def lab(tmp_path: Path) -> AsyncIterator[SupernodeLab]:
+    async with SupernodeLab(tmp_path, grace=0.2) as lab:
         yield lab
-        await lab.stop()
-        await lab.session.close()
 
 
 @pytest.fixture
@@ -140,14 +49,16 @@ def held(work: Work, mask: int) -> dict[str, Held]:
     return {work.task_id: Held(work.generation, ranges.render(mask))}
 
 
-async def test_the_first_exchange_is_answered_at_once_and_before_a_statement_nothing_is_dropped(lab: Lab) -> None:
-    answer = await asyncio.wait_for(Speaker(lab, "n1").say(), 2)
+async def test_the_first_exchange_is_answered_at_once_and_before_a_statement_nothing_is_dropped(
+    lab: SupernodeLab,
+) -> None:
+    answer = await asyncio.wait_for(ManualPeer(lab, "n1").say(), 2)
     assert (None, 0) == (answer.assignments, answer.revision)
     assert 32 == len(bytes.fromhex(answer.key))
 
 
-async def test_a_held_exchange_is_answered_when_there_is_something(lab: Lab, origin: Origin) -> None:
-    peer = Speaker(lab, "n1")
+async def test_a_held_exchange_is_answered_when_there_is_something(lab: SupernodeLab, origin: Origin) -> None:
+    peer = ManualPeer(lab, "n1")
     await peer.say()
     waiting = asyncio.create_task(peer.say())
     await asyncio.sleep(0.3)
@@ -159,8 +70,8 @@ async def test_a_held_exchange_is_answered_when_there_is_something(lab: Lab, ori
     assert 4 == len(await peer.work())
 
 
-async def test_a_newer_exchange_releases_the_held_one_with_nothing(lab: Lab) -> None:
-    peer = Speaker(lab, "n1")
+async def test_a_newer_exchange_releases_the_held_one_with_nothing(lab: SupernodeLab) -> None:
+    peer = ManualPeer(lab, "n1")
     await peer.say()
     first = asyncio.create_task(peer.say())
     await asyncio.sleep(0.1)
@@ -171,10 +82,10 @@ async def test_a_newer_exchange_releases_the_held_one_with_nothing(lab: Lab) -> 
     second.cancel()
 
 
-async def test_a_lost_answer_is_given_again_and_its_work_only_once(lab: Lab, origin: Origin) -> None:
+async def test_a_lost_answer_is_given_again_and_its_work_only_once(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1"))
     await lab.cached()
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     request = peer.request()
     first = await peer.send(request)
     assert pieces(list(first.work)) == pieces(list((await peer.send(request)).work))
@@ -185,12 +96,12 @@ async def test_a_lost_answer_is_given_again_and_its_work_only_once(lab: Lab, ori
     nothing.cancel()
 
 
-async def test_what_a_vanished_peer_was_given_goes_to_another(lab: Lab, origin: Origin) -> None:
+async def test_what_a_vanished_peer_was_given_goes_to_another(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1", "n2"))
     await lab.cached()
-    gone = Speaker(lab, "n1")
+    gone = ManualPeer(lab, "n1")
     given = pieces(await gone.work())
-    other, have = Speaker(lab, "n2"), 0
+    other, have = ManualPeer(lab, "n2"), 0
     work, deadline = await other.work(), time.monotonic() + 10
     while have != (1 << PIECES) - 1:
         assert time.monotonic() < deadline
@@ -201,12 +112,12 @@ async def test_what_a_vanished_peer_was_given_goes_to_another(lab: Lab, origin: 
 
 
 async def test_a_restarted_supernode_asks_for_the_inventory_and_gives_only_what_is_missing(
-    lab: Lab, origin: Origin
+    lab: SupernodeLab, origin: Origin
 ) -> None:
     task = wanted(origin, "n1")
     await lab.state(task)
     await lab.cached()
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     work = await peer.work()
     mine = sum(1 << one.piece for one in work)
     await peer.say(done=held(work[0], mine))
@@ -220,22 +131,21 @@ async def test_a_restarted_supernode_asks_for_the_inventory_and_gives_only_what_
     assert set() == pieces(fresh) & set(ranges.members(mine))
     assert {work[0].generation} == {one.generation for one in fresh}
     assert SIZE == origin.body_bytes("/file")
-    changes = await lab.cached()
-    assert [SIZE] == [report.origin_bytes for report in changes.tasks]
+    assert SIZE == (await lab.cached()).origin_bytes
 
 
-async def test_an_inventory_is_answered_at_once_since_its_peer_says_nothing_beside_it(lab: Lab) -> None:
+async def test_an_inventory_is_answered_at_once_since_its_peer_says_nothing_beside_it(lab: SupernodeLab) -> None:
     """A node that dropped a blob states all it has; the image that it is asked for next cannot wait for a hold."""
     await lab.state()
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     first = await peer.say()
     answer = await asyncio.wait_for(peer.say(inventory={}), 2)
     assert (first.revision, None, ()) == (answer.revision, answer.assignments, answer.work)
 
 
-async def test_work_can_be_fetched_with_its_ticket_and_with_no_other(lab: Lab, origin: Origin) -> None:
+async def test_work_can_be_fetched_with_its_ticket_and_with_no_other(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1"))
-    work = (await Speaker(lab, "n1").work())[0]
+    work = (await ManualPeer(lab, "n1").work())[0]
     url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
     span = {"Range": f"bytes={work.offset}-{work.offset + work.size - 1}"}
     async with lab.session.get(url, headers={ticket.HEADER: work.ticket, **span}) as answer:
@@ -248,11 +158,11 @@ async def test_work_can_be_fetched_with_its_ticket_and_with_no_other(lab: Lab, o
 
 
 async def test_a_task_no_longer_stated_leaves_the_peers_and_the_volume(
-    lab: Lab, origin: Origin, tmp_path: Path
+    lab: SupernodeLab, origin: Origin, tmp_path: Path
 ) -> None:
     await lab.state(wanted(origin, "n1"), wanted(origin, "n1", uid="u2", path="b"))
     await lab.cached()
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     await peer.say()
     await lab.state(wanted(origin, "n1", uid="u2", path="b"))
     answer = await asyncio.wait_for(_with_assignments(peer), 5)
@@ -265,12 +175,12 @@ async def test_a_task_no_longer_stated_leaves_the_peers_and_the_volume(
 
 
 async def test_a_wrong_piece_on_the_volume_is_noticed_and_fetched_anew(
-    lab: Lab, origin: Origin, tmp_path: Path
+    lab: SupernodeLab, origin: Origin, tmp_path: Path
 ) -> None:
     """F21: a peer's accusation is checked against the disk, and true ones are mended."""
     await lab.state(wanted(origin, "n1"))
     await lab.cached()
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     work = (await peer.work())[0]
     (data,) = tmp_path.rglob("data")
     with data.open("r+b") as file:
@@ -284,10 +194,10 @@ async def test_a_wrong_piece_on_the_volume_is_noticed_and_fetched_anew(
     assert SIZE + work.size == origin.body_bytes("/file")
 
 
-async def test_a_suspended_task_gives_no_work(lab: Lab, origin: Origin) -> None:
+async def test_a_suspended_task_gives_no_work(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1"))
     await lab.cached()
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     await lab.state(msgspec.structs.replace(wanted(origin, "n1"), suspended=True))
     answer = await peer.say()
     assert ((), True) == (answer.work, bool(answer.assignments))
@@ -295,16 +205,18 @@ async def test_a_suspended_task_gives_no_work(lab: Lab, origin: Origin) -> None:
     assert await peer.work()
 
 
-async def _with_assignments(peer: Speaker) -> SyncAnswer:
+async def _with_assignments(peer: ManualPeer) -> SyncAnswer:
     while True:
         answer = await peer.say()
         if answer.assignments is not None:
             return answer
 
 
-async def test_content_that_is_thrown_away_does_not_keep_a_peer_from_other_work(lab: Lab, origin: Origin) -> None:
+async def test_content_that_is_thrown_away_does_not_keep_a_peer_from_other_work(
+    lab: SupernodeLab, origin: Origin
+) -> None:
     """A copy without content gives no work, and is no reason to refuse the exchange."""
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     origin.serve("/bad", Generated(SIZE, seed=9), always=Behaviour(rate=4 * SIZE))
     bad = msgspec.structs.replace(wanted(origin, "n1", uid="u2", path="bad"), url=origin.url("/bad"))
     bad = msgspec.structs.replace(bad, task_id=task_id.compute(bad.url), digest=f"sha256:{'0' * 64}")
@@ -316,9 +228,9 @@ async def test_content_that_is_thrown_away_does_not_keep_a_peer_from_other_work(
     assert wanted(origin).task_id == (await peer.work())[0].task_id
 
 
-async def test_a_supernode_that_stops_answers_those_who_wait(lab: Lab, origin: Origin) -> None:
+async def test_a_supernode_that_stops_answers_those_who_wait(lab: SupernodeLab, origin: Origin) -> None:
     """A peer asks again as soon as it is answered, so that who is answered before the door is shut is back at once."""
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     await peer.say()
     changes = await lab.until(lambda changes: bool(changes.peers))
     waiting = asyncio.create_task(peer.say())
@@ -332,11 +244,13 @@ async def test_a_supernode_that_stops_answers_those_who_wait(lab: Lab, origin: O
     assert 200 == (await listening).status
 
 
-async def test_a_peer_that_lost_a_task_and_gets_it_again_is_given_all_its_pieces(lab: Lab, origin: Origin) -> None:
+async def test_a_peer_that_lost_a_task_and_gets_it_again_is_given_all_its_pieces(
+    lab: SupernodeLab, origin: Origin
+) -> None:
     """A drained node drops the file; when it is wanted there again, what was reported before does not count."""
     await lab.state(wanted(origin, "n1", "n2"))
     await lab.cached()
-    peer = Speaker(lab, "n1")
+    peer = ManualPeer(lab, "n1")
     work = await peer.work()
     reporting = asyncio.create_task(peer.say(done=held(work[0], (1 << PIECES) - 1)))
     await lab.until(lambda changes: changes.tasks[0].supernode_bytes > 0)
@@ -346,10 +260,10 @@ async def test_a_peer_that_lost_a_task_and_gets_it_again_is_given_all_its_pieces
     assert 4 == len(await asyncio.wait_for(peer.work(), 5))
 
 
-async def test_another_membership_reaches_a_peer_whose_exchange_is_held(lab: Lab) -> None:
+async def test_another_membership_reaches_a_peer_whose_exchange_is_held(lab: SupernodeLab) -> None:
     first = Membership(1, (Member("s-0", lab.url), Member("s-1", "http://s-1:8002")))
     second = Membership(2, first.members[:1])
-    speaker = Speaker(lab, "n1")
+    speaker = ManualPeer(lab, "n1")
     await lab.state(membership=first, member="s-0")
     assert first == (await speaker.say()).membership
     held = asyncio.create_task(speaker.say())
@@ -364,8 +278,8 @@ def ordered(*nodes: str, key: str = "ns/app", number: int = 1) -> WantedImage:
     return WantedImage(key, image, credentials=("secret",), orders={node: PullOrder("run", number) for node in nodes})
 
 
-async def test_a_node_is_told_its_orders_once_and_their_end(lab: Lab) -> None:
-    node, other = Speaker(lab, "n1"), Speaker(lab, "n2")
+async def test_a_node_is_told_its_orders_once_and_their_end(lab: SupernodeLab) -> None:
+    node, other = ManualPeer(lab, "n1"), ManualPeer(lab, "n2")
     assert None is (await node.say()).images
     held = asyncio.create_task(node.say())
     await asyncio.sleep(0.1)
@@ -384,8 +298,8 @@ async def test_a_node_is_told_its_orders_once_and_their_end(lab: Lab) -> None:
     assert (3, ()) == ((await asyncio.wait_for(held, 2)).images.revision, ())  # type: ignore[union-attr]
 
 
-async def test_a_node_that_acts_on_an_older_word_of_another_supernode_is_told_again(lab: Lab) -> None:
-    node = Speaker(lab, "n1")
+async def test_a_node_that_acts_on_an_older_word_of_another_supernode_is_told_again(lab: SupernodeLab) -> None:
+    node = ManualPeer(lab, "n1")
     await lab.state(images=(ordered("n1"),))
     assert 1 == (await node.say()).images.revision  # type: ignore[union-attr]
     for _ in range(5):
@@ -395,8 +309,8 @@ async def test_a_node_that_acts_on_an_older_word_of_another_supernode_is_told_ag
     assert 6 == again.revision
 
 
-async def test_what_a_node_says_of_images_is_reported_and_stays(lab: Lab) -> None:
-    node = Speaker(lab, "n1")
+async def test_what_a_node_says_of_images_is_reported_and_stays(lab: SupernodeLab) -> None:
+    node = ManualPeer(lab, "n1")
     state = PullState(PullPhase.READY, 1_700_000_000, run="run", fetched=7)
     runtime = RuntimeState("containerd", "1.7", mirror=True)
     await node.say(pulls={"ns/app": state}, runtime=runtime)

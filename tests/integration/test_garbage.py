@@ -10,14 +10,13 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import loopback
 
 SECRET = "what-lies-beside-the-volume"
 TASK = task_id.compute("http://origin.invalid/f")
@@ -25,9 +24,9 @@ HUGE = "9" * 400
 
 
 @pytest.fixture
-async def app(tmp_path: Path, unused_tcp_port_factory: Any) -> AsyncIterator[App]:
+async def app(tmp_path: Path) -> AsyncIterator[App]:
     (tmp_path / "secret").write_text(SECRET)
-    settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
+    settings = loopback(tmp_path / "data", dragonfly=True)
     async with serving(settings) as served:
         while statuses(await send(settings.listen.port, request("GET", "/readyz"))) != [200]:
             pass

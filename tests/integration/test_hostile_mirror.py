@@ -5,27 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-import aiohttp
-import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
-from pantala_process.settings import ListenAddress
 from pantala_protocol import ranges, task_id
-from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Assignment, Held, Wanted
-from pantala_supernode.app import App, serving
 from tests.integration.test_hostile_peers import Hostile, Request, Serve, silence
-from tests.support import scripted_supernode
 from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry, sha256
-from tests.support.loopback import loopback
+from tests.support.peer_lab import mirror
 from tests.support.scripted_images import asked, get
+from tests.support.supernode_lab import SupernodeLab
 
 LAYER = hashlib.shake_256(b"a layer").digest(6 * 1024 * 1024 + 17)
 HURRIED = Deadlines(again=1.0, stall=4.0)
@@ -47,25 +42,21 @@ async def never_goes_on(request: Request, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(60)
 
 
-@dataclass
-class Lab:
-    """A supernode, a registry that has one image, and who says to have its layer."""
+class Lab(SupernodeLab):
+    """A supernode, and a registry with one image. Hostile peers claim to hold its layer."""
 
-    app: App
-    url: str
-    registry: FakeRegistry
-    root: Path
+    def __init__(self, folder: Path, registry: FakeRegistry) -> None:
+        super().__init__(folder)
+        self.registry = registry
 
     @property
     def path(self) -> str:
         return f"/v2/team/app/blobs/{sha256(LAYER)}?ns={self.registry.host}"
 
     @contextlib.asynccontextmanager
-    async def node(self, name: str, **settings: object) -> AsyncIterator[PeerApp]:
+    async def node(self, name: str, **settings: Any) -> AsyncIterator[PeerApp]:
         """A node whose runtime got the image's manifests."""
-        settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 0.2, **settings}
-        async with scripted_supernode.peer(self.url, self.root / name, name, **settings) as made:
-            await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
+        async with mirror(self.url, self.folder / name, name, **{"grace": 0.2, **settings}) as made:
             for digest in self.registry.manifests:
                 if ":" in digest:
                     path = f"/v2/team/app/manifests/{digest}?ns={self.registry.host}"
@@ -96,15 +87,11 @@ class Lab:
 
 
 @pytest.fixture
-async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
-    port = unused_tcp_port_factory()
-    settings = loopback(tmp_path / "supernode", port, unused_tcp_port_factory())
-    async with FakeRegistry() as registry, serving(settings) as app, aiohttp.ClientSession() as session:
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with FakeRegistry() as registry, Lab(tmp_path, registry) as lab:
         registry.push("1", layer=LAYER)
-        body = msgspec.json.encode(Statement(1))
-        async with session.put(f"http://127.0.0.1:{port}/api/v1/statement", data=body) as answer:
-            assert 200 == answer.status
-        yield Lab(app, f"http://127.0.0.1:{port}", registry, tmp_path)
+        await lab.state()
+        yield lab
 
 
 async def streamed(node: PeerApp, path: str) -> tuple[int, bytes, list[float]]:

@@ -17,13 +17,12 @@ import pytest
 from pantala_peer.app import PeerApp
 from pantala_protocol import task_id, ticket
 from pantala_protocol.geometry import piece_size
-from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
+from pantala_protocol.statement import TaskReport, WantedTask
 from pantala_protocol.sync import Assignment, DeliveryState, DeliveryStatus, Held, PieceFailure, SyncAnswer, Work
-from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
-from tests.support.scripted_supernode import peer
+from tests.support.peer_lab import peer
+from tests.support.supernode_lab import SupernodeLab
 
 SIZE = 3 * 1024 * 1024 + 17
 PIECES = -(-SIZE // piece_size(SIZE))
@@ -185,38 +184,26 @@ async def more_than_asked(request: Request, writer: asyncio.StreamWriter) -> Non
     await writer.drain()
 
 
-@dataclass
-class Lab:
-    """The supernode, its operator, the origin and the honest peers."""
+class Lab(SupernodeLab):
+    """The supernode, the origin and the honest peers."""
 
-    url: str
-    origin: Origin
-    root: Path
-    http: aiohttp.ClientSession
-    peers: list[PeerApp] = field(default_factory=list)
-    revision: int = 0
+    def __init__(self, folder: Path, origin: Origin) -> None:
+        super().__init__(folder)
+        self.origin = origin
 
     async def want(self, *names: str) -> None:
-        self.revision += 1
         url = self.origin.url("/file")
-        wanted = WantedTask("u", "ns/t", task_id.compute(url), url, path="file", peers=names, attempt="1/")
-        body = msgspec.json.encode(Statement(self.revision, (wanted,)))
-        async with self.http.put(f"{self.url}/api/v1/statement", data=body) as answer:
-            assert 200 == answer.status
-
-    async def changes(self) -> Changes:
-        async with self.http.get(f"{self.url}/api/v1/changes") as answer:
-            return msgspec.json.decode(await answer.read(), type=Changes)
+        await self.state(WantedTask("u", "ns/t", task_id.compute(url), url, path="file", peers=names, attempt="1/"))
 
     async def report(self) -> TaskReport:
         return (await self.changes()).tasks[0]
 
     @contextlib.asynccontextmanager
-    async def honest(self, *names: str) -> AsyncIterator[None]:
+    async def honest(self, *names: str) -> AsyncIterator[list[PeerApp]]:
         async with contextlib.AsyncExitStack() as stack:
-            for name in names:
-                self.peers.append(await stack.enter_async_context(peer(self.url, self.root / name, name, **PATIENCE)))
-            yield
+            yield [
+                await stack.enter_async_context(peer(self.url, self.folder / name, name, **PATIENCE)) for name in names
+            ]
 
     async def until_all_have_it(self, *names: str) -> None:
         """Until the honest peers show the file, soon; it has the right bytes then, and the origin gave it once."""
@@ -226,18 +213,16 @@ class Lab:
 
         await eventually(have_it, within=SOON)
         for name in names:
-            assert BODY.read(0, SIZE) == (self.root / name / "files/file").read_bytes()
+            assert BODY.read(0, SIZE) == (self.folder / name / "files/file").read_bytes()
         assert SIZE == self.origin.body_bytes("/file")
         assert sha256(BODY) == (await self.report()).digest.removeprefix("sha256:")
 
 
 @pytest.fixture
-async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
-    port = unused_tcp_port_factory()
-    settings = loopback(tmp_path / "supernode", port, unused_tcp_port_factory())
-    async with Origin() as origin, serving(settings), aiohttp.ClientSession() as http:
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with Origin() as origin, Lab(tmp_path, origin) as lab:
         origin.serve("/file", BODY, always=Behaviour(rate=8 * 1024 * 1024))
-        yield Lab(f"http://127.0.0.1:{port}", origin, tmp_path, http)
+        yield lab
 
 
 @pytest.mark.parametrize(
@@ -344,7 +329,7 @@ async def test_a_ticket_opens_one_generation_of_one_task_at_one_server(lab: Lab)
 
         async def get(host: str, port: int, name: str, generation: str, shown: str) -> int:
             headers = {ticket.HEADER: shown, "Range": "bytes=0-9"}
-            async with lab.http.get(f"http://{host}:{port}/pieces/{name}/{generation}", headers=headers) as reply:
+            async with lab.session.get(f"http://{host}:{port}/pieces/{name}/{generation}", headers=headers) as reply:
                 return reply.status
 
         assert 206 == await get(work.host, work.port, work.task_id, work.generation, work.ticket)

@@ -21,6 +21,7 @@ from tests.integration.test_mirror_containerd import node as node
 from tests.integration.test_mirror_containerd import processes as processes
 from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
+from tests.support.peer_lab import mirror
 from tests.support.scripted_images import RegistrySupernode
 from tests.support.scripted_supernode import Known
 
@@ -146,11 +147,11 @@ async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> 
         await eventually(lambda: b'"Ready"' in (tmp_path / "node/peer/cache/images.json").read_bytes())
     supernode.peers.clear()
     asked = len(supernode.asked)
-    async with supernode.serving():
-        from tests.support.scripted_images import mirror
-
-        async with mirror(supernode, tmp_path / "node/peer", runtime_socket=node.helper.socket):
-            assert state == await reach(supernode, PullPhase.READY)
+    async with (
+        supernode.serving() as url,
+        mirror(url, tmp_path / "node/peer", runtime_socket=node.helper.socket),
+    ):
+        assert state == await reach(supernode, PullPhase.READY)
     assert asked == len(supernode.asked)
 
 

@@ -9,11 +9,9 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
@@ -21,20 +19,19 @@ from pantala_peer.images import orders
 from pantala_peer.images import runtime as runtime_watch
 from pantala_process.settings import ListenAddress
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
-from pantala_protocol.statement import Changes, PeerReport, Statement
+from pantala_protocol.statement import PeerReport
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.runtime import Image as Listed
-from pantala_supernode.app import serving
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Image, Layer
+from testbed.process import free_ports
 from testbed.registry import Registry
 from tests.integration.test_mirror_containerd import crictl_remove
 from tests.integration.test_runtime import Helper
-from tests.support import scripted_supernode
 from tests.support.containerds import EACH, MARKS
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import SupernodeLab
 
 pytestmark = MARKS
 
@@ -48,11 +45,9 @@ class Way:
     containerd: Containerd
     registry: Registry
     image: Image
-    url: str
+    lab: SupernodeLab
     peer: PeerApp
     runtime: Runtime
-    session: aiohttp.ClientSession
-    revision: int = field(default=0)
 
     @property
     def name(self) -> str:
@@ -60,21 +55,17 @@ class Way:
 
     async def state(self, *, number: int = 0, pin: bool = False) -> None:
         """State the image, or none, as an operator does."""
-        self.revision += 1
         wanted = WantedImage(
             KEY, f"{self.name}:1@{self.image.digest}", pin=pin, orders={NODE: PullOrder("run", number, timeout=60)}
         )
-        body = msgspec.json.encode(Statement(self.revision, images=(wanted,) if number else ()))
-        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
-            assert 200 == answer.status, await answer.text()
+        await self.lab.state(images=(wanted,) if number else ())
 
     async def report(self, is_it: Callable[[PeerReport], bool]) -> PeerReport:
         """What the operator reads of the node, once ``is_it``."""
 
         async def reported() -> PeerReport | None:
-            async with self.session.get(f"{self.url}/api/v1/changes?boot=&since=0&wait=0") as answer:
-                changes = msgspec.json.decode(await answer.read(), type=Changes)
-            return next((found for found in changes.peers if found.name == NODE and is_it(found)), None)
+            peers = (await self.lab.changes()).peers
+            return next((found for found in peers if found.name == NODE and is_it(found)), None)
 
         return await eventually(reported)
 
@@ -119,45 +110,37 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def way(
-    program: str, image: Image, folder: Path, port_of: Callable[[], int], *, config_path: str | None = None
-) -> AsyncIterator[Way]:
-    settings = loopback(folder / "volume", port_of(), port_of())
-    url, token = f"http://127.0.0.1:{settings.listen.port}", folder / "mirror-token"
+async def way(program: str, image: Image, folder: Path, *, config_path: str | None = None) -> AsyncIterator[Way]:
+    token = folder / "mirror-token"
     async with contextlib.AsyncExitStack() as stack:
         registry = stack.enter_context(Registry(folder / "registry"))
         images.push(image, registry.host, "team/app", "1")
         registry.forget()
         containerd = stack.enter_context(Containerd(folder / "containerd", program, config_path=config_path))
         helper = stack.enter_context(Helper(folder, containerd))
-        mirror = port_of()
+        (port,) = free_ports(1)
         subprocess.run(
             [
                 *(sys.executable, "-m", "pantala_peer", "configure", "--certs-d", str(containerd.certs_d)),
                 *("--containerd-state", str(folder / "state"), "--mirror-token-file", str(token)),
-                *("--registries", f"http://{registry.host}", "--mirror", f"http://127.0.0.1:{mirror}"),
+                *("--registries", f"http://{registry.host}", "--mirror", f"http://127.0.0.1:{port}"),
             ],
             check=True,
             timeout=30,
         )
         await helper.ready()
-        await stack.enter_async_context(serving(settings))
-        changes = {
-            "mirror_listen": ListenAddress("127.0.0.1", mirror),
-            "mirror_token_file": token,
-            "runtime_socket": helper.socket,
-        }
-        peer = await stack.enter_async_context(scripted_supernode.peer(url, folder / "peer", NODE, **changes))
-        await eventually(lambda: peer.supernodes.answered_at > 0 and peer.mirror.port > 0)
+        lab = await stack.enter_async_context(SupernodeLab(folder))
+        peer = await lab.mirror(
+            NODE, mirror_listen=ListenAddress("127.0.0.1", port), mirror_token_file=token, runtime_socket=helper.socket
+        )
         runtime = await stack.enter_async_context(Runtime(containerd.address))
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Way(containerd, registry, image, url, peer, runtime, session)
+        yield Way(containerd, registry, image, lab, peer, runtime)
 
 
 async def test_it_is_there_by_its_tag_and_pinned_and_its_bytes_left_the_registry_once(
-    program: str, image: Image, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+    program: str, image: Image, tmp_path: Path
 ) -> None:
-    async with way(program, image, tmp_path, unused_tcp_port_factory) as it:
+    async with way(program, image, tmp_path) as it:
         heeds = it.containerd.version >= (1, 7)
         await it.state(number=1, pin=True)
         state = await it.reach(PullPhase.READY, 1)
@@ -181,9 +164,9 @@ async def test_it_is_there_by_its_tag_and_pinned_and_its_bytes_left_the_registry
 
 @pytest.mark.usefixtures("often")
 async def test_what_the_kubelet_removes_is_told_each_time_and_never_pulled_unasked(
-    program: str, image: Image, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+    program: str, image: Image, tmp_path: Path
 ) -> None:
-    async with way(program, image, tmp_path, unused_tcp_port_factory) as it:
+    async with way(program, image, tmp_path) as it:
         pin = it.containerd.version >= (1, 7)  # the kubelet spares it then; somebody else does not
         for number in (1, 2):
             await it.state(number=number, pin=pin)
@@ -202,9 +185,9 @@ async def test_what_the_kubelet_removes_is_told_each_time_and_never_pulled_unask
 
 @pytest.mark.usefixtures("often")
 async def test_a_folder_that_containerd_does_not_read_is_told_with_what_to_do_until_that_is_done(
-    program: str, image: Image, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+    program: str, image: Image, tmp_path: Path
 ) -> None:
-    async with way(program, image, tmp_path, unused_tcp_port_factory, config_path="") as it:
+    async with way(program, image, tmp_path, config_path="") as it:
         runtime = await it.of_runtime(lambda found: bool(found.message))
         assert runtime.mirror is False
         advice = 'below [plugins."io.containerd.grpc.v1.cri".registry] where that begins with version = 2'

@@ -7,26 +7,21 @@ import contextlib
 import hashlib
 import os
 import random
-import signal
-import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
-import msgspec
 import pytest
 
 from pantala_pieces import journal
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
-from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
+from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import Held, Work
 from testbed.origin import Access, Generated, Origin, sha256
-from testbed.process import Process
-from tests.integration.test_exchange import Speaker
 from tests.support.dragonfly_client import Dfget
-from tests.support.eventually import eventually
+from tests.support.manual_peer import ManualPeer
+from tests.support.supernode_lab import SupernodeProcess
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -35,56 +30,12 @@ CONTENT = BODY.read(0, BODY.size)
 TASK = task_id.compute("killed")
 
 
-class Node:
-    """One supernode's process on one volume, started as often as it is killed."""
+class Node(SupernodeProcess):
+    """A supernode's process with one task on its volume."""
 
-    def __init__(self, directory: Path, ports: Callable[[], int], *flags: str) -> None:
-        self.data = directory / "data"
+    def __init__(self, folder: Path, *flags: str) -> None:
+        super().__init__(folder, *flags)
         self.task = self.data / "tasks" / TASK[:2] / TASK
-        self.port = ports()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = directory / "log"
-        self.session: aiohttp.ClientSession
-        self._flags = ["--no-auth", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}", *flags]
-        self._flags += ["--piece-listen", f"127.0.0.1:{ports()}"]
-        self._process: Process | None = None
-
-    async def start(self) -> None:
-        """Start it; it listens when this returns, and may still verify what is on its volume."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
-        self._process = Process([sys.executable, "-m", "pantala_supernode", *self._flags], self.log, environment)
-        _, writer = await eventually(
-            lambda: asyncio.open_connection("127.0.0.1", self.port), within=30, ignoring=OSError
-        )
-        writer.close()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
-            self._process.kill()
-            self._process = None
-
-    async def ready(self) -> bool:
-        async with self.session.get(f"{self.url}/readyz") as answer:
-            return answer.status == 200
-
-    async def state(self, *wanted: WantedTask) -> None:
-        body = msgspec.json.encode(Statement(1, wanted))
-        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
-            assert 200 == answer.status, await answer.text()
-
-    async def report(self) -> TaskReport | None:
-        async with self.session.get(f"{self.url}/api/v1/changes") as answer:
-            tasks = msgspec.json.decode(await answer.read(), type=Changes).tasks
-        return tasks[0] if tasks else None
-
-    async def whole(self) -> TaskReport:
-        async def done() -> TaskReport | None:
-            report = await self.report()
-            return report if report is not None and report.cdn_status == "SUCCESS" else None
-
-        return await eventually(done, within=30)
 
     def journalled(self) -> int:
         """The pieces that are finished on the volume, as a bit mask."""
@@ -106,7 +57,7 @@ class Node:
 
     async def read(self, name: str) -> bytes:
         """Take all pieces as a peer does, each of which must be right; ends with the file."""
-        speaker, got = Speaker(self, name), dict[int, bytes]()
+        speaker, got = ManualPeer(self, name), dict[int, bytes]()
         done: dict[str, Held] = {}
         while sum(map(len, got.values())) < BODY.size:
             work = (await speaker.say(done=done)).work
@@ -127,17 +78,6 @@ class Node:
             assert CONTENT[work.offset : work.offset + work.size] == data, f"piece {work.piece} is wrong"
             assert work.sha256 == hashlib.sha256(data).hexdigest()
         return data
-
-
-@contextlib.asynccontextmanager
-async def node(directory: Path, ports: Callable[[], int], *flags: str) -> AsyncIterator[Node]:
-    made = Node(directory, ports, *flags)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-        made.session = session
-        try:
-            yield made
-        finally:
-            made.kill()
 
 
 def wanted(origin: Origin) -> WantedTask:
@@ -179,11 +119,9 @@ def flip(node: Node, chance: random.Random) -> int:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(
-    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], seed: int
-) -> None:
+async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    async with Origin() as origin, node(tmp_path, unused_tcp_port_factory) as one:
+    async with Origin() as origin, Node(tmp_path) as one:
         origin.rate = 10 * MIB
         origin.serve("/f", BODY)
         for _ in range(6):
@@ -192,9 +130,8 @@ async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(
             await one.state(wanted(origin))
             reading = asyncio.create_task(one.read("node1"))
             await asyncio.sleep(chance.uniform(0.0, 0.8))
-            if await one.ready():
-                report = await one.report()
-                assert report is not None
+            if await one.is_ready():
+                (report,) = (await one.changes()).tasks
                 assert report.pieces_cached >= kept.bit_count()
             one.kill()
             with contextlib.suppress(aiohttp.ClientError, OSError):
@@ -206,20 +143,18 @@ async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(
         await one.start()
         await one.state(wanted(origin))
         assert CONTENT == await one.read("node1")
-        assert f"sha256:{sha256(BODY)}" == (await one.whole()).digest
+        assert f"sha256:{sha256(BODY)}" == (await one.cached()).digest
         assert 0 == fetched(origin.log[asked:]) & kept
         assert CONTENT == (one.task / "data").read_bytes()
 
 
-async def test_killed_while_it_verifies_it_verifies_again(
-    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
-) -> None:
+async def test_killed_while_it_verifies_it_verifies_again(tmp_path: Path) -> None:
     chance = random.Random(3)
-    async with Origin() as origin, node(tmp_path, unused_tcp_port_factory) as one:
+    async with Origin() as origin, Node(tmp_path) as one:
         origin.serve("/f", BODY)
         await one.start()
         await one.state(wanted(origin))
-        before = await one.whole()
+        before = await one.cached()
         await asyncio.sleep(0.2)  # who wants it is noted
         one.kill()
         ballast(one)
@@ -227,7 +162,7 @@ async def test_killed_while_it_verifies_it_verifies_again(
         for _ in range(4):
             await one.start()
             await asyncio.sleep(chance.uniform(0.0, 0.1))
-            unready += not await one.ready()
+            unready += not await one.is_ready()
             one.kill()
         again = 0
         while not again:
@@ -235,7 +170,7 @@ async def test_killed_while_it_verifies_it_verifies_again(
         await one.start()
         await one.state(wanted(origin))
         assert CONTENT == await one.read("node1")
-        after = await one.whole()
+        after = await one.cached()
         assert unready, "it was never killed while it verified"
         assert before.digest == after.digest
         assert [BODY.size, PIECE] == [access.sent for access in origin.log]
@@ -254,12 +189,10 @@ def ballast(node: Node) -> None:
     store.close()
 
 
-async def test_a_copy_that_was_finished_under_a_lease_is_a_hit_after_a_kill(
-    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
-) -> None:
+async def test_a_copy_that_was_finished_under_a_lease_is_a_hit_after_a_kill(tmp_path: Path) -> None:
     flags = ("--dragonfly", "--cache-seconds", "3600", "--fresh-seconds", "0", "--disk-high", "100")
     body, other = Generated(3 * MIB), Generated(3 * MIB, seed=9)
-    async with Origin() as origin, node(tmp_path, unused_tcp_port_factory, *flags) as one:
+    async with Origin() as origin, Node(tmp_path, *flags) as one:
         origin.serve("/f", body)
         for _ in range(3):
             await one.start()

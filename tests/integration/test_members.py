@@ -17,44 +17,31 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.reasons import Reason
-from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
-from pantala_supernode.app import App, serving
+from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
 from pantala_supernode.replicas.decision import CopyReport, Stage
-from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
 BODY = Generated(6 * MIB + 17)
 REVISIONS = itertools.count(1)
 
 
-class Node:
-    """One supernode that can be killed and started again, and its operator."""
+class Node(SupernodeLab):
+    """A replica, and the requests of other replicas to it."""
 
-    def __init__(self, name: str, settings: Settings, session: aiohttp.ClientSession) -> None:
+    def __init__(self, folder: Path, name: str, **changes: Any) -> None:
+        super().__init__(folder / name, **changes)
         self.name = name
-        self.settings = settings
-        self.url = f"http://127.0.0.1:{settings.listen.port}"
-        self.app: App
-        self._session = session
-        self._stack = AsyncExitStack()
 
-    async def start(self) -> None:
-        self.app = await self._stack.enter_async_context(serving(self.settings))
-
-    async def stop(self) -> None:
-        await self._stack.aclose()
-
-    def state(self, membership: Membership | None, *wanted: WantedTask) -> None:
-        """State as the operator does."""
-        self.app.supernode.state(Statement(next(REVISIONS), wanted, membership, self.name))
+    async def want(self, membership: Membership | None, *tasks: WantedTask) -> None:
+        await self.state(*tasks, membership=membership, member=self.name)
 
     async def ask(self, method: str, path: str, body: object = None, **more: Any) -> tuple[int, Any]:
         data = None if body is None else msgspec.json.encode(body)
-        async with self._session.request(method, f"{self.url}/api/v1/copies/{path}", data=data, **more) as answer:
+        async with self.session.request(method, f"{self.url}/api/v1/copies/{path}", data=data, **more) as answer:
             return answer.status, await answer.read()
 
     def report(self, uid: str = "u") -> TaskReport:
@@ -62,13 +49,13 @@ class Node:
         assert report is not None
         return report
 
-    async def until(self, wanted: Callable[[TaskReport], bool], uid: str = "u") -> TaskReport:
+    async def until_report(self, wanted: Callable[[TaskReport], bool], uid: str = "u") -> TaskReport:
         return await eventually(lambda: found if wanted(found := self.report(uid)) else None, within=30)
 
     async def whole(self, uid: str = "u") -> TaskReport:
-        return await self.until(lambda report: report.cdn_status is CDNStatus.SUCCESS, uid)
+        return await self.until_report(lambda report: report.cdn_status is CDNStatus.SUCCESS, uid)
 
-    def data(self, task: str) -> bytes:
+    def content(self, task: str) -> bytes:
         file = self.app.store.get(task)
         assert file is not None
         return file.path.read_bytes()
@@ -97,26 +84,14 @@ class Ring:
 
 
 @pytest.fixture
-async def ring(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Ring]:
+async def ring(tmp_path: Path) -> AsyncIterator[Ring]:
+    changes = {"grace": 0.2, "dragonfly": True, "cache_seconds": 60, "fresh_seconds": 0}
+    nodes = [Node(tmp_path, f"s-{number}", **changes) for number in range(3)]
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
         origin = await stack.enter_async_context(Origin())
         origin.serve("/file", BODY)
-        nodes = []
-        for number in range(3):
-            settings = loopback(
-                tmp_path / f"s-{number}",
-                unused_tcp_port_factory(),
-                unused_tcp_port_factory(),
-                grace=0.2,
-                dragonfly=True,
-                cache_seconds=60,
-                fresh_seconds=0,
-            )
-            node = Node(f"s-{number}", settings, session)
-            await node.start()
-            stack.push_async_callback(node.stop)
-            nodes.append(node)
+        for node in nodes:
+            await stack.enter_async_context(node)
         yield Ring(nodes, origin)
 
 
@@ -124,29 +99,29 @@ async def test_a_task_that_moves_while_it_is_read_costs_no_byte_of_the_origin(ri
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB))
-    holder.state(None, wanted)
-    await holder.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
+    await holder.want(None, wanted)
+    await holder.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
     for node in (holder, owner):
-        node.state(membership, wanted)
-    await owner.until(lambda report: report.pieces_cached > 0)
+        await node.want(membership, wanted)
+    await owner.until_report(lambda report: report.pieces_cached > 0)
     assert holder.report().cdn_status is CDNStatus.RUNNING
     reports = [await node.whole() for node in (holder, owner)]
     assert BODY.size == ring.origin.body_bytes("/file")
     assert reports[0] == reports[1]
     assert (f"sha256:{sha256(BODY)}", BODY.size) == (reports[1].digest, reports[1].origin_bytes)
-    assert holder.data(wanted.task_id) == owner.data(wanted.task_id) == BODY.read(0, BODY.size)
+    assert holder.content(wanted.task_id) == owner.content(wanted.task_id) == BODY.read(0, BODY.size)
     assert holder.app.copies.report(wanted.task_id) == owner.app.copies.report(wanted.task_id)
 
 
 async def test_a_whole_task_that_moves_is_copied(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
-    holder.state(None, wanted)
+    await holder.want(None, wanted)
     await holder.whole()
     for node in (holder, owner):
-        node.state(membership, wanted)
+        await node.want(membership, wanted)
     assert holder.report() == await owner.whole()
-    holder.state(membership)
+    await holder.want(membership)
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
@@ -154,14 +129,14 @@ async def test_if_the_holder_dies_the_owner_goes_on_at_the_origin_where_the_copy
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=2 * MIB))
-    holder.state(None, wanted)
-    await holder.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 3)
+    await holder.want(None, wanted)
+    await holder.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 3)
     for node in (holder, owner):
-        node.state(membership, wanted)
-    copied = await owner.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
+        await node.want(membership, wanted)
+    copied = await owner.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
     await holder.stop()
     report = await owner.whole()
-    assert BODY.read(0, BODY.size) == owner.data(wanted.task_id)
+    assert BODY.read(0, BODY.size) == owner.content(wanted.task_id)
     _, again = ring.origin.requests("/file")
     resumed_at = int(again.range.removeprefix("bytes=").rstrip("-"))
     assert resumed_at >= copied.pieces_cached * copied.piece_size
@@ -172,7 +147,7 @@ async def test_if_the_holder_dies_the_owner_goes_on_at_the_origin_where_the_copy
 async def test_all_that_want_a_new_task_at_the_same_moment_read_it_once(ring: Ring) -> None:
     wanted, membership = ring.owned_by(ring.nodes[1])
     for node in ring.nodes:
-        node.state(membership, wanted)
+        await node.want(membership, wanted)
     reports = [await node.whole() for node in ring.nodes]
     assert BODY.size == ring.origin.body_bytes("/file")
     assert 1 == len({(report.digest, report.origin_bytes) for report in reports})
@@ -183,7 +158,7 @@ async def test_each_taking_itself_for_the_owner_they_read_it_once_all_the_same(r
     others = ring.nodes[1:]
     for node in ring.nodes:
         rest = tuple(other for other in ring.nodes if other is not node)
-        node.state(ring.membership(leaving=rest), wanted)
+        await node.want(ring.membership(leaving=rest), wanted)
     for node in (ring.nodes[0], *others):
         await node.whole()
     assert BODY.size == ring.origin.body_bytes("/file")
@@ -193,7 +168,7 @@ async def test_without_its_owner_a_task_is_read_all_the_same(ring: Ring) -> None
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     await owner.stop()
-    holder.state(membership, wanted)
+    await holder.want(membership, wanted)
     await holder.whole()
     assert BODY.size == ring.origin.body_bytes("/file")
 
@@ -202,9 +177,9 @@ async def test_what_keeps_the_owner_from_having_it_is_said_by_who_asked_for_it(r
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(status=404))
-    owner.state(membership)
-    holder.state(membership, wanted)
-    report = await holder.until(lambda report: report.failure is not None)
+    await owner.want(membership)
+    await holder.want(membership, wanted)
+    report = await holder.until_report(lambda report: report.failure is not None)
     assert report.failure is not None
     assert (Reason.SOURCE_NOT_FOUND, True) == (report.failure.reason, report.failure.final)
     assert 1 == len(ring.origin.requests("/file"))
@@ -213,7 +188,7 @@ async def test_what_keeps_the_owner_from_having_it_is_said_by_who_asked_for_it(r
 async def test_a_piece_that_went_bad_on_the_holders_disk_is_never_part_of_the_copy(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
-    holder.state(None, wanted)
+    await holder.want(None, wanted)
     report = await holder.whole()
     file = holder.app.store.get(wanted.task_id)
     assert file is not None
@@ -221,10 +196,10 @@ async def test_a_piece_that_went_bad_on_the_holders_disk_is_never_part_of_the_co
         data.seek(2 * report.piece_size)
         data.write(b"wrong")
     for node in (holder, owner):
-        node.state(membership, wanted)
+        await node.want(membership, wanted)
     for node in (owner, holder):
         await node.whole()
-        assert BODY.read(0, BODY.size) == node.data(wanted.task_id)
+        assert BODY.read(0, BODY.size) == node.content(wanted.task_id)
     assert report.digest == owner.report().digest
 
 
@@ -232,10 +207,10 @@ async def test_a_file_whose_length_only_its_end_tells_moves_while_it_is_read(rin
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB, framing="chunked"))
-    holder.state(None, wanted)
-    await holder.until(lambda report: report.pieces_cached > 0)
+    await holder.want(None, wanted)
+    await holder.until_report(lambda report: report.pieces_cached > 0)
     for node in (holder, owner):
-        node.state(membership, wanted)
+        await node.want(membership, wanted)
     assert (await owner.whole()).digest == (await holder.whole()).digest == f"sha256:{sha256(BODY)}"
     assert BODY.size == ring.origin.body_bytes("/file")
 
@@ -244,14 +219,14 @@ async def test_a_part_whose_reader_was_stopped_is_taken_and_not_read_again(ring:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, script=[Behaviour(rate=4 * MIB)])
-    holder.state(None, wanted)
-    await holder.until(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
-    holder.state(membership, msgspec.structs.replace(wanted, suspended=True))
+    await holder.want(None, wanted)
+    await holder.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
+    await holder.want(membership, msgspec.structs.replace(wanted, suspended=True))
     await asyncio.sleep(0.1)
     held = holder.report()
-    owner.state(membership, wanted)
+    await owner.want(membership, wanted)
     report = await owner.whole()
-    assert BODY.read(0, BODY.size) == owner.data(wanted.task_id)
+    assert BODY.read(0, BODY.size) == owner.content(wanted.task_id)
     starts = [access.range for access in ring.origin.requests("/file")]
     assert ["", f"bytes={held.pieces_cached * held.piece_size}-"] == starts
     assert report.origin_bytes >= BODY.size
@@ -259,7 +234,7 @@ async def test_a_part_whose_reader_was_stopped_is_taken_and_not_read_again(ring:
 
 async def test_two_of_dragonflys_clients_at_two_supernodes_cost_one_read(ring: Ring) -> None:
     for node in ring.nodes:
-        node.state(ring.membership())
+        await node.want(ring.membership())
     url = ring.origin.url("/file")
     async with AsyncExitStack() as stack:
         clients = [
@@ -274,7 +249,7 @@ async def test_two_of_dragonflys_clients_at_two_supernodes_cost_one_read(ring: R
 
 async def test_copies_of_before_are_confirmed_once_or_read_anew_once(ring: Ring) -> None:
     for node in ring.nodes:
-        node.state(ring.membership())
+        await node.want(ring.membership())
     url, nodes = ring.origin.url("/file"), ring.nodes[:2]
 
     async def download() -> list[bytes]:
@@ -300,7 +275,7 @@ async def test_copies_of_before_are_confirmed_once_or_read_anew_once(ring: Ring)
 async def test_a_supernode_asked_to_fetch_anothers_task_says_whose_it_is(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
-    holder.state(membership)
+    await holder.want(membership)
     status, body = await holder.ask("PUT", wanted.task_id, {"url": wanted.url})
     said = msgspec.json.decode(body)
     assert (421, {"name": owner.name, "url": owner.url}) == (status, said["owner"])
@@ -336,14 +311,14 @@ async def test_a_reader_is_cut_off_when_the_copy_goes(ring: Ring) -> None:
     node = ring.nodes[0]
     wanted, _ = ring.owned_by(node)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=MIB))
-    node.state(None, wanted)
-    report = await node.until(lambda report: report.pieces_cached > 0)
+    await node.want(None, wanted)
+    report = await node.until_report(lambda report: report.pieces_cached > 0)
     assert report.length == BODY.size
     query = {"generation": node.app.copies.report(wanted.task_id).generation}
     reading = asyncio.create_task(node.ask("GET", f"{wanted.task_id}/content", params=query))
     await asyncio.sleep(0.1)
     assert 1 == node.app.copies.readers
-    node.state(None)
+    await node.want(None)
     with pytest.raises(aiohttp.ClientPayloadError):
         await asyncio.wait_for(reading, 5)
     assert 0 == node.app.copies.readers
@@ -358,7 +333,7 @@ async def test_many_tasks_at_once_do_not_wait_for_each_other(ring: Ring) -> None
         ring.origin.serve(f"/many/{number}", body, always=Behaviour(delay=0.1))
         wanted.append(WantedTask(f"u{number}", f"ns/u{number}", task_id.compute(url), url))
     for node in ring.nodes:
-        node.state(membership, *wanted)
+        await node.want(membership, *wanted)
     for node in ring.nodes:
         for number in range(60):
             await node.whole(f"u{number}")

@@ -11,7 +11,8 @@ import pytest
 
 from pantala_peer.mirror.deadlines import Deadlines
 from tests.support.eventually import eventually
-from tests.support.scripted_images import OCI, REGISTRY, BlobFile, Image, RegistrySupernode, asked, digest, get, mirror
+from tests.support.peer_lab import mirror
+from tests.support.scripted_images import OCI, REGISTRY, BlobFile, Image, RegistrySupernode, asked, digest, get
 from tests.support.scripted_supernode import PIECE
 
 LAYER = random.Random(3).randbytes(10 * PIECE + 17)
@@ -38,7 +39,7 @@ async def settle(supernode: RegistrySupernode) -> None:
 async def test_a_pull_gets_manifest_config_and_layers(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         status, headers, body = await get(peer.mirror.port, image.path(), method="HEAD")
         assert (200, b"") == (status, body)
         assert (image.digest, OCI, str(len(image.manifest))) == (
@@ -64,7 +65,7 @@ async def test_bytes_are_passed_on_while_pieces_arrive_in_any_order(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
     supernode.released = 0b0010_1001_1010  # neither 0 nor all of what follows
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         await get(peer.mirror.port, image.path())
         asking = asyncio.create_task(get(peer.mirror.port, image.blob(image.layers[0])))
         await eventually(lambda: len(supernode.sent) == 5)
@@ -88,7 +89,7 @@ async def test_three_clients_of_one_blob_are_one_want_and_one_fetch(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
     layer = image.layers[0]
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         await get(peer.mirror.port, image.path())
         answers = await asyncio.gather(*(get(peer.mirror.port, image.blob(layer)) for _ in range(3)))
         assert [(200, LAYER)] * 3 == [(status, body) for status, _, body in answers]
@@ -102,7 +103,7 @@ async def test_a_client_that_goes_away_ends_its_want_unless_others_read(
 ) -> None:
     layer = image.layers[0]
     supernode.released = 0b1
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         await get(peer.mirror.port, image.path())
         async with asked(peer.mirror.port, image.blob(layer)) as first:
             async with asked(peer.mirror.port, image.blob(layer)) as second:
@@ -152,7 +153,7 @@ def _names(supernode: RegistrySupernode) -> list[list[str]]:
 async def test_a_range_begins_at_its_very_byte(
     supernode: RegistrySupernode, image: Image, tmp_path: Path, asked_for: str, start: int, end: int
 ) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         await get(peer.mirror.port, image.path())
         status, headers, body = await get(peer.mirror.port, image.blob(image.layers[0]), Range=asked_for)
     assert (206, LAYER[start:end]) == (status, body)
@@ -163,7 +164,7 @@ async def test_a_range_begins_at_its_very_byte(
 async def test_what_no_range_can_give_is_416_and_what_is_no_range_is_the_whole(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         port, path = peer.mirror.port, image.blob(image.layers[0])
         await get(port, image.path())
         status, headers, _ = await get(port, path, Range=f"bytes={len(LAYER)}-")
@@ -178,7 +179,7 @@ async def test_a_body_that_stalls_is_asked_for_again_then_ends_with_fin_and_what
 ) -> None:
     supernode.released = 0b111
     layer = image.layers[0]
-    async with mirror(supernode, tmp_path, mirror_deadlines=HURRIED) as peer:
+    async with mirror(supernode.url, tmp_path, mirror_deadlines=HURRIED) as peer:
         port = peer.mirror.port
         await get(port, image.path())
         async with asked(port, image.blob(layer)) as answer:
@@ -201,7 +202,7 @@ async def test_no_head_is_sent_before_the_first_bytes_and_one_pull_waits_once(
     supernode.released = 0
     layers = [BlobFile(str(number), random.Random(number).randbytes(2 * PIECE)) for number in range(4)]
     image = supernode.add(Image(layers))
-    async with mirror(supernode, tmp_path, mirror_deadlines=HURRIED) as peer:
+    async with mirror(supernode.url, tmp_path, mirror_deadlines=HURRIED) as peer:
         port, loop = peer.mirror.port, asyncio.get_running_loop()
         await get(port, image.path())
         begun = loop.time()
@@ -219,7 +220,7 @@ async def test_what_is_held_is_served_though_the_rest_of_its_repository_is_spare
 ) -> None:
     layers = [BlobFile(str(number), random.Random(number).randbytes(2 * PIECE)) for number in range(2)]
     image = supernode.add(Image(layers))
-    async with mirror(supernode, tmp_path, mirror_deadlines=HURRIED) as peer:
+    async with mirror(supernode.url, tmp_path, mirror_deadlines=HURRIED) as peer:
         port = peer.mirror.port
         await get(port, image.path())
         assert 200 == (await get(port, image.blob(layers[0])))[0]
@@ -234,7 +235,7 @@ async def test_a_manifest_that_does_not_come_in_time_is_404(
     supernode: RegistrySupernode, image: Image, tmp_path: Path, delay: float
 ) -> None:
     supernode.manifest_delay = delay
-    async with mirror(supernode, tmp_path, mirror_deadlines=HURRIED) as peer:
+    async with mirror(supernode.url, tmp_path, mirror_deadlines=HURRIED) as peer:
         port, loop = peer.mirror.port, asyncio.get_running_loop()
         begun = loop.time()
         assert 404 == (await get(port, image.path()))[0]
@@ -249,7 +250,7 @@ async def test_without_a_supernode_every_miss_is_404_at_once_and_what_is_held_is
 ) -> None:
     supernode = RegistrySupernode()
     image = supernode.add(Image([BlobFile("a", LAYER), BlobFile("b", LAYER[::-1])]))
-    async with stoppable(supernode) as stop, mirror(supernode, tmp_path) as peer:
+    async with stoppable(supernode) as stop, mirror(supernode.url, tmp_path) as peer:
         port, loop = peer.mirror.port, asyncio.get_running_loop()
         await get(port, image.path())
         await get(port, image.blob(image.layers[0]))
@@ -269,14 +270,14 @@ async def test_a_blob_of_another_length_than_its_manifest_says_is_not_served(
     supernode.blobs[layer.task_id] = liar = _Liar("layer", LAYER + b"more")
     liar.of = layer.task_id
     supernode.files[layer.task_id] = liar
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         await get(peer.mirror.port, image.path())
         assert 404 == (await get(peer.mirror.port, image.blob(layer)))[0]
 
 
 async def test_wrong_pieces_never_reach_containerd(supernode: RegistrySupernode, image: Image, tmp_path: Path) -> None:
     image.layers[0].corrupt = True
-    async with mirror(supernode, tmp_path, mirror_deadlines=HURRIED) as peer:
+    async with mirror(supernode.url, tmp_path, mirror_deadlines=HURRIED) as peer:
         await get(peer.mirror.port, image.path())
         assert 404 == (await get(peer.mirror.port, image.blob(image.layers[0])))[0]
         assert 0 == peer.mirror.mirror.counts.bytes
@@ -290,13 +291,13 @@ async def test_a_manifest_that_is_not_its_digest_is_not_passed_on(
         digest = digest(b"what was asked for")
 
     other = supernode.add(Other(image.layers, repository="other"))
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         assert 404 == (await get(peer.mirror.port, other.path()))[0]
 
 
 async def test_sigterm_in_mid_body_ends_it_with_fin(supernode: RegistrySupernode, image: Image, tmp_path: Path) -> None:
     supernode.released = 0b1
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         await get(peer.mirror.port, image.path())
         connection = asked(peer.mirror.port, image.blob(image.layers[0]))
         answer = await connection.__aenter__()
@@ -305,7 +306,7 @@ async def test_sigterm_in_mid_body_ends_it_with_fin(supernode: RegistrySupernode
 
 
 async def test_two_requests_use_one_connection(supernode: RegistrySupernode, image: Image, tmp_path: Path) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         reader, writer = await asyncio.open_connection("127.0.0.1", peer.mirror.port)
         for path in (image.path(), image.blob(image.layers[0]), "/v2/", image.blob(image.config)):
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -325,7 +326,7 @@ async def test_the_registrys_challenge_is_relayed_and_what_comes_back_is_passed_
 ) -> None:
     image = supernode.add(Image([BlobFile("layer", LAYER)], authorization="Basic c2VjcmV0"))
     layer = image.layers[0]
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         port = peer.mirror.port
         async with asked(port, image.path()) as answer:
             assert 401 == answer.status
@@ -350,7 +351,7 @@ async def test_a_manifest_that_is_looked_for_among_blobs_is_refused_there_too(
     """Containerd 2.4 does so after a refusal, and a 404 would tell the user that there is no such image."""
     image = supernode.add(Image([BlobFile("layer", LAYER)], authorization="Basic c2VjcmV0"))
     path = image.path().replace("/manifests/", "/blobs/")
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         port = peer.mirror.port
         async with asked(port, path, method="HEAD") as answer:
             assert 401 == answer.status
@@ -362,7 +363,7 @@ async def test_a_manifest_that_is_looked_for_among_blobs_is_refused_there_too(
 async def test_a_blob_is_served_only_in_the_repository_whose_manifest_names_it(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         port, layer = peer.mirror.port, image.layers[0]
         assert 404 == (await get(port, image.blob(layer)))[0]
         await get(port, image.path())
@@ -399,13 +400,13 @@ async def test_a_blob_is_served_only_in_the_repository_whose_manifest_names_it(
     ],
 )
 async def test_what_is_not_the_pull_api_is_404(supernode: RegistrySupernode, tmp_path: Path, path: str) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         assert 404 == (await get(peer.mirror.port, path))[0]
     assert [] == supernode.asked
 
 
 async def test_the_base_is_there_and_nothing_can_be_written(supernode: RegistrySupernode, tmp_path: Path) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         port = peer.mirror.port
         assert 200 == (await get(port, f"/v2/?ns={REGISTRY}"))[0]
         for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
@@ -417,7 +418,7 @@ async def test_the_base_is_there_and_nothing_can_be_written(supernode: RegistryS
     "garbage", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 70_000]
 )
 async def test_garbage_hurts_nobody(supernode: RegistrySupernode, image: Image, tmp_path: Path, garbage: bytes) -> None:
-    async with mirror(supernode, tmp_path) as peer:
+    async with mirror(supernode.url, tmp_path) as peer:
         reader, writer = await asyncio.open_connection("127.0.0.1", peer.mirror.port)
         writer.write(garbage + b"\r\n\r\n")
         async with asyncio.timeout(5):
@@ -430,7 +431,7 @@ async def test_with_a_token_only_who_shows_it_is_served(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("right\n")
-    async with mirror(supernode, tmp_path / "root", mirror_token_file=tmp_path / "token") as peer:
+    async with mirror(supernode.url, tmp_path / "root", mirror_token_file=tmp_path / "token") as peer:
         port = peer.mirror.port
         assert 404 == (await get(port, image.path()))[0]
         assert 404 == (await get(port, image.path(), X_Pantala_Mirror="wrong"))[0]
@@ -441,7 +442,7 @@ async def test_a_tag_is_resolved_only_where_that_is_asked_for(
     supernode: RegistrySupernode, image: Image, tmp_path: Path
 ) -> None:
     path = f"/v2/{image.repository}/manifests/latest?ns={REGISTRY}"
-    async with mirror(supernode, tmp_path, mirror_resolve=True) as peer:
+    async with mirror(supernode.url, tmp_path, mirror_resolve=True) as peer:
         status, headers, body = await get(peer.mirror.port, path)
         assert (200, image.digest, image.manifest) == (status, headers["docker-content-digest"], body)
         assert 200 == (await get(peer.mirror.port, image.blob(image.config)))[0]
@@ -451,7 +452,7 @@ async def test_the_probe_is_404_and_tells_whether_it_came_by_our_hosts_toml(
     supernode: RegistrySupernode, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("right")
-    async with mirror(supernode, tmp_path / "root", mirror_token_file=tmp_path / "token") as peer:
+    async with mirror(supernode.url, tmp_path / "root", mirror_token_file=tmp_path / "token") as peer:
         port, service = peer.mirror.port, peer.mirror.mirror
         probe = "/v2/probe/node-1/manifests/1"
         there, found = f"{probe}?ns=localhost%3A{port}", []

@@ -28,7 +28,8 @@ from testbed.image import Layer, build, push
 from testbed.registry import Registry
 from tests.integration.test_runtime import Helper
 from tests.support.containerds import EACH, MARKS
-from tests.support.scripted_images import BlobFile, Image, RegistrySupernode, mirror
+from tests.support.peer_lab import mirror
+from tests.support.scripted_images import BlobFile, Image, RegistrySupernode
 from tests.support.scripted_supernode import PIECE
 
 pytestmark = MARKS
@@ -74,7 +75,7 @@ class Node:
 
     @contextlib.asynccontextmanager
     async def mirrored(
-        self, supernode: RegistrySupernode, image: Pushed, root: Path, **changes: object
+        self, supernode: RegistrySupernode, image: Pushed, root: Path, **changes: Any
     ) -> AsyncIterator[PeerApp]:
         """A peer whose mirror this containerd asks, by files as ``pantala-peer configure`` writes them."""
         supernode.add(image)
@@ -83,7 +84,7 @@ class Node:
         root.mkdir()
         (root / "token").write_text(TOKEN)
         changes = {"mirror_token_file": root / "token", **changes}
-        async with supernode.serving(), mirror(supernode, root / "peer", **changes) as peer:
+        async with supernode.serving(), mirror(supernode.url, root / "peer", **changes) as peer:
             url = f"http://127.0.0.1:{peer.mirror.port}"
             state = root / "state"
             configure([self.containerd.certs_d], state, [registries.parse(f"http://{registry.host}")], url, TOKEN)

@@ -18,7 +18,8 @@ from pantala_protocol import ticket
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, DeliveryStatus
 from tests.support.eventually import eventually
-from tests.support.scripted_supernode import KEY, PIECE, File, ScriptedSupernode, peer
+from tests.support.peer_lab import peer
+from tests.support.scripted_supernode import KEY, PIECE, File, ScriptedSupernode
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 
@@ -32,10 +33,6 @@ async def supernode() -> AsyncIterator[ScriptedSupernode]:
     scripted = ScriptedSupernode()
     async with scripted.serving():
         yield scripted
-
-
-def url(supernode: ScriptedSupernode) -> str:
-    return f"http://127.0.0.1:{supernode.port}"
 
 
 def once_each(supernode: ScriptedSupernode, file: File) -> bool:
@@ -55,7 +52,7 @@ async def test_lost_answers_cost_nothing_but_time(supernode: ScriptedSupernode, 
         return first
 
     supernode.drop = drop_each_once
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", file, "a")
         assert await supernode.until_delivered("node-1", timeout=30) == PUBLISHED
     assert once_each(supernode, file)
@@ -63,7 +60,7 @@ async def test_lost_answers_cost_nothing_but_time(supernode: ScriptedSupernode, 
 
 async def test_a_supernode_that_restarts_is_told_what_is_held(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(12))
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", file, "a")
         await eventually(lambda: len(supernode.sent) >= 4)
         await supernode.restart()
@@ -93,7 +90,7 @@ async def test_a_supernode_that_refuses_is_asked_again(
     supernode: ScriptedSupernode, tmp_path: Path, status: int
 ) -> None:
     file = File("a", content(3))
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", file, "a")
         await supernode.until_delivered("node-1")
         supernode.status = status
@@ -107,7 +104,7 @@ async def test_a_supernode_that_refuses_is_asked_again(
 
 
 async def test_nothing_to_say_is_said_rarely(supernode: ScriptedSupernode, tmp_path: Path) -> None:
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await eventually(lambda: "node-1" in supernode.peers)
         await asyncio.sleep(0.3)
         before = len(supernode.requests)
@@ -117,7 +114,7 @@ async def test_nothing_to_say_is_said_rarely(supernode: ScriptedSupernode, tmp_p
 
 async def test_a_whole_file_waits_for_the_supernodes_digest(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(3), digest_known=False)
-    async with peer(url(supernode), tmp_path) as node:
+    async with peer(supernode.url, tmp_path) as node:
         await supernode.deliver("node-1", file, "a")
         await eventually(lambda: node.cache.is_whole(file.task_id))
         await asyncio.sleep(0.2)
@@ -130,7 +127,7 @@ async def test_a_whole_file_waits_for_the_supernodes_digest(supernode: ScriptedS
 
 async def test_new_content_replaces_the_old_when_it_is_whole(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     old, new = File("a", content(3)), File("a", content(4, seed=2), generation="fedcba9876543210")
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", old, "a")
         await supernode.until_delivered("node-1")
         supernode.window = 0
@@ -146,7 +143,7 @@ async def test_new_content_replaces_the_old_when_it_is_whole(supernode: Scripted
 
 async def test_a_task_dropped_half_way_leaves_nothing(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(30))
-    async with peer(url(supernode), tmp_path) as node:
+    async with peer(supernode.url, tmp_path) as node:
         await supernode.deliver("node-1", file, "d/a")
         await eventually(lambda: len(supernode.sent) >= 5)
         await supernode.assign("node-1")
@@ -160,7 +157,7 @@ async def test_an_assignment_that_cannot_be_read_harms_no_other(supernode: Scrip
     file, made = File("a", content(2)), supernode._assignments
     bad = Assignment("../../etc", "g", 1, 1, "md5:00", (Delivery("x", "x"),))
     supernode._assignments = lambda peer: (bad, *made(peer))  # type: ignore[method-assign]
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", file, "a")
         assert await supernode.until_delivered("node-1") == PUBLISHED
 
@@ -171,7 +168,7 @@ async def test_an_assignment_that_cannot_be_read_harms_no_other(supernode: Scrip
 async def test_f7_corrupt_bytes_are_never_published(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(3), corrupt=True)
     supernode.pause_after_failure = 0.1
-    async with peer(url(supernode), tmp_path) as node:
+    async with peer(supernode.url, tmp_path) as node:
         await supernode.deliver("node-1", file, "a")
         await eventually(lambda: len(supernode.failures) >= 6)
         assert {"corrupt"} == {failure.kind for failure in supernode.failures}
@@ -186,7 +183,7 @@ async def test_f7_corrupt_bytes_of_a_peer_are_reported_with_its_name(
     supernode: ScriptedSupernode, tmp_path: Path
 ) -> None:
     file = File("a", content(2))
-    async with peer(url(supernode), tmp_path / "1", "node-1"), peer(url(supernode), tmp_path / "2", "node-2"):
+    async with peer(supernode.url, tmp_path / "1", "node-1"), peer(supernode.url, tmp_path / "2", "node-2"):
         await supernode.deliver("node-1", file, "a")
         await supernode.until_delivered("node-1")
         data = next((tmp_path / "1/cache").rglob("data"))
@@ -210,8 +207,8 @@ async def test_f6_a_frozen_provider_is_reported_and_passed_over(supernode: Scrip
     frozen = await asyncio.start_server(freeze, "127.0.0.1", 0)
     file = File("a", content(3))
     async with (
-        peer(url(supernode), tmp_path / "1", "node-1"),
-        peer(url(supernode), tmp_path / "2", "node-2", head_timeout=0.6),
+        peer(supernode.url, tmp_path / "1", "node-1"),
+        peer(supernode.url, tmp_path / "2", "node-2", head_timeout=0.6),
     ):
         await eventually(lambda: len(supernode.peers) == 2)
         supernode.liars = {"node-1": frozen.sockets[0].getsockname()[1]}
@@ -228,7 +225,7 @@ async def test_a_provider_without_the_piece_is_reported_as_missing(
     supernode: ScriptedSupernode, tmp_path: Path
 ) -> None:
     file = File("a", content(2))
-    async with peer(url(supernode), tmp_path / "1", "node-1"), peer(url(supernode), tmp_path / "2", "node-2"):
+    async with peer(supernode.url, tmp_path / "1", "node-1"), peer(supernode.url, tmp_path / "2", "node-2"):
         await eventually(lambda: len(supernode.peers) == 2)
         supernode.liars = {"node-1": 0}
         await supernode.deliver("node-2", file, "b")
@@ -242,7 +239,7 @@ async def test_a_peer_serves_only_with_a_ticket_and_only_what_it_holds(
     supernode: ScriptedSupernode, tmp_path: Path
 ) -> None:
     file = File("a", content(2))
-    async with peer(url(supernode), tmp_path), aiohttp.ClientSession() as client:
+    async with peer(supernode.url, tmp_path), aiohttp.ClientSession() as client:
         await supernode.deliver("node-1", file, "a")
         await supernode.until_delivered("node-1")
         where = f"http://127.0.0.1:{supernode.peers['node-1'].port}/pieces/{file.task_id}/"
@@ -275,7 +272,7 @@ async def test_f3_a_file_without_room_is_reported_and_fetched_when_there_is(
 
     supernode._assignments = huge  # type: ignore[method-assign]
     supernode.pause_after_failure = 0.2
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", file, "a")
         state = await supernode.until_delivered("node-1")
         assert (DeliveryStatus.FAILED, Reason.NODE_DISK_FULL) == (state.status, state.reason)
@@ -295,7 +292,7 @@ async def test_a_path_that_cannot_be_is_a_failed_delivery(
     supernode: ScriptedSupernode, tmp_path: Path, path: str, reason: Reason
 ) -> None:
     file = File("a", content(1))
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await eventually(lambda: "node-1" in supernode.peers)
         (tmp_path / "files/theirs").write_bytes(b"theirs")
         await supernode.assign("node-1", (file, (Delivery("bad", path), Delivery("good", "a"))))
@@ -307,7 +304,7 @@ async def test_a_path_that_cannot_be_is_a_failed_delivery(
 
 async def test_a_path_that_another_task_gives_up_is_taken_over(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     first, second = File("a", content(2)), File("b", content(2, seed=2))
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", first, "same", "one")
         await supernode.until_delivered("node-1", "one")
         both = ((first, (Delivery("one", "same"),)), (second, (Delivery("two", "same"),)))
@@ -324,7 +321,7 @@ async def test_a_published_file_that_is_harmed_comes_back(
     supernode: ScriptedSupernode, tmp_path: Path, harm: str
 ) -> None:
     file = File("a", content(3))
-    async with peer(url(supernode), tmp_path, recheck_interval=0.2):
+    async with peer(supernode.url, tmp_path, recheck_interval=0.2):
         await supernode.deliver("node-1", file, "d/a")
         await supernode.until_delivered("node-1")
         published = tmp_path / "files/d/a"
@@ -348,7 +345,7 @@ async def test_a_published_file_that_is_harmed_comes_back(
 @contextlib.asynccontextmanager
 async def process(supernode: ScriptedSupernode, root: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """The peer as it is run on a node."""
-    flags = ["--supernode", url(supernode), "--listen", "127.0.0.1:0", "--root", str(root), "--name", "node-1"]
+    flags = ["--supernode", supernode.url, "--listen", "127.0.0.1:0", "--root", str(root), "--name", "node-1"]
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "pantala_peer", *flags, stderr=asyncio.subprocess.DEVNULL
     )

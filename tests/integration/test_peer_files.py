@@ -8,7 +8,8 @@ import pytest
 
 from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
 from tests.support.eventually import eventually
-from tests.support.scripted_supernode import PIECE, File, ScriptedSupernode, peer
+from tests.support.peer_lab import peer
+from tests.support.scripted_supernode import PIECE, File, ScriptedSupernode
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 
@@ -24,14 +25,10 @@ async def supernode() -> AsyncIterator[ScriptedSupernode]:
         yield scripted
 
 
-def url(supernode: ScriptedSupernode) -> str:
-    return f"http://127.0.0.1:{supernode.port}"
-
-
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 10 * PIECE + 17])
 async def test_an_assigned_file_appears_at_its_path(supernode: ScriptedSupernode, tmp_path: Path, size: int) -> None:
     file = File("a", content(size))
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", file, "models/a.bin")
         assert await supernode.until_delivered("node-1") == PUBLISHED
     published = tmp_path / "files" / "models" / "a.bin"
@@ -42,7 +39,7 @@ async def test_an_assigned_file_appears_at_its_path(supernode: ScriptedSupernode
 
 async def test_what_is_not_assigned_any_more_is_gone(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(3 * PIECE))
-    async with peer(url(supernode), tmp_path) as node:
+    async with peer(supernode.url, tmp_path) as node:
         await supernode.deliver("node-1", file, "models/a.bin")
         await supernode.until_delivered("node-1")
         await supernode.assign("node-1")
@@ -55,7 +52,7 @@ async def test_what_is_not_assigned_any_more_is_gone(supernode: ScriptedSupernod
 
 async def test_peers_take_pieces_from_each_other(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(16 * PIECE))
-    async with peer(url(supernode), tmp_path / "1", "node-1"), peer(url(supernode), tmp_path / "2", "node-2"):
+    async with peer(supernode.url, tmp_path / "1", "node-1"), peer(supernode.url, tmp_path / "2", "node-2"):
         await supernode.deliver("node-1", file, "a")
         await supernode.until_delivered("node-1")
         supernode.sent.clear()
@@ -67,7 +64,7 @@ async def test_peers_take_pieces_from_each_other(supernode: ScriptedSupernode, t
 
 async def test_two_deliveries_of_one_task_share_the_disk(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(2 * PIECE))
-    async with peer(url(supernode), tmp_path):
+    async with peer(supernode.url, tmp_path):
         await supernode.assign("node-1", (file, (Delivery("u1", "x/one"), Delivery("u2", "x/two"))))
         await supernode.until_delivered("node-1", "u1")
         await supernode.until_delivered("node-1", "u2")

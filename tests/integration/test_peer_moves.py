@@ -2,22 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
-import msgspec
 import pytest
 
 from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
-from pantala_supernode.app import serving
+from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
-from tests.support.scripted_supernode import peer
+from tests.support.peer_lab import peer
+from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
 NODES = ("node-1", "node-2")
@@ -29,21 +26,14 @@ SLOW = "/slow"
 class Cluster:
     """Three supernodes, the peers' root and the operator's part."""
 
-    ports: list[tuple[int, int]]
     root: Path
+    supernodes: list[SupernodeLab]
     origin: Origin
-    http: aiohttp.ClientSession
     stack: contextlib.AsyncExitStack
-    revision: int = 0
     membership: Membership = field(default_factory=lambda: Membership(0, ()))
 
-    def url(self, number: int) -> str:
-        return f"http://127.0.0.1:{self.ports[number][0]}"
-
     async def start(self, number: int) -> None:
-        api, pieces = self.ports[number]
-        settings = loopback(self.root / f"supernode-{number}", api, pieces, grace=0.2)
-        await self.stack.enter_async_context(serving(settings))
+        await self.stack.enter_async_context(self.supernodes[number])
 
     def wanted(self, path: str) -> WantedTask:
         url = self.origin.url(path)
@@ -56,20 +46,15 @@ class Cluster:
         return [path for path, owner in owners.items() if owner is not None and owner.name == name]
 
     def scale(self, staying: range, listed: range) -> None:
-        members = tuple(Member(f"s-{n}", self.url(n), leaving=n not in staying) for n in listed)
+        members = tuple(Member(f"s-{n}", self.supernodes[n].url, leaving=n not in staying) for n in listed)
         self.membership = Membership(self.membership.revision + 1, members)
 
     async def state(self, number: int, paths: list[str]) -> None:
-        self.revision += 1
-        tasks = tuple(self.wanted(path) for path in paths)
-        body = msgspec.json.encode(Statement(self.revision, tasks, self.membership, f"s-{number}"))
-        async with self.http.put(f"{self.url(number)}/api/v1/statement", data=body) as answer:
-            assert 200 == answer.status, await answer.text()
+        tasks = [self.wanted(path) for path in paths]
+        await self.supernodes[number].state(*tasks, membership=self.membership, member=f"s-{number}")
 
     async def reports(self, number: int) -> dict[str, TaskReport]:
-        async with self.http.get(f"{self.url(number)}/api/v1/changes") as answer:
-            changes = msgspec.json.decode(await answer.read(), type=Changes)
-        return {report.uid: report for report in changes.tasks}
+        return {report.uid: report for report in (await self.supernodes[number].changes()).tasks}
 
     async def until_caught_up(self, number: int, paths: list[str]) -> None:
         """The supernode has each whole, and knows that every node shows it."""
@@ -99,16 +84,16 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Cluster]:
-    ports = [(unused_tcp_port_factory(), unused_tcp_port_factory()) for _ in range(3)]
-    async with Origin() as origin, aiohttp.ClientSession() as http, contextlib.AsyncExitStack() as stack:
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    supernodes = [SupernodeLab(tmp_path / f"s-{number}", grace=0.2) for number in range(3)]
+    async with Origin() as origin, contextlib.AsyncExitStack() as stack:
         for path, body in FILES.items():
             origin.serve(path, body, always=Behaviour(rate=MIB if path == SLOW else None))
-        made = Cluster(ports, tmp_path, origin, http, stack)
+        made = Cluster(tmp_path, supernodes, origin, stack)
         await made.start(0)
         made.scale(range(1), range(1))
         for name in NODES:
-            await stack.enter_async_context(peer(made.url(0), tmp_path / name, name))
+            await stack.enter_async_context(peer(supernodes[0].url, tmp_path / name, name))
         yield made
 
 

@@ -12,7 +12,8 @@ import pytest
 from pantala_protocol.membership import Member, Membership
 from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
 from tests.support.eventually import eventually
-from tests.support.scripted_supernode import PIECE, File, ScriptedSupernode, peer
+from tests.support.peer_lab import peer
+from tests.support.scripted_supernode import PIECE, File, ScriptedSupernode
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 HERE = (Delivery("uid-1", "a"),)
@@ -34,12 +35,8 @@ async def supernodes() -> AsyncIterator[Supernodes]:
         yield made
 
 
-def url(supernode: ScriptedSupernode) -> str:
-    return f"http://127.0.0.1:{supernode.port}"
-
-
 def membership(revision: int, *supernodes: ScriptedSupernode) -> Membership:
-    return Membership(revision, tuple(Member(supernode.name, url(supernode)) for supernode in supernodes))
+    return Membership(revision, tuple(Member(supernode.name, supernode.url) for supernode in supernodes))
 
 
 async def join(revision: int, supernodes: Supernodes) -> None:
@@ -81,7 +78,7 @@ def sent(supernodes: Supernodes) -> list[int]:
 async def test_a_published_file_stays_while_its_task_moves(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(8))
     old, new, _ = supernodes
-    async with peer(url(old), tmp_path):
+    async with peer(old.url, tmp_path):
         await old.deliver("node-1", file, "a")
         await old.until_delivered("node-1")
         async with never_gone(tmp_path / "files/a"):
@@ -97,7 +94,7 @@ async def test_a_published_file_stays_while_its_task_moves(supernodes: Supernode
 async def test_a_task_that_moves_in_mid_course_goes_on(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(20))
     old, new, _ = supernodes
-    async with peer(url(old), tmp_path):
+    async with peer(old.url, tmp_path):
         await old.deliver("node-1", file, "a")
         await eventually(lambda: len(old.sent) >= 8)
         old.window = 0
@@ -138,7 +135,7 @@ async def peer_of(supernode: ScriptedSupernode, life: contextlib.AsyncExitStack,
 
 async def test_work_that_two_give_is_fetched_once_and_both_are_told(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(24))
-    async with peer(url(supernodes[0]), tmp_path):
+    async with peer(supernodes[0].url, tmp_path):
         await join(2, supernodes)
         for supernode in supernodes:
             await supernode.assign("node-1", (file, HERE))
@@ -152,7 +149,7 @@ async def test_work_that_two_give_is_fetched_once_and_both_are_told(supernodes: 
 async def test_what_one_gives_in_vain_is_had_from_another(supernodes: Supernodes, tmp_path: Path) -> None:
     liar, honest, _ = supernodes
     good, bad = File("a", content(12)), File("a", content(12), corrupt=True)
-    async with peer(url(liar), tmp_path):
+    async with peer(liar.url, tmp_path):
         await join(2, supernodes)
         liar.pause_after_failure = 0.2
         await liar.assign("node-1", (bad, HERE))
@@ -168,13 +165,13 @@ async def test_a_file_stays_while_not_all_supernodes_are_there(supernodes: Super
     """A new process of the peer knows only who the members are; the one that assigns the file is silent."""
     file = File("a", content(3))
     owner, other, silent = supernodes
-    async with peer(url(owner), tmp_path):
+    async with peer(owner.url, tmp_path):
         await owner.deliver("node-1", file, "a")
         await owner.until_delivered("node-1")
     await join(2, supernodes)
     silent.status = 503
     owner.status = 503
-    async with never_gone(tmp_path / "files/a"), peer(url(other), tmp_path):
+    async with never_gone(tmp_path / "files/a"), peer(other.url, tmp_path):
         await eventually(lambda: "node-1" in other.peers and other.peers["node-1"].greeted)
         await asyncio.sleep(0.3)
         owner.status = 200
@@ -188,7 +185,7 @@ async def test_a_file_stays_while_not_all_supernodes_are_there(supernodes: Super
 
 async def test_what_nobody_assigns_is_gone_once_all_said_so(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(3))
-    async with peer(url(supernodes[0]), tmp_path) as node:
+    async with peer(supernodes[0].url, tmp_path) as node:
         await join(2, supernodes)
         for supernode in supernodes[:2]:
             await supernode.deliver("node-1", file, "a")
@@ -204,7 +201,7 @@ async def test_peers_read_from_each_other_with_the_tickets_of_any_supernode(
     supernodes: Supernodes, tmp_path: Path
 ) -> None:
     files = [File(str(number), content(8, number)) for number in range(3)]
-    async with peer(url(supernodes[0]), tmp_path / "1", "node-1"), peer(url(supernodes[2]), tmp_path / "2", "node-2"):
+    async with peer(supernodes[0].url, tmp_path / "1", "node-1"), peer(supernodes[2].url, tmp_path / "2", "node-2"):
         await supernodes[2].join(membership(1, supernodes[0]))
         await join(2, supernodes)
         for name in ("node-1", "node-2"):
@@ -220,7 +217,7 @@ async def test_peers_read_from_each_other_with_the_tickets_of_any_supernode(
 
 async def test_with_nothing_to_say_one_exchange_is_held_by_each(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(4))
-    async with peer(url(supernodes[0]), tmp_path) as node:
+    async with peer(supernodes[0].url, tmp_path) as node:
         await join(2, supernodes)
         await supernodes[1].deliver("node-1", file, "a")
         await supernodes[1].until_delivered("node-1")
@@ -235,7 +232,7 @@ async def test_with_nothing_to_say_one_exchange_is_held_by_each(supernodes: Supe
 async def test_a_peer_is_ready_while_any_supernode_answers_and_takes_leave_of_all(
     supernodes: Supernodes, tmp_path: Path
 ) -> None:
-    async with peer(url(supernodes[0]), tmp_path) as node:
+    async with peer(supernodes[0].url, tmp_path) as node:
         await join(2, supernodes)
         await eventually(lambda: all("node-1" in s.peers and s.peers["node-1"].greeted for s in supernodes))
         supernodes[0].status = supernodes[1].status = 503

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pantala_supernode.replicas import client, source
 from testbed.origin import Generated, Origin
 from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import loopback
 
 BODY = Generated(1024 * 1024 + 5)
 PIECE = 128 * 1024
@@ -110,7 +110,7 @@ def liar() -> Liar:
 
 
 @pytest.fixture
-async def lab(liar: Liar, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
+async def lab(liar: Liar, tmp_path: Path) -> AsyncIterator[Lab]:
     routes = web.Application()
     routes.router.add_get("/api/v1/copies/{task}", liar.report)
     routes.router.add_put("/api/v1/copies/{task}", liar.report)
@@ -119,13 +119,7 @@ async def lab(liar: Liar, tmp_path: Path, unused_tcp_port_factory: Callable[[], 
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     (tmp_path / "token").write_text("first\n")
-    settings = loopback(
-        tmp_path / "data",
-        unused_tcp_port_factory(),
-        unused_tcp_port_factory(),
-        token_file=tmp_path / "token",
-        dragonfly=True,
-    )
+    settings = loopback(tmp_path / "data", token_file=tmp_path / "token", dragonfly=True)
     other = Member("other", f"http://127.0.0.1:{runner.addresses[0][1]}", leaving=True)
     async with Origin() as origin, serving(settings) as app:
         origin.serve("/file", BODY)

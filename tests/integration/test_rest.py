@@ -20,7 +20,7 @@ from pantala_supernode.http.access import Access
 from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import loopback
 
 P = 128 * 1024
 """The piece size of small files."""
@@ -74,10 +74,8 @@ class Stage:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Settings:
-    return loopback(
-        tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), grace=0.1, cache_seconds=3600.0
-    )
+def settings(tmp_path: Path) -> Settings:
+    return loopback(tmp_path / "data", grace=0.1, cache_seconds=3600.0)
 
 
 @pytest.fixture

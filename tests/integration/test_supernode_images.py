@@ -7,34 +7,27 @@ import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
-from pantala_process.settings import ListenAddress
 from pantala_protocol import ranges, task_id
 from pantala_protocol import registry as routes
 from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
-from pantala_protocol.statement import Statement
 from pantala_protocol.sync import Held, Wanted, Work
-from pantala_supernode.app import App, serving
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration.test_exchange import Speaker
-from tests.support import scripted_supernode
 from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry
-from tests.support.loopback import loopback
+from tests.support.manual_peer import ManualPeer
 from tests.support.scripted_images import get
+from tests.support.supernode_lab import SupernodeLab
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -70,32 +63,8 @@ def private(tmp_path: Path, image: Image) -> Iterator[Registry]:
         yield registry
 
 
-@dataclass
-class Lab:
-    """A supernode, its operator and its nodes."""
-
-    app: App
-    url: str
-    folder: Path
-    stack: contextlib.AsyncExitStack
-    session: aiohttp.ClientSession
-    revision: int = 0
-    peers: list[PeerApp] = field(default_factory=list)
-
-    async def state(self, *wanted: WantedImage, **more: Any) -> None:
-        self.revision += 1
-        body = msgspec.json.encode(Statement(self.revision, images=wanted, **more))
-        async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
-            assert 200 == answer.status, await answer.text()
-
-    async def peer(self, name: str) -> PeerApp:
-        settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 1.0}
-        made = await self.stack.enter_async_context(
-            scripted_supernode.peer(self.url, self.folder / name, name, **settings)
-        )
-        await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
-        self.peers.append(made)
-        return made
+class Lab(SupernodeLab):
+    """A supernode, and the requests of nodes and operators for images."""
 
     async def manifest(self, registry: Registry, reference: str, shown: str = "", **query: str) -> ManifestAnswer:
         asked = {"registry": registry.host, "repository": "team/app", "reference": reference, **query}
@@ -112,17 +81,9 @@ class Lab:
 
 
 @pytest.fixture
-async def lab(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Lab]:
-    port = unused_tcp_port_factory()
-    settings = loopback(tmp_path / "volume", port, unused_tcp_port_factory(), grace=0.2)
-    async with (
-        contextlib.AsyncExitStack() as stack,
-        aiohttp.ClientSession() as session,
-        serving(settings) as app,
-        contextlib.AsyncExitStack() as peers,
-    ):
-        yield Lab(app, f"http://127.0.0.1:{port}", tmp_path, peers, session)
-        await stack.aclose()
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with Lab(tmp_path, grace=0.2) as lab:
+        yield lab
 
 
 async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
@@ -160,7 +121,7 @@ async def settled(registry: Registry) -> dict[str, int]:
 
 async def test_two_nodes_pull_and_the_registry_serves_each_blob_once(lab: Lab, public: Registry, image: Image) -> None:
     await lab.state()
-    one, other = await lab.peer("n1"), await lab.peer("n2")
+    one, other = await lab.mirror("n1"), await lab.mirror("n2")
     begun = asyncio.get_running_loop().time()
     await pull(one, public, image)
     assert asyncio.get_running_loop().time() - begun < 8
@@ -170,14 +131,14 @@ async def test_two_nodes_pull_and_the_registry_serves_each_blob_once(lab: Lab, p
 
 async def test_nodes_that_pull_at_once_cost_one_read(lab: Lab, public: Registry, image: Image) -> None:
     await lab.state()
-    nodes = [await lab.peer(f"n{number}") for number in range(3)]
+    nodes = [await lab.mirror(f"n{number}") for number in range(3)]
     await asyncio.gather(*(pull(node, public, image) for node in nodes))
     assert of_amd64(image) == await settled(public)
 
 
 async def test_a_private_image_is_for_who_has_its_password(lab: Lab, private: Registry, image: Image) -> None:
     await lab.state()
-    node, path = await lab.peer("n1"), f"/v2/team/app/manifests/{image.digest}?ns={private.host}"
+    node, path = await lab.mirror("n1"), f"/v2/team/app/manifests/{image.digest}?ns={private.host}"
     status, said, _ = await get(node.mirror.port, path)
     assert (401, 'basic realm="testbed"') == (status, said.get("www-authenticate", "").lower())
     await pull(node, private, image, shown=SHOWN)
@@ -192,7 +153,7 @@ async def test_an_order_is_pulled_with_the_operators_secret_by_its_node_alone(
 ) -> None:
     name = f"{private.host}/team/app@{image.digest}"
     secrets = (secret(private, password="wrong"), "no JSON", secret(private))
-    await lab.state(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}))
+    await lab.state(images=(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}),))
     top = await lab.manifest(private, image.digest, order="ns/app", peer="n1")
     assert image.read(image.digest) == top.body
     child = image.manifests["linux/amd64"]
@@ -215,7 +176,9 @@ async def test_an_order_is_withdrawn_and_its_secret_opens_nothing_more(
     lab: Lab, private: Registry, image: Image
 ) -> None:
     name = f"{private.host}/team/app@{image.digest}"
-    await lab.state(WantedImage("ns/app", name, credentials=(secret(private),), orders={"n1": PullOrder("run-1")}))
+    await lab.state(
+        images=(WantedImage("ns/app", name, credentials=(secret(private),), orders={"n1": PullOrder("run-1")}),)
+    )
     await lab.manifest(private, image.digest, order="ns/app", peer="n1")
     await lab.state()
     asked = {"registry": private.host, "repository": "team/app", "reference": image.digest, "order": "ns/app"}
@@ -278,7 +241,7 @@ async def test_what_another_registry_has_too_is_served_after_it_showed_some_byte
     lab: Lab, public: Registry, private: Registry, image: Image
 ) -> None:
     await lab.state()
-    one, other = await lab.peer("n1"), await lab.peer("n2")
+    one, other = await lab.mirror("n1"), await lab.mirror("n2")
     await pull(one, public, image)
     await pull(other, private, image, shown=SHOWN)
     assert of_amd64(image) == await settled(public)
@@ -291,13 +254,13 @@ async def test_who_names_a_blob_that_its_registry_does_not_have_gets_nothing_of_
     lab: Lab, public: Registry, image: Image
 ) -> None:
     await lab.state()
-    await pull(await lab.peer("n1"), public, image)
+    await pull(await lab.mirror("n1"), public, image)
     layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
     for has in ("nothing", "other bytes"):
         async with FakeRegistry() as evil:
             if has == "other bytes":
                 evil.blobs[layer] = bytes(size)
-            node = Speaker(lab, has)
+            node = ManualPeer(lab, has)
             await node.say()
             task = task_id.of_blob(layer)
             wanted = Wanted(evil.host, "team/app", layer)
@@ -314,7 +277,7 @@ async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, pr
     await lab.state()
     layer = next(iter(of_amd64(image)))
     task = task_id.of_blob(layer)
-    bad, good = Speaker(lab, "bad"), Speaker(lab, "good")
+    bad, good = ManualPeer(lab, "bad"), ManualPeer(lab, "good")
     for node in (bad, good):
         await node.say()
     wrong = "Basic " + base64.b64encode(b"ann:wrong").decode()
@@ -337,8 +300,8 @@ async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, pr
     layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
     task, name = task_id.of_blob(layer), f"{private.host}/team/app@{image.digest}"
     secrets = (secret(private, password="wrong"), secret(private))
-    await lab.state(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}))
-    other, node = Speaker(lab, "n2"), Speaker(lab, "n1")
+    await lab.state(images=(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}),))
+    other, node = ManualPeer(lab, "n2"), ManualPeer(lab, "n1")
     said = {task: Wanted(private.host, "team/app", layer, order="ns/app")}
     for _ in range(2):
         assert () == (await other.say(wants=said, leaving=True)).work
@@ -363,7 +326,7 @@ async def test_who_waits_no_more_keeps_the_blob_and_gets_no_more_work(lab: Lab, 
     await lab.state()
     layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
     task = task_id.of_blob(layer)
-    node = Speaker(lab, "n1")
+    node = ManualPeer(lab, "n1")
     said = {task: Wanted(public.host, "team/app", layer, position=of_amd64(image)[layer] - 1)}
     work: list[Work] = []
     async with asyncio.timeout(10):

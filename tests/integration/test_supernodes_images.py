@@ -7,10 +7,11 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -19,20 +20,18 @@ import pytest
 
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
-from pantala_process.settings import ListenAddress
 from pantala_protocol import task_id
 from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import Statement
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration.test_kill import Node
 from tests.integration.test_supernode_images import SHOWN, of_amd64, pull, settled
 from tests.integration.test_supernode_images import private as private
-from tests.support import scripted_supernode
 from tests.support.eventually import eventually
+from tests.support.peer_lab import mirror
 from tests.support.scripted_images import asked, get
+from tests.support.supernode_lab import SupernodeProcess
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
@@ -46,7 +45,7 @@ REVISIONS = itertools.count(1)
 class Ring:
     """Some supernodes' processes, their operator and their nodes."""
 
-    def __init__(self, supernodes: list[Node], folder: Path, peers: contextlib.AsyncExitStack) -> None:
+    def __init__(self, supernodes: list[SupernodeProcess], folder: Path, peers: contextlib.AsyncExitStack) -> None:
         self.supernodes = supernodes
         self.members = [Member(f"s-{number}", one.url) for number, one in enumerate(supernodes)]
         self._folder = folder
@@ -56,19 +55,14 @@ class Ring:
         """Say to all that are there who the supernodes are: all, or ``members``."""
         membership = Membership(next(REVISIONS), members or tuple(self.members))
         for member, supernode in zip(self.members, self.supernodes, strict=True):
-            if supernode._process is not None:
-                statement = Statement(membership.revision, membership=membership, member=member.name)
-                body = msgspec.json.encode(statement)
-                async with supernode.session.put(f"{supernode.url}/api/v1/statement", data=body) as answer:
-                    assert 200 == answer.status, await answer.text()
+            if supernode.process is not None:
+                await supernode.state(membership=membership, member=member.name)
 
     async def peer(self, name: str) -> PeerApp:
         """A node that knows the first supernode's address alone, once it speaks with all."""
-        settings = {"mirror_listen": ListenAddress("127.0.0.1", 0), "mirror_deadlines": HURRIED, "grace": 0.2}
-        made = await self._peers.enter_async_context(
-            scripted_supernode.peer(self.supernodes[0].url, self._folder / name, name, **settings)
-        )
-        await eventually(lambda: made.mirror.port > 0 and self._is_met(made))
+        url, root = self.supernodes[0].url, self._folder / name
+        made = await self._peers.enter_async_context(mirror(url, root, name, mirror_deadlines=HURRIED, grace=0.2))
+        await eventually(lambda: self._is_met(made))
         return made
 
     def _is_met(self, peer: PeerApp) -> bool:
@@ -100,23 +94,12 @@ def registry(private: Registry) -> Registry:
 
 
 @pytest.fixture
-async def ring(
-    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], request: pytest.FixtureRequest
-) -> AsyncIterator[Ring]:
+async def ring(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Ring]:
     flags = getattr(request, "param", ())
-    async with (
-        contextlib.AsyncExitStack() as stack,
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
-        contextlib.AsyncExitStack() as peers,
-    ):
-        supernodes = []
-        for number in range(3):
-            folder = tmp_path / f"s-{number}"
-            folder.mkdir()
-            supernode = Node(folder, unused_tcp_port_factory, *flags)
-            supernode.session = session
-            stack.callback(supernode.kill)
-            supernodes.append(supernode)
+    supernodes = [SupernodeProcess(tmp_path / f"s-{number}", *flags) for number in range(3)]
+    async with contextlib.AsyncExitStack() as stack, contextlib.AsyncExitStack() as peers:
+        for supernode in supernodes:
+            await stack.enter_async_context(supernode)
         await asyncio.gather(*(supernode.start() for supernode in supernodes))
         made = Ring(supernodes, tmp_path, peers)
         await made.state()
@@ -180,7 +163,7 @@ async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
     victim = ring.owner(task_id.of_blob(max(of_amd64(image), key=of_amd64(image).__getitem__)))
     ring.supernodes[victim].kill()
     await ring.supernodes[victim].start()
-    await eventually(ring.supernodes[victim].ready)
+    await eventually(ring.supernodes[victim].is_ready)
     await ring.state()
     await eventually(lambda: all(map(ring._is_met, (one, other))))
     await asyncio.sleep(0.5)
@@ -294,9 +277,8 @@ async def test_one_that_is_scaled_away_by_a_signal_leaves_every_pull_right(
     last = ring.supernodes[2]
     leaving = (*ring.members[:2], msgspec.structs.replace(ring.members[2], leaving=True))
     await ring.state(*leaving)
-    process = last._process
-    assert process is not None
-    process._child.send_signal(signal.SIGTERM)
+    process = last.running
+    os.kill(process.pid, signal.SIGTERM)
     await eventually(lambda: process.returncode is not None)
     assert 0 == process.returncode
     last.kill()

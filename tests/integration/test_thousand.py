@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest
 from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
-from tests.support.loopback import loopback
+from tests.support.supernode_lab import loopback
 
 PIECES = 4
 SIZE = PIECES * 128 * 1024
@@ -41,9 +41,8 @@ def descriptors() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def app(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[App]:
-    settings = loopback(tmp_path / "data", unused_tcp_port_factory(), unused_tcp_port_factory(), dragonfly=True)
-    async with serving(settings) as app:
+async def app(tmp_path: Path) -> AsyncIterator[App]:
+    async with serving(loopback(tmp_path / "data", dragonfly=True)) as app:
         yield app
 
 

@@ -8,19 +8,14 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from pantala_peer.app import PeerApp
-from pantala_process.settings import ListenAddress
 from pantala_protocol import ranges, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.sync import SyncRequest, Wanted, Work
-from tests.support import scripted_supernode
-from tests.support.eventually import eventually
 from tests.support.scripted_supernode import File, Known, ScriptedSupernode
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
@@ -113,21 +108,6 @@ class RegistrySupernode(ScriptedSupernode):
         self.released = pieces
         await self.notify()
 
-    @contextlib.asynccontextmanager
-    async def serving(self, port: int = 0) -> AsyncIterator[str]:
-        app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/api/v1/sync", self._sync)
-        app.router.add_get("/pieces/{task_id}/{generation}", self._piece)
-        app.router.add_get(registry.PATH, self._manifest)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        self.port = runner.addresses[0][1]
-        try:
-            yield f"http://127.0.0.1:{self.port}"
-        finally:
-            await runner.cleanup()
-
     async def _manifest(self, request: web.Request) -> web.Response:
         assert self.registry == request.query["registry"]
         shown, reference = request.headers.get(registry.AUTHORIZATION, ""), request.query["reference"]
@@ -173,15 +153,6 @@ class RegistrySupernode(ScriptedSupernode):
                     work.append(self._one(file, number, said.peer))
                     self.begun.append(number)
         return tuple(work)
-
-
-@contextlib.asynccontextmanager
-async def mirror(supernode: RegistrySupernode, root: Path, **changes: Any) -> AsyncIterator[PeerApp]:
-    """A peer with a mirror, once the supernode answered it."""
-    settings: dict[str, Any] = {"mirror_listen": ListenAddress("127.0.0.1", 0), "grace": 1.0, **changes}
-    async with scripted_supernode.peer(f"http://127.0.0.1:{supernode.port}", root, **settings) as made:
-        await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
-        yield made
 
 
 class Answer:

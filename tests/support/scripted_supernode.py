@@ -1,20 +1,16 @@
-"""A supernode that follows a script, and peers beside it: real sockets, one process."""
+"""A supernode that follows a script, on a real socket."""
 
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from pantala_peer.app import PeerApp, build
-from pantala_peer.settings import Settings
-from pantala_process.settings import ListenAddress
-from pantala_protocol import ranges, task_id, ticket
+from pantala_protocol import ranges, registry, task_id, ticket
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.membership import Membership
@@ -103,6 +99,10 @@ class ScriptedSupernode:
         self.port = 0
         self._changed = asyncio.Condition()
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     # What a test does
 
     async def assign(self, peer: str, *files: tuple[File, tuple[Delivery, ...]]) -> None:
@@ -143,10 +143,7 @@ class ScriptedSupernode:
         return msgspec.structs.replace(state, path="") if state else None
 
     async def until_delivered(self, peer: str, uid: str = "uid-1", timeout: float = 10.0) -> DeliveryState:
-        await eventually(lambda: self.delivered(peer, uid) is not None, within=timeout)
-        state = self.delivered(peer, uid)
-        assert state is not None
-        return state
+        return await eventually(lambda: self.delivered(peer, uid), within=timeout)
 
     # Serving
 
@@ -155,12 +152,13 @@ class ScriptedSupernode:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/api/v1/sync", self._sync)
         app.router.add_get("/pieces/{task_id}/{generation}", self._piece)
+        app.router.add_get(registry.PATH, self._manifest)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         self.port = runner.addresses[0][1]
         try:
-            yield f"http://127.0.0.1:{self.port}"
+            yield self.url
         finally:
             await runner.cleanup()
 
@@ -177,6 +175,9 @@ class ScriptedSupernode:
         self.sent.append((name, asked.start // file.piece_size))
         shown = f"bytes {asked.start}-{asked.stop - 1}/{len(file.content)}"
         return web.Response(status=206, body=body, headers={"Content-Range": shown})
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        raise web.HTTPNotFound
 
     async def _sync(self, request: web.Request) -> web.Response:
         said = msgspec.json.decode(await request.read(), type=SyncRequest)
@@ -297,7 +298,9 @@ class ScriptedSupernode:
             if self.prefer_peers and name != asking and has and not other.leaving:
                 provider = name
         peer = self.peers.get(provider)
-        shown = ticket.issue(self.key, file.task_id, file.generation, now=_now()) if peer else f"own-{file.task_id}"
+        shown = (
+            ticket.issue(self.key, file.task_id, file.generation, now=time.time()) if peer else f"own-{file.task_id}"
+        )
         return Work(
             file.task_id,
             file.generation,
@@ -310,23 +313,3 @@ class ScriptedSupernode:
             shown,
             provider,
         )
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
-
-
-@contextlib.asynccontextmanager
-async def peer(url: str, root: Path, name: str = "node-1", **changes: Any) -> AsyncIterator[PeerApp]:
-    """A peer that runs while the context lasts, and leaves as after SIGTERM."""
-    settings = Settings(url, ListenAddress("127.0.0.1", 0), root, name, **changes)
-    made = build(settings)
-    stop = asyncio.Event()
-    running = asyncio.create_task(made.run(stop))
-    try:
-        yield made
-    finally:
-        stop.set()
-        await running
