@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from pantala_pieces.file import PieceFile
+from pantala_process.http import error_response
 from pantala_protocol import ticket
 
 _CLIENT_GONE = 499
@@ -25,12 +25,6 @@ _PATIENCE = 2.0
 
 _MIN_RATE = 32 * 1024
 """Bytes per second below which a reader is cut off, so that a few stuck ones cannot hold every slot."""
-
-
-def error_response(status: int, reason: str, message: str, **headers: str) -> web.Response:
-    """Answer an error in the one shape that all of Pantala's HTTP interfaces have."""
-    body = msgspec.json.encode({"error": {"reason": reason, "message": message}})
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
 class RefusedError(Exception):

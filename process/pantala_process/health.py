@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from pantala_process import metrics
-from pantala_process.http import ProblemDetail, json_response
+from pantala_process.http import ErrorDetail, json_response
 
 Check = Callable[[], Sequence[str]]
 """Reasons why the process is not healthy, or not ready; empty if it is."""
@@ -25,7 +25,7 @@ class Health(msgspec.Struct, frozen=True):
 class Unhealthy(msgspec.Struct, frozen=True):
     """The body of a bad answer, which is also an error like all others."""
 
-    error: ProblemDetail
+    error: ErrorDetail
     reasons: tuple[str, ...]
     status: str = "unavailable"
 
@@ -34,7 +34,7 @@ def health_response(reasons: Sequence[str], reason: str = "NotReady") -> web.Res
     """200 without reasons, else 503 with them; ``reason`` is the error's short name."""
     if not reasons:
         return json_response(Health())
-    return json_response(Unhealthy(ProblemDetail(reason, "; ".join(reasons)), tuple(reasons)), 503)
+    return json_response(Unhealthy(ErrorDetail(reason, "; ".join(reasons)), tuple(reasons)), 503)
 
 
 def application(registry: CollectorRegistry, *, ready: Check, alive: Check = tuple) -> web.Application:

@@ -41,22 +41,22 @@ def bearer(token_file: Path | None) -> dict[str, str]:
         raise OSError(f"the token file {token_file} cannot be read: {reason}") from error
 
 
-class ProblemDetail(msgspec.Struct, frozen=True):
+class ErrorDetail(msgspec.Struct, frozen=True):
     """Why a request failed."""
 
     reason: str = ""
     message: str = ""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ErrorBody(msgspec.Struct, frozen=True):
     """The body of each error that one of our processes answers."""
 
-    error: ProblemDetail
+    error: ErrorDetail
 
 
 def error_response(status: int, reason: str, message: str, **headers: str) -> web.Response:
     """An error in the one shape of all our HTTP interfaces."""
-    return json_response(Problem(ProblemDetail(reason, message)), status, **headers)
+    return json_response(ErrorBody(ErrorDetail(reason, message)), status, **headers)
 
 
 def json_response(body: object, status: int = 200, **headers: str) -> web.Response:
@@ -65,10 +65,10 @@ def json_response(body: object, status: int = 200, **headers: str) -> web.Respon
     return web.Response(status=status, body=encoded, content_type="application/json", headers=headers)
 
 
-def problem_detail(body: bytes) -> ProblemDetail | None:
+def error_detail(body: bytes) -> ErrorDetail | None:
     """Read the body of an error; ``None`` if none of our processes wrote it."""
     try:
-        return msgspec.json.decode(body, type=Problem).error
+        return msgspec.json.decode(body, type=ErrorBody).error
     except msgspec.DecodeError:
         return None
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pantala_pieces.server import PieceServer
+from pantala_process.metrics import new_registry
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy_state import CopyUse
 from pantala_supernode.cdn.manager import CDNManager
@@ -29,8 +30,6 @@ from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 from pantala_supernode.volume.eviction import EvictionCause
 from pantala_supernode.volume.janitor import Janitor
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1)
 """Bounds of the scheduling histogram: one decision takes some tens of microseconds."""
@@ -74,23 +73,23 @@ class Metrics:
     """One supernode's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that were begun.", registry=self._registry)
+        self.registry = new_registry("supernode")
+        self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that were begun.", registry=self.registry)
         self.scheduling = Histogram(
             "pantala_scheduling_seconds",
             "Time to decide which pieces one client gets.",
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=self.registry,
         )
-        self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self._registry)
+        self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self.registry)
         self._answers_by_status: dict[int, Counter] = {}
         self._failures = Counter(
-            "pantala_fetch_failures", "Failures to fetch from an origin.", ["reason"], registry=self._registry
+            "pantala_fetch_failures", "Failures to fetch from an origin.", ["reason"], registry=self.registry
         )
 
     def add(self, collector: Collector) -> None:
         """Read the collector with each rendering."""
-        self._registry.register(collector)
+        self.registry.register(collector)
 
     def answered(self, status: int) -> None:
         """The API answered."""
@@ -104,10 +103,6 @@ class Metrics:
         failure = task.copy.failure
         if failure is not None and failure is not before.failure:
             self._failures.labels(failure.reason).inc()
-
-    def render(self) -> bytes:
-        """All of it, in Prometheus' text format."""
-        return generate_latest(self._registry)
 
 
 class StateCollector(Collector):

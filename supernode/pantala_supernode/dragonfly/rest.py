@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from pantala_process.http import json_response
 from pantala_protocol import __version__
 from pantala_supernode.dragonfly import models
 from pantala_supernode.dragonfly.models import ErrorResponse, PeerInfo, PieceSource, TaskInfo
@@ -14,7 +15,7 @@ from pantala_supernode.dragonfly.service import DragonflyService
 from pantala_supernode.dragonfly.wire import Code, Envelope, MalformedRequestError, PullRequest
 from pantala_supernode.errors import EmptyValueError, RequestError
 from pantala_supernode.http.access import Access, Handler
-from pantala_supernode.http.messages import json_response, read_query
+from pantala_supernode.http.messages import read_query
 from pantala_supernode.http.operations import Operation
 from pantala_supernode.swarm.scheduler import Managers
 

@@ -8,7 +8,7 @@ from enum import Enum
 import structlog
 from aiohttp import web
 
-from pantala_pieces.server import error_response
+from pantala_process.http import error_response
 from pantala_supernode.http.identity import ClusterKeys, TokenIdentity, TokenRejectedError
 
 _log = structlog.get_logger(__name__)

@@ -8,12 +8,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from pantala_pieces.server import error_response
+from pantala_process.health import Health, Unhealthy, health_response
+from pantala_process.http import error_response, json_response
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.messages import ErrorBody, json_response, read_body, read_query
+from pantala_supernode.http.messages import read_body, read_query
 from pantala_supernode.http.operations import Operation
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
@@ -32,12 +33,6 @@ class ChangesQuery(msgspec.Struct, frozen=True):
     """Seconds."""
 
 
-class HealthAnswer(msgspec.Struct, frozen=True):
-    """The supernode is well."""
-
-    status: str = "ok"
-
-
 class NativeAPI:
     """Operations of the operator, the peers and probes."""
 
@@ -48,8 +43,8 @@ class NativeAPI:
         self._metrics = metrics
 
     def operations(self) -> tuple[Operation, ...]:
-        health, changes, sync = {200: HealthAnswer}, {200: Changes}, {200: SyncAnswer}
-        ready, receipt = {**health, 503: ErrorBody}, {200: StatementReceipt}
+        health, changes, sync = {200: Health}, {200: Changes}, {200: SyncAnswer}
+        ready, receipt = {**health, 503: Unhealthy}, {200: StatementReceipt}
         op, peer, api = Access.OPERATOR, Access.PEER, "/api/v1"
         return (
             Operation("GET", "/healthz", self.healthz, Access.OPEN, "Check that the process is alive", health),
@@ -62,13 +57,12 @@ class NativeAPI:
         )
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        return json_response(HealthAnswer())
+        return health_response(())
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """Answer 200 once the volume has been read."""
-        if self._supernode.recovered:
-            return json_response(HealthAnswer())
-        return error_response(503, "Recovering", "the supernode is still reading its volume")
+        reasons = () if self._supernode.recovered else ("the supernode is still reading its volume",)
+        return health_response(reasons, "Recovering")
 
     async def statement(self, request: web.Request) -> web.Response:
         statement = await read_body(request, Statement)

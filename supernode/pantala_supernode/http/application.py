@@ -10,11 +10,12 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from pantala_pieces.server import error_response
+from pantala_process.http import error_response
+from pantala_process.metrics import metrics_response
 from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Access, Guard, Handler
 from pantala_supernode.http.operations import Operation, document, mount
-from pantala_supernode.metrics import CONTENT_TYPE, Metrics
+from pantala_supernode.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ def application(
     """Serve ``operations``, their OpenAPI document and ``metrics``."""
 
     async def exposition(_request: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        return metrics_response(metrics.registry)
 
     async def openapi(_request: web.Request) -> web.Response:
         return web.Response(body=described, content_type="application/json")

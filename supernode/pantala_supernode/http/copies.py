@@ -9,10 +9,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from pantala_process.http import ErrorBody, ErrorDetail, json_response
 from pantala_protocol.membership import Member
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
-from pantala_supernode.http.messages import ErrorBody, ErrorDetail, json_response, read_body, read_query
+from pantala_supernode.http.messages import read_body, read_query
 from pantala_supernode.http.operations import Operation
 from pantala_supernode.replicas.client import SourceRequest
 from pantala_supernode.replicas.copies import CopyEndedError, CopyServer, MisdirectedError

@@ -14,19 +14,6 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class ErrorDetail(msgspec.Struct, frozen=True):
-    """What went wrong."""
-
-    reason: str
-    message: str
-
-
-class ErrorBody(msgspec.Struct, frozen=True):
-    """The body of every error."""
-
-    error: ErrorDetail
-
-
 async def read_body(request: web.Request, kind: type[T]) -> T:
     """Read a JSON body. Raises :class:`InvalidValueError`."""
     try:
@@ -58,8 +45,3 @@ def match_keys(items: Iterable[tuple[str, Any]], kind: type[msgspec.Struct]) -> 
     """Spell keys, which match in any case, as ``kind`` spells them."""
     names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
     return {names.get(name.lower(), name): value for name, value in items}
-
-
-def json_response(message: object, status: int = 200) -> web.Response:
-    """Answer with a JSON body."""
-    return web.Response(status=status, body=msgspec.json.encode(message), content_type="application/json")

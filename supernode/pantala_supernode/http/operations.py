@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from pantala_process.http import ErrorBody
 from pantala_protocol import __version__
 from pantala_supernode.http.access import WITHOUT_TOKEN, Access, Guard, Handler
-from pantala_supernode.http.messages import ErrorBody
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _REFERENCE = "#/components/schemas/{name}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from pantala_process.http import ErrorBody, json_response
 from pantala_protocol import registry
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.messages import ErrorBody, json_response, read_body, read_query
+from pantala_supernode.http.messages import read_body, read_query
 from pantala_supernode.http.operations import Operation
 from pantala_supernode.images.manifests import ManifestService
 from pantala_supernode.registry.endpoint import ImageRepository

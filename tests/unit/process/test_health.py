@@ -67,10 +67,10 @@ def test_tokens_are_read_from_files(tmp_path: Path) -> None:
 def test_errors_have_one_shape() -> None:
     body = http.error_response(404, "NotFound", "it is not here").body
     assert isinstance(body, bytes)
-    detail = http.problem_detail(body)
+    detail = http.error_detail(body)
     assert detail is not None
     assert ("NotFound", "it is not here") == (detail.reason, detail.message)
-    assert None is http.problem_detail(b"<html>")
+    assert None is http.error_detail(b"<html>")
 
 
 def _json(answer: tuple[int, str]) -> tuple[int, dict[str, object]]:
