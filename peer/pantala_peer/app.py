@@ -1,4 +1,4 @@
-"""The peer: :func:`build` composes its objects, and :meth:`App.run` is its life."""
+"""The peer: :func:`build` composes its objects, and :meth:`PeerApp.run` is its life."""
 
 from __future__ import annotations
 
@@ -141,6 +141,7 @@ def build(settings: Settings) -> PeerApp:
     providers = Providers(connect_timeout=settings.connect_timeout, timeouts=timeouts)
     downloads = Downloads(providers.fetch, cache.put, events, parallel=settings.downloads)
 
+    # Supernodes assign tasks and give work. The node carries that out and reports.
     identity = SyncRequest(
         settings.name,
         boot,
@@ -150,7 +151,6 @@ def build(settings: Settings) -> PeerApp:
         downloads=settings.downloads,
         upload_slots=settings.uploads,
     )
-    # Supernodes assign tasks and give work. The node carries that out and reports.
     supernodes = SupernodeSessions(
         settings.supernode,
         identity,
