@@ -119,8 +119,8 @@ class App:
 
         # What the operator and clients want.
         boot = _new_id()
-        self.reports = reports = ChangeFeed(boot, managers)
-        self.supernode = Supernode(boot, managers, replicas, cdn, reports, events, clock=clock)
+        self.feed = feed = ChangeFeed(boot, managers)
+        self.supernode = Supernode(boot, managers, replicas, cdn, feed, events, clock=clock)
         self.imaging = Imaging(
             registries,
             settings.registries,
@@ -137,19 +137,19 @@ class App:
 
         # The exchange with peers and other supernodes.
         key = secrets.token_bytes(32)
-        roster = AssignmentTable(managers, replicas)
+        assignments = AssignmentTable(managers, replicas)
         dispatcher = Dispatcher(
             managers,
-            roster,
-            reports,
+            assignments,
+            feed,
             endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key),
             tickets=TicketCache(time.time),
             sha256=cdn.piece_digest,
             on_accused=events.piece_accused.publish,
             clock=clock,
         )
-        self.exchange = SyncServer(
-            boot, managers, roster, reports, dispatcher, self.imaging, clock=clock, timing=SyncTiming()
+        self.sync = SyncServer(
+            boot, managers, assignments, feed, dispatcher, self.imaging, clock=clock, timing=SyncTiming()
         )
         self._pieces = PieceServer(
             store.get,
@@ -192,23 +192,23 @@ class App:
         events.volume_read.subscribe(self.imaging.blobs.on_volume_read)
         events.statement_taken.subscribe(self.imaging.on_statement)
         events.copy_reported.subscribe(self.supernode.on_copy_report)
-        events.copy_changed.subscribe(self.exchange.on_copy, self.metrics.on_copy)
+        events.copy_changed.subscribe(self.sync.on_copy, self.metrics.on_copy)
         events.task_changed.subscribe(
             self.copies.changed, self.imaging.blobs.on_task_changed, self.dragonfly.preheats.on_task_changed
         )
-        events.assignments_changed.subscribe(self.exchange.on_assignments)
-        events.orders_changed.subscribe(self.exchange.on_orders)
+        events.assignments_changed.subscribe(self.sync.on_assignments)
+        events.orders_changed.subscribe(self.sync.on_orders)
         events.piece_accused.subscribe(self._inspector.inspect)
         events.room_needed.subscribe(self.imaging.blobs.release_idle, self.dragonfly.service.release_idle)
         events.second_passed.subscribe(
-            self.supernode.tick, self.exchange.tick, self.imaging.blobs.tick, self.dragonfly.tick
+            self.supernode.tick, self.sync.tick, self.imaging.blobs.tick, self.dragonfly.tick
         )
 
     def _api(self) -> web.Application:
         settings = self.settings
         api = application(
             (
-                *NativeAPI(self.supernode, self.reports, self.exchange, self.metrics).operations(),
+                *NativeAPI(self.supernode, self.feed, self.sync, self.metrics).operations(),
                 *CopiesAPI(self.copies).operations(),
                 *RegistriesAPI(self.imaging.manifests).operations(),
                 *self.dragonfly.operations(),
@@ -266,8 +266,8 @@ class App:
 
     async def _release(self, _: web.Application) -> None:
         """Answer all held requests."""
-        self.exchange.close()
-        self.reports.release()
+        self.sync.close()
+        self.feed.release()
 
     def _is_idle(self) -> bool:
         """Whether no client needs this supernode any more."""

@@ -33,7 +33,7 @@ class Supernode:
         managers: Managers,
         members: ReplicaSet,
         cdn: CDNManager,
-        reports: ChangeFeed,
+        feed: ChangeFeed,
         events: Events,
         *,
         clock: Callable[[], float],
@@ -50,7 +50,7 @@ class Supernode:
         self._progress = managers.progress
         self._members = members
         self._cdn = cdn
-        self._reports = reports
+        self._feed = feed
         self._events = events
         self._clock = clock
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
@@ -66,7 +66,7 @@ class Supernode:
         if first or moved:
             self._events.assignments_changed.publish(None)
         self._events.statement_taken.publish(statement)
-        self._reports.touch_statement()
+        self._feed.touch_statement()
         return StatementReceipt(boot=self.boot, revision=statement.revision)
 
     def lease(self, task_id: str, lease: Lease) -> None:
@@ -86,7 +86,7 @@ class Supernode:
             return
         self._tasks.update(task_id, copy)
         self._events.copy_changed.publish(task, before)
-        self._reports.touch_task(task_id)
+        self._feed.touch_task(task_id)
         self._events.task_changed.publish(task_id)
 
     def is_origin_only(self, task_id: str) -> bool:
@@ -123,10 +123,10 @@ class Supernode:
             self._events.task_changed.publish(task_id)
         for task_id in changes.tasks:
             self._order_copy(task_id)
-            self._reports.touch_task(task_id)
+            self._feed.touch_task(task_id)
         self._events.assignments_changed.publish(changes.peers)
         for uid in changes.dropped:
-            self._reports.touch_dropped(uid)
+            self._feed.touch_dropped(uid)
 
     def _forget(self, task_id: TaskID) -> None:
         self._progress.delete_task(task_id)
@@ -152,7 +152,7 @@ class Supernode:
         finally:
             del self._deletions[task_id]
         for uid in dropped:
-            self._reports.touch_dropped(uid)
+            self._feed.touch_dropped(uid)
 
 
 class PieceInspector:

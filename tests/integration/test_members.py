@@ -45,7 +45,7 @@ class Node(SupernodeLab):
             return answer.status, await answer.read()
 
     def report(self, uid: str = "u") -> TaskReport:
-        report = self.app.reports.task(uid)
+        report = self.app.feed.task(uid)
         assert report is not None
         return report
 

@@ -94,7 +94,7 @@ class Lab:
     async def whole(self) -> TaskReport:
 
         def done() -> TaskReport | None:
-            report = self.app.reports.task("u")
+            report = self.app.feed.task("u")
             return report if report is not None and report.cdn_status is CDNStatus.SUCCESS else None
 
         report = await eventually(done)

@@ -36,10 +36,10 @@ class ChangesQuery(msgspec.Struct, frozen=True):
 class NativeAPI:
     """Operations of the operator, the peers and probes."""
 
-    def __init__(self, supernode: Supernode, reports: ChangeFeed, exchange: SyncServer, metrics: Metrics) -> None:
+    def __init__(self, supernode: Supernode, feed: ChangeFeed, sync: SyncServer, metrics: Metrics) -> None:
         self._supernode = supernode
-        self._reports = reports
-        self._exchange = exchange
+        self._feed = feed
+        self._sync = sync
         self._metrics = metrics
 
     def operations(self) -> tuple[Operation, ...]:
@@ -73,7 +73,7 @@ class NativeAPI:
 
     async def changes(self, request: web.Request) -> web.Response:
         query = read_query(request, ChangesQuery)
-        return json_response(await self._reports.changes(boot=query.boot, since=query.since, wait=query.wait))
+        return json_response(await self._feed.changes(boot=query.boot, since=query.since, wait=query.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
         """Refuse a peer whose token names another node."""
@@ -83,6 +83,6 @@ class NativeAPI:
             return error_response(403, "Forbidden", f"the token is of node {identity.node!r}, not of {message.peer!r}")
         self._metrics.exchanges.inc()
         try:
-            return json_response(await self._exchange.sync(message, request.remote or ""))
+            return json_response(await self._sync.sync(message, request.remote or ""))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error

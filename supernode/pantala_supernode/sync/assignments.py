@@ -1,4 +1,4 @@
-"""Which peer shall hold which tasks, and takes part in which swarms."""
+"""Which peer must hold which tasks, and takes part in which swarms."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from pantala_supernode.tasks.task import Task
 
 
 class AssignmentTable:
-    """Keeps the peers' assignments and their part in the swarms in step with what is wanted. Pure."""
+    """Keeps the peers' assignments and their part in the swarms in step with the wanted tasks. Pure."""
 
-    def __init__(self, managers: Managers, members: ReplicaSet) -> None:
-        self._members = members
+    def __init__(self, managers: Managers, replicas: ReplicaSet) -> None:
+        self._replicas = replicas
         self._tasks = managers.tasks
         self._dfget_tasks = managers.dfget_tasks
         self._peers = managers.peers
         self._progress = managers.progress
 
     def assign(self, session: PeerSession) -> bool:
-        """Say anew what a peer shall hold, and let it take part in just that. Returns whether it changed.
+        """Renew a peer's assignments and its part in swarms. Returns whether the assignments changed.
 
-        Before the first statement nothing is known to be unwanted, and before a peer's first inventory not what it
-        keeps for others, so nothing is said.
+        There are none before the first statement, because any task may still be wanted. There are none either before
+        the peer's first inventory, because it is not known which leased tasks it keeps.
         """
-        if not self._tasks.revision or (session.told is None and not session.inventoried):
+        if not self._tasks.stated or (session.last_sent is None and not session.inventoried):
             return False
         tasks = sorted(self._tasks.assigned_to(session.peer), key=lambda task: (-task.priority, task.id))
         wanted = {task.id for task in tasks}
         for task_id in self._progress.tasks_of(session.peer) - wanted:
             self._progress.forget_progress(task_id, session.peer)
         for task_id in session.holdings.keys() - wanted:
-            del session.holdings[task_id]  # the peer drops it, and may be given it anew
+            del session.holdings[task_id]  # the peer drops it, and may get it again later
         for download in self._dfget_tasks.list(session.peer):
             if download.task_id not in wanted:
                 self._dfget_tasks.delete(session.peer, download.task_id)
         for task in tasks:
             self._enrol(session, task)
         session.open_tasks = {task.id: None for task in tasks if task.id in session.open_tasks}
-        told: tuple[Assignment, ...] = tuple(task.assignment(session.peer) for task in tasks)
-        if (told, self._members.membership) == (session.told, session.membership):
+        assignments: tuple[Assignment, ...] = tuple(task.assignment(session.peer) for task in tasks)
+        if (assignments, self._replicas.membership) == (session.last_sent, session.membership):
             return False
-        session.told, session.membership = told, self._members.membership
+        session.last_sent, session.membership = assignments, self._replicas.membership
         session.revision += 1
         return True
 
     def take_inventory(self, session: PeerSession) -> None:
-        """A peer told anew what it holds: what was known of it is void."""
+        """Begin all progress of a peer again, because it sent its inventory."""
         session.open_tasks.clear()
         for task_id in self._progress.tasks_of(session.peer):
             self._progress.forget_progress(task_id, session.peer)
@@ -56,7 +56,7 @@ class AssignmentTable:
         self.assign(session)
 
     def note_completion(self, session: PeerSession, task: Task) -> None:
-        """Close a task for a peer that lacks nothing of it; open it for one that does."""
+        """Close a task for a peer that has all its pieces; open it for one that lacks some."""
         have = self._progress.pieces_by_cid(task.id, session.peer)
         if task.complete and have & task.copy.cached == task.copy.cached:
             session.open_tasks.pop(task.id, None)
@@ -66,14 +66,14 @@ class AssignmentTable:
             self._dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.RUNNING)
 
     def takes_part(self, peer: str, task_id: str) -> bool:
-        """Whether a peer is a client of a task's swarm."""
+        """Whether a peer is in the swarm of a task."""
         swarm = self._progress.tasks.get(task_id)
         return swarm is not None and peer in swarm.peers
 
     def _enrol(self, session: PeerSession, task: Task) -> None:
         self._dfget_tasks.add(session.peer, task.id)
         if not task.copy.generation or not session.inventoried:
-            session.open_tasks.pop(task.id, None)  # no part in its swarm, so no work of it
+            session.open_tasks.pop(task.id, None)  # outside the swarm there is no work
             return
         if not self.takes_part(session.peer, task.id):
             self._progress.init_task(task.id).copy = task.copy

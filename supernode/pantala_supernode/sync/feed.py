@@ -1,4 +1,4 @@
-"""The feed of changes that the operator reads: which Task resources and peers have news, and the news."""
+"""The feed that the operator reads: which Task resources and peers changed, and their reports."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from collections import OrderedDict
 
 from pantala_protocol.statement import Changes, Failure, PeerReport, TaskReport, WantedTask
 from pantala_protocol.sync import DeliveryStatus
-from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.task import Task
 
 MAX_FAILURES = 10
-"""Failures of peers that a report names; a status is no log."""
+"""Failures of peers in one report. The status of a resource is not a log."""
 
 _COALESCE = 0.1
-"""Seconds that news are gathered before they are told, so that a fast download costs ten answers a second at most."""
+"""Seconds for which changes are gathered, so a fast download costs at most ten answers a second."""
 
 
 class ChangeFeed:
-    """Tells what changed since a version."""
+    """Reports what changed since a version."""
 
     def __init__(self, boot: str, managers: Managers) -> None:
         self._boot = boot
@@ -32,17 +31,16 @@ class ChangeFeed:
         self._news = asyncio.Event()
 
     def touch_task(self, task_id: str) -> None:
-        """There is news of a task."""
+        """The reports of the Task resources that want a task changed."""
         task = self._tasks.get(task_id)
         for uid in task.wanted if task else ():
             self._touch(("task", uid))
 
     def touch_dropped(self, uid: str) -> None:
-        """A Task resource's drop is complete."""
+        """A Task resource was dropped completely."""
         self._touch(("task", uid))
 
     def touch_peer(self, name: str) -> None:
-        """There is news of a peer."""
         self._touch(("peer", name))
 
     def touch_statement(self) -> None:
@@ -50,7 +48,7 @@ class ChangeFeed:
         self._touch(("statement", ""))
 
     async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
-        """All that changed since version ``since`` of ``boot``; waits up to ``wait`` seconds for something."""
+        """All that changed since version ``since`` of ``boot``. Waits up to ``wait`` seconds for a change."""
         full = boot != self._boot or since > self._version
         if full:
             since = 0
@@ -64,9 +62,59 @@ class ChangeFeed:
         return self._since(since, full=full)
 
     def release(self) -> None:
-        """Answer all who wait, though there is nothing new."""
+        """Answer all held requests."""
         self._news.set()
         self._news = asyncio.Event()
+
+    def task(self, uid: str) -> TaskReport | None:
+        """The report of a Task resource; ``None``: it is not wanted."""
+        task = self._tasks.of(uid)
+        if task is None:
+            return None
+        wanted, copy = task.wanted[uid], task.copy
+        ready, failures = self._delivered(task, wanted)
+        done = {*ready, *(failure.peer for failure in failures)}
+        swarm = self._progress.tasks.get(task.id)
+        return TaskReport(
+            uid=uid,
+            task_id=task.id,
+            attempt=wanted.attempt,
+            cdn_status=copy.status,
+            length=copy.length,
+            digest=copy.digest,
+            piece_size=copy.piece_size,
+            pieces_total=copy.total,
+            pieces_cached=copy.cached.bit_count(),
+            origin_bytes=copy.origin_bytes,
+            supernode_bytes=swarm.supernode_bytes if swarm else 0,
+            peer_bytes=swarm.peer_bytes if swarm else 0,
+            failure=copy.failure,
+            ready_peers=tuple(ready),
+            active_peers=tuple(name for name in wanted.peers if name not in done and self._is_connected(name)),
+            failures=tuple(failures[:MAX_FAILURES]),
+            failed_peers=len(failures),
+        )
+
+    def peer(self, name: str) -> PeerReport:
+        peer = self._peers.get(name)
+        if peer is None:
+            return PeerReport(name=name, connected=False)
+        service = self._progress.service[name]
+        return PeerReport(
+            name=name,
+            connected=peer.connected,
+            address=peer.address,
+            port=peer.port,
+            zone=peer.zone,
+            version=peer.version,
+            cache_bytes=peer.cache_bytes,
+            tasks=len(self._progress.tasks_of(name)),
+            uploads=peer.uploads,
+            succeeded=service.succeeded,
+            failed=service.failed,
+            pulls=dict(peer.pulls),
+            runtime=peer.runtime,
+        )
 
     def _since(self, since: int, *, full: bool) -> Changes:
         tasks, gone, peers = [], [], []
@@ -91,57 +139,8 @@ class ChangeFeed:
             peers=tuple(peers),
         )
 
-    def task(self, uid: str) -> TaskReport | None:
-        """The news of one Task resource; ``None``: it is not wanted."""
-        task = self._tasks.of(uid)
-        if task is None:
-            return None
-        wanted, copy = task.wanted[uid], task.copy
-        ready, failures = self._delivered(task, wanted)
-        swarm = self._progress.tasks.get(task.id)
-        return TaskReport(
-            uid=uid,
-            task_id=task.id,
-            attempt=wanted.attempt,
-            cdn_status=copy.status,
-            length=copy.length,
-            digest=copy.digest,
-            piece_size=copy.piece_size,
-            pieces_total=copy.total,
-            pieces_cached=copy.cached.bit_count(),
-            origin_bytes=copy.origin_bytes,
-            supernode_bytes=swarm.supernode_bytes if swarm else 0,
-            peer_bytes=swarm.peer_bytes if swarm else 0,
-            failure=copy.failure,
-            ready_peers=tuple(ready),
-            active_peers=tuple(self._active(task, wanted, {*ready, *(failure.peer for failure in failures)})),
-            failures=tuple(failures[:MAX_FAILURES]),
-            failed_peers=len(failures),
-        )
-
-    def peer(self, name: str) -> PeerReport:
-        """The news of one peer."""
-        peer = self._peers.get(name)
-        if peer is None:
-            return PeerReport(name=name, connected=False)
-        service = self._progress.service[name]
-        return PeerReport(
-            name=name,
-            connected=peer.connected,
-            address=peer.address,
-            port=peer.port,
-            zone=peer.zone,
-            version=peer.version,
-            cache_bytes=peer.cache_bytes,
-            tasks=len(self._progress.tasks_of(name)),
-            uploads=peer.uploads,
-            succeeded=service.succeeded,
-            failed=service.failed,
-            pulls=dict(peer.pulls),
-            runtime=peer.runtime,
-        )
-
     def _delivered(self, task: Task, wanted: WantedTask) -> tuple[list[str], list[Failure]]:
+        """The peers that published the file at the wanted path, and the failures of those that could not."""
         ready, failures = [], []
         for name in wanted.peers:
             state = self._dfget_tasks.delivery(name, task.id, wanted.uid)
@@ -153,11 +152,9 @@ class ChangeFeed:
                 failures.append(Failure(reason=state.reason, message=state.message, peer=name))
         return ready, failures
 
-    def _active(self, task: Task, wanted: WantedTask, done: set[str]) -> list[str]:
-        def is_active(peer: SwarmPeer | None) -> bool:
-            return peer is not None and peer.connected
-
-        return [name for name in wanted.peers if name not in done and is_active(self._peers.get(name))]
+    def _is_connected(self, name: str) -> bool:
+        peer = self._peers.get(name)
+        return peer is not None and peer.connected
 
     def _touch(self, key: tuple[str, str]) -> None:
         self._version += 1

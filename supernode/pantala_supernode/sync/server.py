@@ -1,7 +1,7 @@
-"""The exchange with the peers: takes what one says, answers what it shall do, holds the answer while there is nothing.
+"""The exchange with the peers: applies a peer's request, and answers it or holds it while there is no news.
 
-Whenever something becomes possible (a piece was cached, a provider has room, a provider has a new piece) a waiting peer
-is looked for and its held exchange answered. No peer polls.
+Whenever work becomes possible (a piece was cached, a provider has room or a new piece), a waiting peer is found and its
+held exchange is answered. No peer polls.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 
 _MOST_PIECES = 1 << 26
-"""Pieces that an exchange may speak of, each task counted up to its last: more than any node's disk has. It bounds what
-a peer can make us keep."""
+"""Pieces that one request may name, each task counted up to its last piece. No node's disk has so many. It bounds the
+memory that a peer can take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +34,24 @@ class SyncTiming:
     """How long things last, in seconds."""
 
     hold: float = 10.0
-    """An exchange is held at most so long. Shorter than what idle connections survive anywhere."""
+    """An exchange is held at most so long. Idle connections survive longer everywhere."""
     away_after: float = 3.0
-    """A peer without an exchange under way for so long is offered to nobody, and what it was given is free."""
+    """A peer without an exchange for so long is no provider any more, and its given pieces are free."""
     forgotten_after: float = 600.0
-    """A peer that is away for so long is forgotten; a node that reboots is back sooner."""
+    """A peer without an exchange for so long is removed. A node that reboots is back sooner."""
     silence: float = 120.0
-    """A peer that speaks but reports nothing of what it was given for so long has lost it."""
+    """A peer that reports none of its given pieces for so long has lost them."""
 
 
 class SyncServer:
-    """Speaks with all peers. ``clock`` tells monotonic seconds."""
+    """Serves the exchanges of all peers. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
         boot: str,
         managers: Managers,
-        roster: AssignmentTable,
-        reports: ChangeFeed,
+        assignments: AssignmentTable,
+        feed: ChangeFeed,
         dispatcher: Dispatcher,
         imaging: Imaging,
         *,
@@ -60,8 +60,8 @@ class SyncServer:
     ) -> None:
         self._boot = boot
         self._managers = managers
-        self._roster = roster
-        self._reports = reports
+        self._assignments = assignments
+        self._feed = feed
         self._dispatcher = dispatcher
         self._images = imaging.images
         self._blobs = imaging.blobs
@@ -71,7 +71,7 @@ class SyncServer:
         self._timing = timing
 
     async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
-        """One exchange of a peer whose connection came from ``host``. Raises :class:`ValueError` for wrong ranges."""
+        """One exchange of a peer whose connection comes from ``host``. Raises :class:`ValueError` for wrong ranges."""
         session = self._session(request, host)
         repeated = session.answers.get(request.seq)
         if repeated is not None:
@@ -79,21 +79,19 @@ class SyncServer:
         self._waiting.supersede(request.peer)
         session.under_way += 1
         try:
-            self._take(session, request)
+            self._apply(session, request)
             answer = self._answer(session, request)
-            if not (_says_something(answer, request) or self._has_orders(session)):
+            if not (_has_news(answer, request) or self._has_orders(session)):
                 answer = await self._hold(session, request)
             return session.remember(answer)
         except SupersededError:
             return SyncAnswer(supernode=self._boot, seq=request.seq, revision=request.revision)
         finally:
             session.under_way -= 1
-            session.quiet_since = self._clock()
-
-    # What the rest of the supernode tells the exchange.
+            session.last_alive = self._clock()
 
     def on_copy(self, task: Task, before: Copy) -> None:
-        """Bring a task's swarm and its peers in step with the copy, which was ``before``."""
+        """Bring a task's swarm and its peers in step with its copy, which was ``before``."""
         copy = task.copy
         if copy.generation != before.generation:
             self._restart(task)
@@ -104,28 +102,21 @@ class SyncServer:
             self._dispatcher.serve_waiting(task.id)
 
     def on_assignments(self, peers: Iterable[str] | None) -> None:
-        """Answer those peers (``None``: all) whose assignments changed."""
+        """Answer those of ``peers`` (``None``: all) whose assignments changed."""
         for name in list(self._sessions) if peers is None else peers:
             session = self._sessions.get(name)
-            if session is not None and session.path is None and self._roster.assign(session):
+            if session is not None and session.path is None and self._assignments.assign(session):
                 self._waiting.release(name)
 
-    def _restart(self, task: Task) -> None:
-        """A task has new content, or its content became known: match what the peers hold with it again."""
-        self._managers.progress.restart_task(task.id)
-        for name in self._sessions:
-            self._managers.dfget_tasks.restart(name, task.id)
-        self.on_assignments(task.recipients)
-
     def on_orders(self, nodes: Iterable[str] | None) -> None:
-        """Answer those nodes (``None``: all) whose orders about images changed."""
+        """Answer those of ``nodes`` (``None``: all) whose orders about images changed."""
         for name in list(self._sessions) if nodes is None else nodes:
             session = self._sessions.get(name)
             if session is not None and self._has_orders(session):
                 self._waiting.release(name)
 
     def tick(self) -> None:
-        """Notice who is away, and serve who can be served by now; to be called about once a second."""
+        """Find the peers that are away, and serve those that can be served now. Call about once a second."""
         now = self._clock()
         for session in list(self._sessions.values()):
             if session.path is None:
@@ -136,18 +127,22 @@ class SyncServer:
         """Answer all held exchanges."""
         self._waiting.release_all()
 
-    # A peer's word.
+    def _restart(self, task: Task) -> None:
+        """Match what the peers hold of a task with its new content."""
+        self._managers.progress.restart_task(task.id)
+        for name in self._sessions:
+            self._managers.dfget_tasks.restart(name, task.id)
+        self.on_assignments(task.recipients)
 
     def _session(self, request: SyncRequest, host: str) -> PeerSession:
-        session = self._sessions.get(request.peer)
+        session, peers = self._sessions.get(request.peer), self._managers.peers
         if session is None or session.boot != request.boot:
             if session is not None:
                 self._dispatcher.forget(session)
             session = self._sessions[request.peer] = PeerSession(request.peer, request.boot)
-            self._managers.peers.register(
-                SwarmPeer(request.peer, request.boot, host, request.port, secrets.token_bytes(32), connected=False)
-            )
-        if self._managers.peers.update(
+            key = secrets.token_bytes(32)
+            peers.register(SwarmPeer(request.peer, request.boot, host, request.port, key, connected=False))
+        if peers.update(
             request.peer,
             address=host,
             port=request.port,
@@ -160,34 +155,33 @@ class SyncServer:
             downloads=request.downloads,
             upload_slots=request.upload_slots,
         ):
-            self._reports.touch_peer(request.peer)
+            self._feed.touch_peer(request.peer)
         return session
 
-    def _take(self, session: PeerSession, request: SyncRequest) -> None:
+    def _apply(self, session: PeerSession, request: SyncRequest) -> None:
         if request.inventory is not None:
-            session.holdings = _read(request.inventory)
+            session.holdings = _parse(request.inventory)
             session.inventoried = True
             self._blobs.take_holdings(session.peer, session.holdings)
-            self._roster.take_inventory(session)
-        for task_id, (generation, pieces) in _read(request.done).items():
-            self._take_done(session, task_id, generation, pieces)
+            self._assignments.take_inventory(session)
+        for task_id, (generation, pieces) in _parse(request.done).items():
+            self._apply_done(session, task_id, generation, pieces)
         for failure in request.failures:
             self._dispatcher.failed(session, failure)
         for uid, state in request.deliveries.items():
             task = self._managers.tasks.of(uid)
             if task is not None:
                 self._managers.dfget_tasks.deliver(session.peer, task.id, uid, state)
-                self._reports.touch_task(task.id)
-
-        if request.seq >= session.seq:  # else something newer was said meanwhile
+                self._feed.touch_task(task.id)
+        if request.seq >= session.seq:  # otherwise a newer request overtook this one
             session.seq = request.seq
-            self._take_state(session, request)
+            self._apply_state(session, request)
 
-    def _take_state(self, session: PeerSession, request: SyncRequest) -> None:
-        """What holds until something else is said."""
-        said = {"pulls": request.pulls, "runtime": request.runtime}
-        if self._managers.peers.update(session.peer, **{name: news for name, news in said.items() if news is not None}):
-            self._reports.touch_peer(session.peer)
+    def _apply_state(self, session: PeerSession, request: SyncRequest) -> None:
+        """Apply the fields of which the newest request counts."""
+        news = {"pulls": request.pulls, "runtime": request.runtime}
+        if self._managers.peers.update(session.peer, **{name: new for name, new in news.items() if new is not None}):
+            self._feed.touch_peer(session.peer)
         before, session.wants = session.wants, request.wants
         for task_id, wanted in request.wants.items():
             task, former = self._managers.tasks.get(task_id), before.get(task_id)
@@ -197,16 +191,17 @@ class SyncServer:
         if request.inventory is not None:
             self._blobs.take_inventory(session.peer, request.inventory)
 
-    def _take_done(self, session: PeerSession, task_id: str, generation: str, pieces: int) -> None:
-        if session.told is not None and all(task_id != assignment.task_id for assignment in session.told):
+    def _apply_done(self, session: PeerSession, task_id: str, generation: str, pieces: int) -> None:
+        assigned = session.last_sent
+        if assigned is not None and all(task_id != assignment.task_id for assignment in assigned):
             return  # the peer drops it
         former, before = session.holdings.get(task_id, (generation, 0))
         session.holdings[task_id] = (generation, (before if former == generation else 0) | pieces)
         task = self._managers.tasks.get(task_id)
-        if task is not None and task.copy.generation == generation and self._roster.takes_part(session.peer, task_id):
+        if task is None or task.copy.generation != generation:
+            return
+        if self._assignments.takes_part(session.peer, task_id):
             self._dispatcher.succeeded(session, task, pieces)
-
-    # The supernode's answer.
 
     def _answer(self, session: PeerSession, request: SyncRequest, work: tuple[Work, ...] = ()) -> SyncAnswer:
         peer = self._managers.peers.get(session.peer)
@@ -217,24 +212,25 @@ class SyncServer:
             key=peer.key.hex() if peer else "",
             inventory_wanted=not session.inventoried,
             revision=session.revision,
-            assignments=session.told if changed else None,
+            assignments=session.last_sent if changed else None,
             membership=session.membership if changed else None,
             work=work + (() if request.leaving else self._dispatcher.work(session)),
             images=self._orders(session, request),
         )
 
     def _has_orders(self, session: PeerSession) -> bool:
+        """Whether the node's orders about images are others than those sent last."""
         return session.path is None and self._images.news(session.peer, session.images)
 
     def _orders(self, session: PeerSession, request: SyncRequest) -> NodeOrders | None:
-        """What the node shall do about images, if it may not know: then it does no harm to say it again."""
+        """The node's orders about images, unless it certainly acts on them. To repeat them does no harm."""
         orders = self._images.orders(session.peer) if session.path is None else None
         if orders is None:
             return None
-        told = session.images
+        sent = session.images
         if not self._has_orders(session) and request.supernode == self._boot and request.images:
-            other = told is not None and request.images != told.revision  # it acts on another supernode's word
-            if not other or request.images >= orders.revision:
+            foreign = sent is not None and request.images != sent.revision  # another replica sent them
+            if not foreign or request.images >= orders.revision:
                 return None
         return orders
 
@@ -248,7 +244,7 @@ class SyncServer:
             pass
         except asyncio.CancelledError:
             if held.done() and not held.cancelled() and held.exception() is None:
-                session.remember(self._answer(session, request, held.result()))  # the work is given: the repeat gets it
+                session.remember(self._answer(session, request, held.result()))  # for the repetition of the request
             raise
         finally:
             self._waiting.leave(session.peer, held)
@@ -258,33 +254,33 @@ class SyncServer:
         peer = self._managers.peers.get(session.peer)
         if peer is None:
             return
-        quiet = now - session.quiet_since if not session.under_way else 0.0
+        quiet = now - session.last_alive if not session.under_way else 0.0
         if quiet > self._timing.forgotten_after:
             self._dispatcher.forget(session)
         elif quiet > self._timing.away_after and peer.connected:
             peer.connected = False
             self._dispatcher.release(session)
-            self._reports.touch_peer(peer.name)
-        elif now - session.moved_at > self._timing.silence:
+            self._feed.touch_peer(peer.name)
+        elif now - session.last_moved > self._timing.silence:
             self._dispatcher.release(session)
-            session.moved_at = now
+            session.last_moved = now
 
 
-def _read(said: Mapping[str, Held]) -> dict[str, tuple[str, int]]:
+def _parse(reported: Mapping[str, Held]) -> dict[str, tuple[str, int]]:
     """Generation and pieces by task. Raises :class:`ValueError`."""
-    read, room = {}, _MOST_PIECES
-    for task_id, held in said.items():
+    parsed, room = {}, _MOST_PIECES
+    for task_id, held in reported.items():
         pieces = ranges.parse(held.pieces)
         room -= pieces.bit_length()
         if room < 0:
-            raise ValueError(f"an exchange speaks of at most {_MOST_PIECES} pieces")
-        read[task_id] = (held.generation, pieces)
-    return read
+            raise ValueError(f"The request names more than {_MOST_PIECES} pieces. Send fewer at once.")
+        parsed[task_id] = (held.generation, pieces)
+    return parsed
 
 
-def _says_something(answer: SyncAnswer, request: SyncRequest) -> bool:
+def _has_news(answer: SyncAnswer, request: SyncRequest) -> bool:
     return bool(
-        request.inventory is not None  # its peer says nothing beside it, whatever happens, until it was taken
+        request.inventory is not None  # the peer sends nothing else before its inventory is answered
         or answer.work
         or answer.assignments is not None
         or answer.inventory_wanted

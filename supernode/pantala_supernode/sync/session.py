@@ -1,4 +1,4 @@
-"""One peer's conversation with the supernode: its boot, its exchanges, what it holds and what it was told."""
+"""A peer's exchanges with the supernode: what each side sent last, and the exchanges that are held open."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from pantala_protocol.sync import Assignment, SyncAnswer, Wanted, Work
 from pantala_supernode.swarm.pool import Pool
 
 _REMEMBERED = 4
-"""Answers kept for repetition; a peer has at most two exchanges under way."""
+"""Answers kept for repetition. A peer has at most two exchanges under way."""
 
 
 @dataclass(slots=True)
 class PeerSession:
-    """Everything about one process of a peer but its progress."""
+    """All that is known of one process of a peer, but for its progress. Times are in monotonic seconds."""
 
     peer: str
     boot: str
     path: str | None = None
-    """Where a Dragonfly client serves its wrapped pieces, word for word; ``None``: it is a peer of ours."""
+    """Where a Dragonfly client serves its wrapped pieces; ``None``: it is a peer of ours."""
     holdings: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """What it says to hold: task -> (generation, pieces). Kept, since the task may become known later."""
-    told: tuple[Assignment, ...] | None = None
-    """The assignments in force; ``None``: no statement yet, it keeps what it has."""
+    """Generation and pieces by task, as it reported. A task may become known later."""
+    last_sent: tuple[Assignment, ...] | None = None
+    """The assignments in force; ``None``: there was no statement yet, and the peer keeps what it has."""
     membership: Membership | None = None
-    """What it was told of the supernodes, beside ``told``."""
+    """The supernodes that were sent with ``last_sent``."""
     revision: int = 0
-    """Of both."""
+    """Of ``last_sent`` and ``membership``."""
     images: NodeOrders | None = None
-    """What it was told last to do about images."""
+    """The orders about images that were sent last."""
     seq: int = -1
-    """The greatest that came."""
+    """The greatest one received."""
     wants: Mapping[str, Wanted] = field(default_factory=dict)
-    """The blobs that its node's runtime waits for now, by task."""
+    """The blobs that the runtime of its node waits for now, by task."""
     inventoried: bool = False
-    """It told its whole inventory since this supernode started."""
+    """It has sent its whole inventory to this process."""
     open_tasks: dict[str, None] = field(default_factory=dict)
-    """Tasks it still lacks pieces of, those that matter most first."""
+    """Tasks of which it lacks pieces, the most important first."""
     paused: dict[str, float] = field(default_factory=dict)
-    """Tasks that its own disk failed, until when it gets no piece of them; monotonic seconds."""
+    """Tasks that failed on its own disk, and until when it gets no piece of them."""
     under_way: int = 0
-    """Exchanges that are not answered."""
-    quiet_since: float = 0.0
-    """When the last exchange ended; monotonic seconds."""
-    moved_at: float = 0.0
-    """When it was last given a piece or reported one; monotonic seconds."""
+    """Exchanges without an answer yet."""
+    last_alive: float = 0.0
+    """When its last exchange ended."""
+    last_moved: float = 0.0
+    """When it was last given a piece, or reported one."""
     answers: OrderedDict[int, SyncAnswer] = field(default_factory=OrderedDict)
 
     def remember(self, answer: SyncAnswer) -> SyncAnswer:
-        """Keep an answer, in case it is lost on the way and asked for again."""
+        """Keep an answer, in case it is lost and the peer repeats its request."""
         self.answers[answer.seq] = answer
         self.images = answer.images or self.images
         while len(self.answers) > _REMEMBERED:
@@ -63,15 +63,15 @@ class PeerSession:
 
 Hold = asyncio.Future[tuple[Work, ...]]
 
-_NOBODY = Pool()
+_EMPTY = Pool()
 
 
 class SupersededError(Exception):
-    """A newer exchange of the same peer took over from the held one."""
+    """A newer exchange of the same peer ends the held one."""
 
 
 class HeldExchanges:
-    """Peers that wait for work. Entering and leaving are one step each, so nobody is served who cannot be answered."""
+    """The exchanges that wait for work, by peer and task."""
 
     def __init__(self) -> None:
         self._held: dict[str, Hold] = {}
@@ -79,7 +79,7 @@ class HeldExchanges:
         self._by_task: dict[str, Pool] = {}
 
     def enter(self, session: PeerSession) -> Hold:
-        """Hold a peer's exchange: it waits for pieces of its open tasks, and for anything else there is to say."""
+        """Hold a peer's exchange until there is work for it, or other news."""
         held = self._held[session.peer] = asyncio.get_running_loop().create_future()
         self._tasks_of[session.peer] = tuple(session.open_tasks)
         for task_id in session.open_tasks:
@@ -87,7 +87,7 @@ class HeldExchanges:
         return held
 
     def leave(self, peer: str, held: Hold | None = None) -> Hold | None:
-        """Take a peer out; only if ``held`` is what it waits on, if that is given. Returns what it waited on."""
+        """Hold a peer's exchange no more. Returns what it waited on. With ``held``, only that one."""
         if held is not None and self._held.get(peer) is not held:
             return None
         for task_id in self._tasks_of.pop(peer, ()):
@@ -98,25 +98,24 @@ class HeldExchanges:
         return self._held.pop(peer, None)
 
     def release(self, peer: str, work: tuple[Work, ...] = ()) -> None:
-        """Let a peer's exchange be answered, with ``work``, if it is held."""
+        """Answer a peer's held exchange, if there is one, with ``work``."""
         held = self.leave(peer)
         if held is not None and not held.done():
             held.set_result(work)
 
     def supersede(self, peer: str) -> None:
-        """Let a peer's held exchange be answered with nothing, if there is one."""
+        """End a peer's held exchange, if there is one, without an answer."""
         held = self.leave(peer)
         if held is not None and not held.done():
             held.set_exception(SupersededError())
 
     def release_all(self) -> None:
-        """Answer everybody."""
         for peer in list(self._held):
             self.release(peer)
 
     def waiting(self, task_id: str) -> Pool:
-        """The peers that wait for pieces of a task; of those, ask who :meth:`listens`."""
-        return self._by_task.get(task_id, _NOBODY)
+        """The peers that wait for pieces of a task. Some may not :meth:`listen <listens>` any more."""
+        return self._by_task.get(task_id, _EMPTY)
 
     def listens(self, peer: str) -> bool:
         """Whether a peer waits and can still be answered."""
@@ -127,5 +126,5 @@ class HeldExchanges:
         return len(self._held)
 
     def tasks(self) -> list[str]:
-        """The tasks that somebody waits for."""
+        """The tasks that peers wait for."""
         return list(self._by_task)

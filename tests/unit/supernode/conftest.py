@@ -54,12 +54,12 @@ class Bench:
         scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=random.Random(1), lookup=peers.get)
         self.members = ReplicaSet()
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
-        self.roster = AssignmentTable(self.managers, self.members)
-        self.reports = ChangeFeed("boot", self.managers)
+        self.assignments = AssignmentTable(self.managers, self.members)
+        self.feed = ChangeFeed("boot", self.managers)
         self.dispatcher = Dispatcher(
             self.managers,
-            self.roster,
-            self.reports,
+            self.assignments,
+            self.feed,
             endpoint=Endpoint("supernode", 8001, b"s" * 32),
             tickets=TicketCache(lambda: 1_000_000.0),
             sha256=lambda _task_id, _piece: b"d" * 32,

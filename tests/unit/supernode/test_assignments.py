@@ -9,26 +9,26 @@ from tests.unit.supernode.conftest import ID, Bench, Wish
 
 def test_before_the_first_statement_nothing_is_said(bench: Bench) -> None:
     session = bench.peer("n1")
-    assert not bench.roster.assign(session)
-    assert (None, 0) == (session.told, session.revision)
+    assert not bench.assignments.assign(session)
+    assert (None, 0) == (session.last_sent, session.revision)
 
 
 def test_what_is_assigned_is_said_once(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     bench.state(wanted("u", "n1"))
-    assert bench.roster.assign(session)
-    assert not bench.roster.assign(session)
-    assert (1, [ID]) == (session.revision, [told.task_id for told in session.told or ()])
+    assert bench.assignments.assign(session)
+    assert not bench.assignments.assign(session)
+    assert (1, [ID]) == (session.revision, [told.task_id for told in session.last_sent or ()])
 
 
 def test_a_peer_takes_part_once_the_content_is_known(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     bench.state(wanted("u", "n1"))
-    bench.roster.assign(session)
-    assert (False, {}) == (bench.roster.takes_part("n1", ID), session.open_tasks)
+    bench.assignments.assign(session)
+    assert (False, {}) == (bench.assignments.takes_part("n1", ID), session.open_tasks)
     bench.cached()
-    bench.roster.assign(session)
-    assert (True, {ID: None}) == (bench.roster.takes_part("n1", ID), session.open_tasks)
+    bench.assignments.assign(session)
+    assert (True, {ID: None}) == (bench.assignments.takes_part("n1", ID), session.open_tasks)
     assert DfgetTaskStatus.RUNNING is bench.managers.dfget_tasks.known("n1", ID).status
 
 
@@ -36,20 +36,20 @@ def test_a_peer_whose_inventory_is_not_known_gets_no_part(bench: Bench, wanted: 
     session = bench.peer("n1", inventoried=False)
     bench.state(wanted("u", "n1"))
     bench.cached()
-    assert not bench.roster.assign(session)
-    assert (False, None) == (bench.roster.takes_part("n1", ID), session.told)
+    assert not bench.assignments.assign(session)
+    assert (False, None) == (bench.assignments.takes_part("n1", ID), session.last_sent)
 
 
 def test_a_peer_that_is_asked_for_its_inventory_again_is_still_told_what_changes(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
-    assert bench.roster.assign(session) is bool(bench.managers.tasks.revision)
+    assert bench.assignments.assign(session) is bool(bench.managers.tasks.revision)
     bench.state(wanted("u", "n1"))
-    bench.roster.assign(session)
+    bench.assignments.assign(session)
     session.inventoried = False
     bench.state()
     bench.managers.tasks.expire(now=1e9)
-    assert bench.roster.assign(session)
-    assert () == session.told
+    assert bench.assignments.assign(session)
+    assert () == session.last_sent
 
 
 def test_pieces_of_another_content_or_beyond_the_end_do_not_count(bench: Bench, wanted: Wish) -> None:
@@ -58,7 +58,7 @@ def test_pieces_of_another_content_or_beyond_the_end_do_not_count(bench: Bench, 
     for name, holding, expected in (("n1", ("g", 0b10011), 0b0011), ("n2", ("old", 0b1111), 0), ("n3", ("g", 15), 15)):
         session = bench.peer(name)
         session.holdings[ID] = holding
-        bench.roster.assign(session)
+        bench.assignments.assign(session)
         assert expected == bench.managers.progress.pieces_by_cid(ID, name)
         assert (expected != 15) == (ID in session.open_tasks)
     assert DfgetTaskStatus.SUCCESS is bench.managers.dfget_tasks.known("n3", ID).status
@@ -69,10 +69,10 @@ def test_who_has_all_that_is_there_waits_for_the_rest(bench: Bench, wanted: Wish
     session.holdings[ID] = ("g", 0b1111)
     bench.state(wanted("u", "n1"))
     task = bench.cached(4, status=CDNStatus.RUNNING)
-    bench.roster.assign(session)
+    bench.assignments.assign(session)
     assert {ID: None} == session.open_tasks
     bench.cached(4)
-    bench.roster.note_completion(session, task)
+    bench.assignments.note_completion(session, task)
     assert {} == session.open_tasks
 
 
@@ -81,12 +81,12 @@ def test_what_is_no_longer_wanted_is_forgotten_with_part_holding_and_download(be
     session.holdings[ID] = ("g", 1)
     bench.state(wanted("u", "n1"))
     bench.cached()
-    bench.roster.assign(session)
+    bench.assignments.assign(session)
     bench.state(wanted("u", "n2"))
-    assert bench.roster.assign(session)
-    assert ((), {}, {}) == (session.told, session.holdings, session.open_tasks)
+    assert bench.assignments.assign(session)
+    assert ((), {}, {}) == (session.last_sent, session.holdings, session.open_tasks)
     assert bench.managers.dfget_tasks.get("n1", ID) is None
-    assert not bench.roster.takes_part("n1", ID)
+    assert not bench.assignments.takes_part("n1", ID)
 
 
 def test_a_new_inventory_voids_what_was_known(bench: Bench, wanted: Wish) -> None:
@@ -94,10 +94,10 @@ def test_a_new_inventory_voids_what_was_known(bench: Bench, wanted: Wish) -> Non
     session.holdings[ID] = ("g", 0b1111)
     bench.state(wanted("u", "n1"))
     bench.cached()
-    bench.roster.assign(session)
+    bench.assignments.assign(session)
     bench.managers.progress.init_task("other")
     session.holdings[ID] = ("g", 0b0001)
-    bench.roster.take_inventory(session)
+    bench.assignments.take_inventory(session)
     assert 0b0001 == bench.managers.progress.pieces_by_cid(ID, "n1")
     assert DfgetTaskStatus.RUNNING is bench.managers.dfget_tasks.known("n1", ID).status
-    assert not bench.roster.takes_part("n1", "other")
+    assert not bench.assignments.takes_part("n1", "other")

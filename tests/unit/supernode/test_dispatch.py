@@ -24,7 +24,7 @@ def task(bench: Bench, wanted: Wish) -> Task:
     bench.state(wanted("u", "a", "b", "c"))
     task = bench.cached(PIECES)
     for name in ("a", "b", "c"):
-        bench.roster.assign(bench.peer(name))
+        bench.assignments.assign(bench.peer(name))
     return task
 
 
@@ -179,7 +179,7 @@ def blobs(bench: Bench) -> tuple[Task, ...]:
     bench.state(*(WantedTask(name, f"ns/{name}", name, URL, path=name, peers=("a", "b")) for name in BLOBS))
     tasks = tuple(bench.cached(3 * WINDOW, name=name) for name in BLOBS)
     for name in ("a", "b"):
-        bench.roster.assign(bench.peer(name))
+        bench.assignments.assign(bench.peer(name))
     return tasks
 
 

@@ -12,55 +12,55 @@ from tests.unit.supernode.conftest import ID, Bench, Wish
 
 async def test_a_reader_of_another_boot_or_of_the_future_gets_everything(bench: Bench, wanted: Wish) -> None:
     bench.state(wanted("u"))
-    bench.reports.touch_task(ID)
+    bench.feed.touch_task(ID)
     for boot, since in (("", 0), ("other", 1), ("boot", 99)):
-        changes = await bench.reports.changes(boot=boot, since=since, wait=60)
+        changes = await bench.feed.changes(boot=boot, since=since, wait=60)
         assert (True, ["u"], 1) == (changes.full, [task.uid for task in changes.tasks], changes.version)
 
 
 async def test_only_what_is_new_is_told_and_each_thing_once(bench: Bench, wanted: Wish) -> None:
     bench.state(wanted("u"), wanted("v"))
     bench.peer("n1")
-    bench.reports.touch_task(ID)
-    first = await bench.reports.changes(boot="boot", since=0, wait=0)
+    bench.feed.touch_task(ID)
+    first = await bench.feed.changes(boot="boot", since=0, wait=0)
     assert {"u", "v"} == {task.uid for task in first.tasks}
-    bench.reports.touch_peer("n1")
-    bench.reports.touch_peer("n1")
-    second = await bench.reports.changes(boot="boot", since=first.version, wait=0)
+    bench.feed.touch_peer("n1")
+    bench.feed.touch_peer("n1")
+    second = await bench.feed.changes(boot="boot", since=first.version, wait=0)
     assert ((), ["n1"], False) == (second.tasks, [peer.name for peer in second.peers], second.full)
 
 
 async def test_nothing_new_is_told_after_the_wait(bench: Bench) -> None:
-    changes = await bench.reports.changes(boot="boot", since=0, wait=0.01)
+    changes = await bench.feed.changes(boot="boot", since=0, wait=0.01)
     assert (0, (), False) == (changes.version, changes.tasks, changes.full)
 
 
 async def test_who_waits_is_told_as_soon_as_there_is_something(bench: Bench) -> None:
-    waiting = asyncio.create_task(bench.reports.changes(boot="boot", since=0, wait=60))
+    waiting = asyncio.create_task(bench.feed.changes(boot="boot", since=0, wait=60))
     await asyncio.sleep(0)
-    bench.reports.touch_statement()
+    bench.feed.touch_statement()
     async with asyncio.timeout(5):
         assert 1 == (await waiting).version
 
 
 async def test_who_waits_is_answered_when_the_supernode_stops(bench: Bench) -> None:
-    waiting = asyncio.create_task(bench.reports.changes(boot="boot", since=0, wait=60))
+    waiting = asyncio.create_task(bench.feed.changes(boot="boot", since=0, wait=60))
     await asyncio.sleep(0)
-    bench.reports.release()
+    bench.feed.release()
     async with asyncio.timeout(5):
         assert 0 == (await waiting).version
 
 
 async def test_what_is_gone_is_named_to_who_knew_it(bench: Bench) -> None:
-    bench.reports.touch_statement()
-    bench.reports.touch_dropped("u")
-    assert ("u",) == (await bench.reports.changes(boot="boot", since=1, wait=0)).gone
-    assert () == (await bench.reports.changes(boot="", since=0, wait=0)).gone
+    bench.feed.touch_statement()
+    bench.feed.touch_dropped("u")
+    assert ("u",) == (await bench.feed.changes(boot="boot", since=1, wait=0)).gone
+    assert () == (await bench.feed.changes(boot="", since=0, wait=0)).gone
 
 
 def test_an_unwanted_task_has_no_report(bench: Bench) -> None:
-    bench.reports.touch_task(ID)
-    assert bench.reports.task("u") is None
+    bench.feed.touch_task(ID)
+    assert bench.feed.task("u") is None
 
 
 def test_a_report_tells_the_copy_and_who_took_what_from_whom(bench: Bench, wanted: Wish) -> None:
@@ -80,9 +80,9 @@ def test_a_report_tells_the_copy_and_who_took_what_from_whom(bench: Bench, wante
         supernode_bytes=30,
         peer_bytes=10,
     )
-    assert expected == bench.reports.task("u")
+    assert expected == bench.feed.task("u")
     bench.managers.progress.delete_task(ID)
-    assert 0 == (bench.reports.task("u") or expected).supernode_bytes
+    assert 0 == (bench.feed.task("u") or expected).supernode_bytes
 
 
 def test_peers_are_ready_failed_or_active(bench: Bench, wanted: Wish) -> None:
@@ -95,7 +95,7 @@ def test_peers_are_ready_failed_or_active(bench: Bench, wanted: Wish) -> None:
     deliver("ready", ID, "u", DeliveryState(DeliveryStatus.PUBLISHED, path="p/f"))
     deliver("failed", ID, "u", DeliveryState(DeliveryStatus.FAILED, "NodeDiskFull", "full", "p/f"))
     deliver("moved", ID, "u", DeliveryState(DeliveryStatus.PUBLISHED, path="p/old"))
-    report = bench.reports.task("u")
+    report = bench.feed.task("u")
     assert report is not None
     assert (("ready",), ("moved", "active"), 1) == (report.ready_peers, report.active_peers, report.failed_peers)
     assert (Failure("NodeDiskFull", "full", peer="failed"),) == report.failures
@@ -108,7 +108,7 @@ def test_a_report_names_some_failures_and_counts_all(bench: Bench, wanted: Wish)
         bench.managers.dfget_tasks.add(name, ID)
         state = DeliveryState(DeliveryStatus.FAILED, "NodeDiskFull", path="p/f")
         bench.managers.dfget_tasks.deliver(name, ID, "u", state)
-    report = bench.reports.task("u")
+    report = bench.feed.task("u")
     assert report is not None
     assert (MAX_FAILURES, len(names)) == (len(report.failures), report.failed_peers)
 
@@ -117,5 +117,5 @@ def test_a_peer_is_reported_as_it_serves(bench: Bench) -> None:
     bench.peer("n1", uploads=2, cache_bytes=7)
     bench.managers.progress.service["n1"].succeeded = 3
     expected = PeerReport("n1", True, "10.0.0.1", 65002, cache_bytes=7, uploads=2, succeeded=3)
-    assert expected == bench.reports.peer("n1")
-    assert PeerReport("n2", False) == bench.reports.peer("n2")
+    assert expected == bench.feed.peer("n1")
+    assert PeerReport("n2", False) == bench.feed.peer("n2")

@@ -58,9 +58,9 @@ def test_who_is_alone_or_first_stops_at_once(said: Membership | None, leaving: b
 def test_another_membership_is_told_beside_the_assignments(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     bench.state(wanted("u", "n1"))
-    assert bench.roster.assign(session)
+    assert bench.assignments.assign(session)
     said = membership(1, "s-0", "s-1")
     bench.members.take(Statement(2, membership=said, member="s-1"))
-    assert bench.roster.assign(session)
+    assert bench.assignments.assign(session)
     assert (2, said) == (session.revision, session.membership)
-    assert not bench.roster.assign(session)
+    assert not bench.assignments.assign(session)
