@@ -16,7 +16,6 @@ from aiohttp import web
 
 from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
-from pantala_supernode.registry.client import CacheTimes
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.service import RegistryService, open_service
@@ -219,7 +218,6 @@ async def service(
     *,
     clock: Clock | None = None,
     egress: EgressPolicy | None = None,
-    cache_times: CacheTimes | None = None,
     total: float = 10.0,
 ) -> AsyncIterator[RegistryService]:
     """The supernode's part, as it is run."""
@@ -230,7 +228,6 @@ async def service(
             origins,
             egress=egress,
             timeouts=RegistryTimeouts(connect=2.0, total=total),
-            cache_times=cache_times,
             clock=clock or Clock(),
         ) as opened,
     ):

@@ -222,7 +222,7 @@ class BlobLeases:
             offered = [origin for origin in origins if origin not in blob.refused]
             if peer in task.fetchers or not offered:
                 continue
-            if empty or any(self._permissions.allows(*blob.right(origin), self._clock()) for origin in offered):
+            if empty or any(self._permissions.allows(*blob.right(origin)) for origin in offered):
                 self._tasks.add_fetcher(name, peer)
                 admitted.append(peer)
             elif blob.first not in offered:
@@ -231,7 +231,7 @@ class BlobLeases:
             self._reassign(admitted)
 
     def _permit(self, blob: LeasedBlob, origin: FileSource) -> None:
-        self._permissions.allow(*blob.right(origin), self._clock())
+        self._permissions.allow(*blob.right(origin))
 
     def _end(self, peer: str, name: str) -> None:
         self._tasks.remove_fetcher(name, peer)

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final
 
+from cachetools import TTLCache
+
 from pantala_protocol import digest as digests
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
@@ -15,7 +17,6 @@ from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry import platform as platforms
-from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.client import RegistryClient, first_accepted
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
@@ -64,9 +65,8 @@ class ManifestService:
         self._access = access
         self._images = images
         self._accounts = accounts
-        self._clock = clock
-        self._held: Cache[tuple[ImageRepository, str], ManifestDocument] = Cache(
-            _HELD_BYTES, lambda document: len(document.body) + _COST
+        self._held: TTLCache[tuple[ImageRepository, str], ManifestDocument] = TTLCache(
+            _HELD_BYTES, _HELD_SECONDS, timer=clock, getsizeof=lambda document: len(document.body) + _COST
         )
 
     async def shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:
@@ -120,11 +120,11 @@ class ManifestService:
 
     async def _read(self, repository: ImageRepository, reference: str, account: RegistryAccount) -> ManifestDocument:
         """A manifest. A remembered one serves all clients that may read the repository."""
-        held = self._held.get((repository, reference), self._clock())
+        held = self._held.get((repository, reference))
         if held is not None:
             return held
         document = await self._client.manifest(repository, reference, account)
-        self._held.put((repository, document.digest), document, self._clock() + _HELD_SECONDS)
+        self._held[repository, document.digest] = document
         return document
 
     async def _ordered(self, node: str, key: str, repository: ImageRepository, reference: str) -> ManifestAnswer:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from cachetools import LRUCache
+
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, WantedImage
 from pantala_protocol.statement import Statement
 from pantala_supernode.errors import ForbiddenError
-from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 
 _LIMIT: Final = 10_000
-_FOREVER: Final = float("inf")
 
 
 class StatedImages:
@@ -75,24 +75,24 @@ class OrderAccounts:
     """Finds the accounts of an order in its pull secrets. It remembers the accepted ones and shows none of them."""
 
     def __init__(self) -> None:
-        self._keyrings: Cache[tuple[str, ...], Keyring] = Cache(_LIMIT)
-        self._accepted: Cache[tuple[str, tuple[str, ...]], RegistryAccount] = Cache(_LIMIT)
+        self._keyrings: LRUCache[tuple[str, ...], Keyring] = LRUCache(_LIMIT)
+        self._accepted: LRUCache[tuple[str, tuple[str, ...]], RegistryAccount] = LRUCache(_LIMIT)
 
     def of(self, wanted: WantedImage, reference: ImageReference) -> tuple[RegistryAccount, ...]:
         """The accounts in the order to try them. Without a fitting secret it is the anonymous one."""
         found = self._keyring(wanted.credentials).find(reference.name) or (ANONYMOUS,)
-        accepted = self._accepted.get((reference.name, wanted.credentials), 0.0)
+        accepted = self._accepted.get((reference.name, wanted.credentials))
         return tuple(sorted(found, key=lambda account: account != accepted))
 
     def accept(self, wanted: WantedImage, reference: ImageReference, account: RegistryAccount) -> None:
         """The registry accepted ``account``."""
-        self._accepted.put((reference.name, wanted.credentials), account, _FOREVER)
+        self._accepted[reference.name, wanted.credentials] = account
 
     def _keyring(self, secrets: tuple[str, ...]) -> Keyring:
-        keyring = self._keyrings.get(secrets, 0.0)
+        keyring = self._keyrings.get(secrets)
         if keyring is None:
             keyring = Keyring.read(*(secret for secret in secrets if _is_readable(secret)))
-            self._keyrings.put(secrets, keyring, _FOREVER)
+            self._keyrings[secrets] = keyring
         return keyring
 
 

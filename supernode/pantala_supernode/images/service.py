@@ -52,7 +52,7 @@ class Imaging:
             self.images,
             accounts,
             endpoints,
-            RegistryPermissions(secrets.token_bytes(32)),
+            RegistryPermissions(secrets.token_bytes(32), clock),
             self.prover,
             reassign=events.assignments_changed.publish,
             unknown=unknown,

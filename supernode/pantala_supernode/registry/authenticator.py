@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from cachetools import TLRUCache, TTLCache
+
+from pantala_process.flight import SingleFlight
 from pantala_supernode.registry import challenge
-from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.challenge import AuthChallenge, TokenRequest
 from pantala_supernode.registry.credentials import RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
@@ -17,7 +19,6 @@ from pantala_supernode.registry.errors import (
     RegistryUnauthorizedError,
     raise_for_status,
 )
-from pantala_supernode.registry.flight import Flight
 from pantala_supernode.registry.transport import RegistryRequest, RegistryTransport
 
 _LIMIT = 10_000
@@ -32,6 +33,11 @@ class _Account(NamedTuple):
     credentials: RegistryAccount
 
 
+class _IssuedToken(NamedTuple):
+    value: str
+    until: float
+
+
 class Authenticator:
     """Makes ``Authorization`` headers for registries. Each account requests one token at a time."""
 
@@ -39,9 +45,11 @@ class Authenticator:
         self._transport = transport
         self._endpoints = endpoints
         self._clock = clock
-        self._challenges: Cache[ImageRepository, AuthChallenge] = Cache(_LIMIT)
-        self._tokens: Cache[_Account, str] = Cache(_LIMIT)
-        self._flight: Flight[_Account, str] = Flight()
+        self._challenges: TTLCache[ImageRepository, AuthChallenge] = TTLCache(_LIMIT, _CHALLENGE_SECONDS, timer=clock)
+        self._tokens: TLRUCache[_Account, _IssuedToken] = TLRUCache(
+            _LIMIT, lambda _account, token, _now: token.until, timer=clock
+        )
+        self._flight: SingleFlight[_Account, str] = SingleFlight()
 
     async def close(self) -> None:
         await self._flight.close()
@@ -53,7 +61,7 @@ class Authenticator:
         """
         if credentials.registry_token:
             return f"Bearer {credentials.registry_token}"
-        known = self._challenges.get(repository, self._clock())
+        known = self._challenges.get(repository)
         if known is None:
             return ""
         if known.scheme == "basic":
@@ -73,25 +81,25 @@ class Authenticator:
         account = _Account(repository, credentials)
         if chosen is None or credentials.registry_token:
             return False
-        now = self._clock()
-        self._challenges.put(repository, chosen, now + _CHALLENGE_SECONDS)
+        self._challenges[repository] = chosen
         if chosen.scheme == "basic":
             return credentials.basic not in ("", refused)
-        if f"Bearer {self._tokens.get(account, now)}" == refused:
-            self._tokens.drop(account)
+        held = self._tokens.get(account)
+        if held is not None and f"Bearer {held.value}" == refused:
+            del self._tokens[account]
         return True
 
     async def _bearer(self, account: _Account, known: AuthChallenge) -> str:
-        held = self._tokens.get(account, self._clock())
-        if held is None:
-            held = await self._flight.share(account, lambda: self._renew(account, known))
-        return f"Bearer {held}"
+        held = self._tokens.get(account)
+        if held is not None:
+            return f"Bearer {held.value}"
+        return f"Bearer {await self._flight.share(account, lambda: self._renew(account, known))}"
 
     async def _renew(self, account: _Account, known: AuthChallenge) -> str:
         try:
             return await self._fetch(account, known)
         except RegistryError:
-            self._challenges.drop(account.repository)  # the token server may have moved
+            self._challenges.pop(account.repository, None)  # the token server may have moved
             raise
 
     async def _fetch(self, account: _Account, known: AuthChallenge) -> str:
@@ -112,7 +120,7 @@ class Authenticator:
             given = challenge.read_token(reply.body)
         except ValueError as error:
             raise InvalidAnswerError.of(what, str(error)) from None
-        self._tokens.put(account, given.value, begun + given.seconds * _USED_UP)
+        self._tokens[account] = _IssuedToken(given.value, begun + given.seconds * _USED_UP)
         return given.value
 
     def _request(

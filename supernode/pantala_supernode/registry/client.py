@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from cachetools import TLRUCache, TTLCache
+
+from pantala_process.flight import SingleFlight
 from pantala_protocol.image import ImageReference
 from pantala_supernode.registry.api import RegistryAPI
-from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
@@ -19,32 +20,24 @@ from pantala_supernode.registry.errors import (
     RegistryForbiddenError,
     RegistryUnauthorizedError,
 )
-from pantala_supernode.registry.flight import Flight
 from pantala_supernode.registry.manifest import ImageManifest, ManifestDocument
 from pantala_supernode.registry.platform import Platform
 
 _MAX_DEPTH = 3
 """Steps from a tag to an image: indexes and the manifest."""
 _ENTRIES = 10_000
+_TAG_SECONDS = 30.0
+"""A moved tag may go unnoticed for this long."""
+_MANIFEST_SECONDS = 3600.0
+"""The content of a digest never changes, but an account may lose access to it."""
+_REFUSAL_SECONDS = 5.0
+"""For a missing image or denied access. Longer if the registry asks for that."""
+_MANIFEST_BYTES = 64 * 1024 * 1024
 _DOCUMENT_BYTES = 512
 """Memory of a document beside its body."""
 _T = TypeVar("_T")
 _LASTING = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
 """Refusals that do not change within seconds."""
-
-
-@dataclass(frozen=True)
-class CacheTimes:
-    """How long answers are reused, in seconds, and how much memory they take."""
-
-    tag: float = 30.0
-    """A moved tag may go unnoticed for this long."""
-    manifest: float = 3600.0
-    """The content of a digest never changes, but an account may lose access to it."""
-    refusal: float = 5.0
-    """Of a missing image or denied access. Longer if the registry asks for that."""
-    bytes: int = 64 * 1024 * 1024
-    """Memory for manifests."""
 
 
 class ResolvedImage(NamedTuple):
@@ -61,24 +54,23 @@ class _Key(NamedTuple):
     account: RegistryAccount
 
 
+class _Tag(NamedTuple):
+    digest: str
+    asked: float
+
+
 class RegistryClient:
     """Reads registries on behalf of accounts. Each account has its own remembered answers."""
 
-    def __init__(
-        self,
-        api: RegistryAPI,
-        clock: Callable[[], float],
-        times: CacheTimes | None = None,
-    ) -> None:
+    def __init__(self, api: RegistryAPI, clock: Callable[[], float]) -> None:
         self._api = api
         self._clock = clock
-        self._times = times or CacheTimes()
-        self._documents: Cache[_Key, ManifestDocument] = Cache(
-            self._times.bytes, lambda document: len(document.body) + _DOCUMENT_BYTES
+        self._documents: TTLCache[_Key, ManifestDocument] = TTLCache(
+            _MANIFEST_BYTES, _MANIFEST_SECONDS, timer=clock, getsizeof=_memory
         )
-        self._tags: Cache[_Key, str] = Cache(_ENTRIES)
-        self._refusals: Cache[_Key, RegistryError] = Cache(_ENTRIES)
-        self._flight: Flight[_Key, ManifestDocument] = Flight()
+        self._tags: TLRUCache[_Key, _Tag] = TLRUCache(_ENTRIES, _tag_until, timer=clock)
+        self._refusals: TLRUCache[_Key, RegistryError] = TLRUCache(_ENTRIES, _refused_until, timer=clock)
+        self._flight: SingleFlight[_Key, ManifestDocument] = SingleFlight()
 
     async def close(self) -> None:
         await self._flight.close()
@@ -95,18 +87,19 @@ class RegistryClient:
         self, repository: ImageRepository, target: str, account: RegistryAccount = ANONYMOUS
     ) -> ManifestDocument:
         """The manifest or index of ``target``, a digest or a tag. Raises :class:`RegistryError`."""
-        key, now = _Key(repository, target, account), self._clock()
-        refused = self._refusals.get(key, now)
+        key = _Key(repository, target, account)
+        refused = self._refusals.get(key)
         if refused is not None:
             raise type(refused)(str(refused), retry_after=refused.retry_after)
-        digest = target if ":" in target else self._tags.get(key, now)
-        held = self._documents.get(key._replace(target=digest), now) if digest else None
+        tag = self._tags.get(key)
+        digest = target if ":" in target else tag.digest if tag is not None else None
+        held = self._documents.get(key._replace(target=digest)) if digest is not None else None
         return held or await self._flight.share(key, lambda: self._read(key))
 
     async def _resolve(
         self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount
     ) -> ResolvedImage:
-        self._tags.drop(_Key(ImageRepository(image.registry, image.repository), image.target, account))
+        self._tags.pop(_Key(ImageRepository(image.registry, image.repository), image.target, account), None)
         digest = (await self._document(image, image.target, account)).digest
         pinned = image.pinned(digest)
         found = {platform: await self._find(pinned, platform, account) for platform in platforms}
@@ -135,12 +128,11 @@ class RegistryClient:
         try:
             document = await self._ask(key)
         except _LASTING as error:
-            seconds = max(error.retry_after or 0.0, self._times.refusal)
-            self._refusals.put(key, error, self._clock() + seconds)
+            self._refusals[key] = error
             raise
         if ":" not in key.target:
-            self._tags.put(key, document.digest, begun + self._times.tag)
-        self._documents.put(key._replace(target=document.digest), document, begun + self._times.manifest)
+            self._tags[key] = _Tag(document.digest, begun)
+        self._documents[key._replace(target=document.digest)] = document
         return document
 
     async def _ask(self, key: _Key) -> ManifestDocument:
@@ -163,3 +155,15 @@ async def first_accepted(
         except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
             refused = error
     raise refused or ValueError("no account to try")
+
+
+def _memory(document: ManifestDocument) -> int:
+    return len(document.body) + _DOCUMENT_BYTES
+
+
+def _tag_until(_: _Key, tag: _Tag, __: float) -> float:
+    return tag.asked + _TAG_SECONDS
+
+
+def _refused_until(_: _Key, error: RegistryError, now: float) -> float:
+    return now + max(error.retry_after or 0.0, _REFUSAL_SECONDS)

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cachetools import TTLCache
+
+from pantala_process.flight import SingleFlight
 from pantala_supernode.registry.api import CHALLENGE, RegistryAPI, image_name
-from pantala_supernode.registry.cache import Cache
 from pantala_supernode.registry.credentials import ANONYMOUS
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
@@ -15,7 +17,6 @@ from pantala_supernode.registry.errors import (
     RegistryUnauthorizedError,
     raise_for_status,
 )
-from pantala_supernode.registry.flight import Flight
 from pantala_supernode.registry.transport import RegistryReply
 
 SECONDS = 300.0
@@ -30,18 +31,17 @@ class RegistryPermissions:
     It keeps only keyed hashes of the headers. ``key`` is random and never leaves the process.
     """
 
-    def __init__(self, key: bytes, *, seconds: float = SECONDS) -> None:
+    def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
         self._key = key
-        self._seconds = seconds
-        self._allowed: Cache[bytes, bool] = Cache(_LIMIT)
+        self._allowed: TTLCache[bytes, bool] = TTLCache(_LIMIT, SECONDS, timer=clock)
 
-    def allows(self, repository: str, authorization: str, now: float) -> bool:
+    def allows(self, repository: str, authorization: str) -> bool:
         """True if the registry accepted this header or anonymous clients. False: ask the registry."""
         headers = {"", authorization}
-        return any(self._allowed.get(self._hash(repository, header), now) for header in headers)
+        return any(self._hash(repository, header) in self._allowed for header in headers)
 
-    def allow(self, repository: str, authorization: str, now: float) -> None:
-        self._allowed.put(self._hash(repository, authorization), True, now + self._seconds)
+    def allow(self, repository: str, authorization: str) -> None:
+        self._allowed[self._hash(repository, authorization)] = True
 
     def _hash(self, repository: str, authorization: str) -> bytes:
         framed = f"{len(repository)}:{repository}{authorization}".encode("utf-8", "surrogateescape")
@@ -68,11 +68,10 @@ class AccessCheck:
     Consent counts for the whole repository. The headers themselves are not kept.
     """
 
-    def __init__(self, api: RegistryAPI, permissions: RegistryPermissions, clock: Callable[[], float]) -> None:
+    def __init__(self, api: RegistryAPI, permissions: RegistryPermissions) -> None:
         self._api = api
         self._permissions = permissions
-        self._clock = clock
-        self._flight: Flight[_Question, RegistryVerdict] = Flight()
+        self._flight: SingleFlight[_Question, RegistryVerdict] = SingleFlight()
 
     async def close(self) -> None:
         await self._flight.close()
@@ -85,7 +84,7 @@ class AccessCheck:
         ``fresh`` ignores remembered consent. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
         registry neither allows nor refuses.
         """
-        if not fresh and self._permissions.allows(str(repository), authorization, self._clock()):
+        if not fresh and self._permissions.allows(str(repository), authorization):
             return RegistryVerdict(allowed=True)
         question = _Question(repository, digest, authorization)
         return await self._flight.share(question, lambda: self._ask(question))
@@ -100,7 +99,7 @@ class AccessCheck:
                 return RegistryVerdict(allowed=False, challenges=tuple(challenges))
         else:
             raise_for_status(reply.status, reply.headers, image_name(repository, digest))
-        self._permissions.allow(str(repository), authorization, self._clock())
+        self._permissions.allow(str(repository), authorization)
         return RegistryVerdict(allowed=True)
 
     async def _is_public(self, refusal: RegistryReply, question: _Question) -> bool:

@@ -17,7 +17,7 @@ from pantala_supernode.origin.source import SourceReader
 from pantala_supernode.registry import transport
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.authenticator import Authenticator
-from pantala_supernode.registry.client import CacheTimes, RegistryClient
+from pantala_supernode.registry.client import RegistryClient
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import AccessCheck, RegistryPermissions
 from pantala_supernode.registry.source import RegistryReader
@@ -40,7 +40,6 @@ async def open_service(
     *,
     egress: EgressPolicy | None = None,
     timeouts: RegistryTimeouts | None = None,
-    cache_times: CacheTimes | None = None,
     resolver: AbstractResolver | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RegistryService]:
@@ -53,9 +52,9 @@ async def open_service(
         authenticator = Authenticator(asked, endpoints, clock)
         stack.push_async_callback(authenticator.close)
         api = RegistryAPI(asked, endpoints, authenticator)
-        client = RegistryClient(api, clock, cache_times)
+        client = RegistryClient(api, clock)
         stack.push_async_callback(client.close)
-        access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32)), clock)
+        access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32), clock))
         stack.push_async_callback(access.close)
         private = await _private_sources(stack, endpoints, egress, resolver)
         yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access)

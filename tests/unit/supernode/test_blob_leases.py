@@ -51,7 +51,7 @@ class Stage:
             StatedImages(),
             OrderAccounts(),
             RegistryEndpoints(only=["registry.example"]),
-            RegistryPermissions(b"key"),
+            RegistryPermissions(b"key", lambda: self.now),
             self,  # type: ignore[arg-type]
             reassign=self.told.extend,
             unknown=lambda _: self.unknown,
