@@ -6,7 +6,8 @@ import asyncio
 
 import msgspec
 
-from pantala_operator.errors import SupernodeCallError
+from pantala_operator.errors import SupernodeCallError, SupernodeRefusedError
+from pantala_protocol import task_id
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
@@ -81,6 +82,11 @@ class MemorySupernode:
     async def state(self, statement: Statement) -> StatementReceipt:
         """See :class:`pantala_operator.ports.SupernodeAPI`."""
         self._check()
+        try:
+            for wanted in statement.tasks:
+                task_id.parse(wanted.task_id)
+        except ValueError as error:
+            raise SupernodeRefusedError(str(error)) from error
         self.statements.append(statement)
         self._revision = statement.revision
         self._version += 1

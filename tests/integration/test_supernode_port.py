@@ -1,0 +1,137 @@
+"""What the operator may expect of a supernode: the real one keeps it, and so does the fake of the unit tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pantala_operator.adapters.supernode import HTTPSupernodeAPI
+from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
+from pantala_operator.ports import SupernodeAPI
+from pantala_protocol import task_id
+from pantala_protocol.registry import Resolve
+from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
+from pantala_supernode.app import serving
+from testbed.origin import Generated, Origin
+from testbed.process import free_ports
+from tests.support.eventually import eventually
+from tests.support.loopback import loopback
+from tests.support.supernode import MemorySupernode
+
+
+@dataclass
+class Subject:
+    """A supernode of either kind, and the origin of its files."""
+
+    api: SupernodeAPI
+    origin: Origin
+    stack: AsyncExitStack
+
+    def wanted(self, name: str) -> WantedTask:
+        self.origin.serve(f"/{name}", Generated(1000))
+        url = self.origin.url(f"/{name}")
+        return WantedTask(f"uid-{name}", f"ns/{name}", task_id.compute(url), url, {}, attempt="1/")
+
+    async def fetch(self, *tasks: WantedTask) -> None:
+        """The fake fetches by order; the real supernode fetches by itself."""
+        if isinstance(self.api, MemorySupernode):
+            for each in tasks:
+                await self.api.report(TaskReport(each.uid, each.task_id, each.attempt, CDNStatus.SUCCESS, 1000))
+
+    async def stop(self) -> None:
+        if isinstance(self.api, MemorySupernode):
+            self.api.outage = SupernodeUnavailableError("stopped")
+        await self.stack.aclose()
+
+    async def until(self, uid: str, changes: Changes) -> Changes:
+        """The changes after ``changes``, once the Task has its file."""
+
+        async def done() -> Changes | None:
+            later = await self.api.changes(changes.boot, changes.version, 0.1)
+            return later if {(uid, CDNStatus.SUCCESS)} <= {(e.uid, e.cdn_status) for e in later.tasks} else None
+
+        return await eventually(done)
+
+
+@pytest.fixture(params=["memory", "real"])
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    async with Origin() as origin, AsyncExitStack() as stack:
+        if request.param == "memory":
+            yield Subject(MemorySupernode(), origin, stack)
+            return
+        port, piece_port = free_ports(2)
+        await stack.enter_async_context(serving(loopback(tmp_path / "data", port, piece_port, grace=0.2)))
+        api = HTTPSupernodeAPI(f"http://127.0.0.1:{port}")
+        yield Subject(api, origin, stack)
+        await api.close()
+
+
+async def test_a_statement_is_in_force_when_it_is_accepted(subject: Subject) -> None:
+    receipt = await subject.api.state(Statement(7))
+    changes = await subject.api.changes("", 0, 0)
+    assert (receipt.boot, receipt.revision) == (changes.boot, changes.revision)
+    assert (7, True) == (changes.revision, changes.full)
+
+
+async def test_changes_since_a_version_are_those_that_came_later(subject: Subject) -> None:
+    one, two = subject.wanted("one"), subject.wanted("two")
+    receipt = await subject.api.state(Statement(1, (one,)))
+    await subject.fetch(one)
+    first = await subject.until(one.uid, Changes(receipt.boot, 0))
+    await subject.api.state(Statement(2, (one, two)))
+    await subject.fetch(two)
+    second = await subject.until(two.uid, first)
+    assert not first.full
+    assert {two.uid} == {each.uid for each in second.tasks}
+    assert {one.uid, two.uid} == {each.uid for each in (await subject.api.changes("other", 99, 0)).tasks}
+
+
+async def test_a_task_that_is_left_out_is_reported_gone(subject: Subject) -> None:
+    one = subject.wanted("one")
+    receipt = await subject.api.state(Statement(1, (one,)))
+    await subject.fetch(one)
+    first = await subject.until(one.uid, Changes(receipt.boot, 0))
+    await subject.api.state(Statement(2))
+
+    async def gone() -> bool:
+        return one.uid in (await subject.api.changes(first.boot, first.version, 0.1)).gone
+
+    await eventually(gone)
+    assert () == (await subject.api.changes("", 0, 0)).tasks
+
+
+async def test_an_answer_waits_for_a_change(subject: Subject) -> None:
+    await subject.api.state(Statement(1))
+    first = await subject.api.changes("", 0, 0)
+    same = await subject.api.changes(first.boot, first.version, 0.05)
+    assert (first.version, (), ()) == (same.version, same.tasks, same.gone)
+    waiting = asyncio.create_task(subject.api.changes(first.boot, first.version, 20))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await subject.api.state(Statement(2))
+    async with asyncio.timeout(5):
+        assert 2 == (await waiting).revision
+
+
+async def test_an_invalid_statement_is_rejected(subject: Subject) -> None:
+    await subject.api.state(Statement(1))
+    with pytest.raises(SupernodeRefusedError):
+        await subject.api.state(Statement(2, (WantedTask("u", "ns/t", "not a task ID", "http://o/f"),)))
+    assert 1 == (await subject.api.changes("", 0, 0)).revision
+
+
+async def test_a_question_about_an_unknown_image_has_a_reason(subject: Subject) -> None:
+    answer = await subject.api.resolve(Resolve("127.0.0.1:1/a:1", ("linux/amd64",)))
+    assert (True, "") == (bool(answer.reason), answer.digest)
+
+
+async def test_a_stopped_supernode_is_unavailable(subject: Subject) -> None:
+    await subject.stop()
+    for call in (subject.api.state(Statement(1)), subject.api.changes("", 0, 0)):
+        with pytest.raises(SupernodeUnavailableError):
+            await call
