@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ import pytest
 from testbed.apiserver import ControlPlane
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        yield running
 
 
 def test_an_outage_loses_nothing(control_plane: ControlPlane) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,8 @@ def prefetch(name: str, spec: Object) -> Object:
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[API]:
-    with ControlPlane() as control_plane:
-        crd = "imageprefetches.pantala.dev"
-        control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{crd}")
-        api = API(control_plane)
-        assert api.established(crd)
-        yield api
+def api(control_plane: ControlPlane) -> API:
+    return API(control_plane)
 
 
 def create(api: API, spec: Object) -> tuple[int, Object]:

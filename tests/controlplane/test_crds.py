@@ -68,14 +68,10 @@ def task(name: str, spec: Object) -> Object:
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[API]:
-    with ControlPlane() as control_plane:
-        crds = ("tasks.pantala.dev", "imageprefetches.pantala.dev", "peers.pantala.dev")
-        control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in crds))
-        api = API(control_plane)
-        assert all(api.established(name) for name in crds)
-        yield api
+def api(control_plane: ControlPlane) -> API:
+    api = API(control_plane)
+    assert all(api.established(f"{name}.pantala.dev") for name in ("tasks", "imageprefetches", "peers"))
+    return api
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pantala_protocol.images import ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolved
-from testbed.apiserver import ControlPlane
-from testbed.process import free_ports
-from tests.controlplane.test_operator import NODES, ROOT, Kubectl, Operator, ServedSupernode, make_nodes
+from tests.controlplane.conftest import ROOT
 from tests.support.eventually import eventually
-from tests.support.supernode import MemorySupernode
+from tests.support.operator_process import NODES, Kubectl, OperatorProcess, ServedSupernode
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 
@@ -33,17 +29,15 @@ class Stage:
     """Both sides of the operator."""
 
     kubectl: Kubectl
-    supernode: MemorySupernode
-    operator: Operator
+    supernode: ServedSupernode
+    operator: OperatorProcess
 
     async def apply(self, name: str = "web", **spec: Any) -> None:
         if "source" in spec:
             spec["from"] = spec.pop("source")
         else:
             spec.setdefault("images", [{"image": IMAGE}])
-        metadata = {"name": name, "namespace": "default"}
-        body = {"apiVersion": "pantala.dev/v1alpha1", "kind": "ImagePrefetch", "metadata": metadata, "spec": spec}
-        await self.kubectl.apply(body)
+        await self.kubectl.create("ImagePrefetch", name, spec)
 
     async def ordered(self, count: int = len(NODES), digest: str = A) -> WantedImage:
         """The image of ``digest`` as it is stated, once ``count`` nodes have orders."""
@@ -80,34 +74,10 @@ class Stage:
         return await eventually(message, what=f"{kind} has the reason {reason}")
 
 
-@pytest.fixture(scope="module")
-def control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        running.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        running.kubectl("wait", "--for=condition=Established", "--all", "crd")
-        yield running
-
-
 @pytest.fixture
-async def stage(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Stage]:
-    make_nodes(control_plane, {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"})
-    served = ServedSupernode(MemorySupernode(), free_ports(1)[0])
-    await served.memory.connect(*NODES)
-    served.memory.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
-    await served.start()
-    operator = Operator(control_plane, served, tmp_path)
-    operator.start("--namespace", "default", "--progress-interval", "0.5")
-    try:
-        await eventually(lambda: operator.ask("/readyz") == (200, []))
-        yield Stage(Kubectl(control_plane), served.memory, operator)
-    finally:
-        await asyncio.to_thread(operator.stop)
-        print(operator.log)  # shown by pytest when the test fails
-        await served.stop()
-        control_plane.kubectl(
-            "delete", "imageprefetches,tasks,deployments,pods", "--all", "--all-namespaces", "--wait=false", check=False
-        )
-        control_plane.kubectl("delete", "peers,nodes", "--all", check=False)
+async def stage(supernode: ServedSupernode, operator: OperatorProcess, kubectl: Kubectl) -> Stage:
+    supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
+    return Stage(kubectl, supernode, operator)
 
 
 async def test_from_apply_to_ready_and_away(stage: Stage) -> None:

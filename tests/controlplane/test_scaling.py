@@ -17,7 +17,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.membership import owner
 from testbed.origin import Generated
-from tests.controlplane.stage import GRACE, MIB, NODES, Stage
+from tests.support.product_stage import GRACE, MIB, NODES, Stage
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from pantala_protocol.reasons import Reason
 from testbed.origin import Behaviour, Body, Generated, sha256
-from tests.controlplane.stage import GRACE, MIB, NODES, Stage
+from tests.support.product_stage import GRACE, MIB, NODES, Stage
 
 pytestmark = [
     pytest.mark.controlplane,

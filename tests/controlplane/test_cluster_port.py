@@ -1,0 +1,180 @@
+"""What the operator may expect of the API server: the real one keeps it, and so does the fake of the unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from pantala_operator.adapters import kubernetes
+from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
+from pantala_operator.plan.prefetch.images import Workload
+from pantala_operator.ports import ClusterAPI
+from pantala_operator.resources.api import (
+    API_VERSION,
+    Metadata,
+    Node,
+    PeerCache,
+    PeerCount,
+    PeerResource,
+    PeerStatus,
+    TaskResource,
+    TaskSource,
+    TaskSpec,
+    TaskStatus,
+)
+from pantala_operator.resources.conditions import Condition
+from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
+from testbed.apiserver import ControlPlane
+from tests.support.cluster import MemoryCluster
+from tests.support.operator_process import NODES, URL, Kubectl
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LABELS = {"app": "web"}
+TEMPLATE = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "main", "image": "a:1"}]}}
+OBJECTS: list[tuple[str, dict[str, Any]]] = [
+    ("tasks", {"metadata": {"name": "t", "namespace": "default"}, "spec": {"source": {"url": URL}}}),
+    ("imageprefetches", {"metadata": {"name": "p", "namespace": "default"}, "spec": {"images": [{"image": "a:1"}]}}),
+    (
+        "deployments",
+        {
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"replicas": 0, "selector": {"matchLabels": LABELS}, "template": TEMPLATE},
+        },
+    ),
+]
+HEADS = {
+    "tasks": (API_VERSION, "Task"),
+    "imageprefetches": (API_VERSION, "ImagePrefetch"),
+    "deployments": ("apps/v1", "Deployment"),
+}
+TASK = TaskResource(Metadata("t", "default"), TaskSpec(TaskSource(URL)))
+
+
+@pytest.fixture(params=["memory", "real"])
+async def cluster(
+    request: pytest.FixtureRequest, control_plane: ControlPlane, kubectl: Kubectl
+) -> AsyncIterator[ClusterAPI]:
+    found: ClusterAPI
+    if request.param == "memory":
+        found = memory = MemoryCluster()
+        for plural, body in OBJECTS:
+            memory.put(plural, body)
+        for name in NODES:
+            memory.put("nodes", {"metadata": {"name": name}, "spec": {}})
+        memory.put("namespaces", {"metadata": {"name": "default", "labels": {}}})
+    else:
+        found = await kubernetes.connect(str(control_plane.kubeconfig))
+        for plural, body in OBJECTS:
+            version, kind = HEADS[plural]
+            await kubectl.apply({"apiVersion": version, "kind": kind, **body})
+    yield found
+    await found.close()
+
+
+async def test_lists_and_reads(cluster: ClusterAPI) -> None:
+    assert [] == await cluster.missing_kinds()
+    (task,) = await cluster.list_all(TaskResource)
+    assert ("default/t", task) == (task.metadata.key, await cluster.read(TASK))
+    assert ["default/p"] == [each.metadata.key for each in await cluster.list_all(ImagePrefetch)]
+    assert set(NODES) == {node.metadata.name for node in await cluster.list_all(Node)}
+    assert [] == await cluster.list_all(PeerResource)
+    assert [] == await cluster.list_pods("default")
+    assert "default" in await cluster.list_namespaces()
+    for namespace in ("default", ""):
+        assert [Workload("Deployment", "default", "web")] == [
+            Workload(each.kind, each.namespace, each.name)
+            for each in await cluster.list_workloads("Deployment", namespace)
+        ]
+    assert [] == await cluster.list_workloads("Deployment", "other")
+
+
+async def test_what_does_not_exist_is_not_found(cluster: ClusterAPI) -> None:
+    missing = msgspec.structs.replace(TASK, metadata=Metadata("other", "default", "uid"))
+    for call in (
+        cluster.read(missing),
+        cluster.delete(missing),
+        cluster.apply_status(missing, TaskStatus(1)),
+        cluster.get_secret("default", "other"),
+        cluster.get_stateful_set("default", "other"),
+        cluster.remove_taint("other", "key"),
+    ):
+        with pytest.raises(ClusterNotFoundError):
+            await call
+
+
+async def test_a_status_is_replaced_as_a_whole(cluster: ClusterAPI) -> None:
+    """An equal status changes no resource version, so no watch sees it."""
+    task = await cluster.read(TASK)
+    status = TaskStatus(
+        1, (Condition("Ready", "False", "R", "m", NOW, 1),), "f" * 64, "RUNNING", peers=PeerCount(3, 0, 1, 0),
+        start_time=NOW,
+    )  # fmt: skip
+    written = await cluster.apply_status(task, status)
+    assert status == written.status == (await cluster.read(TASK)).status
+    again = await cluster.apply_status(written, status)
+    assert written.metadata.resource_version == again.metadata.resource_version
+    less = msgspec.structs.replace(status, cdn_status="", peers=None)
+    assert less == (await cluster.apply_status(again, less)).status
+    (prefetch,) = await cluster.list_all(ImagePrefetch)
+    assert "1/2" == (await cluster.apply_status(prefetch, PrefetchStatus(summary="1/2"))).status.summary
+
+
+async def test_an_old_reading_is_not_written(cluster: ClusterAPI) -> None:
+    """Neither over a newer object, nor over a successor of the same name, nor after its deletion."""
+    task = await cluster.read(TASK)
+    written = await cluster.apply_status(task, TaskStatus(1))
+    with pytest.raises(ClusterConflictError):
+        await cluster.apply_status(task, TaskStatus(2))
+    stranger = msgspec.structs.replace(task, metadata=msgspec.structs.replace(task.metadata, uid="another"))
+    with pytest.raises(ClusterConflictError):
+        await cluster.delete(stranger)
+    await cluster.delete(written)
+    for call in (cluster.apply_status(written, TaskStatus(3)), cluster.delete(written)):
+        with pytest.raises(ClusterNotFoundError):
+            await call
+
+
+async def test_apply_creates_and_changes(cluster: ClusterAPI) -> None:
+    body = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": "node-a"}}
+    created = await cluster.apply(PeerResource, body)
+    peer = await cluster.apply(PeerResource, body)
+    assert created.metadata.uid == peer.metadata.uid
+    status = PeerStatus(1, address="10.0.0.1:65002", cache=PeerCache(5, 1), succeeded=2)
+    assert status == (await cluster.apply_status(peer, status)).status
+    task = {
+        "apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": "t2", "namespace": "default"},
+        "spec": {"source": {"url": URL}},
+    }  # fmt: skip
+    one = await cluster.apply(TaskResource, task)
+    two = await cluster.apply(TaskResource, {**task, "spec": {"source": {"url": URL}, "priority": 7}})
+    assert (one.metadata.uid, 1, 2) == (two.metadata.uid, one.metadata.generation, two.metadata.generation)
+    assert 7 == two.spec.priority
+
+
+async def test_only_taints_with_the_key_are_removed(cluster: ClusterAPI, kubectl: Kubectl) -> None:
+    if isinstance(cluster, MemoryCluster):
+        taints = [{"key": key, "effect": "NoSchedule"} for key in ("mine", "other")]
+        cluster.put("nodes", {"metadata": {"name": "node-a"}, "spec": {"taints": taints}})
+    else:
+        await kubectl("taint", "node", "node-a", "mine=:NoSchedule", "other=:NoSchedule")
+    for _ in range(2):
+        left = await cluster.remove_taint("node-a", "mine")
+        assert ["other"] == [taint.key for taint in left.spec.taints]
+
+
+async def test_events_are_created(cluster: ClusterAPI, kubectl: Kubectl) -> None:
+    task = await cluster.read(TASK)
+    await cluster.create_event(task, warning=True, reason="Reason", message="text", now=NOW)
+    if isinstance(cluster, MemoryCluster):
+        assert [("default/t", "Warning", "Reason")] == cluster.events
+    else:
+        found = (await kubectl.get("events", f"--field-selector=involvedObject.uid={task.metadata.uid}"))["items"]
+        assert [("t", "Warning", "Reason", "text")] == [
+            (each["involvedObject"]["name"], each["type"], each["reason"], each["message"]) for each in found
+        ]

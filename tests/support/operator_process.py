@@ -1,0 +1,179 @@
+"""The operator as a process between a real API server and a fake supernode that speaks HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from pantala_protocol.registry import RESOLVE, Resolve
+from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
+from testbed.apiserver import ControlPlane
+from testbed.process import Process, free_ports
+from tests.support.eventually import eventually
+from tests.support.supernode import MemorySupernode
+
+NODES = ("node-a", "node-b", "node-c")
+URL = "http://origin.example/file"
+
+
+class ServedSupernode(MemorySupernode):
+    """The fake behind the real routes. Its port stays when it stops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = free_ports(1)[0]
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_put("/api/v1/statement", self._serve_statement)
+        app.router.add_get("/api/v1/changes", self._serve_changes)
+        app.router.add_post(RESOLVE, self._serve_resolve)
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def deliver(self, name: str, **changes: Any) -> None:
+        """Report a Task as done, or with ``changes``."""
+        wanted = await self.wanting(name)
+        done = TaskReport(
+            uid=wanted.uid,
+            task_id=wanted.task_id,
+            attempt=wanted.attempt,
+            cdn_status=CDNStatus.SUCCESS,
+            length=1 << 20,
+            digest="sha256:" + "a" * 64,
+            piece_size=1 << 17,
+            pieces_total=8,
+            pieces_cached=8,
+            origin_bytes=1 << 20,
+            supernode_bytes=1 << 20,
+            peer_bytes=2 << 20,
+            ready_peers=wanted.peers,
+        )
+        await self.report(msgspec.structs.replace(done, **changes))
+
+    async def wanting(self, name: str, condition: Callable[[WantedTask], object] = bool) -> WantedTask:
+        """The Task as it is stated, once it meets ``condition``."""
+
+        def met() -> WantedTask | None:
+            return self.wanted[name] if name in self.wanted and condition(self.wanted[name]) else None
+
+        return await eventually(met, what=f"{name} is stated")
+
+    async def _serve_statement(self, request: web.Request) -> web.Response:
+        receipt = await self.state(msgspec.json.decode(await request.read(), type=Statement))
+        return web.Response(body=msgspec.json.encode(receipt))
+
+    async def _serve_resolve(self, request: web.Request) -> web.Response:
+        answer = await self.resolve(msgspec.json.decode(await request.read(), type=Resolve))
+        return web.Response(body=msgspec.json.encode(answer))
+
+    async def _serve_changes(self, request: web.Request) -> web.Response:
+        query = request.query
+        changes = await self.changes(query["boot"], int(query["since"]), float(query["wait"]))
+        return web.Response(body=msgspec.json.encode(changes))
+
+
+class OperatorProcess:
+    """It can be stopped and started again."""
+
+    def __init__(self, control_plane: ControlPlane, supernode: ServedSupernode, directory: Path) -> None:
+        self._port = free_ports(1)[0]
+        self._log = directory / "operator.log"
+        self._arguments = [
+            *("--supernode", f"http://127.0.0.1:{supernode.port}"),
+            *("--kubeconfig", str(control_plane.kubeconfig)),
+            *("--health-listen", f"127.0.0.1:{self._port}"),
+            *("--supernode-patience", "2"),
+        ]
+        self._process: Process | None = None
+
+    def start(self, *more: str) -> None:
+        command = [sys.executable, "-m", "pantala_operator", *self._arguments, *more]
+        self._process = Process(command, self._log)
+
+    def stop(self) -> float:
+        """Send SIGTERM. Returns the seconds until the process has ended."""
+        began = time.monotonic()
+        if self._process is not None:
+            self._process.stop()
+        return time.monotonic() - began
+
+    @asynccontextmanager
+    async def running(self, *more: str) -> AsyncIterator[OperatorProcess]:
+        self.start(*more)
+        try:
+            yield self
+        finally:
+            await asyncio.to_thread(self.stop)
+            print(self.log)  # pytest shows it when the test fails
+
+    async def ready(self, within: float = 20) -> None:
+        await eventually(lambda: self.ask("/readyz") == (200, []), within=within)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode if self._process is not None else None
+
+    def ask(self, path: str) -> tuple[int, list[str]]:
+        """Status and reasons of a probe; 0 while the operator does not listen."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
+                return answer.status, json.load(answer)["reasons"]
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)["reasons"]
+        except OSError:
+            return 0, []
+
+
+class Kubectl:
+    """kubectl, off the event loop."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._run = control_plane.kubectl
+
+    async def __call__(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        return await asyncio.to_thread(self._run, *arguments, text=text, check=check)
+
+    async def apply(self, body: dict[str, Any]) -> None:
+        await self("apply", "-f", "-", text=json.dumps(body))
+
+    async def create(self, kind: str, name: str, spec: dict[str, Any]) -> None:
+        """Apply one of our resources."""
+        metadata = {"name": name, "namespace": "default"}
+        await self.apply({"apiVersion": "pantala.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+
+    async def task(self, name: str, **spec: Any) -> None:
+        await self.create("Task", name, {"source": {"url": URL}, **spec})
+
+    async def get(self, *arguments: str) -> dict[str, Any]:
+        return dict(json.loads(await self("get", *arguments, "-o", "json")))
+
+    async def wait(self, condition: str, *names: str, timeout: str = "20s") -> None:
+        await self("wait", f"--for={condition}", f"--timeout={timeout}", *names)
+
+    async def conditions(self, name: str) -> dict[str, tuple[str, str]]:
+        """A Task's conditions as type -> (status, reason)."""
+        status = (await self.get("task", name)).get("status", {})
+        return {each["type"]: (each["status"], each["reason"]) for each in status.get("conditions", ())}
