@@ -11,7 +11,7 @@ import pytest
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
-from pantala_operator.plan.prefetch.images import Workload
+from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.ports import ClusterAPI
 from pantala_operator.resources.api import (
     API_VERSION,

@@ -18,10 +18,9 @@ from pantala_protocol.registry import Resolve
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
 from pantala_supernode.app import serving
 from testbed.origin import Generated, Origin
-from testbed.process import free_ports
 from tests.support.eventually import eventually
-from tests.support.loopback import loopback
 from tests.support.supernode import MemorySupernode
+from tests.support.supernode_lab import loopback
 
 
 @dataclass
@@ -64,9 +63,9 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         if request.param == "memory":
             yield Subject(MemorySupernode(), origin, stack)
             return
-        port, piece_port = free_ports(2)
-        await stack.enter_async_context(serving(loopback(tmp_path / "data", port, piece_port, grace=0.2)))
-        api = HTTPSupernodeAPI(f"http://127.0.0.1:{port}")
+        settings = loopback(tmp_path / "data", grace=0.2)
+        await stack.enter_async_context(serving(settings))
+        api = HTTPSupernodeAPI(f"http://127.0.0.1:{settings.listen.port}")
         yield Subject(api, origin, stack)
         await api.close()
 
