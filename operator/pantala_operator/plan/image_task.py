@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from pantala_operator.plan.prefetch.counts import Counts
+from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome
@@ -73,7 +73,9 @@ def _former(task: TaskResource) -> PlanState:
     )
 
 
-def status_alone(task: TaskResource, snapshot: Snapshot, counts: Counts, outcome: PrefetchOutcome) -> TaskStatus:
+def status_alone(
+    task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts, outcome: PrefetchOutcome
+) -> TaskStatus:
     """The status of a Task that is planned by itself."""
     if outcome.stays:
         return task.status

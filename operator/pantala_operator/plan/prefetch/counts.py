@@ -27,7 +27,7 @@ LEFT_OUT = "The node does not get the image"
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class PrefetchCounts:
     """How far the nodes and images are."""
 
     nodes: NodeCount
@@ -62,11 +62,11 @@ class Counts:
         return tuple(each for *_, each in ranked[:MAX_FAILURES])
 
 
-def count(snapshot: Snapshot) -> Counts:
+def count(snapshot: Snapshot) -> PrefetchCounts:
     """Count what the snapshot shows. While not all nodes have reported, each image keeps its counts from before."""
     faults = tuple(secrets.pull_secret_faults(snapshot.images.secret_names, snapshot.observed.secrets))
     pulls = (pull for each in snapshot.pulls.values() for pull in each.values())
-    return Counts(
+    return PrefetchCounts(
         nodes=_nodes(snapshot),
         images=tuple(_images(snapshot)),
         fetched=sum(pull.fetched for pull in pulls if pull.run == snapshot.rules.run),

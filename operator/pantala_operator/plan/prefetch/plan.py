@@ -36,7 +36,7 @@ from pantala_operator.plan.prefetch import (
     status,
 )
 from pantala_operator.plan.prefetch.children import ChildTasks
-from pantala_operator.plan.prefetch.counts import Counts
+from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, ObservedImages, PlanState
 from pantala_operator.plan.prefetch.orders import OrderPlan
 from pantala_operator.plan.prefetch.pulls import Snapshot
@@ -52,7 +52,7 @@ _ONCE_LIMIT: Final = 6
 """Retries of ``completionPolicy: Once`` without ``spec.retry.limit``."""
 
 S = TypeVar("S", PrefetchStatus, TaskStatus)
-Render = Callable[[Snapshot, Counts, PrefetchOutcome], S]
+Render = Callable[[Snapshot, PrefetchCounts, PrefetchOutcome], S]
 """Makes the status of one kind."""
 
 
@@ -157,7 +157,7 @@ def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
     )
 
 
-def _state(snapshot: Snapshot, counted: Counts, outcome: PrefetchOutcome, rendered: S) -> PlanState:
+def _state(snapshot: Snapshot, counted: PrefetchCounts, outcome: PrefetchOutcome, rendered: S) -> PlanState:
     demand, current = snapshot.demand, snapshot.run
     if outcome.stays:
         return replace(demand.former, scheduled=current.scheduled)

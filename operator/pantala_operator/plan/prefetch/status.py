@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from pantala_operator.plan.prefetch import forecast
-from pantala_operator.plan.prefetch.counts import EVICTED, Counts
+from pantala_operator.plan.prefetch.counts import EVICTED, PrefetchCounts
 from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pulls import Snapshot, Step
 from pantala_operator.resources import conditions, quantity
@@ -60,7 +60,7 @@ class PrefetchOutcome:
     """Nothing is left to do, because the rest failed for good."""
 
 
-def evaluate(snapshot: Snapshot, counts: Counts) -> PrefetchOutcome:
+def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     done = snapshot.complete and snapshot.observed.heard and not snapshot.demand.planning
     obstacle = _obstacle(snapshot, counts)
     inputs = StatusInputs(
@@ -99,7 +99,7 @@ def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
     return None
 
 
-def _obstacle(snapshot: Snapshot, counts: Counts) -> Obstacle | None:
+def _obstacle(snapshot: Snapshot, counts: PrefetchCounts) -> Obstacle | None:
     """What prevents progress until somebody acts; ``None``: something goes on."""
     if snapshot.run.fault is not None:
         return snapshot.run.fault
@@ -126,7 +126,7 @@ def _moves(snapshot: Snapshot) -> bool:
     return again or (asked and bool(snapshot.steps))
 
 
-def _obstacles(snapshot: Snapshot, counts: Counts) -> Iterator[Obstacle]:
+def _obstacles(snapshot: Snapshot, counts: PrefetchCounts) -> Iterator[Obstacle]:
     """All obstacles, the most useful to the user first."""
     final = not snapshot.at(Step.PAUSED, Step.DUE)
     if not snapshot.pins:
@@ -152,7 +152,7 @@ def _nowhere(snapshot: Snapshot) -> Obstacle:
     return Obstacle.of(Reason.NO_NODE_MATCHES, snapshot.targets.why_none or "No node matches spec.target")
 
 
-def _activity(snapshot: Snapshot, counts: Counts) -> Verdict:
+def _activity(snapshot: Snapshot, counts: PrefetchCounts) -> Verdict:
     if snapshot.observed.away:
         return engine.unavailable(snapshot.observed.away)
     if not snapshot.observed.heard:
@@ -165,7 +165,7 @@ def _activity(snapshot: Snapshot, counts: Counts) -> Verdict:
     return no(PROGRESSING, counts.progress)
 
 
-def _resolved(snapshot: Snapshot, counts: Counts) -> Verdict:
+def _resolved(snapshot: Snapshot, counts: PrefetchCounts) -> Verdict:
     pins = snapshot.pins.values()
     for each in (*snapshot.images.problems, *snapshot.unresolved.values()):
         return no(each.reason, " ".join((each.message, *counts.secret_faults)))
@@ -203,7 +203,7 @@ def _planned(snapshot: Snapshot) -> bool:
 
 
 def of_prefetch(
-    prefetch: ImagePrefetch, snapshot: Snapshot, counts: Counts, outcome: PrefetchOutcome
+    prefetch: ImagePrefetch, snapshot: Snapshot, counts: PrefetchCounts, outcome: PrefetchOutcome
 ) -> PrefetchStatus:
     """The status of an ImagePrefetch. While not all nodes have reported, numbers stay as they were."""
     run, former, heard = snapshot.run, prefetch.status, snapshot.observed.heard
@@ -276,7 +276,7 @@ def _pinned(snapshot: Snapshot) -> Verdict:
     return no("RuntimeTooOld", f"{what}. The kubelet may remove images there. Update containerd to a newer release.")
 
 
-def _transferred(snapshot: Snapshot, counts: Counts, former: PrefetchBytes | None) -> PrefetchBytes:
+def _transferred(snapshot: Snapshot, counts: PrefetchCounts, former: PrefetchBytes | None) -> PrefetchBytes:
     """Bytes of this run; the rate is the average until now, or until the run was completed."""
     until = snapshot.run.completed or snapshot.now
     seconds = max(int(until.timestamp()) - snapshot.rules.started, 1)
