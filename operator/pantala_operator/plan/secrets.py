@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,8 +104,21 @@ def _line(encoded: str) -> str | None:
     return text if len(text) <= _MAX_VALUE and _LINE.fullmatch(text) else None
 
 
-def docker_config(secret: Secret) -> str | Obstacle:
+def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:
     """The content of a pull secret as ``{"auths": ...}``, or what is wrong with it."""
+    match reading:
+        case Unread():
+            return reading
+        case Absent():
+            return Obstacle(Reason.SECRET_MISSING.value, f"The Secret {name} does not exist in this namespace.")
+        case Denied(message):
+            what = f"The operator may not read the Secret {name}: {message.rstrip('. ')}."
+            return Obstacle(Reason.SECRET_FORBIDDEN.value, what)
+        case Secret():
+            return _docker_config(reading)
+
+
+def _docker_config(secret: Secret) -> str | Obstacle:
     key = _PULL_SECRET if _PULL_SECRET in secret.data else _LEGACY_PULL_SECRET
     if key not in secret.data:
         return _not_a_pull_secret(secret, f"it has neither {_PULL_SECRET} nor {_LEGACY_PULL_SECRET}")
@@ -124,21 +136,3 @@ def _not_a_pull_secret(secret: Secret, why: str) -> Obstacle:
     action = "Create it with kubectl create secret docker-registry."
     what = f"The Secret {secret.metadata.name} is not a pull secret: {why}. {action}"
     return Obstacle(Reason.SECRET_INVALID.value, what)
-
-
-def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) -> tuple[str, ...]:
-    """The usable credentials among the named Secrets, in their order."""
-    found = (docker_config(each) for name in names if isinstance(each := readings.get(name), Secret))
-    return tuple(each for each in found if isinstance(each, str))
-
-
-def pull_secret_faults(names: Iterable[str], readings: Mapping[str, SecretReading]) -> Iterator[str]:
-    """What is wrong with the named Secrets. Images may be public all the same."""
-    for name in names:
-        match readings.get(name):
-            case Absent():
-                yield f"The Secret {name} does not exist in this namespace."
-            case Secret() as secret if isinstance(found := docker_config(secret), Obstacle):
-                yield found.message
-            case Denied(message):
-                yield f"The operator may not read the Secret {name}: {message.rstrip('. ')}."

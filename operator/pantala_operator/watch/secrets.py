@@ -8,9 +8,8 @@ import structlog
 
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.events import OperatorEvents, SecretKey, SecretRead
-from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, docker_config, headers
+from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, pull_secret
 from pantala_operator.ports import Clock, ClusterAPI
-from pantala_operator.resources.api import Secret
 from pantala_operator.watch.observation import Observation, secret_key
 
 log = structlog.get_logger(__name__)
@@ -83,6 +82,4 @@ class SecretReader:
 
 
 def _is_good(key: SecretKey, reading: SecretReading) -> bool:
-    if isinstance(reading, Secret) and isinstance(docker_config(reading), str):
-        return True
-    return isinstance(headers("/".join(key), reading), Headers)
+    return isinstance(pull_secret(key[1], reading), str) or isinstance(headers("/".join(key), reading), Headers)

@@ -15,10 +15,8 @@ from pantala_operator.plan.secrets import (
     Headers,
     SecretReading,
     Unread,
-    docker_config,
     headers,
-    pull_secret_faults,
-    pull_secrets,
+    pull_secret,
 )
 from pantala_operator.resources.api import Metadata, Secret
 from pantala_operator.resources.status import Obstacle
@@ -88,7 +86,7 @@ def test_no_value_can_end_a_header(value: bytes) -> None:
 AUTHS = {"registry.example": {"username": "ann", "password": "hidden"}}
 
 
-def pull_secret(**data: object) -> Secret:
+def docker(**data: object) -> Secret:
     encoded = {
         f".{key}": value if isinstance(value, str) else base64.b64encode(json.dumps(value).encode()).decode()
         for key, value in data.items()
@@ -100,40 +98,31 @@ def pull_secret(**data: object) -> Secret:
     "data", [{"dockerconfigjson": {"auths": AUTHS, "credsStore": "x"}}, {"dockercfg": AUTHS}], ids=["new", "legacy"]
 )
 def test_both_kinds_of_pull_secrets_become_one(data: dict[str, object]) -> None:
-    config = docker_config(pull_secret(**data))
+    config = pull_secret("s", docker(**data))
     assert isinstance(config, str)
     assert {"auths": AUTHS} == json.loads(config)
 
 
+NOT_ONE, ACTION = "The Secret s is not a pull secret: it", "Create it with kubectl create secret docker-registry."
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("reading", "reason", "starts", "ends"),
     [
-        {"other": {}},
-        {"dockerconfigjson": "not base64 of hidden"},
-        {"dockerconfigjson": base64.b64encode(b"hidden").decode()},
-        {"dockerconfigjson": {"registry.example": "hidden"}},
-        {"dockerconfigjson": {"auths": {"registry.example": "hidden"}}},
-        {"dockercfg": ["hidden"]},
+        (docker(other={}), "SecretInvalid", NOT_ONE, ACTION),
+        (docker(dockerconfigjson="not base64 of hidden"), "SecretInvalid", NOT_ONE, ACTION),
+        (docker(dockerconfigjson=base64.b64encode(b"hidden").decode()), "SecretInvalid", NOT_ONE, ACTION),
+        (docker(dockerconfigjson={"registry.example": "hidden"}), "SecretInvalid", NOT_ONE, ACTION),
+        (docker(dockerconfigjson={"auths": {"registry.example": "hidden"}}), "SecretInvalid", NOT_ONE, ACTION),
+        (docker(dockercfg=["hidden"]), "SecretInvalid", NOT_ONE, ACTION),
+        (Absent(), "SecretMissing", "The Secret s does not exist", "in this namespace."),
+        (Denied("no right"), "SecretForbidden", "The operator may not read the Secret s: ", "no right."),
     ],
 )
-def test_a_secret_that_is_not_a_pull_secret_is_reported_without_its_content(data: dict[str, object]) -> None:
-    found = docker_config(pull_secret(**data))
+def test_an_unusable_pull_secret_is_reported_without_its_content(
+    reading: SecretReading, reason: str, starts: str, ends: str
+) -> None:
+    found = pull_secret("s", reading)
     assert isinstance(found, Obstacle)
-    assert "SecretInvalid" == found.reason
-    assert found.message.startswith("The Secret s is not a pull secret: it")
-    assert found.message.endswith("Create it with kubectl create secret docker-registry.")
+    assert (reason, True, True) == (found.reason, found.message.startswith(starts), found.message.endswith(ends))
     assert "hidden" not in found.message
-
-
-def test_unusable_pull_secrets_are_left_out_and_reported() -> None:
-    readings: dict[str, SecretReading] = {
-        "good": pull_secret(dockercfg=AUTHS),
-        "bad": pull_secret(),
-        "gone": Absent(),
-        "no": Denied("x"),
-    }
-    names = ["gone", "good", "bad", "no", "unread"]
-    assert [{"auths": AUTHS}] == [json.loads(each) for each in pull_secrets(names, readings)]
-    faults = list(pull_secret_faults(names, readings))
-    expected = ["The Secret gone does not exist", "The Secret s is not a pull secret", "may not read the Secret no"]
-    assert [True] * 3 == [text in fault for text, fault in zip(expected, faults, strict=True)]

@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from pantala_operator.plan import secrets
 from pantala_operator.plan.prefetch.pins import Pin, size
 from pantala_operator.plan.prefetch.pulls import Snapshot, Step, judged
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount, PullFailure
@@ -40,8 +39,6 @@ class PrefetchCounts:
     """What prevents single nodes from being ready."""
     unresolved: tuple[PullFailure, ...]
     """Images that no node pulls."""
-    secret_faults: tuple[str, ...]
-    """What is wrong with the pull secrets; images may be public all the same."""
 
     @property
     def progress(self) -> str:
@@ -64,7 +61,6 @@ class PrefetchCounts:
 
 def count(snapshot: Snapshot) -> PrefetchCounts:
     """Count what the snapshot shows. While not all nodes have reported, each image keeps its counts from before."""
-    faults = tuple(secrets.pull_secret_faults(snapshot.images.secret_names, snapshot.observed.secrets))
     pulls = (pull for each in snapshot.pulls.values() for pull in each.values())
     return PrefetchCounts(
         nodes=_nodes(snapshot),
@@ -72,8 +68,7 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
         fetched=sum(pull.fetched for pull in pulls if pull.run == snapshot.rules.run),
         size=_size(snapshot.pins.values()),
         failures=tuple(_failures(snapshot)),
-        unresolved=tuple(_unresolved(snapshot, faults)),
-        secret_faults=faults,
+        unresolved=tuple(_unresolved(snapshot)),
     )
 
 
@@ -130,11 +125,11 @@ def _size(pins: Iterable[Pin]) -> int | None:
     return size(known)
 
 
-def _unresolved(snapshot: Snapshot, faults: tuple[str, ...]) -> Iterator[PullFailure]:
+def _unresolved(snapshot: Snapshot) -> Iterator[PullFailure]:
     """Images that the registry did not resolve, and references that are not valid."""
     for key, why in snapshot.unresolved.items():
         found = failure("", key, why.reason, f"No node pulls it: {why.message.removeprefix(f'{key.reference}: ')}")
-        yield msgspec.structs.replace(found, message=" ".join((found.message, *faults)))
+        yield msgspec.structs.replace(found, message=" ".join((found.message, *snapshot.images.secret_faults)))
     for each in snapshot.images.problems:
         yield PullFailure(reason=each.reason, message=each.message)
 

@@ -1,4 +1,4 @@
-"""Which images a demand means: those it names, and those of the workloads it follows. Pure."""
+"""Which images a demand means, by name or from the workloads it follows, and the credentials for them. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pantala_operator.plan.prefetch.inputs import ImageDemand, Surroundings, Workload
+from pantala_operator.plan.secrets import SecretReading, pull_secret
 from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol import image
@@ -20,18 +21,27 @@ MAX_IMAGES = 256
 class ImageSet:
     """The wanted images, each once, in the order they were named."""
 
-    secrets: Mapping[ImageKey, tuple[str, ...]] = field(default_factory=dict)
+    secrets: Mapping[ImageKey, tuple[str, ...]]
     """The names of each image's pull secrets."""
-    problems: tuple[Obstacle, ...] = ()
+    problems: tuple[Obstacle, ...]
     """Why other images are not in the set."""
+    secret_names: tuple[str, ...]
+    """All pull secrets."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """The content of usable pull secrets, by name."""
+    secret_faults: tuple[str, ...] = ()
+    """What is wrong with the other pull secrets; images may be public all the same."""
 
-    @property
-    def secret_names(self) -> tuple[str, ...]:
-        return tuple(sorted({name for names in self.secrets.values() for name in names}))
+    def credentials(self, key: ImageKey) -> tuple[str, ...]:
+        """The content of an image's pull secrets."""
+        return tuple(self.configs[name] for name in self.secrets[key] if name in self.configs)
 
 
-def gather(demand: ImageDemand, around: Surroundings) -> ImageSet:
-    """The images of ``demand``; two references to the same image count as one."""
+def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, SecretReading]) -> ImageSet:
+    """The images of ``demand``; two references to the same image count as one.
+
+    ``readings``: the Secrets of its namespace, by name.
+    """
     secrets: dict[ImageKey, tuple[str, ...]] = {}
     problems: list[Obstacle] = []
     for reference, platform, own in _named(demand, around, problems):
@@ -47,7 +57,15 @@ def gather(demand: ImageDemand, around: Surroundings) -> ImageSet:
         secrets = dict(list(secrets.items())[:MAX_IMAGES])
     if not secrets and not problems:
         problems.append(Obstacle.of(Reason.NO_IMAGE, "There is no image to prefetch"))
-    return ImageSet(secrets, tuple(problems))
+    names = tuple(sorted({name for each in secrets.values() for name in each}))
+    found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
+    return ImageSet(
+        secrets,
+        tuple(problems),
+        names,
+        configs={name: each for name, each in found.items() if isinstance(each, str)},
+        secret_faults=tuple(each.message for each in found.values() if isinstance(each, Obstacle)),
+    )
 
 
 def of_template(template: Mapping[str, Any]) -> tuple[str, ...]:

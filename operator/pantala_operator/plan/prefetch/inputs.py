@@ -79,11 +79,6 @@ class ImageDemand:
     owns_tasks: bool = False
     """The operator creates a Task for each image."""
 
-    @property
-    def itemized(self) -> bool:
-        """Whether an image is useful only with its blobs known: in a report, and where the peer fetches them."""
-        return self.planning or self.depth is Depth.PEER
-
 
 @dataclass(frozen=True, slots=True)
 class Workload:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pantala_operator.plan import secrets
 from pantala_operator.plan.prefetch.inputs import GivenOrder, Orders
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.resources.prefetch import ImageKey
@@ -85,14 +84,13 @@ def _stated(snapshot: Snapshot, orders: Orders) -> tuple[WantedImage, ...] | Non
             blobs = {platform: each for platform, each in made.items() if each is not None}
         if demand.depth is Depth.PEER and not blobs:
             return None
-        names = snapshot.images.secrets[pin.key] if pin is not None else ()
         found.append(
             WantedImage(
                 key=f"{demand.metadata.namespace}/{name}",
                 image=image,
                 depth=demand.depth,
                 pin=demand.pin,
-                credentials=secrets.pull_secrets(names, snapshot.observed.secrets),
+                credentials=snapshot.images.credentials(pin.key) if pin is not None else (),
                 blobs=blobs,
                 platforms=platforms,
                 orders={node: each.order for node, each in sorted(given.items())},

@@ -92,7 +92,7 @@ def _pass(
     demand: ImageDemand, observed: ObservedImages, now: datetime, render: Render[S], ttl: int | None
 ) -> PrefetchPlan[S]:
     current = run.current(demand, now)
-    wanted = images.gather(demand, observed.around)
+    wanted = images.gather(demand, observed.around, observed.secrets)
     pinned = pins.resolve(demand, current, wanted.secrets, observed.answers)
     snapshot = pulls.snapshot(demand, observed, current, wanted, pinned, now)
     snapshot = rollout.advance(snapshot)

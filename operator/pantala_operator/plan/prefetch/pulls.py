@@ -25,7 +25,7 @@ from pantala_operator.resources.api import Toleration
 from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol import reasons
-from pantala_protocol.images import PullPhase, PullState
+from pantala_protocol.images import Depth, PullPhase, PullState
 from pantala_protocol.reasons import Reason, Retry
 
 _LONGEST_PAUSE: Final = 300
@@ -186,10 +186,15 @@ class Snapshot:
         """The nodes and images that are at one of these steps."""
         return tuple((name, key) for name, node in self.steps.items() for key, each in node.items() if each in wanted)
 
+    @property
+    def itemized(self) -> bool:
+        """Whether an image is useful only with its blobs known: in a report, and where the peer fetches them."""
+        return self.demand.planning or self.demand.depth is Depth.PEER
+
     def lacks(self, key: ImageKey) -> bool:
         """Whether no node can start with an image: its digest or its needed blobs are not known in this run."""
         pin = self.pins[key]
-        return not pin.current or (self.demand.itemized and pin.platforms is None)
+        return not pin.current or (self.itemized and pin.platforms is None)
 
     @cached_property
     def unresolved(self) -> Mapping[ImageKey, Obstacle]:

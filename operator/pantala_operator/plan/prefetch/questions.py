@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from pantala_operator.plan import secrets
 from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.plan.prefetch.pulls import Snapshot, pause
 from pantala_operator.plan.prefetch.run import Run
@@ -32,15 +31,15 @@ class Questions:
 
 def ask(snapshot: Snapshot) -> Questions:
     """The due questions. An image waits until its Secrets were read."""
-    observed = snapshot.observed
-    read = {name for name, reading in observed.secrets.items() if not isinstance(reading, Unread)}
+    secrets = snapshot.observed.secrets
+    read = {name for name, reading in secrets.items() if not isinstance(reading, Unread)}
     due, later = [], []
     for key in snapshot.pins:
         at, names = _due(snapshot, key), snapshot.images.secrets[key]
         if at is not None and at > snapshot.now:
             later.append(at)
         elif at is not None and read.issuperset(names) and (platforms := tuple(sorted(snapshot.needed(key)))):
-            due.append((key, Resolve(key.reference, platforms, secrets.pull_secrets(names, observed.secrets))))
+            due.append((key, Resolve(key.reference, platforms, snapshot.images.credentials(key))))
     return Questions(tuple(due), min(later, default=None))
 
 
@@ -49,7 +48,7 @@ def _due(snapshot: Snapshot, key: ImageKey) -> datetime | None:
     demand, pin = snapshot.demand, snapshot.pins[key]
     if snapshot.run.fault is not None or snapshot.idle:
         return None
-    if demand.suspended and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
+    if demand.suspended and not (snapshot.itemized and snapshot.pulls.get(key) and pin.platforms is None):
         return None  # Otherwise nodes keep what they have, and their orders need its blobs.
     watch = not demand.planning and not demand.suspended
     return ask_at(key, snapshot.observed.answers.get(key), snapshot.run, snapshot.needed(key), watch=watch)

@@ -72,7 +72,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     return PrefetchOutcome(
         stays=_stays(snapshot),
         summary=engine.evaluate(inputs),
-        resolved=_resolved(snapshot, counts),
+        resolved=_resolved(snapshot),
         failed=obstacle is not None and obstacle.final and not snapshot.at(Step.ACTIVE, Step.PAUSED),
     )
 
@@ -140,7 +140,7 @@ def _obstacles(snapshot: Snapshot, counts: PrefetchCounts) -> Iterator[Obstacle]
     for name in sorted(snapshot.taken):
         yield Obstacle.of(Reason.NAME_TAKEN, f"The Task {name} exists and does not belong to this ImagePrefetch")
     for each in (*snapshot.unresolved.values(), *snapshot.images.problems):
-        yield each._replace(message=" ".join((each.message, *counts.secret_faults)))
+        yield each._replace(message=" ".join((each.message, *snapshot.images.secret_faults)))
     for failure in counts.failures:
         yield Obstacle(failure.reason, f"{counts.progress}. {_words(failure)}", final=final)
 
@@ -165,14 +165,14 @@ def _activity(snapshot: Snapshot, counts: PrefetchCounts) -> Verdict:
     return no(PROGRESSING, counts.progress)
 
 
-def _resolved(snapshot: Snapshot, counts: PrefetchCounts) -> Verdict:
+def _resolved(snapshot: Snapshot) -> Verdict:
     pins = snapshot.pins.values()
     for each in (*snapshot.images.problems, *snapshot.unresolved.values()):
-        return no(each.reason, " ".join((each.message, *counts.secret_faults)))
+        return no(each.reason, " ".join((each.message, *snapshot.images.secret_faults)))
     known = sum(pin.current for pin in pins)
     progress = f"{known} of {len(pins)} images are resolved"
     if known == len(pins):
-        return Verdict(Status.TRUE, "Resolved", ". ".join((progress, *counts.secret_faults)))
+        return Verdict(Status.TRUE, "Resolved", ". ".join((progress, *snapshot.images.secret_faults)))
     return no("Resolving", progress) if known else PENDING._replace(message=progress)
 
 

@@ -17,7 +17,7 @@ from tests.support.prefetch import ONE, digest, prefetch
 
 
 def images(around: Surroundings | None = None, **spec: Any) -> ImageSet:
-    return gather(demand_of(prefetch(**spec), None), around or Surroundings())
+    return gather(demand_of(prefetch(**spec), None), around or Surroundings(), {})
 
 
 def template(*containers: str, secrets: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
