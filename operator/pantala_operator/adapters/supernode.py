@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 
 from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
+from pantala_process.http import TooLargeError, bearer, error_detail, read_bounded
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.registry import RESOLVE, Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
@@ -48,80 +49,41 @@ class HTTPSupernodeAPI:
             await self._session.close()
 
     async def _request(
-        self,
-        method: str,
-        path: str,
-        kind: type[T],
-        timeout: aiohttp.ClientTimeout,
-        *,
-        params: dict[str, str] | None = None,
-        data: bytes | None = None,
+        self, method: str, path: str, into: type[T], timeout: aiohttp.ClientTimeout, **content: Any
     ) -> T:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(auto_decompress=True)
-        headers = {"Content-Type": "application/json"} | self._authorization()
         where = RedactedURL(self._url)
-        url = self._url + path
+        try:
+            headers = {"Content-Type": "application/json"} | bearer(self._token_file)
+        except OSError as error:
+            raise SupernodeUnavailableError(str(error)) from error
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
         try:
             async with self._session.request(
-                method,
-                url,
-                params=params,
-                data=data,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
+                method, self._url + path, headers=headers, timeout=timeout, allow_redirects=False, **content
             ) as response:
-                body = await _bounded(response)
+                body = await read_bounded(response, _MAX_ANSWER)
+        except TooLargeError as error:
+            raise SupernodeRefusedError(f"{where}: {error}") from error
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             # The error's text may contain the URL with its secrets, so only its kind is shown.
             raise SupernodeUnavailableError(f"{where} does not answer ({_describe(error)})") from error
-        if response.status >= 500:
-            raise SupernodeUnavailableError(f"{where} answered {response.status}: {_error_text(body)}")
         if response.status != 200:
-            raise SupernodeRefusedError(f"{where} answered {response.status}: {_error_text(body)}")
+            kind = SupernodeUnavailableError if response.status >= 500 else SupernodeRefusedError
+            raise kind(f"{where} answered {response.status}: {_error_text(body)}")
         try:
-            return msgspec.json.decode(body, type=kind)
+            return msgspec.json.decode(body, type=into)
         except msgspec.DecodeError as error:
             raise SupernodeRefusedError(
-                f"{where} sent an answer that is not a valid {kind.__name__}: {error}"
+                f"{where} sent an answer that is not a valid {into.__name__}: {error}"
             ) from error
-
-    def _authorization(self) -> dict[str, str]:
-        if self._token_file is None:
-            return {}
-        try:
-            return {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
-        except OSError as error:
-            raise SupernodeUnavailableError(
-                f"the token file {self._token_file} cannot be read: {error.strerror}"
-            ) from error
-
-
-class _Error(msgspec.Struct):
-    reason: str = ""
-    message: str = ""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
-
-
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(1 << 16):
-        body += chunk
-        if len(body) > _MAX_ANSWER:
-            raise SupernodeRefusedError(f"the answer is larger than {_MAX_ANSWER} bytes")
-    return bytes(body)
 
 
 def _error_text(body: bytes) -> str:
-    try:
-        error = msgspec.json.decode(body, type=_ErrorBody).error
-    except msgspec.DecodeError:
+    detail = error_detail(body)
+    if detail is None:
         return body[:200].decode(errors="replace") or "no error text"
-    return f"{error.reason}: {error.message}"[:500]
+    return f"{detail.reason}: {detail.message}"[:500]
 
 
 def _describe(error: Exception) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeCallError
 from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReachability, SupernodeReported
 from pantala_operator.ports import Clock, SupernodeAPI
+from pantala_process.backoff import Backoff
 from pantala_protocol.images import WantedImage
 from pantala_protocol.membership import Membership
 from pantala_protocol.registry import Resolve, Resolved

@@ -6,9 +6,9 @@ import asyncio
 
 import structlog
 
-from pantala_operator.backoff import Backoff
 from pantala_operator.errors import ClusterError
 from pantala_operator.ports import Clock, ClusterAPI
+from pantala_process.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 

@@ -6,13 +6,13 @@ import asyncio
 
 import structlog
 
-from pantala_operator.backoff import Backoff
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
 from pantala_operator.events import ListsRead, OperatorEvents, WatchStarted
 from pantala_operator.ports import ClusterAPI, R
 from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.watch.observation import Observation
+from pantala_process.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from pantala_operator.backoff import Backoff
 from pantala_operator.errors import SupernodeCallError, SupernodeUnavailableError
 from pantala_operator.events import ImageResolved, OperatorEvents
 from pantala_operator.plan.prefetch import pins
@@ -16,6 +15,7 @@ from pantala_operator.ports import Clock
 from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.supernodes.view import SupernodeOverview
+from pantala_process.backoff import Backoff
 from pantala_protocol import image, membership, task_id
 from pantala_protocol.registry import Resolve, Resolved
 

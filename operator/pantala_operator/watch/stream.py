@@ -17,12 +17,12 @@ from typing import Any
 import kopf
 import structlog
 
-from pantala_operator.backoff import Backoff
 from pantala_operator.ports import Login
 from pantala_operator.resources.api import GROUP, VERSION
 from pantala_operator.resources.prefetch import PLURAL
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import ResourceInbox
+from pantala_process.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
