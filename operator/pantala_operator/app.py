@@ -72,16 +72,14 @@ class App:
         self._clock = clock
         self._cluster = cluster
         self._run_watch = run_watch
-        self._observation = known = Observation()
+        self._observation = known = Observation(settings.namespace)
         self._events = events = OperatorEvents()
         self._inbox = ResourceInbox(known, events)
 
         self._kinds = ServedKinds(cluster, clock)
         self._lists = FullLists(cluster, known, events, settings.relist_interval)
         self._secrets = SecretReader(cluster, known, events, clock)
-        self._workloads = WorkloadWatch(
-            cluster, clock, known.around, known.prefetches.items, events, settings.namespace
-        )
+        self._workloads = WorkloadWatch(cluster, clock, known.workloads, known.prefetches.items, events)
         self._discovery: Discovery | None = None
         if settings.supernode_statefulset:
             namespace, _, name = settings.supernode_statefulset.partition("/")
@@ -93,7 +91,7 @@ class App:
 
         grace = ReconnectGrace(known, clock)
         tasks = TaskController(known, self._writer, settings.root)
-        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, settings.namespace)
+        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace)
         peers = PeerController(known, self._writer, grace, clock)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock)
         self._metrics = OperatorMetrics(known, events)

@@ -27,7 +27,6 @@ from pantala_operator.plan.targets import ClusterNodes
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
-from pantala_operator.watch import workloads
 from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
@@ -95,13 +94,10 @@ class PrefetchController:
         writer: Writer,
         resolver: ImageResolver,
         grace: ReconnectGrace,
-        home: str,
     ) -> None:
-        """``home``: the operator's own namespace."""
         self._known = observation
         self._clock = clock
         self._writer = writer
-        self._home = home
         self._states: dict[str, PrefetchState[Any]] = {}
         self._resolver = resolver
         self._grace = grace
@@ -174,7 +170,7 @@ class PrefetchController:
 
     def _plan(self, each: Planned, state: PrefetchState[Any], view: SharedView, now: datetime) -> None:
         if isinstance(each, ImagePrefetch):
-            if all(self._known.around.has(need) for need in workloads.needs(each, self._home)):
+            if self._known.workloads.are_read(each):
                 self._plan_prefetch(each, state, view, now)
         else:
             self._plan_task(each, state, view, now)
@@ -184,13 +180,13 @@ class PrefetchController:
     ) -> None:
         namespace, cluster = each.metadata.namespace, view.cluster
         if each.spec.target.pod_selector is not None:
-            cluster = replace(cluster, pods=self._known.around.pods.get((workloads.PODS, namespace), ()))
+            cluster = replace(cluster, pods=self._known.workloads.pods(namespace))
         if not each.spec.planning:
             state.surveyed = None
         observed = replace(
             self._observed(each, state, view),
             cluster=cluster,
-            around=self._known.around.of(each, self._home),
+            around=self._known.workloads.surroundings(each),
             tasks=tuple(view.tasks.get(namespace, ())),
             unsurveyed=self._unsurveyed(state, now) if each.spec.planning else frozenset(),
         )

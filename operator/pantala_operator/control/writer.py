@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -137,11 +138,9 @@ class Writer:
             while True:
                 self._signal.clear()
                 pause = self._start(group)
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._signal.wait()
-                except TimeoutError:
-                    pass
 
     def _submit(self, key: str, due: float, job: Job) -> None:
         """Replace the object's pending job. It runs at ``due``, or later after a failure."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -68,11 +69,9 @@ class ServedKinds:
             self._reason = ""
             self._missing.clear()
             self._served.set()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_INTERVAL):
                     await self._soon.wait()
-            except TimeoutError:
-                continue
 
     def _wait_for(self, reason: str) -> None:
         if reason != self._reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -49,11 +50,9 @@ class FullLists:
                 continue
             backoff.reset()
             self.problem = ""
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._soon.wait()
-            except TimeoutError:
-                continue
 
     async def _round(self) -> None:
         try:

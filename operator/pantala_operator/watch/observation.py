@@ -72,12 +72,13 @@ class Collection(Generic[R]):
 class Observation:
     """All of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: str = "") -> None:
+        """``home``: the operator's own namespace."""
         self.tasks: Collection[TaskResource] = Collection()
         self.nodes: Collection[Node] = Collection()
         self.peers: Collection[PeerResource] = Collection()
         self.prefetches: Collection[ImagePrefetch] = Collection()
-        self.around = WorkloadLists()
+        self.workloads = WorkloadLists(home)
         self.pull_secrets: frozenset[SecretKey] = frozenset()
         """The Secrets with registry credentials that plans need."""
         self.secrets: dict[SecretKey, SecretReading] = {}

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from typing import Any
 
 import structlog
 
 from pantala_operator.errors import ClusterError
 from pantala_operator.events import OperatorEvents, WorkloadsChanged
-from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
+from pantala_operator.plan.prefetch.inputs import Surroundings
 from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources.prefetch import ImagePrefetch
 
 log = structlog.get_logger(__name__)
 
-NAMESPACES, PODS = "Namespace", "Pod"
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+_NAMESPACES, _PODS = "Namespace", "Pod"
+_WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 ListScope = tuple[str, str]
 """A kind and a namespace; an empty namespace means all."""
 
@@ -31,50 +31,52 @@ _FAILED = 5.0
 _TURN = 0.5
 
 
-@dataclass
 class WorkloadLists:
-    """The last list of each scope."""
+    """The last list of each scope, and what an ImagePrefetch may see of them."""
 
-    workloads: dict[ListScope, tuple[Workload, ...]] = field(default_factory=dict)
-    pods: dict[ListScope, tuple[Pod, ...]] = field(default_factory=dict)
-    namespaces: dict[str, dict[str, str]] | None = None
+    def __init__(self, home: str) -> None:
+        """``home``: the operator's own namespace. Only ImagePrefetches there may follow other namespaces."""
+        self._home = home
+        self._lists: dict[ListScope, tuple[Any, ...]] = {}
 
-    def has(self, need: ListScope) -> bool:
-        if need[0] == NAMESPACES:
-            return self.namespaces is not None
-        return need in (self.pods if need[0] == PODS else self.workloads)
+    def needs(self, prefetch: ImagePrefetch) -> frozenset[ListScope]:
+        """The lists that an ImagePrefetch needs."""
+        source, namespace = prefetch.spec.source, prefetch.metadata.namespace
+        wanted: set[ListScope] = set()
+        if source is not None and source.workload_ref is not None:
+            wanted.add((source.workload_ref.kind, namespace))
+        elif source is not None and source.namespace_selector is not None and self._is_privileged(prefetch):
+            wanted.update((kind, "") for kind in (*_WORKLOADS, _NAMESPACES))
+        if prefetch.spec.target.pod_selector is not None:
+            wanted.add((_PODS, namespace))
+        return frozenset(wanted)
 
-    def of(self, prefetch: ImagePrefetch, own: str) -> Surroundings:
-        """What an ImagePrefetch may follow. ``own``: the operator's own namespace."""
-        wanted = needs(prefetch, own)
-        found = tuple(each for need in wanted for each in self.workloads.get(need, ()))
-        return Surroundings(found, self.namespaces or {}, privileged=_privileged(prefetch, own))
+    def are_read(self, prefetch: ImagePrefetch) -> bool:
+        """True if all lists that it needs were read."""
+        return self.needs(prefetch) <= self._lists.keys()
 
-    def forget(self, keep: Iterable[ListScope]) -> None:
+    def surroundings(self, prefetch: ImagePrefetch) -> Surroundings:
+        """The workloads and namespaces that it may follow."""
+        found = {kind: self._lists.get((kind, namespace), ()) for kind, namespace in self.needs(prefetch)}
+        workloads = tuple(each for kind in _WORKLOADS for each in found.get(kind, ()))
+        return Surroundings(workloads, dict(found.get(_NAMESPACES, ())), self._is_privileged(prefetch))
+
+    def pods(self, namespace: str) -> tuple[Pod, ...]:
+        return self._lists.get((_PODS, namespace), ())
+
+    def update(self, scope: ListScope, found: tuple[Any, ...]) -> bool:
+        """Take a list. Returns whether it differs from the one before."""
+        changed = self._lists.get(scope) != found
+        self._lists[scope] = found
+        return changed
+
+    def forget(self, keep: Set[ListScope]) -> None:
         """Drop all scopes but these."""
-        kept = set(keep)
-        self.workloads = {need: found for need, found in self.workloads.items() if need in kept}
-        self.pods = {need: found for need, found in self.pods.items() if need in kept}
-        if (NAMESPACES, "") not in kept:
-            self.namespaces = None
+        for scope in self._lists.keys() - keep:
+            del self._lists[scope]
 
-
-def needs(prefetch: ImagePrefetch, own: str) -> tuple[ListScope, ...]:
-    """The lists that an ImagePrefetch needs: no more than it may see."""
-    spec, namespace = prefetch.spec, prefetch.metadata.namespace
-    wanted: list[ListScope] = []
-    if spec.source is not None and spec.source.workload_ref is not None:
-        wanted.append((spec.source.workload_ref.kind, namespace))
-    elif spec.source is not None and spec.source.namespace_selector is not None and _privileged(prefetch, own):
-        wanted += [(kind, "") for kind in WORKLOADS]
-        wanted.append((NAMESPACES, ""))
-    if spec.target.pod_selector is not None:
-        wanted.append((PODS, namespace))
-    return tuple(wanted)
-
-
-def _privileged(prefetch: ImagePrefetch, own: str) -> bool:
-    return bool(own) and prefetch.metadata.namespace == own
+    def _is_privileged(self, prefetch: ImagePrefetch) -> bool:
+        return bool(self._home) and prefetch.metadata.namespace == self._home
 
 
 class WorkloadWatch:
@@ -87,15 +89,12 @@ class WorkloadWatch:
         lists: WorkloadLists,
         prefetches: Mapping[str, ImagePrefetch],
         events: OperatorEvents,
-        home: str,
     ) -> None:
-        """``home``: the operator's own namespace."""
         self._cluster = cluster
         self._clock = clock
         self._lists = lists
         self._prefetches = prefetches
         self._events = events
-        self._home = home
         self._due: dict[ListScope, float] = {}
         self._complaints: dict[ListScope, str] = {}
 
@@ -106,7 +105,7 @@ class WorkloadWatch:
 
     async def turn(self) -> None:
         """List what is due, and forget what no ImagePrefetch needs."""
-        wanted = {need for each in self._prefetches.values() for need in needs(each, self._home)}
+        wanted = {need for each in self._prefetches.values() for need in self._lists.needs(each)}
         for need in self._due.keys() - wanted:
             del self._due[need]
         self._lists.forget(wanted)
@@ -117,7 +116,7 @@ class WorkloadWatch:
     async def _list(self, need: ListScope) -> None:
         began = self._clock.monotonic()
         try:
-            changed = await self._read(need)
+            changed = self._lists.update(need, await self._read(*need))
         except ClusterError as error:
             if self._complaints.get(need) != str(error):
                 self._complaints[need] = str(error)
@@ -133,24 +132,11 @@ class WorkloadWatch:
         if changed:
             self._events.publish(WorkloadsChanged())
 
-    async def _read(self, need: ListScope) -> bool:
-        kind, namespace = need
-        lists = self._lists
-        first = not lists.has(need)
-        if kind == NAMESPACES:
-            labels = await self._cluster.list_namespaces()
-            changed = labels != lists.namespaces
-            lists.namespaces = labels
-        elif kind == PODS:
-            pods = tuple(sorted(await self._cluster.list_pods(namespace), key=lambda pod: (pod.node, str(pod.labels))))
-            changed = pods != lists.pods.get(need)
-            lists.pods[need] = pods
-        else:
-            found = tuple(sorted(await self._cluster.list_workloads(kind, namespace), key=_name))
-            changed = found != lists.workloads.get(need)
-            lists.workloads[need] = found
-        return changed or first
-
-
-def _name(workload: Workload) -> tuple[str, str]:
-    return workload.namespace, workload.name
+    async def _read(self, kind: str, namespace: str) -> tuple[Any, ...]:
+        """A list in an order of its own, so that equal lists compare equal."""
+        if kind == _NAMESPACES:
+            return tuple(sorted((await self._cluster.list_namespaces()).items()))
+        if kind == _PODS:
+            return tuple(sorted(await self._cluster.list_pods(namespace), key=repr))
+        workloads = await self._cluster.list_workloads(kind, namespace)
+        return tuple(sorted(workloads, key=lambda each: (each.namespace, each.name)))

@@ -8,10 +8,8 @@ import pytest
 from pantala_operator.events import OperatorEvents
 from pantala_operator.plan.targets import Pod
 from pantala_operator.resources.prefetch import ImagePrefetch
-from pantala_operator.watch.workloads import PODS, ListScope, WorkloadLists, WorkloadWatch
+from pantala_operator.watch.workloads import WorkloadLists, WorkloadWatch
 from tests.support.cluster import MemoryClock, MemoryCluster
-
-_NEED: ListScope = (PODS, "ns")
 
 
 class _Stage(MemoryCluster):
@@ -21,10 +19,11 @@ class _Stage(MemoryCluster):
         super().__init__()
         self.count = 0
         self.clock = MemoryClock()
-        self.known = WorkloadLists()
+        self.known = WorkloadLists("")
         body = {"metadata": {"name": "p", "namespace": "ns"}, "spec": {"target": {"podSelector": {}}}}
-        self.prefetches = {"ns/p": msgspec.convert(body, ImagePrefetch)}
-        self.watch_ = WorkloadWatch(self, self.clock, self.known, self.prefetches, OperatorEvents(), "")
+        self.prefetch = msgspec.convert(body, ImagePrefetch)
+        self.prefetches = {"ns/p": self.prefetch}
+        self.watch_ = WorkloadWatch(self, self.clock, self.known, self.prefetches, OperatorEvents())
         self._seconds = seconds
 
     async def list_pods(self, namespace: str) -> list[Pod]:
@@ -57,7 +56,7 @@ async def test_a_list_is_made_as_rarely_as_it_takes_long(seconds: float, within:
 async def test_what_no_image_prefetch_follows_is_not_listed() -> None:
     stage = _Stage(0.0)
     assert 1 == await stage.run(1)
-    assert stage.known.has(_NEED)
+    assert stage.known.are_read(stage.prefetch)
     stage.prefetches.clear()
     assert 1 == await stage.run(60)
-    assert not stage.known.has(_NEED)
+    assert not stage.known.are_read(stage.prefetch)
