@@ -1,4 +1,4 @@
-"""A real supernode that is killed: nodes keep their images' blobs, and no blob leaves its registry a second time."""
+"""A real supernode is killed: nodes keep their images' blobs, and no blob is read from its registry again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
 )
 PROOF = 64
-"""Bytes that a registry is asked for to show that it has a blob."""
+"""The bytes of a blob that are read from a registry as a proof."""
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,14 @@ def running(tmp_path_factory: pytest.TempPathFactory, image: Image) -> Iterator[
 
 @pytest.fixture
 def registry(running: Registry) -> Registry:
-    """It has the image, and sent nothing of it yet."""
+    """A registry that has the image, with an empty log."""
     running.forget()
     return running
 
 
 @pytest.fixture
 async def volume(tmp_path: Path) -> AsyncIterator[SupernodeProcess]:
-    """No process uses it yet."""
+    """A supernode that does not run yet."""
     async with SupernodeProcess(tmp_path / "supernode") as made:
         made.data.mkdir(parents=True)
         yield made
@@ -68,7 +68,7 @@ async def supernode(volume: SupernodeProcess) -> SupernodeProcess:
 
 
 def kept(supernode: SupernodeProcess) -> dict[str, dict[str, object]]:
-    """What the supernode noted on its volume."""
+    """The supernode's record of blobs on its volume."""
     with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
         content = json.loads((supernode.data / "blobs.json").read_bytes())
         return content if isinstance(content, dict) else {}
@@ -81,7 +81,7 @@ def folder(supernode: SupernodeProcess, digest: str) -> Path:
 
 
 async def restarted(supernode: SupernodeProcess, *peers: PeerApp) -> None:
-    """It is there again, and the nodes were told what to hold."""
+    """Wait until it runs again, and the nodes have received their assignments."""
     sessions = [lane.session for peer in peers for lane in peer.supernodes._links.values()]
     former = {session.supernode for session in sessions}
     assert "" not in former, "each spoke before"
@@ -90,14 +90,14 @@ async def restarted(supernode: SupernodeProcess, *peers: PeerApp) -> None:
     await eventually(supernode.is_ready)
     if sessions:
         await eventually(lambda: all(one.supernode not in former and one.revision for one in sessions))
-        await asyncio.sleep(0.5)  # what they drop, they drop by now
+        await asyncio.sleep(0.5)  # time to drop blobs
 
 
 def blobs(image: Image) -> set[str]:
     return {task_id.of_blob(digest) for digest in of_amd64(image)}
 
 
-async def test_after_a_kill_the_next_node_costs_its_registry_but_a_proof(
+async def test_after_a_kill_the_next_node_costs_only_a_proof_from_the_registry(
     supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path
 ) -> None:
     async with (
@@ -121,10 +121,8 @@ async def test_after_a_kill_the_next_node_costs_its_registry_but_a_proof(
     assert SHOWN.split()[1] not in (supernode.data / "blobs.json").read_text()
 
 
-async def test_who_waits_when_it_is_killed_does_not_lose_what_it_has(
-    supernode: SupernodeProcess, registry: Registry
-) -> None:
-    """A node's first word to the new process is that it waits for a blob; of what it has it tells in the next one."""
+async def test_a_node_that_waits_during_a_kill_keeps_its_blobs(supernode: SupernodeProcess, registry: Registry) -> None:
+    """The node's first request to the new process has only its wanted blobs. The next one has its inventory."""
     wanted: dict[str, Wanted] = {
         task_id.of_blob("sha256:" + "0" * 64): Wanted(registry.host, "team/app", "sha256:" + "0" * 64)
     }
@@ -139,7 +137,7 @@ async def test_who_waits_when_it_is_killed_does_not_lose_what_it_has(
     assert (False, ()) == (answer.inventory_wanted, answer.assignments)
 
 
-async def test_a_lease_that_ended_meanwhile_is_not_restored(
+async def test_an_expired_lease_is_not_restored(
     supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path
 ) -> None:
     async with mirror(supernode.url, tmp_path / "n1", "n1", grace=0.2) as one:
@@ -160,8 +158,8 @@ async def test_a_lease_that_ended_meanwhile_is_not_restored(
         assert of_amd64(image)[layer] <= (await settled(registry))[layer]
 
 
-@pytest.mark.parametrize("harm", ["a byte is wrong", "it is gone"])
-async def test_what_is_broken_on_the_volume_is_never_served(
+@pytest.mark.parametrize("harm", ["changed", "deleted"])
+async def test_a_damaged_blob_on_the_volume_is_never_served(
     supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path, harm: str
 ) -> None:
     layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
@@ -172,7 +170,7 @@ async def test_what_is_broken_on_the_volume_is_never_served(
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         supernode.kill()
-        if harm == "it is gone":
+        if harm == "deleted":
             for path in folder(supernode, layer).iterdir():
                 path.unlink()
         else:
@@ -185,14 +183,14 @@ async def test_what_is_broken_on_the_volume_is_never_served(
         registry.forget()
         await pull(other, registry, image, shown=SHOWN)  # it checks each digest
         again = (await settled(registry))[layer]
-    if harm == "it is gone":
+    if harm == "deleted":
         assert size <= again <= size + PROOF
     else:
         assert PROOF < again < size / 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sha256:0":{"generation":"g","wanted":9e99}}'])
-async def test_notes_that_cannot_be_read_keep_nobody_from_starting(
+async def test_a_supernode_starts_with_a_record_that_is_not_valid(
     volume: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path, content: bytes
 ) -> None:
     (volume.data / "blobs.json").write_bytes(content)

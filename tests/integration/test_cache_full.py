@@ -1,6 +1,6 @@
-"""A peer whose disk is full, a small tmpfs: idle blobs make room, what cannot fit is said so, and nothing hangs.
+"""A peer with a full disk: unused blobs make room, a blob that cannot fit is reported, and nothing hangs.
 
-Needs root, to mount it.
+Needs root to mount a small tmpfs.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Patient(LeasingSupernode):
-    """Gives for a moment nothing of a task that a disk did not take, and goes on with others: as the real one does."""
+    """Gives no work for a moment for a task that the disk rejected, and continues with others, like a real one."""
 
     pause = 0.5
 
@@ -88,7 +88,7 @@ async def supernode() -> AsyncIterator[RegistrySupernode]:
 
 
 async def pulled(peer: PeerApp, image: Image) -> list[int]:
-    """Pull as containerd does, and tell how the layers' requests were answered."""
+    """Pull as containerd does, and return the statuses of the layers' answers."""
     port = peer.mirror.port
     assert 200 == (await get(port, image.path()))[0]
     statuses = []
@@ -99,7 +99,7 @@ async def pulled(peer: PeerApp, image: Image) -> list[int]:
     return statuses
 
 
-async def test_idle_blobs_make_room_oldest_first_and_as_many_as_needed(
+async def test_unused_blobs_make_room_oldest_first_and_as_many_as_needed(
     supernode: RegistrySupernode, disk: Path
 ) -> None:
     first, second, third = (
@@ -112,10 +112,10 @@ async def test_idle_blobs_make_room_oldest_first_and_as_many_as_needed(
         assert peer.cache.is_whole(second.layers[0].task_id)
         assert peer.cache.is_whole(third.layers[0].task_id)
         assert 6 * MIB == peer.cache.total_bytes()
-        assert [200] == await pulled(peer, first), "it comes again, and another one goes"
+        assert [200] == await pulled(peer, first), "it is fetched again, and another blob is evicted"
 
 
-async def test_a_blob_larger_than_the_disk_is_a_miss_and_costs_no_other_its_place(
+async def test_a_blob_larger_than_the_disk_is_a_miss_and_does_not_evict_others(
     supernode: RegistrySupernode, disk: Path
 ) -> None:
     small = supernode.add(Image([blob(1, 3 * MIB)], repository="library/small"))
@@ -135,7 +135,7 @@ async def test_a_blob_larger_than_the_disk_is_a_miss_and_costs_no_other_its_plac
         await eventually(lambda: not supernode.wanted[-1])
 
 
-async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_another_is_done(
+async def test_an_order_that_does_not_fit_fails_with_no_space_and_another_succeeds(
     supernode: RegistrySupernode, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached_images, "_AGAIN", 0.5)
@@ -167,7 +167,7 @@ async def test_an_order_for_the_cache_that_does_not_fit_fails_as_no_space_and_an
 
 @needs_registry
 @pytest.mark.parametrize("processes", ONE, ids=["one"], indirect=True)
-async def test_containerd_has_what_does_not_fit_from_the_registry(node: Node, disk: Path) -> None:
+async def test_containerd_reads_a_blob_that_does_not_fit_from_the_registry(node: Node, disk: Path) -> None:
     layout = build_image(node.folder / "image", [Layer(LARGE, seed=1), Layer(1000, seed=2)])
     push(layout, node.registry.host, "team/large", "1")
     node.registry.forget()

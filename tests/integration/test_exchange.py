@@ -1,4 +1,4 @@
-"""The exchange between the supernode and its peers, spoken by hand over real sockets."""
+"""The exchange of a real supernode, with peers that send each request by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def held(work: Work, mask: int) -> dict[str, Held]:
     return {work.task_id: Held(work.generation, ranges.render(mask))}
 
 
-async def test_the_first_exchange_is_answered_at_once_and_before_a_statement_nothing_is_dropped(
+async def test_before_a_statement_the_first_exchange_is_answered_at_once_without_assignments(
     lab: SupernodeLab,
 ) -> None:
     answer = await asyncio.wait_for(ManualPeer(lab, "n1").say(), 2)
@@ -57,7 +57,7 @@ async def test_the_first_exchange_is_answered_at_once_and_before_a_statement_not
     assert 32 == len(bytes.fromhex(answer.key))
 
 
-async def test_a_held_exchange_is_answered_when_there_is_something(lab: SupernodeLab, origin: Origin) -> None:
+async def test_a_held_exchange_is_answered_when_there_is_news(lab: SupernodeLab, origin: Origin) -> None:
     peer = ManualPeer(lab, "n1")
     await peer.say()
     waiting = asyncio.create_task(peer.say())
@@ -70,7 +70,7 @@ async def test_a_held_exchange_is_answered_when_there_is_something(lab: Supernod
     assert 4 == len(await peer.work())
 
 
-async def test_a_newer_exchange_releases_the_held_one_with_nothing(lab: SupernodeLab) -> None:
+async def test_a_newer_exchange_releases_the_held_one_without_orders(lab: SupernodeLab) -> None:
     peer = ManualPeer(lab, "n1")
     await peer.say()
     first = asyncio.create_task(peer.say())
@@ -82,7 +82,7 @@ async def test_a_newer_exchange_releases_the_held_one_with_nothing(lab: Supernod
     second.cancel()
 
 
-async def test_a_lost_answer_is_given_again_and_its_work_only_once(lab: SupernodeLab, origin: Origin) -> None:
+async def test_a_lost_answer_is_repeated_and_its_work_is_given_once(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1"))
     await lab.cached()
     peer = ManualPeer(lab, "n1")
@@ -96,7 +96,7 @@ async def test_a_lost_answer_is_given_again_and_its_work_only_once(lab: Supernod
     nothing.cancel()
 
 
-async def test_what_a_vanished_peer_was_given_goes_to_another(lab: SupernodeLab, origin: Origin) -> None:
+async def test_the_work_of_a_lost_peer_is_given_to_another(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1", "n2"))
     await lab.cached()
     gone = ManualPeer(lab, "n1")
@@ -134,8 +134,8 @@ async def test_a_restarted_supernode_asks_for_the_inventory_and_gives_only_what_
     assert SIZE == (await lab.cached()).origin_bytes
 
 
-async def test_an_inventory_is_answered_at_once_since_its_peer_says_nothing_beside_it(lab: SupernodeLab) -> None:
-    """A node that dropped a blob states all it has; the image that it is asked for next cannot wait for a hold."""
+async def test_an_exchange_with_an_inventory_is_answered_at_once(lab: SupernodeLab) -> None:
+    """A peer sends no second exchange beside an inventory. News from the node must not wait for a hold."""
     await lab.state()
     peer = ManualPeer(lab, "n1")
     first = await peer.say()
@@ -143,7 +143,7 @@ async def test_an_inventory_is_answered_at_once_since_its_peer_says_nothing_besi
     assert (first.revision, None, ()) == (answer.revision, answer.assignments, answer.work)
 
 
-async def test_work_can_be_fetched_with_its_ticket_and_with_no_other(lab: SupernodeLab, origin: Origin) -> None:
+async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1"))
     work = (await ManualPeer(lab, "n1").work())[0]
     url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
@@ -157,7 +157,7 @@ async def test_work_can_be_fetched_with_its_ticket_and_with_no_other(lab: Supern
         assert 416 == answer.status
 
 
-async def test_a_task_no_longer_stated_leaves_the_peers_and_the_volume(
+async def test_an_unstated_task_is_removed_from_peers_and_the_volume(
     lab: SupernodeLab, origin: Origin, tmp_path: Path
 ) -> None:
     await lab.state(wanted(origin, "n1"), wanted(origin, "n1", uid="u2", path="b"))
@@ -174,10 +174,10 @@ async def test_a_task_no_longer_stated_leaves_the_peers_and_the_volume(
     assert SIZE == origin.body_bytes("/file")
 
 
-async def test_a_wrong_piece_on_the_volume_is_noticed_and_fetched_anew(
+async def test_f21_a_wrong_piece_on_the_volume_is_fetched_again(
     lab: SupernodeLab, origin: Origin, tmp_path: Path
 ) -> None:
-    """F21: a peer's accusation is checked against the disk, and true ones are mended."""
+    """The supernode checks the piece that a peer reports as corrupt, and fetches it again."""
     await lab.state(wanted(origin, "n1"))
     await lab.cached()
     peer = ManualPeer(lab, "n1")
@@ -212,10 +212,8 @@ async def _with_assignments(peer: ManualPeer) -> SyncAnswer:
             return answer
 
 
-async def test_content_that_is_thrown_away_does_not_keep_a_peer_from_other_work(
-    lab: SupernodeLab, origin: Origin
-) -> None:
-    """A copy without content gives no work, and is no reason to refuse the exchange."""
+async def test_discarded_content_does_not_keep_a_peer_from_other_work(lab: SupernodeLab, origin: Origin) -> None:
+    """A copy without content gives no work, and the exchange still succeeds."""
     peer = ManualPeer(lab, "n1")
     origin.serve("/bad", Generated(SIZE, seed=9), always=Behaviour(rate=4 * SIZE))
     bad = msgspec.structs.replace(wanted(origin, "n1", uid="u2", path="bad"), url=origin.url("/bad"))
@@ -228,8 +226,8 @@ async def test_content_that_is_thrown_away_does_not_keep_a_peer_from_other_work(
     assert wanted(origin).task_id == (await peer.work())[0].task_id
 
 
-async def test_a_supernode_that_stops_answers_those_who_wait(lab: SupernodeLab, origin: Origin) -> None:
-    """A peer asks again as soon as it is answered, so that who is answered before the door is shut is back at once."""
+async def test_a_stopping_supernode_answers_held_requests(lab: SupernodeLab, origin: Origin) -> None:
+    """A peer asks again as soon as it is answered. So the supernode stops accepting requests first."""
     peer = ManualPeer(lab, "n1")
     await peer.say()
     changes = await lab.until(lambda changes: bool(changes.peers))
@@ -244,10 +242,8 @@ async def test_a_supernode_that_stops_answers_those_who_wait(lab: SupernodeLab, 
     assert 200 == (await listening).status
 
 
-async def test_a_peer_that_lost_a_task_and_gets_it_again_is_given_all_its_pieces(
-    lab: SupernodeLab, origin: Origin
-) -> None:
-    """A drained node drops the file; when it is wanted there again, what was reported before does not count."""
+async def test_a_task_that_is_assigned_again_is_given_with_all_its_pieces(lab: SupernodeLab, origin: Origin) -> None:
+    """A drained node drops the file. When the file is wanted there again, earlier reports do not count."""
     await lab.state(wanted(origin, "n1", "n2"))
     await lab.cached()
     peer = ManualPeer(lab, "n1")
@@ -278,7 +274,7 @@ def ordered(*nodes: str, key: str = "ns/app", number: int = 1) -> WantedImage:
     return WantedImage(key, image, credentials=("secret",), orders={node: PullOrder("run", number) for node in nodes})
 
 
-async def test_a_node_is_told_its_orders_once_and_their_end(lab: SupernodeLab) -> None:
+async def test_a_node_receives_its_orders_once_and_their_end(lab: SupernodeLab) -> None:
     node, other = ManualPeer(lab, "n1"), ManualPeer(lab, "n2")
     assert None is (await node.say()).images
     held = asyncio.create_task(node.say())
@@ -291,14 +287,14 @@ async def test_a_node_is_told_its_orders_once_and_their_end(lab: SupernodeLab) -
     assert () == (await other.say()).images.pulls  # type: ignore[union-attr]
     held = asyncio.create_task(node.say(images=1))
     await asyncio.sleep(0.1)
-    await lab.state(images=(ordered("n1", "n2"),), survey=("sha256:" + "b" * 64,))  # nothing new for this node
+    await lab.state(images=(ordered("n1", "n2"),), survey=("sha256:" + "b" * 64,))  # no news for this node
     await asyncio.sleep(0.3)
     assert not held.done()
     await lab.state()
     assert (3, ()) == ((await asyncio.wait_for(held, 2)).images.revision, ())  # type: ignore[union-attr]
 
 
-async def test_a_node_that_acts_on_an_older_word_of_another_supernode_is_told_again(lab: SupernodeLab) -> None:
+async def test_a_node_with_older_orders_of_another_supernode_receives_the_newer_ones(lab: SupernodeLab) -> None:
     node = ManualPeer(lab, "n1")
     await lab.state(images=(ordered("n1"),))
     assert 1 == (await node.say()).images.revision  # type: ignore[union-attr]
@@ -309,7 +305,7 @@ async def test_a_node_that_acts_on_an_older_word_of_another_supernode_is_told_ag
     assert 6 == again.revision
 
 
-async def test_what_a_node_says_of_images_is_reported_and_stays(lab: SupernodeLab) -> None:
+async def test_the_report_of_a_node_about_images_is_passed_on_and_stays(lab: SupernodeLab) -> None:
     node = ManualPeer(lab, "n1")
     state = PullState(PullPhase.READY, 1_700_000_000, run="run", fetched=7)
     runtime = RuntimeState("containerd", "1.7", mirror=True)

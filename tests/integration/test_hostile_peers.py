@@ -1,6 +1,6 @@
-"""One real supernode, honest peers, and a hostile one: every honest peer ends with the right bytes, and soon.
+"""One real supernode, honest peers, and a hostile one: every honest peer soon has the right bytes.
 
-The origin is read once, whatever the hostile peer says and serves.
+The origin is read once, whatever the hostile peer reports and serves.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ BODY = Generated(SIZE)
 ALL = f"0-{PIECES - 1}"
 HONEST = ("node-1", "node-2", "node-3")
 SOON = 12.0
-"""Seconds in which all honest peers are done: less than the swarm takes a silent peer for lost, and less than anybody
-bears one that drips while he does not know what is usual."""
+"""Seconds until all honest peers have the file. The swarm waits longer than this for a silent peer, and a new peer waits
+longer for a slow provider."""
 PATIENCE = {"head_timeout": 1.5, "stall_timeout": 1.0, "slow_timeout": 2.0}
-"""Of the honest peers."""
+"""The timeouts of the honest peers."""
 
 Request = tuple[bytes, int, int]
 Serve = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
@@ -41,7 +41,7 @@ Serve = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Hostile:
-    """A peer on the raw protocol, that says what it likes and serves by ``serve``."""
+    """A peer on the raw protocol that sends any report, and serves with ``serve``."""
 
     url: str
     serve: Serve
@@ -69,7 +69,7 @@ class Hostile:
             await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def say(self, **said: object) -> tuple[int, SyncAnswer | None]:
-        """One exchange, of any content."""
+        """Send one exchange with any content."""
         self.seq += 1
         said = {"peer": self.name, "boot": "b", "seq": self.seq, "port": self.port, "inventory": {}} | said
         said |= {"supernode": self.supernode, "revision": self.revision}
@@ -86,7 +86,7 @@ class Hostile:
         return 200, answer
 
     async def claim_all(self) -> None:
-        """Say to have everything, for as long as it takes the others to believe it."""
+        """Report all pieces of each assigned task."""
         while not any(assignment.generation for assignment in self.assignments):
             await self.say()
         await self.say(done={a.task_id: Held(a.generation, ALL) for a in self.assignments})
@@ -156,7 +156,7 @@ async def half_and_silence(request: Request, writer: asyncio.StreamWriter) -> No
 
 
 async def drops(request: Request, writer: asyncio.StreamWriter) -> None:
-    """Always a byte more before anybody may call it stalled."""
+    """Send one more byte before each stall timeout."""
     _, first, end = request
     writer.write(head(first, end))
     for byte in BODY.read(first, end - first):
@@ -206,7 +206,7 @@ class Lab(SupernodeLab):
             ]
 
     async def until_all_have_it(self, *names: str) -> None:
-        """Until the honest peers show the file, soon; it has the right bytes then, and the origin gave it once."""
+        """Wait until the honest peers have published the file, and check its bytes and the origin's."""
 
         async def have_it() -> bool:
             return set(names) <= set((await self.report()).ready_peers)
@@ -240,7 +240,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         more_than_asked,
     ],
 )
-async def test_one_that_claims_all_and_serves_badly_harms_nobody(lab: Lab, serve: Serve) -> None:
+async def test_a_peer_that_claims_all_pieces_and_serves_badly_does_no_harm(lab: Lab, serve: Serve) -> None:
     async with Hostile(lab.url, serve).living() as hostile, lab.honest(*HONEST):
         await lab.want("hostile", *HONEST)
         await hostile.claim_all()
@@ -250,8 +250,8 @@ async def test_one_that_claims_all_and_serves_badly_harms_nobody(lab: Lab, serve
         assert hostile.asked
 
 
-async def test_one_that_dies_after_it_claimed_all_harms_nobody(lab: Lab) -> None:
-    """Its port is closed, and nobody says goodbye."""
+async def test_a_peer_that_claims_all_pieces_and_dies_does_no_harm(lab: Lab) -> None:
+    """It closes its port without a farewell."""
     async with lab.honest(*HONEST):
         async with Hostile(lab.url, silence).living() as hostile:
             await lab.want("hostile", *HONEST)
@@ -259,8 +259,8 @@ async def test_one_that_dies_after_it_claimed_all_harms_nobody(lab: Lab) -> None
         await lab.until_all_have_it(*HONEST)
 
 
-async def test_one_that_takes_all_work_and_reports_nothing_harms_nobody(lab: Lab) -> None:
-    """While it is connected, some pieces are given to it for a while; others need not wait for that."""
+async def test_a_peer_that_takes_work_and_reports_nothing_does_no_harm(lab: Lab) -> None:
+    """It has some pieces for a while. Other peers do not wait for them."""
     async with Hostile(lab.url, not_here).living() as hostile:
         await lab.want("hostile", *HONEST)
         while len(hostile.work) < 4:
@@ -298,26 +298,26 @@ FLOODS: dict[str, Callable[[str, str], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-async def test_one_that_floods_the_supernode_with_false_reports_harms_nobody(lab: Lab, flood: str) -> None:
+async def test_a_peer_that_floods_the_supernode_with_false_reports_does_no_harm(lab: Lab, flood: str) -> None:
     async with Hostile(lab.url, not_here).living() as hostile, lab.honest(*HONEST):
         await lab.want("hostile", *HONEST)
         while not any(assignment.generation for assignment in hostile.assignments):
             await hostile.say()
-        told = FLOODS[flood](hostile.assignments[0].task_id, hostile.assignments[0].generation)
+        reports = FLOODS[flood](hostile.assignments[0].task_id, hostile.assignments[0].generation)
 
-        async def rage() -> None:
+        async def flood_it() -> None:
             while True:
-                status, _ = await hostile.say(**told)
+                status, _ = await hostile.say(**reports)
                 assert status < 500
 
-        raging = asyncio.create_task(rage())
+        flooding = asyncio.create_task(flood_it())
         await lab.until_all_have_it(*HONEST)
-        assert not raging.done()
-        raging.cancel()
+        assert not flooding.done()
+        flooding.cancel()
 
 
-async def test_a_ticket_opens_one_generation_of_one_task_at_one_server(lab: Lab) -> None:
-    """A peer that was given one cannot have with it what it was not given."""
+async def test_a_ticket_is_valid_for_one_generation_of_one_task_at_one_server(lab: Lab) -> None:
+    """A peer cannot use its ticket for any other piece."""
     async with Hostile(lab.url, not_here).living() as hostile, lab.honest("node-1", "node-2"):
         await lab.want("node-1", "node-2")
         await lab.until_all_have_it("node-1", "node-2")

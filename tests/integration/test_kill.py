@@ -1,4 +1,4 @@
-"""A real supernode that is killed at any moment: what is finished stays, is right, and is not fetched again."""
+"""A real supernode is killed at any moment. Finished pieces stay correct and are not fetched again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Node(SupernodeProcess):
         self.task = self.data / "tasks" / TASK[:2] / TASK
 
     def journalled(self) -> int:
-        """The pieces that are finished on the volume, as a bit mask."""
+        """The finished pieces on the volume, as a bit mask."""
         try:
             records = journal.decode((self.task / "journal").read_bytes())
         except FileNotFoundError:
@@ -46,7 +46,7 @@ class Node(SupernodeProcess):
         return sum(1 << number for number in {record.piece for record in records})
 
     def right(self) -> int:
-        """Those of them whose bytes are right, as a bit mask: a flipped bit may outlast several kills."""
+        """The finished pieces with the right bytes, as a bit mask. A flipped bit may outlast several kills."""
         found = 0
         for number in ranges.members(self.journalled()):
             with (self.task / "data").open("rb") as data:
@@ -56,7 +56,7 @@ class Node(SupernodeProcess):
         return found
 
     async def read(self, name: str) -> bytes:
-        """Take all pieces as a peer does, each of which must be right; ends with the file."""
+        """Download all pieces as a peer does, check each, and return the file."""
         speaker, got = ManualPeer(self, name), dict[int, bytes]()
         done: dict[str, Held] = {}
         while sum(map(len, got.values())) < BODY.size:
@@ -85,7 +85,7 @@ def wanted(origin: Origin) -> WantedTask:
 
 
 def fetched(log: list[Access]) -> int:
-    """The pieces of which bytes were sent, as a bit mask."""
+    """The pieces with sent bytes, as a bit mask."""
     found = 0
     for access in log:
         first = int(access.range.removeprefix("bytes=").partition("-")[0]) if access.status == 206 else 0
@@ -95,7 +95,7 @@ def fetched(log: list[Access]) -> int:
 
 
 def harm(node: Node, chance: random.Random) -> None:
-    """What may happen to a volume while nobody looks: a torn journal, a flipped bit."""
+    """Damage the volume like a disk may do: tear the journal, or flip a bit."""
     finished = list(ranges.members(node.journalled()))
     if chance.random() < 0.5 and finished:
         path = node.task / "journal"
@@ -105,7 +105,7 @@ def harm(node: Node, chance: random.Random) -> None:
 
 
 def flip(node: Node, chance: random.Random) -> int:
-    """Flip a bit of a finished piece; tell which, as a bit mask."""
+    """Flip a bit of a finished piece, and return the piece as a bit mask."""
     finished = list(ranges.members(node.journalled()))
     if not finished or chance.random() < 0.5:
         return 0
@@ -119,7 +119,7 @@ def flip(node: Node, chance: random.Random) -> int:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(tmp_path: Path, seed: int) -> None:
+async def test_after_a_kill_during_a_fetch_it_continues_with_the_finished_pieces(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     async with Origin() as origin, Node(tmp_path) as one:
         origin.rate = 10 * MIB
@@ -148,14 +148,14 @@ async def test_killed_while_it_fetches_it_goes_on_with_what_was_finished(tmp_pat
         assert CONTENT == (one.task / "data").read_bytes()
 
 
-async def test_killed_while_it_verifies_it_verifies_again(tmp_path: Path) -> None:
+async def test_after_a_kill_during_the_verification_it_verifies_again(tmp_path: Path) -> None:
     chance = random.Random(3)
     async with Origin() as origin, Node(tmp_path) as one:
         origin.serve("/f", BODY)
         await one.start()
         await one.state(wanted(origin))
         before = await one.cached()
-        await asyncio.sleep(0.2)  # who wants it is noted
+        await asyncio.sleep(0.2)  # the lease is recorded
         one.kill()
         ballast(one)
         unready = 0
@@ -178,7 +178,7 @@ async def test_killed_while_it_verifies_it_verifies_again(tmp_path: Path) -> Non
 
 
 def ballast(node: Node) -> None:
-    """Another task's pieces, so many that looking at them all takes a while."""
+    """The pieces of another task, so many that their verification takes a while."""
     store = PieceStore(node.data / "tasks", durable=False)
     store.open()
     block = random.Random(0).randbytes(4 * MIB)
@@ -189,7 +189,7 @@ def ballast(node: Node) -> None:
     store.close()
 
 
-async def test_a_copy_that_was_finished_under_a_lease_is_a_hit_after_a_kill(tmp_path: Path) -> None:
+async def test_a_finished_copy_under_a_lease_is_a_hit_after_a_kill(tmp_path: Path) -> None:
     flags = ("--dragonfly", "--cache-seconds", "3600", "--fresh-seconds", "0", "--disk-high", "100")
     body, other = Generated(3 * MIB), Generated(3 * MIB, seed=9)
     async with Origin() as origin, Node(tmp_path, *flags) as one:

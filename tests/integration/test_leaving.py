@@ -1,4 +1,4 @@
-"""How a supernode ends: at once, or after its tasks have moved."""
+"""A supernode ends at once, or after its tasks have moved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.supernode_lab import SupernodeProcess
 BODY = Generated(1024 * 1024)
 STAYS = Member("s-0", "http://127.0.0.1:9")
 QUICK = 3.0
-"""Seconds that an end without a wait takes at most."""
+"""Seconds for an end without a wait, at most."""
 
 
 class LeavingSupernode(SupernodeProcess):
@@ -46,7 +46,7 @@ class LeavingSupernode(SupernodeProcess):
         os.kill(self.running.pid, number)
 
     async def ended(self, seconds: float) -> float:
-        """Seconds until it ended."""
+        """Wait for its end, and return the seconds until then."""
         begun = time.monotonic()
         await eventually(lambda: self.running.returncode is not None, within=seconds)
         assert 0 == self.running.returncode
@@ -55,7 +55,7 @@ class LeavingSupernode(SupernodeProcess):
 
 @pytest.fixture
 def patience() -> float:
-    """Seconds that leaving may take."""
+    """Seconds that leaving may take, at most."""
     return 8
 
 
@@ -72,7 +72,7 @@ def wanted() -> WantedTask:
     return WantedTask("u", "ns/u", task_id.compute("x"), "http://127.0.0.1:9/nothing")
 
 
-async def test_one_that_leaves_serves_until_nothing_is_wanted_of_it(
+async def test_a_leaving_supernode_serves_until_no_task_is_stated_to_it(
     supernode: LeavingSupernode, wanted: WantedTask
 ) -> None:
     await supernode.say(wanted, leaving=True)
@@ -83,7 +83,7 @@ async def test_one_that_leaves_serves_until_nothing_is_wanted_of_it(
     assert await supernode.ended(QUICK) < QUICK
 
 
-async def test_one_that_is_said_to_leave_after_the_signal_does_the_same(
+async def test_a_supernode_that_learns_after_the_signal_that_it_leaves_does_the_same(
     supernode: LeavingSupernode, wanted: WantedTask
 ) -> None:
     await supernode.say(wanted, leaving=False)
@@ -96,14 +96,16 @@ async def test_one_that_is_said_to_leave_after_the_signal_does_the_same(
     assert await supernode.ended(QUICK) < QUICK
 
 
-async def test_a_restart_costs_but_seconds(supernode: LeavingSupernode, wanted: WantedTask) -> None:
+async def test_a_restart_takes_only_seconds(supernode: LeavingSupernode, wanted: WantedTask) -> None:
     await supernode.say(wanted, leaving=False)
     supernode.signal()
     assert 4 < await supernode.ended(5 + QUICK)
 
 
 @pytest.mark.parametrize("alone", [True, None])
-async def test_who_is_alone_ends_at_once(supernode: LeavingSupernode, wanted: WantedTask, alone: bool | None) -> None:
+async def test_the_only_supernode_ends_at_once(
+    supernode: LeavingSupernode, wanted: WantedTask, alone: bool | None
+) -> None:
     if alone is not None:
         await supernode.say(wanted, leaving=False, alone=True)
     supernode.signal()
@@ -122,13 +124,13 @@ async def test_a_second_signal_ends_it_at_once(
 
 
 @pytest.mark.parametrize("patience", [3])
-async def test_it_does_not_wait_for_ever(supernode: LeavingSupernode, wanted: WantedTask, patience: float) -> None:
+async def test_leaving_has_a_time_limit(supernode: LeavingSupernode, wanted: WantedTask, patience: float) -> None:
     await supernode.say(wanted, leaving=True)
     supernode.signal()
     assert patience - 1 < await supernode.ended(patience + QUICK)
 
 
-async def test_who_copies_from_it_is_waited_for(supernode: LeavingSupernode) -> None:
+async def test_it_waits_for_running_copies(supernode: LeavingSupernode) -> None:
     task = task_id.compute("slow")
     async with Origin() as origin:
         origin.serve("/file", BODY, always=Behaviour(rate=BODY.size / 1.5))

@@ -1,4 +1,4 @@
-"""More connections than there are files for."""
+"""There are more connections than file descriptors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = 128
 
 @pytest.fixture
 def few_files() -> Iterator[None]:
-    """This process may open few files."""
+    """Limit the file descriptors of this process."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, before[1]))
     yield
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 @pytest.mark.usefixtures("few_files")
-async def test_f20_who_comes_when_all_places_are_taken_is_refused_and_files_are_left() -> None:
+async def test_f20_connections_beyond_the_limit_are_closed_and_descriptors_remain() -> None:
     app, port = web.Application(), free_port()
 
     async def ping(_: web.Request) -> web.Response:

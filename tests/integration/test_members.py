@@ -1,4 +1,4 @@
-"""Several supernodes over real sockets: whose is a task, who reads the origin, and what moves between them."""
+"""Several replicas over real sockets: they share tasks, read each origin once, and copy from each other."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Node(SupernodeLab):
 
 
 class Ring:
-    """Some supernodes, who knows which of them, and an origin."""
+    """Some replicas and an origin."""
 
     def __init__(self, nodes: list[Node], origin: Origin) -> None:
         self.nodes = nodes
@@ -73,7 +73,7 @@ class Ring:
         return Membership(next(REVISIONS), members)
 
     def owned_by(self, owner: Node, *nodes: Node) -> tuple[WantedTask, Membership]:
-        """A wish for a file that belongs to ``owner`` among ``nodes``, and their membership."""
+        """A wanted task that ``owner`` owns among ``nodes``, and their membership."""
         membership = self.membership(*nodes)
         for number in itertools.count():
             task = task_id.compute(self.origin.url(f"/{owner.name}/{number}"))
@@ -95,7 +95,7 @@ async def ring(tmp_path: Path) -> AsyncIterator[Ring]:
         yield Ring(nodes, origin)
 
 
-async def test_a_task_that_moves_while_it_is_read_costs_no_byte_of_the_origin(ring: Ring) -> None:
+async def test_a_running_task_moves_without_reading_the_origin_again(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB))
@@ -113,7 +113,7 @@ async def test_a_task_that_moves_while_it_is_read_costs_no_byte_of_the_origin(ri
     assert holder.app.copies.report(wanted.task_id) == owner.app.copies.report(wanted.task_id)
 
 
-async def test_a_whole_task_that_moves_is_copied(ring: Ring) -> None:
+async def test_a_whole_task_is_copied_when_it_moves(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     await holder.want(None, wanted)
@@ -125,7 +125,7 @@ async def test_a_whole_task_that_moves_is_copied(ring: Ring) -> None:
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
-async def test_if_the_holder_dies_the_owner_goes_on_at_the_origin_where_the_copy_ended(ring: Ring) -> None:
+async def test_if_the_holder_dies_the_owner_continues_at_the_origin(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=2 * MIB))
@@ -144,7 +144,7 @@ async def test_if_the_holder_dies_the_owner_goes_on_at_the_origin_where_the_copy
     assert report.origin_bytes <= ring.origin.body_bytes("/file")
 
 
-async def test_all_that_want_a_new_task_at_the_same_moment_read_it_once(ring: Ring) -> None:
+async def test_a_new_task_of_all_replicas_is_read_once(ring: Ring) -> None:
     wanted, membership = ring.owned_by(ring.nodes[1])
     for node in ring.nodes:
         await node.want(membership, wanted)
@@ -153,7 +153,7 @@ async def test_all_that_want_a_new_task_at_the_same_moment_read_it_once(ring: Ri
     assert 1 == len({(report.digest, report.origin_bytes) for report in reports})
 
 
-async def test_each_taking_itself_for_the_owner_they_read_it_once_all_the_same(ring: Ring) -> None:
+async def test_replicas_that_all_take_themselves_for_the_owner_read_the_origin_once(ring: Ring) -> None:
     wanted, _ = ring.owned_by(ring.nodes[0])
     others = ring.nodes[1:]
     for node in ring.nodes:
@@ -164,7 +164,7 @@ async def test_each_taking_itself_for_the_owner_they_read_it_once_all_the_same(r
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
-async def test_without_its_owner_a_task_is_read_all_the_same(ring: Ring) -> None:
+async def test_another_replica_reads_the_origin_if_the_owner_is_dead(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     await owner.stop()
@@ -173,7 +173,7 @@ async def test_without_its_owner_a_task_is_read_all_the_same(ring: Ring) -> None
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
-async def test_what_keeps_the_owner_from_having_it_is_said_by_who_asked_for_it(ring: Ring) -> None:
+async def test_the_failure_of_the_owner_is_reported_by_the_replica_that_wants_the_task(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(status=404))
@@ -185,7 +185,7 @@ async def test_what_keeps_the_owner_from_having_it_is_said_by_who_asked_for_it(r
     assert 1 == len(ring.origin.requests("/file"))
 
 
-async def test_a_piece_that_went_bad_on_the_holders_disk_is_never_part_of_the_copy(ring: Ring) -> None:
+async def test_a_wrong_piece_on_the_holders_disk_is_never_copied(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     await holder.want(None, wanted)
@@ -203,7 +203,7 @@ async def test_a_piece_that_went_bad_on_the_holders_disk_is_never_part_of_the_co
     assert report.digest == owner.report().digest
 
 
-async def test_a_file_whose_length_only_its_end_tells_moves_while_it_is_read(ring: Ring) -> None:
+async def test_a_running_task_of_unknown_length_moves(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB, framing="chunked"))
@@ -215,7 +215,7 @@ async def test_a_file_whose_length_only_its_end_tells_moves_while_it_is_read(rin
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
-async def test_a_part_whose_reader_was_stopped_is_taken_and_not_read_again(ring: Ring) -> None:
+async def test_the_pieces_of_a_suspended_task_are_copied_and_not_read_again(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, script=[Behaviour(rate=4 * MIB)])
@@ -232,7 +232,7 @@ async def test_a_part_whose_reader_was_stopped_is_taken_and_not_read_again(ring:
     assert report.origin_bytes >= BODY.size
 
 
-async def test_two_of_dragonflys_clients_at_two_supernodes_cost_one_read(ring: Ring) -> None:
+async def test_two_of_dragonflys_clients_at_two_replicas_cost_one_read(ring: Ring) -> None:
     for node in ring.nodes:
         await node.want(ring.membership())
     url = ring.origin.url("/file")
@@ -247,7 +247,7 @@ async def test_two_of_dragonflys_clients_at_two_supernodes_cost_one_read(ring: R
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
-async def test_copies_of_before_are_confirmed_once_or_read_anew_once(ring: Ring) -> None:
+async def test_earlier_copies_are_revalidated_once_or_read_again_once(ring: Ring) -> None:
     for node in ring.nodes:
         await node.want(ring.membership())
     url, nodes = ring.origin.url("/file"), ring.nodes[:2]
@@ -272,7 +272,7 @@ async def test_copies_of_before_are_confirmed_once_or_read_anew_once(ring: Ring)
     assert [BODY.size, 0, other.size] == [access.sent for access in ring.origin.requests("/file")]
 
 
-async def test_a_supernode_asked_to_fetch_anothers_task_says_whose_it_is(ring: Ring) -> None:
+async def test_a_replica_names_the_owner_of_a_task_that_it_does_not_own(ring: Ring) -> None:
     holder, owner, _ = ring.nodes
     wanted, membership = ring.owned_by(owner)
     await holder.want(membership)
@@ -282,7 +282,7 @@ async def test_a_supernode_asked_to_fetch_anothers_task_says_whose_it_is(ring: R
     assert "Misdirected" == said["error"]["reason"]
 
 
-async def test_copies_are_told_and_given_in_parts_and_whole(ring: Ring) -> None:
+async def test_copies_are_reported_and_served_whole_or_in_parts(ring: Ring) -> None:
     node = ring.nodes[0]
     wanted, _ = ring.owned_by(node)
     assert 404 == (await node.ask("GET", wanted.task_id))[0]
@@ -307,7 +307,7 @@ async def test_copies_are_told_and_given_in_parts_and_whole(ring: Ring) -> None:
     assert 400 == (await node.ask("GET", path))[0]
 
 
-async def test_a_reader_is_cut_off_when_the_copy_goes(ring: Ring) -> None:
+async def test_a_reader_is_cut_off_when_the_copy_is_removed(ring: Ring) -> None:
     node = ring.nodes[0]
     wanted, _ = ring.owned_by(node)
     ring.origin.serve("/file", BODY, always=Behaviour(rate=MIB))
@@ -324,8 +324,8 @@ async def test_a_reader_is_cut_off_when_the_copy_goes(ring: Ring) -> None:
     assert 0 == node.app.copies.readers
 
 
-async def test_many_tasks_at_once_do_not_wait_for_each_other(ring: Ring) -> None:
-    """More than there are places, each wanted by all: whoever waits for another holds no place that one needs."""
+async def test_many_tasks_of_all_replicas_do_not_block_each_other(ring: Ring) -> None:
+    """There are more tasks than slots. A replica that waits for another one does not hold a slot."""
     membership, wanted = ring.membership(), []
     for number in range(60):
         body = Generated(300_000 + number, seed=number)

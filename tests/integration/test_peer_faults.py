@@ -1,4 +1,4 @@
-"""A peer when things go wrong: lost answers, other supernodes, lying providers, full disks, strangers' files."""
+"""A peer with faults around it: lost answers, other supernodes, lying providers, full disks, foreign files."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ def once_each(supernode: ScriptedSupernode, file: File) -> bool:
 # The supernode
 
 
-async def test_lost_answers_cost_nothing_but_time(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_lost_answers_cost_only_time(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file, dropped = File("a", content(20)), set[int]()
 
     def drop_each_once(request: object) -> bool:
@@ -58,7 +58,7 @@ async def test_lost_answers_cost_nothing_but_time(supernode: ScriptedSupernode, 
     assert once_each(supernode, file)
 
 
-async def test_a_supernode_that_restarts_is_told_what_is_held(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_a_restarted_supernode_receives_the_inventory(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(12))
     async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", file, "a")
@@ -72,7 +72,7 @@ async def test_a_supernode_that_restarts_is_told_what_is_held(supernode: Scripte
     assert len(supernode.sent) <= file.geometry.pieces + supernode.window
 
 
-async def test_a_supernode_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
+async def test_a_peer_waits_for_a_supernode_that_starts_later(tmp_path: Path) -> None:
     supernode, file = ScriptedSupernode(), File("a", content(2))
     async with supernode.serving():
         port = supernode.port
@@ -86,7 +86,7 @@ async def test_a_supernode_that_is_away_at_the_start_is_waited_for(tmp_path: Pat
 
 
 @pytest.mark.parametrize("status", [401, 400, 503])
-async def test_a_supernode_that_refuses_is_asked_again(
+async def test_a_supernode_that_rejects_an_exchange_is_asked_again(
     supernode: ScriptedSupernode, tmp_path: Path, status: int
 ) -> None:
     file = File("a", content(3))
@@ -103,7 +103,7 @@ async def test_a_supernode_that_refuses_is_asked_again(
     assert once_each(supernode, file)
 
 
-async def test_nothing_to_say_is_said_rarely(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_without_news_exchanges_are_rare(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     async with peer(supernode.url, tmp_path):
         await eventually(lambda: "node-1" in supernode.peers)
         await asyncio.sleep(0.3)
@@ -125,7 +125,9 @@ async def test_a_whole_file_waits_for_the_supernodes_digest(supernode: ScriptedS
         assert await supernode.until_delivered("node-1") == PUBLISHED
 
 
-async def test_new_content_replaces_the_old_when_it_is_whole(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_new_content_replaces_the_old_content_when_it_is_whole(
+    supernode: ScriptedSupernode, tmp_path: Path
+) -> None:
     old, new = File("a", content(3)), File("a", content(4, seed=2), generation="fedcba9876543210")
     async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", old, "a")
@@ -141,7 +143,7 @@ async def test_new_content_replaces_the_old_when_it_is_whole(supernode: Scripted
         assert new.content == (tmp_path / "files/a").read_bytes()
 
 
-async def test_a_task_dropped_half_way_leaves_nothing(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_an_unfinished_task_that_is_dropped_leaves_no_file(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(30))
     async with peer(supernode.url, tmp_path) as node:
         await supernode.deliver("node-1", file, "d/a")
@@ -153,7 +155,9 @@ async def test_a_task_dropped_half_way_leaves_nothing(supernode: ScriptedSuperno
         assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-async def test_an_assignment_that_cannot_be_read_harms_no_other(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_an_assignment_that_is_not_valid_does_not_affect_others(
+    supernode: ScriptedSupernode, tmp_path: Path
+) -> None:
     file, made = File("a", content(2)), supernode._assignments
     bad = Assignment("../../etc", "g", 1, 1, "md5:00", (Delivery("x", "x"),))
     supernode._assignments = lambda peer: (bad, *made(peer))  # type: ignore[method-assign]
@@ -198,7 +202,7 @@ async def test_f7_corrupt_bytes_of_a_peer_are_reported_with_its_name(
     assert file.content == (tmp_path / "2/files/b").read_bytes()
 
 
-async def test_f6_a_frozen_provider_is_reported_and_passed_over(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_f6_a_frozen_provider_is_reported_and_replaced(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     async def freeze(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
@@ -235,7 +239,7 @@ async def test_a_provider_without_the_piece_is_reported_as_missing(
         assert await supernode.until_delivered("node-2") == PUBLISHED
 
 
-async def test_a_peer_serves_only_with_a_ticket_and_only_what_it_holds(
+async def test_a_peer_serves_only_its_pieces_and_only_with_a_ticket(
     supernode: ScriptedSupernode, tmp_path: Path
 ) -> None:
     file = File("a", content(2))
@@ -260,7 +264,7 @@ async def test_a_peer_serves_only_with_a_ticket_and_only_what_it_holds(
 # The node's own disk
 
 
-async def test_f3_a_file_without_room_is_reported_and_fetched_when_there_is(
+async def test_f3_a_file_that_does_not_fit_is_reported_and_fetched_later(
     supernode: ScriptedSupernode, tmp_path: Path
 ) -> None:
     file, made = File("a", content(2)), supernode._assignments
@@ -288,7 +292,7 @@ async def test_f3_a_file_without_room_is_reported_and_fetched_when_there_is(
     ("path", "reason"),
     [("../a", Reason.PATH_OUTSIDE_ROOT), ("/a", Reason.PATH_OUTSIDE_ROOT), ("theirs", Reason.PATH_CONFLICT)],
 )
-async def test_a_path_that_cannot_be_is_a_failed_delivery(
+async def test_a_path_that_cannot_be_used_is_a_failed_delivery(
     supernode: ScriptedSupernode, tmp_path: Path, path: str, reason: Reason
 ) -> None:
     file = File("a", content(1))
@@ -302,7 +306,7 @@ async def test_a_path_that_cannot_be_is_a_failed_delivery(
     assert (tmp_path / "files/theirs").read_bytes() == b"theirs"
 
 
-async def test_a_path_that_another_task_gives_up_is_taken_over(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_a_path_that_another_task_releases_is_used(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     first, second = File("a", content(2)), File("b", content(2, seed=2))
     async with peer(supernode.url, tmp_path):
         await supernode.deliver("node-1", first, "same", "one")
@@ -317,7 +321,7 @@ async def test_a_path_that_another_task_gives_up_is_taken_over(supernode: Script
 
 
 @pytest.mark.parametrize("harm", ["deleted", "changed", "cache deleted"])
-async def test_a_published_file_that_is_harmed_comes_back(
+async def test_a_damaged_published_file_is_published_again(
     supernode: ScriptedSupernode, tmp_path: Path, harm: str
 ) -> None:
     file = File("a", content(3))
@@ -344,7 +348,7 @@ async def test_a_published_file_that_is_harmed_comes_back(
 
 @contextlib.asynccontextmanager
 async def process(supernode: ScriptedSupernode, root: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The peer as it is run on a node."""
+    """The peer as a process."""
     flags = ["--supernode", supernode.url, "--listen", "127.0.0.1:0", "--root", str(root), "--name", "node-1"]
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "pantala_peer", *flags, stderr=asyncio.subprocess.DEVNULL
@@ -373,7 +377,7 @@ async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(supernode: Scr
     assert file.content == (tmp_path / "files/a").read_bytes()
 
 
-async def test_f16_a_peer_takes_leave_and_its_files_stay(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_f16_a_peer_reports_its_end_and_its_files_stay(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(3))
     async with process(supernode, tmp_path) as running:
         await supernode.deliver("node-1", file, "a")
@@ -392,7 +396,7 @@ async def test_f16_a_peer_takes_leave_and_its_files_stay(supernode: ScriptedSupe
     assert before == (tmp_path / "files/a").stat().st_ino
 
 
-async def test_f16_an_upload_under_way_ends_before_the_process(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_f16_a_running_upload_ends_before_the_process(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", os.urandom(40 * 1024 * 1024), piece_size=4 * 1024 * 1024)
     async with process(supernode, tmp_path) as running:
         await supernode.deliver("node-1", file, "a")

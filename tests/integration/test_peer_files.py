@@ -1,4 +1,4 @@
-"""A peer beside a scripted supernode: assigned files appear, and vanish when they are not assigned any more."""
+"""A peer publishes the files that a scripted supernode assigns, and removes them afterwards."""
 
 import random
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ async def test_an_assigned_file_appears_at_its_path(supernode: ScriptedSupernode
     assert sorted(supernode.sent) == [(file.task_id, number) for number in range(file.geometry.pieces)]
 
 
-async def test_what_is_not_assigned_any_more_is_gone(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_assigned_any_more_is_removed(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(3 * PIECE))
     async with peer(supernode.url, tmp_path) as node:
         await supernode.deliver("node-1", file, "models/a.bin")
@@ -50,7 +50,7 @@ async def test_what_is_not_assigned_any_more_is_gone(supernode: ScriptedSupernod
     assert list((tmp_path / "published").iterdir()) == []
 
 
-async def test_peers_take_pieces_from_each_other(supernode: ScriptedSupernode, tmp_path: Path) -> None:
+async def test_peers_download_pieces_from_each_other(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(16 * PIECE))
     async with peer(supernode.url, tmp_path / "1", "node-1"), peer(supernode.url, tmp_path / "2", "node-2"):
         await supernode.deliver("node-1", file, "a")

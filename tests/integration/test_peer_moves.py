@@ -1,4 +1,4 @@
-"""Real supernodes come and go under real peers, as an operator has them: tasks move, and files stay."""
+"""Replicas are added and removed: tasks move between them, and the peers' files stay."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ SLOW = "/slow"
 
 @dataclass
 class Cluster:
-    """Three supernodes, the peers' root and the operator's part."""
+    """Three supernodes, the peers' root, and the part of the operator."""
 
     root: Path
     supernodes: list[SupernodeLab]
@@ -40,7 +40,7 @@ class Cluster:
         return WantedTask(path, f"ns{path}", task_id.compute(url), url, path=path[1:], peers=NODES, attempt="1/")
 
     def owned(self, number: int, paths: list[str]) -> list[str]:
-        """Those of ``paths`` that belong to a supernode."""
+        """Those of ``paths`` that a supernode owns."""
         name = f"s-{number}"
         owners = {path: self.membership.owner(self.wanted(path).task_id) for path in paths}
         return [path for path, owner in owners.items() if owner is not None and owner.name == name]
@@ -57,7 +57,7 @@ class Cluster:
         return {report.uid: report for report in (await self.supernodes[number].changes()).tasks}
 
     async def until_caught_up(self, number: int, paths: list[str]) -> None:
-        """The supernode has each whole, and knows that every node shows it."""
+        """Wait until the supernode has each file whole, and every node has reported its publication."""
 
         async def caught_up() -> bool:
             known = await self.reports(number)
@@ -71,7 +71,7 @@ class Cluster:
         await eventually(caught_up, within=30)
 
     async def move(self, before: dict[int, list[str]], paths: list[str]) -> dict[int, list[str]]:
-        """Give each task to its owner, and leave it to the one that had it until then."""
+        """State each task to its owner first, and then remove it from its former owner."""
         after = {number: self.owned(number, paths) for number in range(3)}
         listed = [number for number in range(3) if self.membership.member(f"s-{number}")]
         for number in listed:
@@ -99,7 +99,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 @contextlib.asynccontextmanager
 async def all_stay(files: list[Path]) -> AsyncIterator[None]:
-    """Each file is there, and the same one, all the time."""
+    """Check that each file exists all the time, with the same inode."""
     before = [file.stat().st_ino for file in files]
 
     async def look() -> None:
@@ -114,7 +114,7 @@ async def all_stay(files: list[Path]) -> AsyncIterator[None]:
         await looking
 
 
-async def test_from_one_supernode_to_three_and_back_every_file_stays(cluster: Cluster) -> None:
+async def test_every_file_stays_from_one_supernode_to_three_and_back(cluster: Cluster) -> None:
     paths = [path for path in FILES if path != SLOW]
     here = await cluster.move({}, paths)
     published = [cluster.root / name / "files" / path[1:] for name in NODES for path in paths]
@@ -137,7 +137,7 @@ async def test_from_one_supernode_to_three_and_back_every_file_stays(cluster: Cl
             assert FILES[path].read(0, 3 * MIB) == (cluster.root / name / "files" / path[1:]).read_bytes()
 
 
-async def test_a_running_task_moves_and_ends_right(cluster: Cluster) -> None:
+async def test_a_running_task_moves_and_succeeds(cluster: Cluster) -> None:
     await cluster.state(0, [SLOW])
     await asyncio.sleep(0.8)
     for number in (1, 2):
@@ -149,7 +149,7 @@ async def test_a_running_task_moves_and_ends_right(cluster: Cluster) -> None:
         assert FILES[SLOW].read(0, 3 * MIB) == (cluster.root / name / "files" / SLOW[1:]).read_bytes()
 
 
-async def test_what_is_not_wanted_any_more_is_gone_whoever_had_it(cluster: Cluster) -> None:
+async def test_unwanted_files_of_all_replicas_are_removed(cluster: Cluster) -> None:
     paths = [path for path in FILES if path != SLOW]
     for number in (1, 2):
         await cluster.start(number)

@@ -1,4 +1,4 @@
-"""A peer with several supernodes: whatever moves between them, its files stay and no piece is fetched twice."""
+"""A peer with several supernodes: tasks move between them, files stay, and no piece is fetched twice."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ def content(pieces: int, seed: int = 1) -> bytes:
 
 @pytest.fixture
 async def supernodes() -> AsyncIterator[Supernodes]:
-    """Three, of which only the first one is a member."""
+    """Three supernodes. Only the first one is a member."""
     async with contextlib.AsyncExitStack() as stack:
         made = [ScriptedSupernode(f"s-{number}", bytes([number]) * 32) for number in range(3)]
         for supernode in made:
@@ -46,7 +46,7 @@ async def join(revision: int, supernodes: Supernodes) -> None:
 
 @contextlib.asynccontextmanager
 async def never_gone(path: Path) -> AsyncIterator[None]:
-    """The file is at its path, and the same one, all the time."""
+    """Check that the file exists all the time, with the same inode."""
     before = path.stat().st_ino
 
     async def look() -> None:
@@ -62,7 +62,7 @@ async def never_gone(path: Path) -> AsyncIterator[None]:
 
 
 async def until_it_has_all(supernode: ScriptedSupernode, file: File) -> None:
-    """The supernode knows that the node holds the file and shows it."""
+    """Wait until the node has reported all pieces and the publication of the file."""
 
     def has_all() -> bool:
         node = supernode.peers.get("node-1")
@@ -84,14 +84,14 @@ async def test_a_published_file_stays_while_its_task_moves(supernodes: Supernode
         async with never_gone(tmp_path / "files/a"):
             for revision, (here, there) in enumerate([(old, new), (new, old)] * 3, start=2):
                 both = membership(revision, old, new)
-                await here.state(both, "node-1")  # in haste: before the new owner said a word
+                await here.state(both, "node-1")  # too early: before the new owner has reported
                 await asyncio.sleep(random.Random(revision).uniform(0.0, 0.1))
                 await there.state(both, "node-1", (file, HERE))
                 await until_it_has_all(there, file)
     assert file.geometry.pieces == len(sent(supernodes))
 
 
-async def test_a_task_that_moves_in_mid_course_goes_on(supernodes: Supernodes, tmp_path: Path) -> None:
+async def test_a_running_task_moves_and_continues(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(20))
     old, new, _ = supernodes
     async with peer(old.url, tmp_path):
@@ -108,8 +108,8 @@ async def test_a_task_that_moves_in_mid_course_goes_on(supernodes: Supernodes, t
     assert list(range(file.geometry.pieces)) == sent(supernodes)
 
 
-async def test_a_supernode_that_dies_leaves_its_tasks_to_others(supernodes: Supernodes, tmp_path: Path) -> None:
-    """Both are stated the task; the one that began it dies before it had it all."""
+async def test_another_supernode_continues_the_tasks_of_a_dead_one(supernodes: Supernodes, tmp_path: Path) -> None:
+    """The task is stated to both. The first one dies before it has the whole file."""
     file = File("a", content(20), digest_known=False)
     whole = File("a", content(20))
     _, new, third = supernodes
@@ -133,7 +133,9 @@ async def peer_of(supernode: ScriptedSupernode, life: contextlib.AsyncExitStack,
         yield
 
 
-async def test_work_that_two_give_is_fetched_once_and_both_are_told(supernodes: Supernodes, tmp_path: Path) -> None:
+async def test_a_piece_from_two_supernodes_is_fetched_once_and_reported_to_both(
+    supernodes: Supernodes, tmp_path: Path
+) -> None:
     file = File("a", content(24))
     async with peer(supernodes[0].url, tmp_path):
         await join(2, supernodes)
@@ -146,7 +148,7 @@ async def test_work_that_two_give_is_fetched_once_and_both_are_told(supernodes: 
     assert list(range(file.geometry.pieces)) == sent(supernodes)
 
 
-async def test_what_one_gives_in_vain_is_had_from_another(supernodes: Supernodes, tmp_path: Path) -> None:
+async def test_a_corrupt_piece_of_one_supernode_is_fetched_from_another(supernodes: Supernodes, tmp_path: Path) -> None:
     liar, honest, _ = supernodes
     good, bad = File("a", content(12)), File("a", content(12), corrupt=True)
     async with peer(liar.url, tmp_path):
@@ -161,8 +163,8 @@ async def test_what_one_gives_in_vain_is_had_from_another(supernodes: Supernodes
     assert [] == honest.failures
 
 
-async def test_a_file_stays_while_not_all_supernodes_are_there(supernodes: Supernodes, tmp_path: Path) -> None:
-    """A new process of the peer knows only who the members are; the one that assigns the file is silent."""
+async def test_a_file_stays_while_a_supernode_does_not_answer(supernodes: Supernodes, tmp_path: Path) -> None:
+    """A new process of the peer knows only the members. The supernode that assigns the file is silent."""
     file = File("a", content(3))
     owner, other, silent = supernodes
     async with peer(owner.url, tmp_path):
@@ -183,7 +185,7 @@ async def test_a_file_stays_while_not_all_supernodes_are_there(supernodes: Super
     assert file.geometry.pieces == sent_before
 
 
-async def test_what_nobody_assigns_is_gone_once_all_said_so(supernodes: Supernodes, tmp_path: Path) -> None:
+async def test_a_file_is_removed_when_no_supernode_assigns_it_any_more(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(3))
     async with peer(supernodes[0].url, tmp_path) as node:
         await join(2, supernodes)
@@ -197,9 +199,7 @@ async def test_what_nobody_assigns_is_gone_once_all_said_so(supernodes: Supernod
         await eventually(lambda: not (tmp_path / "files/a").exists() and not node.cache.tasks())
 
 
-async def test_peers_read_from_each_other_with_the_tickets_of_any_supernode(
-    supernodes: Supernodes, tmp_path: Path
-) -> None:
+async def test_peers_accept_the_tickets_of_any_supernode(supernodes: Supernodes, tmp_path: Path) -> None:
     files = [File(str(number), content(8, number)) for number in range(3)]
     async with peer(supernodes[0].url, tmp_path / "1", "node-1"), peer(supernodes[2].url, tmp_path / "2", "node-2"):
         await supernodes[2].join(membership(1, supernodes[0]))
@@ -215,7 +215,7 @@ async def test_peers_read_from_each_other_with_the_tickets_of_any_supernode(
         assert [] == supernode.failures
 
 
-async def test_with_nothing_to_say_one_exchange_is_held_by_each(supernodes: Supernodes, tmp_path: Path) -> None:
+async def test_without_news_each_supernode_holds_one_exchange(supernodes: Supernodes, tmp_path: Path) -> None:
     file = File("a", content(4))
     async with peer(supernodes[0].url, tmp_path) as node:
         await join(2, supernodes)
@@ -229,7 +229,7 @@ async def test_with_nothing_to_say_one_exchange_is_held_by_each(supernodes: Supe
     assert max(b - a for a, b in itertools.zip_longest(before, after)) <= 1
 
 
-async def test_a_peer_is_ready_while_any_supernode_answers_and_takes_leave_of_all(
+async def test_a_peer_is_ready_while_any_supernode_answers_and_reports_its_end_to_all(
     supernodes: Supernodes, tmp_path: Path
 ) -> None:
     async with peer(supernodes[0].url, tmp_path) as node:

@@ -1,6 +1,6 @@
-"""A thousand clients come at once for one file: nobody is refused, everybody gets all of it, the origin is read once.
+"""A thousand clients and peers ask for one file at once. All of them get all pieces, and the origin is read once.
 
-They report pieces that they were given without fetching them, so that a thousand of them fit into one process.
+They report their pieces without downloading them, so that a thousand of them fit into one process.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tests.support.supernode_lab import loopback
 PIECES = 4
 SIZE = PIECES * 128 * 1024
 EACH = 500
-"""Clients of Dragonfly, and as many peers of ours."""
+"""Clients of Dragonfly, and as many of our peers."""
 NODES = tuple(f"node-{number}" for number in range(EACH))
 
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[Path]:
-    """Room for both ends of a thousand connections."""
+    """Raise the limit for both ends of a thousand connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 4 * EACH + 200:
         pytest.skip(f"{hard} file descriptors are too few")
@@ -47,7 +47,7 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
 
 
 class Dfget:
-    """A client of Dragonfly that believes whatever it is given."""
+    """A client of Dragonfly that reports each piece without downloading it."""
 
     def __init__(self, connection: BenchConnection, url: str, number: int) -> None:
         self._connection = connection
@@ -74,7 +74,7 @@ class Dfget:
 
 
 class Node:
-    """A peer of ours that believes whatever it is given."""
+    """A peer that reports each piece without downloading it."""
 
     def __init__(self, connection: BenchConnection, name: str) -> None:
         self._connection = connection
@@ -100,7 +100,7 @@ class Node:
 
 
 async def ask(connection: BenchConnection, request: bytes) -> bytes:
-    """The body of the answer, which must be 200: else the loop's handler is told."""
+    """The body of the answer. Other statuses than 200 reach the loop's exception handler."""
     answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     connection.ask(request, answered.set_result)
     return await answered
@@ -123,14 +123,14 @@ async def test_a_thousand_at_once_read_the_origin_once(app: App, descriptors: Pa
         connections = [await BenchConnection.open("127.0.0.1", port) for _ in range(2 * EACH)]
         clients = [Dfget(connection, url, number).run() for number, connection in enumerate(connections[EACH:])]
         nodes = [Node(connection, name).run() for connection, name in zip(connections, NODES, strict=False)]
-        everybody = asyncio.gather(*clients, *nodes)
-        both: set[asyncio.Future[Any]] = {everybody, failed}
+        all_clients = asyncio.gather(*clients, *nodes)
+        both: set[asyncio.Future[Any]] = {all_clients, failed}
         await asyncio.wait(both, timeout=90, return_when=asyncio.FIRST_COMPLETED)
         if failed.done():
-            everybody.cancel()
+            all_clients.cancel()
             failed.result()
-        assert everybody.done()
-        everybody.result()
+        assert all_clients.done()
+        all_clients.result()
         assert len(list(descriptors.iterdir())) <= before + 4 * EACH + 20
         for connection in connections:
             connection.close()

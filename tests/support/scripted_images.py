@@ -1,4 +1,4 @@
-"""A scripted supernode with images, for the mirror in a real peer; and a client as plain as a socket."""
+"""A scripted supernode with images for the mirror of a real peer, and a client on a plain socket."""
 
 import asyncio
 import contextlib
@@ -46,14 +46,14 @@ class BlobFile(File):
 
 @dataclass
 class Image:
-    """A config and layers; ``authorization`` is what its registry wants to see."""
+    """A config and layers. Its registry requires ``authorization``."""
 
     layers: list[BlobFile]
     config: BlobFile = field(default_factory=lambda: BlobFile("config", b'{"os":"linux"}'))
     repository: str = "library/thing"
     authorization: str = ""
     order: str = ""
-    """Key of the order whose pull secrets open it, too."""
+    """The key of an order with valid pull secrets."""
 
     @property
     def manifest(self) -> bytes:
@@ -76,7 +76,7 @@ class Image:
 
 
 class RegistrySupernode(ScriptedSupernode):
-    """Gives what is wanted: the urgent piece first, the others in any order; none that is not ``released``."""
+    """Gives the wanted blobs: the urgent piece first, the others in any order, and only ``released`` pieces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,20 +84,20 @@ class RegistrySupernode(ScriptedSupernode):
         self.images: list[Image] = []
         self.blobs: dict[str, BlobFile] = {}
         self.wanted: list[dict[str, Wanted]] = []
-        """Each set of wants that was said, one after the other, repetitions left out."""
+        """Each reported set of wanted blobs, without repetitions."""
         self.asked: list[tuple[str, str]] = []
-        """Manifests: reference and authorization."""
+        """Requests for manifests: reference and authorization."""
         self.asked_by: list[str] = []
-        """Keys of the orders in whose names they were asked for; empty: in nobody's."""
+        """The key of the order of each request. Empty: no order."""
         self.manifest_delay = 0.0
         self.deaf = False
-        """Wants are heard and nothing is done for them."""
+        """Wanted blobs are ignored."""
         self.released: int | None = None
-        """Pieces that may be given, as a bit mask; ``None``: all."""
+        """The pieces that may be given, as a bit mask. ``None``: all."""
         self.challenges: tuple[str, ...] = ('Bearer realm="https://auth.example/token",service="x"', 'Basic realm="y"')
         self.rng = random.Random(7)
         self.begun: list[int] = []
-        """Pieces, in the order in which they were given."""
+        """The given pieces, in their order."""
 
     def add(self, image: Image) -> Image:
         self.images.append(image)
@@ -156,7 +156,7 @@ class RegistrySupernode(ScriptedSupernode):
 
 
 class Answer:
-    """What came back, and how the connection ended."""
+    """An answer, and the end of its connection."""
 
     def __init__(self, status: int, headers: dict[str, str], reader: asyncio.StreamReader) -> None:
         self.status = status
@@ -164,7 +164,7 @@ class Answer:
         self.reader = reader
 
     async def body(self, timeout: float = 10.0) -> bytes:
-        """All that the head promised, or less if the connection ended by FIN. A RST raises."""
+        """The announced body, or less if the connection ends by FIN. A RST raises an error."""
         async with asyncio.timeout(timeout):
             try:
                 return await self.reader.readexactly(int(self.headers["content-length"]))
@@ -176,7 +176,7 @@ class Answer:
 async def asked(
     port: int, path: str, *, method: str = "GET", timeout: float = 10.0, **headers: str
 ) -> AsyncIterator[Answer]:
-    """One request on a connection of its own, as soon as the answer's head is there."""
+    """Send one request on its own connection. Yields after the head of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         lines = [
@@ -194,6 +194,6 @@ async def asked(
 
 
 async def get(port: int, path: str, *, method: str = "GET", **headers: Any) -> tuple[int, dict[str, str], bytes]:
-    """One request, whole."""
+    """Send one request and read its answer."""
     async with asked(port, path, method=method, **headers) as answer:
         return answer.status, answer.headers, b"" if method == "HEAD" else await answer.body()

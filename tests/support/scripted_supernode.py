@@ -24,7 +24,7 @@ PIECE = 128 * 1024
 
 @dataclass
 class File:
-    """One file that the supernode has."""
+    """One file of the supernode."""
 
     name: str
     content: bytes
@@ -66,13 +66,13 @@ class Known:
     answers: dict[int, SyncAnswer] = field(default_factory=dict)
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
     stated: int = 0
-    """``seq`` of the exchange that the following two are from, at least."""
+    """The ``seq`` of the exchange with the following two reports, or a later one."""
     pulls: dict[str, PullState] = field(default_factory=dict)
     runtime: RuntimeState | None = None
 
 
 class ScriptedSupernode:
-    """Gives each assigned piece, four at a time, from a peer that has it or else from itself."""
+    """Gives each assigned piece, four at a time. The provider is a peer that has the piece, or this supernode."""
 
     def __init__(self, name: str = "boot", key: bytes = KEY) -> None:
         self.name = name
@@ -88,13 +88,13 @@ class ScriptedSupernode:
         self.sent: list[tuple[str, int]] = []
         self.status = 200
         self.drop: Callable[[SyncRequest], bool] = lambda _request: False
-        """Which requests are taken and never answered."""
+        """True for requests that are applied but not answered."""
         self.window = 4
         self.prefer_peers = True
         self.liars: dict[str, int] = {}
-        """Peers that are said to have everything, at this port; 0: at their own."""
+        """Peers that count as providers of everything, at this port. 0: at their own port."""
         self.orders: NodeOrders | None = None
-        """Said to all peers."""
+        """The orders about images for all peers."""
         self.pause_after_failure = 0.0
         self.port = 0
         self._changed = asyncio.Condition()
@@ -112,7 +112,7 @@ class ScriptedSupernode:
         await self.notify()
 
     async def state(self, membership: Membership, peer: str, *files: tuple[File, tuple[Delivery, ...]]) -> None:
-        """Take both at once, as an operator says it."""
+        """Change both at once, as a statement of the operator does."""
         self.membership = membership
         await self.assign(peer, *files)
 
@@ -120,7 +120,7 @@ class ScriptedSupernode:
         await self.assign(peer, (file, (Delivery(uid, path),)))
 
     async def order(self, images: NodeOrders) -> None:
-        """Say this of images."""
+        """Send these orders about images."""
         self.orders = images
         await self.notify()
 
