@@ -30,8 +30,7 @@ BODY = Generated(SIZE)
 ALL = f"0-{PIECES - 1}"
 HONEST = ("node-1", "node-2", "node-3")
 SOON = 12.0
-"""Seconds until all honest peers have the file. The swarm waits longer than this for a silent peer, and a new peer waits
-longer for a slow provider."""
+"""Seconds until all honest peers have the file. Silent peers and slow providers are given up later than this."""
 PATIENCE = {"head_timeout": 1.5, "stall_timeout": 1.0, "slow_timeout": 2.0}
 """The timeouts of the honest peers."""
 
