@@ -1,4 +1,4 @@
-"""The CDN over real sockets, onto a real disk: what each origin, good or bad, makes of a task."""
+"""The CDN with real sockets and a real disk, and good and bad origins."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ PASSING = {
 
 @pytest.mark.parametrize("digest", ["", "sha256", "sha512"], ids=["unknown", "sha256", "sha512"])
 @pytest.mark.parametrize("script", PASSING.values(), ids=PASSING.keys())
-async def test_passing_faults_end_in_the_right_file(tmp_path: Path, script: list[Behaviour], digest: str) -> None:
+async def test_temporary_faults_end_in_the_right_file(tmp_path: Path, script: list[Behaviour], digest: str) -> None:
     content = BODY.read(0, BODY.size)
     expected = f"{digest}:{hashlib.new(digest, content).hexdigest()}" if digest else ""
     async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=0.3)) as b:
@@ -151,13 +151,13 @@ FINAL = {
     "always longer": (Behaviour(announced=-100_000), Reason.LENGTH_MISMATCH),
     "always cut at one byte": (Behaviour(close_after=MIB, ranges=False), Reason.LENGTH_MISMATCH),
     "always gzip": (Behaviour(gzip=True), Reason.SOURCE_UNUSABLE),
-    "end not told, no digest": (Behaviour(framing="close"), Reason.SOURCE_UNUSABLE),
+    "unknown end, unknown digest": (Behaviour(framing="close"), Reason.SOURCE_UNUSABLE),
     "silent": (Behaviour(stall_after=0), Reason.SOURCE_TIMEOUT),
 }
 
 
 @pytest.mark.parametrize(("always", "reason"), FINAL.values(), ids=FINAL.keys())
-async def test_lasting_faults_end_in_a_failure_that_says_what_to_do(
+async def test_permanent_faults_end_in_a_failure_with_an_action(
     tmp_path: Path, always: Behaviour, reason: Reason
 ) -> None:
     async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=0.1)) as b:
@@ -174,7 +174,7 @@ async def test_lasting_faults_end_in_a_failure_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("refused", [Behaviour(gzip=True), Behaviour(framing="close")], ids=["gzip", "no end"])
-async def test_what_no_file_can_be_had_from_is_asked_for_once(tmp_path: Path, refused: Behaviour) -> None:
+async def test_an_unusable_answer_is_requested_once(tmp_path: Path, refused: Behaviour) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", Generated(64 * MIB), always=refused)
         b.cdn.trigger(order(origin, retry_limit=None))
@@ -186,7 +186,7 @@ async def test_what_no_file_can_be_had_from_is_asked_for_once(tmp_path: Path, re
         assert [300.0] == b.delays
 
 
-async def test_a_body_that_ends_with_a_piece_but_before_its_announced_end_is_too_short(tmp_path: Path) -> None:
+async def test_a_body_that_ends_at_a_piece_boundary_can_be_too_short(tmp_path: Path) -> None:
     """What is asked for then is behind the true end: 416, and yet nothing changed."""
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", Generated(8 * PIECE), always=Behaviour(announced=10))
@@ -208,7 +208,7 @@ async def test_a_wrong_digest_is_final_and_leaves_nothing(tmp_path: Path) -> Non
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-async def test_a_body_whose_end_is_the_connections_is_taken_if_its_digest_is_known(tmp_path: Path) -> None:
+async def test_an_unframed_body_is_accepted_with_a_digest(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve(
             "/file", BODY, script=[Behaviour(framing="close", close_after=MIB)], always=Behaviour(framing="close")
@@ -228,7 +228,7 @@ async def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("validators", ["all", "etag", "modified", "none"])
-async def test_a_content_that_changes_between_two_requests_is_never_mixed(tmp_path: Path, validators: str) -> None:
+async def test_contents_of_two_requests_are_never_mixed(tmp_path: Path, validators: str) -> None:
     cut = Behaviour(close_after=MIB, validators=validators)  # type: ignore[arg-type]
     new = Behaviour(replace=OTHER, validators=validators)  # type: ignore[arg-type]
     async with Origin() as origin, bench(tmp_path) as b:
@@ -241,7 +241,7 @@ async def test_a_content_that_changes_between_two_requests_is_never_mixed(tmp_pa
         assert first.generation != copy.generation
 
 
-async def test_a_change_that_the_origin_does_not_tell_of_is_found_by_the_digest(tmp_path: Path) -> None:
+async def test_an_unannounced_change_is_found_by_the_digest(tmp_path: Path) -> None:
     def untold(**more: object) -> Behaviour:
         return Behaviour(validators="none", **more)  # type: ignore[arg-type]
 
@@ -252,7 +252,7 @@ async def test_a_change_that_the_origin_does_not_tell_of_is_found_by_the_digest(
         assert OTHER.read(0, OTHER.size) == b.data()
 
 
-async def test_a_content_that_never_rests_is_given_up(tmp_path: Path) -> None:
+async def test_a_content_that_always_changes_is_abandoned(tmp_path: Path) -> None:
     changing = [Behaviour(close_after=MIB, replace=Generated(BODY.size, seed=seed)) for seed in range(20)]
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY, script=changing)
@@ -262,7 +262,7 @@ async def test_a_content_that_never_rests_is_given_up(tmp_path: Path) -> None:
         assert copy.failure.reason == Reason.SOURCE_CHANGED
 
 
-async def test_nobody_listens_and_nobody_is_called_that(tmp_path: Path) -> None:
+async def test_a_closed_port_and_an_unknown_host_are_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but it does not listen
         refused = FetchOrder(TASK, FileSource(f"http://127.0.0.1:{taken.getsockname()[1]}/file"), retry_limit=1)
@@ -277,7 +277,7 @@ async def test_nobody_listens_and_nobody_is_called_that(tmp_path: Path) -> None:
             assert copy.failure.reason == Reason.SOURCE_HOST_UNKNOWN
 
 
-async def test_the_retry_limit_counts_and_a_new_attempt_has_it_again(tmp_path: Path) -> None:
+async def test_a_new_attempt_renews_the_retry_limit(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY, script=[Behaviour(status=500)] * 3)
         b.cdn.trigger(order(origin, retry_limit=1))
@@ -298,7 +298,7 @@ async def test_retry_after_is_honoured(tmp_path: Path) -> None:
         assert b.delays == [77.0]
 
 
-async def test_new_credentials_are_tried_at_once(tmp_path: Path) -> None:
+async def test_new_credentials_are_used_at_once(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY, always=Behaviour(require={"Authorization": "Bearer new"}))
         b.cdn.trigger(order(origin, headers={"Authorization": "Bearer old"}))
@@ -307,7 +307,7 @@ async def test_new_credentials_are_tried_at_once(tmp_path: Path) -> None:
         assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
 
 
-async def test_without_range_support_what_is_there_already_is_skipped_and_not_written_again(tmp_path: Path) -> None:
+async def test_without_range_support_existing_pieces_are_skipped(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY, script=[Behaviour(close_after=2 * MIB)], always=Behaviour(ranges=False))
         b.cdn.trigger(order(origin))
@@ -318,7 +318,7 @@ async def test_without_range_support_what_is_there_already_is_skipped_and_not_wr
         assert [2 * MIB, BODY.size] == [access.sent for access in origin.log]
 
 
-async def test_pause_keeps_the_pieces_and_trigger_goes_on(tmp_path: Path) -> None:
+async def test_pause_keeps_the_pieces_and_trigger_continues(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY)
         origin.rate = 4 * MIB
@@ -337,7 +337,7 @@ async def test_pause_keeps_the_pieces_and_trigger_goes_on(tmp_path: Path) -> Non
         assert origin.requests("/file")[1].range == f"bytes={paused.cached.bit_count() * PIECE}-"
 
 
-async def test_delete_in_the_middle_leaves_nothing_and_the_task_can_come_back(tmp_path: Path) -> None:
+async def test_a_task_deleted_while_it_is_read_can_come_back(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY)
         origin.rate = 4 * MIB
@@ -378,7 +378,7 @@ async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path) -> None:
         assert len(origin.log) == 2
 
 
-async def test_a_piece_that_went_bad_while_it_was_down_is_fetched_anew_and_nothing_else(tmp_path: Path) -> None:
+async def test_only_a_bad_piece_is_fetched_again_after_a_restart(tmp_path: Path) -> None:
     async with Origin() as origin:
         origin.serve("/file", BODY)
         async with bench(tmp_path) as b:
@@ -408,7 +408,7 @@ async def test_refetch_replaces_one_piece_of_a_whole_copy(tmp_path: Path) -> Non
         assert origin.log[1].sent == PIECE
 
 
-async def test_redirects_are_followed_and_secrets_stay_at_home(tmp_path: Path) -> None:
+async def test_redirects_are_followed_without_secrets(tmp_path: Path) -> None:
     async with Origin() as home, Origin() as away, bench(tmp_path) as b:
         away.serve("/file", BODY)
         home.serve("/file", BODY, always=Behaviour(status=302, headers={"Location": "/second"}))
@@ -430,7 +430,7 @@ async def test_redirects_are_followed_and_secrets_stay_at_home(tmp_path: Path) -
         ("http://[::ffff:169.254.169.254]/latest", Reason.SOURCE_DENIED),
     ],
 )
-async def test_redirects_that_lead_nowhere_good_are_refused(tmp_path: Path, location: str, reason: Reason) -> None:
+async def test_forbidden_redirects_are_refused(tmp_path: Path, location: str, reason: Reason) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         origin.serve("/file", BODY, always=Behaviour(status=301, headers={"Location": location}))
         b.cdn.trigger(order(origin, retry_limit=0))
@@ -451,7 +451,7 @@ async def test_redirects_that_lead_nowhere_good_are_refused(tmp_path: Path, loca
         ("http://2852039166/", Reason.SOURCE_URL_INVALID),
     ],
 )
-async def test_urls_that_are_never_asked_for(tmp_path: Path, url: str, reason: Reason) -> None:
+async def test_invalid_urls_are_never_requested(tmp_path: Path, url: str, reason: Reason) -> None:
     async with bench(tmp_path) as b:
         b.cdn.trigger(FetchOrder(TASK, FileSource(url), retry_limit=0))
         copy = await b.ended()
@@ -460,7 +460,7 @@ async def test_urls_that_are_never_asked_for(tmp_path: Path, url: str, reason: R
         assert "password" not in copy.failure.message
 
 
-async def test_headers_that_cannot_be_sent_are_the_secrets_fault(tmp_path: Path) -> None:
+async def test_invalid_headers_are_an_error_of_the_secret(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b:
         b.cdn.trigger(order(origin, headers={"X-Key": "a\r\nb"}))
         copy = await b.ended()
@@ -469,7 +469,7 @@ async def test_headers_that_cannot_be_sent_are_the_secrets_fault(tmp_path: Path)
         assert origin.log == []
 
 
-async def test_an_origin_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+async def test_an_origin_with_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
@@ -485,7 +485,7 @@ async def test_an_origin_that_nobody_vouches_for_is_refused(tmp_path: Path) -> N
             assert BODY.size == answer.length
 
 
-async def test_bytes_that_trickle_are_too_slow(tmp_path: Path) -> None:
+async def test_a_trickling_body_is_too_slow(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=5, window=0.3, minimum=MIB)) as b:
         origin.serve("/file", BODY)
         origin.rate = 64 * 1024
@@ -495,7 +495,7 @@ async def test_bytes_that_trickle_are_too_slow(tmp_path: Path) -> None:
         assert copy.failure.reason == Reason.SOURCE_TIMEOUT
 
 
-async def test_a_full_volume_is_said_and_the_copy_goes_on_by_itself(tmp_path: Path) -> None:
+async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b, small_volume(tmp_path, 2 * MIB) as volume:
         origin.serve("/file", BODY)
         b.cdn.trigger(order(origin))
@@ -503,13 +503,13 @@ async def test_a_full_volume_is_said_and_the_copy_goes_on_by_itself(tmp_path: Pa
         assert copy.failure is not None
         assert (copy.failure.reason, copy.failure.final) == (Reason.VOLUME_FULL, False)
         await asyncio.sleep(0.2)
-        assert len(origin.log) == 1, "the origin is not read while there is no room"
+        assert len(origin.log) == 1, "the origin was read although the volume is full"
         volume.resize(16 * MIB)
         assert (await b.ended()).status is CDNStatus.SUCCESS
         assert BODY.read(0, BODY.size) == b.data()
 
 
-async def test_a_volume_that_fills_up_on_the_way_keeps_what_it_has(tmp_path: Path) -> None:
+async def test_a_volume_that_fills_up_keeps_its_pieces(tmp_path: Path) -> None:
     async with Origin() as origin, bench(tmp_path) as b, small_volume(tmp_path, 2 * MIB) as volume:
         origin.serve("/file", BODY, always=Behaviour(framing="chunked"))
         b.cdn.trigger(order(origin))
@@ -544,8 +544,8 @@ async def small_volume(directory: Path, size: int) -> AsyncIterator[SmallVolume]
 
 
 @pytest.mark.parametrize("second", [Behaviour(replace=OTHER), Behaviour(announced=-1)])
-async def test_pieces_are_taken_back_before_they_are_thrown_away(tmp_path: Path, second: Behaviour) -> None:
-    """Whoever was told of a piece can have its digest, until told that it is gone."""
+async def test_pieces_are_withdrawn_before_they_are_deleted(tmp_path: Path, second: Behaviour) -> None:
+    """The digest of a reported piece stays available until the piece is withdrawn."""
     async with Origin() as origin, bench(tmp_path) as b:
         told = b.told
 

@@ -1,4 +1,4 @@
-"""A supernode's volume as a cache: what is kept, used again, counted, and removed."""
+"""A supernode's volume as a cache."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         grace=0.1,
         cache_seconds=2.5,
         fresh_seconds=0.0,
-        disk_high=100.0,  # whoever runs this may have a full disk
+        disk_high=100.0,  # the disk of this machine may be full
     )
     async with Origin() as origin, serving(settings) as app:
         origin.serve("/f", BODY)
         yield Stage(app, origin)
 
 
-async def test_a_lease_that_comes_again_finds_the_copy_and_age_removes_it(stage: Stage) -> None:
+async def test_a_new_lease_finds_the_cached_copy_until_it_ages(stage: Stage) -> None:
     stage.lease()
     await stage.whole()
     stage.app.supernode.end_lease(TASK, keep=True)
@@ -89,7 +89,7 @@ async def test_a_lease_that_comes_again_finds_the_copy_and_age_removes_it(stage:
     assert BODY.size == told["pantala_origin_bytes_total"]
 
 
-async def test_the_copy_of_a_task_that_is_not_stated_any_more_stays_as_long(stage: Stage) -> None:
+async def test_the_copy_of_a_dropped_task_stays_as_a_cache(stage: Stage) -> None:
     stage.state("one")
     await stage.whole()
     stage.state()
@@ -103,7 +103,7 @@ async def test_the_copy_of_a_task_that_is_not_stated_any_more_stays_as_long(stag
     assert 1.0 == (await stage.metrics())['pantala_evictions_total{cause="age"}']
 
 
-async def test_what_is_deleted_is_gone_at_once(stage: Stage) -> None:
+async def test_a_deleted_copy_is_gone_at_once(stage: Stage) -> None:
     stage.lease()
     await stage.whole()
     stage.app.supernode.end_lease(TASK)

@@ -1,4 +1,4 @@
-"""How much room and how many bytes a second the CDN takes: measured, and bounded."""
+"""The CDN's limits on room and bytes per second."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NAMES = [task_id.compute(str(number)) for number in range(4)]
 
 
 class Bench:
-    """A CDN with a janitor on one volume, and who wants what."""
+    """A CDN with a janitor on one volume."""
 
     def __init__(self, directory: Path, source: HTTPReader, origin: Origin, rate: Rate | None) -> None:
         self.origin = origin
@@ -100,7 +100,7 @@ async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Benc
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_what_nobody_wants_makes_room_before_a_fetch_fails(tmp_path: Path, framing: str) -> None:
+async def test_unwanted_copies_are_evicted_before_a_fetch_fails(tmp_path: Path, framing: str) -> None:
     async with small_volume(tmp_path, 8 * MIB), bench(tmp_path) as b:
         for number, size in enumerate((3 * MIB, 2 * MIB, MIB, 4 * MIB)):
             b.origin.serve(f"/{number}", Generated(size, seed=number), always=Behaviour(framing=framing))  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ async def test_what_nobody_wants_makes_room_before_a_fetch_fails(tmp_path: Path,
         assert 4 * MIB == b.origin.body_bytes("/3")
 
 
-async def test_what_somebody_wants_stays_and_the_fetch_waits_for_room(tmp_path: Path) -> None:
+async def test_wanted_copies_stay_and_the_fetch_waits_for_room(tmp_path: Path) -> None:
     async with small_volume(tmp_path, 8 * MIB), bench(tmp_path) as b:
         b.origin.serve("/0", Generated(5 * MIB))
         b.origin.serve("/1", Generated(4 * MIB, seed=1))
@@ -133,7 +133,7 @@ async def test_what_somebody_wants_stays_and_the_fetch_waits_for_room(tmp_path: 
         assert [1] == b.there()
 
 
-async def test_all_origins_together_are_read_at_the_rate_and_no_faster(tmp_path: Path) -> None:
+async def test_all_origins_together_are_read_at_the_rate(tmp_path: Path) -> None:
     rate, size = 8 * MIB, 3 * MIB
     async with bench(tmp_path, Rate(rate)) as b:
         for number in range(4):
@@ -146,7 +146,7 @@ async def test_all_origins_together_are_read_at_the_rate_and_no_faster(tmp_path:
     assert 0.5 < ratio < 1.15, ratio
 
 
-async def test_pieces_are_served_at_the_rate_and_no_faster(tmp_path: Path, unused_tcp_port: int) -> None:
+async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: int) -> None:
     rate, pieces = 8 * MIB, 96
     store = PieceStore(tmp_path, durable=False)
     data = Generated(pieces * PIECE).read(0, pieces * PIECE)
@@ -177,7 +177,7 @@ async def test_pieces_are_served_at_the_rate_and_no_faster(tmp_path: Path, unuse
         await runner.cleanup()
     assert 0.5 < ratio < 1.15, ratio
     assert len(data) == server.bytes_sent
-    assert time.time() - file.used < 10  # who is read is used
+    assert time.time() - file.used < 10  # a read counts as a use
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256", "sha512"])
@@ -203,5 +203,5 @@ async def test_the_whole_is_checked_by_any_digest(tmp_path: Path, algorithm: str
 @pytest.mark.parametrize(
     ("mib", "wanted"), [(0, 4), (200, 4), (300, 5), (399, 5), (1000, 12), (1300, 15), (5000, 15), (None, 4)]
 )
-def test_dragonflys_own_rule_is_its_own(mib: int | None, wanted: int) -> None:
+def test_dragonflys_piece_size_rule_is_available(mib: int | None, wanted: int) -> None:
     assert wanted * MIB == RULES["dragonfly"](None if mib is None else mib * MIB)

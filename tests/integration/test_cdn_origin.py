@@ -1,4 +1,4 @@
-"""The scripted origin itself: what a test reads from its log must be what happened."""
+"""The scripted origin: its log must be correct."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ async def test_a_range_is_answered_with_its_bytes(asked: str, first: int, end: i
     assert headers["Content-Range"] == f"bytes {first}-{end - 1}/{BODY.size}"
 
 
-async def test_a_range_of_another_content_is_answered_with_all_of_this_one() -> None:
+async def test_a_range_of_another_content_is_answered_with_the_whole() -> None:
     async with Origin() as origin:
         origin.serve("/file", BODY)
         status, data, _ = await read(origin.url("/file"), Range="bytes=5-", If_Range='"another"')
     assert (status, len(data)) == (200, BODY.size)
 
 
-async def test_a_range_behind_the_end_is_refused() -> None:
+async def test_a_range_after_the_end_is_refused() -> None:
     async with Origin() as origin:
         origin.serve("/file", Bytes(b"abc"))
         status, _, headers = await read(origin.url("/file"), Range="bytes=3-")
@@ -61,12 +61,12 @@ async def test_a_range_behind_the_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("how", [Behaviour(reset_after=70_000), Behaviour(close_after=70_000), Behaviour(announced=5)])
-async def test_a_cut_body_is_never_taken_for_a_whole_one(how: Behaviour) -> None:
+async def test_a_cut_body_never_seems_whole(how: Behaviour) -> None:
     async with Origin() as origin:
         origin.serve("/file", BODY, script=[how])
         with pytest.raises(aiohttp.ClientError):
             await read(origin.url("/file"))
-        assert (await read(origin.url("/file")))[0] == 200  # the script said so of the first request only
+        assert (await read(origin.url("/file")))[0] == 200  # the script affects the first request only
 
 
 async def test_the_content_can_change_in_the_middle_of_an_answer() -> None:
@@ -80,7 +80,7 @@ async def test_the_content_can_change_in_the_middle_of_an_answer() -> None:
     assert new.read(0, new.size) == after
 
 
-async def test_the_rate_can_be_changed_while_an_answer_is_under_way() -> None:
+async def test_the_rate_can_change_during_an_answer() -> None:
     async with Origin() as origin:
         origin.serve("/file", BODY)
         origin.rate = 10 * KIB

@@ -95,7 +95,7 @@ async def failure(opened: RegistryService, registry: FakeRegistry, keys: Keyring
 # -- what is resolved
 
 
-async def test_a_tag_is_resolved_to_what_the_platform_takes(registry: FakeRegistry) -> None:
+async def test_a_tag_is_resolved_for_the_platform(registry: FakeRegistry) -> None:
     async with service() as opened:
         found = await resolve(opened, registry)
     assert sha256(registry.manifests["1"][1]) == found.digest
@@ -119,14 +119,14 @@ async def test_a_tag_is_remembered_for_a_while_but_not_when_it_is_resolved(regis
         assert ["HEAD"] == [asked.method for asked in registry.asked]
 
 
-async def test_many_who_ask_at_once_are_one_question(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_concurrent_requests_are_shared(registry: FakeRegistry, tokens: TokenServer) -> None:
     async with service() as opened:
         found = await asyncio.gather(*(resolve(opened, registry) for _ in range(20)))
     assert 1 == len(set(map(str, found)))
     assert (1, 4) == (len(tokens.asked), len(registry.asked))
 
 
-async def test_who_leaves_does_not_take_the_answer_from_others(registry: FakeRegistry) -> None:
+async def test_a_cancelled_caller_does_not_affect_the_others(registry: FakeRegistry) -> None:
     async with service() as opened:
         one, other = (asyncio.create_task(resolve(opened, registry)) for _ in range(2))
         await asyncio.sleep(0.001)
@@ -135,7 +135,7 @@ async def test_who_leaves_does_not_take_the_answer_from_others(registry: FakeReg
 
 
 @pytest.mark.parametrize("status", [405, 501, 200])
-async def test_where_head_tells_nothing_get_does(registry: FakeRegistry, status: int) -> None:
+async def test_a_get_replaces_an_unsupported_head(registry: FakeRegistry, status: int) -> None:
     async def deaf(request: web.Request) -> web.StreamResponse | None:
         return web.Response(status=status) if request.method == "HEAD" else None
 
@@ -167,7 +167,7 @@ async def test_the_password_goes_to_the_token_server_and_the_token_to_the_regist
     assert {"", "Bearer token-1"} == {asked.authorization for asked in registry.asked}
 
 
-async def test_a_token_is_renewed_before_it_is_used_up(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_a_token_is_renewed_before_it_expires(registry: FakeRegistry, tokens: TokenServer) -> None:
     clock = Clock()
     async with service(clock=clock) as opened:
         await resolve(opened, registry)
@@ -180,9 +180,7 @@ async def test_a_token_is_renewed_before_it_is_used_up(registry: FakeRegistry, t
     assert (2, ["Bearer token-2"]) == (len(tokens.asked), [asked.authorization for asked in registry.asked])
 
 
-async def test_a_token_refused_in_the_middle_is_renewed_once_for_all(
-    registry: FakeRegistry, tokens: TokenServer
-) -> None:
+async def test_a_refused_token_is_renewed_once(registry: FakeRegistry, tokens: TokenServer) -> None:
     async with service() as opened:
         await resolve(opened, registry)
         tokens.valid.clear()
@@ -193,7 +191,7 @@ async def test_a_token_refused_in_the_middle_is_renewed_once_for_all(
         assert LAYER[100:] == await read(opened, registry, resume=Resume(100))
 
 
-async def test_a_token_that_is_refused_time_and_again_is_an_end(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_a_token_that_is_always_refused_is_an_error(registry: FakeRegistry, tokens: TokenServer) -> None:
     async def useless(_: web.Request) -> web.StreamResponse:
         return web.json_response({"token": "useless"})
 
@@ -218,7 +216,7 @@ async def test_an_identity_token_is_exchanged(registry: FakeRegistry, tokens: To
     assert not [asked for asked in registry.asked if PASSWORD in asked.authorization]
 
 
-async def test_a_registry_token_is_shown_as_it_is(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_a_registry_token_is_sent_unchanged(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.valid.add("given")
     async with service() as opened:
         await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")))
@@ -231,7 +229,7 @@ async def test_a_registry_token_is_shown_as_it_is(registry: FakeRegistry, tokens
     assert [] == tokens.asked
 
 
-async def test_wrong_credentials_give_way_to_the_next_ones(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_after_wrong_credentials_the_next_ones_are_tried(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
     keys = Keyring([(registry.host, ANN), (f"{registry.host}/team", RegistryAccount("bob", "old"))])
     async with service() as opened:
@@ -239,7 +237,7 @@ async def test_wrong_credentials_give_way_to_the_next_ones(registry: FakeRegistr
     assert [basic("bob", "old"), basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
 
 
-async def test_what_one_account_may_see_another_may_not(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_answers_are_kept_apart_by_account(registry: FakeRegistry, tokens: TokenServer) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
     async with service() as opened:
         found = await resolve(opened, registry, keyring(registry))
@@ -261,7 +259,7 @@ async def test_what_one_account_may_see_another_may_not(registry: FakeRegistry, 
         (503, b"", errors.RegistryError),
     ],
 )
-async def test_a_token_servers_fault_is_named(
+async def test_a_fault_of_the_token_server_is_named(
     registry: FakeRegistry, tokens: TokenServer, status: int, body: bytes, expected: type[SourceError]
 ) -> None:
     async def fault(_: web.Request) -> web.StreamResponse:
@@ -298,7 +296,7 @@ async def test_a_token_server_that_moved_is_found_again(registry: FakeRegistry, 
         ('Digest realm="x"', errors.RegistryUnauthorizedError),
     ],
 )
-async def test_a_realm_that_is_not_allowed_is_not_asked(
+async def test_a_forbidden_realm_is_not_contacted(
     registry: FakeRegistry, tokens: TokenServer, challenge: str, expected: type[SourceError]
 ) -> None:
     registry.challenge = challenge
@@ -310,7 +308,7 @@ async def test_a_realm_that_is_not_allowed_is_not_asked(
 # -- redirects
 
 
-async def test_object_storage_is_not_told_who_asks(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_object_storage_receives_no_credentials(registry: FakeRegistry, tokens: TokenServer) -> None:
     async with Storage() as storage, service() as opened:
         registry.storage = storage
         await resolve(opened, registry)
@@ -337,7 +335,7 @@ async def test_credentials_do_not_follow_a_redirect(registry: FakeRegistry) -> N
         assert {""} == {asked.authorization for asked in stranger.asked}
 
 
-async def test_who_was_redirected_to_does_not_get_the_password_by_a_challenge(registry: FakeRegistry) -> None:
+async def test_the_target_of_a_redirect_cannot_ask_for_the_password(registry: FakeRegistry) -> None:
     async with FakeRegistry() as stranger, TokenServer() as stealing, service() as opened:
         stranger.tokens = stealing
         registry.faults["/manifests/"] = elsewhere(stranger)
@@ -351,7 +349,7 @@ async def test_who_was_redirected_to_does_not_get_the_password_by_a_challenge(re
     "location",
     ["http://169.254.169.254/x", "file:///etc/passwd", "http://user:x@127.0.0.1/", "/v2/team/app/manifests/1"],
 )
-async def test_a_redirect_that_is_not_allowed_is_not_followed(registry: FakeRegistry, location: str) -> None:
+async def test_a_forbidden_redirect_is_not_followed(registry: FakeRegistry, location: str) -> None:
     async def away(_: web.Request) -> web.StreamResponse:
         return web.Response(status=302, headers={"Location": location})
 
@@ -362,7 +360,7 @@ async def test_a_redirect_that_is_not_allowed_is_not_followed(registry: FakeRegi
     assert len(registry.asked) <= 6
 
 
-async def test_nothing_falls_back_from_https_to_http(tmp_path: Path) -> None:
+async def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
     authority = trustme.CA()
     ca = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(ca))
@@ -389,7 +387,7 @@ async def test_nothing_falls_back_from_https_to_http(tmp_path: Path) -> None:
             assert isinstance(await failure(opened, registry), errors.RegistryCertificateError)
 
 
-async def test_https_is_not_given_up_for_a_registry_that_has_none(registry: FakeRegistry) -> None:
+async def test_https_is_required_unless_listed_otherwise(registry: FakeRegistry) -> None:
     async with service(RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})) as opened:
         error = await failure(opened, registry, keyring(registry))
     assert isinstance(error, errors.RegistryCertificateError)
@@ -448,7 +446,7 @@ FAULTS: list[tuple[str, Handler, type[SourceError]]] = [
 
 
 @pytest.mark.parametrize(("path", "fault", "expected"), FAULTS)
-async def test_a_registrys_fault_is_named_and_says_what_to_do(
+async def test_a_fault_of_the_registry_is_named_with_an_action(
     registry: FakeRegistry, path: str, fault: Handler, expected: type[SourceError], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(0)
@@ -464,7 +462,7 @@ async def test_a_registrys_fault_is_named_and_says_what_to_do(
     assert (7.0 if expected is errors.RateLimitedError else None) == error.retry_after
 
 
-async def test_an_index_that_gives_a_wrong_size_is_refused(registry: FakeRegistry) -> None:
+async def test_an_index_with_a_wrong_size_is_refused(registry: FakeRegistry) -> None:
     media_type, body = registry.manifests["1"]
     document = json.loads(body)
     document["manifests"][0]["size"] += 1
@@ -474,7 +472,7 @@ async def test_an_index_that_gives_a_wrong_size_is_refused(registry: FakeRegistr
         assert isinstance(await failure(opened, registry), errors.InvalidManifestError)
 
 
-async def test_indexes_in_indexes_end(registry: FakeRegistry) -> None:
+async def test_deeply_nested_indexes_are_refused(registry: FakeRegistry) -> None:
     inner = registry.manifests["1"][1]
     for _ in range(4):
         child = {"digest": sha256(inner), "size": len(inner), "mediaType": OCI_INDEX}
@@ -496,7 +494,7 @@ async def test_a_refusal_is_remembered_for_some_seconds(registry: FakeRegistry) 
         await resolve(opened, registry)
 
 
-async def test_who_is_asked_too_often_is_left_alone_as_long_as_it_wants(registry: FakeRegistry) -> None:
+async def test_a_rate_limit_is_honoured(registry: FakeRegistry) -> None:
     clock = Clock()
     registry.faults["/manifests/"] = refuse(429, Retry_After="60")
     async with service(clock=clock) as opened:
@@ -507,7 +505,7 @@ async def test_who_is_asked_too_often_is_left_alone_as_long_as_it_wants(registry
 
 
 @pytest.mark.parametrize("name", ["169.254.169.254/x", "[fe80::1]/x", "127.0.0.1:1/x", "registry.invalid/x"])
-async def test_a_registry_that_is_denied_or_not_there_is_said_so(name: str) -> None:
+async def test_a_forbidden_or_missing_registry_is_named(name: str) -> None:
     async with service() as opened:
         with pytest.raises(errors.RegistryError) as caught:
             await opened.client.resolve(image.parse(name), [AMD64], Keyring())
@@ -518,7 +516,7 @@ async def test_a_registry_that_is_denied_or_not_there_is_said_so(name: str) -> N
 # -- blobs
 
 
-async def test_a_blob_that_is_missing_or_forbidden_is_said_in_the_registrys_words(registry: FakeRegistry) -> None:
+async def test_a_missing_or_forbidden_blob_is_an_error_of_the_registry(registry: FakeRegistry) -> None:
     async with service() as opened:
         await resolve(opened, registry)
         for status, expected in ((404, errors.ImageNotFoundError), (403, errors.RegistryForbiddenError)):
@@ -527,7 +525,7 @@ async def test_a_blob_that_is_missing_or_forbidden_is_said_in_the_registrys_word
                 await read(opened, registry)
 
 
-async def test_a_registry_that_does_not_ask_who_it_is_is_not_told(registry: FakeRegistry) -> None:
+async def test_a_registry_without_a_challenge_receives_no_credentials(registry: FakeRegistry) -> None:
     async with service() as opened:
         await resolve(opened, registry, keyring(registry))
         assert LAYER == await read(opened, registry, ANN)
@@ -560,7 +558,7 @@ async def test_a_public_image_is_allowed_without_asking_again(registry: FakeRegi
         assert asked < len(registry.asked)
 
 
-async def test_a_private_images_challenge_is_passed_on_and_what_comes_back_is_tried_once(
+async def test_a_private_images_challenge_is_passed_on_and_the_new_header_is_tried_once(
     registry: FakeRegistry, tokens: TokenServer
 ) -> None:
     tokens.anonymous = False
@@ -582,7 +580,7 @@ async def test_a_private_images_challenge_is_passed_on_and_what_comes_back_is_tr
         assert digest == found.digest
 
 
-async def test_the_relay_says_neither_yes_nor_no_where_the_registry_does_not(registry: FakeRegistry) -> None:
+async def test_a_failing_registry_gives_no_verdict(registry: FakeRegistry) -> None:
     registry.faults["/manifests/"] = refuse(500)
     async with service() as opened:
         with pytest.raises(errors.RegistryError):

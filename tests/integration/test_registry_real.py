@@ -1,4 +1,4 @@
-"""A real registry: open, with accounts, with TLS; and its blobs as tasks of the CDN."""
+"""A real registry without accounts, with accounts, and with TLS."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def sent(registry: Registry, *, requests: int) -> dict[str, int]:
     return dict(registry.blob_bytes())
 
 
-async def test_an_image_is_what_was_pushed(public: Registry, app: Image) -> None:
+async def test_an_image_is_resolved_as_it_was_pushed(public: Registry, app: Image) -> None:
     async with service() as opened:
         found = await resolve(opened, public)
         pinned = await resolve(opened, public, f"team/app@{app.digest}")
@@ -103,7 +103,7 @@ async def test_dockers_own_types_are_read(tmp_path: Path, public: Registry, *, i
     assert (made.digest, made.blobs) == (found.digest, {b.digest: b.size for b in found.platforms[AMD64].blobs})
 
 
-async def test_a_moved_tag_is_seen_when_it_is_asked_for_afresh(tmp_path: Path, public: Registry) -> None:
+async def test_a_moved_tag_is_resolved_again(tmp_path: Path, public: Registry) -> None:
     one, two = (build(tmp_path / str(seed), [Layer(10, seed=seed)]) for seed in (1, 2))
     async with service() as opened:
         digests = []
@@ -114,7 +114,7 @@ async def test_a_moved_tag_is_seen_when_it_is_asked_for_afresh(tmp_path: Path, p
 
 
 @pytest.mark.parametrize("target", ["team/app:none", "team/app@sha256:" + "0" * 64])
-async def test_what_is_not_there_is_not_found(public: Registry, target: str) -> None:
+async def test_a_missing_image_is_not_found(public: Registry, target: str) -> None:
     async with service() as opened:
         with pytest.raises(errors.ImageNotFoundError, match="team/app"):
             await resolve(opened, public, target)
@@ -132,7 +132,7 @@ async def test_a_private_image_needs_the_right_password(private: Registry, app: 
             assert app.path(each.digest).read_bytes() == await read(opened, blob(private, each.digest))
 
 
-async def test_a_part_of_a_blob_is_that_part(private: Registry, app: Image) -> None:
+async def test_a_part_of_a_blob_is_read(private: Registry, app: Image) -> None:
     async with service() as opened:
         found = await resolve(opened, private, keys=Keyring([(private.host, ANN)]))
         digest = found.platforms[AMD64].layers[0].digest
@@ -163,7 +163,7 @@ async def test_the_registry_decides_who_reads_a_private_manifest(
         assert (await opened.access.check(ImageRepository(public.host, "team/app"), app.digest)).allowed
 
 
-async def test_an_outage_is_named_and_passes(tmp_path: Path) -> None:
+async def test_an_outage_is_named_and_ends(tmp_path: Path) -> None:
     clock = Clock()
     made = build(tmp_path / "image", [Layer(10)])
     with Registry(tmp_path / "registry") as registry:
@@ -180,7 +180,7 @@ async def test_an_outage_is_named_and_passes(tmp_path: Path) -> None:
             assert first == await resolve(opened, registry)
 
 
-async def test_a_private_authority_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+async def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> None:
     authority = trustme.CA()
     ca, certificate, key = tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem"
     issued = authority.issue_cert("127.0.0.1")
@@ -202,7 +202,7 @@ async def test_a_private_authority_is_trusted_where_it_is_named(tmp_path: Path) 
                 pass
 
 
-async def test_a_blob_is_a_task_that_the_registry_gives_once(tmp_path: Path, private: Registry, app: Image) -> None:
+async def test_a_blob_is_read_once_from_the_registry(tmp_path: Path, private: Registry, app: Image) -> None:
     done = asyncio.Event()
     store = PieceStore(tmp_path, durable=False)
     async with service() as opened:

@@ -1,4 +1,4 @@
-"""A real registry that takes the tokens of a server beside it, as Docker Hub and most others do."""
+"""A real registry with a token server."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def _running(tmp_path_factory: pytest.TempPathFactory, tokens: TokenServer, app:
 
 @pytest.fixture
 def registry(_running: Registry, tokens: TokenServer) -> Registry:
-    """Nobody has asked yet."""
+    """The registry, without earlier requests in its log."""
     tokens.requests.clear()
     return _running
 
 
-async def test_a_private_image_comes_by_one_token_for_its_repository(
+async def test_a_private_image_needs_one_token_for_its_repository(
     registry: Registry, tokens: TokenServer, app: Image
 ) -> None:
     name = image.parse(f"{registry.host}/team/app:1")
@@ -78,7 +78,7 @@ async def test_a_private_image_comes_by_one_token_for_its_repository(
     ],
     ids=["none", "of another registry", "of any port"],
 )
-async def test_nobody_in_particular_is_refused_by_the_registry(
+async def test_an_anonymous_client_is_refused_by_the_registry(
     registry: Registry, tokens: TokenServer, keys: Keyring, asked: TokenRequest
 ) -> None:
     async with service() as opened:
@@ -95,7 +95,7 @@ async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registr
     assert {TokenRequest("ann", PULL, given=False)} == set(tokens.requests)
 
 
-async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: TokenServer, app: Image) -> None:
+async def test_a_public_image_needs_no_account(registry: Registry, tokens: TokenServer, app: Image) -> None:
     where = ImageRepository(registry.host, "public/app")
     async with service() as opened:
         found = await opened.client.resolve(image.parse(f"{where}:1"), [AMD64], Keyring())
@@ -104,10 +104,10 @@ async def test_a_public_image_comes_to_everybody(registry: Registry, tokens: Tok
     assert {TokenRequest("", ("repository:public/app:pull",))} == set(tokens.requests)
 
 
-async def test_a_nodes_runtime_is_sent_to_the_token_server_and_let_in_with_its_token(
+async def test_a_nodes_runtime_is_admitted_with_a_token_of_the_token_server(
     registry: Registry, tokens: TokenServer, app: Image
 ) -> None:
-    """Nobody's and a wrong token get the registry's own challenge; what its realm gives the runtime counts."""
+    """Without a valid token the client receives the registry's challenge. A token of its realm is accepted."""
     where = ImageRepository(registry.host, "team/app")
     async with service() as opened:
         refused = await opened.access.check(where, app.digest)

@@ -1,4 +1,4 @@
-"""Whatever an origin does: what the CDN shows is right, and it comes to an end."""
+"""With any origin, the CDN reports right pieces and ends."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def run(directory: Path, source: FakeReader, contents: list[Content], orde
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=programs(), digest=st.sampled_from(["", "sha256", "sha512"]))
-def test_whatever_the_origin_does_the_outcome_is_right_bytes_or_a_failure(
+def test_any_origin_leads_to_right_bytes_or_a_failure(
     program: tuple[Content, list[Step], list[Content]], digest: str
 ) -> None:
     first, steps, contents = program
@@ -147,9 +147,7 @@ def test_whatever_the_origin_does_the_outcome_is_right_bytes_or_a_failure(
 
 @settings(max_examples=60, deadline=None)
 @given(length=LENGTHS, cuts=st.lists(st.integers(0, 4 * PIECE), max_size=5), named=st.booleans())
-def test_an_origin_with_ranges_gives_each_byte_once_but_for_what_a_cut_lost(
-    length: int, cuts: list[int], *, named: bool
-) -> None:
+def test_with_ranges_each_byte_is_read_once_except_after_a_cut(length: int, cuts: list[int], *, named: bool) -> None:
     whole = content(length, 1, named=named)
     digest = f"sha256:{hashlib.sha256(whole.data).hexdigest()}"
     with tempfile.TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""Orders, pauses, refetches, deletions and restarts in any order, at any moment: one reader, and a right end."""
+"""Orders, pauses, refetches, deletions and restarts in any order have one reader and the right result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ACTS = st.lists(
 
 
 class Watched(FakeReader):
-    """Sees to it that nobody reads one URL twice at once."""
+    """Detects two concurrent reads of one URL."""
 
     def __init__(self, steps: list[Step]) -> None:
         super().__init__(CONTENT, steps)
@@ -60,7 +60,7 @@ class Watched(FakeReader):
 
 
 class Life:
-    """A CDN that is acted upon, and started anew on the same volume."""
+    """A CDN that restarts on the same volume."""
 
     def __init__(self, directory: Path, source: Watched) -> None:
         self._directory = directory
@@ -136,9 +136,7 @@ class Life:
 
 @settings(max_examples=120, deadline=None)
 @given(acts=ACTS, cuts=st.lists(st.integers(0, 4 * PIECE), max_size=4))
-def test_whatever_is_asked_for_in_whatever_order_the_end_is_right(
-    acts: list[tuple[str, int, int]], cuts: list[int]
-) -> None:
+def test_any_sequence_of_calls_ends_right(acts: list[tuple[str, int, int]], cuts: list[int]) -> None:
     async def live(directory: Path) -> None:
         life = Life(directory, Watched([Step(cut_after=cut) for cut in cuts]))
         await life.begin()

@@ -122,7 +122,6 @@ class CopyState:
             self.job.cancel()
 
     def snapshot(self) -> Copy:
-        """The copy as other rooms see it."""
         attempts, recorder = self.attempts, self.attempts.recorder
         attempt = self.order.source.attempt if self.order is not None else ""
         status = self.status

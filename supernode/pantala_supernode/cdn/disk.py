@@ -73,7 +73,6 @@ class VolumeWriter:
 
 
 async def no_room(_: int) -> bool:
-    """Evict nothing."""
     return False
 
 

@@ -49,7 +49,6 @@ class Intake:
         self._on_pieces = on_pieces
 
     def begin(self) -> None:
-        """Start another content."""
         self.last, self.length = {}, None
 
     async def take_in(self, answer: Answer, recorder: Recorder, start: int, end: int | None) -> None:

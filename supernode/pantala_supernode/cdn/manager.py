@@ -69,7 +69,6 @@ class CDNManager:
 
     @property
     def queue(self) -> int:
-        """How many fetches wait for their turn."""
         return self._gate.queue
 
     async def recover(self) -> None:

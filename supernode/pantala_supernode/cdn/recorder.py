@@ -100,7 +100,6 @@ class Recorder:
         self._file.update(msgspec.structs.replace(self.meta, confirmed=at, lifetime=lifetime))
 
     def claim(self, claims: Iterable[str]) -> None:
-        """Record the owners of the whole copy."""
         self._file.update(msgspec.structs.replace(self.meta, claims=tuple(sorted(claims))))
 
     def keep(self, pieces: Mapping[int, Buffer]) -> None:

@@ -38,7 +38,6 @@ class CopyTable:
         return self._copies.get(task_id)
 
     def ensure(self, task_id: TaskID) -> CopyState:
-        """The copy of a task. It creates a missing one."""
         if task_id not in self._copies:
             self._copies[task_id] = CopyState(task_id, SerialExecutor(self._threads))
         return self._copies[task_id]

@@ -99,7 +99,6 @@ class Worker:
             copy.woken.clear()
 
     def show(self, copy: CopyState, phase: CopyPhase, failure: Failure | None = None) -> None:
-        """Enter a phase and report it."""
         if copy.become(phase, failure):
             self._on_change(copy.task_id)
 

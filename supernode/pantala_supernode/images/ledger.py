@@ -50,7 +50,6 @@ class BlobLedger:
         self._turn = threading.Lock()
 
     async def restore(self) -> None:
-        """Keep the blobs of the last process."""
         self._written = await asyncio.to_thread(self._read)
         now = self._wall()
         self._leases.restore(

@@ -85,7 +85,6 @@ class OrderAccounts:
         return tuple(sorted(found, key=lambda account: account != accepted))
 
     def accept(self, wanted: WantedImage, reference: ImageReference, account: RegistryAccount) -> None:
-        """The registry accepted ``account``."""
         self._accepted[reference.name, wanted.credentials] = account
 
     def _keyring(self, secrets: tuple[str, ...]) -> Keyring:

@@ -62,6 +62,5 @@ class Imaging:
         self.ledger = BlobLedger(ledger, self.blobs, wall=time.time)
 
     def on_statement(self, statement: Statement) -> None:
-        """Apply the images of a statement."""
         self._events.orders_changed.publish(self.images.take(statement))
         self.blobs.on_statement()

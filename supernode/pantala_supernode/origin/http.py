@@ -101,7 +101,6 @@ class HTTPReader:
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.Source.open`."""
         shown = RedactedURL(source.url)
         try:
             response = await self._get(_parse(source.url), source.headers, resume)

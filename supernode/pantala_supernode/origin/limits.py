@@ -26,7 +26,6 @@ class Gate:
 
     @property
     def queue(self) -> int:
-        """How many requests wait."""
         return sum(not turn.done() for _, _, turn in self._waiting)
 
     @asynccontextmanager
@@ -70,7 +69,6 @@ class GatedReader:
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.SourceReader.open`."""
         async with self._gate.place(source.priority), self._reader.open(source, resume) as answer:
             yield answer
 

@@ -32,7 +32,6 @@ class RegistryAPI:
         self._authenticator = authenticator
 
     async def manifest(self, repository: ImageRepository, target: str, account: RegistryAccount) -> ManifestDocument:
-        """The manifest or index of a digest or a tag."""
         what = image_name(repository, target)
         reply = await self._authorized("GET", repository, target, account)
         raise_for_status(reply.status, reply.headers, what)

@@ -45,7 +45,6 @@ class TokenRequest(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The URL for a GET."""
         parts = urlsplit(self.realm)
         service = [("service", self.service)] if self.service else []
         query = [

@@ -67,7 +67,6 @@ class RegistryEndpoints:
 
     @property
     def authorities(self) -> Mapping[str, Path]:
-        """The files with private authorities, by registry."""
         return {registry: setting.ca for registry, setting in self._settings.items() if setting.ca is not None}
 
     def blob(self, repository: ImageRepository, digest: str) -> str:

@@ -153,6 +153,5 @@ def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None
 
 
 def from_source_error(error: SourceError, what: str) -> RegistryError:
-    """Translate an error of the HTTP client."""
     kind, happened = _BY_SOURCE_ERROR.get(type(error), (InvalidAnswerError, "the answer is not usable"))
     return kind.of(what, happened)

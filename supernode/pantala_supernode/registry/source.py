@@ -40,7 +40,6 @@ class RegistryReader:
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.SourceReader.open`."""
         repository = self._endpoints.repository_of(source.url)
         async with AsyncExitStack() as stack:
             if repository is None:

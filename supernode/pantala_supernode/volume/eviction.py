@@ -44,13 +44,11 @@ class Watermarks:
     """... down to this, so that further pieces do not evict a copy each."""
 
     def excess(self, usage: Usage) -> int:
-        """The bytes to free now."""
         taken = usage.total - usage.free
         return 0 if taken <= usage.total * self.high / 100 else int(taken - usage.total * self.low / 100)
 
 
 def aged(copies: Iterable[Unwanted], *, now: float, kept_for: float) -> list[Unwanted]:
-    """The copies that were unused for ``kept_for`` seconds."""
     return [copy for copy in copies if now - copy.used >= kept_for]
 
 

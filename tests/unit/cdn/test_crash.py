@@ -1,4 +1,4 @@
-"""The process dies, the power goes or the disk refuses, at each operation on the volume: nothing shown is lost."""
+"""A crash, a power cut or a disk error at each operation on the volume loses no reported piece."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Disk:
             self._happen()
             if name in ("pwrite", "write"):
                 self._remember(*arguments)  # type: ignore[arg-type]
-            if name in ("fdatasync", "fsync"):  # what is synced is told from this; the real disk need not
+            if name in ("fdatasync", "fsync"):  # this records the sync; the real disk does not need one
                 path = _path(arguments[0])
                 self._unsynced = [written for written in self._unsynced if written[0] != path]
                 return None
@@ -158,7 +158,7 @@ async def check_after_a_crash(directory: Path, content: Content, step: Step, it:
 @pytest.mark.parametrize(
     ("content", "step"), [(CONTENT, Step()), (UNKNOWN, Step(length_known=False))], ids=["known", "unknown length"]
 )
-async def test_a_crash_at_any_operation_loses_and_spoils_nothing_that_was_shown(
+async def test_a_crash_at_any_operation_loses_no_piece_that_was_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Content, step: Step, *, power: bool
 ) -> None:
     for at in range(500):
@@ -177,7 +177,9 @@ async def test_a_crash_at_any_operation_loses_and_spoils_nothing_that_was_shown(
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT], ids=["EIO", "ENOSPC", "EDQUOT"])
-async def test_an_error_at_any_operation_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+async def test_a_copy_recovers_from_a_disk_error_at_any_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
     for at in range(500):
         directory = tmp_path / str(at)
         directory.mkdir()

@@ -1,4 +1,4 @@
-"""Which copies leave the volume, and that none does which somebody wants."""
+"""The choice of copies to evict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COPIES = st.lists(
 
 
 @given(COPIES, st.integers(-10, 5000))
-def test_those_used_longest_ago_go_and_no_more_than_needed(copies: list[Unwanted], needed: int) -> None:
+def test_the_least_recently_used_copies_are_chosen_and_no_more_than_needed(copies: list[Unwanted], needed: int) -> None:
     chosen = least_recently_used(copies, needed)
     kept = [copy for copy in copies if copy not in chosen]
     assert sum(copy.size for copy in chosen) >= min(needed, sum(copy.size for copy in copies))
@@ -40,9 +40,7 @@ def test_age_alone_decides_what_is_too_old(copies: list[Unwanted], now: float, k
 
 
 @given(st.integers(1, 10**15), st.floats(0, 1), st.integers(1, 100), st.integers(1, 100))
-def test_nothing_leaves_below_the_high_mark_and_above_it_enough_for_the_low_one(
-    total: int, share: float, one: int, other: int
-) -> None:
+def test_above_the_high_mark_eviction_reaches_the_low_mark(total: int, share: float, one: int, other: int) -> None:
     usage, marks = Usage(int(total * share), total), Watermarks(max(one, other), min(one, other))
     excess = marks.excess(usage)
     taken = total - usage.free

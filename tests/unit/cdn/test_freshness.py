@@ -1,4 +1,4 @@
-"""How long an answer holds, by what the origin says of it."""
+"""How long an answer is fresh."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DATE = "Mon, 23 Nov 2026 12:00:00 GMT"
         ({"Date": DATE, "Expires": "Mon, 23 Nov 2026 12:01:00 GMT", "Cache-Control": "max-age=5"}, 5.0),
     ],
 )
-def test_the_origin_says_how_long_its_answer_holds(headers: dict[str, str], seconds: float | None) -> None:
+def test_the_lifetime_comes_from_the_headers(headers: dict[str, str], seconds: float | None) -> None:
     assert seconds == lifetime(headers)
 
 
@@ -58,7 +58,7 @@ def test_the_origin_says_how_long_its_answer_holds(headers: dict[str, str], seco
         ({"claims": ("former",)}, {"claims": frozenset({"uid"})}, False),
     ],
 )
-def test_what_a_copy_may_be_used_for_without_a_question(meta: dict, order: dict, sure: bool) -> None:  # type: ignore[type-arg]
+def test_a_fresh_copy_needs_no_request(meta: dict, order: dict, sure: bool) -> None:  # type: ignore[type-arg]
     known = Meta(TASK, "g", 1, **meta)
     wanted = FetchOrder(TASK, **{"source": FileSource("http://origin/file"), **order})
     assert sure is is_fresh(known, wanted, now=1000.0, fresh_for=10.0)

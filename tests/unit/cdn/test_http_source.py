@@ -1,4 +1,4 @@
-"""What the HTTP adapter asks for, and what it takes an answer for."""
+"""The requests of the HTTP adapter, and how it reads answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def ask(
         return answer, body, origin.log[0].headers
 
 
-async def test_the_whole_is_asked_for_without_compression_and_condition() -> None:
+async def test_a_whole_file_is_requested_without_compression_and_conditions() -> None:
     answer, body, headers = await ask(Behaviour(), headers={"X-Token": "t", "Range": "bytes=1-2", "if-range": "x"})
     assert (BODY.size, 0, ETAG, True) == (answer.length, answer.offset, answer.etag, answer.framed)
     assert BODY.read(0, BODY.size) == body
@@ -40,14 +40,14 @@ async def test_the_whole_is_asked_for_without_compression_and_condition() -> Non
     assert not {"range", "if-range", "cookie"} & set(headers)
 
 
-async def test_the_rest_is_asked_for_on_condition() -> None:
+async def test_the_rest_is_requested_with_a_condition() -> None:
     answer, body, headers = await ask(Behaviour(), Resume(1000, None, ETAG))
     assert (BODY.size, 1000) == (answer.length, answer.offset)
     assert BODY.read(1000, BODY.size) == body
     assert ("bytes=1000-", ETAG) == (headers["range"], headers["if-range"])
 
 
-async def test_a_part_is_asked_for_by_its_ends() -> None:
+async def test_a_part_is_requested_by_its_range() -> None:
     answer, body, headers = await ask(Behaviour(), Resume(1000, 1500, ETAG))
     assert (BODY.size, BODY.read(1000, 500)) == (answer.length, body)
     assert headers["range"] == "bytes=1000-1499"
@@ -60,9 +60,7 @@ async def test_a_part_is_asked_for_by_its_ends() -> None:
         (Behaviour(validators="modified"), MODIFIED, ("if-modified-since", MODIFIED)),
     ],
 )
-async def test_whether_a_content_is_still_the_one_is_one_question(
-    how: Behaviour, validator: str, asked: tuple[str, str]
-) -> None:
+async def test_a_revalidation_is_one_request(how: Behaviour, validator: str, asked: tuple[str, str]) -> None:
     given = {"If-None-Match": "x", "If-Modified-Since": "y", "If-Match": "z"}  # of a task's own: not its to say
     answer, body, headers = await ask(how, Resume(0, None, validator, complete=True), given)
     assert (True, b"") == (answer.unchanged, body)
@@ -71,31 +69,31 @@ async def test_whether_a_content_is_still_the_one_is_one_question(
 
 
 @pytest.mark.parametrize("validator", ['"another"', "Mon, 01 Jan 2001 00:00:00 GMT", ""])
-async def test_another_content_answers_the_question_with_itself(validator: str) -> None:
+async def test_a_revalidation_answers_with_changed_content(validator: str) -> None:
     answer, body, _ = await ask(Behaviour(), Resume(0, None, validator, complete=True))
     assert (False, ETAG, BODY.read(0, BODY.size)) == (answer.unchanged, answer.etag, body)
 
 
-async def test_304_without_the_question_is_refused() -> None:
+async def test_304_without_a_condition_is_refused() -> None:
     with pytest.raises(errors.SourceProtocolError):
         await ask(Behaviour(status=304), Resume(1000, None, ETAG))
 
 
-async def test_an_answer_tells_how_long_it_holds() -> None:
+async def test_an_answer_has_its_lifetime() -> None:
     answer, _, _ = await ask(Behaviour(headers={"Cache-Control": "max-age=7"}))
     assert answer.lifetime == 7.0
     answer, _, _ = await ask(Behaviour(headers={"Cache-Control": "max-age=8"}), Resume(0, None, ETAG, complete=True))
     assert (8.0, True) == (answer.lifetime, answer.unchanged)
 
 
-async def test_a_range_behind_the_end_of_the_same_content_means_that_it_is_shorter_than_announced() -> None:
+async def test_a_range_after_the_end_shows_a_shorter_content_than_announced() -> None:
     with pytest.raises(errors.LengthMismatchError):
         await ask(Behaviour(), Resume(BODY.size, None, ETAG))
     with pytest.raises(errors.SourceChangedError):  # nothing says that it is the same
         await ask(Behaviour(), Resume(BODY.size))
 
 
-async def test_without_range_support_the_whole_comes() -> None:
+async def test_without_range_support_the_whole_file_arrives() -> None:
     answer, body, _ = await ask(Behaviour(ranges=False), Resume(1000, None, ETAG))
     assert (0, BODY.size) == (answer.offset, len(body))
 
@@ -109,14 +107,14 @@ async def test_only_strong_validators_count(how: str, *, etag: bool, modified: b
     assert (etag, modified, etag or modified) == (bool(answer.etag), bool(answer.last_modified), bool(answer.validator))
 
 
-async def test_a_last_modified_of_this_very_second_tells_nothing() -> None:
+async def test_a_last_modified_of_the_same_second_is_ignored() -> None:
     now = email.utils.formatdate(time.time(), usegmt=True)
     answer, _, _ = await ask(Behaviour(validators="none", headers={"Last-Modified": now}))
     assert answer.last_modified == ""
 
 
 @pytest.mark.parametrize(("framing", "framed"), [("chunked", True), ("close", False)])
-async def test_an_unannounced_length_is_not_known(framing: str, *, framed: bool) -> None:
+async def test_an_unannounced_length_is_unknown(framing: str, *, framed: bool) -> None:
     answer, body, _ = await ask(Behaviour(framing=framing))  # type: ignore[arg-type]
     assert (None, framed, BODY.size) == (answer.length, answer.framed, len(body))
 
@@ -133,12 +131,12 @@ async def test_an_unannounced_length_is_not_known(framing: str, *, framed: bool)
         "items 1000-299999/300000",
     ],
 )
-async def test_a_range_that_was_not_asked_for_is_refused(content_range: str) -> None:
+async def test_a_range_that_was_not_requested_is_refused(content_range: str) -> None:
     with pytest.raises((errors.SourceProtocolError, errors.LengthMismatchError)):
         await ask(Behaviour(headers={"Content-Range": content_range}), Resume(1000, None, ETAG))
 
 
-async def test_206_without_a_question_is_refused() -> None:
+async def test_206_without_a_range_is_refused() -> None:
     with pytest.raises(errors.SourceProtocolError):
         await ask(Behaviour(status=206, headers={"Content-Range": "bytes 0-3/4"}))
 
@@ -150,7 +148,7 @@ async def test_a_cut_is_an_interruption(how: Behaviour, framing: str) -> None:
         await ask(replace(how, framing=framing))  # type: ignore[arg-type]
 
 
-async def test_a_body_longer_than_announced_is_said_so() -> None:
+async def test_a_body_longer_than_announced_is_an_error() -> None:
     with pytest.raises(errors.LengthMismatchError, match="more than the"):
         await ask(Behaviour(announced=-200))
 
@@ -177,7 +175,7 @@ async def garbage(text: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_breaks_the_protocol_and_is_not_repeated_in_the_message(text: bytes) -> None:
+async def test_invalid_http_is_a_protocol_error_that_does_not_quote_it(text: bytes) -> None:
     with pytest.raises(errors.SourceProtocolError) as caught:
         await garbage(text)
     assert "SSH" not in str(caught.value)

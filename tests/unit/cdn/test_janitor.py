@@ -1,4 +1,4 @@
-"""The janitor with a real store and clocks that are told."""
+"""The janitor with a real store and fake clocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RULES = Housekeeping(grace=5.0, kept_for=100.0, watermarks=Watermarks(90, 80))
 
 
 class Volume(PieceStore):
-    """A store on a disk whose size is told."""
+    """A store on a disk of a given size."""
 
     disk = Usage(100 * SIZE, 100 * SIZE)
 
@@ -108,7 +108,7 @@ async def test_age_counts_from_the_last_use(bench: Bench) -> None:
     assert {EvictionCause.AGE: 2} == bench.janitor.evictions
 
 
-async def test_a_copy_that_is_read_is_used(bench: Bench) -> None:
+async def test_reading_a_copy_counts_as_a_use(bench: Bench) -> None:
     bench.put(0)
     await bench.janitor.look()
     bench.pass_time(99)
@@ -120,7 +120,7 @@ async def test_a_copy_that_is_read_is_used(bench: Bench) -> None:
     assert [0] == bench.there()
 
 
-async def test_when_a_copy_was_used_is_known_after_a_restart(bench: Bench, tmp_path: Path) -> None:
+async def test_the_last_use_survives_a_restart(bench: Bench, tmp_path: Path) -> None:
     bench.put(0)
     bench.wanted.add(NAMES[0])
     bench.pass_time(500)
@@ -136,7 +136,7 @@ async def test_when_a_copy_was_used_is_known_after_a_restart(bench: Bench, tmp_p
     assert file.used == bench.wall
 
 
-async def test_a_restart_leaves_the_operator_time_to_restate(bench: Bench) -> None:
+async def test_after_a_restart_the_operator_has_time_for_its_statement(bench: Bench) -> None:
     bench.put(0)
     bench.pass_time(1000)
     await bench.janitor.look()
@@ -147,7 +147,7 @@ async def test_a_restart_leaves_the_operator_time_to_restate(bench: Bench) -> No
     assert [0] == bench.there()
 
 
-async def test_nothing_goes_by_age_before_it_is_known_to_be_unwanted(tmp_path: Path) -> None:
+async def test_only_released_copies_age_before_the_first_statement(tmp_path: Path) -> None:
     bench = Bench(tmp_path, stated=False)
     bench.put(0)
     bench.put(1)
@@ -158,7 +158,7 @@ async def test_nothing_goes_by_age_before_it_is_known_to_be_unwanted(tmp_path: P
     assert [0] == bench.there()
 
 
-async def test_a_full_disk_loses_what_was_used_longest_ago_until_the_low_mark(bench: Bench) -> None:
+async def test_a_full_disk_loses_the_least_recently_used_copies(bench: Bench) -> None:
     for number in (2, 0, 3, 1):
         bench.put(number)
         bench.pass_time(1)
@@ -169,7 +169,7 @@ async def test_a_full_disk_loses_what_was_used_longest_ago_until_the_low_mark(be
     assert {EvictionCause.DISK: 3} == bench.janitor.evictions
 
 
-async def test_no_more_than_needed_leaves_a_full_disk(bench: Bench) -> None:
+async def test_eviction_stops_at_the_low_mark(bench: Bench) -> None:
     for number in range(4):
         bench.put(number)
         bench.pass_time(1)
@@ -181,7 +181,7 @@ async def test_no_more_than_needed_leaves_a_full_disk(bench: Bench) -> None:
     assert [3] == bench.there()
 
 
-async def test_room_is_made_only_if_it_helps(bench: Bench) -> None:
+async def test_copies_are_evicted_for_room_only_if_that_suffices(bench: Bench) -> None:
     for number in range(3):
         bench.put(number)
         bench.pass_time(1)
@@ -198,7 +198,7 @@ async def test_room_is_made_only_if_it_helps(bench: Bench) -> None:
     assert {EvictionCause.ROOM: 2} == bench.janitor.evictions
 
 
-async def test_without_a_word_of_an_operator_room_is_made_after_a_while(tmp_path: Path) -> None:
+async def test_without_an_operator_room_is_made_after_a_while(tmp_path: Path) -> None:
     bench = Bench(tmp_path, stated=False)
     bench.put(0)
     await bench.janitor.look()
@@ -209,7 +209,7 @@ async def test_without_a_word_of_an_operator_room_is_made_after_a_while(tmp_path
     assert await bench.janitor.make_room(0)
 
 
-async def test_what_cannot_be_removed_is_tried_again_and_stops_nothing(bench: Bench) -> None:
+async def test_a_failed_eviction_is_retried_and_does_not_stop_others(bench: Bench) -> None:
     bench.put(0)
     bench.put(1)
     bench.broken.add(NAMES[0])
@@ -222,7 +222,7 @@ async def test_what_cannot_be_removed_is_tried_again_and_stops_nothing(bench: Be
     assert [] == bench.there()
 
 
-async def test_what_is_wanted_just_in_case_goes_only_as_far_as_room_is_needed(bench: Bench) -> None:
+async def test_leases_for_later_demand_end_only_as_room_is_needed(bench: Bench) -> None:
     bench.store.disk = Usage(4 * SIZE, 4 * SIZE)
     for number in range(4):
         bench.put(number)

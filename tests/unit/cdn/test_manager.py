@@ -1,4 +1,4 @@
-"""What the CDN manager does with single orders; the property of its whole life is beside."""
+"""The CDN manager with single orders. A property test covers its whole life."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Bench:
         await eventually(lambda: wanted(self.cdn.status(TASK)), every=0.001)
 
 
-async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path: Path) -> None:
+async def test_only_a_new_attempt_retries_a_failed_copy(tmp_path: Path) -> None:
     source = FakeReader(Content(b"abc"))
     bench = Bench(tmp_path, source)
     await bench.cdn.recover()
@@ -66,7 +66,7 @@ async def test_what_was_given_up_is_tried_again_with_a_new_attempt_only(tmp_path
     await bench.cdn.copies.close()
 
 
-async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
+async def test_nothing_starts_after_close(tmp_path: Path) -> None:
     """Requests under way may still ask for something while the process ends."""
     source = FakeReader(Content(b"abc"))
     bench = Bench(tmp_path, source)
@@ -79,7 +79,7 @@ async def test_nothing_begins_once_it_is_closed(tmp_path: Path) -> None:
     assert [] == source.requests
 
 
-async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> None:
+async def test_a_body_that_ends_too_early_is_a_cut(tmp_path: Path) -> None:
     content = Content(random.Random(0).randbytes(300_000), '"v1"')
     source = FakeReader(content, [Step(cut_after=200_000, framed=False)])
     bench = Bench(tmp_path, source)
@@ -90,7 +90,7 @@ async def test_a_body_that_ends_in_order_too_early_is_a_cut(tmp_path: Path) -> N
     await bench.cdn.copies.close()
 
 
-async def test_a_task_deleted_wanted_and_deleted_again_in_one_moment_is_gone(tmp_path: Path) -> None:
+async def test_a_task_deleted_twice_in_one_moment_is_gone(tmp_path: Path) -> None:
     cdn = CDNManager(
         CopyTable(PieceStore(tmp_path, durable=False), lambda _: None),
         FakeReader(Content(b"abc")),

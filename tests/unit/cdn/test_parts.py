@@ -1,4 +1,4 @@
-"""The parts of the CDN, each by itself."""
+"""The parts of the CDN."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_the_pieces_of_a_stream_join_to_the_stream(
     assert not known or not cutter.rest
 
 
-def test_bytes_behind_the_end_are_counted_and_not_kept() -> None:
+def test_bytes_after_the_end_are_counted_and_not_kept() -> None:
     cutter = PieceCutter(4, 4, 10)
     assert [(1, b"abcd"), (2, b"ef")] == [(n, bytes(piece)) for n, piece in cutter.cut(memoryview(b"abcdefXYZ"))]
     assert (10, 3, True) == (cutter.position, cutter.surplus, cutter.done)
 
 
-async def test_the_gate_lets_the_highest_priority_in_first_and_never_too_many() -> None:
+async def test_the_gate_admits_by_priority_and_never_too_many() -> None:
     gate, order, inside = Gate(2), [], 0
 
     async def visit(name: str, priority: int) -> None:
@@ -71,7 +71,7 @@ async def test_the_gate_lets_the_highest_priority_in_first_and_never_too_many() 
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_a_cancelled_visitor_keeps_no_place(seed: int) -> None:
+async def test_a_cancelled_holder_frees_its_place(seed: int) -> None:
     gate, rng = Gate(1), random.Random(seed)
 
     async def visit() -> None:
@@ -90,7 +90,7 @@ async def test_a_cancelled_visitor_keeps_no_place(seed: int) -> None:
 @pytest.mark.parametrize(
     ("raised", "expected"), [(StoreFullError, errors.VolumeFullError), (StoreError, errors.VolumeFailedError)]
 )
-async def test_the_stores_errors_become_the_volumes(
+async def test_errors_of_the_store_become_errors_of_the_volume(
     raised: type[StoreError], expected: type[errors.SupernodeError]
 ) -> None:
     def job() -> None:
@@ -100,7 +100,7 @@ async def test_the_stores_errors_become_the_volumes(
         await SerialExecutor(threads).run(job)
 
 
-async def test_a_job_that_began_is_waited_for_and_jobs_never_overlap() -> None:
+async def test_a_started_job_is_awaited_and_jobs_never_overlap() -> None:
     release, log = Event(), []
 
     def slow() -> None:
@@ -121,7 +121,7 @@ async def test_a_job_that_began_is_waited_for_and_jobs_never_overlap() -> None:
     assert ["slow", "second"] == log
 
 
-async def test_the_pipeline_groups_what_came_meanwhile_and_bounds_what_waits() -> None:
+async def test_the_pipeline_groups_pieces_and_bounds_its_memory() -> None:
     groups: list[list[int]] = []
     going = asyncio.Event()
 
@@ -142,7 +142,7 @@ async def test_the_pipeline_groups_what_came_meanwhile_and_bounds_what_waits() -
     assert len(groups) < 5
 
 
-async def test_the_pipeline_takes_a_piece_that_is_larger_than_its_bound() -> None:
+async def test_the_pipeline_takes_a_piece_larger_than_its_bound() -> None:
     kept: dict[int, bytearray] = {}
 
     async def keep(pieces: dict[int, bytearray]) -> None:
@@ -155,7 +155,7 @@ async def test_the_pipeline_takes_a_piece_that_is_larger_than_its_bound() -> Non
     assert [0, 1, 2] == list(kept)
 
 
-async def test_what_the_disk_refuses_ends_the_giving() -> None:
+async def test_a_disk_error_ends_the_pipeline() -> None:
     async def keep(_: dict[int, bytearray]) -> None:
         raise errors.VolumeFullError("no room")
 
@@ -180,7 +180,7 @@ def delays(error: errors.SupernodeError, limit: int | None, times: int) -> list[
     return [budget.delay(error, limit, Middle()) for _ in range(times)]
 
 
-def test_passing_failures_are_tried_again_ever_more_rarely() -> None:
+def test_temporary_failures_are_retried_with_growing_delays() -> None:
     error = errors.SourceRefusedError("refused")
     assert [0.5, 1, 2, 4, 8, 16, 32, 60, 60] == delays(error, None, 9)
     assert [0.5, 1, None] == delays(error, 2, 3)
@@ -188,21 +188,21 @@ def test_passing_failures_are_tried_again_ever_more_rarely() -> None:
     assert MAX_DELAY == delays(error, None, 2000)[-1]
 
 
-def test_the_origin_says_when_to_come_again() -> None:
+def test_the_origin_can_set_the_delay() -> None:
     assert [90.0] == delays(errors.SourceAnswerError("busy", retry_after=90.0), None, 1)
     assert [LATER_DELAY] == delays(errors.SourceForbiddenError("no", retry_after=1.0), 0, 1)
 
 
-def test_the_volumes_failures_do_not_count_against_the_origin() -> None:
+def test_failures_of_the_volume_do_not_count_against_the_origin() -> None:
     assert None not in delays(errors.VolumeFullError("full"), 0, 5)
 
 
-def test_what_cannot_get_better_by_itself_is_not_tried_again() -> None:
+def test_permanent_failures_are_not_retried() -> None:
     assert [None] == delays(errors.DigestMismatchError("wrong"), None, 1)
     assert [None] == delays(errors.SourceDeniedError("denied"), None, 1)
 
 
-def test_an_origin_that_contradicts_itself_is_given_up() -> None:
+def test_an_origin_that_contradicts_itself_is_abandoned() -> None:
     budget = RetryBudget(restarts=MAX_RESTARTS)
     error = errors.SourceChangedError("changed")
     assert budget.delay(error, None, Middle()) is not None
@@ -210,7 +210,7 @@ def test_an_origin_that_contradicts_itself_is_given_up() -> None:
     assert budget.delay(error, None, Middle()) is None
 
 
-def test_cuts_at_one_byte_are_counted_and_cuts_elsewhere_begin_anew() -> None:
+def test_repeated_cuts_are_counted_by_position() -> None:
     history = Attempts()
     assert [1, 2, 1, 1, 2] == [history.cut(position) for position in (7, 7, 8, 7, 7)]
 

@@ -1,4 +1,4 @@
-"""What becomes of a copy that nobody wanted for a while and somebody wants again."""
+"""A cached copy that a task wants again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLAIM = FetchOrder(TASK, FileSource("http://origin/file", attempt="uid:"), claim
 
 
 class Bench:
-    """A CDN on a fake origin, whose clock stands still until told."""
+    """A CDN with a fake origin and a fake clock."""
 
     def __init__(self, directory: Path, source: FakeReader) -> None:
         self.now = 1_000_000.0
@@ -56,10 +56,10 @@ class Bench:
         return await self.until(lambda copy: copy.status is CDNStatus.SUCCESS)
 
     async def idle(self, order: FetchOrder = LEASE, *, seconds: float = 3600.0) -> Copy:
-        """Have a whole copy that nobody wants for a while."""
+        """Make a whole copy without a task."""
         self.cdn.trigger(order)
         copy = await self.whole()
-        await asyncio.sleep(0.02)  # who claims it is noted
+        await asyncio.sleep(0.02)  # its owners are recorded
         self.cdn.retire(TASK)
         self.now += seconds
         self.source.requests.clear()
@@ -97,7 +97,7 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
         assert 1 == len(b.source.requests)
 
 
-async def test_an_origin_without_conditions_is_taken_at_its_word(tmp_path: Path) -> None:
+async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Path) -> None:
     async with bench(tmp_path, FakeReader(OLD, [Step(), Step(conditional=False)])) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
@@ -106,7 +106,7 @@ async def test_an_origin_without_conditions_is_taken_at_its_word(tmp_path: Path)
 
 
 @pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
-async def test_another_content_is_read_from_the_very_answer_and_the_old_one_never_seen(
+async def test_changed_content_is_read_from_the_same_answer_and_the_old_one_stays_hidden(
     tmp_path: Path, order: FetchOrder
 ) -> None:
     async with bench(tmp_path, FakeReader(OLD, [Step(), Step(replace=NEW)])) as b:
@@ -120,7 +120,7 @@ async def test_another_content_is_read_from_the_very_answer_and_the_old_one_neve
         assert (0, 2) == (b.cdn.uses[CopyUse.REVALIDATED], b.cdn.uses[CopyUse.MISS])
 
 
-async def test_what_cannot_be_asked_for_is_read_anew(tmp_path: Path) -> None:
+async def test_content_without_a_validator_is_read_again(tmp_path: Path) -> None:
     async with bench(tmp_path, FakeReader(Content(OLD.data))) as b:
         before = await b.idle(seconds=1.0)
         b.cdn.trigger(LEASE)
@@ -137,7 +137,7 @@ async def test_a_young_copy_is_used_at_once(tmp_path: Path) -> None:
         assert ([], 1) == (b.source.requests, b.cdn.uses[CopyUse.HIT])
 
 
-async def test_what_is_in_use_is_not_asked_for(tmp_path: Path) -> None:
+async def test_a_copy_in_use_is_not_revalidated(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         b.cdn.trigger(LEASE)
         before = await b.whole()
@@ -149,7 +149,7 @@ async def test_what_is_in_use_is_not_asked_for(tmp_path: Path) -> None:
         assert [] == b.source.requests
 
 
-async def test_who_had_it_before_a_restart_has_it_after(tmp_path: Path) -> None:
+async def test_an_owner_keeps_its_copy_over_a_restart(tmp_path: Path) -> None:
     async with bench(tmp_path, FakeReader(Content(OLD.data))) as b:
         b.cdn.trigger(LEASE)
         await b.whole()
@@ -164,7 +164,7 @@ async def test_who_had_it_before_a_restart_has_it_after(tmp_path: Path) -> None:
         assert [] == b.source.requests
 
 
-async def test_who_comes_after_a_restart_has_the_origin_asked(tmp_path: Path) -> None:
+async def test_a_new_owner_after_a_restart_has_the_copy_revalidated(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.idle(CLAIM)
     async with bench(tmp_path) as b:
@@ -175,7 +175,7 @@ async def test_who_comes_after_a_restart_has_the_origin_asked(tmp_path: Path) ->
         assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
 
 
-async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_asked_too(tmp_path: Path) -> None:
+async def test_an_order_before_the_volume_is_read_revalidates_too(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.idle(CLAIM)
     b = Bench(tmp_path, FakeReader(OLD))
@@ -191,7 +191,7 @@ async def test_an_order_that_comes_before_the_volume_is_known_has_the_origin_ask
     await b.cdn.copies.close()
 
 
-async def test_a_digest_needs_no_question(tmp_path: Path) -> None:
+async def test_a_known_digest_needs_no_revalidation(tmp_path: Path) -> None:
     order = FetchOrder(TASK, FileSource("http://origin/file", digest=""))
     async with bench(tmp_path) as b:
         before = await b.idle(order)
@@ -202,7 +202,7 @@ async def test_a_digest_needs_no_question(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [errors.SourceRefusedError("no"), errors.SourceAnswerError("503")])
-async def test_leases_take_what_is_there_if_the_origin_cannot_be_asked(
+async def test_leases_use_a_stale_copy_if_the_origin_is_not_available(
     tmp_path: Path, error: errors.SourceError
 ) -> None:
     async with bench(tmp_path, FakeReader(OLD, [Step(), Step(error=error)])) as b:
@@ -215,7 +215,7 @@ async def test_leases_take_what_is_there_if_the_origin_cannot_be_asked(
         await b.until(lambda _: b.cdn.uses[CopyUse.REVALIDATED] == 1)
 
 
-async def test_tasks_wait_for_the_origins_word(tmp_path: Path) -> None:
+async def test_tasks_wait_for_the_origins_confirmation(tmp_path: Path) -> None:
     faults = [Step(), *(Step(error=errors.SourceRefusedError("no")) for _ in range(3))]
     async with bench(tmp_path, FakeReader(OLD, faults)) as b:
         before = await b.idle()
@@ -228,7 +228,7 @@ async def test_tasks_wait_for_the_origins_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
-async def test_a_file_that_the_origin_does_not_give_any_more_is_not_given(tmp_path: Path, order: FetchOrder) -> None:
+async def test_a_file_that_the_origin_removed_is_not_served(tmp_path: Path, order: FetchOrder) -> None:
     gone = Step(error=errors.SourceNotFoundError("gone"))
     async with bench(tmp_path, FakeReader(OLD, [Step(), gone])) as b:
         await b.idle()
@@ -240,7 +240,7 @@ async def test_a_file_that_the_origin_does_not_give_any_more_is_not_given(tmp_pa
         assert (await b.whole()).failure is None
 
 
-async def test_a_question_that_is_broken_off_is_asked_again(tmp_path: Path) -> None:
+async def test_an_interrupted_revalidation_is_repeated(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
@@ -252,7 +252,7 @@ async def test_a_question_that_is_broken_off_is_asked_again(tmp_path: Path) -> N
         assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
 
 
-async def test_a_new_content_that_is_cut_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+async def test_a_cut_in_changed_content_is_resumed(tmp_path: Path) -> None:
     steps = [Step(), Step(replace=NEW, cut_after=300_000)]
     async with bench(tmp_path, FakeReader(OLD, steps)) as b:
         await b.idle()

@@ -1,4 +1,4 @@
-"""Which blobs are fetched, from where, and who gets them."""
+"""Which blobs are fetched, from where, and which peers receive them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def say(stage: Stage, peer: str, *wanted: Wanted) -> None:
     stage.wants.take(peer, {task_id.of_blob(one.digest): one for one in wanted})
 
 
-def test_a_blob_is_leased_as_the_node_may_have_it_and_given_once_something_came(stage: Stage) -> None:
+def test_a_blob_is_leased_with_the_peers_credentials_and_served_once_pieces_arrive(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     (lease,) = stage.leases
     assert replace(ONE, attempt="blob:1", priority=PRIORITY) == lease.source
@@ -115,7 +115,7 @@ def test_a_blob_is_leased_as_the_node_may_have_it_and_given_once_something_came(
     assert 1 == len(stage.leases)
 
 
-def test_before_a_statement_nothing_is_heeded_but_remembered() -> None:
+def test_demand_waits_for_the_first_statement() -> None:
     stage = Stage(stated=False)
     say(stage, "n1", WANTED)
     assert [] == stage.leases
@@ -131,13 +131,13 @@ def test_before_a_statement_nothing_is_heeded_but_remembered() -> None:
         Wanted("registry.example", "team/app", DIGEST, order="ns/none"),
     ],
 )
-def test_what_cannot_be_fetched_for_a_node_is_not(stage: Stage, wanted: Wanted) -> None:
+def test_invalid_demand_is_ignored(stage: Stage, wanted: Wanted) -> None:
     say(stage, "n1", wanted)
     stage.wants.take("n2", {"0" * 64: WANTED})
     assert [] == stage.leases
 
 
-def test_a_refused_credential_gives_way_to_another_nodes(stage: Stage) -> None:
+def test_a_refused_credential_is_replaced_by_another_peers(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
     assert 1 == len(stage.leases)
@@ -150,13 +150,13 @@ def test_a_refused_credential_gives_way_to_another_nodes(stage: Stage) -> None:
     assert ([], {"n2"}) == (stage.asked, stage.task.fetchers)
 
 
-def test_a_credential_that_was_renewed_is_used_at_the_next_try(stage: Stage) -> None:
+def test_a_renewed_credential_is_used(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     say(stage, "n1", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
     assert "Bearer two" == stage.leases[-1].source.headers["Authorization"]  # type: ignore[union-attr]
 
 
-def test_who_comes_back_after_a_failure_tries_anew(stage: Stage) -> None:
+def test_new_demand_after_a_failure_tries_again(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.fails()
     say(stage, "n1", WANTED)
@@ -166,7 +166,7 @@ def test_who_comes_back_after_a_failure_tries_anew(stage: Stage) -> None:
     assert 2 == len({lease.attempt for lease in stage.leases})
 
 
-def test_another_credential_has_to_show_that_it_opens_the_blob_and_is_believed_for_a_while(stage: Stage) -> None:
+def test_another_credential_needs_a_proof_which_counts_for_a_while(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes()
     other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
@@ -185,7 +185,7 @@ def test_another_credential_has_to_show_that_it_opens_the_blob_and_is_believed_f
     assert [TWO, TWO] == stage.asked
 
 
-def test_who_shows_nothing_gets_nothing_and_is_not_asked_again_and_again(stage: Stage) -> None:
+def test_a_peer_without_a_proof_is_not_admitted_and_not_checked_again(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes()
     other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
@@ -196,7 +196,7 @@ def test_who_shows_nothing_gets_nothing_and_is_not_asked_again_and_again(stage: 
     assert ([TWO], {"n1"}) == (stage.asked, stage.task.keepers)
 
 
-def test_what_was_here_before_has_to_be_shown_even_by_the_first(stage: Stage) -> None:
+def test_an_existing_copy_needs_a_proof_of_the_first_peer_too(stage: Stage) -> None:
     stage.unknown = False
     say(stage, "n1", WANTED)
     stage.comes(whole=True)
@@ -205,7 +205,7 @@ def test_what_was_here_before_has_to_be_shown_even_by_the_first(stage: Stage) ->
     assert {"n1"} == stage.task.fetchers
 
 
-def test_a_source_that_took_over_from_one_that_ran_has_to_be_shown(stage: Stage) -> None:
+def test_a_source_that_replaces_a_running_one_needs_a_proof(stage: Stage) -> None:
     """Else what still comes from the former one would prove a right to it."""
     say(stage, "n1", WANTED)
     say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
@@ -215,7 +215,7 @@ def test_a_source_that_took_over_from_one_that_ran_has_to_be_shown(stage: Stage)
     assert ([TWO], set()) == (stage.asked, stage.task.fetchers)
 
 
-def test_a_blob_is_kept_after_its_last_want_and_one_that_is_not_whole_for_a_minute(stage: Stage) -> None:
+def test_a_blob_is_kept_after_its_demand_but_an_incomplete_one_only_for_a_minute(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes()
     say(stage, "n1")
@@ -229,7 +229,7 @@ def test_a_blob_is_kept_after_its_last_want_and_one_that_is_not_whole_for_a_minu
     assert frozenset() == stage.managers.tasks.kept_by("n1")
 
 
-def test_as_long_as_somebody_waits_the_lease_lasts(stage: Stage) -> None:
+def test_a_lease_lasts_while_a_peer_waits(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     for _ in range(3):
         stage.now += 50
@@ -241,7 +241,7 @@ def test_as_long_as_somebody_waits_the_lease_lasts(stage: Stage) -> None:
     assert {NAME} == stage.managers.tasks.expire(now=stage.now).retired
 
 
-def test_a_node_that_lost_what_it_had_does_not_hold_it(stage: Stage) -> None:
+def test_a_peer_that_lost_its_pieces_keeps_none(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes()
     stage.wants.take_inventory("n1", [])
@@ -253,7 +253,7 @@ def test_a_node_that_lost_what_it_had_does_not_hold_it(stage: Stage) -> None:
     assert set() == stage.task.keepers
 
 
-def test_the_blob_that_nobody_waits_for_gives_way(stage: Stage) -> None:
+def test_an_idle_blob_is_released_for_room(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes(whole=True)
     assert not stage.wants.release_idle()
@@ -271,7 +271,7 @@ def restored(*, idle: float = 10.0) -> Stage:
     return stage
 
 
-def test_what_is_whole_is_noted_for_the_next_process_without_who_may_have_it(stage: Stage) -> None:
+def test_whole_blobs_are_recorded_for_the_next_process(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes()
     assert () == stage.wants.kept()
@@ -285,7 +285,7 @@ def test_what_is_whole_is_noted_for_the_next_process_without_who_may_have_it(sta
     assert () == stage.wants.kept()
 
 
-def test_a_restored_blob_is_kept_as_long_as_before_and_nothing_is_fetched_for_it() -> None:
+def test_a_restored_blob_keeps_its_time_and_is_not_fetched() -> None:
     stage = restored(idle=400.0)
     assert [None] == [lease.source for lease in stage.leases]
     assert stage.task.suspended
@@ -301,12 +301,12 @@ def test_a_restored_blob_is_kept_as_long_as_before_and_nothing_is_fetched_for_it
     assert {NAME} == stage.managers.tasks.expire(now=stage.now).retired
 
 
-def test_what_nobody_waited_for_for_too_long_is_not_restored() -> None:
+def test_an_expired_blob_is_not_restored() -> None:
     assert None is restored(idle=KEPT).managers.tasks.get(NAME)
     assert 100.0 + KEPT == restored(idle=-5.0).task.lease.until  # type: ignore[union-attr]
 
 
-def test_who_knows_the_generation_of_a_restored_blob_keeps_it_and_is_given_nothing() -> None:
+def test_a_peer_with_the_generation_of_a_restored_blob_keeps_its_pieces() -> None:
     stage = restored()
     stage.wants.take_holdings("n1", {NAME: ("g", 1), "0" * 64: ("g", 1)})
     stage.wants.take_holdings("n2", {NAME: ("other", 1)})
@@ -315,14 +315,14 @@ def test_who_knows_the_generation_of_a_restored_blob_keeps_it_and_is_given_nothi
     assert set() == stage.task.keepers
 
 
-def test_nobody_becomes_a_holder_of_what_this_process_began_by_saying_so(stage: Stage) -> None:
+def test_holdings_count_for_restored_blobs_only(stage: Stage) -> None:
     say(stage, "n1", WANTED)
     stage.comes(whole=True)
     stage.wants.take_holdings("n2", {NAME: ("g", 1)})
     assert {"n1"} == stage.task.keepers
 
 
-def test_who_wants_a_restored_blob_shows_a_right_to_it_and_it_is_not_fetched_for_nothing() -> None:
+def test_a_restored_blob_needs_a_proof() -> None:
     stage = restored()
     stage.wants.take_holdings("n1", {NAME: ("g", 1)})
     stage.state()
@@ -337,7 +337,7 @@ def test_who_wants_a_restored_blob_shows_a_right_to_it_and_it_is_not_fetched_for
     assert {"n2"} == stage.task.fetchers
 
 
-def test_what_the_volume_does_not_have_any_more_is_kept_only_for_who_waits() -> None:
+def test_a_restored_blob_that_the_volume_lost_is_released_without_demand() -> None:
     stage = restored()
     stage.wants.on_volume_read()
     assert None is stage.managers.tasks.get(NAME)
@@ -348,7 +348,7 @@ def test_what_the_volume_does_not_have_any_more_is_kept_only_for_who_waits() -> 
     assert (URL, ()) == (stage.task.lease.source.url, stage.wants.kept())  # type: ignore[union-attr]
 
 
-def test_room_is_made_of_restored_blobs_too() -> None:
+def test_restored_blobs_are_released_for_room_too() -> None:
     stage = restored()
     assert stage.wants.release_idle()
     assert None is stage.managers.tasks.get(NAME)

@@ -1,4 +1,4 @@
-"""What is noted of blobs, and read by the next process."""
+"""The record of kept blobs for the next process."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def running(made: BlobLedger) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_next_process_is_told_how_long_ago_each_was_wanted(tmp_path: Path, clock: Clock) -> None:
+async def test_the_next_process_learns_when_each_blob_was_wanted(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "blobs.json"
     async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 5.0), KeptBlob(OTHER, "h", 0.0)), clock)):
         pass
@@ -66,7 +66,7 @@ async def test_the_next_process_is_told_how_long_ago_each_was_wanted(tmp_path: P
     assert (KeptBlob(DIGEST, "g", 65.0), KeptBlob(OTHER, "h", 60.0)) == leases.blobs
 
 
-async def test_it_writes_what_is_new_and_not_at_each_look(tmp_path: Path, clock: Clock) -> None:
+async def test_only_changes_are_written(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "blobs.json"
     leases = Leases(KeptBlob(DIGEST, "g", 0.0))
     async with running(ledger(path, leases, clock)):
@@ -87,7 +87,7 @@ async def test_it_writes_what_is_new_and_not_at_each_look(tmp_path: Path, clock:
     assert b"{}" == path.read_bytes()
 
 
-async def test_what_changed_at_the_end_is_written_too(tmp_path: Path, clock: Clock) -> None:
+async def test_the_last_change_is_written(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "blobs.json"
     async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 0.0)), clock)):
         await asyncio.sleep(0.1)
@@ -97,7 +97,7 @@ async def test_what_changed_at_the_end_is_written_too(tmp_path: Path, clock: Clo
     assert (KeptBlob(DIGEST, "g", 0.0),) == leases.blobs
 
 
-async def test_a_volume_that_cannot_be_written_to_is_tried_again_and_ends_nothing(tmp_path: Path, clock: Clock) -> None:
+async def test_a_failed_write_is_retried(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "missing" / "blobs.json"
     async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 0.0)), clock)):
         await asyncio.sleep(0.1)
@@ -107,7 +107,7 @@ async def test_a_volume_that_cannot_be_written_to_is_tried_again_and_ends_nothin
         assert path.exists()
 
 
-async def test_what_cannot_be_read_is_nothing(tmp_path: Path, clock: Clock) -> None:
+async def test_an_unreadable_record_is_empty(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "blobs.json"
     path.mkdir()
     leases = Leases(KeptBlob(DIGEST, "g", 0.0))

@@ -1,4 +1,4 @@
-"""What shows that an origin has a blob, and what does not."""
+"""Proofs that a source has a blob."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path, random.Random(2).randbytes(3 * SIZE + 20))
 
 
-async def test_the_same_few_bytes_at_a_random_place_show_it(bench: Bench) -> None:
+async def test_a_few_equal_bytes_at_a_random_position_are_a_proof(bench: Bench) -> None:
     for _ in range(30):
         assert await bench.ask()
     spans = [(asked.offset, asked.end) for asked in bench.registry.asked if asked is not None]
@@ -85,20 +85,18 @@ async def test_the_same_few_bytes_at_a_random_place_show_it(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("offset", [0, None])
-async def test_other_bytes_show_nothing_wherever_the_answer_begins(bench: Bench, offset: int | None) -> None:
+async def test_other_bytes_are_not_a_proof(bench: Bench, offset: int | None) -> None:
     bench.registry.data, bench.registry.offset = bytes(len(bench.registry.data)), offset
     assert not await bench.ask()
 
 
-async def test_who_gives_the_whole_instead_is_read_up_to_the_place(bench: Bench) -> None:
+async def test_an_answer_without_ranges_is_read_up_to_the_position(bench: Bench) -> None:
     bench.registry.offset = 0
     for _ in range(10):
         assert await bench.ask()
 
 
-async def test_an_answer_that_begins_later_or_much_earlier_or_ends_before_shows_nothing(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_answer_with_the_wrong_range_is_not_a_proof(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bench.registry.data
     bench.registry.offset = len(data)
     assert not await bench.ask()
@@ -109,9 +107,7 @@ async def test_an_answer_that_begins_later_or_much_earlier_or_ends_before_shows_
     assert not await bench.ask()
 
 
-async def test_a_refusal_or_an_answer_that_does_not_come_shows_nothing(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refusal_or_a_late_answer_is_not_a_proof(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.registry.error = SourceForbiddenError("no")
     assert not await bench.ask()
     monkeypatch.setattr(proofs, "_SECONDS", 0.05)
@@ -119,7 +115,7 @@ async def test_a_refusal_or_an_answer_that_does_not_come_shows_nothing(
     assert not await bench.ask()
 
 
-async def test_what_went_from_the_volume_meanwhile_shows_nothing_and_asks_nobody(bench: Bench) -> None:
+async def test_a_piece_that_left_the_volume_is_not_checked(bench: Bench) -> None:
     bench.file.forget(bench.file.have & ~0b10)
     for _ in range(5):
         assert await bench.ask()  # of what is left
@@ -131,7 +127,7 @@ async def test_what_went_from_the_volume_meanwhile_shows_nothing_and_asks_nobody
     assert [] == bench.registry.asked
 
 
-async def test_a_piece_that_goes_bad_while_it_is_read_is_told_as_no(
+async def test_a_piece_that_goes_bad_during_the_check_is_not_a_proof(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(piece: int) -> bytes:
@@ -141,7 +137,7 @@ async def test_a_piece_that_goes_bad_while_it_is_read_is_told_as_no(
     assert not await bench.ask()
 
 
-async def test_a_blob_of_no_bytes_is_shown_by_an_answer_of_none(tmp_path: Path) -> None:
+async def test_an_empty_blob_is_proved_by_an_empty_answer(tmp_path: Path) -> None:
     bench = Bench(tmp_path, b"")
     bench.file.put([Piece(0, b"", hashlib.sha256(b"").digest())])
     bench.copy = Copy(TASK, generation="g", piece_size=SIZE, length=0, cached=1)
@@ -151,7 +147,7 @@ async def test_a_blob_of_no_bytes_is_shown_by_an_answer_of_none(tmp_path: Path) 
     assert [None, None] == bench.registry.asked
 
 
-async def test_the_same_question_is_asked_once_at_a_time_and_none_after_the_end(bench: Bench) -> None:
+async def test_equal_checks_are_shared_and_end_with_close(bench: Bench) -> None:
     bench.registry.hangs = True
     for _ in range(3):
         bench.proofs.ask(bench.copy, ORIGIN, lambda *said: bench.told.append(said[2]))
@@ -161,5 +157,5 @@ async def test_the_same_question_is_asked_once_at_a_time_and_none_after_the_end(
     assert ([], {}) == (bench.told, bench.proofs._checks)
 
 
-def test_an_origin_shows_no_secret() -> None:
+def test_a_source_does_not_show_its_secret() -> None:
     assert "secret" not in repr(ORIGIN)

@@ -1,4 +1,4 @@
-"""How questions for manifests end: given, challenged, refused, or wrongly put."""
+"""The outcomes of requests for manifests."""
 
 from __future__ import annotations
 
@@ -52,16 +52,14 @@ def manifests(registry: Registry) -> ManifestService:
     return ManifestService(registry, registry, StatedImages(), OrderAccounts(), clock=lambda: 0.0)  # type: ignore[arg-type]
 
 
-async def test_who_was_let_in_and_is_refused_now_is_asked_anew_and_gets_the_challenge(
-    manifests: ManifestService, registry: Registry
-) -> None:
+async def test_a_client_that_lost_access_receives_the_challenge(manifests: ManifestService, registry: Registry) -> None:
     registry.verdicts = [RegistryVerdict(allowed=True), NO]
     registry.errors = {RegistryAccount.read("Bearer old"): RegistryUnauthorizedError.of("it", "no")}
     assert ManifestAnswer(challenges=NO.challenges) == await manifests.shown(REPOSITORY, DIGEST, "Bearer old")
     assert ([False, True], {ManifestOutcome.CHALLENGED: 1}) == (registry.fresh, manifests.outcomes)
 
 
-async def test_what_everybody_may_read_comes_though_who_asks_shows_something_odd(
+async def test_public_images_ignore_an_unknown_authorization_scheme(
     manifests: ManifestService, registry: Registry
 ) -> None:
     registry.verdicts = [RegistryVerdict(allowed=True), RegistryVerdict(allowed=True)]
@@ -73,7 +71,7 @@ async def test_what_everybody_may_read_comes_though_who_asks_shows_something_odd
     assert ANONYMOUS == registry.asked[-1]
 
 
-async def test_what_is_held_is_not_read_again_but_only_given_to_who_is_let_in(
+async def test_a_cached_manifest_is_served_only_to_allowed_clients(
     manifests: ManifestService, registry: Registry
 ) -> None:
     registry.verdicts = [RegistryVerdict(allowed=True), RegistryVerdict(allowed=True), NO]
@@ -83,9 +81,7 @@ async def test_what_is_held_is_not_read_again_but_only_given_to_who_is_let_in(
     assert b"" == (await manifests.shown(REPOSITORY, DIGEST, "")).body
 
 
-async def test_a_registry_that_is_away_is_a_failure_and_no_challenge(
-    manifests: ManifestService, registry: Registry
-) -> None:
+async def test_an_unreachable_registry_is_a_failure(manifests: ManifestService, registry: Registry) -> None:
     registry.verdicts = [RegistryVerdict(allowed=True)]
     registry.errors = {ANONYMOUS: RegistryUnreachableError.of("it", "is away")}
     with pytest.raises(RegistryUnreachableError):
@@ -102,7 +98,7 @@ async def test_a_registry_that_is_away_is_a_failure_and_no_challenge(
         (REPOSITORY, "../1"),
     ],
 )
-async def test_what_no_registry_can_have_is_asked_of_none(
+async def test_invalid_requests_reach_no_registry(
     manifests: ManifestService, registry: Registry, repository: ImageRepository, reference: str
 ) -> None:
     with pytest.raises(InvalidValueError):
@@ -112,7 +108,7 @@ async def test_what_no_registry_can_have_is_asked_of_none(
     assert ([], {}) == (registry.fresh, manifests.outcomes)
 
 
-async def test_the_operator_is_told_what_is_wrong_with_its_question(manifests: ManifestService) -> None:
+async def test_the_operator_learns_why_its_request_is_invalid(manifests: ManifestService) -> None:
     with pytest.raises(InvalidValueError):
         await manifests.resolve(Resolve("registry.example/team/app:1", ("linux",)))
     found = await manifests.resolve(Resolve("registry.example/Team:1", ("linux/amd64",)))

@@ -1,4 +1,4 @@
-"""How an administrator lists registries."""
+"""The settings for registries."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def settings(**variables: str) -> Settings:
     return parse(["--data", "/d"], {f"PANTALA_{name.upper()}": text for name, text in variables.items()})
 
 
-def test_without_a_list_every_registry_is_asked_by_tls() -> None:
+def test_without_a_list_every_registry_uses_tls() -> None:
     found = settings()
     assert "https://registry.example" == found.registries.base("registry.example")
     assert 21600.0 == found.blob_seconds
 
 
-def test_a_url_says_whether_there_is_tls() -> None:
+def test_a_urls_scheme_decides_about_tls() -> None:
     listed = settings(registries="docker.io, http://plain.example:5000,https://tls.example/").registries
     assert "http://plain.example:5000" == listed.base("plain.example:5000")
     assert "https://tls.example" == listed.base("tls.example")
@@ -29,7 +29,7 @@ def test_a_url_says_whether_there_is_tls() -> None:
     assert "https://other.example" == listed.base("other.example")
 
 
-def test_only_listed_ones_are_asked_if_that_is_said() -> None:
+def test_other_registries_can_be_forbidden() -> None:
     listed = settings(registries="one.example", registry_ca="two.example=/ca", registries_only="yes").registries
     assert {"two.example": Path("/ca")} == dict(listed.authorities)
     assert "https://two.example" == listed.base("two.example")
@@ -51,6 +51,6 @@ def test_only_listed_ones_are_asked_if_that_is_said() -> None:
         {"blob_seconds": "-1"},
     ],
 )
-def test_what_cannot_be_meant_is_refused(wrong: dict[str, str]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="--"):
         settings(**wrong)

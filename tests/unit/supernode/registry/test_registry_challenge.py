@@ -61,13 +61,13 @@ def test_challenges_are_read_in_order(values: list[str], expected: list[tuple[st
         "x" * 9000,
     ],
 )
-def test_what_is_no_challenge_is_refused(value: str) -> None:
+def test_an_invalid_challenge_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="challenge"):
         challenge.parse([value])
 
 
 @given(st.lists(challenges, max_size=4))
-def test_challenges_are_read_as_they_were_written(written: list[AuthChallenge]) -> None:
+def test_written_challenges_are_read_back(written: list[AuthChallenge]) -> None:
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -92,7 +92,7 @@ def bearer(**parameters: str) -> AuthChallenge:
     return AuthChallenge("bearer", parameters)
 
 
-def test_a_token_is_for_pulling_from_one_repository() -> None:
+def test_a_token_request_is_for_one_repository() -> None:
     asked = bearer(
         realm="https://auth.example.com/token?a=b%26c",
         service="registry one",
@@ -131,12 +131,12 @@ def test_an_identity_token_is_posted() -> None:
         "https://auth/" + "x" * 3000,
     ],
 )
-def test_a_realm_that_is_no_https_url_gets_no_password(realm: str) -> None:
+def test_a_realm_must_be_an_https_url(realm: str) -> None:
     with pytest.raises(ValueError, match="realm"):
         challenge.token_request(bearer(realm=realm), "x", plain_http=False)
 
 
-def test_a_plain_http_registry_may_have_a_plain_http_realm() -> None:
+def test_a_realm_may_be_http_if_the_registry_is() -> None:
     assert challenge.token_request(bearer(realm="http://a:5001/t"), "x", plain_http=True).realm == "http://a:5001/t"
 
 
@@ -152,14 +152,14 @@ def test_a_plain_http_registry_may_have_a_plain_http_realm() -> None:
         ({"token": "abc", "expires_in": None, "refresh_token": {}}, ("abc", 60)),
     ],
 )
-def test_a_token_and_its_life_are_read(reply: object, expected: tuple[str, int]) -> None:
+def test_a_token_and_its_lifetime_are_read(reply: object, expected: tuple[str, int]) -> None:
     assert expected == challenge.read_token(json.dumps(reply).encode())
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"<html>", b'{"token": ""}', b'{"token": "a b"}', b'{"token": "a\\nb"}', b'{"token": 5}']
 )
-def test_what_is_no_token_is_refused_and_not_quoted(body: bytes) -> None:
+def test_an_invalid_token_is_refused_and_not_quoted(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"valid token$"):
         challenge.read_token(body)
 

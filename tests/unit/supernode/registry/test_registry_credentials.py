@@ -79,11 +79,11 @@ def test_each_form_of_entry_is_read() -> None:
         ("https://index.docker.io/v1/", "quay.io/x", False),
     ],
 )
-def test_a_location_fits_as_it_does_for_kubelet(location: str, name: str, *, fits: bool) -> None:
+def test_locations_match_as_in_kubelet(location: str, name: str, *, fits: bool) -> None:
     assert (["u"] if fits else []) == found(Keyring.read(config(**{location: user("u")})), name)
 
 
-def test_the_longest_path_comes_first_and_secrets_in_their_order() -> None:
+def test_the_longest_path_comes_first_then_the_order_of_the_secrets() -> None:
     one = config(**{"a.b": user("host"), "a.b/team/app": user("app"), "a.b/team": user("team")})
     two = config(**{"a.b/team": user("later"), "*.b": user("pattern")})
     keyring = Keyring.read(one, two)
@@ -116,7 +116,7 @@ def test_a_broken_secret_is_refused_and_not_quoted(text: str) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_nothing_secret_is_shown() -> None:
+def test_secrets_are_not_shown() -> None:
     credentials = RegistryAccount("anna", "pass", "idtoken", "rgtoken")
     shown = f"{credentials!r} {credentials} {Keyring([('a.b', credentials)])!r} {[credentials]}"
     assert not [word for word in ("anna", "pass", "idtoken", "rgtoken") if word in shown]
@@ -132,7 +132,7 @@ def test_nothing_secret_is_shown() -> None:
         st.just(ANONYMOUS),
     )
 )
-def test_credentials_are_read_from_the_header_that_they_are_written_as(credentials: RegistryAccount) -> None:
+def test_written_headers_are_read_back(credentials: RegistryAccount) -> None:
     assert credentials == RegistryAccount.read(credentials.authorization)
     assert credentials.authorization == RegistryAccount.read(credentials.authorization).authorization
 

@@ -1,4 +1,4 @@
-"""Registries are spoken to by https, but where somebody who may said otherwise."""
+"""Registries use https unless the administrator configures otherwise."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ENDPOINTS = RegistryEndpoints(
         ("localhost.evil.example", "https://localhost.evil.example"),
     ],
 )
-def test_plain_http_is_only_where_it_is_listed_or_local(registry: str, expected: str) -> None:
+def test_plain_http_is_used_only_if_listed_or_local(registry: str, expected: str) -> None:
     assert expected == ENDPOINTS.base(registry)
 
 
 @pytest.mark.parametrize("registry", ["docker.io", "plain.example:5000", "[::1]:5000", "a.b"])
-def test_a_blobs_url_tells_whose_it_is(registry: str) -> None:
+def test_a_blobs_url_names_its_repository(registry: str) -> None:
     repository = ImageRepository(registry, "library/app")
     assert repository == ENDPOINTS.repository_of(ENDPOINTS.blob(repository, DIGEST))
 
@@ -57,11 +57,11 @@ def test_a_blobs_url_tells_whose_it_is(registry: str) -> None:
         "",
     ],
 )
-def test_other_urls_are_nobodys(url: str) -> None:
+def test_other_urls_have_no_repository(url: str) -> None:
     assert ENDPOINTS.repository_of(url) is None
 
 
-def test_only_listed_registries_may_be_asked_if_there_is_a_list() -> None:
+def test_a_list_forbids_all_other_registries() -> None:
     some = RegistryEndpoints(only=["ghcr.io"])
     assert some.base("ghcr.io") == "https://ghcr.io"
     with pytest.raises(RegistryDeniedError, match=r"a\.b"):
@@ -69,7 +69,7 @@ def test_only_listed_registries_may_be_asked_if_there_is_a_list() -> None:
     assert some.repository_of(f"https://a.b/v2/app/blobs/{DIGEST}") is None
 
 
-def test_a_blob_has_a_digest() -> None:
+def test_a_blobs_url_needs_a_digest() -> None:
     with pytest.raises(ValueError, match="digest"):
         ENDPOINTS.blob(ImageRepository("a.b", "x"), "latest")
 

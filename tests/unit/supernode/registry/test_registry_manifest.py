@@ -1,4 +1,4 @@
-"""Manifests and indexes are read, or refused for a reason."""
+"""Manifests and indexes are read, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def index(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [OCI_MANIFEST, DOCKER_MANIFEST])
-def test_an_image_is_its_config_and_layers(kind: str) -> None:
+def test_an_image_has_its_config_and_layers(kind: str) -> None:
     found = manifest.parse(f"{kind}; charset=utf-8", json.dumps(image(mediaType=kind)).encode())
     assert isinstance(found, ImageManifest)
     assert (kind, ImageBlob(A, 7), [ImageBlob(B, 5)] * 2) == (found.media_type, found.config, list(found.layers))
@@ -48,14 +48,14 @@ def test_an_image_is_its_config_and_layers(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [OCI_INDEX, DOCKER_LIST])
-def test_an_index_is_its_manifests(kind: str) -> None:
+def test_an_index_has_its_manifests(kind: str) -> None:
     found = manifest.parse(kind, json.dumps(index()).encode())
     assert isinstance(found, ImageIndex)
     assert [(A, 7, Platform("linux", "amd64")), (B, 7, None)] == list(found.children)
 
 
 @pytest.mark.parametrize("said", ["", "application/json", "application/octet-stream"])
-def test_where_the_header_says_nothing_the_body_does(said: str) -> None:
+def test_a_generic_content_type_leaves_the_kind_to_the_body(said: str) -> None:
     body = json.dumps(index(mediaType=OCI_INDEX)).encode()
     assert manifest.media_type(said, body) == OCI_INDEX
 
@@ -89,7 +89,7 @@ def test_where_the_header_says_nothing_the_body_does(said: str) -> None:
         (OCI_INDEX, index(manifests=[descriptor("sha256:" + "A" * 64)])),
     ],
 )
-def test_what_can_be_read_in_two_ways_or_none_is_refused(said: str, body: bytes | dict[str, Any]) -> None:
+def test_invalid_and_ambiguous_manifests_are_refused(said: str, body: bytes | dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|lacks|does|gives) "):
         manifest.parse(said, body if isinstance(body, bytes) else json.dumps(body).encode())
 
@@ -114,7 +114,7 @@ def test_any_document_is_read_or_refused(said: str, value: object) -> None:
         return
 
 
-def test_a_document_has_the_digest_that_was_said() -> None:
+def test_a_document_must_have_the_expected_digest() -> None:
     body = json.dumps(image()).encode()
     found = ManifestDocument.checked(body, OCI_MANIFEST, None, "x")
     assert found == ManifestDocument.checked(body, OCI_MANIFEST, found.digest, "x")

@@ -1,4 +1,4 @@
-"""A node takes the image of an index that containerd takes."""
+"""The choice of an image in an index equals containerd's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_platform_has_one_spelling(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/amd 64", "linux/" + "x" * 33])
-def test_what_is_no_platform_is_refused(text: str) -> None:
+def test_an_invalid_platform_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="platform"):
         platform.parse(text)
 
@@ -58,11 +58,11 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
         ("linux/s390x", "linux/s390x"),
     ],
 )
-def test_what_a_node_runs_is_ordered_as_containerd_does(wanted: str, expected: str) -> None:
+def test_platforms_are_ordered_as_in_containerd(wanted: str, expected: str) -> None:
     assert expected == " ".join(map(str, platform.acceptable(platform.parse(wanted))))
 
 
-def test_the_best_image_wins_then_the_first_named() -> None:
+def test_the_best_image_wins_then_the_first_entry() -> None:
     offered = [
         (Platform("linux", "386"), "worse"),
         (Platform("linux", "amd64"), "a"),
@@ -71,7 +71,7 @@ def test_the_best_image_wins_then_the_first_named() -> None:
     assert platform.choose(Platform("linux", "amd64"), offered) == "a"
 
 
-def test_an_image_of_no_stated_platform_is_the_last_choice() -> None:
+def test_an_image_without_a_platform_is_the_last_choice() -> None:
     amd64 = Platform("linux", "amd64")
     assert platform.choose(amd64, [(None, "any"), (Platform("linux", "386"), "old")]) == "old"
     assert platform.choose(amd64, [(Platform("unknown", "unknown"), "attestation"), (None, "any")]) == "any"
@@ -79,9 +79,7 @@ def test_an_image_of_no_stated_platform_is_the_last_choice() -> None:
 
 
 @given(platforms, st.lists(st.tuples(platforms, st.integers())))
-def test_what_is_chosen_runs_there_and_nothing_better_is_there(
-    wanted: Platform, offered: list[tuple[Platform, int]]
-) -> None:
+def test_the_chosen_image_is_the_best_one_that_runs(wanted: Platform, offered: list[tuple[Platform, int]]) -> None:
     order = platform.acceptable(wanted)
     found = platform.choose(wanted, ((given, (given, number)) for given, number in offered))
     fitting = [order.index(given) for given, _ in offered if given in order]
