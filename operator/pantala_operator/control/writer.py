@@ -29,6 +29,7 @@ from pantala_operator.resources.api import PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.status import Notice, notices
 from pantala_operator.watch.observation import Observation
+from pantala_process.backoff import doubled
 
 log = structlog.get_logger(__name__)
 
@@ -190,7 +191,7 @@ class Writer:
     def _fail(self, key: str, error: ClusterError) -> None:
         self._complain(error)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = min(2.0 ** (failures - 1), _LONGEST_PAUSE)
+        pause = doubled(1.0, _LONGEST_PAUSE, failures)
         self._not_before[key] = self._clock.monotonic() + pause
         if isinstance(error, ClusterUnavailableError):
             self._closed_until = self._clock.monotonic() + pause

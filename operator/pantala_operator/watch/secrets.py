@@ -11,6 +11,7 @@ from pantala_operator.events import OperatorEvents, SecretKey, SecretRead
 from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, pull_secret
 from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.watch.observation import Observation, secret_key
+from pantala_process.backoff import doubled
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ class SecretReader:
         self._events = events
         self._clock = clock
         self._due: dict[SecretKey, float] = {}
-        self._pauses: dict[SecretKey, float] = {}
+        self._failures: dict[SecretKey, int] = {}
 
     async def run(self) -> None:
         while True:
@@ -47,7 +48,7 @@ class SecretReader:
         }
         for key in self._due.keys() - named:
             del self._due[key]
-            self._pauses.pop(key, None)
+            self._failures.pop(key, None)
             self._observation.secrets.pop(key, None)
         now = self._clock.monotonic()
         for key in sorted(key for key in named if self._due.get(key, 0.0) <= now):
@@ -73,12 +74,10 @@ class SecretReader:
     def _pause(self, key: SecretKey, reading: SecretReading) -> float:
         """Seconds until the next read."""
         if _is_good(key, reading):
-            self._pauses.pop(key, None)
+            self._failures.pop(key, None)
             return _GOOD
-        first, longest = _BAD
-        pause = self._pauses.get(key, first)
-        self._pauses[key] = min(pause * 2, longest)
-        return pause
+        self._failures[key] = self._failures.get(key, 0) + 1
+        return doubled(*_BAD, self._failures[key])
 
 
 def _is_good(key: SecretKey, reading: SecretReading) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
@@ -37,10 +36,9 @@ class EndlessBackoffs:
     """
 
     def __iter__(self) -> Iterator[float]:
-        pause = 1.0
+        backoff = Backoff(1.0, 8.0)
         while True:
-            yield pause * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
-            pause = min(pause * 2, 8.0)
+            yield backoff.next()
 
 
 class KopfWatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from pantala_process.backoff import doubled
 from pantala_protocol.reasons import Reason, Retry
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.errors import SourceError, SupernodeError
@@ -47,8 +48,8 @@ class RetryBudget:
             self.failures += 1
             if limit is not None and self.failures > limit:
                 return None
-        ceiling = min(FIRST_DELAY * 2.0 ** min(self.streak, 16), MAX_DELAY)
         self.streak += 1
+        ceiling = doubled(FIRST_DELAY, MAX_DELAY, self.streak)
         return max(rng.uniform(0.0, ceiling), asked)
 
 

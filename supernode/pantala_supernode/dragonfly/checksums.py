@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+from cachetools import LRUCache
 
 from pantala_pieces.file import PieceFile
 from pantala_protocol.geometry import Geometry
@@ -31,7 +32,7 @@ class Checksums:
     def __init__(self, lookup: Callable[[str], PieceFile | None]) -> None:
         self._lookup = lookup
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="md5")
-        self._sums: OrderedDict[tuple[str, str], _Sums] = OrderedDict()
+        self._sums: LRUCache[tuple[str, str], _Sums] = LRUCache(_MAX_CONTENTS)
 
     async def piece(self, task_id: str, generation: str, piece: int) -> str:
         """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` without the piece, or ``StoreError``."""
@@ -65,11 +66,9 @@ class Checksums:
         return state.hexdigest()
 
     def _of(self, task_id: str, generation: str) -> _Sums:
-        key = (task_id, generation)
-        sums = self._sums.setdefault(key, _Sums())
-        self._sums.move_to_end(key)
-        while len(self._sums) > _MAX_CONTENTS:
-            self._sums.popitem(last=False)
+        sums = self._sums.get((task_id, generation))
+        if sums is None:
+            sums = self._sums[task_id, generation] = _Sums()
         return sums
 
     def _file(self, task_id: str, generation: str) -> PieceFile:

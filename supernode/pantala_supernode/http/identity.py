@@ -13,11 +13,14 @@ import aiohttp
 import jwt
 import msgspec
 
+from pantala_process.http import bearer, read_bounded
+
 AUDIENCE = "pantala"
 _MIN_RELOAD_INTERVAL = 5.0
 """Seconds: a client without a valid token must not make us load the keys again and again."""
 _LEEWAY = 10
 """Seconds by which clocks may differ."""
+_MAX_ANSWER = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
@@ -94,11 +97,9 @@ class ClusterKeys:
             raise TokenRejectedError("the token is signed with a key that the cluster does not publish") from None
 
     async def _get(self, path: str) -> dict[str, Any]:
-        headers = {}
-        if self._token is not None:  # read each time: the kubelet rotates it
-            headers["Authorization"] = f"Bearer {self._token.read_text().strip()}"
+        headers = bearer(self._token)
         async with self._session.get(
             self._api_server + path, ssl=self._tls, headers=headers, timeout=_TIMEOUT
         ) as answer:
             answer.raise_for_status()
-            return msgspec.json.decode(await answer.read(), type=dict[str, Any])
+            return msgspec.json.decode(await read_bounded(answer, _MAX_ANSWER), type=dict[str, Any])

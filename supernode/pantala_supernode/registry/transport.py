@@ -13,6 +13,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from pantala_process.http import TooLargeError, read_bounded
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
@@ -165,12 +166,10 @@ def trust(ca: Path) -> ssl.SSLContext:
 async def _body(response: aiohttp.ClientResponse, request: RegistryRequest) -> bytes:
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise InvalidAnswerError.of(request.what, "the answer is compressed although the request did not allow that")
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > request.limit:
-            raise InvalidAnswerError.of(request.what, f"the answer is larger than {request.limit} bytes")
-    return bytes(body)
+    try:
+        return await read_bounded(response, request.limit)
+    except TooLargeError as error:
+        raise InvalidAnswerError.of(request.what, str(error)) from error
 
 
 def _target(url: URL, location: str, what: str) -> URL:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from pantala_process.http import bearer
 from pantala_protocol.membership import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ReplicaError
@@ -110,7 +111,7 @@ class ReplicaClient:
     async def _send(
         self, member: Member, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **more: Any
     ) -> aiohttp.ClientResponse:
-        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token.read_text().strip()}"}
+        headers = bearer(self._token)
         url = f"{member.url.rstrip('/')}/api/v1/copies/{path}"
         return await self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
 

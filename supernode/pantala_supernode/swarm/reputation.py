@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pantala_process.backoff import doubled
+
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
@@ -135,8 +137,8 @@ class Reputation:
 
     def _exclude(self, record: _Record, now: float) -> None:
         tolerance = self._tolerance
-        record.out_until = now + min(tolerance.longest_out, tolerance.out_seconds * 2.0 ** min(record.terms, 30))
         record.terms += 1
+        record.out_until = now + doubled(tolerance.out_seconds, tolerance.longest_out, record.terms)
         record.owed = tolerance.probation
         record.accusers.clear()
         record.served = _Faded()
