@@ -1,7 +1,5 @@
 """How all tests run."""
 
-from __future__ import annotations
-
 import os
 
 import structlog

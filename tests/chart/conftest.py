@@ -1,7 +1,5 @@
 """The chart, rendered by a real Helm."""
 
-from __future__ import annotations
-
 import functools
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Looking into rendered objects."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

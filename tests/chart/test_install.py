@@ -1,7 +1,5 @@
 """The chart against a real API server. No controller runs there, so no pod does either."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The hashed locks: they hold what pyproject.toml asks for, agree with each other and name no address."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the chart installs: well-formed for every Kubernetes that it supports, and fitting together."""
 
-from __future__ import annotations
-
 import copy
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The mirror: what peers, supernodes and containerd are told, and that all of it is taken back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

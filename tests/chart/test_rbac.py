@@ -1,7 +1,5 @@
 """Who may do what: the whole of it, so that a new right has to be written here too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

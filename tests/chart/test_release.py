@@ -1,7 +1,5 @@
 """A release: the version has one source, and the steps write what the workflow publishes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The chart's pods are no more privileged than they must be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

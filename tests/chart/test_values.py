@@ -1,7 +1,5 @@
 """Values: a wrong one is refused before anything is installed, and each is documented."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The fixtures of tests with a real API server."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

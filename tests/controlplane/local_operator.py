@@ -1,7 +1,5 @@
 """The operator for supernodes that are processes of this machine: ``PODS`` is a JSON object of pods' names and URLs."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

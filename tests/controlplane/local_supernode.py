@@ -1,7 +1,5 @@
 """The supernode, but that it keeps what is no longer wanted for ``GRACE`` seconds: tests wait that out."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the operator may expect of the API server: the real one keeps it, and so does the fake of the unit tests."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any

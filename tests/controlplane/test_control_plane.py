@@ -1,7 +1,5 @@
 """The testbed's own control plane: what other tests lean on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

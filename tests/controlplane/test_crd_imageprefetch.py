@@ -1,7 +1,5 @@
 """The API server takes good ImagePrefetches, and refuses others with what to do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The API server refuses what the CRDs forbid, with the field named, and takes the rest."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import ssl

@@ -1,7 +1,5 @@
 """ImagePrefetches with a real API server: the operator as a process, and a supernode that speaks over HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

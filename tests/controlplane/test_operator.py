@@ -1,7 +1,5 @@
 """The operator as a process, with a real API server and a fake supernode."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import subprocess

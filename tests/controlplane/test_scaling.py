@@ -3,8 +3,6 @@
 What its controller does is done here: processes begin when it is scaled up, and get SIGTERM when it is scaled down.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import os

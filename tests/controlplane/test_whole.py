@@ -3,8 +3,6 @@
 All bad Tasks are applied at once before the first case looks, so that the cases take no longer together than alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable

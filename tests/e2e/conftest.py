@@ -6,8 +6,6 @@ instance ``--set=image.registry=registry.example --set=image.tag=dev``. With nei
 is said. ``PANTALA_E2E_KEEP=1`` leaves the cluster and the installation as they are in the end.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import uuid

@@ -1,7 +1,5 @@
 """The cluster that the cases run on: the testbed's own, or any other by its kubeconfig."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Images, pods of them and ImagePrefetches in the cases."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

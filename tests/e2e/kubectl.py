@@ -1,7 +1,5 @@
 """kubectl as the tests use it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import time

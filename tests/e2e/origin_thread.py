@@ -1,7 +1,5 @@
 """An origin that serves while a test, which is no coroutine, waits for something else."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from types import TracebackType

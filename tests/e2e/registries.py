@@ -1,7 +1,5 @@
 """The registries that the cases pull from, beside the one that Pantala's own images are in."""
 
-from __future__ import annotations
-
 import secrets
 from contextlib import ExitStack
 from types import TracebackType

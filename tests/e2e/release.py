@@ -1,7 +1,5 @@
 """The chart on the cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tasks in the cases: their manifests, and what is asked of them again and again."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

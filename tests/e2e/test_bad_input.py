@@ -1,7 +1,5 @@
 """Bad input: a clear condition that says what to do, and never a file at the published path."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

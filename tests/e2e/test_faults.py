@@ -1,7 +1,5 @@
 """Faults in the middle of a Task: it becomes Ready all the same, and nothing verified is read from the origin twice."""
 
-from __future__ import annotations
-
 import time
 
 from testbed.cluster import Cluster

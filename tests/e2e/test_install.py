@@ -1,7 +1,5 @@
 """The spine: a Task puts a file on every node, once from its origin."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

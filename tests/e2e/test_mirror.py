@@ -1,7 +1,5 @@
 """The mirror: pods' images come through it, and never wait for it when it is not there."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """ImagePrefetch: what it is for. Images are on the nodes before a pod asks for them."""
 
-from __future__ import annotations
-
 import time
 
 from testbed.cluster import Cluster, runtime

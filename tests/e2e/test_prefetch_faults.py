@@ -1,7 +1,5 @@
 """ImagePrefetch when something is wrong: the others finish, and each cause is named."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

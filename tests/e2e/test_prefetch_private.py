@@ -1,7 +1,5 @@
 """Images that not everybody may read."""
 
-from __future__ import annotations
-
 import base64
 import json
 import secrets

@@ -1,7 +1,5 @@
 """How far images go: to the nodes of certain pods, into the peers' caches alone, and in a plan not at all."""
 
-from __future__ import annotations
-
 from pantala_protocol import task_id
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost

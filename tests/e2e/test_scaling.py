@@ -1,7 +1,5 @@
 """More supernodes and fewer again, in the middle of a Task: nobody notices but by the number of pods."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Several Tasks, one file; and Tasks that vanish while nobody looks."""
 
-from __future__ import annotations
-
 from testbed.origin import Generated, Origin
 from tests.e2e.environment import NAMESPACE, Environment
 from tests.e2e.kubectl import Kubectl

@@ -1,7 +1,5 @@
 """The end: named so that it is run after all other cases."""
 
-from __future__ import annotations
-
 from pantala_protocol import task_id
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost

@@ -1,7 +1,5 @@
 """A real supernode is killed: nodes keep their images' blobs, and no blob is read from its registry again."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

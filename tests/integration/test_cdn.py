@@ -1,7 +1,5 @@
 """The CDN with real sockets and a real disk, and good and bad origins."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

@@ -1,7 +1,5 @@
 """A supernode's volume as a cache."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path

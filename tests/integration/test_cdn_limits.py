@@ -1,7 +1,5 @@
 """The CDN's limits on room and bytes per second."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random

@@ -1,7 +1,5 @@
 """The scripted origin: its log must be correct."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Mapping

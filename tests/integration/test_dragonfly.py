@@ -1,7 +1,5 @@
 """Dragonfly's clients and a supernode over real sockets: every client ends with the right file, whatever its traps."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """One swarm: a peer of ours and a client of Dragonfly give each other the pieces of one task."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator

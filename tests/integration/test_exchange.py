@@ -1,7 +1,5 @@
 """The exchange of a real supernode, with peers that send each request by hand."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

@@ -3,8 +3,6 @@
 Raw sockets, since clients refuse to send most of this.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

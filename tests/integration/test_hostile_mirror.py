@@ -1,7 +1,5 @@
 """A node's mirror beside a peer that claims a blob and gives nothing of it: its runtime does not wait for that one."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

@@ -1,7 +1,5 @@
 """A real supernode is killed at any moment. Finished pieces stay correct and are not fetched again."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

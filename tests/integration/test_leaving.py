@@ -1,7 +1,5 @@
 """A supernode ends at once, or after its tasks have moved."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

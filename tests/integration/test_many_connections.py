@@ -1,7 +1,5 @@
 """There are more connections than file descriptors."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import resource

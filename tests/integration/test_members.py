@@ -1,7 +1,5 @@
 """Several replicas over real sockets: they share tasks, read each origin once, and copy from each other."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import time

@@ -1,7 +1,5 @@
 """Registries with token servers, with object storage, and with faults."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl

@@ -1,7 +1,5 @@
 """A real registry without accounts, with accounts, and with TLS."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random

@@ -1,7 +1,5 @@
 """A real registry with a token server."""
 
-from __future__ import annotations
-
 import json
 import urllib.request
 from collections.abc import Iterator

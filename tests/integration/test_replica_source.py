@@ -1,7 +1,5 @@
 """A supernode beside another one that lies, refuses, or stops: what it has in the end is right all the same."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import time

@@ -1,7 +1,5 @@
 """Dragonfly's REST API over real sockets: its answers, a download by hand, and what goes with what is deleted."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable

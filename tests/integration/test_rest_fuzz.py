@@ -1,7 +1,5 @@
 """The running API against its own document: whatever is asked, no crash and no answer that is not documented."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import http.server

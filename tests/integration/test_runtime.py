@@ -1,7 +1,5 @@
 """The runtime helper and the hosts.toml files against a real containerd and a real registry. Needs root."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

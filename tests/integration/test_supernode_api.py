@@ -1,7 +1,5 @@
 """The supernode's API over real sockets: who may call what, and what garbage gets."""
 
-from __future__ import annotations
-
 import base64
 import json
 import time

@@ -1,7 +1,5 @@
 """Two nodes with a real containerd each, their peers, one supernode and a real registry: who pulls what from where."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A supernode and peers with mirrors, beside a real registry: manifests and blobs as runtimes ask for them."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

@@ -1,7 +1,5 @@
 """What the operator may expect of a supernode: the real one keeps it, and so does the fake of the unit tests."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack

@@ -1,7 +1,5 @@
 """The supernode as a process: how it starts, refuses and ends."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Several real supernodes and nodes with mirrors: each blob leaves its registry once, whoever comes, goes or dies."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

@@ -3,8 +3,6 @@
 They report their pieces without downloading them, so that a thousand of them fit into one process.
 """
 
-from __future__ import annotations
-
 import asyncio
 import resource
 from collections.abc import AsyncIterator, Iterator

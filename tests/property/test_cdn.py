@@ -1,7 +1,5 @@
 """With any origin, the CDN reports right pieces and ends."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random

@@ -1,7 +1,5 @@
 """Orders, pauses, refetches, deletions and restarts in any order have one reader and the right result."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random

@@ -1,7 +1,5 @@
 """Supernodes that want one file at the same time, in every order of their steps: one of them reads the origin."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Progress and scheduler: the books are right after anything, and every client finishes once faults stop."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter, defaultdict
 

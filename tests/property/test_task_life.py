@@ -1,7 +1,5 @@
 """A task's life against a model: stated, leased, withdrawn, expired, its copy coming, changing, failing and going."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from hypothesis import settings

@@ -1,7 +1,5 @@
 """Fakes: an API server and a clock in memory, for tests. They keep the promises of the ports, faults included."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from copy import deepcopy

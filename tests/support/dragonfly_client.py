@@ -4,8 +4,6 @@ It probes each provider, checks each piece's md5, merges reports, and in its ``o
 pull for as long as it is told to wait, blind for its own queue.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib
@@ -13,7 +11,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp import web
@@ -73,7 +71,7 @@ class Dfget:
         self._reports: set[asyncio.Task[object]] = set()
         self._stack = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> Dfget:
+    async def __aenter__(self) -> Self:
         self.http = await self._stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5), auto_decompress=False)
         )

@@ -1,7 +1,5 @@
 """A registry, its token server and its object storage that do as they are told, and log what they are asked."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

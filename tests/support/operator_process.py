@@ -1,7 +1,5 @@
 """The operator as a process between a real API server and a fake supernode that speaks HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys
@@ -11,7 +9,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from aiohttp import web
@@ -117,7 +115,7 @@ class OperatorProcess:
         return time.monotonic() - began
 
     @asynccontextmanager
-    async def running(self, *more: str) -> AsyncIterator[OperatorProcess]:
+    async def running(self, *more: str) -> AsyncIterator[Self]:
         self.start(*more)
         try:
             yield self

@@ -1,7 +1,5 @@
 """The whole operator between an API server and supernodes in memory. It runs in virtual time."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress

@@ -1,7 +1,5 @@
 """A cluster that carries out the plans of an ImagePrefetch, without Kubernetes, sockets or a clock."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """The whole product as processes on loopback: etcd, kube-apiserver, operator, supernode, three peers, and an origin."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -4,8 +4,6 @@
 packages and for pages apart. Without a path it reads everything that the rules cover. ``-v`` adds counted words.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import io

@@ -1,7 +1,5 @@
 """A container runtime in memory, for tests: pulls end when they are let, errors come when they are set."""
 
-from __future__ import annotations
-
 import asyncio
 
 from msgspec import structs

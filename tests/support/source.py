@@ -1,7 +1,5 @@
 """An origin in memory, for tests: the fake of :class:`pantala_supernode.origin.source.SourceReader`."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager

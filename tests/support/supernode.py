@@ -1,7 +1,5 @@
 """A fake: a supernode in memory, for tests. It keeps the promises of the port, faults included."""
 
-from __future__ import annotations
-
 import asyncio
 
 import msgspec

@@ -1,7 +1,5 @@
 """The product, README and docs are written in plain English, as CONTRIBUTING.md describes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """One run at a time has the testbed's cluster."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

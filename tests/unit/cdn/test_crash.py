@@ -1,7 +1,5 @@
 """A crash, a power cut or a disk error at each operation on the volume loses no reported piece."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """Names and spellings cannot reach a forbidden address (A2)."""
 
-from __future__ import annotations
-
 import socket
 from ipaddress import ip_network
 

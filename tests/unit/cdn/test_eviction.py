@@ -1,7 +1,5 @@
 """The choice of copies to evict."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

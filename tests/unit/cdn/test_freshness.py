@@ -1,7 +1,5 @@
 """How long an answer is fresh."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_pieces.file import Meta

@@ -1,7 +1,5 @@
 """The requests of the HTTP adapter, and how it reads answers."""
 
-from __future__ import annotations
-
 import asyncio
 import email.utils
 import time

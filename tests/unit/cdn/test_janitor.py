@@ -1,7 +1,5 @@
 """The janitor with a real store and fake clocks."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The CDN manager with single orders. A property test covers its whole life."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random

@@ -1,7 +1,5 @@
 """The parts of the CDN."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import random

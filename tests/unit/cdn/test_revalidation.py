@@ -1,7 +1,5 @@
 """A cached copy that a task wants again."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable

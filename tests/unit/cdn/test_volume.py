@@ -1,7 +1,5 @@
 """A foreign volume is left alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """``kubectl-pantala`` against a scripted API server."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Kubeconfigs are read as kubectl reads them, and credentials stay private."""
 
-from __future__ import annotations
-
 import base64
 import json
 import stat

@@ -1,7 +1,5 @@
 """The whole operator with one supernode."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

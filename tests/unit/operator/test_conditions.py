@@ -1,7 +1,5 @@
 """Conditions keep Kubernetes' promises."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from pantala_operator.resources.conditions import (

@@ -1,7 +1,5 @@
 """When Secrets are read again."""
 
-from __future__ import annotations
-
 from pantala_operator.events import OperatorEvents, SecretRead
 from pantala_operator.resources.api import Secret
 from pantala_operator.watch.observation import Observation

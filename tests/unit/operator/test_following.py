@@ -1,7 +1,5 @@
 """How often the operator lists what ImagePrefetches follow."""
 
-from __future__ import annotations
-
 import msgspec
 import pytest
 

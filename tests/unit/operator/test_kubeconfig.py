@@ -1,7 +1,5 @@
 """An unusable kubeconfig raises an error of one line that says what is wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Scaling at any moment, whatever supernodes and peers do meanwhile: no node is lost to a Task, and all moves end."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 

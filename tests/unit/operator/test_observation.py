@@ -1,7 +1,5 @@
 """What is known stays right though events come late, twice, or not at all."""
 
-from __future__ import annotations
-
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st

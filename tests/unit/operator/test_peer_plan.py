@@ -1,7 +1,5 @@
 """The plan of one Peer resource."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import msgspec

@@ -1,7 +1,5 @@
 """Where a task is stated, and whose word on it counts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """ImagePrefetches, from the API server to the nodes and back, with all of the operator between them."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -1,7 +1,5 @@
 """The whole operator with several supernodes, counted by a StatefulSet."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Secrets as request headers, and as pull secrets. No message shows a value."""
 
-from __future__ import annotations
-
 import base64
 import json
 

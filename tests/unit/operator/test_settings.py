@@ -1,7 +1,5 @@
 """Flags win over the environment, which wins over the defaults."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """When a startup taint is removed."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from hypothesis import given

@@ -1,7 +1,5 @@
 """What the supernode must do for a Task."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

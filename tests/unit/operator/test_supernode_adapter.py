@@ -1,7 +1,5 @@
 """The supernode's client over real HTTP keeps the port's promises."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from pathlib import Path
 

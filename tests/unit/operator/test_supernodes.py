@@ -1,7 +1,5 @@
 """What several supernodes say, as one."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from pantala_operator.events import ReplicasFound

@@ -1,7 +1,5 @@
 """Which nodes get a file."""
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

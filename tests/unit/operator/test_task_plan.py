@@ -1,7 +1,5 @@
 """The plan of one Task: conditions, counts, events, deadlines."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

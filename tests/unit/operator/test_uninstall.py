@@ -1,7 +1,5 @@
 """The end of an uninstall: it waits for nodes a limited time, and names those that are not restored."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """When the digest of a whole file is checked: before publication, or for a blob after a minute."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator

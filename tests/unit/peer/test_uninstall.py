@@ -1,7 +1,5 @@
 """An uninstall leaves only published files on a node, with their records."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """File descriptors that several threads share: none is closed under a reader, and none stays open."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sys

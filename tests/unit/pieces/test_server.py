@@ -1,7 +1,5 @@
 """Serving pieces to clients that do not stay."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import time

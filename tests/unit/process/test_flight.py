@@ -1,7 +1,5 @@
 """Callers of one key share one call."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

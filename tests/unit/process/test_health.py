@@ -1,7 +1,5 @@
 """Probes and monitoring read one format from all processes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Processes stop in order, and say why when they cannot go on."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

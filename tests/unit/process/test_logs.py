@@ -1,7 +1,5 @@
 """A server logs requests that are not valid HTTP without their text."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

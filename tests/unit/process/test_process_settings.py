@@ -1,7 +1,5 @@
 """A field of a settings class declares its flag, its variable, its default and how its text is read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

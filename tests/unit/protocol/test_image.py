@@ -1,7 +1,5 @@
 """Image references are read as containerd reads them."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A task's owner: everybody computes the same one, and as few tasks as possible move."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """The helper's HTTP interface, over a runtime in memory."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """The process: its socket, its end, and what is generated."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import stat

@@ -1,7 +1,5 @@
 """Pulls are shared, bounded, and stopped when nobody waits."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 

@@ -1,7 +1,5 @@
 """Managers put together without a socket, a clock or a disk."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field

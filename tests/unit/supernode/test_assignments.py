@@ -1,7 +1,5 @@
 """Who shall hold what, and takes part in which swarm."""
 
-from __future__ import annotations
-
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from tests.unit.supernode.conftest import ID, Bench, Wish

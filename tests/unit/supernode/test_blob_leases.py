@@ -1,7 +1,5 @@
 """Which blobs are fetched, from where, and which peers receive them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The record of kept blobs for the next process."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """Proofs that a source has a blob."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

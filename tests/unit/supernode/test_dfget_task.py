@@ -1,7 +1,5 @@
 """Downloads by client and task: their states, and what is gone with what."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_protocol.sync import DeliveryState, DeliveryStatus

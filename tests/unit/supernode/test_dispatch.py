@@ -1,7 +1,5 @@
 """Giving work: who is woken by what, and who is not."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

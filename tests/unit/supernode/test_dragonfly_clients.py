@@ -1,7 +1,5 @@
 """Silent clients are released, then removed, each after its time."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_supernode.dragonfly.clients import Client

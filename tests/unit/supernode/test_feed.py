@@ -1,7 +1,5 @@
 """The feed of changes: what is told, when, and what is left out."""
 
-from __future__ import annotations
-
 import asyncio
 
 from pantala_protocol.statement import Failure, PeerReport, TaskReport

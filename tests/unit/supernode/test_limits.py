@@ -1,7 +1,5 @@
 """How many pieces the supernode sends at once."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_supernode.swarm.limits import Uplink

@@ -1,7 +1,5 @@
 """The page that maps Dragonfly's managers to ours names what there is."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from pathlib import Path

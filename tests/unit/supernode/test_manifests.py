@@ -1,7 +1,5 @@
 """The outcomes of requests for manifests."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_protocol.registry import ManifestAnswer, Resolve

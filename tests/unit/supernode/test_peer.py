@@ -1,7 +1,5 @@
 """The peers by name: who is known, and pages of them."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_supernode.errors import EmptyValueError, InvalidValueError, NotFoundError

@@ -1,7 +1,5 @@
 """Names to draw from."""
 
-from __future__ import annotations
-
 import random
 
 from hypothesis import given

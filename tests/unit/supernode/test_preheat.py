@@ -1,7 +1,5 @@
 """Preheats: their leases, their ends, and when they are forgotten."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """Who has which piece: the books after every report, also after one that makes no sense."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Registered peers: their registration, reports and deletion."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_protocol.wrapping import Wrapping

@@ -1,7 +1,5 @@
 """The settings for registries."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

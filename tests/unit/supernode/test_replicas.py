@@ -1,7 +1,5 @@
 """Which supernodes there are, as one of them sees it."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_protocol.membership import Member, Membership

@@ -1,7 +1,5 @@
 """Who serves badly is out for a while; who only is said to, by one, is not."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_supernode.swarm.reputation import Reputation, Tolerance

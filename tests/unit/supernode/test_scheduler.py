@@ -1,7 +1,5 @@
 """Which piece from whom: each rule of the policy by itself."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from typing import Any

@@ -1,7 +1,5 @@
 """Who waits, for what, and how they are answered."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_supernode.sync.session import HeldExchanges, PeerSession, SupersededError

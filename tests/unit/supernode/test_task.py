@@ -1,7 +1,5 @@
 """What is wanted, by whom, and what follows when that changes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Tickets are issued once for a while, and stay good for as long again."""
 
-from __future__ import annotations
-
 from pantala_protocol import ticket
 from pantala_supernode.sync.dispatch import TicketCache
 

@@ -1,7 +1,5 @@
 """A node that goes down while it pulls is not counted; the status names it, and the run does not wait for it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The Tasks of an ImagePrefetch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What would be fetched, and what fits."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """``rollout.maxFailures``: while too many nodes are failing, no further node starts."""
 
-from __future__ import annotations
-
 import msgspec
 
 from pantala_protocol.images import PullPhase, PullState

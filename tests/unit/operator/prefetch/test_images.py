@@ -1,7 +1,5 @@
 """Which images an ImagePrefetch means."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Tags are resolved once a run, and all nodes get the same digest."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 

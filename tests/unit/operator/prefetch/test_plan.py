@@ -1,7 +1,5 @@
 """Whole plans, carried out by nodes that follow their orders."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any

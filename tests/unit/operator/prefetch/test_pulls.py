@@ -1,7 +1,5 @@
 """One image on one node: retries and their pauses, silence, and removed images."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import combinations
 

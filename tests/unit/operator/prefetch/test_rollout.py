@@ -1,7 +1,5 @@
 """Which nodes start: never too many, in waves, halted by failures. All are done in the end."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from random import Random
 

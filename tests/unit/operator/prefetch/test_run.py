@@ -1,7 +1,5 @@
 """When runs start, and when a schedule is due, over changes of the clock."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 

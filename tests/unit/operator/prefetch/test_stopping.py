@@ -1,7 +1,5 @@
 """Only a suspension, mode Plan or a deadline cancels running pulls before all nodes have reported."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Images that their registry does not resolve: the status lists them, and they do not hold up the others."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """A node's certs.d: told of the mirror at each start, and put back to the byte."""
 
-from __future__ import annotations
-
 import os
 import stat
 import subprocess

@@ -1,7 +1,5 @@
 """Challenges follow RFC 9110. A token is valid for one repository, and only a trusted server issues it."""
 
-from __future__ import annotations
-
 import json
 from urllib.parse import parse_qs, urlsplit
 

@@ -1,7 +1,5 @@
 """Credentials are found as kubelet finds them, and never shown."""
 
-from __future__ import annotations
-
 import base64
 import json
 

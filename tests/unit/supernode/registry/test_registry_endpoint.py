@@ -1,7 +1,5 @@
 """Registries use https unless the administrator configures otherwise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Manifests and indexes are read, or refused with a reason."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

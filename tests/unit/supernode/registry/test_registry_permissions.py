@@ -1,7 +1,5 @@
 """Registries' permissions are remembered without their headers, and forgotten in time."""
 
-from __future__ import annotations
-
 import pytest
 
 from pantala_supernode.registry.permissions import SECONDS, RegistryPermissions

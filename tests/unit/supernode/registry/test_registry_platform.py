@@ -1,7 +1,5 @@
 """The choice of an image in an index equals containerd's."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
