@@ -194,7 +194,7 @@ class App:
         events.copy_reported.subscribe(self.supernode.on_copy_report)
         events.copy_changed.subscribe(self.sync.on_copy, self.metrics.on_copy)
         events.task_changed.subscribe(
-            self.copies.changed, self.imaging.blobs.on_task_changed, self.dragonfly.preheats.on_task_changed
+            self.copies.on_task_changed, self.imaging.blobs.on_task_changed, self.dragonfly.preheats.on_task_changed
         )
         events.assignments_changed.subscribe(self.sync.on_assignments)
         events.orders_changed.subscribe(self.sync.on_orders)

@@ -192,7 +192,7 @@ async def test_who_refuses_is_not_waited_for(lab: Lab, liar: Liar, status: int) 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A word is waited for half as long as else, and who did not give it is left alone for half as long."""
-    monkeypatch.setattr(client, "_WORD", aiohttp.ClientTimeout(total=1.0))
+    monkeypatch.setattr(client, "_REPORT_TIMEOUT", aiohttp.ClientTimeout(total=1.0))
     monkeypatch.setattr(client, "_SILENCE", 1.0)
 
 

@@ -29,7 +29,7 @@ class Node:
     generation: str = ""
     said: dict[str, CopyReport | None] = field(default_factory=dict)
     to_ask: list[str] = field(default_factory=list)
-    giver: str = ""
+    provider: str = ""
 
     @property
     def whole(self) -> bool:
@@ -88,11 +88,11 @@ class World:
             node.stage = Stage.READING
             self.readers.append(node.name)
         elif decision.act is Act.TAKE:
-            node.stage, node.giver = Stage.COPYING, decision.giver
+            node.stage, node.provider = Stage.COPYING, decision.provider
         else:
             if decision.act is Act.WANT:
-                self.nodes[decision.giver].wants = True
-                if self.nodes[decision.giver].owner != decision.giver:
+                self.nodes[decision.provider].wants = True
+                if self.nodes[decision.provider].owner != decision.provider:
                     node.owner = ""  # it says that it is not the owner
             self._ask(node, claim=decision.act is Act.CLAIM)
 
@@ -106,7 +106,7 @@ class World:
             node.stage = Stage.IDLE
 
     def _copy(self, node: Node) -> None:
-        giver = self.nodes[node.giver]
+        giver = self.nodes[node.provider]
         if node.generation != giver.generation:
             node.generation, node.have = giver.generation, 0
         elif giver.have > node.have:

@@ -1,4 +1,4 @@
-"""What one supernode says to another, over HTTP."""
+"""Calls other replicas over HTTP."""
 
 from __future__ import annotations
 
@@ -21,122 +21,122 @@ from pantala_supernode.replicas.decision import CopyReport
 
 _log = structlog.get_logger(__name__)
 
-_WORD = aiohttp.ClientTimeout(total=2.0)
-"""A supernode that lives answers at once, and nothing begins before all others were asked."""
-_BODY = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
-"""Longer than an origin may be silent: that one failed, its reader tells by ending the body."""
+_REPORT_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+"""A replica that runs answers at once, and no file is read before all others were asked."""
+_BODY_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
+"""Longer than an origin may be silent. If the origin failed, its reader ends the body."""
 _SILENCE = 2.0
-"""Seconds for which a supernode that could not be reached is not asked again: many files wait for its word."""
-_MAX_WORD = 4 * 1024 * 1024
-_LINES = 32
-"""Questions under way at once; more would wait for each other, and be taken for unanswered."""
+"""Seconds for which an unreachable replica is not asked again. Many files wait for its answer."""
+_MAX_REPORT = 4 * 1024 * 1024
+_PARALLEL = 32
+"""Requests under way at once. More would wait for each other and time out."""
 
 
 class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the owner of a task is to fetch for another supernode."""
+    """What the owner of a task must fetch for another replica."""
 
     url: Annotated[str, Meta(pattern="^[hH][tT][tT][pP][sS]?://[!-~]+$")]
     headers: dict[str, str] = {}
-    """Sent to the origin, and to no other host. Kept in memory only."""
+    """Sent to the origin's host only, and kept in memory only."""
     digest: str = ""
-    """That the whole must have; empty: whatever the origin sends."""
+    """The expected digest of the whole file. Empty: any content is accepted."""
     attempt: str = ""
-    """A new value asks for a new try after a failure."""
+    """A new value asks for another attempt after a failure."""
 
 
 class _Silence(NamedTuple):
     error: str
     until: float
     sure: bool
-    """It is not there, or was asked before: nothing is to be expected of it."""
+    """It is down, or did not answer twice. No answer is expected."""
 
 
 class ReplicaClient:
-    """Asks other supernodes. ``token``: the file with the token to show, read each time since the kubelet rotates it.
+    """Calls other replicas. Every failure is a :class:`pantala_supernode.errors.ReplicaError`.
 
-    ``clock`` tells monotonic seconds. Whatever keeps one from answering is a
-    :class:`pantala_supernode.errors.ReplicaError`.
+    ``token``: the file with the token to send. It is read each time, because the kubelet replaces it. ``clock`` returns
+    monotonic seconds.
     """
 
     def __init__(self, session: aiohttp.ClientSession, token: Path | None, *, clock: Callable[[], float]) -> None:
         self._session = session
         self._token = token
         self._clock = clock
-        self._lines = asyncio.Semaphore(_LINES)
+        self._turn = asyncio.Semaphore(_PARALLEL)
         self._silent: dict[str, _Silence] = {}
 
-    def in_doubt(self, member: Member) -> bool:
-        """Whether one that did not answer in time may only be busy: it is to be asked again."""
-        silence = self._silent.get(member.url)
+    def in_doubt(self, replica: Member) -> bool:
+        """Whether a replica that timed out may only be busy. Then it must be asked again."""
+        silence = self._silent.get(replica.url)
         return silence is not None and not silence.sure
 
-    async def report(self, member: Member, task_id: TaskID) -> CopyReport | None:
-        """What it has of a file; ``None``: nobody wants that there."""
-        return await self._ask(member, "GET", task_id)
+    async def report(self, replica: Member, task_id: TaskID) -> CopyReport | None:
+        """What a replica has of a file; ``None``: the file is not wanted there."""
+        return await self._ask(replica, "GET", task_id)
 
-    async def want(self, member: Member, task_id: TaskID, wish: SourceRequest) -> CopyReport | None:
-        """Have it fetch a file, and go on with that for a minute."""
-        return await self._ask(member, "PUT", task_id, msgspec.json.encode(wish))
+    async def want(self, replica: Member, task_id: TaskID, request: SourceRequest) -> CopyReport | None:
+        """Let a replica fetch a file, for the next minute."""
+        return await self._ask(replica, "PUT", task_id, msgspec.json.encode(request))
 
     @asynccontextmanager
     async def content(
-        self, member: Member, task_id: TaskID, generation: str, start: int, end: int | None
+        self, replica: Member, task_id: TaskID, generation: str, start: int, end: int | None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes from ``start`` on, as they come; with ``end`` those that are there now."""
+        """The bytes from ``start`` on: up to ``end`` those that are there now, otherwise all, as they arrive."""
         query: dict[str, str | int] = {"generation": generation, "start": start}
         query |= {} if end is None else {"end": end}
         try:
-            answer = await self._send(member, "GET", f"{task_id}/content", timeout=_BODY, params=query)
+            answer = await self._send(replica, "GET", f"{task_id}/content", timeout=_BODY_TIMEOUT, params=query)
         except (aiohttp.ClientError, OSError) as error:
-            raise ReplicaError(f"{member.name} cannot be reached: {type(error).__name__}") from error
+            raise ReplicaError(f"Replica {replica.name} cannot be reached: {type(error).__name__}.") from error
         async with answer:
             if answer.status != 200:
-                raise ReplicaError(f"{member.name} answered {answer.status} when its copy was to be read")
-            yield _chunks(answer, member)
+                raise ReplicaError(f"Replica {replica.name} answered {answer.status} to a request for its copy.")
+            yield _chunks(answer, replica)
 
-    async def _ask(self, member: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
-        async with self._lines:
-            silence = self._silent.get(member.url)
+    async def _ask(self, replica: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
+        async with self._turn:
+            silence = self._silent.get(replica.url)
             if silence is not None and self._clock() < silence.until:
-                raise ReplicaError(f"{member.name} did not answer a moment ago")
+                raise ReplicaError(f"Replica {replica.name} did not answer a moment ago.")
             try:
-                async with await self._send(member, method, task_id, timeout=_WORD, data=body) as answer:
+                async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
                     report = await _report(answer)
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                self._fall_silent(member, error)
-                raise ReplicaError(f"{member.name} did not answer: {type(error).__name__}") from error
-        self._silent.pop(member.url, None)
+                self._note_silence(replica, error)
+                raise ReplicaError(f"Replica {replica.name} did not answer: {type(error).__name__}.") from error
+        self._silent.pop(replica.url, None)
         return report
 
     async def _send(
-        self, member: Member, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **more: Any
+        self, replica: Member, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **more: Any
     ) -> aiohttp.ClientResponse:
         headers = bearer(self._token)
-        url = f"{member.url.rstrip('/')}/api/v1/copies/{path}"
+        url = f"{replica.url.rstrip('/')}/api/v1/copies/{path}"
         return await self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
 
-    def _fall_silent(self, member: Member, error: Exception) -> None:
-        """Leave a supernode alone for a moment; that it does not answer, and in which way, is logged once."""
-        before, said, now = self._silent.get(member.url), f"{type(error).__name__} {error}".strip(), self._clock()
-        asked_again = before is not None and (before.sure or now >= before.until)  # not: two were waiting at once
+    def _note_silence(self, replica: Member, error: Exception) -> None:
+        """Do not ask a replica for a moment. Log each kind of failure once."""
+        before, text, now = self._silent.get(replica.url), f"{type(error).__name__} {error}".strip(), self._clock()
+        asked_again = before is not None and (before.sure or now >= before.until)  # not two requests at once
         sure = asked_again or not isinstance(error, TimeoutError)
-        self._silent[member.url] = _Silence(said, now + _SILENCE, sure)
-        if before is None or before.error != said:
-            _log.warning("another supernode cannot be asked", member=member.name, error=said)
+        self._silent[replica.url] = _Silence(text, now + _SILENCE, sure)
+        if before is None or before.error != text:
+            _log.warning("a replica does not answer", replica=replica.name, error=text)
 
 
 async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
     if answer.status == 404:
         return None
-    if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_WORD:
-        _log.warning("another supernode refused", path=answer.url.path, status=answer.status)
-        raise ReplicaError(f"another supernode answered {answer.status}")
+    if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_REPORT:
+        _log.warning("a replica refused a request", path=answer.url.path, status=answer.status)
+        raise ReplicaError(f"A replica answered {answer.status}.")
     return msgspec.json.decode(await answer.read(), type=CopyReport)
 
 
-async def _chunks(answer: aiohttp.ClientResponse, member: Member) -> AsyncIterator[bytes]:
+async def _chunks(answer: aiohttp.ClientResponse, replica: Member) -> AsyncIterator[bytes]:
     try:
         async for chunk in answer.content.iter_any():
             yield chunk
     except (aiohttp.ClientError, OSError) as error:
-        raise ReplicaError(f"{member.name} ended in the middle of its copy: {type(error).__name__}") from error
+        raise ReplicaError(f"Replica {replica.name} cut its copy: {type(error).__name__}.") from error

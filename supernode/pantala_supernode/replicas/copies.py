@@ -1,11 +1,11 @@
-"""This supernode's copies, for the other supernodes: what it has, what it is to fetch for them, and the bytes."""
+"""Serves this supernode's copies to other replicas: reports, leases on their behalf, and the bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import PieceFile
@@ -22,59 +22,62 @@ from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _LEASE = 60.0
-"""Seconds that a file is wanted for another supernode after it said so; it says so again while it needs it."""
+"""Seconds that a file is wanted for another replica, which repeats its request while it needs the file."""
 _LOOK = 1.0
-"""Seconds after which a reader who waits for a piece looks whether it still comes."""
+"""Seconds after which a reader that waits for a piece checks whether the piece can still arrive."""
 
 
 class MisdirectedError(RequestError):
-    """The task belongs to another supernode."""
+    """Another replica owns the task."""
 
     status = 421
     name = "Misdirected"
 
     def __init__(self, task_id: str, owner: Member) -> None:
-        super().__init__(f"task {task_id} belongs to {owner.name}; ask {owner.url}")
+        super().__init__(f"Task {task_id} belongs to replica {owner.name}. Send the request to {owner.url}.")
         self.owner = owner
 
 
 class CopyEndedError(Exception):
-    """A copy that is being read cannot be given any further."""
+    """The rest of a copy cannot be sent."""
 
 
 class CopyServer:
-    """What other supernodes may ask. ``stage`` tells what the CDN is at with a task, ``clock`` monotonic seconds."""
+    """Answers other replicas.
+
+    ``stage`` returns the CDN's stage with a task. ``accuse`` is called with a wrong piece. ``clock`` returns monotonic
+    seconds.
+    """
 
     def __init__(
         self,
         leases: LeaseHolder,
         tasks: TaskManager,
         store: PieceStore,
-        members: ReplicaSet,
+        replicas: ReplicaSet,
         *,
         stage: Callable[[TaskID], Stage],
         accuse: Callable[[TaskID, int], None],
         clock: Callable[[], float],
     ) -> None:
         self.readers = 0
-        """How many are reading a copy now."""
+        """How many replicas read a copy now."""
         self._leases = leases
         self._tasks = tasks
         self._store = store
-        self._members = members
+        self._replicas = replicas
         self._stage = stage
         self._accuse = accuse
         self._clock = clock
         self._news: dict[str, asyncio.Event] = {}
 
-    def changed(self, task_id: str) -> None:
-        """There is news of a task."""
+    def on_task_changed(self, task_id: str) -> None:
         news = self._news.pop(task_id, None)
         if news is not None:
             news.set()
 
     def report(self, task_id: str) -> CopyReport:
-        """What there is of a task. Raises :class:`NotFoundError` if nobody wants it here."""
+        """What this supernode has of a task. Raises :class:`NotFoundError` for an unwanted task."""
         task = self._tasks.known(task_id)
         copy, file = task.copy, self._file(task_id, task.copy.generation)
         stage = self._stage(task.id)
@@ -95,29 +98,32 @@ class CopyServer:
             failure=copy.failure,
         )
 
-    def want(self, task_id: str, wish: SourceRequest) -> CopyReport:
-        """Fetch a file for another supernode. Raises :class:`MisdirectedError`, and :class:`ValueError` for no ID."""
-        owner = self._members.other_owner(task_id)
+    def want(self, task_id: str, request: SourceRequest) -> CopyReport:
+        """Fetch a file for another replica.
+
+        Raises :class:`MisdirectedError`, or :class:`ValueError` for an invalid task ID.
+        """
+        owner = self._replicas.other_owner(task_id)
         if owner is not None:
             raise MisdirectedError(task_id, owner)
-        task = self._tasks.get(task_id)
-        attempt = task.lease.attempt if task is not None and task.lease is not None else wish.attempt
-        if task is not None and task.copy.given_up:
-            attempt = wish.attempt
-        until = self._clock() + _LEASE
-        self._leases.lease(task_id, Lease(FileSource(wish.url, wish.headers, wish.digest or None, attempt), until))
+        task, attempt = self._tasks.get(task_id), request.attempt
+        if task is not None and task.lease is not None and not task.copy.given_up:
+            attempt = task.lease.attempt
+        source = FileSource(request.url, request.headers, request.digest or None, attempt)
+        self._leases.lease(task_id, Lease(source, self._clock() + _LEASE))
         return self.report(task_id)
 
     async def content(self, task_id: str, generation: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:
-        """The bytes of a copy from ``start`` on, each piece checked again, as they come; up to ``end`` if given.
+        """The bytes of a copy from ``start`` on, up to ``end`` if given, as they arrive. Each piece is verified.
 
-        Without ``end``, all bytes of the file follow. Raises :class:`CopyEndedError` if some are missing.
+        Raises :class:`CopyEndedError` if the rest cannot be sent.
         """
-        with self._reading():
+        self.readers += 1
+        try:
             while end is None or start < end:
                 task, file = self._tasks.get(task_id), self._file(task_id, generation)
                 if task is None or file is None:
-                    raise CopyEndedError("the copy is gone, or another one took its place")
+                    raise CopyEndedError("The copy was removed or replaced.")
                 at_end, number = start == task.copy.length, start // file.meta.piece_size
                 if at_end and task.complete:
                     return
@@ -127,29 +133,31 @@ class CopyServer:
                     yield piece[start - offset : None if end is None else end - offset]
                     start = offset + len(piece)
                 elif end is not None or self._stage(task.id) is not Stage.READING:
-                    raise CopyEndedError("the next piece is not there, and the origin is not being read")
+                    raise CopyEndedError("The next piece is missing, and the origin is not being read.")
                 else:
                     await self._await_news(task_id)
+        finally:
+            self.readers -= 1
 
     def check(self, task_id: str, generation: str, start: int, end: int | None) -> int | None:
-        """How many bytes :meth:`content` would give; ``None``: its end will tell.
+        """How many bytes :meth:`content` yields; ``None``: not known yet.
 
-        Raises :class:`NotFoundError` for another content than there is, :class:`ConflictError` for one that does not
-        come here or a range that is not there.
+        Raises :class:`NotFoundError` for a content that is not here, :class:`ConflictError` for a range that is not
+        here or does not arrive.
         """
         report = self.report(task_id)
         if not report.generation or report.generation != generation:
-            raise NotFoundError(f"this supernode does not have content {generation[:64]!r} of task {task_id}")
+            raise NotFoundError(f"This supernode does not have content {generation[:64]!r} of task {task_id}.")
         if start > (report.length or start) or (end is not None and not self._holds(task_id, start, end)):
-            raise ConflictError("that range is not there")
+            raise ConflictError(f"This supernode does not have that range of task {task_id}.")
         if end is not None:
             return end - start
         if not report.whole and report.stage is not Stage.READING:
-            raise ConflictError("this supernode does not have all of it, and does not read the origin")
+            raise ConflictError(f"This supernode has a part of task {task_id} and does not read the origin.")
         return report.length - start if report.length is not None else None
 
     def _file(self, task_id: str, generation: str) -> PieceFile | None:
-        """The pieces of a content, if they are there and wanted."""
+        """The pieces of a wanted task, if they are of that generation."""
         task, file = self._tasks.get(task_id), self._store.get(task_id)
         if task is None or file is None or not generation:
             return None
@@ -164,12 +172,12 @@ class CopyServer:
 
     async def _piece(self, file: PieceFile, number: int) -> bytes:
         try:
-            piece = await asyncio.to_thread(_checked, file, number)
+            piece = await asyncio.to_thread(_verified, file, number)
         except StoreError as error:
             raise CopyEndedError(str(error)) from error
         if piece is None:
             self._accuse(TaskID(file.meta.task_id), number)
-            raise CopyEndedError(f"piece {number} is wrong on the volume")
+            raise CopyEndedError(f"Piece {number} is wrong on the volume.")
         return piece
 
     async def _await_news(self, task_id: str) -> None:
@@ -177,16 +185,8 @@ class CopyServer:
             async with asyncio.timeout(_LOOK):
                 await self._news.setdefault(task_id, asyncio.Event()).wait()
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        self.readers += 1
-        try:
-            yield
-        finally:
-            self.readers -= 1
 
-
-def _checked(file: PieceFile, number: int) -> bytes | None:
-    """A piece from the disk; ``None`` if it is not what it was."""
+def _verified(file: PieceFile, number: int) -> bytes | None:
+    """A piece from the disk; ``None`` if its bytes changed."""
     expected, piece = file.sha256(number), file.read(number)
     return piece if hashlib.sha256(piece).digest() == expected else None

@@ -1,8 +1,9 @@
-"""Who reads the origin when several supernodes want one file, and who takes it from whom. Pure.
+"""Which replica reads the origin when several want one file, and from which replica the others copy it. Pure.
 
-Each says at what stage it is with a file, and asks all others before it reads the origin. It may read only if it said
-that it is about to (:attr:`Stage.CLAIMING`), asked the others *after* that, and nobody reads or claims: of two who
-want to at the same moment at least one sees the other, and of two who see each other the lesser name goes first.
+Each replica shows the stage of its work on a file and asks all others before it reads the origin. It may read only if
+it first showed that it is about to (:attr:`Stage.CLAIMING`), then asked the others, and none of them reads or claims.
+Of two replicas that want to read at the same moment, at least one sees the other. If both do, the lesser name goes
+first.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ _GENERATION = re.compile("[0-9A-Za-z]{0,64}")
 
 
 class Stage(StrEnum):
-    """What a supernode is at with a file."""
+    """The stage of a replica's work on a file."""
 
     IDLE = "idle"
-    """Nothing: it has all, rests after a failure, or nobody wants the file there."""
+    """No work: it has all of the file, rests after a failure, or does not want the file."""
     ASKING = "asking"
-    """It looks where to take the file from, and will not read the origin before it asked again."""
+    """It looks for a provider, and asks again before it reads the origin."""
     CLAIMING = "claiming"
-    """It will read the origin, unless somebody else does."""
+    """It reads the origin next, unless another replica does."""
     READING = "reading"
     """It reads the origin."""
     COPYING = "copying"
-    """It takes the file from another supernode; so nobody takes from it what it does not have yet."""
+    """It copies the file from another replica, so no replica may wait for its next piece."""
 
 
 class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one supernode has of a file that is wanted there."""
+    """What one replica has of a file that is wanted there."""
 
     task_id: str
     stage: Stage
     whole: bool = False
-    """It has all of it, checked."""
+    """It has all of the file, verified."""
     generation: str = ""
     """Empty: it has nothing yet."""
     piece_size: int = 0
@@ -49,19 +50,19 @@ class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
     etag: str = ""
     last_modified: str = ""
     digest: str = ""
-    """``sha256:`` of the whole, once it has all."""
+    """``sha256:`` of the whole file, once it has all of it."""
     cached: str = ""
-    """The pieces that can be had right now, as ranges."""
+    """The pieces that it can serve now, as ranges."""
     origin_bytes: int = 0
     """Bytes of body read from the origin for it."""
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
-        """Another process says this: raises :class:`ValueError` for what cannot be meant."""
+        """Check the report of another process. Raises :class:`ValueError`."""
         if not _GENERATION.fullmatch(self.generation) or self.piece_size < 0 or (self.length or 0) < 0:
-            raise ValueError("not a copy")
+            raise ValueError("The report's generation, piece size or length is not valid.")
         if bool(self.generation) != bool(self.piece_size):
-            raise ValueError("a content without pieces, or pieces of no content")
+            raise ValueError("The report has a generation or a piece size, and not both.")
         ranges.parse(self.cached)
         if self.digest:
             digest.parse(self.digest)
@@ -71,53 +72,53 @@ class Act(Enum):
     """What to do next."""
 
     TAKE = auto()
-    """Read the giver's copy."""
+    """Copy from the provider."""
     READ = auto()
     """Read the origin."""
     CLAIM = auto()
-    """Say that the origin is about to be read, and ask again."""
+    """Show that the origin is read next, and ask again."""
     WANT = auto()
-    """Have the owner want the file, and ask again."""
+    """Request the file from the owner, and ask again."""
     WAIT = auto()
     """Ask again in a moment, without a claim."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, and with whom."""
+    """What to do, and with which replica."""
 
     act: Act
-    giver: str = ""
+    provider: str | None = None
     end: int | None = None
-    """The byte behind the last one that the giver can give; ``None``: all up to the end of the file."""
+    """The byte after the last one that the provider has; ``None``: it provides all up to the end of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a supernode is about to fetch."""
+    """What this replica is about to fetch."""
 
     name: str
-    """The supernode's own."""
-    owner: str = ""
-    """The other one who shall read the origin; empty: this one may."""
+    """This replica's name."""
+    owner: str | None = None
+    """The other replica that should read the origin; ``None``: this one may."""
     claimed: bool = False
-    """It said that it is :attr:`Stage.CLAIMING` before it asked."""
+    """It was :attr:`Stage.CLAIMING` before it asked."""
     generation: str = ""
-    """Of what it has; empty: nothing."""
+    """Of its own pieces; empty: it has none."""
     offset: int = 0
-    """The first byte that it lacks of that."""
+    """The first byte that it lacks of that generation."""
     pinned: bool = False
-    """A digest says which content is meant, so that a part of one can be gone on with even if nothing else names it."""
+    """The content's digest is known. A part of a copy is then useful without an ETag."""
 
 
 def decide(need: Need, said: Mapping[str, CopyReport | None]) -> Decision:
-    """What follows from what those said who could be reached; ``None``: they have nothing of the file."""
+    """Decide by the reports of all replicas that could be reached; ``None``: it has nothing of the file."""
     reports = {name: report for name, report in said.items() if report is not None}
-    giver = _giver(need, reports)
-    if giver is not None:
-        return giver
+    best = _best_provider(need, reports)
+    if best is not None:
+        return best
     if any(report.stage is Stage.READING for report in reports.values()):
-        return Decision(Act.WAIT)  # it has not got its answer yet
+        return Decision(Act.WAIT)  # the origin has not answered it yet
     if need.owner in said:
         return Decision(Act.WANT, need.owner)
     claims = [name for name, report in reports.items() if report.stage is Stage.CLAIMING]
@@ -126,23 +127,23 @@ def decide(need: Need, said: Mapping[str, CopyReport | None]) -> Decision:
     return Decision(Act.CLAIM if claims or not need.claimed else Act.READ)
 
 
-def _giver(need: Need, reports: Mapping[str, CopyReport]) -> Decision | None:
-    """Who gives most: all of it at once, all of it as it comes, or a part that would be read again otherwise."""
+def _best_provider(need: Need, reports: Mapping[str, CopyReport]) -> Decision | None:
+    """The replica that has all of the file, else the one that reads it, else the one with the most useful part."""
     able = {name: report for name, report in reports.items() if report.generation}
-    own = sorted(able, key=lambda name: (able[name].generation != need.generation, name))
-    for name in own:
+    ordered = sorted(able, key=lambda name: (able[name].generation != need.generation, name))
+    for name in ordered:
         if able[name].whole:
             return Decision(Act.TAKE, name)
-    for name in own:
+    for name in ordered:
         if able[name].stage is Stage.READING:
             return Decision(Act.TAKE, name)
-    parts = {name: _part(need, able[name]) for name in own}
-    name = max(parts, key=lambda name: parts[name], default="")
-    return Decision(Act.TAKE, name, parts[name]) if name and parts[name] > need.offset else None
+    parts = {name: _part(need, able[name]) for name in ordered}
+    best = max(ordered, key=lambda name: parts[name], default=None)
+    return Decision(Act.TAKE, best, parts[best]) if best is not None and parts[best] > need.offset else None
 
 
 def _part(need: Need, report: CopyReport) -> int:
-    """Up to which byte another's pieces follow on what we have, without a gap."""
+    """The byte up to which another replica's pieces continue ours without a gap."""
     named = report.etag or report.last_modified or need.pinned
     if not named or report.length is None or need.generation not in ("", report.generation):
         return 0

@@ -1,4 +1,4 @@
-"""Other supernodes before the origin: the adapter of :class:`pantala_supernode.origin.source.Replicas`."""
+"""Reads a file from other replicas before the origin: implements :class:`pantala_supernode.origin.source.Replicas`."""
 
 from __future__ import annotations
 
@@ -22,46 +22,43 @@ from pantala_supernode.tasks.copy import FetchOrder, FileSource
 _log = structlog.get_logger(__name__)
 
 _COPIES = 16
-"""Copies that are taken from others at once: what is in memory on its way to the disk is bounded."""
+"""Copies that are taken from other replicas at once. It bounds the bytes in memory on their way to the disk."""
 _FIRST_PAUSE, _PAUSE = 0.02, 1.0
-"""Seconds between two rounds of questions: at first, and at most."""
+"""Seconds between two rounds of requests: at first, and at most."""
 _IDLE = 10.0
-"""Seconds for which an owner may do nothing about a file; then it is read without it."""
+"""Seconds for which an owner may do nothing about a file. Then the file is read without it."""
 _RENEWAL = 20.0
-"""Seconds after which the owner is told again that a file is wanted: a third of what it remembers."""
-_LAST_WORDS = 3
+"""Seconds between two requests to the owner to keep a file: a third of the lease there."""
+_FINAL_REPORTS = 4
 _ALL = 1 << 62
 """More bytes than any file has."""
 
 
 def _of_origin() -> dict[str, type[errors.SupernodeError]]:
-    """The errors that another supernode would meet as well, by reason."""
+    """The errors by reason that every replica would meet at the origin."""
     kinds: list[type[errors.SupernodeError]] = [errors.DigestMismatchError, errors.SourceError]
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
     return {kind.reason: kind for kind in reversed(kinds)}
 
 
-_OF_ORIGIN = _of_origin()
-
-
 class ReplicaSource:
-    """Takes copies from the other supernodes where they have any, and lets one of all read the origin."""
+    """Copies files from the replicas that have them, and lets one of all replicas read the origin."""
 
-    def __init__(self, members: ReplicaSet, client: ReplicaClient) -> None:
-        self.members = members
+    def __init__(self, replicas: ReplicaSet, client: ReplicaClient) -> None:
+        self.replicas = replicas
         self.client = client
         self.gate = Gate(_COPIES)
         self.wrong: set[tuple[str, str]] = set()
-        """Member and generation of copies that did not have the digest they should."""
+        """Replica and generation of copies with a wrong digest."""
         self._stages: dict[TaskID, Stage] = {}
 
     def stage(self, task_id: TaskID) -> Stage:
-        """What this supernode is at with a file."""
+        """The stage of this replica's work on a file."""
         return self._stages.get(task_id, Stage.IDLE)
 
     def enter(self, task_id: TaskID, stage: Stage) -> None:
-        """Be at another stage, for all who ask from now on."""
+        """Show another stage to the replicas that ask from now on."""
         self._stages[task_id] = stage
 
     @asynccontextmanager
@@ -74,8 +71,8 @@ class ReplicaSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _Giver:
-    member: Member
+class _Provider:
+    replica: Member
     report: CopyReport
     end: int | None
 
@@ -83,47 +80,50 @@ class _Giver:
 class _Try:
     """One try to complete a copy."""
 
-    def __init__(self, siblings: ReplicaSource, order: FetchOrder, origin: SourceReader) -> None:
-        self._siblings = siblings
-        self._members = siblings.members
-        self._client = siblings.client
+    def __init__(self, source: ReplicaSource, order: FetchOrder, origin: SourceReader) -> None:
+        self._source = source
+        self._replicas = source.replicas
+        self._client = source.client
         self._order = order
         self._origin = origin
-        self._lender: Member | None = None
-        """The owner, if it wants the file for our sake."""
+        self._helper: Member | None = None
+        """The owner, once it wants the file because of our request."""
         self._idle = 0.0
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.Source.open`; raises :class:`errors.ReplicaError`, too."""
-        giver = await self._find(resume)
-        if giver is None:
+        """See :meth:`pantala_supernode.origin.source.SourceReader.open`. Also raises :class:`errors.ReplicaError`."""
+        provider = await self._find(resume)
+        if provider is None:
             async with self._origin.open(source, resume) as answer:
                 yield answer
             return
-        _log.info("a copy is taken from another supernode", task=self._order.task_id, member=giver.member.name)
-        async with self._siblings.gate.place(source.priority), self._copy(giver, resume) as answer:
+        _log.info("copying a file from another replica", task=self._order.task_id, replica=provider.replica.name)
+        async with self._source.gate.place(source.priority), self._copy(provider, resume) as answer:
             yield answer
 
-    async def _find(self, resume: Resume | None) -> _Giver | None:
-        """Who gives the file; ``None``: the origin, which from now on nobody else reads."""
+    async def _find(self, resume: Resume | None) -> _Provider | None:
+        """The replica to copy from, or ``None`` after winning the right to read the origin."""
         task_id = self._order.task_id
-        if not self._members.others or self._siblings.stage(task_id) is Stage.READING:
-            self._siblings.enter(task_id, Stage.READING)
+        if not self._replicas.others or self._source.stage(task_id) is Stage.READING:
+            self._source.enter(task_id, Stage.READING)
             return None
-        owner = self._members.other_owner(task_id)
+        owner = self._replicas.other_owner(task_id)
         claimed, pause = owner is None, _FIRST_PAUSE
         while True:
-            self._siblings.enter(task_id, Stage.CLAIMING if claimed else Stage.ASKING)
-            said = await self._ask()
-            found = decide(self._need(owner, resume, claimed=claimed), {m.name: report for m, report in said.items()})
-            if found.act is Act.READ and not any(map(self._client.in_doubt, self._members.others)):
-                self._siblings.enter(task_id, Stage.READING)
+            self._source.enter(task_id, Stage.CLAIMING if claimed else Stage.ASKING)
+            reports = await self._ask()
+            found = decide(
+                self._need(owner, resume, claimed=claimed),
+                {replica.name: report for replica, report in reports.items()},
+            )
+            if found.act is Act.READ and not any(map(self._client.in_doubt, self._replicas.others)):
+                self._source.enter(task_id, Stage.READING)
                 return None
             if found.act is Act.TAKE:
-                self._siblings.enter(task_id, Stage.COPYING)
-                member = next(member for member in said if member.name == found.giver)
-                return _Giver(member, said[member] or CopyReport(task_id, Stage.IDLE), found.end)
+                self._source.enter(task_id, Stage.COPYING)
+                replica = next(replica for replica in reports if replica.name == found.provider)
+                return _Provider(replica, reports[replica] or CopyReport(task_id, Stage.IDLE), found.end)
             if found.act is Act.WANT and owner is not None and not await self._want(owner, pause):
                 owner = None
             claimed = found.act in (Act.CLAIM, Act.READ)
@@ -132,8 +132,8 @@ class _Try:
 
     def _need(self, owner: Member | None, resume: Resume | None, *, claimed: bool) -> Need:
         return Need(
-            self._members.name,
-            owner.name if owner is not None else "",
+            self._replicas.name,
+            owner.name if owner is not None else None,
             claimed,
             resume.generation if resume is not None else "",
             _ALL if resume is not None and resume.complete else resume.offset if resume is not None else 0,
@@ -141,54 +141,54 @@ class _Try:
         )
 
     async def _ask(self) -> dict[Member, CopyReport | None]:
-        """What all others have who can be reached."""
-        others = self._members.others
-        asked = (self._client.report(member, self._order.task_id) for member in others)
-        said = await asyncio.gather(*asked, return_exceptions=True)
+        """The reports of all other replicas that answer. A copy with a wrong digest counts as none."""
+        others = self._replicas.others
+        asked = (self._client.report(replica, self._order.task_id) for replica in others)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
         reports: dict[Member, CopyReport | None] = {}
-        for member, report in zip(others, said, strict=True):
+        for replica, report in zip(others, answers, strict=True):
             if isinstance(report, BaseException):
                 if not isinstance(report, errors.ReplicaError):
                     raise report
             else:
-                wrong = report is not None and (member.name, report.generation) in self._siblings.wrong
-                reports[member] = None if wrong else report
+                wrong = report is not None and (replica.name, report.generation) in self._source.wrong
+                reports[replica] = None if wrong else report
         return reports
 
     async def _want(self, owner: Member, pause: float) -> bool:
-        """Have the owner want the file; whether it is going to have it. Raises what keeps it from having it."""
+        """Request the file from the owner. Returns whether the owner will have it. Raises the origin's error there."""
         try:
-            report = await self._wish(owner)
+            report = await self._request(owner)
         except errors.ReplicaError:
             return False
-        self._lender = owner
+        self._helper = owner
         if report is None or report.stage is not Stage.IDLE or report.whole:
             self._idle = 0.0
             return True
         if report.failure is not None:
-            kind = _OF_ORIGIN.get(report.failure.reason)
+            kind = _of_origin().get(report.failure.reason)
             if kind is not None:
                 raise kind(report.failure.message)
-            return False  # its own volume, for one
+            return False  # e.g. its volume is full
         self._idle += pause
         return self._idle < _IDLE
 
-    async def _wish(self, owner: Member) -> CopyReport | None:
+    async def _request(self, owner: Member) -> CopyReport | None:
         source = self._order.source
-        wish = SourceRequest(source.url, dict(source.headers), source.digest or "", source.attempt)
-        return await self._client.want(owner, self._order.task_id, wish)
+        request = SourceRequest(source.url, dict(source.headers), source.digest or "", source.attempt)
+        return await self._client.want(owner, self._order.task_id, request)
 
     @asynccontextmanager
-    async def _copy(self, giver: _Giver, resume: Resume | None) -> AsyncIterator[Answer]:
-        report = giver.report
+    async def _copy(self, provider: _Provider, resume: Resume | None) -> AsyncIterator[Answer]:
+        report, replica = provider.report, provider.replica
         same = resume is not None and resume.generation == report.generation
-        lineage = Provenance(
+        provenance = Provenance(
             report.generation,
             report.piece_size,
             report.origin_bytes,
             report.digest,
-            giver.end,
-            on_wrong=lambda: self._siblings.wrong.add((giver.member.name, report.generation)),
+            provider.end,
+            on_wrong=lambda: self._source.wrong.add((replica.name, report.generation)),
         )
         answer = Answer(report.length, 0, report.etag, report.last_modified, True, _no_chunks())
         if resume is not None and resume.complete and same:
@@ -196,13 +196,12 @@ class _Try:
             return
         start = resume.offset if resume is not None and same else 0
         renewal = asyncio.create_task(self._renew())
+        content = self._client.content(replica, self._order.task_id, report.generation, start, provider.end)
         try:
-            async with self._client.content(
-                giver.member, self._order.task_id, report.generation, start, giver.end
-            ) as body:
-                chunks = self._chunks(body, giver, lineage)
+            async with content as body:
+                chunks = self._chunks(body, provider, provenance)
                 try:
-                    yield replace(answer, offset=start, chunks=chunks, provenance=lineage)
+                    yield replace(answer, offset=start, chunks=chunks, provenance=provenance)
                 finally:
                     await chunks.aclose()
         finally:
@@ -210,32 +209,32 @@ class _Try:
             await asyncio.gather(renewal, return_exceptions=True)
 
     async def _chunks(
-        self, body: AsyncIterator[bytes], giver: _Giver, lineage: Provenance
+        self, body: AsyncIterator[bytes], provider: _Provider, provenance: Provenance
     ) -> AsyncGenerator[bytes, None]:
         async for chunk in body:
             yield chunk
-        if giver.end is not None:
+        if provider.end is not None:
             return
-        report = await self._last_word(giver.member)
-        if report is None or not report.whole or report.generation != lineage.generation:
-            raise errors.ReplicaError(f"{giver.member.name} does not say that its copy is whole. It is asked again.")
-        lineage.digest, lineage.origin_bytes = report.digest, report.origin_bytes
+        report = await self._final_report(provider.replica)
+        if report is None or not report.whole or report.generation != provenance.generation:
+            raise errors.ReplicaError(f"Replica {provider.replica.name} does not report a whole copy after its end.")
+        provenance.digest, provenance.origin_bytes = report.digest, report.origin_bytes
 
-    async def _last_word(self, member: Member) -> CopyReport | None:
-        """What a giver says after the last byte; it may be busy, and without it the last piece would be read again."""
-        for _ in range(_LAST_WORDS):
+    async def _final_report(self, replica: Member) -> CopyReport | None:
+        """The provider's report after the last byte. A busy provider is asked again, to save the last piece."""
+        for _ in range(_FINAL_REPORTS - 1):
             try:
-                return await self._client.report(member, self._order.task_id)
+                return await self._client.report(replica, self._order.task_id)
             except errors.ReplicaError:
                 await asyncio.sleep(1.0)
-        return await self._client.report(member, self._order.task_id)
+        return await self._client.report(replica, self._order.task_id)
 
     async def _renew(self) -> None:
-        """Keep the owner from letting the file go while it is copied for our sake."""
-        while self._lender is not None:
+        """Renew the lease at the owner while its copy is read."""
+        while self._helper is not None:
             await asyncio.sleep(_RENEWAL)
             try:
-                await self._wish(self._lender)
+                await self._request(self._helper)
             except errors.ReplicaError:
                 continue
 
