@@ -1,8 +1,7 @@
 """Plans all ImagePrefetches, and the Tasks with an image that none of them owns. Together they make one statement.
 
-Plans follow from the observation, except for registries' answers, the orders of the plan before, and a planned status
-that the API server does not have yet. After a restart the operator asks registries again, and finds the rest in nodes'
-reports and in the status.
+Only three things are kept between plans: registries' answers, the orders, and a status that the API server does not
+have yet. After a restart the operator asks the registries again. It finds the rest in nodes' reports and in the status.
 """
 
 from __future__ import annotations

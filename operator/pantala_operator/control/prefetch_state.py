@@ -56,9 +56,8 @@ class PrefetchState(Generic[S]):
     def may_cancel(self, *, edited: bool, reported: bool) -> bool:
         """Whether running pulls may be cancelled before all nodes have reported.
 
-        ``edited``: no plan has seen the object's generation. ``reported``: the supernodes have reported. After a
-        restart of the operator only an edit of this process' time may cancel: nodes keep the images they have, and
-        the operator learns from them which those are.
+        ``edited``: no plan has seen the object's generation. ``reported``: the supernodes have reported. A process that
+        has not seen an edit waits: a silent node may have an image that it must keep.
         """
         self.edited |= edited
         return self.pulls is not None or (self.edited and reported)

@@ -12,7 +12,7 @@ from pantala_operator.resources.prefetch import LabelSelector
 UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
 _EXCLUDING = {"NoSchedule", "NoExecute"}
 _HEALTH = {"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"}
-"""Taints that report a node's health. They are no reason to remove a file from the node."""
+"""Taints that report a node's health. A file stays on the node in spite of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""Conditions of a resource, as Kubernetes and kstatus want them. Pure.
+"""Conditions of a resource, as Kubernetes and kstatus expect them. Pure.
 
-``Ready``, ``SourceResolved``, ``Cached`` and ``Distributed`` are good when True; ``Reconciling`` and ``Stalled`` are
-abnormal when True. All of them are there from the first visit on, each stamped with the generation it speaks of, since
-``kubectl wait`` compares that stamp.
+``Reconciling`` and ``Stalled`` are bad when True; all others are good. Every condition exists from the first plan on. It
+has the generation that it speaks of, because ``kubectl wait`` compares that.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ K = TypeVar("K", bound=StrEnum)
 
 
 class ConditionType(StrEnum):
-    """What conditions speak of."""
+    """The types of a Task's conditions."""
 
     READY = "Ready"
     SOURCE_RESOLVED = "SourceResolved"
@@ -48,7 +47,7 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Verdict(NamedTuple):
-    """What a condition shall say now."""
+    """What a condition says now."""
 
     status: Status
     reason: str
@@ -56,16 +55,15 @@ class Verdict(NamedTuple):
 
 
 MAX_MESSAGE = 1024
-"""Characters of a message that are kept; an origin's or a peer's words may be long."""
+"""Characters of a message that are kept; an origin or a peer may send long ones."""
 
 
 def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
-    """The condition of one type, if there is one."""
     return next((condition for condition in conditions if condition.type == kind), None)
 
 
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
-    """Whether the condition is there and True."""
+    """Whether the condition exists and is True."""
     condition = find(conditions, kind)
     return condition is not None and condition.status == Status.TRUE
 
@@ -73,10 +71,7 @@ def is_true(conditions: Iterable[Condition], kind: str) -> bool:
 def merge(
     previous: Iterable[Condition], verdicts: Mapping[K, Verdict], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    """Conditions that say ``verdicts`` of ``generation``.
-
-    The transition time moves only when a status does.
-    """
+    """The conditions of ``generation``. The transition time moves only with the status."""
     former = {condition.type: condition for condition in previous}
     merged = []
     for kind, verdict in verdicts.items():
@@ -88,7 +83,7 @@ def merge(
 
 
 def differ(former: Iterable[Condition], latter: Iterable[Condition]) -> bool:
-    """Whether a status, a reason or a generation differs: what is told at once. Messages may wait."""
+    """Whether a status, a reason or a generation differs. Such a change is written at once; a message may wait."""
     return _essence(former) != _essence(latter)
 
 

@@ -56,7 +56,7 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
         problems.append(Obstacle.of(Reason.TOO_MANY_IMAGES, what))
         secrets = dict(list(secrets.items())[:MAX_IMAGES])
     if not secrets and not problems:
-        problems.append(Obstacle.of(Reason.NO_IMAGE, "There is no image to prefetch"))
+        problems.append(Obstacle.of(Reason.NO_IMAGE, "The spec and the workloads it follows name no image"))
     names = tuple(sorted({name for each in secrets.values() for name in each}))
     found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
     return ImageSet(

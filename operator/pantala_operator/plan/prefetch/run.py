@@ -53,8 +53,8 @@ class Run:
 def current(demand: ImageDemand, now: datetime) -> Run:
     """The run at ``now``.
 
-    Each new generation and each request starts a run. A schedule starts one at each due time that does not pass while
-    the object is suspended; before the first due time an edit starts none.
+    Each new generation and each request starts a run. A schedule starts one at each due time, but none while the object
+    is suspended. Before the first due time an edit starts none.
     """
     former, schedule = demand.former, demand.schedule
     requested = former.request != demand.request
