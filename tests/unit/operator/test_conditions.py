@@ -40,8 +40,8 @@ def test_long_messages_are_cut() -> None:
     assert (MAX_MESSAGE, "…") == (len(condition.message), condition.message[-1])
 
 
-def test_what_is_told_at_once() -> None:
-    """Status, reason and generation are; a message, which tells progress, is not."""
+def test_which_changes_are_written_at_once() -> None:
+    """A message alone may wait."""
     base = Condition("Ready", "False", "R", "1 of 3", NOW, 1)
     assert not differ([base], [Condition("Ready", "False", "R", "2 of 3", LATER, 1)])
     assert differ([base], [Condition("Ready", "True", "R", "1 of 3", NOW, 1)])

@@ -23,7 +23,7 @@ def test_a_connected_peer_gets_its_resource_once_its_node_exists() -> None:
     assert PeerPlan() == plan(None, None, on_node=True, **told)  # type: ignore[arg-type]
 
 
-def test_it_goes_with_its_node() -> None:
+def test_a_peer_is_deleted_with_its_node() -> None:
     assert PeerPlan(delete=True) == plan(PEER, CONNECTED, on_node=False, heard=True, away="", now=NOW)
 
 
@@ -46,7 +46,7 @@ def test_peers_have_time_to_come_back_to_a_supernode_that_restarted() -> None:
     assert PeerPlan() == plan(PEER, None, on_node=True, heard=False, away="", now=NOW)
 
 
-def test_what_it_last_said_stays_when_it_is_gone() -> None:
+def test_the_last_report_stays_after_a_disconnect() -> None:
     first = plan(PEER, CONNECTED, on_node=True, heard=True, away="", now=NOW).status
     assert first is not None
     assert ("[fd00::1]:65002", PeerCache(10, 2), 1) == (first.address, first.cache, first.uploads)

@@ -99,7 +99,7 @@ def test_the_attempt_changes_with_the_spec_and_with_a_request() -> None:
     assert "3/now" == asked.attempt
 
 
-def test_a_task_whose_secret_vanished_keeps_what_it_has_and_gets_no_more() -> None:
+def test_a_task_without_its_secret_keeps_its_copies_and_gets_nothing_more() -> None:
     """Else the loss of a Secret would take files off nodes."""
     each = task(headersFrom={"secretRef": {"name": "s"}}, status={"taskID": "f" * 64})
     obstacle = statement.origin(each, Absent())

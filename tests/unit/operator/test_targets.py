@@ -70,12 +70,12 @@ def test_tolerations_are_those_of_pods(toleration: Toleration, tolerated: bool) 
 
 
 @pytest.mark.parametrize("closed", [node("a", CORDON), node("a", cordoned=True), node("a", GPU)])
-def test_a_closed_node_gets_nothing_new_and_keeps_what_it_has(closed: Node) -> None:
+def test_a_closed_node_keeps_its_files_and_gets_no_others(closed: Node) -> None:
     assert () == chosen(Target(), closed)
     assert ("a",) == chosen(Target(), closed, holders=frozenset({"a"}))
 
 
-def test_a_closed_peer_gets_nothing_new_and_keeps_what_it_has() -> None:
+def test_a_closed_peer_keeps_its_files_and_gets_no_others() -> None:
     closed = PeerState(connected=True, unschedulable=True)
     assert () == chosen(Target(), node("a"), a=closed)
     assert ("a",) == chosen(Target(), node("a"), holders=frozenset({"a"}), a=closed)
@@ -94,7 +94,7 @@ def test_an_unreachable_node_keeps_its_file_but_is_not_waited_for() -> None:
     assert {"a", "b"} == targets.desired
 
 
-def test_a_cordoned_node_whose_peer_is_away_keeps_what_it_may_have() -> None:
+def test_a_cordoned_node_without_its_peer_may_have_the_file() -> None:
     """Operator, supernode and peers may restart at the same time. Then the holders are not known."""
     targets = choose(Target(), "uid", nodes(node("a", CORDON)), {"a": PeerState()}, frozenset())
     assert (("a",), frozenset()) == (targets.wanted, targets.desired)
@@ -116,7 +116,7 @@ def test_a_limit_prefers_nodes_with_the_file_then_reachable_nodes() -> None:
         (Target(), {"a": PeerState(connected=True, unschedulable=True)}, "exclude them"),
     ],
 )
-def test_why_no_node(target: Target, known: dict[str, PeerState], says: str) -> None:
+def test_the_reason_why_no_node_is_chosen(target: Target, known: dict[str, PeerState], says: str) -> None:
     assert says in choose(target, "uid", nodes(node("a")), known, frozenset()).why_none
 
 

@@ -224,7 +224,7 @@ class Snapshot:
         """Whether every node has every image, and every wanted reference is known."""
         return bool(self.pins) and not self.images.problems and len(self.everywhere) == len(self.pins)
 
-    @property
+    @cached_property
     def taken(self) -> frozenset[str]:
         """Names of this demand's Tasks that another owner's Tasks have."""
         others = {each.name for each in self.observed.tasks if each.owner != self.demand.metadata.uid}

@@ -54,7 +54,7 @@ def test_a_task_has_tag_and_digest_secrets_and_its_owner() -> None:
     assert ("ns", {OWNER_LABEL: "u"}) == (body["metadata"]["namespace"], body["metadata"]["labels"])
 
 
-def test_a_task_of_a_digest_has_no_tag_and_one_of_a_platform_names_it() -> None:
+def test_a_task_has_the_digest_and_platform_of_its_image() -> None:
     reference = f"r.example:5000/a@{digest('a')}"
     source = manifest(OWNER, pin(reference, "a", "linux/arm64"), ())["spec"]["source"]
     assert {"image": reference, "platform": "linux/arm64"} == source

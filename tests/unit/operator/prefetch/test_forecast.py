@@ -58,12 +58,12 @@ def test_an_image_that_is_not_known_yet_is_not_there() -> None:
     assert (NodeForecast("a", 0, 1),) == found.nodes
 
 
-def test_disks_after_the_pulls_are_estimated_with_what_is_unpacked() -> None:
+def test_free_space_after_the_pulls_counts_unpacked_layers() -> None:
     found = forecast([work("a", Step.WAITING, Step.WAITING, disk_free=400)], PINS, [])
     assert (400, 400 - 130 - 325) == (found.nodes[0].disk_free, found.nodes[0].disk_free_after)
 
 
-def test_what_a_node_does_not_get_is_not_counted() -> None:
+def test_an_image_that_a_node_does_not_get_is_not_counted() -> None:
     found = forecast([work("a", Step.WAITING, Step.LEFT_OUT)], PINS, [PullFailure("a", "BudgetExceeded", "two")])
     assert (110, (NodeForecast("a", 110, 1),)) == (found.size, found.nodes)
     assert ((PullFailure("a", "BudgetExceeded", "two"),), 1) == (found.left_out, found.left_out_total)
@@ -94,7 +94,7 @@ BLOBS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 50), max_siz
 
 
 @given(st.lists(BLOBS, max_size=5), st.integers(0, 200))
-def test_what_is_kept_never_exceeds_the_budget(contents: list[dict[str, int]], budget: int) -> None:
+def test_kept_images_never_exceed_the_budget(contents: list[dict[str, int]], budget: int) -> None:
     lengths = {name: length for each in contents for name, length in each.items()}
     pins = [pin(f"i{number}", **{name: lengths[name] for name in each}) for number, each in enumerate(contents)]
     refused = omissions(pins, AMD64, budget)

@@ -25,7 +25,7 @@ def status(each: Pin) -> ImageStatus:
     return ImageStatus(each.key.reference, digest=each.digest, latest_digest=each.latest, resolved_time=each.resolved)
 
 
-def test_a_tag_is_what_the_registry_says() -> None:
+def test_a_tag_gets_the_digest_of_the_registrys_answer() -> None:
     found = pin(KEY, None, resolved("a"), RUN, follow=False)
     assert (digest("a"), True, NOW, "", None) == (
         found.digest, found.current, found.resolved, found.latest, found.problem,

@@ -146,16 +146,6 @@ def test_one_full_disk_one_missing_image_one_node_down_and_the_others_finish() -
     it.fits()
 
 
-def test_a_halted_rollout_continues_when_fewer_nodes_fail() -> None:
-    it = world(rollout={"parallelism": 1, "maxFailures": 0}, images=ONLY_ONE)
-    it.outcome = lambda *_: failed("Unreachable")
-    it.turn(4)
-    assert (YES, "TooManyFailures") == it.says("Stalled"), "although the failed node is tried again"
-    it.outcome = lambda *_: READY
-    it.settle()
-    assert ((YES, "Prefetched"), "3/3") == (it.says("Ready"), it.each.status.summary)
-
-
 def test_a_failure_that_is_retried_soon_does_not_stall() -> None:
     it = world(node("a"), images=ONLY_ONE)
     it.outcome = lambda *_: failed("Unreachable")

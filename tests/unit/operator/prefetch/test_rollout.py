@@ -116,7 +116,7 @@ def test_images_of_a_node_begin_in_their_order_and_one_after_the_other() -> None
     assert {"a": KEYS[1:2]} == starts([work("a", Step.READY, Step.WAITING)], Rollout(), "")
 
 
-def test_a_node_that_has_begun_goes_first() -> None:
+def test_a_node_that_has_begun_comes_first() -> None:
     fresh = [work(f"n{number}", Step.WAITING, Step.WAITING) for number in range(9)]
     for number in range(9):
         nodes = [*fresh[:number], work(f"n{number}", Step.READY, Step.WAITING), *fresh[number + 1 :]]
