@@ -1,7 +1,7 @@
 """Conditions of a resource, as Kubernetes and kstatus expect them. Pure.
 
-``Reconciling`` and ``Stalled`` are bad when True; all others are good. Every condition exists from the first plan on. It
-has the generation that it speaks of, because ``kubectl wait`` compares that.
+``Reconciling`` and ``Stalled`` are bad when True; all others are good. Every condition exists from the first plan on.
+Its generation is the one that it speaks of, because ``kubectl wait`` compares that.
 """
 
 from __future__ import annotations
