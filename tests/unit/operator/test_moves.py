@@ -1,4 +1,4 @@
-"""Scaling at any moment, whatever supernodes and peers do meanwhile: no node is lost to a Task, and all moves end."""
+"""Scaling at any moment, whatever supernodes and peers do: no Task loses a node, and all moves end."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,24 +16,24 @@ from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskRepor
 NAMES = ("s-0", "s-1", "s-2")
 NODES = frozenset("a")
 TASKS = tuple(next(t for t in "abcdefghijkl" if membership.owner(t, NAMES) == name) for name in NAMES[1:])
-"""Those that move when there are three."""
+"""The tasks that move when three supernodes run."""
 WHOLE = 3
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass
-class Supernode:
-    """One, as far as its reports go."""
+class ModelSupernode:
+    """A supernode, as far as its reports go."""
 
     boot: int = 1
     revision: int = 0
     stated: set[str] = field(default_factory=set)
     dropping: set[str] = field(default_factory=set)
-    """No longer stated, within their grace."""
+    """No longer stated, but kept during the grace."""
     pieces: dict[str, int] = field(default_factory=dict)
     connected: set[str] = field(default_factory=set)
     published: dict[str, set[str]] = field(default_factory=dict)
-    """What each node told it."""
+    """What each node has reported to it."""
 
     @property
     def tasks(self) -> set[str]:
@@ -46,7 +46,7 @@ class Supernode:
         return TaskReport(task, task, "1/", status, pieces_cached=pieces, ready_peers=ready)
 
     def changes(self) -> Changes:
-        """All there is, which says no less than what changed."""
+        """A full report, which includes all changes."""
         peers = tuple(PeerReport(node, node in self.connected) for node in sorted(NODES))
         tasks = tuple(self.report(task) for task in sorted(self.tasks))
         gone = tuple(sorted(set(TASKS) - self.tasks)) if self.revision else ()
@@ -54,24 +54,24 @@ class Supernode:
 
 
 class Moves(RuleBasedStateMachine):
-    """Operator's knowledge against supernodes and peers that do as they promise, in any order."""
+    """The operator's overview of supernodes and peers that keep their promises, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.known = SupernodeOverview()
-        self.supernodes = {name: Supernode() for name in NAMES}
+        self.supernodes = {name: ModelSupernode() for name in NAMES}
         self.published = {node: set[str]() for node in NODES}
         self.counted = {task: frozenset[str]() for task in TASKS}
         self.scale(1)
 
     @initialize(work=st.integers(0, 3), count=st.integers(1, 3))
     def begin(self, work: int, count: int) -> None:
-        """The first supernode is at it, or has nearly done it all, when there are more."""
-        for part in (self.hear, self.state, self.work)[:work]:
+        """The first supernode has done some or all of the work before the others start."""
+        for part in (self.receive, self.state, self.work)[:work]:
             part(NAMES[0])
         self.scale(count)
 
-    def standing(self, task: str) -> TaskView:
+    def view(self, task: str) -> TaskView:
         return self.known.task_view(task, task, "1/")
 
     @rule(count=st.integers(0, 3))
@@ -81,7 +81,7 @@ class Moves(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), node=st.sampled_from(sorted(NODES)))
     def connect(self, name: str, node: str) -> None:
-        """A peer begins with all that it has."""
+        """A peer starts with a report of all its files."""
         self.supernodes[name].connected.add(node)
         self.inform(name, node)
 
@@ -91,7 +91,7 @@ class Moves(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), node=st.sampled_from(sorted(NODES)))
     def inform(self, name: str, node: str) -> None:
-        """A peer tells what it has published, to whom assigns it."""
+        """A peer reports its published files to a supernode."""
         if node in self.supernodes[name].connected:
             self.supernodes[name].published[node] = set(self.published[node])
 
@@ -110,7 +110,7 @@ class Moves(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def drop(self, name: str) -> None:
-        """The grace is over."""
+        """The grace ends."""
         supernode = self.supernodes[name]
         for task in supernode.dropping:
             supernode.pieces.pop(task, None)
@@ -118,24 +118,24 @@ class Moves(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def restart(self, name: str) -> None:
-        """The volume stays, the memory does not."""
+        """A restart keeps the volume and loses the memory."""
         former = self.supernodes[name]
-        self.supernodes[name] = Supernode(former.boot + 1, pieces=former.pieces)
+        self.supernodes[name] = ModelSupernode(former.boot + 1, pieces=former.pieces)
 
     @rule(name=st.sampled_from(NAMES))
-    def hear(self, name: str) -> None:
+    def receive(self, name: str) -> None:
         if name in self.known.views:
             self.known.on_update(name, self.supernodes[name].changes())
 
     @rule(name=st.sampled_from(NAMES), silent=st.booleans())
     def silence(self, name: str, silent: bool) -> None:
-        """Of one that stays: who leaves and does not answer takes with it what only it knew."""
+        """Only of staying supernodes: what only a leaving supernode knows is lost if it does not answer."""
         if any(member.name == name and not member.leaving for member in self.known.members):
             self.known.on_reachability(name, "timeout" if silent else "")
 
     @rule(name=st.sampled_from(NAMES))
     def state(self, name: str) -> None:
-        """Tell one what is wanted of it, as the loop does."""
+        """State to a supernode what it should have, as the loop does."""
         supernode = self.supernodes[name]
         if (
             not self.known.complete
@@ -146,7 +146,7 @@ class Moves(RuleBasedStateMachine):
             return
         if self.known.views[name].silent or self.known.views[name].boot != str(supernode.boot):
             return
-        wanted = {task for task in TASKS if name in self.standing(task).stated}
+        wanted = {task for task in TASKS if name in self.view(task).stated}
         supernode.dropping = (supernode.dropping | supernode.stated) - wanted
         supernode.stated = wanted
         supernode.revision += 1
@@ -156,8 +156,8 @@ class Moves(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), giving=st.booleans())
     def work(self, name: str, giving: bool = True) -> None:
-        """All of this for one, as it is most of the time; ``giving``: peers get as far as to publish."""
-        self.hear(name)
+        """All steps for one supernode, as usual. ``giving``: its peers publish, too."""
+        self.receive(name)
         self.state(name)
         for node in sorted(NODES - self.supernodes[name].connected):
             self.connect(name, node)
@@ -166,27 +166,27 @@ class Moves(RuleBasedStateMachine):
                 self.fetch(name, task)
             for node in sorted(NODES) if giving else ():
                 self.publish(name, node, task)
-        self.hear(name)
+        self.receive(name)
 
     @invariant()
-    def a_task_is_stated_to_its_owner_and_at_most_to_those_who_have_it(self) -> None:
+    def a_task_is_stated_to_its_owner_and_else_only_to_supernodes_that_have_it(self) -> None:
         staying = [member.name for member in self.known.members if not member.leaving]
         for task in TASKS:
             have = {name for name, view in self.known.views.items() if view.report(task, task) is not None}
             owner = membership.owner(task, staying)
-            stated = self.standing(task).stated
+            stated = self.view(task).stated
             assert stated <= have if self.known.absent else owner in stated <= {owner, *have}
 
     @invariant()
-    def no_node_that_has_a_file_is_lost_to_its_task(self) -> None:
+    def no_task_loses_a_node_with_its_file(self) -> None:
         for task in TASKS:
-            holders = self.standing(task).holders
+            holders = self.view(task).holders
             assert self.counted[task] <= holders, task
             self.counted[task] = holders
             assert holders <= {node for node in NODES if task in self.published[node]}
 
     def teardown(self) -> None:
-        """When faults stop, each task is with its owner alone, and who was leaving has left."""
+        """After the last fault each task is stated to its owner only, and no supernode is leaving."""
         self.scale(max(1, len([member for member in self.known.members if not member.leaving])))
         for _ in range(2 + 2 * WHOLE):
             for name in NAMES:
@@ -199,16 +199,16 @@ class Moves(RuleBasedStateMachine):
                     for node in sorted(NODES):
                         self.publish(name, node, task)
                 self.drop(name)
-                self.hear(name)
+                self.receive(name)
             for name in NAMES:
                 self.state(name)
         staying = [member.name for member in self.known.members]
         assert not [member for member in self.known.members if member.leaving]
         for task in TASKS:
             owner = membership.owner(task, staying)
-            assert {owner} == self.standing(task).stated
+            assert {owner} == self.view(task).stated
             assert [owner] == [name for name in staying if task in self.supernodes[name].stated]
-            assert NODES == self.standing(task).holders
+            assert NODES == self.view(task).holders
 
 
 TestMoves = Moves.TestCase

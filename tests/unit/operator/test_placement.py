@@ -1,4 +1,4 @@
-"""Where a task is stated, and whose word on it counts."""
+"""Where a task is stated, and whose report counts."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NODES = ("a", "b", "c")
 FINAL = Failure("SourceNotFound", "gone", final=True)
 
 
-def word(
+def reported(
     status: CDNStatus = CDNStatus.SUCCESS,
     ready: str = "",
     connected: str = "abc",
@@ -34,26 +34,26 @@ def word(
 RUNNING, WAITING, FAILED = CDNStatus.RUNNING, CDNStatus.WAITING, CDNStatus.SOURCE_ERROR
 
 
-def test_a_new_task_is_its_owners() -> None:
+def test_a_new_task_is_stated_to_its_owner() -> None:
     assert Placement(frozenset({"new"})) == place("new", {}, "1/")
-    assert Placement(frozenset({"new"}), "new") == place("new", {"new": word(RUNNING)}, "1/")
+    assert Placement(frozenset({"new"}), "new") == place("new", {"new": reported(RUNNING)}, "1/")
 
 
 @pytest.mark.parametrize(
     ("own", "other", "counted"),
     [
-        (None, word(), "old"),
-        (None, word(WAITING), "old"),
-        (word(RUNNING, pieces_cached=2), word(), "old"),
-        (word(RUNNING, pieces_cached=2), word(RUNNING, pieces_cached=3), "old"),
-        (word(RUNNING), word(RUNNING), "old"),
-        (word(ready="a"), word(ready="ab"), "old"),
-        (word(ready="abc", attempt="0/"), word(RUNNING), "old"),
-        (word(RUNNING, pieces_cached=2), word(ready="a", silent=True), "new"),
-        (word(FAILED), word(FAILED, pieces_cached=2), "old"),
+        (None, reported(), "old"),
+        (None, reported(WAITING), "old"),
+        (reported(RUNNING, pieces_cached=2), reported(), "old"),
+        (reported(RUNNING, pieces_cached=2), reported(RUNNING, pieces_cached=3), "old"),
+        (reported(RUNNING), reported(RUNNING), "old"),
+        (reported(ready="a"), reported(ready="ab"), "old"),
+        (reported(ready="abc", attempt="0/"), reported(RUNNING), "old"),
+        (reported(RUNNING, pieces_cached=2), reported(ready="a", silent=True), "new"),
+        (reported(FAILED), reported(FAILED, pieces_cached=2), "old"),
     ],
 )
-def test_who_has_it_keeps_it_until_the_owner_has_caught_up(
+def test_the_former_owner_keeps_the_task_until_the_owner_has_caught_up(
     own: ReplicaReport | None, other: ReplicaReport, counted: str
 ) -> None:
     words = {"old": other} if own is None else {"old": other, "new": own}
@@ -63,34 +63,34 @@ def test_who_has_it_keeps_it_until_the_owner_has_caught_up(
 @pytest.mark.parametrize(
     ("own", "other"),
     [
-        (word(ready="ab"), word(ready="ab")),
-        (word(ready="ab", connected="ab"), word(ready="abc")),
-        (word(ready="abc"), word(RUNNING, ready="a")),
-        (word(WAITING), word(WAITING)),
-        (word(FAILED, failure=FINAL, pieces_cached=1), word(FAILED, failure=FINAL, pieces_cached=2)),
+        (reported(ready="ab"), reported(ready="ab")),
+        (reported(ready="ab", connected="ab"), reported(ready="abc")),
+        (reported(ready="abc"), reported(RUNNING, ready="a")),
+        (reported(WAITING), reported(WAITING)),
+        (reported(FAILED, failure=FINAL, pieces_cached=1), reported(FAILED, failure=FINAL, pieces_cached=2)),
     ],
-    ids=["all", "all but who is not with it", "more", "nothing there", "nothing to come"],
+    ids=["all", "all connected nodes", "more", "nothing cached", "nothing to fetch"],
 )
-def test_then_it_is_the_owners_alone(own: ReplicaReport, other: ReplicaReport) -> None:
+def test_the_task_is_then_stated_to_the_owner_only(own: ReplicaReport, other: ReplicaReport) -> None:
     assert Placement(frozenset({"new"}), "new") == place("new", {"old": other, "new": own}, "1/")
 
 
-def test_who_started_before_restart_has_what_it_had_and_says_nothing() -> None:
-    """A statement without the task would have it drop its copy."""
-    before = word(ready="ab", before_restart=True)
+def test_a_restarted_supernode_keeps_its_task_and_its_old_report_does_not_count() -> None:
+    """It would drop its copy at a statement without the task."""
+    before = reported(ready="ab", before_restart=True)
     assert Placement(frozenset({"old", "new"}), "", moving=True) == place("new", {"old": before}, "1/")
     assert Placement(frozenset({"old", "new"}), "old", moving=True) == place(
-        "new", {"old": word(), "new": before}, "1/"
+        "new", {"old": reported(), "new": before}, "1/"
     )
 
 
-def test_while_no_supernode_stays_all_is_kept_where_it_is() -> None:
-    words = {"one": word(RUNNING), "two": word()}
+def test_while_no_supernode_stays_the_task_stays_where_it_is() -> None:
+    words = {"one": reported(RUNNING), "two": reported()}
     assert Placement(frozenset({"one", "two"}), "two", moving=True) == place(None, words, "1/")
 
 
-words = st.builds(
-    word,
+reports = st.builds(
+    reported,
     st.sampled_from(CDNStatus),
     ready=st.text("abc", max_size=3),
     connected=st.text("abc", max_size=3),
@@ -102,22 +102,22 @@ words = st.builds(
 )
 
 
-@given(st.sampled_from("xyz"), st.dictionaries(st.sampled_from("xyz"), words), st.sampled_from(["1/", "2/"]))
-def test_whatever_is_said(owner: str, said: dict[str, ReplicaReport], attempt: str) -> None:
-    """It is stated to its owner, else only to those who have it, and the report that counts is of one of them."""
-    placement = place(owner, said, attempt)
+@given(st.sampled_from("xyz"), st.dictionaries(st.sampled_from("xyz"), reports), st.sampled_from(["1/", "2/"]))
+def test_any_reports(owner: str, given_reports: dict[str, ReplicaReport], attempt: str) -> None:
+    """The task is stated to its owner, and else only to supernodes that have it. One of their reports counts."""
+    placement = place(owner, given_reports, attempt)
     assert owner in placement.stated
-    assert placement.stated <= {owner, *said}
+    assert placement.stated <= {owner, *given_reports}
     assert placement.moving == (placement.stated != {owner})
-    speaking = {name for name in placement.stated & said.keys() if not said[name].before_restart}
+    speaking = {name for name in placement.stated & given_reports.keys() if not given_reports[name].before_restart}
     assert placement.counted in (speaking or {""})
 
 
-@given(st.dictionaries(st.sampled_from("xyz"), words, min_size=1))
-def test_the_owners_becoming_alone_takes_no_node_from_the_task(said: dict[str, ReplicaReport]) -> None:
-    placement = place("x", said, "1/")
-    if placement.moving or said.keys() == {"x"}:
+@given(st.dictionaries(st.sampled_from("xyz"), reports, min_size=1))
+def test_the_end_of_a_move_takes_no_node_from_the_task(given_reports: dict[str, ReplicaReport]) -> None:
+    placement = place("x", given_reports, "1/")
+    if placement.moving or given_reports.keys() == {"x"}:
         return
-    own = said["x"]
-    for other in said.values():
+    own = given_reports["x"]
+    for other in given_reports.values():
         assert set(other.report.ready_peers) & own.connected <= set(own.report.ready_peers)

@@ -1,4 +1,4 @@
-"""What several supernodes say, as one."""
+"""What the operator knows from the reports of several supernodes."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ from pantala_operator.events import ReplicasFound
 from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
 from pantala_operator.supernodes import discovery
-from pantala_operator.supernodes.view import SupernodeOverview
+from pantala_operator.supernodes.view import SupernodeOverview, SupernodeView, TaskView
 from pantala_protocol.membership import Member, owner
 from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport
 
@@ -24,17 +24,23 @@ def scaled(count: int, pods: int = 0, start: int = 0) -> ReplicasFound:
 
 
 def members(supernodes: SupernodeOverview) -> dict[str, bool]:
-    """Names, and whether they leave."""
+    """Names, and whether they are leaving."""
     return {member.name: member.leaving for member in supernodes.members}
 
 
-def heard(*reports: TaskReport, gone: str = "", boot: str = "b", revision: int = 1, **peers: bool) -> Changes:
-    told = tuple(PeerReport(name, connected) for name, connected in peers.items())
-    return Changes(boot, 1, revision, tasks=reports, gone=tuple(gone), peers=told)
+def reported(
+    *tasks: TaskReport, gone: str = "", boot: str = "b", revision: int = 1, full: bool = False, **peers: bool
+) -> Changes:
+    connected = tuple(PeerReport(name, each) for name, each in peers.items())
+    return Changes(boot, 1, revision, full, tasks, tuple(gone), connected)
 
 
-def has(*names: str, status: CDNStatus = CDNStatus.SUCCESS, task_id: str = TASK) -> TaskReport:
-    return TaskReport("u", task_id, "1/", status, ready_peers=names)
+def has(*names: str, status: CDNStatus = CDNStatus.SUCCESS, task_id: str = TASK, attempt: str = "1/") -> TaskReport:
+    return TaskReport("u", task_id, attempt, status, ready_peers=names)
+
+
+def view(supernodes: SupernodeOverview) -> TaskView:
+    return supernodes.task_view("u", TASK, "1/")
 
 
 def three() -> SupernodeOverview:
@@ -43,13 +49,13 @@ def three() -> SupernodeOverview:
     return supernodes
 
 
-def test_the_statefulset_says_who_there_is() -> None:
+def test_the_statefulset_names_the_supernodes() -> None:
     assert scaled(2).staying == (Member("s-0", "http://s-0.svc.ns:8002"), Member("s-1", "http://s-1.svc.ns:8002"))
     assert ["s-5", "s-6"] == [member.name for member in scaled(2, start=5).staying]
     assert ["s-1", "s-2"] == [member.name for member in scaled(1, pods=3).lingering]
 
 
-def test_a_list_names_its_supernodes_by_host_and_port_and_one_alone_not_at_all() -> None:
+def test_supernodes_of_a_list_are_named_by_host_and_port_and_a_single_one_has_no_name() -> None:
     urls = ("http://u:p@a:1", "https://b")
     assert (Member("a:1", urls[0]), Member("b", urls[1])) == discovery.of_urls(urls).staying
     supernodes = SupernodeOverview()
@@ -57,7 +63,7 @@ def test_a_list_names_its_supernodes_by_host_and_port_and_one_alone_not_at_all()
     assert supernodes.membership(NOW) is None
 
 
-def test_who_is_no_longer_wanted_leaves_until_released() -> None:
+def test_a_supernode_that_should_not_run_is_leaving_until_it_is_released() -> None:
     supernodes = three()
     assert supernodes.set_replicas(scaled(1, pods=3))
     assert {"s-0": False, "s-1": True, "s-2": True} == members(supernodes)
@@ -68,30 +74,30 @@ def test_who_is_no_longer_wanted_leaves_until_released() -> None:
     assert dict.fromkeys(ALL, False) == members(supernodes)
 
 
-def test_an_operator_that_starts_while_some_leave_knows_of_them() -> None:
+def test_a_new_operator_knows_the_leaving_supernodes() -> None:
     supernodes = SupernodeOverview()
     supernodes.set_replicas(scaled(1, pods=3))
     assert {"s-0": False, "s-1": True, "s-2": True} == members(supernodes)
 
 
-def test_scaled_to_0_all_is_kept_and_said() -> None:
+def test_scaled_to_0_all_supernodes_stay_with_a_reason() -> None:
     supernodes = three()
-    supernodes.on_update("s-0", heard(has("a"), a=True))
+    supernodes.on_update("s-0", reported(has("a"), a=True))
     assert supernodes.set_replicas(scaled(0, pods=3))
     assert dict.fromkeys(ALL, False) == members(supernodes)
-    standing = supernodes.task_view("u", TASK, "1/")
-    assert {"s-0"} == standing.stated
-    assert "the StatefulSet ns/s is scaled to 0; scale it to 1 or more" == standing.away
+    found = view(supernodes)
+    assert {"s-0"} == found.stated
+    assert "the StatefulSet ns/s is scaled to 0; scale it to 1 or more" == found.away
     supernodes.set_replicas(scaled(3))
-    assert "" == supernodes.task_view("u", TASK, "1/").away
+    assert "" == view(supernodes).away
 
 
-def test_the_memberships_revision_grows_with_each_change_and_with_no_other() -> None:
+def test_the_revision_of_the_membership_grows_with_each_change_only() -> None:
     supernodes = three()
-    supernodes.on_update("s-0", heard(revision=int(NOW.timestamp() * 1000) + 5000))
+    supernodes.on_update("s-0", reported(revision=int(NOW.timestamp() * 1000) + 5000))
     first = supernodes.membership(NOW)
     assert first is not None
-    assert first.revision > NOW.timestamp() * 1000 + 5000, "older than one that another operator told"
+    assert first.revision > NOW.timestamp() * 1000 + 5000, "a former operator stated a higher revision"
     assert first is supernodes.membership(NOW + timedelta(seconds=60))
     supernodes.set_replicas(scaled(2))
     second = supernodes.membership(NOW - timedelta(seconds=60))
@@ -100,27 +106,27 @@ def test_the_memberships_revision_grows_with_each_change_and_with_no_other() -> 
     assert supernodes.members == second.members
 
 
-def test_nothing_is_complete_before_all_who_answer_were_heard() -> None:
+def test_all_reachable_supernodes_must_report_before_a_statement() -> None:
     supernodes = three()
-    supernodes.on_update("s-0", heard())
+    supernodes.on_update("s-0", reported())
     supernodes.on_reachability("s-1", "timeout")
     before = supernodes.complete
     assert not before
-    supernodes.on_update("s-2", heard())
+    supernodes.on_update("s-2", reported())
     supernodes.set_replicas(ReplicasFound((*scaled(3).staying, Member("s-3", "http://x"))))
-    assert supernodes.complete, "who comes later holds nothing up"
+    assert supernodes.complete, "a later supernode delays nothing"
 
 
-def test_a_peer_is_connected_if_it_is_with_anybody_who_can_be_asked() -> None:
+def test_a_peer_is_connected_if_a_reachable_supernode_says_so() -> None:
     supernodes = three()
-    supernodes.on_update("s-0", heard(a=True, b=False))
-    supernodes.on_update("s-1", heard(a=False, b=True))
+    supernodes.on_update("s-0", reported(a=True, b=False))
+    supernodes.on_update("s-1", reported(a=False, b=True))
     assert {"a": True, "b": True} == {name: each.connected for name, each in supernodes.peers.items()}
     supernodes.on_reachability("s-1", "timeout")
     assert {"a": True, "b": False} == {name: each.connected for name, each in supernodes.peers.items()}
 
 
-def test_what_supernodes_count_adds_up_and_what_peers_say_does_not() -> None:
+def test_counts_of_supernodes_add_up_and_counts_of_peers_do_not() -> None:
     supernodes = three()
     for name, report in {
         "s-0": PeerReport("a", False, "", 0, cache_bytes=5, tasks=1, uploads=2, succeeded=3, failed=1),
@@ -131,72 +137,101 @@ def test_what_supernodes_count_adds_up_and_what_peers_say_does_not() -> None:
     assert {"a": expected} == supernodes.peers
 
 
-def test_only_tasks_whose_supernode_is_away_say_so() -> None:
+def test_only_tasks_of_an_unreachable_supernode_have_that_reason() -> None:
     supernodes = three()
     supernodes.on_reachability(OWNER, "timeout")
-    assert "timeout" == supernodes.task_view("u", TASK, "1/").away
+    assert "timeout" == view(supernodes).away
     assert "" == supernodes.away
-    supernodes.on_update(OTHER, heard(has("a"), a=True))
-    assert "" == supernodes.task_view("u", TASK, "1/").away, "another has it, and goes on"
+    supernodes.on_update(OTHER, reported(has("a"), a=True))
+    assert "" == view(supernodes).away, "another supernode has it"
 
 
-def test_a_report_on_other_content_says_nothing() -> None:
+def test_a_report_about_other_content_does_not_count() -> None:
     supernodes = three()
-    supernodes.on_update(OTHER, heard(has("a", "b", task_id="e" * 64)))
-    standing = supernodes.task_view("u", TASK, "1/")
-    assert {OWNER} == standing.stated
-    assert standing.report is None
-    supernodes.on_update(OWNER, heard(has()))
-    assert frozenset() == supernodes.task_view("u", TASK, "1/").holders
+    supernodes.on_update(OTHER, reported(has("a", "b", task_id="e" * 64)))
+    found = view(supernodes)
+    assert {OWNER} == found.stated
+    assert found.report is None
+    supernodes.on_update(OWNER, reported(has()))
+    assert frozenset() == view(supernodes).holders
 
 
-def test_a_node_that_is_away_during_the_move_is_remembered() -> None:
-    """As it would be by the supernode that had the task before."""
+def test_a_node_that_is_disconnected_during_a_move_is_remembered() -> None:
+    """The former owner would remember it, too."""
     supernodes = three()
-    supernodes.on_update(OTHER, heard(has("a", "b"), a=True))
-    supernodes.on_update(OWNER, heard(has("a"), a=True))
-    assert {OWNER} == supernodes.task_view("u", TASK, "1/").stated
-    supernodes.on_update(OTHER, heard(gone="u"))
-    assert {"a", "b"} == supernodes.task_view("u", TASK, "1/").holders
-    supernodes.on_update(OWNER, heard(b=True))
-    assert {"a"} == supernodes.task_view("u", TASK, "1/").holders
+    supernodes.on_update(OTHER, reported(has("a", "b"), a=True))
+    supernodes.on_update(OWNER, reported(has("a"), a=True))
+    assert {OWNER} == view(supernodes).stated
+    supernodes.on_update(OTHER, reported(gone="u"))
+    assert {"a", "b"} == view(supernodes).holders
+    supernodes.on_update(OWNER, reported(b=True))
+    assert {"a"} == view(supernodes).holders
 
 
-def test_who_is_released_leaves_its_word_behind() -> None:
+def test_the_holders_known_to_a_released_supernode_are_remembered() -> None:
     supernodes = three()
-    supernodes.on_update(OTHER, heard(has("a", "b"), a=True))
-    supernodes.on_update(OWNER, heard(has("a"), a=True))
+    supernodes.on_update(OTHER, reported(has("a", "b"), a=True))
+    supernodes.on_update(OWNER, reported(has("a"), a=True))
     supernodes.set_replicas(ReplicasFound(tuple(each for each in supernodes.members if each.name != OTHER)))
     supernodes.release(OTHER)
-    assert {"a", "b"} == supernodes.task_view("u", TASK, "1/").holders
+    assert {"a", "b"} == view(supernodes).holders
 
 
-def test_who_starts_before_restart_during_a_move_keeps_what_it_had() -> None:
-    """Its first statement would else lack the task, and it would drop the only copy."""
+def test_a_supernode_that_restarts_during_a_move_keeps_its_task() -> None:
+    """If its first statement lacked the task, it would drop the only copy."""
     supernodes = three()
-    supernodes.on_update(OTHER, heard(has("a"), a=True))
-    supernodes.on_update(OTHER, heard(boot="new", revision=0))
-    standing = supernodes.task_view("u", TASK, "1/")
-    assert {OWNER, OTHER} == standing.stated
-    assert standing.report is None
-    assert {"a"} == standing.holders
-    supernodes.on_update(OTHER, heard(boot="new", revision=2))
-    assert {OWNER} == supernodes.task_view("u", TASK, "1/").stated, "it was told of nothing, and so has nothing"
+    supernodes.on_update(OTHER, reported(has("a"), a=True))
+    supernodes.on_update(OTHER, reported(boot="new", revision=0))
+    found = view(supernodes)
+    assert {OWNER, OTHER} == found.stated
+    assert found.report is None
+    assert {"a"} == found.holders
+    supernodes.on_update(OTHER, reported(boot="new", revision=2))
+    assert {OWNER} == view(supernodes).stated, "a statement without the task is in force"
 
 
-def test_a_forgotten_task_is_forgotten_by_all() -> None:
+def test_a_deleted_task_is_forgotten() -> None:
     supernodes = three()
     for name in ALL:
-        supernodes.on_update(name, heard(has("a")))
+        supernodes.on_update(name, reported(has("a")))
     supernodes.forget("u")
-    assert (None, frozenset()) == (
-        supernodes.task_view("u", TASK, "1/").report,
-        supernodes.task_view("u", TASK, "1/").holders,
-    )
+    assert (None, frozenset()) == (view(supernodes).report, view(supernodes).holders)
 
 
-def test_a_peers_leaving_and_a_tasks_end_are_news() -> None:
+def test_an_update_names_its_tasks_and_changed_peers() -> None:
     supernodes = three()
-    assert ({"u"}, True) == supernodes.on_update("s-0", heard(has("a"), a=True))
-    assert ({"u"}, False) == supernodes.on_update("s-0", heard(gone="u"))
-    assert (set(), True) == supernodes.on_update("s-0", heard(a=False))
+    assert ({"u"}, True) == supernodes.on_update("s-0", reported(has("a"), a=True))
+    assert ({"u"}, False) == supernodes.on_update("s-0", reported(gone="u"))
+    assert (set(), True) == supernodes.on_update("s-0", reported(a=False))
+
+
+def test_files_on_nodes_survive_a_restart_of_the_supernode() -> None:
+    """A holder is remembered until its peer reconnects and reports."""
+    one = SupernodeView()
+    one.on_update(reported(has("a", "b"), boot="one", a=True, b=True))
+    assert {"a", "b"} == one.holders("u")
+    one.on_update(reported(boot="two", full=True))
+    assert {"a", "b"} == one.holders("u")
+    one.on_update(reported(has(), boot="two"))
+    assert {"a", "b"} == one.holders("u")
+    one.on_update(reported(has("a"), boot="two", a=True, b=True))
+    assert {"a"} == one.holders("u")
+    one.on_update(reported(boot="two", b=False))
+    assert {"a"} == one.holders("u")
+
+
+def test_holders_of_an_older_attempt_do_not_count() -> None:
+    one = SupernodeView()
+    one.on_update(reported(has("a"), boot="one", a=True))
+    one.on_update(reported(has(attempt="2/"), boot="two", full=True))
+    assert frozenset() == one.holders("u")
+
+
+def test_an_update_names_all_tasks_after_a_restart() -> None:
+    one = SupernodeView()
+    assert ({"u"}, True) == one.on_update(reported(has("a"), boot="one", a=True))
+    assert (set(), False) == one.on_update(reported(boot="one", a=True))
+    assert ({"u"}, True) == one.on_update(reported(boot="two", full=True))
+    assert ({"u"}, False) == one.on_update(reported(has(), boot="two"))
+    one.on_update(reported(boot="two", gone="u"))
+    assert ({}, frozenset()) == (one.reports, one.holders("u"))
