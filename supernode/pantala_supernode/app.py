@@ -30,7 +30,7 @@ from pantala_supernode.http.identity import ClusterKeys
 from pantala_supernode.http.registries import RegistriesAPI
 from pantala_supernode.http.site import site
 from pantala_supernode.images.service import Imaging
-from pantala_supernode.metrics import Metrics, StateCollector, TimedScheduler
+from pantala_supernode.metrics import Metrics, StateCollector
 from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.limits import Rate
@@ -45,7 +45,7 @@ from pantala_supernode.swarm.download import DfgetTaskManager
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.peer import PeerManager
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import Managers
+from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher, Endpoint, TicketCache
 from pantala_supernode.sync.feed import ChangeFeed
@@ -90,7 +90,7 @@ class App:
 
         # Who serves what to whom.
         self.metrics = Metrics()
-        self.managers = managers = _managers(settings, self.metrics, chance)
+        self.managers = managers = _managers(settings, chance)
         replicas = ReplicaSet()
         source = ReplicaSource(replicas, ReplicaClient(session, settings.token_file, clock=clock))
 
@@ -146,6 +146,7 @@ class App:
             tickets=TicketCache(time.time),
             sha256=cdn.piece_digest,
             on_accused=events.piece_accused.publish,
+            timer=self.metrics.scheduling.time,
             clock=clock,
         )
         self.sync = SyncServer(
@@ -280,16 +281,10 @@ class App:
         return app
 
 
-def _managers(settings: Settings, metrics: Metrics, chance: random.Random) -> Managers:
+def _managers(settings: Settings, chance: random.Random) -> Managers:
     peers, progress = PeerManager(), ProgressManager(settings.node or None)
-    scheduler = TimedScheduler(
-        progress,
-        policy=SchedulingPolicy(bandwidth=settings.uplink),
-        chance=chance,
-        lookup=peers.get,
-        observe=metrics.scheduling.observe,
-        stopwatch=time.perf_counter,
-    )
+    policy = SchedulingPolicy(bandwidth=settings.uplink)
+    scheduler = SchedulerManager(progress, policy=policy, chance=chance, lookup=peers.get)
     tasks = TaskManager(grace=settings.grace, keep=settings.cache_seconds > settings.grace)
     return Managers(tasks, DfgetTaskManager(), peers, progress, scheduler)
 

@@ -1,40 +1,41 @@
-"""What can go wrong in a supernode, as one tree. The class decides the reason, and the reason how it is retried.
+"""All errors of a supernode as one tree. The class decides the reason, and the reason decides about retries.
 
 ::
 
     SupernodeError                  InternalError
     ├── SourceError                 the origin, or the way to it
-    │   ├── SourceAnswerError       SourceError            a status that says no (5xx, 429, other 4xx)
+    │   ├── SourceAnswerError       SourceError            an error status (5xx, 429, other 4xx)
     │   │   ├── SourceNotFoundError       SourceNotFound      404, 410
     │   │   ├── SourceUnauthorizedError   SourceUnauthorized  401
     │   │   └── SourceForbiddenError      SourceForbidden     403, 407
-    │   ├── SourceRefusedError      SourceRefused          nobody listens there
+    │   ├── SourceRefusedError      SourceRefused          connection refused
     │   ├── SourceHostUnknownError  SourceHostUnknown      DNS
     │   ├── SourceUnreachableError  SourceUnreachable      no route
     │   ├── SourceTimeoutError      SourceTimeout          no connection, no byte or too few bytes in time
-    │   ├── SourceInterruptedError  SourceInterrupted      cut in mid-body
+    │   ├── SourceInterruptedError  SourceInterrupted      cut in the middle of the body
     │   ├── SourceChangedError      SourceChanged          another content than a moment ago
     │   ├── SourceDeniedError       SourceDenied           an address or a redirect that is not allowed
     │   ├── SourceCertificateError  SourceCertificateInvalid
     │   ├── SourceProtocolError     SourceProtocolError    an answer that breaks HTTP
-    │   ├── SourceUnusableError     SourceUnusable         an answer that is right, and no file that can be taken
+    │   ├── SourceUnusableError     SourceUnusable         a valid answer without a usable file
     │   ├── SourceURLError          SourceURLInvalid
     │   ├── SourceHeadersError      SecretInvalid          headers that cannot be sent
     │   ├── LengthMismatchError     LengthMismatch         the body is not as long as announced
-    │   └── RegistryError           SourceError            a registry's; its own branch is in ``registry.errors``
+    │   └── RegistryError           SourceError            a registry; its own branch is in ``registry.errors``
     ├── ReplicaError                SourceInterrupted      the replica that provided the content stopped
-    ├── DigestMismatchError         DigestMismatch         the body is not what was asked for
+    ├── DigestMismatchError         DigestMismatch         the body does not have the expected digest
     ├── VolumeFullError             VolumeFull
     ├── VolumeFailedError           VolumeFailed
-    └── RequestError                what was asked for cannot be done; ``status`` is what HTTP says to it
-        ├── InvalidValueError       400                    a value that cannot be meant
-        │   └── EmptyValueError     400                    no value where one is needed
-        ├── NotFoundError           404                    nobody knows it
-        ├── ConflictError           409                    it cannot be done to a thing in this state
-        ├── MisdirectedError        421                    it is another supernode's; in ``copies``
-        ├── LimitedError        429                    a registry was asked too often
-        ├── GatewayError        502                    a registry did not do what it was asked for
-        └── NotReadyError       503                    not yet; ask again
+    └── RequestError                a request to the API that fails; ``status`` is its HTTP status
+        ├── InvalidValueError       400                    a value that is not valid
+        │   └── EmptyValueError     400                    a required value that is empty
+        ├── ForbiddenError          403                    the client may not do it
+        ├── NotFoundError           404                    unknown, or not there any more
+        ├── ConflictError           409                    not possible in the present state
+        ├── MisdirectedError        421                    another replica owns the task; in ``replicas.copies``
+        ├── LimitedError            429                    a registry limits its clients
+        ├── GatewayError            502                    a registry failed
+        └── NotReadyError           503                    not possible yet
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ from pantala_protocol.reasons import Reason
 
 
 class SupernodeError(Exception):
-    """What happened, to what, and what to do next."""
+    """The message says what happened, to what, and what to do next."""
 
     reason: ClassVar[Reason] = Reason.INTERNAL
 
 
 class SourceError(SupernodeError):
-    """The origin did not give the file; ``retry_after``: seconds that it asked to be left alone, if it did."""
+    """The origin did not provide the file. ``retry_after``: the seconds of its Retry-After header, if there is one."""
 
     reason = Reason.SOURCE_ERROR
 
@@ -61,41 +62,41 @@ class SourceError(SupernodeError):
 
 
 class SourceAnswerError(SourceError):
-    """The origin answered with a status that is no file."""
+    """The origin answered with an error status."""
 
 
 class SourceNotFoundError(SourceAnswerError):
-    """There is no such file at the origin."""
+    """The origin does not have the file."""
 
     reason = Reason.SOURCE_NOT_FOUND
 
 
 class SourceUnauthorizedError(SourceAnswerError):
-    """The origin wants credentials, or other ones."""
+    """The origin requires credentials, or rejected ours (401)."""
 
     reason = Reason.SOURCE_UNAUTHORIZED
 
 
 class SourceForbiddenError(SourceAnswerError):
-    """The origin does not give the file to whom it knows us to be."""
+    """The origin rejected our credentials for this file (403)."""
 
     reason = Reason.SOURCE_FORBIDDEN
 
 
 class SourceRefusedError(SourceError):
-    """Nobody listens at the origin's port."""
+    """The origin's port refuses connections."""
 
     reason = Reason.SOURCE_REFUSED
 
 
 class SourceHostUnknownError(SourceError):
-    """The origin's name has no address."""
+    """The origin's host name cannot be resolved."""
 
     reason = Reason.SOURCE_HOST_UNKNOWN
 
 
 class SourceUnreachableError(SourceError):
-    """There is no way to the origin's address."""
+    """There is no route to the origin's address."""
 
     reason = Reason.SOURCE_UNREACHABLE
 
@@ -107,13 +108,13 @@ class SourceTimeoutError(SourceError):
 
 
 class SourceInterruptedError(SourceError):
-    """The body was cut; what came of it is kept."""
+    """The body was cut. The bytes that arrived are kept."""
 
     reason = Reason.SOURCE_INTERRUPTED
 
 
 class SourceChangedError(SourceError):
-    """The origin has another content now; the pieces of the former one are of no use."""
+    """The origin has another content now, so the pieces of the former content are useless."""
 
     reason = Reason.SOURCE_CHANGED
 
@@ -125,7 +126,7 @@ class SourceDeniedError(SourceError):
 
 
 class SourceCertificateError(SourceError):
-    """The origin could not prove who it is."""
+    """The origin's certificate is not valid."""
 
     reason = Reason.SOURCE_TLS
 
@@ -137,13 +138,13 @@ class SourceProtocolError(SourceError):
 
 
 class SourceUnusableError(SourceError):
-    """The origin answers in a way that no file can be had from, and will do so again: its body is not read."""
+    """The origin answers in a way that provides no file, and will do so again. Its body is not read."""
 
     reason = Reason.SOURCE_UNUSABLE
 
 
 class SourceURLError(SourceError):
-    """The URL cannot be asked for."""
+    """The URL cannot be requested."""
 
     reason = Reason.SOURCE_URL_INVALID
 
@@ -161,16 +162,16 @@ class LengthMismatchError(SourceError):
 
 
 class ReplicaError(SupernodeError):
-    """Another supernode, whose copy was being read, gives no more of it, or gave something wrong.
+    """Another replica, whose copy was being read, stopped or sent wrong bytes.
 
-    That costs the origin nothing, so it is no failure of the origin's: as often as it takes, it is tried again.
+    That costs the origin nothing, so it is retried without a limit.
     """
 
     reason = Reason.SOURCE_INTERRUPTED
 
 
 class DigestMismatchError(SupernodeError):
-    """The whole file does not have the digest that was asked for."""
+    """The whole file does not have the expected digest."""
 
     reason = Reason.DIGEST_MISMATCH
 
@@ -182,63 +183,63 @@ class VolumeFullError(SupernodeError):
 
 
 class VolumeFailedError(SupernodeError):
-    """The volume refused to read or write."""
+    """The volume failed to read or write."""
 
     reason = Reason.VOLUME_FAILED
 
 
 class RequestError(SupernodeError):
-    """Who asked can do something about it; ``name`` is the reason that is told, ``status`` the one of HTTP."""
+    """A request to the API fails. ``status`` is the HTTP status of the answer, and ``name`` the reason in its body."""
 
     status: ClassVar[int] = 400
     name: ClassVar[str] = "BadRequest"
 
 
 class InvalidValueError(RequestError):
-    """A value is of no use; the message says which values are."""
+    """A value is not valid. The message says which values are."""
 
 
 class EmptyValueError(InvalidValueError):
-    """A value is needed and none was given."""
+    """A required value is empty."""
 
 
 class ForbiddenError(RequestError):
-    """It is not for who asks."""
+    """The client may not do this."""
 
     status = 403
     name = "Forbidden"
 
 
 class NotFoundError(RequestError):
-    """There is no such thing (any more)."""
+    """The named thing is not known, or not there any more."""
 
     status = 404
     name = "NotFound"
 
 
 class ConflictError(RequestError):
-    """The thing is in a state in which this cannot be done to it."""
+    """The present state of the named thing does not allow this."""
 
     status = 409
     name = "Conflict"
 
 
 class NotReadyError(RequestError):
-    """It cannot be told or done yet; the same may be asked again in a moment."""
+    """This is not possible yet. The client may repeat the request in a moment."""
 
     status = 503
     name = "NotReady"
 
 
 class LimitedError(RequestError):
-    """Whom this supernode had to ask was asked too often."""
+    """A registry limits the requests of its clients."""
 
     status = 429
     name = "RateLimited"
 
 
 class GatewayError(RequestError):
-    """Whom this supernode had to ask did not answer as it should."""
+    """A registry did not answer as it should."""
 
     status = 502
     name = "BadGateway"

@@ -1,12 +1,12 @@
-"""What a monitoring system is told of one supernode. Labels come from closed lists: never a URL, an address or an ID.
+"""The metrics of one supernode. Labels come from closed lists and never hold a URL, an address or an ID.
 
-Most is read from the managers when it is asked for, so that counting costs the work nothing.
+Most values are read from the parts of the supernode when the metrics are rendered, so the work itself counts nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,11 +20,7 @@ from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.swarm.download import DfgetTaskStatus
-from pantala_supernode.swarm.limits import SchedulingPolicy
-from pantala_supernode.swarm.peer import SwarmPeer
-from pantala_supernode.swarm.pool import Chance
-from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import Managers, PieceChoice, SchedulerManager, Urgent
+from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.session import HeldExchanges
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
@@ -32,41 +28,7 @@ from pantala_supernode.volume.eviction import EvictionCause
 from pantala_supernode.volume.janitor import Janitor
 
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1)
-"""Bounds of the scheduling histogram: one decision takes some tens of microseconds."""
-
-
-class TimedScheduler(SchedulerManager):
-    """A scheduler that tells ``observe`` how many seconds each decision took, by ``stopwatch``."""
-
-    def __init__(
-        self,
-        progress: ProgressManager,
-        *,
-        policy: SchedulingPolicy,
-        chance: Chance,
-        lookup: Callable[[str], SwarmPeer | None],
-        observe: Callable[[float], None],
-        stopwatch: Callable[[], float],
-    ) -> None:
-        super().__init__(progress, policy=policy, chance=chance, lookup=lookup)
-        self._observe = observe
-        self._stopwatch = stopwatch
-
-    def schedule(
-        self,
-        task_id: str,
-        client: str,
-        *,
-        room: int,
-        now: float,
-        provider: str | None = None,
-        urgent: Urgent | None = None,
-    ) -> list[PieceChoice]:
-        """Decide, and tell how long that took."""
-        begun = self._stopwatch()
-        decided = super().schedule(task_id, client, room=room, now=now, provider=provider, urgent=urgent)
-        self._observe(self._stopwatch() - begun)
-        return decided
+"""Bounds of the scheduling histogram. One decision takes some tens of microseconds."""
 
 
 class Metrics:
@@ -74,10 +36,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = new_registry("supernode")
-        self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that were begun.", registry=self.registry)
+        self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that began.", registry=self.registry)
         self.scheduling = Histogram(
             "pantala_scheduling_seconds",
-            "Time to decide which pieces one client gets.",
+            "Time to decide which pieces one peer gets.",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -88,18 +50,17 @@ class Metrics:
         )
 
     def add(self, collector: Collector) -> None:
-        """Read the collector with each rendering."""
+        """Add a collector, which is read with each rendering."""
         self.registry.register(collector)
 
     def answered(self, status: int) -> None:
-        """The API answered."""
         counter = self._answers_by_status.get(status)
         if counter is None:
             counter = self._answers_by_status[status] = self._answers.labels(str(status))
         counter.inc()
 
     def on_copy(self, task: Task, before: Copy) -> None:
-        """Count the failure of a copy, unless it was there before."""
+        """Count a new failure of a copy."""
         failure = task.copy.failure
         if failure is not None and failure is not before.failure:
             self._failures.labels(failure.reason).inc()
@@ -149,7 +110,7 @@ class StateCollector(Collector):
             ("true", "false"),
             (str(peer.connected).lower() for peer in managers.peers),
         )
-        served = CounterMetricFamily("pantala_served_bytes", "Bytes that clients took and verified.", labels=["by"])
+        served = CounterMetricFamily("pantala_served_bytes", "Bytes that peers took and verified.", labels=["by"])
         served.add_metric(["supernode"], managers.progress.supernode_bytes)
         served.add_metric(["peer"], managers.progress.peer_bytes)
         yield served
@@ -158,7 +119,9 @@ class StateCollector(Collector):
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
         yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.origin_bytes)
-        uses = CounterMetricFamily("pantala_cache_uses", "Files wanted anew, by what the volume had.", labels=["found"])
+        uses = CounterMetricFamily(
+            "pantala_cache_uses", "Newly wanted files, by what the volume had.", labels=["found"]
+        )
         for use in CopyUse:
             uses.add_metric([use], cdn.uses.get(use, 0))
         yield uses
@@ -167,14 +130,14 @@ class StateCollector(Collector):
         for cause in EvictionCause:
             evictions.add_metric([cause], removed.get(cause, 0))
         yield evictions
-        manifests = CounterMetricFamily("pantala_manifests", "Manifests asked for by nodes.", labels=["outcome"])
+        manifests = CounterMetricFamily("pantala_manifests", "Manifests requested by nodes.", labels=["outcome"])
         for outcome in ManifestOutcome:
             manifests.add_metric([outcome], self._manifests.outcomes[outcome])
         yield manifests
 
 
 def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:
-    """How many of each; also of those of which there is none."""
+    """How many of each known value, also if there is none."""
     tally, family = Tally(found), GaugeMetricFamily(name, text, labels=[label])
     for value in known:
         family.add_metric([str(value)], tally[value])

@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""Several supernodes: their membership, and how they share one read of an origin."""

@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""The exchange with the peers, and the feed of changes for the operator."""

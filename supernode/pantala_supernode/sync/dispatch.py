@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from pantala_pieces.errors import PieceMissingError
@@ -61,7 +62,7 @@ class Dispatcher:
     """Turns the scheduler's decisions into work, for all peers and clients with a session.
 
     ``sha256`` returns the digest of a cached piece. ``on_accused`` is called with a piece of ours that a peer reports
-    as wrong or missing. ``clock`` returns monotonic seconds.
+    as wrong or missing. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Dispatcher:
         sha256: Callable[[TaskID, int], bytes],
         on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
+        timer: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.sessions: dict[str, PeerSession] = {}
         self.waiting = HeldExchanges()
@@ -88,6 +90,7 @@ class Dispatcher:
         self._sha256 = sha256
         self._on_accused = on_accused
         self._clock = clock
+        self._timer = timer
 
     def work(self, session: PeerSession) -> tuple[Work, ...]:
         """Give pieces of a peer's tasks up to its window. Tasks that containers wait for come first."""
@@ -264,9 +267,10 @@ class Dispatcher:
         now = self._clock()
         if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:
             return []
-        decided = self._scheduler.schedule(
-            task_id, session.peer, room=room, now=now, provider=provider, urgent=_urgent(session, task)
-        )
+        with self._timer():
+            decided = self._scheduler.schedule(
+                task_id, session.peer, room=room, now=now, provider=provider, urgent=_urgent(session, task)
+            )
         if decided:
             session.last_moved = now
         work = []

@@ -1,1 +1,1 @@
-"""TODO: say what this room holds."""
+"""The tasks: what is wanted, and the copies of the files. Pure."""
