@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import random
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,89 +15,54 @@ import pytest
 import trustme
 
 from pantala_pieces.store import PieceStore
-from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin, sha256
+from tests.support.cdn import TASK, CDNBench, cdn_bench
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
 BODY = Generated(3 * MIB + 17)
 OTHER = Generated(3 * MIB + 17, seed=1, modified=1_600_000_000)
-TASK = task_id.compute("test")
 
 
-class Bench:
-    """A CDN on ``directory``, and the waiting for what it does."""
-
-    def __init__(self, directory: Path, source: HTTPReader) -> None:
-        self.store = PieceStore(directory, durable=True)
-        self.changed = asyncio.Event()
-        self.delays: list[float] = []
-        self.cdn = CDNManager(CopyTable(self.store, self._changed), source, rng=random.Random(1), sleep=self._sleep)
-        self.told: list[Copy] = []
-
-    def _changed(self, task_id: str) -> None:
-        self.told.append(self.cdn.status(task_id))  # type: ignore[arg-type]
-        self.changed.set()
-
-    async def _sleep(self, delay: float) -> None:
-        self.delays.append(delay)
-        await asyncio.sleep(min(delay, 0.01) if delay < 100 else 3600)
-
-    async def until(self, wanted: Callable[[Copy], bool]) -> Copy:
-        """Wait for a state of the copy."""
-        async with asyncio.timeout(20):
-            while not wanted(copy := self.cdn.status(TASK)):
-                await self.changed.wait()
-                self.changed.clear()
-        return copy
-
-    async def ended(self) -> Copy:
-        """Wait until the copy is whole or nothing more is tried soon."""
-        return await self.until(
-            lambda copy: copy.status is CDNStatus.SUCCESS or (copy.failure is not None and copy.failure.final)
-        )
-
-    def data(self) -> bytes:
-        """The copy's bytes on the disk."""
-        file = self.store.get(TASK)
-        return file.path.read_bytes() if file else b""
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with Origin() as origin:
+        yield origin
 
 
 @contextlib.asynccontextmanager
-async def bench(directory: Path, *, timeouts: OriginTimeouts | None = None) -> AsyncIterator[Bench]:
-    async with HTTPReader(timeouts=timeouts) as source:
-        made = Bench(directory, source)
-        await made.cdn.recover()
-        try:
-            yield made
-        finally:
-            await made.cdn.copies.close()
+async def bench(directory: Path, *, timeouts: OriginTimeouts | None = None) -> AsyncIterator[CDNBench]:
+    async with HTTPReader(timeouts=timeouts) as reader, cdn_bench(directory, reader, durable=True) as made:
+        yield made
+
+
+@pytest.fixture
+async def b(tmp_path: Path) -> AsyncIterator[CDNBench]:
+    async with bench(tmp_path) as b:
+        yield b
 
 
 def order(origin: Origin, path: str = "/file", *, retry_limit: int | None = 6, **source: Any) -> FetchOrder:
     return FetchOrder(TASK, FileSource(origin.url(path), **source), retry_limit=retry_limit)
 
 
-async def test_a_file_is_read_once_and_cached_whole(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY)
-        b.cdn.trigger(order(origin))
-        b.cdn.trigger(order(origin))
-        copy = await b.ended()
-        assert copy.status is CDNStatus.SUCCESS
-        assert f"sha256:{sha256(BODY)}" == copy.digest
-        assert (BODY.size, BODY.size) == (copy.length, copy.origin_bytes)
-        assert copy.total is not None
-        assert (1 << copy.total) - 1 == copy.cached
-        assert BODY.read(0, BODY.size) == b.data()
-        assert [("GET", 200, BODY.size)] == [(a.method, a.status, a.sent) for a in origin.log]
+async def test_a_file_is_read_once_and_cached_whole(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY)
+    b.cdn.trigger(order(origin))
+    b.cdn.trigger(order(origin))
+    copy = await b.ended()
+    assert copy.status is CDNStatus.SUCCESS
+    assert f"sha256:{sha256(BODY)}" == copy.digest
+    assert (BODY.size, BODY.size) == (copy.length, copy.origin_bytes)
+    assert copy.total is not None
+    assert (1 << copy.total) - 1 == copy.cached
+    assert BODY.read(0, BODY.size) == b.data()
+    assert [("GET", 200, BODY.size)] == [(a.method, a.status, a.sent) for a in origin.log]
 
 
 PASSING = {
@@ -125,10 +89,12 @@ PASSING = {
 
 @pytest.mark.parametrize("digest", ["", "sha256", "sha512"], ids=["unknown", "sha256", "sha512"])
 @pytest.mark.parametrize("script", PASSING.values(), ids=PASSING.keys())
-async def test_temporary_faults_end_in_the_right_file(tmp_path: Path, script: list[Behaviour], digest: str) -> None:
+async def test_temporary_faults_end_in_the_right_file(
+    tmp_path: Path, origin: Origin, script: list[Behaviour], digest: str
+) -> None:
     content = BODY.read(0, BODY.size)
     expected = f"{digest}:{hashlib.new(digest, content).hexdigest()}" if digest else ""
-    async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=0.3)) as b:
+    async with bench(tmp_path, timeouts=OriginTimeouts(silence=0.3)) as b:
         origin.serve("/file", BODY, script=script)
         b.cdn.trigger(order(origin, digest=expected))
         copy = await b.ended()
@@ -156,9 +122,9 @@ FINAL = {
 
 @pytest.mark.parametrize(("always", "reason"), FINAL.values(), ids=FINAL.keys())
 async def test_permanent_faults_end_in_a_failure_with_an_action(
-    tmp_path: Path, always: Behaviour, reason: Reason
+    tmp_path: Path, origin: Origin, always: Behaviour, reason: Reason
 ) -> None:
-    async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=0.1)) as b:
+    async with bench(tmp_path, timeouts=OriginTimeouts(silence=0.1)) as b:
         origin.serve("/file", BODY, always=always)
         b.cdn.trigger(order(origin, "/file?secret=1"))
         copy = await b.ended()
@@ -172,92 +138,76 @@ async def test_permanent_faults_end_in_a_failure_with_an_action(
 
 
 @pytest.mark.parametrize("refused", [Behaviour(gzip=True), Behaviour(framing="close")], ids=["gzip", "no end"])
-async def test_an_unusable_answer_is_requested_once(tmp_path: Path, refused: Behaviour) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", Generated(64 * MIB), always=refused)
-        b.cdn.trigger(order(origin, retry_limit=None))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert (Reason.SOURCE_UNUSABLE, True) == (copy.failure.reason, copy.failure.final)
-        await asyncio.sleep(0.05)
-        assert (1, 0) == (len(origin.log), copy.origin_bytes)
-        assert [300.0] == b.delays
+async def test_an_unusable_answer_is_requested_once(origin: Origin, b: CDNBench, refused: Behaviour) -> None:
+    origin.serve("/file", Generated(64 * MIB), always=refused)
+    b.cdn.trigger(order(origin, retry_limit=None))
+    copy = await b.ended()
+    assert copy.failure is not None
+    assert (Reason.SOURCE_UNUSABLE, True) == (copy.failure.reason, copy.failure.final)
+    await asyncio.sleep(0.05)
+    assert (1, 0) == (len(origin.log), copy.origin_bytes)
+    assert [300.0] == b.delays
 
 
-async def test_a_body_that_ends_at_a_piece_boundary_can_be_too_short(tmp_path: Path) -> None:
+async def test_a_body_that_ends_at_a_piece_boundary_can_be_too_short(origin: Origin, b: CDNBench) -> None:
     """What is asked for then is behind the true end: 416, and yet nothing changed."""
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", Generated(8 * PIECE), always=Behaviour(announced=10))
-        b.cdn.trigger(order(origin, retry_limit=None))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert Reason.LENGTH_MISMATCH == copy.failure.reason
-        assert 416 in {access.status for access in origin.log}
+    origin.serve("/file", Generated(8 * PIECE), always=Behaviour(announced=10))
+    b.cdn.trigger(order(origin, retry_limit=None))
+    assert Reason.LENGTH_MISMATCH == (await b.failure()).reason
+    assert 416 in {access.status for access in origin.log}
 
 
-async def test_a_wrong_digest_is_final_and_leaves_nothing(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY)
-        b.cdn.trigger(order(origin, digest="sha256:" + "0" * 64))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert (copy.failure.reason, copy.cached, copy.generation) == (Reason.DIGEST_MISMATCH, 0, "")
-        assert BODY.size == origin.body_bytes("/file")
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+async def test_a_wrong_digest_is_final_and_leaves_nothing(tmp_path: Path, origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY)
+    b.cdn.trigger(order(origin, digest="sha256:" + "0" * 64))
+    copy = await b.ended()
+    assert copy.failure is not None
+    assert (copy.failure.reason, copy.cached, copy.generation) == (Reason.DIGEST_MISMATCH, 0, "")
+    assert BODY.size == origin.body_bytes("/file")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-async def test_an_unframed_body_is_accepted_with_a_digest(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve(
-            "/file", BODY, script=[Behaviour(framing="close", close_after=MIB)], always=Behaviour(framing="close")
-        )
-        b.cdn.trigger(order(origin, digest=f"sha256:{sha256(BODY)}"))
-        assert (await b.ended()).status is CDNStatus.SUCCESS
-        assert BODY.read(0, BODY.size) == b.data()
+async def test_an_unframed_body_is_accepted_with_a_digest(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY, script=[Behaviour(framing="close", close_after=MIB)], always=Behaviour(framing="close"))
+    b.cdn.trigger(order(origin, digest=f"sha256:{sha256(BODY)}"))
+    await b.whole(BODY.read(0, BODY.size))
 
 
-async def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", Bytes(b""))
-        b.cdn.trigger(order(origin))
-        copy = await b.ended()
-        assert (copy.status, copy.length, copy.total, copy.cached) == (CDNStatus.SUCCESS, 0, 0, 0)
-        assert f"sha256:{hashlib.sha256(b'').hexdigest()}" == copy.digest
+async def test_an_empty_file_is_a_file(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", Bytes(b""))
+    b.cdn.trigger(order(origin))
+    copy = await b.ended()
+    assert (copy.status, copy.length, copy.total, copy.cached) == (CDNStatus.SUCCESS, 0, 0, 0)
+    assert f"sha256:{hashlib.sha256(b'').hexdigest()}" == copy.digest
 
 
 @pytest.mark.parametrize("validators", ["all", "etag", "modified", "none"])
-async def test_contents_of_two_requests_are_never_mixed(tmp_path: Path, validators: str) -> None:
+async def test_contents_of_two_requests_are_never_mixed(origin: Origin, b: CDNBench, validators: str) -> None:
     cut = Behaviour(close_after=MIB, validators=validators)  # type: ignore[arg-type]
     new = Behaviour(replace=OTHER, validators=validators)  # type: ignore[arg-type]
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, script=[cut, new], always=Behaviour(validators=validators))  # type: ignore[arg-type]
-        b.cdn.trigger(order(origin))
-        first = await b.until(lambda copy: copy.cached > 0)
-        copy = await b.ended()
-        assert copy.status is CDNStatus.SUCCESS
-        assert OTHER.read(0, OTHER.size) == b.data()
-        assert first.generation != copy.generation
+    origin.serve("/file", BODY, script=[cut, new], always=Behaviour(validators=validators))  # type: ignore[arg-type]
+    b.cdn.trigger(order(origin))
+    first = await b.until(lambda copy: copy.cached > 0)
+    copy = await b.ended()
+    assert copy.status is CDNStatus.SUCCESS
+    assert OTHER.read(0, OTHER.size) == b.data()
+    assert first.generation != copy.generation
 
 
-async def test_an_unannounced_change_is_found_by_the_digest(tmp_path: Path) -> None:
+async def test_an_unannounced_change_is_found_by_the_digest(origin: Origin, b: CDNBench) -> None:
     def untold(**more: object) -> Behaviour:
         return Behaviour(validators="none", **more)  # type: ignore[arg-type]
 
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, script=[untold(close_after=MIB), untold(replace=OTHER)], always=untold())
-        b.cdn.trigger(order(origin, digest=f"sha256:{sha256(OTHER)}"))
-        assert (await b.ended()).status is CDNStatus.SUCCESS
-        assert OTHER.read(0, OTHER.size) == b.data()
+    origin.serve("/file", BODY, script=[untold(close_after=MIB), untold(replace=OTHER)], always=untold())
+    b.cdn.trigger(order(origin, digest=f"sha256:{sha256(OTHER)}"))
+    await b.whole(OTHER.read(0, OTHER.size))
 
 
-async def test_a_content_that_always_changes_is_abandoned(tmp_path: Path) -> None:
+async def test_a_content_that_always_changes_is_abandoned(origin: Origin, b: CDNBench) -> None:
     changing = [Behaviour(close_after=MIB, replace=Generated(BODY.size, seed=seed)) for seed in range(20)]
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, script=changing)
-        b.cdn.trigger(order(origin, retry_limit=None))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert copy.failure.reason == Reason.SOURCE_CHANGED
+    origin.serve("/file", BODY, script=changing)
+    b.cdn.trigger(order(origin, retry_limit=None))
+    assert Reason.SOURCE_CHANGED == (await b.failure()).reason
 
 
 async def test_a_closed_port_and_an_unknown_host_are_named(tmp_path: Path) -> None:
@@ -266,144 +216,132 @@ async def test_a_closed_port_and_an_unknown_host_are_named(tmp_path: Path) -> No
         refused = FetchOrder(TASK, FileSource(f"http://127.0.0.1:{taken.getsockname()[1]}/file"), retry_limit=1)
         async with bench(tmp_path) as b:
             b.cdn.trigger(refused)
-            copy = await b.ended()
-            assert copy.failure is not None
-            assert copy.failure.reason == Reason.SOURCE_REFUSED
+            assert Reason.SOURCE_REFUSED == (await b.failure()).reason
             b.cdn.trigger(FetchOrder(TASK, FileSource("http://no-such-host.invalid/file", attempt="2"), retry_limit=0))
             copy = await b.until(lambda copy: copy.failure is not None and copy.failure.reason != Reason.SOURCE_REFUSED)
             assert copy.failure is not None
             assert copy.failure.reason == Reason.SOURCE_HOST_UNKNOWN
 
 
-async def test_a_new_attempt_renews_the_retry_limit(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, script=[Behaviour(status=500)] * 3)
-        b.cdn.trigger(order(origin, retry_limit=1))
-        await b.ended()
-        assert len(origin.log) == 2
-        b.cdn.trigger(order(origin, retry_limit=1))  # the same order: nothing
+async def test_a_new_attempt_renews_the_retry_limit(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY, script=[Behaviour(status=500)] * 3)
+    b.cdn.trigger(order(origin, retry_limit=1))
+    await b.ended()
+    assert len(origin.log) == 2
+    b.cdn.trigger(order(origin, retry_limit=1))  # the same order: nothing
+    await asyncio.sleep(0.05)
+    assert len(origin.log) == 2
+    b.cdn.trigger(order(origin, retry_limit=1, attempt="again"))
+    assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
+
+
+async def test_retry_after_is_honoured(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY, script=[Behaviour(status=503, headers={"Retry-After": "77"})])
+    b.cdn.trigger(order(origin))
+    await b.ended()
+    assert b.delays == [77.0]
+
+
+async def test_new_credentials_are_used_at_once(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY, always=Behaviour(require={"Authorization": "Bearer new"}))
+    b.cdn.trigger(order(origin, headers={"Authorization": "Bearer old"}))
+    assert (await b.ended()).status is CDNStatus.FAILED
+    b.cdn.trigger(order(origin, headers={"Authorization": "Bearer new"}))
+    assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
+
+
+async def test_without_range_support_existing_pieces_are_skipped(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY, script=[Behaviour(close_after=2 * MIB)], always=Behaviour(ranges=False))
+    b.cdn.trigger(order(origin))
+    first = await b.until(lambda copy: copy.cached.bit_count() >= 8)
+    copy = await b.ended()
+    assert (CDNStatus.SUCCESS, first.generation) == (copy.status, copy.generation)
+    assert BODY.read(0, BODY.size) == b.data()
+    assert [2 * MIB, BODY.size] == [access.sent for access in origin.log]
+
+
+async def test_pause_keeps_the_pieces_and_trigger_continues(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY)
+    origin.rate = 4 * MIB
+    b.cdn.trigger(order(origin))
+    await b.until(lambda copy: copy.cached.bit_count() >= 4)
+    b.cdn.pause(TASK)
+    await asyncio.sleep(0.1)
+    paused, sent = b.cdn.status(TASK), origin.body_bytes("/file")
+    assert paused.status is CDNStatus.WAITING
+    await asyncio.sleep(0.2)
+    assert (paused, sent) == (b.cdn.status(TASK), origin.body_bytes("/file"))
+    origin.rate = None
+    b.cdn.trigger(order(origin))
+    copy = await b.ended()
+    assert (CDNStatus.SUCCESS, paused.generation) == (copy.status, copy.generation)
+    assert origin.requests("/file")[1].range == f"bytes={paused.cached.bit_count() * PIECE}-"
+
+
+async def test_a_task_deleted_while_it_is_read_can_come_back(tmp_path: Path, origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY)
+    origin.rate = 4 * MIB
+    b.cdn.trigger(order(origin))
+    await b.until(lambda copy: copy.cached > 0)
+    deletion = asyncio.create_task(b.cdn.copies.delete(TASK))
+    await asyncio.sleep(0)
+    assert Copy(TASK) == b.cdn.status(TASK)
+    origin.rate = None
+    b.cdn.trigger(order(origin))  # wanted again before it is gone
+    await deletion
+    await b.whole(BODY.read(0, BODY.size))
+    await b.cdn.copies.delete(TASK)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    await b.cdn.copies.delete(TASK)
+
+
+async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path, origin: Origin) -> None:
+    origin.serve("/file", BODY)
+    origin.rate = 4 * MIB
+    async with bench(tmp_path) as b:
+        b.cdn.trigger(order(origin))
+        await b.until(lambda copy: copy.cached.bit_count() >= 8)
+    origin.rate = None
+    async with bench(tmp_path) as b:
+        recovered = b.cdn.status(TASK)
+        assert (recovered.status, recovered.cached.bit_count() >= 8) == (CDNStatus.WAITING, True)
+        b.cdn.trigger(order(origin, digest=f"sha512:{hashlib.sha512(BODY.read(0, BODY.size)).hexdigest()}"))
+        copy = await b.ended()
+        assert (CDNStatus.SUCCESS, recovered.generation) == (copy.status, copy.generation)
+    assert BODY.size - recovered.cached.bit_count() * PIECE == origin.log[1].sent
+    async with bench(tmp_path) as b:
+        assert (CDNStatus.SUCCESS, copy.digest) == (b.cdn.status(TASK).status, b.cdn.status(TASK).digest)
+        b.cdn.trigger(order(origin))
         await asyncio.sleep(0.05)
-        assert len(origin.log) == 2
-        b.cdn.trigger(order(origin, retry_limit=1, attempt="again"))
-        assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
+    assert len(origin.log) == 2
 
 
-async def test_retry_after_is_honoured(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, script=[Behaviour(status=503, headers={"Retry-After": "77"})])
-        b.cdn.trigger(order(origin))
-        await b.ended()
-        assert b.delays == [77.0]
-
-
-async def test_new_credentials_are_used_at_once(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, always=Behaviour(require={"Authorization": "Bearer new"}))
-        b.cdn.trigger(order(origin, headers={"Authorization": "Bearer old"}))
-        assert (await b.ended()).status is CDNStatus.FAILED
-        b.cdn.trigger(order(origin, headers={"Authorization": "Bearer new"}))
-        assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
-
-
-async def test_without_range_support_existing_pieces_are_skipped(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, script=[Behaviour(close_after=2 * MIB)], always=Behaviour(ranges=False))
-        b.cdn.trigger(order(origin))
-        first = await b.until(lambda copy: copy.cached.bit_count() >= 8)
-        copy = await b.ended()
-        assert (CDNStatus.SUCCESS, first.generation) == (copy.status, copy.generation)
-        assert BODY.read(0, BODY.size) == b.data()
-        assert [2 * MIB, BODY.size] == [access.sent for access in origin.log]
-
-
-async def test_pause_keeps_the_pieces_and_trigger_continues(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY)
-        origin.rate = 4 * MIB
-        b.cdn.trigger(order(origin))
-        await b.until(lambda copy: copy.cached.bit_count() >= 4)
-        b.cdn.pause(TASK)
-        await asyncio.sleep(0.1)
-        paused, sent = b.cdn.status(TASK), origin.body_bytes("/file")
-        assert paused.status is CDNStatus.WAITING
-        await asyncio.sleep(0.2)
-        assert (paused, sent) == (b.cdn.status(TASK), origin.body_bytes("/file"))
-        origin.rate = None
-        b.cdn.trigger(order(origin))
-        copy = await b.ended()
-        assert (CDNStatus.SUCCESS, paused.generation) == (copy.status, copy.generation)
-        assert origin.requests("/file")[1].range == f"bytes={paused.cached.bit_count() * PIECE}-"
-
-
-async def test_a_task_deleted_while_it_is_read_can_come_back(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY)
-        origin.rate = 4 * MIB
-        b.cdn.trigger(order(origin))
-        await b.until(lambda copy: copy.cached > 0)
-        deletion = asyncio.create_task(b.cdn.copies.delete(TASK))
-        await asyncio.sleep(0)
-        assert Copy(TASK) == b.cdn.status(TASK)
-        origin.rate = None
-        b.cdn.trigger(order(origin))  # wanted again before it is gone
-        await deletion
-        assert (await b.ended()).status is CDNStatus.SUCCESS
-        assert BODY.read(0, BODY.size) == b.data()
-        await b.cdn.copies.delete(TASK)
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-        await b.cdn.copies.delete(TASK)
-
-
-async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path) -> None:
-    async with Origin() as origin:
-        origin.serve("/file", BODY)
-        origin.rate = 4 * MIB
-        async with bench(tmp_path) as b:
-            b.cdn.trigger(order(origin))
-            await b.until(lambda copy: copy.cached.bit_count() >= 8)
-        origin.rate = None
-        async with bench(tmp_path) as b:
-            recovered = b.cdn.status(TASK)
-            assert (recovered.status, recovered.cached.bit_count() >= 8) == (CDNStatus.WAITING, True)
-            b.cdn.trigger(order(origin, digest=f"sha512:{hashlib.sha512(BODY.read(0, BODY.size)).hexdigest()}"))
-            copy = await b.ended()
-            assert (CDNStatus.SUCCESS, recovered.generation) == (copy.status, copy.generation)
-        assert BODY.size - recovered.cached.bit_count() * PIECE == origin.log[1].sent
-        async with bench(tmp_path) as b:
-            assert (CDNStatus.SUCCESS, copy.digest) == (b.cdn.status(TASK).status, b.cdn.status(TASK).digest)
-            b.cdn.trigger(order(origin))
-            await asyncio.sleep(0.05)
-        assert len(origin.log) == 2
-
-
-async def test_only_a_bad_piece_is_fetched_again_after_a_restart(tmp_path: Path) -> None:
-    async with Origin() as origin:
-        origin.serve("/file", BODY)
-        async with bench(tmp_path) as b:
-            b.cdn.trigger(order(origin))
-            whole = await b.ended()
-            path = b.store.get(TASK).path  # type: ignore[union-attr]
-        with path.open("r+b") as file:
-            file.seek(3 * PIECE + 5)
-            file.write(b"rotten")
-        async with bench(tmp_path) as b:
-            assert whole.cached & ~(1 << 3) == b.cdn.status(TASK).cached
-            b.cdn.trigger(order(origin))
-            assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
-            assert BODY.read(0, BODY.size) == b.data()
-        assert [("", 200), (f"bytes={3 * PIECE}-{4 * PIECE - 1}", 206)] == [(a.range, a.status) for a in origin.log]
-
-
-async def test_refetch_replaces_one_piece_of_a_whole_copy(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY)
+async def test_only_a_bad_piece_is_fetched_again_after_a_restart(tmp_path: Path, origin: Origin) -> None:
+    origin.serve("/file", BODY)
+    async with bench(tmp_path) as b:
         b.cdn.trigger(order(origin))
         whole = await b.ended()
-        b.cdn.refetch(TASK, 3)
+        path = b.store.get(TASK).path  # type: ignore[union-attr]
+    with path.open("r+b") as file:
+        file.seek(3 * PIECE + 5)
+        file.write(b"rotten")
+    async with bench(tmp_path) as b:
         assert whole.cached & ~(1 << 3) == b.cdn.status(TASK).cached
-        copy = await b.ended()
-        assert (whole.digest, whole.generation, whole.cached) == (copy.digest, copy.generation, copy.cached)
-        assert origin.log[1].sent == PIECE
+        b.cdn.trigger(order(origin))
+        assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
+        assert BODY.read(0, BODY.size) == b.data()
+    assert [("", 200), (f"bytes={3 * PIECE}-{4 * PIECE - 1}", 206)] == [(a.range, a.status) for a in origin.log]
+
+
+async def test_refetch_replaces_one_piece_of_a_whole_copy(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY)
+    b.cdn.trigger(order(origin))
+    whole = await b.ended()
+    b.cdn.refetch(TASK, 3)
+    assert whole.cached & ~(1 << 3) == b.cdn.status(TASK).cached
+    copy = await b.ended()
+    assert (whole.digest, whole.generation, whole.cached) == (copy.digest, copy.generation, copy.cached)
+    assert origin.log[1].sent == PIECE
 
 
 async def test_redirects_are_followed_without_secrets(tmp_path: Path) -> None:
@@ -412,7 +350,7 @@ async def test_redirects_are_followed_without_secrets(tmp_path: Path) -> None:
         home.serve("/file", BODY, always=Behaviour(status=302, headers={"Location": "/second"}))
         home.serve("/second", BODY, always=Behaviour(status=307, headers={"Location": away.url("/file")}))
         b.cdn.trigger(order(home, headers={"X-Secret": "s"}))
-        assert (await b.ended()).status is CDNStatus.SUCCESS
+        await b.whole()
         assert [access.headers.get("x-secret") for access in home.log] == ["s", "s"]
         assert [access.headers.get("x-secret") for access in away.log] == [None]
 
@@ -428,13 +366,10 @@ async def test_redirects_are_followed_without_secrets(tmp_path: Path) -> None:
         ("http://[::ffff:169.254.169.254]/latest", Reason.SOURCE_DENIED),
     ],
 )
-async def test_forbidden_redirects_are_refused(tmp_path: Path, location: str, reason: Reason) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        origin.serve("/file", BODY, always=Behaviour(status=301, headers={"Location": location}))
-        b.cdn.trigger(order(origin, retry_limit=0))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert reason == copy.failure.reason
+async def test_forbidden_redirects_are_refused(origin: Origin, b: CDNBench, location: str, reason: Reason) -> None:
+    origin.serve("/file", BODY, always=Behaviour(status=301, headers={"Location": location}))
+    b.cdn.trigger(order(origin, retry_limit=0))
+    assert reason == (await b.failure()).reason
 
 
 @pytest.mark.parametrize(
@@ -458,13 +393,10 @@ async def test_invalid_urls_are_never_requested(tmp_path: Path, url: str, reason
         assert "password" not in copy.failure.message
 
 
-async def test_invalid_headers_are_an_error_of_the_secret(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b:
-        b.cdn.trigger(order(origin, headers={"X-Key": "a\r\nb"}))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert copy.failure.reason == Reason.SECRET_INVALID
-        assert origin.log == []
+async def test_invalid_headers_are_an_error_of_the_secret(origin: Origin, b: CDNBench) -> None:
+    b.cdn.trigger(order(origin, headers={"X-Key": "a\r\nb"}))
+    assert Reason.SECRET_INVALID == (await b.failure()).reason
+    assert origin.log == []
 
 
 async def test_an_origin_with_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
@@ -474,23 +406,19 @@ async def test_an_origin_with_an_untrusted_certificate_is_refused(tmp_path: Path
     async with Origin(tls=tls) as origin, bench(tmp_path / "untrusted") as b:
         origin.serve("/file", BODY)
         b.cdn.trigger(order(origin))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert copy.failure.reason == Reason.SOURCE_TLS
+        assert Reason.SOURCE_TLS == (await b.failure()).reason
         trusted = ssl.create_default_context()
         authority.configure_trust(trusted)
         async with HTTPReader(tls=trusted) as source, source.open(FileSource(origin.url("/file"))) as answer:
             assert BODY.size == answer.length
 
 
-async def test_a_trickling_body_is_too_slow(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path, timeouts=OriginTimeouts(silence=5, window=0.3, minimum=MIB)) as b:
+async def test_a_trickling_body_is_too_slow(tmp_path: Path, origin: Origin) -> None:
+    async with bench(tmp_path, timeouts=OriginTimeouts(silence=5, window=0.3, minimum=MIB)) as b:
         origin.serve("/file", BODY)
         origin.rate = 64 * 1024
         b.cdn.trigger(order(origin, retry_limit=0))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert copy.failure.reason == Reason.SOURCE_TIMEOUT
+        assert Reason.SOURCE_TIMEOUT == (await b.failure()).reason
 
 
 async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_path: Path) -> None:
@@ -503,8 +431,7 @@ async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_pa
         await asyncio.sleep(0.2)
         assert len(origin.log) == 1, "the origin was read although the volume is full"
         volume.resize(16 * MIB)
-        assert (await b.ended()).status is CDNStatus.SUCCESS
-        assert BODY.read(0, BODY.size) == b.data()
+        await b.whole(BODY.read(0, BODY.size))
 
 
 async def test_a_volume_that_fills_up_keeps_its_pieces(tmp_path: Path) -> None:
@@ -542,22 +469,21 @@ async def small_volume(directory: Path, size: int) -> AsyncIterator[SmallVolume]
 
 
 @pytest.mark.parametrize("second", [Behaviour(replace=OTHER), Behaviour(announced=-1)])
-async def test_pieces_are_withdrawn_before_they_are_deleted(tmp_path: Path, second: Behaviour) -> None:
+async def test_pieces_are_withdrawn_before_they_are_deleted(origin: Origin, b: CDNBench, second: Behaviour) -> None:
     """The digest of a reported piece stays available until the piece is withdrawn."""
-    async with Origin() as origin, bench(tmp_path) as b:
-        told = b.told
+    seen = b.seen
 
-        class Watching(PieceStore):
-            def delete(self, task_id: str) -> None:
-                assert told[-1].cached == 0
-                super().delete(task_id)
+    class Watching(PieceStore):
+        def delete(self, task_id: str) -> None:
+            assert seen[-1].cached == 0
+            super().delete(task_id)
 
-        b.store.__class__ = Watching
-        origin.serve("/file", BODY, script=[Behaviour(reset_after=MIB), second], always=Behaviour(replace=OTHER))
-        b.cdn.trigger(order(origin))
-        async with asyncio.timeout(20):
-            while not told or told[-1].status is not CDNStatus.SUCCESS:
-                for piece in members(told[-1].cached) if told else ():
-                    b.cdn.piece_digest(TASK, piece)
-                await asyncio.sleep(0)
-        assert OTHER.read(0, OTHER.size) == b.data()
+    b.store.__class__ = Watching
+    origin.serve("/file", BODY, script=[Behaviour(reset_after=MIB), second], always=Behaviour(replace=OTHER))
+    b.cdn.trigger(order(origin))
+    async with asyncio.timeout(20):
+        while not seen or seen[-1].status is not CDNStatus.SUCCESS:
+            for piece in members(seen[-1].cached) if seen else ():
+                b.cdn.piece_digest(TASK, piece)
+            await asyncio.sleep(0)
+    assert OTHER.read(0, OTHER.size) == b.data()

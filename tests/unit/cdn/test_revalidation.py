@@ -2,56 +2,32 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from pantala_pieces.store import PieceStore
-from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
 from pantala_supernode.cdn.copy_state import CopyUse
-from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
-from tests.support.eventually import eventually
+from tests.support.cdn import TASK, CDNBench
 from tests.support.source import Content, FakeReader, Step
 
-TASK = task_id.compute("test")
 OLD = Content(random.Random(0).randbytes(300_000), '"v1"')
 NEW = Content(random.Random(1).randbytes(400_000), '"v2"')
 LEASE = FetchOrder(TASK, FileSource("http://origin/file", attempt="lease:"), stale_will_do=True)
 CLAIM = FetchOrder(TASK, FileSource("http://origin/file", attempt="uid:"), claims=frozenset({"uid"}))
 
 
-class Bench:
-    """A CDN with a fake origin and a fake clock."""
+class Bench(CDNBench):
+    """A CDN with a fake origin."""
 
     def __init__(self, directory: Path, source: FakeReader) -> None:
-        self.now = 1_000_000.0
+        super().__init__(directory, source, fresh_for=60.0)
         self.source = source
-        self.seen: list[Copy] = []
-        self.store = PieceStore(directory, durable=False)
-        self.cdn = CDNManager(
-            CopyTable(self.store, lambda task_id: self.seen.append(self.cdn.status(task_id))),
-            source,
-            rng=random.Random(1),
-            sleep=self._nap,
-            fresh_for=60.0,
-            wall=lambda: self.now,
-        )
-
-    async def _nap(self, delay: float) -> None:
-        await asyncio.sleep(0.001 if delay < 100 else 3600)
-
-    async def until(self, wanted: Callable[[Copy], bool]) -> Copy:
-        return await eventually(lambda: copy if wanted(copy := self.cdn.status(TASK)) else None, every=0.001)
-
-    async def whole(self) -> Copy:
-        return await self.until(lambda copy: copy.status is CDNStatus.SUCCESS)
 
     async def idle(self, order: FetchOrder = LEASE, *, seconds: float = 3600.0) -> Copy:
         """Make a whole copy without a task."""
@@ -65,14 +41,15 @@ class Bench:
         self.seen.clear()
         return copy
 
-    def data(self) -> bytes:
-        file = self.store.get(TASK)
-        return file.path.read_bytes() if file else b""
+    def check_revalidated(self) -> None:
+        """The origin was asked once and sent no body. Before its answer the copy was hidden."""
+        assert ([True], 0) == ([resume.complete for resume in self.source.requests if resume], self.source.sent)
+        assert {""} == {copy.generation for copy in self.seen if copy.status is not CDNStatus.SUCCESS}
 
 
 @asynccontextmanager
-async def bench(directory: Path, source: FakeReader | None = None) -> AsyncIterator[Bench]:
-    made = Bench(directory, source or FakeReader(OLD))
+async def bench(directory: Path, *steps: Step, content: Content = OLD) -> AsyncIterator[Bench]:
+    made = Bench(directory, FakeReader(content, steps))
     await made.cdn.recover()
     try:
         yield made
@@ -85,9 +62,8 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert Copy(TASK, attempt="lease:", origin_bytes=before.origin_bytes) == b.cdn.status(TASK)
-        after = await b.whole()
-        assert before == after
-        assert ([True], 0) == ([resume.complete for resume in b.source.requests if resume], b.source.sent)
+        assert before == await b.whole()
+        b.check_revalidated()
         assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
         b.cdn.retire(TASK)
         b.cdn.trigger(LEASE)
@@ -96,7 +72,7 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
 
 
 async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Path) -> None:
-    async with bench(tmp_path, FakeReader(OLD, [Step(), Step(conditional=False)])) as b:
+    async with bench(tmp_path, Step(), Step(conditional=False)) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
@@ -107,7 +83,7 @@ async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Pa
 async def test_changed_content_is_read_from_the_same_answer_and_the_old_one_stays_hidden(
     tmp_path: Path, order: FetchOrder
 ) -> None:
-    async with bench(tmp_path, FakeReader(OLD, [Step(), Step(replace=NEW)])) as b:
+    async with bench(tmp_path, Step(), Step(replace=NEW)) as b:
         before = await b.idle()
         b.cdn.trigger(order)
         after = await b.whole()
@@ -119,7 +95,7 @@ async def test_changed_content_is_read_from_the_same_answer_and_the_old_one_stay
 
 
 async def test_content_without_a_validator_is_read_again(tmp_path: Path) -> None:
-    async with bench(tmp_path, FakeReader(Content(OLD.data))) as b:
+    async with bench(tmp_path, content=Content(OLD.data)) as b:
         before = await b.idle(seconds=1.0)
         b.cdn.trigger(LEASE)
         assert before.generation != (await b.whole()).generation
@@ -148,7 +124,7 @@ async def test_a_copy_in_use_is_not_revalidated(tmp_path: Path) -> None:
 
 
 async def test_an_owner_keeps_its_copy_over_a_restart(tmp_path: Path) -> None:
-    async with bench(tmp_path, FakeReader(Content(OLD.data))) as b:
+    async with bench(tmp_path, content=Content(OLD.data)) as b:
         b.cdn.trigger(LEASE)
         await b.whole()
         b.cdn.trigger(CLAIM)  # joins
@@ -169,8 +145,7 @@ async def test_a_new_owner_after_a_restart_has_the_copy_revalidated(tmp_path: Pa
         b.now += 3600.0
         b.cdn.trigger(LEASE)
         await b.whole()
-        assert ([True], 0) == ([resume.complete for resume in b.source.requests if resume], b.source.sent)
-        assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
+        b.check_revalidated()
 
 
 async def test_an_order_before_the_volume_is_read_revalidates_too(tmp_path: Path) -> None:
@@ -184,8 +159,8 @@ async def test_an_order_before_the_volume_is_read_revalidates_too(tmp_path: Path
         b.seen.append(b.cdn.status(TASK))
         await asyncio.sleep(0)
     await b.whole()
-    assert ([True], 1) == ([resume.complete for resume in b.source.requests if resume], b.cdn.uses[CopyUse.REVALIDATED])
-    assert {""} == {copy.generation for copy in b.seen if copy.status is not CDNStatus.SUCCESS}
+    b.check_revalidated()
+    assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
     await b.cdn.copies.close()
 
 
@@ -203,7 +178,7 @@ async def test_a_known_digest_needs_no_revalidation(tmp_path: Path) -> None:
 async def test_leases_use_a_stale_copy_if_the_origin_is_not_available(
     tmp_path: Path, error: errors.SourceError
 ) -> None:
-    async with bench(tmp_path, FakeReader(OLD, [Step(), Step(error=error)])) as b:
+    async with bench(tmp_path, Step(), Step(error=error)) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
@@ -215,7 +190,7 @@ async def test_leases_use_a_stale_copy_if_the_origin_is_not_available(
 
 async def test_tasks_wait_for_the_origins_confirmation(tmp_path: Path) -> None:
     faults = [Step(), *(Step(error=errors.SourceRefusedError("no")) for _ in range(3))]
-    async with bench(tmp_path, FakeReader(OLD, faults)) as b:
+    async with bench(tmp_path, *faults) as b:
         before = await b.idle()
         b.cdn.trigger(CLAIM)
         after = await b.whole()
@@ -228,7 +203,7 @@ async def test_tasks_wait_for_the_origins_confirmation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
 async def test_a_file_that_the_origin_removed_is_not_served(tmp_path: Path, order: FetchOrder) -> None:
     gone = Step(error=errors.SourceNotFoundError("gone"))
-    async with bench(tmp_path, FakeReader(OLD, [Step(), gone])) as b:
+    async with bench(tmp_path, Step(), gone) as b:
         await b.idle()
         b.cdn.trigger(order)
         copy = await b.until(lambda copy: copy.failure is not None)
@@ -252,7 +227,7 @@ async def test_an_interrupted_revalidation_is_repeated(tmp_path: Path) -> None:
 
 async def test_a_cut_in_changed_content_is_resumed(tmp_path: Path) -> None:
     steps = [Step(), Step(replace=NEW, cut_after=300_000)]
-    async with bench(tmp_path, FakeReader(OLD, steps)) as b:
+    async with bench(tmp_path, *steps) as b:
         await b.idle()
         b.cdn.trigger(LEASE)
         await b.whole()

@@ -1,0 +1,92 @@
+"""A CDN for one task, which records its states and does not wait between tries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from pantala_pieces.store import PieceStore
+from pantala_protocol import task_id
+from pantala_protocol.statement import CDNStatus, Failure
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.cdn.table import CopyTable
+from pantala_supernode.origin.source import SourceReader
+from pantala_supernode.tasks.copy import Copy
+
+TASK = task_id.compute("test")
+
+
+class CDNBench:
+    """A CDN on ``directory`` that reads through ``reader``."""
+
+    def __init__(self, directory: Path, reader: SourceReader, *, durable: bool = False, **settings: Any) -> None:
+        self.now = 1_000_000.0
+        """Seconds since the epoch."""
+        self.delays: list[float] = []
+        """Between the tries."""
+        self.seen: list[Copy] = []
+        self.store = PieceStore(directory, durable=durable)
+        self.changed = asyncio.Event()
+        self.cdn = CDNManager(
+            CopyTable(self.store, self._on_change),
+            reader,
+            rng=random.Random(1),
+            sleep=self._sleep,
+            wall=lambda: self.now,
+            **settings,
+        )
+
+    def _on_change(self, _: str) -> None:
+        self.seen.append(self.cdn.status(TASK))
+        self.changed.set()
+
+    async def _sleep(self, delay: float) -> None:
+        self.delays.append(delay)
+        await asyncio.sleep(min(delay, 0.01) if delay < 100 else 3600)
+
+    async def until(self, wanted: Callable[[Copy], bool]) -> Copy:
+        """Wait for a state of the copy."""
+        async with asyncio.timeout(20):
+            while not wanted(copy := self.cdn.status(TASK)):
+                await self.changed.wait()
+                self.changed.clear()
+        return copy
+
+    async def whole(self, content: bytes | None = None) -> Copy:
+        """Wait until the copy is whole, and check its ``content``. A final failure ends the wait."""
+        copy = await self.ended()
+        assert (CDNStatus.SUCCESS, None) == (copy.status, copy.failure)
+        assert content is None or content == self.data()
+        return copy
+
+    async def failure(self) -> Failure:
+        """Wait until the copy has failed for good."""
+        failure = (await self.ended()).failure
+        assert failure is not None
+        return failure
+
+    async def ended(self) -> Copy:
+        """Wait until the copy is whole or no further try comes soon."""
+        return await self.until(
+            lambda copy: copy.status is CDNStatus.SUCCESS or (copy.failure is not None and copy.failure.final)
+        )
+
+    def data(self) -> bytes:
+        """The copy's bytes on the disk."""
+        file = self.store.get(TASK)
+        return file.path.read_bytes() if file else b""
+
+
+@contextlib.asynccontextmanager
+async def cdn_bench(directory: Path, reader: SourceReader, **settings: Any) -> AsyncIterator[CDNBench]:
+    """A CDN that has read its volume."""
+    bench = CDNBench(directory, reader, **settings)
+    await bench.cdn.recover()
+    try:
+        yield bench
+    finally:
+        await bench.cdn.copies.close()
