@@ -5,6 +5,7 @@ import json
 import ssl
 import traceback
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -44,11 +45,53 @@ AMD64 = Platform("linux", "amd64")
 ANN = RegistryAccount("ann", PASSWORD)
 
 
+@dataclass
+class Lab:
+    """A registry, and the supernode's service that uses it."""
+
+    registry: FakeRegistry
+    opened: RegistryService
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def name(self) -> ImageReference:
+        return image.parse(f"{self.registry.host}/team/app:1")
+
+    @property
+    def repository(self) -> ImageRepository:
+        return ImageRepository(self.registry.host, "team/app")
+
+    def keys(self, account: RegistryAccount = ANN) -> Keyring:
+        return Keyring([(self.registry.host, account)])
+
+    async def resolve(self, keys: Keyring | None = None) -> ResolvedImage:
+        return await self.opened.client.resolve(self.name, [AMD64], keys or Keyring())
+
+    async def read(self, account: RegistryAccount = ANONYMOUS, resume: Resume | None = None) -> bytes:
+        """The layer."""
+        headers = {"Authorization": account.authorization} if account else {}
+        blob = FileSource(f"{self.registry.url}/v2/team/app/blobs/{sha256(LAYER)}", headers)
+        async with self.opened.reader.open(blob, resume) as answer:
+            return b"".join([chunk async for chunk in answer.chunks])
+
+    async def failure(self, keys: Keyring | None = None) -> SourceError:
+        with pytest.raises(SourceError) as caught:
+            await self.resolve(keys)
+        return caught.value
+
+
 @pytest.fixture
 async def registry() -> AsyncIterator[FakeRegistry]:
     async with FakeRegistry() as made:
         made.push("1", ["linux/amd64", "linux/arm64"])
         yield made
+
+
+@pytest.fixture
+async def lab(registry: FakeRegistry) -> AsyncIterator[Lab]:
+    clock = Clock()
+    async with service(clock=clock) as opened:
+        yield Lab(registry, opened, clock)
 
 
 @pytest.fixture
@@ -58,95 +101,56 @@ async def tokens(registry: FakeRegistry) -> AsyncIterator[TokenServer]:
         yield made
 
 
-def app(registry: FakeRegistry, target: str = ":1") -> ImageReference:
-    return image.parse(f"{registry.host}/team/app{target}")
-
-
-def repository(registry: FakeRegistry) -> ImageRepository:
-    return ImageRepository(registry.host, "team/app")
-
-
-def keyring(registry: FakeRegistry, credentials: RegistryAccount = ANN) -> Keyring:
-    return Keyring([(registry.host, credentials)])
-
-
-async def resolve(opened: RegistryService, registry: FakeRegistry, keys: Keyring | None = None) -> ResolvedImage:
-    return await opened.client.resolve(app(registry), [AMD64], keys or Keyring())
-
-
-async def read(
-    opened: RegistryService, registry: FakeRegistry, account: RegistryAccount = ANONYMOUS, resume: Resume | None = None
-) -> bytes:
-    """The layer, by the source."""
-    headers = {"Authorization": account.authorization} if account else {}
-    blob = FileSource(f"{registry.url}/v2/team/app/blobs/{sha256(LAYER)}", headers)
-    async with opened.reader.open(blob, resume) as answer:
-        return b"".join([chunk async for chunk in answer.chunks])
-
-
-async def failure(opened: RegistryService, registry: FakeRegistry, keys: Keyring | None = None) -> SourceError:
-    with pytest.raises(SourceError) as caught:
-        await resolve(opened, registry, keys)
-    return caught.value
-
-
 # -- what is resolved
 
 
-async def test_a_tag_is_resolved_for_the_platform(registry: FakeRegistry) -> None:
-    async with service() as opened:
-        found = await resolve(opened, registry)
-    assert sha256(registry.manifests["1"][1]) == found.digest
+async def test_a_tag_is_resolved_for_the_platform(lab: Lab) -> None:
+    found = await lab.resolve()
+    assert sha256(lab.registry.manifests["1"][1]) == found.digest
     (manifest,) = found.platforms.values()
     assert (OCI_MANIFEST, (ImageBlob(sha256(LAYER), len(LAYER)),)) == (manifest.media_type, manifest.layers)
-    assert ["HEAD", "GET", "GET"] == [asked.method for asked in registry.asked]
+    assert ["HEAD", "GET", "GET"] == [asked.method for asked in lab.registry.asked]
 
 
-async def test_a_tag_is_remembered_for_a_while_but_not_when_it_is_resolved(registry: FakeRegistry) -> None:
-    clock = Clock()
-    async with service(clock=clock) as opened:
-        one = await opened.client.manifest(repository(registry), "1")
-        moved = registry.push("1", layer=b"another")
-        assert one == await opened.client.manifest(repository(registry), "1")
-        assert len(registry.asked) == 2
-        assert moved == (await resolve(opened, registry)).digest
-        registry.push("1", ["linux/amd64", "linux/arm64"])
-        clock.now += 31
-        registry.asked.clear()
-        assert one == await opened.client.manifest(repository(registry), "1")
-        assert ["HEAD"] == [asked.method for asked in registry.asked]
+async def test_a_tag_is_remembered_for_a_while_but_not_when_it_is_resolved(lab: Lab) -> None:
+    one = await lab.opened.client.manifest(lab.repository, "1")
+    moved = lab.registry.push("1", layer=b"another")
+    assert one == await lab.opened.client.manifest(lab.repository, "1")
+    assert len(lab.registry.asked) == 2
+    assert moved == (await lab.resolve()).digest
+    lab.registry.push("1", ["linux/amd64", "linux/arm64"])
+    lab.clock.now += 31
+    lab.registry.asked.clear()
+    assert one == await lab.opened.client.manifest(lab.repository, "1")
+    assert ["HEAD"] == [asked.method for asked in lab.registry.asked]
 
 
-async def test_concurrent_requests_are_shared(registry: FakeRegistry, tokens: TokenServer) -> None:
-    async with service() as opened:
-        found = await asyncio.gather(*(resolve(opened, registry) for _ in range(20)))
+async def test_concurrent_requests_are_shared(lab: Lab, tokens: TokenServer) -> None:
+    found = await asyncio.gather(*(lab.resolve() for _ in range(20)))
     assert 1 == len(set(map(str, found)))
-    assert (1, 4) == (len(tokens.asked), len(registry.asked))
+    assert (1, 4) == (len(tokens.asked), len(lab.registry.asked))
 
 
-async def test_a_cancelled_caller_does_not_affect_the_others(registry: FakeRegistry) -> None:
-    async with service() as opened:
-        one, other = (asyncio.create_task(resolve(opened, registry)) for _ in range(2))
-        await asyncio.sleep(0.001)
-        one.cancel()
-        assert sha256(LAYER) == (await other).platforms[AMD64].layers[0].digest
+async def test_a_cancelled_caller_does_not_affect_the_others(lab: Lab) -> None:
+    one, other = (asyncio.create_task(lab.resolve()) for _ in range(2))
+    await asyncio.sleep(0.001)
+    one.cancel()
+    assert sha256(LAYER) == (await other).platforms[AMD64].layers[0].digest
 
 
 @pytest.mark.parametrize("status", [405, 501, 200])
-async def test_a_get_replaces_an_unsupported_head(registry: FakeRegistry, status: int) -> None:
+async def test_a_get_replaces_an_unsupported_head(lab: Lab, status: int) -> None:
     async def deaf(request: web.Request) -> web.StreamResponse | None:
         return web.Response(status=status) if request.method == "HEAD" else None
 
-    registry.faults["/manifests/1"] = deaf
-    async with service() as opened:
-        found = await resolve(opened, registry)
-    assert sha256(registry.manifests["1"][1]) == found.digest
-    assert 1 == sum(asked.path.endswith("/manifests/1") and asked.method == "GET" for asked in registry.asked)
+    lab.registry.faults["/manifests/1"] = deaf
+    found = await lab.resolve()
+    assert sha256(lab.registry.manifests["1"][1]) == found.digest
+    assert 1 == sum(asked.path.endswith("/manifests/1") and asked.method == "GET" for asked in lab.registry.asked)
 
 
-async def test_a_missing_platform_is_left_out(registry: FakeRegistry) -> None:
-    async with service() as opened:
-        found = await opened.client.resolve(app(registry), [AMD64, Platform("linux", "s390x")], Keyring())
+async def test_a_missing_platform_is_left_out(lab: Lab) -> None:
+    found = await lab.opened.client.resolve(lab.name, [AMD64, Platform("linux", "s390x")], Keyring())
     assert [AMD64] == list(found.platforms)
 
 
@@ -154,96 +158,87 @@ async def test_a_missing_platform_is_left_out(registry: FakeRegistry) -> None:
 
 
 async def test_the_password_goes_to_the_token_server_and_the_token_to_the_registry(
-    registry: FakeRegistry, tokens: TokenServer
+    lab: Lab, tokens: TokenServer
 ) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
-    async with service() as opened:
-        await resolve(opened, registry, keyring(registry))
-        assert LAYER == await read(opened, registry, ANN)
+    await lab.resolve(lab.keys())
+    assert LAYER == await lab.read(ANN)
     assert [basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
     assert [("service", "fake"), ("scope", "repository:team/app:pull")] == tokens.asked[0].query
-    assert {"", "Bearer token-1"} == {asked.authorization for asked in registry.asked}
+    assert {"", "Bearer token-1"} == {asked.authorization for asked in lab.registry.asked}
 
 
-async def test_a_token_is_renewed_before_it_expires(registry: FakeRegistry, tokens: TokenServer) -> None:
-    clock = Clock()
-    async with service(clock=clock) as opened:
-        await resolve(opened, registry)
-        clock.now += 269
-        await read(opened, registry)
-        assert 1 == len(tokens.asked)
-        clock.now += 2
-        registry.asked.clear()
-        await read(opened, registry)
-    assert (2, ["Bearer token-2"]) == (len(tokens.asked), [asked.authorization for asked in registry.asked])
+async def test_a_token_is_renewed_before_it_expires(lab: Lab, tokens: TokenServer) -> None:
+    await lab.resolve()
+    lab.clock.now += 269
+    await lab.read()
+    assert 1 == len(tokens.asked)
+    lab.clock.now += 2
+    lab.registry.asked.clear()
+    await lab.read()
+    assert (2, ["Bearer token-2"]) == (len(tokens.asked), [asked.authorization for asked in lab.registry.asked])
 
 
-async def test_a_refused_token_is_renewed_once(registry: FakeRegistry, tokens: TokenServer) -> None:
-    async with service() as opened:
-        await resolve(opened, registry)
-        tokens.valid.clear()
-        bodies = await asyncio.gather(*(read(opened, registry) for _ in range(5)))
-        assert {LAYER} == set(bodies)
-        assert 2 == len(tokens.asked)
-        tokens.valid.clear()
-        assert LAYER[100:] == await read(opened, registry, resume=Resume(100))
+async def test_a_refused_token_is_renewed_once(lab: Lab, tokens: TokenServer) -> None:
+    await lab.resolve()
+    tokens.valid.clear()
+    bodies = await asyncio.gather(*(lab.read() for _ in range(5)))
+    assert {LAYER} == set(bodies)
+    assert 2 == len(tokens.asked)
+    tokens.valid.clear()
+    assert LAYER[100:] == await lab.read(resume=Resume(100))
 
 
-async def test_a_token_that_is_always_refused_is_an_error(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_a_token_that_is_always_refused_is_an_error(lab: Lab, tokens: TokenServer) -> None:
     async def useless(_: web.Request) -> web.StreamResponse:
         return web.json_response({"token": "useless"})
 
-    async with service() as opened:
-        await resolve(opened, registry)
-        tokens.valid.clear()
-        tokens.fault = useless
-        registry.asked.clear()
-        with pytest.raises(errors.RegistryUnauthorizedError, match="team/app"):
-            await read(opened, registry)
-        assert 3 == len(registry.asked)
-        assert isinstance(await failure(opened, registry, keyring(registry)), errors.RegistryUnauthorizedError)
+    await lab.resolve()
+    tokens.valid.clear()
+    tokens.fault = useless
+    lab.registry.asked.clear()
+    with pytest.raises(errors.RegistryUnauthorizedError, match="team/app"):
+        await lab.read()
+    assert 3 == len(lab.registry.asked)
+    assert isinstance(await lab.failure(lab.keys()), errors.RegistryUnauthorizedError)
 
 
-async def test_an_identity_token_is_exchanged(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_an_identity_token_is_exchanged(lab: Lab, tokens: TokenServer) -> None:
     tokens.identity_token = PASSWORD
-    async with service() as opened:
-        await resolve(opened, registry, keyring(registry, RegistryAccount(identity_token=PASSWORD)))
-        tokens.valid.clear()
-        assert LAYER == await read(opened, registry, RegistryAccount(identity_token=PASSWORD))
+    await lab.resolve(lab.keys(RegistryAccount(identity_token=PASSWORD)))
+    tokens.valid.clear()
+    assert LAYER == await lab.read(RegistryAccount(identity_token=PASSWORD))
     assert {"POST"} == {asked.method for asked in tokens.asked}
-    assert not [asked for asked in registry.asked if PASSWORD in asked.authorization]
+    assert not [asked for asked in lab.registry.asked if PASSWORD in asked.authorization]
 
 
-async def test_a_registry_token_is_sent_unchanged(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_a_registry_token_is_sent_unchanged(lab: Lab, tokens: TokenServer) -> None:
     tokens.valid.add("given")
-    async with service() as opened:
-        await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")))
-        assert LAYER == await read(opened, registry, RegistryAccount(registry_token="given"))
-        assert {"Bearer given"} == {asked.authorization for asked in registry.asked}
-        tokens.valid.clear()
-        registry.push("1", ["linux/amd64"])
-        with pytest.raises(errors.RegistryUnauthorizedError):
-            await resolve(opened, registry, keyring(registry, RegistryAccount(registry_token="given")))
+    await lab.resolve(lab.keys(RegistryAccount(registry_token="given")))
+    assert LAYER == await lab.read(RegistryAccount(registry_token="given"))
+    assert {"Bearer given"} == {asked.authorization for asked in lab.registry.asked}
+    tokens.valid.clear()
+    lab.registry.push("1", ["linux/amd64"])
+    with pytest.raises(errors.RegistryUnauthorizedError):
+        await lab.resolve(lab.keys(RegistryAccount(registry_token="given")))
     assert [] == tokens.asked
 
 
-async def test_after_wrong_credentials_the_next_ones_are_tried(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_after_wrong_credentials_the_next_ones_are_tried(lab: Lab, tokens: TokenServer) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
-    keys = Keyring([(registry.host, ANN), (f"{registry.host}/team", RegistryAccount("bob", "old"))])
-    async with service() as opened:
-        await resolve(opened, registry, keys)
+    keys = Keyring([(lab.registry.host, ANN), (f"{lab.registry.host}/team", RegistryAccount("bob", "old"))])
+    await lab.resolve(keys)
     assert [basic("bob", "old"), basic("ann", PASSWORD)] == [asked.authorization for asked in tokens.asked]
 
 
-async def test_answers_are_kept_apart_by_account(registry: FakeRegistry, tokens: TokenServer) -> None:
+async def test_answers_are_kept_apart_by_account(lab: Lab, tokens: TokenServer) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
-    async with service() as opened:
-        found = await resolve(opened, registry, keyring(registry))
-        for keys in (Keyring(), keyring(registry, RegistryAccount("ann", "guess"))):
-            with pytest.raises(errors.RegistryUnauthorizedError):
-                await resolve(opened, registry, keys)
+    found = await lab.resolve(lab.keys())
+    for keys in (Keyring(), lab.keys(RegistryAccount("ann", "guess"))):
         with pytest.raises(errors.RegistryUnauthorizedError):
-            await opened.client.manifest(repository(registry), found.digest)
+            await lab.resolve(keys)
+    with pytest.raises(errors.RegistryUnauthorizedError):
+        await lab.opened.client.manifest(lab.repository, found.digest)
 
 
 @pytest.mark.parametrize(
@@ -258,14 +253,13 @@ async def test_answers_are_kept_apart_by_account(registry: FakeRegistry, tokens:
     ],
 )
 async def test_a_fault_of_the_token_server_is_named(
-    registry: FakeRegistry, tokens: TokenServer, status: int, body: bytes, expected: type[SourceError]
+    lab: Lab, tokens: TokenServer, status: int, body: bytes, expected: type[SourceError]
 ) -> None:
     async def fault(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, body=body)
 
     tokens.fault = fault
-    async with service() as opened:
-        error = await failure(opened, registry, keyring(registry))
+    error = await lab.failure(lab.keys())
     assert expected is type(error)
     assert "team/app" in str(error)
 
@@ -273,13 +267,13 @@ async def test_a_fault_of_the_token_server_is_named(
 async def test_a_token_server_that_moved_is_found_again(registry: FakeRegistry, tokens: TokenServer) -> None:
     clock = Clock()
     async with service(clock=clock) as opened, TokenServer() as another:
-        await resolve(opened, registry)
+        await Lab(registry, opened).resolve()
         registry.tokens = another
         tokens.fault = refuse(503)
         clock.now += 271
         with pytest.raises(errors.RegistryError):
-            await read(opened, registry)
-        assert LAYER == await read(opened, registry)
+            await Lab(registry, opened).read()
+        assert LAYER == await Lab(registry, opened).read()
 
 
 @pytest.mark.parametrize(
@@ -299,21 +293,21 @@ async def test_a_forbidden_realm_is_not_contacted(
 ) -> None:
     registry.challenge = challenge
     async with service(egress=EgressPolicy([ip_network("198.51.100.0/24")])) as opened:
-        assert expected is type(await failure(opened, registry, keyring(registry)))
+        assert expected is type(await Lab(registry, opened).failure(Keyring([(registry.host, ANN)])))
     assert [] == tokens.asked
 
 
 # -- redirects
 
 
-async def test_object_storage_receives_no_credentials(registry: FakeRegistry, tokens: TokenServer) -> None:
-    async with Storage() as storage, service() as opened:
-        registry.storage = storage
-        await resolve(opened, registry)
-        assert LAYER == await read(opened, registry)
-        assert LAYER[5000:] == await read(opened, registry, resume=Resume(5000))
+async def test_object_storage_receives_no_credentials(lab: Lab, tokens: TokenServer) -> None:
+    async with Storage() as storage:
+        lab.registry.storage = storage
+        await lab.resolve()
+        assert LAYER == await lab.read()
+        assert LAYER[5000:] == await lab.read(resume=Resume(5000))
         assert [""] * 2 == [asked.authorization for asked in storage.asked]
-        assert "Bearer token-1" == registry.asked[-1].authorization
+        assert "Bearer token-1" == lab.registry.asked[-1].authorization
 
 
 def elsewhere(other: FakeRegistry) -> Handler:
@@ -323,22 +317,22 @@ def elsewhere(other: FakeRegistry) -> Handler:
     return answer
 
 
-async def test_credentials_do_not_follow_a_redirect(registry: FakeRegistry) -> None:
-    registry.accounts = {"ann": PASSWORD}
-    async with FakeRegistry() as stranger, service() as opened:
+async def test_credentials_do_not_follow_a_redirect(lab: Lab) -> None:
+    lab.registry.accounts = {"ann": PASSWORD}
+    async with FakeRegistry() as stranger:
         stranger.push("1")
-        registry.faults["/manifests/"] = elsewhere(stranger)
-        await resolve(opened, registry, keyring(registry))
+        lab.registry.faults["/manifests/"] = elsewhere(stranger)
+        await lab.resolve(lab.keys())
         assert 3 == len(stranger.asked)
         assert {""} == {asked.authorization for asked in stranger.asked}
 
 
-async def test_the_target_of_a_redirect_cannot_ask_for_the_password(registry: FakeRegistry) -> None:
-    async with FakeRegistry() as stranger, TokenServer() as stealing, service() as opened:
+async def test_the_target_of_a_redirect_cannot_ask_for_the_password(lab: Lab) -> None:
+    async with FakeRegistry() as stranger, TokenServer() as stealing:
         stranger.tokens = stealing
-        registry.faults["/manifests/"] = elsewhere(stranger)
-        assert isinstance(await failure(opened, registry, keyring(registry)), errors.RegistryUnauthorizedError)
-        assert (False, ()) == await opened.access.check(repository(registry), "sha256:" + "a" * 64)
+        lab.registry.faults["/manifests/"] = elsewhere(stranger)
+        assert isinstance(await lab.failure(lab.keys()), errors.RegistryUnauthorizedError)
+        assert (False, ()) == await lab.opened.access.check(lab.repository, "sha256:" + "a" * 64)
         assert stranger.asked
         assert [] == stealing.asked
 
@@ -347,15 +341,14 @@ async def test_the_target_of_a_redirect_cannot_ask_for_the_password(registry: Fa
     "location",
     ["http://169.254.169.254/x", "file:///etc/passwd", "http://user:x@127.0.0.1/", "/v2/team/app/manifests/1"],
 )
-async def test_a_forbidden_redirect_is_not_followed(registry: FakeRegistry, location: str) -> None:
+async def test_a_forbidden_redirect_is_not_followed(lab: Lab, location: str) -> None:
     async def away(_: web.Request) -> web.StreamResponse:
         return web.Response(status=302, headers={"Location": location})
 
-    registry.faults["/manifests/1"] = away
-    async with service() as opened:
-        error = await failure(opened, registry)
+    lab.registry.faults["/manifests/1"] = away
+    error = await lab.failure()
     assert isinstance(error, errors.RegistryDeniedError | errors.InvalidAnswerError)
-    assert len(registry.asked) <= 6
+    assert len(lab.registry.asked) <= 6
 
 
 async def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
@@ -368,26 +361,26 @@ async def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
         registry.push("1")
         endpoints = RegistryEndpoints({registry.host: RegistrySettings(ca=ca)})
         async with service(endpoints) as opened:
-            await resolve(opened, registry)
-            assert LAYER == await read(opened, registry)
+            await Lab(registry, opened).resolve()
+            assert LAYER == await Lab(registry, opened).read()
 
             async def down(request: web.Request) -> web.StreamResponse:
                 return web.Response(status=307, headers={"Location": f"{plain.url}{request.path}"})
 
             registry.faults["/v2/"] = down
             with pytest.raises(errors.RegistryDeniedError, match="https: to http:"):
-                await resolve(opened, registry)
+                await Lab(registry, opened).resolve()
             with pytest.raises(supernode_errors.SourceDeniedError):
-                await read(opened, registry)
+                await Lab(registry, opened).read()
         assert [] == plain.asked
         strict = RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})
         async with service(strict) as opened:
-            assert isinstance(await failure(opened, registry), errors.RegistryCertificateError)
+            assert isinstance(await Lab(registry, opened).failure(), errors.RegistryCertificateError)
 
 
 async def test_https_is_required_unless_listed_otherwise(registry: FakeRegistry) -> None:
     async with service(RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})) as opened:
-        error = await failure(opened, registry, keyring(registry))
+        error = await Lab(registry, opened).failure(Keyring([(registry.host, ANN)]))
     assert isinstance(error, errors.RegistryCertificateError)
     assert "as plain http" in str(error)
     assert [] == registry.asked
@@ -451,7 +444,7 @@ async def test_a_fault_of_the_registry_is_named_with_an_action(
     registry.accounts = {"ann": PASSWORD}
     registry.faults[path] = fault
     async with service(total=0.5 if fault is silent else 10.0) as opened:
-        error = await failure(opened, registry, keyring(registry))
+        error = await Lab(registry, opened).failure(Keyring([(registry.host, ANN)]))
     assert expected is type(error)
     assert isinstance(error, errors.RegistryError)
     assert (registry.host in str(error), str(error).endswith(error.action)) == (True, True)
@@ -460,53 +453,46 @@ async def test_a_fault_of_the_registry_is_named_with_an_action(
     assert (7.0 if expected is errors.RateLimitedError else None) == error.retry_after
 
 
-async def test_an_index_with_a_wrong_size_is_refused(registry: FakeRegistry) -> None:
-    media_type, body = registry.manifests["1"]
+async def test_an_index_with_a_wrong_size_is_refused(lab: Lab) -> None:
+    media_type, body = lab.registry.manifests["1"]
     document = json.loads(body)
     document["manifests"][0]["size"] += 1
     wrong = json.dumps(document).encode()
-    registry.manifests["1"] = registry.manifests[sha256(wrong)] = (media_type, wrong)
-    async with service() as opened:
-        assert isinstance(await failure(opened, registry), errors.InvalidManifestError)
+    lab.registry.manifests["1"] = lab.registry.manifests[sha256(wrong)] = (media_type, wrong)
+    assert isinstance(await lab.failure(), errors.InvalidManifestError)
 
 
-async def test_deeply_nested_indexes_are_refused(registry: FakeRegistry) -> None:
-    inner = registry.manifests["1"][1]
+async def test_deeply_nested_indexes_are_refused(lab: Lab) -> None:
+    inner = lab.registry.manifests["1"][1]
     for _ in range(4):
         child = {"digest": sha256(inner), "size": len(inner), "mediaType": OCI_INDEX}
         inner = json.dumps({"schemaVersion": 2, "manifests": [child]}).encode()
-        registry.manifests["1"] = registry.manifests[sha256(inner)] = (OCI_INDEX, inner)
-    async with service() as opened:
-        assert isinstance(await failure(opened, registry), errors.InvalidManifestError)
+        lab.registry.manifests["1"] = lab.registry.manifests[sha256(inner)] = (OCI_INDEX, inner)
+    assert isinstance(await lab.failure(), errors.InvalidManifestError)
 
 
-async def test_a_refusal_is_remembered_for_some_seconds(registry: FakeRegistry) -> None:
-    clock = Clock()
-    registry.faults["/manifests/"] = refuse(404)
-    async with service(clock=clock) as opened:
-        first = await failure(opened, registry)
-        second = await failure(opened, registry)
-        assert (1, str(first)) == (len(registry.asked), str(second))
-        registry.faults.clear()
-        clock.now += 6
-        await resolve(opened, registry)
+async def test_a_refusal_is_remembered_for_some_seconds(lab: Lab) -> None:
+    lab.registry.faults["/manifests/"] = refuse(404)
+    first = await lab.failure()
+    second = await lab.failure()
+    assert (1, str(first)) == (len(lab.registry.asked), str(second))
+    lab.registry.faults.clear()
+    lab.clock.now += 6
+    await lab.resolve()
 
 
-async def test_a_rate_limit_is_honoured(registry: FakeRegistry) -> None:
-    clock = Clock()
-    registry.faults["/manifests/"] = refuse(429, Retry_After="60")
-    async with service(clock=clock) as opened:
-        await failure(opened, registry)
-        clock.now += 59
-        assert 60.0 == (await failure(opened, registry)).retry_after
-        assert 1 == len(registry.asked)
+async def test_a_rate_limit_is_honoured(lab: Lab) -> None:
+    lab.registry.faults["/manifests/"] = refuse(429, Retry_After="60")
+    await lab.failure()
+    lab.clock.now += 59
+    assert 60.0 == (await lab.failure()).retry_after
+    assert 1 == len(lab.registry.asked)
 
 
 @pytest.mark.parametrize("name", ["169.254.169.254/x", "[fe80::1]/x", "127.0.0.1:1/x", "registry.invalid/x"])
-async def test_a_forbidden_or_missing_registry_is_named(name: str) -> None:
-    async with service() as opened:
-        with pytest.raises(errors.RegistryError) as caught:
-            await opened.client.resolve(image.parse(name), [AMD64], Keyring())
+async def test_a_forbidden_or_missing_registry_is_named(lab: Lab, name: str) -> None:
+    with pytest.raises(errors.RegistryError) as caught:
+        await lab.opened.client.resolve(image.parse(name), [AMD64], Keyring())
     assert type(caught.value) in (errors.RegistryDeniedError, errors.RegistryUnreachableError)
     assert name in str(caught.value)
 
@@ -514,20 +500,18 @@ async def test_a_forbidden_or_missing_registry_is_named(name: str) -> None:
 # -- blobs
 
 
-async def test_a_missing_or_forbidden_blob_is_an_error_of_the_registry(registry: FakeRegistry) -> None:
-    async with service() as opened:
-        await resolve(opened, registry)
-        for status, expected in ((404, errors.ImageNotFoundError), (403, errors.RegistryForbiddenError)):
-            registry.faults["/blobs/"] = refuse(status)
-            with pytest.raises(expected, match="blob"):
-                await read(opened, registry)
+async def test_a_missing_or_forbidden_blob_is_an_error_of_the_registry(lab: Lab) -> None:
+    await lab.resolve()
+    for status, expected in ((404, errors.ImageNotFoundError), (403, errors.RegistryForbiddenError)):
+        lab.registry.faults["/blobs/"] = refuse(status)
+        with pytest.raises(expected, match="blob"):
+            await lab.read()
 
 
-async def test_a_registry_without_a_challenge_receives_no_credentials(registry: FakeRegistry) -> None:
-    async with service() as opened:
-        await resolve(opened, registry, keyring(registry))
-        assert LAYER == await read(opened, registry, ANN)
-    assert {""} == {asked.authorization for asked in registry.asked}
+async def test_a_registry_without_a_challenge_receives_no_credentials(lab: Lab) -> None:
+    await lab.resolve(lab.keys())
+    assert LAYER == await lab.read(ANN)
+    assert {""} == {asked.authorization for asked in lab.registry.asked}
 
 
 async def test_other_urls_are_read_as_before(registry: FakeRegistry) -> None:
@@ -543,46 +527,44 @@ async def test_other_urls_are_read_as_before(registry: FakeRegistry) -> None:
 # -- the relay
 
 
-async def test_a_public_image_is_allowed_without_asking_again(registry: FakeRegistry, tokens: TokenServer) -> None:
-    clock = Clock()
-    async with service(clock=clock) as opened:
-        digest = sha256(registry.manifests["1"][1])
-        assert (True, ()) == await opened.access.check(repository(registry), digest)
-        asked = len(registry.asked)
-        assert (await opened.access.check(repository(registry), digest, "Bearer any")).allowed
-        assert asked == len(registry.asked)
-        clock.now += 301
-        assert (await opened.access.check(repository(registry), digest)).allowed
-        assert asked < len(registry.asked)
+async def test_a_public_image_is_allowed_without_asking_again(lab: Lab, tokens: TokenServer) -> None:
+    digest = sha256(lab.registry.manifests["1"][1])
+    assert (True, ()) == await lab.opened.access.check(lab.repository, digest)
+    asked = len(lab.registry.asked)
+    assert (await lab.opened.access.check(lab.repository, digest, "Bearer any")).allowed
+    assert asked == len(lab.registry.asked)
+    lab.clock.now += 301
+    assert (await lab.opened.access.check(lab.repository, digest)).allowed
+    assert asked < len(lab.registry.asked)
 
 
 async def test_a_private_images_challenge_is_passed_on_and_the_new_header_is_tried_once(
-    registry: FakeRegistry, tokens: TokenServer
+    lab: Lab, tokens: TokenServer
 ) -> None:
     tokens.anonymous = False
     tokens.valid.add("node's")
-    where, digest = repository(registry), sha256(registry.manifests["1"][1])
+    where, digest = lab.repository, sha256(lab.registry.manifests["1"][1])
     challenge = f'Bearer realm="{tokens.url}/token",service="fake",scope="repository:team/app:pull"'
-    async with service() as opened:
-        assert (False, (challenge,)) == await opened.access.check(where, digest)
-        registry.asked.clear()
-        assert (False, (challenge,)) == await opened.access.check(where, digest, "Bearer wrong")
-        assert (["Bearer wrong"], 1) == ([asked.authorization for asked in registry.asked], len(tokens.asked))
-        registry.asked.clear()
-        for _ in range(3):
-            assert (True, ()) == await opened.access.check(where, digest, "Bearer node's")
-        assert ["Bearer node's"] == [asked.authorization for asked in registry.asked]
-        assert not (await opened.access.check(where, digest)).allowed
-        assert not (await opened.access.check(ImageRepository(registry.host, "team/other"), digest, "Bearer x")).allowed
-        found = await opened.client.manifest(where, digest, RegistryAccount.read("Bearer node's"))
-        assert digest == found.digest
+    assert (False, (challenge,)) == await lab.opened.access.check(where, digest)
+    lab.registry.asked.clear()
+    assert (False, (challenge,)) == await lab.opened.access.check(where, digest, "Bearer wrong")
+    assert (["Bearer wrong"], 1) == ([asked.authorization for asked in lab.registry.asked], len(tokens.asked))
+    lab.registry.asked.clear()
+    for _ in range(3):
+        assert (True, ()) == await lab.opened.access.check(where, digest, "Bearer node's")
+    assert ["Bearer node's"] == [asked.authorization for asked in lab.registry.asked]
+    assert not (await lab.opened.access.check(where, digest)).allowed
+    assert not (
+        await lab.opened.access.check(ImageRepository(lab.registry.host, "team/other"), digest, "Bearer x")
+    ).allowed
+    found = await lab.opened.client.manifest(where, digest, RegistryAccount.read("Bearer node's"))
+    assert digest == found.digest
 
 
-async def test_a_failing_registry_gives_no_verdict(registry: FakeRegistry) -> None:
-    registry.faults["/manifests/"] = refuse(500)
-    async with service() as opened:
-        with pytest.raises(errors.RegistryError):
-            await opened.access.check(repository(registry), "sha256:" + "a" * 64)
-        registry.faults.clear()
-        with pytest.raises(errors.ImageNotFoundError):
-            await opened.access.check(repository(registry), "sha256:" + "a" * 64)
+async def test_a_failing_registry_gives_no_verdict(lab: Lab) -> None:
+    lab.registry.faults["/manifests/"] = refuse(500)
+    with pytest.raises(errors.RegistryError):
+        await lab.opened.access.check(lab.repository, "sha256:" + "a" * 64)
+    lab.registry.faults.clear()
+    with pytest.raises(errors.ImageNotFoundError):
+        await lab.opened.access.check(lab.repository, "sha256:" + "a" * 64)
