@@ -1,4 +1,4 @@
-"""ImagePrefetches with a real API server: the operator as a process, and a supernode that speaks over HTTP."""
+"""ImagePrefetches: the operator as a process, with a real API server and a fake supernode."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ TAINT = {"key": "prefetch", "effect": "NoSchedule", "value": "now"}
 
 
 @dataclass
-class Stage:
+class PrefetchStage:
     """Both sides of the operator."""
 
     kubectl: Kubectl
@@ -46,13 +46,13 @@ class Stage:
         await eventually(lambda: [count] == [len(each.orders) for each in found()])
         return found()[0]
 
-    async def answer(self, image: WantedImage, *names: str, phase: PullPhase = PullPhase.READY, **said: Any) -> None:
+    async def answer(self, image: WantedImage, *names: str, phase: PullPhase = PullPhase.READY, **more: Any) -> None:
         """Nodes answer their orders."""
         for name in names or image.orders:
             order = image.orders[name]
             since = int(datetime.now(UTC).timestamp())
             await self.supernode.say(
-                name, {image.key: PullState(phase, since, order.run, order.number, fetched=100, **said)}
+                name, {image.key: PullState(phase, since, order.run, order.number, fetched=100, **more)}
             )
 
     async def status(self, name: str = "web") -> dict[str, Any]:
@@ -73,13 +73,13 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(supernode: ServedSupernode, operator: OperatorProcess, kubectl: Kubectl) -> Stage:
+async def stage(supernode: ServedSupernode, operator: OperatorProcess, kubectl: Kubectl) -> PrefetchStage:
     supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
-    return Stage(kubectl, supernode, operator)
+    return PrefetchStage(kubectl, supernode, operator)
 
 
-async def test_from_apply_to_ready_and_away(stage: Stage) -> None:
-    """The registry is asked, a Task appears, nodes are told; Ready, its taint gone; deleted, no order is left."""
+async def test_from_apply_to_ready_and_away(stage: PrefetchStage) -> None:
+    """The registry answers, a Task appears, nodes get orders. Ready removes the taint. A deletion leaves no order."""
     for name in NODES:
         await stage.kubectl("taint", "node", name, "prefetch=now:NoSchedule", "keep=yes:PreferNoSchedule")
     await stage.apply(startupTaint={"key": "prefetch", "deadlineSeconds": 3600}, completionPolicy="Continuous")
@@ -99,8 +99,8 @@ async def test_from_apply_to_ready_and_away(stage: Stage) -> None:
     await stage.kubectl.wait("condition=Ready", f"task/{child}")
     status = await stage.status()
     assert ("3/3", A, 300) == (status["summary"], status["images"][0]["digest"], status["bytes"]["fetched"])
-    told = (await stage.kubectl.get("task", child))["status"]
-    assert ("3/3", A, 100) == (told["summary"], told["digest"], told["contentLength"])
+    task = (await stage.kubectl.get("task", child))["status"]
+    assert ("3/3", A, 100) == (task["summary"], task["digest"], task["contentLength"])
     for name in NODES:
         taints = (await stage.kubectl.get("node", name))["spec"]["taints"]
         assert ["keep"] == [each["key"] for each in taints]
@@ -110,8 +110,8 @@ async def test_from_apply_to_ready_and_away(stage: Stage) -> None:
     await eventually(lambda: not stage.supernode.images)
 
 
-async def test_one_disk_full_one_image_missing_one_node_down(stage: Stage) -> None:
-    """The others finish; the status names each cause, also where people look first. Suspended, nothing is pulled."""
+async def test_one_disk_full_one_image_missing_one_node_down(stage: PrefetchStage) -> None:
+    """The other nodes finish, and the status names each cause. Suspending ends the pulls."""
     missing = "registry.example/missing:1"
     await stage.apply(images=[{"image": missing}, {"image": IMAGE}], completionPolicy="Continuous")
     image = await stage.ordered()
@@ -138,7 +138,7 @@ async def test_one_disk_full_one_image_missing_one_node_down(stage: Stage) -> No
     assert ["node-a"] == list((await stage.ordered(1)).orders), "no node has come back to the supernode"
 
 
-async def test_a_secret_that_is_missing_and_one_that_comes(stage: Stage) -> None:
+async def test_a_missing_secret_and_its_creation(stage: PrefetchStage) -> None:
     stage.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     await stage.apply(pullSecrets=["registry"])
     assert "The Secret registry does not exist" in await stage.says("Resolved", "Unauthorized")
@@ -148,8 +148,8 @@ async def test_a_secret_that_is_missing_and_one_that_comes(stage: Stage) -> None
         "--docker-server=registry.example", "--docker-username=ann", "--docker-password=hidden-word",
     )  # fmt: skip
     image = await stage.ordered()
-    told = json.loads(image.credentials[0])["auths"]["registry.example"]
-    assert b"ann:hidden-word" == base64.b64decode(told["auth"])
+    login = json.loads(image.credentials[0])["auths"]["registry.example"]
+    assert b"ann:hidden-word" == base64.b64decode(login["auth"])
     await stage.answer(image)
     await stage.wait("Ready")
     everything = json.dumps(await stage.kubectl.get("imageprefetches,tasks,events"))
@@ -157,8 +157,8 @@ async def test_a_secret_that_is_missing_and_one_that_comes(stage: Stage) -> None
     await stage.kubectl("delete", "secret", "registry")
 
 
-async def test_a_tag_that_moves(stage: Stage) -> None:
-    """Nodes keep the run's digest over a restart of the operator, which finds that the tag moved; a new run follows."""
+async def test_a_tag_that_moves(stage: PrefetchStage) -> None:
+    """A restarted operator finds that the tag moved. Nodes keep the run's digest until a new run is requested."""
     await stage.apply(completionPolicy="Continuous")
     image = await stage.ordered()
     await stage.answer(image)
@@ -169,9 +169,9 @@ async def test_a_tag_that_moves(stage: Stage) -> None:
     stage.operator.start()
     assert B in await stage.says("Drifted", "TagMoved")
     assert {repr(image.orders)} == {
-        repr(each.orders) for said in stage.supernode.statements[before:] for each in said.images
+        repr(each.orders) for statement in stage.supernode.statements[before:] for each in statement.images
     }
-    assert all(said.images for said in stage.supernode.statements[before:])
+    assert all(each.images for each in stage.supernode.statements[before:])
     await stage.kubectl("annotate", "imageprefetch", "web", "pantala.dev/requested-at=now")
     await stage.answer(await stage.ordered(digest=B))
     await eventually(lambda: [B in each.image for each in stage.supernode.images.values()] == [True])
@@ -179,13 +179,13 @@ async def test_a_tag_that_moves(stage: Stage) -> None:
     assert A not in json.dumps((await stage.kubectl.get("tasks"))["items"])
 
 
-async def test_plan(stage: Stage) -> None:
-    """Nodes say what they have; nothing is ordered, no Task is made."""
+async def test_plan(stage: PrefetchStage) -> None:
+    """Nodes report their blobs. No image is ordered, and no Task is created."""
     await stage.apply(mode="Plan")
     await eventually(lambda: {LAYER} == stage.supernode.survey)
     for name in NODES:
-        said = RuntimeState("containerd", "2.0.0", True, disk_free=1 << 30, blobs={LAYER: name == "node-a"})
-        await stage.supernode.say(name, {}, said)
+        runtime = RuntimeState("containerd", "2.0.0", True, disk_free=1 << 30, blobs={LAYER: name == "node-a"})
+        await stage.supernode.say(name, {}, runtime)
     await stage.says("Ready", "Planned")
     plan = (await stage.status())["plan"]
     assert (200, 100, 2) == (plan["bytes"], plan["registryBytes"], plan["nodesTotal"])
@@ -197,8 +197,8 @@ async def test_plan(stage: Stage) -> None:
     ]
 
 
-async def test_what_is_followed(stage: Stage) -> None:
-    """A workload's images; those of all workloads, from the operator's own namespace."""
+async def test_followed_workloads(stage: PrefetchStage) -> None:
+    """The images of one workload, and of all workloads from the operator's own namespace."""
     container = {"name": "main", "image": IMAGE}
     labels = {"app": "web"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
@@ -212,7 +212,7 @@ async def test_what_is_followed(stage: Stage) -> None:
     await stage.wait("Resolved", "others")
 
 
-async def test_a_task_with_an_image(stage: Stage) -> None:
+async def test_a_task_with_an_image(stage: PrefetchStage) -> None:
     await stage.kubectl.task("one", source={"image": IMAGE}, depth="Runtime", target={"names": ["node-c"]})
     image = await stage.ordered(1)
     assert ["node-c"] == list(image.orders)
@@ -224,8 +224,8 @@ async def test_a_task_with_an_image(stage: Stage) -> None:
     await eventually(lambda: not stage.supernode.images)
 
 
-async def test_without_its_definition_files_are_distributed(stage: Stage) -> None:
-    """It goes while the operator runs; the log says so once."""
+async def test_files_are_distributed_without_the_crd_of_imageprefetches(stage: PrefetchStage) -> None:
+    """The CRD is deleted while the operator runs. The log reports it once."""
     await stage.apply()
     await stage.ordered()
     crd = (ROOT / "crds" / "pantala.dev_imageprefetches.yaml").read_text()

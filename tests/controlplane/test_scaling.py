@@ -15,7 +15,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.membership import owner
 from testbed.origin import Generated
-from tests.support.product_stage import GRACE, MIB, NODES, Stage
+from tests.support.product_stage import GRACE, MIB, NODES, ProductStage
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 
@@ -25,8 +25,8 @@ FINISHED, MOVING = Generated(2 * MIB, seed=1), Generated(24 * MIB, seed=2)
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with Stage(tmp_path) as stage:
+async def stage(tmp_path: Path) -> AsyncIterator[ProductStage]:
+    async with ProductStage(tmp_path) as stage:
         labels = {"app": "supernode"}
         pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "supernode", "image": "none"}]}}
         spec = {"replicas": 1, "serviceName": "svc", "selector": {"matchLabels": labels}, "template": pod}
@@ -39,7 +39,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def scale(stage: Stage, replicas: int) -> None:
+async def scale(stage: ProductStage, replicas: int) -> None:
     await stage.ask("PATCH", f"{SETS}/supernode", {"spec": {"replicas": replicas}})
     await stage.ask("PATCH", f"{SETS}/supernode/status", {"status": {"replicas": len(NAMES)}})
     for number in (1, 2):
@@ -50,12 +50,12 @@ async def scale(stage: Stage, replicas: int) -> None:
             os.kill(stage.processes[name].pid, signal.SIGTERM)
 
 
-def restart(stage: Stage) -> None:
+def restart(stage: ProductStage) -> None:
     stage.kill("operator")
     stage.counting_operator("default/supernode", NAMES)
 
 
-async def apply(stage: Stage, name: str, body: Generated, whose: str) -> str:
+async def apply(stage: ProductStage, name: str, body: Generated, whose: str) -> str:
     """Create a Task whose file belongs to ``whose`` when there are three."""
     paths = (f"/{name}-{number}" for number in itertools.count())
     path = next(path for path in paths if owner(task_id.compute(stage.origin.url(path)), NAMES) == whose)
@@ -64,31 +64,31 @@ async def apply(stage: Stage, name: str, body: Generated, whose: str) -> str:
     return path
 
 
-def cached(stage: Stage, name: str) -> float:
-    """How much of it is on a supernode, by its status."""
+def cached(stage: ProductStage, name: str) -> float:
+    """The cached share of a Task, by its status."""
     pieces = stage.status(name).get("pieces", {})
     return float(pieces.get("cached", 0) / pieces["total"]) if pieces.get("total") else 0.0
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["one operator", "a new one each time"])
-async def test_a_running_task_goes_on_and_a_finished_one_stays(stage: Stage, anew: bool) -> None:
-    """Right bytes on all nodes, the origin read once, Ready never taken back; who leaves ends by itself."""
+@pytest.mark.parametrize("restarted", [False, True], ids=["one operator", "a new operator each time"])
+async def test_a_running_task_continues_and_a_finished_task_stays_ready(stage: ProductStage, restarted: bool) -> None:
+    """All nodes get the right bytes, the origin is read once, Ready stays, and leaving supernodes end by themselves."""
     finished = await apply(stage, "finished", FINISHED, NAMES[1])
     await stage.ready("finished")
     stage.lasting.add("default/finished")
-    stage.told["finished"].clear()
+    stage.messages["finished"].clear()
     stage.origin.rate = 2 * MIB
     moving = await apply(stage, "moving", MOVING, NAMES[2])
 
     await stage.until(lambda: cached(stage, "moving") > 0.2, "a part is cached")
     await scale(stage, 3)
-    if anew:
+    if restarted:
         restart(stage)
     copy = stage.copy(2, stage.status("moving")["taskID"])
     await stage.until(copy.exists, "its owner of now has begun with it")
     await stage.until(lambda: cached(stage, "moving") > 0.4, "more is cached")
     await scale(stage, 1)
-    if anew:
+    if restarted:
         restart(stage)
     stage.origin.rate = None
     await stage.ready("moving")
@@ -100,7 +100,7 @@ async def test_a_running_task_goes_on_and_a_finished_one_stays(stage: Stage, ane
     stage.assert_held("default/moving", MOVING)
     stage.assert_held("default/finished", FINISHED)
     assert [] == stage.violations
-    assert ("Ready", "False") not in {(kind, status) for kind, status, _ in stage.told["finished"]}
+    assert ("Ready", "False") not in {(kind, status) for kind, status, _ in stage.messages["finished"]}
     assert (FINISHED.size, MOVING.size) == (stage.origin.body_bytes(finished), stage.origin.body_bytes(moving))
     assert MOVING.size == stage.status("moving")["bytes"]["origin"]
     for name in (*NODES, "supernode", *NAMES[1:]):

@@ -1,4 +1,4 @@
-"""The whole product on one machine: what a demanding user does to it, and what it says and does then.
+"""The whole product on one machine, under faults, bad input and edits.
 
 All bad Tasks are applied at once before the first case looks, so that the cases take no longer together than alone.
 """
@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from pantala_protocol.reasons import Reason
 from testbed.origin import Behaviour, Body, Generated, sha256
-from tests.support.product_stage import GRACE, MIB, NODES, Stage
+from tests.support.product_stage import GRACE, MIB, NODES, ProductStage
 
 pytestmark = [
     pytest.mark.controlplane,
@@ -80,7 +80,7 @@ BAD = {
     "secret-invalid": (Given(spec={"headersFrom": {"secretRef": {"name": "two-lines"}}}), {Reason.SECRET_INVALID}),
     "no-node": (Given(spec={"target": {"nodeSelector": {"late": "yes"}}}), {Reason.NO_NODE_MATCHES}),
 }  # fmt: skip
-"""What is never published as long as nobody mends it, and what the Task says."""
+"""Tasks whose file must not appear, and the reasons that they give."""
 
 GOOD = {
     "owner": (Given(spec={"path": "taken"}), BODY),
@@ -107,13 +107,13 @@ GOOD = {
     "absolute-below-root": (Given(spec={"path": "/var/lib/pantala/files/below"}), BODY),
     "late-answer": (always(delay=3.0), BODY),
 }  # fmt: skip
-"""What is distributed in the end, and with which content."""
+"""Tasks whose file is distributed in the end, and its content."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProductStage]:
     """Everything runs, and all Tasks of :data:`BAD` and :data:`GOOD` are applied."""
-    async with Stage(tmp_path_factory.mktemp("whole")) as stage:
+    async with ProductStage(tmp_path_factory.mktemp("whole")) as stage:
         stage.supernode()
         stage.operator()
         for name in NODES:
@@ -139,7 +139,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             assert process.returncode is None, f"{name} ended"
 
 
-async def _peers_known(stage: Stage) -> None:
+async def _peers_known(stage: ProductStage) -> None:
     async def known() -> bool:
         try:
             return len(NODES) == len((await stage.ask("GET", "/apis/pantala.dev/v1alpha1/peers"))["items"])
@@ -153,7 +153,7 @@ async def _peers_known(stage: Stage) -> None:
     raise AssertionError("not all peers are known")
 
 
-async def _apply(stage: Stage, name: str, given: Given, sizes: set[int]) -> None:
+async def _apply(stage: ProductStage, name: str, given: Given, sizes: set[int]) -> None:
     stage.origin.serve(f"/{name}", given.body, script=given.script, always=given.always)
     if not given.spec.get("path", "").startswith(("/etc", "link", "foreign", "taken")):
         stage.sizes[_path(name, given)] = sizes
@@ -164,17 +164,17 @@ def _path(name: str, given: Given) -> str:
     return str(given.spec.get("path", f"default/{name}")).removeprefix("/var/lib/pantala/files/")
 
 
-async def _secret(stage: Stage, name: str, data: dict[str, str]) -> None:
+async def _secret(stage: ProductStage, name: str, data: dict[str, str]) -> None:
     body = {"metadata": {"name": name}, "stringData": data}
     await stage.ask("POST", "/api/v1/namespaces/default/secrets", body)
 
 
-def _held(stage: Stage, path: str) -> set[str]:
+def _held(stage: ProductStage, path: str) -> set[str]:
     return {name for name, at in stage.published(path).items() if at.exists()}
 
 
-async def _cached(stage: Stage, name: str, pieces: int) -> dict[str, Any]:
-    """Wait until that many pieces are on the supernode."""
+async def _cached(stage: ProductStage, name: str, pieces: int) -> dict[str, Any]:
+    """Wait until the supernode has so many pieces."""
     await stage.until(lambda: stage.status(name).get("pieces", {}).get("cached", 0) >= pieces, f"{name} is half done")
     return stage.status(name)
 
@@ -183,8 +183,8 @@ async def _cached(stage: Stage, name: str, pieces: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_what_is_wrong_is_told_and_nothing_is_published(stage: Stage, name: str) -> None:
-    """A condition has the reason and says what to do; no byte of the file is seen at its path."""
+async def test_a_bad_task_gives_a_reason_and_publishes_nothing(stage: ProductStage, name: str) -> None:
+    """A condition has the reason and says what to do. No byte of the file appears at its path."""
     given, reasons = BAD[name]
     message = await stage.says(name, *(reason.value for reason in reasons), seconds=60)
     assert any(reason.action in message for reason in reasons), message
@@ -197,14 +197,14 @@ async def test_what_is_wrong_is_told_and_nothing_is_published(stage: Stage, name
 
 
 @pytest.mark.parametrize("name", GOOD)
-async def test_what_can_be_mended_is_mended(stage: Stage, name: str) -> None:
-    """Whatever the origin did meanwhile: every node has one content, whole."""
+async def test_a_faulty_origin_is_read_in_the_end(stage: ProductStage, name: str) -> None:
+    """Every node has one whole content."""
     given, body = GOOD[name]
     await stage.ready(name, seconds=60)
     stage.assert_held(_path(name, given), body)
 
 
-async def test_a_missing_secret_that_is_made_is_used(stage: Stage) -> None:
+async def test_a_secret_that_is_created_later_is_used(stage: ProductStage) -> None:
     await stage.says("secret-missing", Reason.SECRET_MISSING)
     stage.sizes["default/secret-missing"] = {BODY.size}
     await _secret(stage, "later", {"X-Token": "t"})
@@ -212,7 +212,7 @@ async def test_a_missing_secret_that_is_made_is_used(stage: Stage) -> None:
     assert ["t"] == [access.headers["x-token"] for access in stage.origin.requests("/secret-missing")]
 
 
-async def test_a_node_that_comes_to_match_gets_the_file(stage: Stage) -> None:
+async def test_a_node_that_matches_later_gets_the_file(stage: ProductStage) -> None:
     await stage.says("no-node", Reason.NO_NODE_MATCHES)
     stage.sizes["default/no-node"] = {BODY.size}
     await stage.ask("PATCH", "/api/v1/nodes/node-2", {"metadata": {"labels": {"late": "yes"}}})
@@ -220,7 +220,7 @@ async def test_a_node_that_comes_to_match_gets_the_file(stage: Stage) -> None:
     stage.assert_held("default/no-node", BODY, ["node-2"])
 
 
-async def test_the_path_passes_on_when_its_owner_goes(stage: Stage) -> None:
+async def test_another_task_gets_the_path_of_a_deleted_task(stage: ProductStage) -> None:
     await stage.says("rival", Reason.PATH_CONFLICT)
     await stage.ready("owner", seconds=60)
     await stage.delete("owner")
@@ -231,8 +231,8 @@ async def test_the_path_passes_on_when_its_owner_goes(stage: Stage) -> None:
 # Life
 
 
-async def test_a_file_follows_its_path_and_its_target(stage: Stage) -> None:
-    """It moves without another read, and leaves nodes that are no longer wanted, with its pieces."""
+async def test_a_file_follows_its_path_and_its_target(stage: ProductStage) -> None:
+    """It moves without a second read. Nodes that are no longer targets lose the file and its pieces."""
     stage.origin.serve("/moving", BODY)
     await stage.apply("moving", stage.origin.url("/moving"), path="moving/a")
     await stage.ready("moving")
@@ -251,7 +251,7 @@ async def test_a_file_follows_its_path_and_its_target(stage: Stage) -> None:
     assert not (stage.root("node-1") / "files" / "moving").exists()
 
 
-async def test_a_suspended_task_rests_and_goes_on_where_it_was(stage: Stage) -> None:
+async def test_a_suspended_task_rests_and_continues_where_it_was(stage: ProductStage) -> None:
     body = Generated(4 * MIB, seed=11)
     stage.origin.serve("/resting", body, always=Behaviour(rate=2 * MIB))
     await stage.apply("resting", stage.origin.url("/resting"))
@@ -268,7 +268,7 @@ async def test_a_suspended_task_rests_and_goes_on_where_it_was(stage: Stage) -> 
     assert stage.origin.body_bytes("/resting") < body.size + 2 * MIB // 4
 
 
-async def test_a_deadline_ends_the_reading_and_a_later_one_continues_it(stage: Stage) -> None:
+async def test_a_deadline_ends_the_download_and_a_later_deadline_continues_it(stage: ProductStage) -> None:
     body = Generated(4 * MIB, seed=13)
     stage.origin.serve("/late", body, always=Behaviour(rate=MIB / 2))
     await stage.apply("late", stage.origin.url("/late"), activeDeadlineSeconds=3)
@@ -286,7 +286,7 @@ async def test_a_deadline_ends_the_reading_and_a_later_one_continues_it(stage: S
     assert 0 < int(last.range.removeprefix("bytes=").partition("-")[0])
 
 
-async def test_tries_end_at_their_limit_until_asked_again(stage: Stage) -> None:
+async def test_tries_end_at_their_limit_until_a_new_request(stage: ProductStage) -> None:
     stage.origin.serve("/limited", BODY, always=Behaviour(status=500))
     await stage.apply("limited", stage.origin.url("/limited"), retry={"limit": 2})
     message = await stage.says("limited", Reason.SOURCE_ERROR, kind="Stalled")
@@ -298,7 +298,9 @@ async def test_tries_end_at_their_limit_until_asked_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("name", "spec"), [("done", {}), ("failed", WRONG)])
-async def test_a_finished_task_goes_when_its_time_is_over(stage: Stage, name: str, spec: dict[str, Any]) -> None:
+async def test_a_finished_task_is_deleted_after_its_time_to_live(
+    stage: ProductStage, name: str, spec: dict[str, Any]
+) -> None:
     name = f"ttl-{name}"
     stage.origin.serve(f"/{name}", BODY)
     await stage.apply(name, stage.origin.url(f"/{name}"), ttlSecondsAfterFinished=2, **spec)
@@ -309,7 +311,7 @@ async def test_a_finished_task_goes_when_its_time_is_over(stage: Stage, name: st
     await stage.until(gone, f"{name} left nothing", 15)
 
 
-async def test_what_is_deleted_half_way_leaves_nothing(stage: Stage) -> None:
+async def test_a_task_deleted_half_way_leaves_nothing(stage: ProductStage) -> None:
     stage.origin.serve("/broken-off", Generated(8 * MIB, seed=15), always=Behaviour(rate=MIB))
     await stage.apply("broken-off", stage.origin.url("/broken-off"))
     task_id = (await _cached(stage, "broken-off", 8))["taskID"]
@@ -320,8 +322,8 @@ async def test_what_is_deleted_half_way_leaves_nothing(stage: Stage) -> None:
     assert read == stage.origin.body_bytes("/broken-off")
 
 
-async def test_a_task_made_anew_at_once_takes_over_what_is_there(stage: Stage) -> None:
-    """With the same URL nothing is read again; with another one the other content is published."""
+async def test_a_recreated_task_takes_over_the_files(stage: ProductStage) -> None:
+    """The same URL is not read again. Another URL publishes the other content."""
     stage.origin.serve("/again", BODY)
     stage.origin.serve("/other", NEW)
     await stage.apply("again", stage.origin.url("/again"))
@@ -336,7 +338,7 @@ async def test_a_task_made_anew_at_once_takes_over_what_is_there(stage: Stage) -
     stage.assert_held("default/again", NEW)
 
 
-async def test_two_tasks_of_one_url_share_one_copy(stage: Stage) -> None:
+async def test_two_tasks_of_one_url_share_one_copy(stage: ProductStage) -> None:
     stage.origin.serve("/shared", BODY)
     for number in (1, 2):
         await stage.apply(f"shared-{number}", stage.origin.url("/shared"), path=f"shared/{number}")
@@ -351,8 +353,8 @@ async def test_two_tasks_of_one_url_share_one_copy(stage: Stage) -> None:
 # Faults of our own
 
 
-async def test_the_operator_is_killed(stage: Stage) -> None:
-    """What is under way goes on; what happened meanwhile is seen afterwards, a deletion too."""
+async def test_the_operator_is_killed(stage: ProductStage) -> None:
+    """Downloads continue. The next operator finds the changes of the meantime, including a deletion."""
     body = Generated(8 * MIB, seed=30)
     stage.origin.serve("/orphaned", body, always=Behaviour(rate=2 * MIB))
     await stage.apply("orphaned", stage.origin.url("/orphaned"))
@@ -368,8 +370,8 @@ async def test_the_operator_is_killed(stage: Stage) -> None:
     await stage.until(lambda: not stage.left(task_id) and not _held(stage, "default/empty"), "empty is gone", 20)
 
 
-async def test_the_supernode_is_killed(stage: Stage) -> None:
-    """No verified piece is read again, and what is Ready stays Ready."""
+async def test_the_supernode_is_killed(stage: ProductStage) -> None:
+    """No verified piece is read again, and Ready Tasks stay Ready."""
     body = Generated(12 * MIB, seed=31)
     stage.origin.serve("/interrupted", body, always=Behaviour(rate=3 * MIB))
     await stage.apply("interrupted", stage.origin.url("/interrupted"))
@@ -383,10 +385,10 @@ async def test_the_supernode_is_killed(stage: Stage) -> None:
     first = int(last.range.removeprefix("bytes=").partition("-")[0])
     assert cached * stage.status("interrupted")["pieceSize"] <= first
     assert stage.is_ready("cut-once")
-    assert not [told for told in stage.told["cut-once"] if told[2] == "SupernodeUnavailable" and told[1] == "True"]
+    assert not [each for each in stage.messages["cut-once"] if each[1:] == ("True", "SupernodeUnavailable")]
 
 
-async def test_a_peer_is_killed(stage: Stage) -> None:
+async def test_a_peer_is_killed(stage: ProductStage) -> None:
     body = Generated(12 * MIB, seed=32)
     stage.origin.serve("/node-lost", body, always=Behaviour(rate=3 * MIB))
     await stage.apply("node-lost", stage.origin.url("/node-lost"))
@@ -399,8 +401,8 @@ async def test_a_peer_is_killed(stage: Stage) -> None:
     assert body.size == stage.origin.body_bytes("/node-lost")
 
 
-async def test_the_api_server_is_away(stage: Stage) -> None:
-    """The file is distributed all the same; the status follows when it can be written."""
+async def test_the_api_server_is_down(stage: ProductStage) -> None:
+    """The file is distributed. The status follows when the API server is back."""
     body = Generated(12 * MIB, seed=33)
     stage.origin.serve("/unseen", body, always=Behaviour(rate=3 * MIB))
     await stage.apply("unseen", stage.origin.url("/unseen"))
@@ -412,7 +414,7 @@ async def test_the_api_server_is_away(stage: Stage) -> None:
     assert body.size == stage.origin.body_bytes("/unseen")
 
 
-async def test_many_small_files(stage: Stage) -> None:
+async def test_many_small_files(stage: ProductStage) -> None:
     names = [f"many-{number}" for number in range(60)]
     bodies = {name: Generated(50_000 + number, seed=100 + number) for number, name in enumerate(names)}
     for name, body in bodies.items():
@@ -423,8 +425,8 @@ async def test_many_small_files(stage: Stage) -> None:
         stage.assert_held(f"default/{name}", body)
 
 
-async def test_an_origin_that_falls_silent(stage: Stage) -> None:
-    """It was asked at the very start; by now its silence was noticed."""
+async def test_an_origin_that_falls_silent(stage: ProductStage) -> None:
+    """The Task was applied at the start, so the time limit is over."""
     await stage.says("silent", Reason.SOURCE_TIMEOUT, seconds=60)
     assert set() == _held(stage, "default/silent")
 
@@ -432,8 +434,8 @@ async def test_an_origin_that_falls_silent(stage: Stage) -> None:
 # Secrets
 
 
-async def test_no_secret_is_ever_shown(stage: Stage) -> None:
-    """Neither a header's value nor what a URL carries is in a log, status, Event, or file, nor goes to another host."""
+async def test_no_secret_is_ever_shown(stage: ProductStage) -> None:
+    """No value of a header and no secret of a URL appears in a log, status, Event or file, or at another host."""
     origin = stage.origin
     await _secret(stage, "token", {"Authorization": f"Bearer {CANARY}"})
     secret = {"headersFrom": {"secretRef": {"name": "token"}}}
@@ -455,7 +457,7 @@ async def test_no_secret_is_ever_shown(stage: Stage) -> None:
     events = await stage.ask("GET", "/api/v1/namespaces/default/events")
     assert CANARY not in str(events)
     assert CANARY not in str({name: task.get("status") for name, task in stage.tasks.items()})
-    assert CANARY not in "".join(message for told in stage.told.values() for message in told.values())
+    assert CANARY not in "".join(message for seen in stage.messages.values() for message in seen.values())
     arguments = [Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in stage.processes.values()]
     assert CANARY.encode() not in b"".join(arguments)
 
@@ -463,12 +465,12 @@ async def test_no_secret_is_ever_shown(stage: Stage) -> None:
 # The end
 
 
-async def test_no_state_was_ever_untrue(stage: Stage) -> None:
-    """All the while, no file had a size that it may not have, and no Task was two of Ready, Reconciling, Stalled."""
+async def test_all_states_were_valid(stage: ProductStage) -> None:
+    """At no time had a file a wrong size, or a Task two of Ready, Reconciling and Stalled."""
     assert [] == stage.violations
 
 
-async def test_all_deleted_leaves_nothing(stage: Stage) -> None:
+async def test_all_deleted_leaves_nothing(stage: ProductStage) -> None:
     stage.sizes.clear()
     await stage.ask("DELETE", "/apis/pantala.dev/v1alpha1/namespaces/default/tasks")
 
@@ -478,7 +480,7 @@ async def test_all_deleted_leaves_nothing(stage: Stage) -> None:
     await stage.until(lambda: not left(), "all is gone")
 
 
-async def test_each_process_ends_in_order(stage: Stage) -> None:
+async def test_each_process_ends_in_order(stage: ProductStage) -> None:
     """SIGTERM ends an idle process with 0 within seconds."""
     for name in ("node-1", "supernode", "operator", "node-2"):
         process, began = stage.processes[name], time.monotonic()

@@ -1,4 +1,4 @@
-"""Fakes: an API server and a clock in memory, for tests. They keep the promises of the ports, faults included."""
+"""Fakes of the API server and of the clock. tests/controlplane/test_cluster_port.py compares them with the real one."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,31 +30,26 @@ _PLURALS: dict[type, str] = {
 
 
 class MemoryClock:
-    """A :class:`pantala_operator.ports.Clock` that stands still until told to go on."""
+    """A :class:`pantala_operator.ports.Clock` that only :meth:`advance` moves."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        """Begin at ``start``."""
         self._start = start
         self._elapsed = 0.0
 
     def advance(self, seconds: float) -> None:
-        """Go on."""
         self._elapsed += seconds
 
     def now(self) -> datetime:
-        """See :class:`pantala_operator.ports.Clock`."""
         return (self._start + timedelta(seconds=self._elapsed)).replace(microsecond=0)
 
     def monotonic(self) -> float:
-        """See :class:`pantala_operator.ports.Clock`."""
         return 1000.0 + self._elapsed
 
 
 class MemoryCluster:
-    """A :class:`pantala_operator.ports.ClusterAPI`; tests put objects in with :meth:`put` and :meth:`remove`."""
+    """A :class:`pantala_operator.ports.ClusterAPI`; users act by :meth:`put` and :meth:`remove`."""
 
     def __init__(self) -> None:
-        """Begin empty, with all kinds served and everything allowed."""
         self.objects: dict[str, dict[str, Body]] = {kind: {} for kind in (*_KINDS, "namespaces", "pods")}
         self.events: list[tuple[str, str, str]] = []
         """(object, ``Normal`` or ``Warning``, reason) in the order they were written."""
@@ -70,7 +65,7 @@ class MemoryCluster:
         self._version = 0
 
     def put(self, kind: str, body: Body, *, watched: bool = True) -> Body:
-        """Create or replace an object, as a user does; ``watched=False``: watching misses it."""
+        """Create or replace an object, as a user does. ``watched=False``: the watch misses it."""
         body = deepcopy(body)
         metadata = body["metadata"]
         key = _key(metadata)
@@ -92,22 +87,21 @@ class MemoryCluster:
         return body
 
     def remove(self, kind: str, key: str, *, watched: bool = True) -> None:
-        """Delete an object."""
         body = self.objects[kind].pop(key)
         body["metadata"]["resourceVersion"] = self._next()
         if watched:
             self._notify(kind, "DELETED", body)
 
     def task(self, key: str) -> TaskResource:
-        """One Task as it is now."""
+        """The current Task."""
         return msgspec.convert(self.objects["tasks"][key], TaskResource)
 
     def prefetch(self, key: str) -> ImagePrefetch:
-        """One ImagePrefetch as it is now."""
+        """The current ImagePrefetch."""
         return msgspec.convert(self.objects["imageprefetches"][key], ImagePrefetch)
 
     async def watch(self, inbox: ResourceInbox, kinds: ServedKinds) -> None:
-        """Put everything there is, then everything that happens, into ``inbox`` until cancelled."""
+        """Put all objects, and then all changes, into ``inbox`` until cancelled."""
         await kinds.served()
         inbox.begin()
         self._inbox = inbox
@@ -119,22 +113,18 @@ class MemoryCluster:
         finally:
             self._inbox = None
 
-    async def close(self) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
+    async def close(self) -> None: ...
 
     async def missing_kinds(self) -> list[str]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("get kinds")
         return self.missing
 
     async def list_all(self, kind: type[R]) -> list[R]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         if kind is ImagePrefetch and "imageprefetches.pantala.dev" in self.missing:
             raise ClusterNotFoundError("the server could not find the requested resource")
         return self._list(_PLURALS[kind], kind)
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return [
             Workload(kind, each.metadata.namespace, each.metadata.name, each.spec.template)
             for each in self._list(f"{kind.lower()}s", WorkloadBody)
@@ -142,24 +132,20 @@ class MemoryCluster:
         ]
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         return {each.metadata.name: each.metadata.labels for each in self._list("namespaces", Namespace)}
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         found = self._list("pods", PodBody)
         return [
             Pod(each.spec.node_name, each.metadata.labels) for each in found if each.metadata.namespace == namespace
         ]
 
     async def read(self, resource: R) -> R:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         plural = _PLURALS[type(resource)]
         self._check(f"get {plural}")
         return msgspec.convert(self._get(plural, resource.metadata.key), type(resource))
 
     async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         plural, key = _PLURALS[kind], _key(body["metadata"])
         self._check(f"patch {plural}")
         former = self.objects[plural].get(key)
@@ -169,7 +155,6 @@ class MemoryCluster:
         return msgspec.convert(former, kind)
 
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         plural, key = _PLURALS[type(resource)], resource.metadata.key
         self._check(f"patch {plural}/status")
         body = self._get(plural, key)
@@ -184,7 +169,6 @@ class MemoryCluster:
         return msgspec.convert(body, type(resource))
 
     async def delete(self, resource: Resource) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         plural, key = _PLURALS[type(resource)], resource.metadata.key
         self._check(f"delete {plural}")
         if self._get(plural, key)["metadata"]["uid"] != resource.metadata.uid:
@@ -192,26 +176,22 @@ class MemoryCluster:
         self.remove(plural, key)
 
     async def remove_taint(self, node: str, key: str) -> Node:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("patch nodes")
         body = deepcopy(self._get("nodes", node))
         body["spec"]["taints"] = [taint for taint in body["spec"].get("taints", ()) if taint["key"] != key]
         return msgspec.convert(self.put("nodes", body), Node)
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("get secrets")
         return msgspec.convert(self._get("secrets", f"{namespace}/{name}"), Secret)
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("get statefulsets")
         return msgspec.convert(self._get("statefulsets", f"{namespace}/{name}"), StatefulSet)
 
     async def create_event(
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None:
-        """See :class:`pantala_operator.ports.ClusterAPI`."""
         self._check("create events")
         self.events.append((about.metadata.key, "Warning" if warning else "Normal", reason))
 

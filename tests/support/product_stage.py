@@ -23,17 +23,17 @@ ROOT = Path(__file__).resolve().parents[2]
 NODES = ("node-1", "node-2", "node-3")
 MIB = 1024 * 1024
 GRACE = 2.0
-"""Seconds that a supernode keeps what is no longer wanted."""
+"""Seconds that a supernode keeps a task that is no longer wanted."""
 
 Resource = dict[str, Any]
 _GROUP = "/apis/pantala.dev/v1alpha1"
 _TASKS = f"{_GROUP}/namespaces/default/tasks"
 _LOOK = 0.25
-"""Seconds between two looks at all Tasks and at all published files."""
+"""Seconds between two checks."""
 
 
-class Stage:
-    """As a context manager it runs. It looks at all Tasks all the time, and at all files that are published."""
+class ProductStage:
+    """As a context manager it runs. It checks all Tasks and all published files all the time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,13 +41,13 @@ class Stage:
         self.origin = Origin()
         self.processes: dict[str, Process] = {}
         self.tasks: dict[str, Resource] = {}
-        """As they were seen last."""
-        self.told: dict[str, dict[tuple[str, str, str], str]] = defaultdict(dict)
-        """What each Task's conditions ever said: (type, status, reason) -> message."""
+        """The last reading of each."""
+        self.messages: dict[str, dict[tuple[str, str, str], str]] = defaultdict(dict)
+        """All messages of each Task's conditions so far: (type, status, reason) -> message."""
         self.sizes: dict[str, set[int]] = {}
-        """The sizes that a file at a path may have, for paths that are looked after; none: it must never appear."""
+        """The sizes that a file may have, by path; an empty set: it must never appear."""
         self.lasting: set[str] = set()
-        """Paths whose file must be there on all nodes."""
+        """Paths whose file all nodes must have."""
         self.violations: list[str] = []
         self._session: aiohttp.ClientSession | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -142,7 +142,6 @@ class Stage:
     # Tasks
 
     async def apply(self, name: str, url: str, **spec: Any) -> None:
-        """Create a Task."""
         body = {
             "apiVersion": "pantala.dev/v1alpha1",
             "kind": "Task",
@@ -156,7 +155,6 @@ class Stage:
         self.tasks[name] = await self.ask("PATCH", f"{_TASKS}/{name}", change)
 
     async def delete(self, name: str) -> None:
-        """Delete a Task."""
         await self.ask("DELETE", f"{_TASKS}/{name}")
 
     async def ask(self, method: str, path: str, body: Resource | None = None) -> Resource:
@@ -171,32 +169,30 @@ class Stage:
             return found
 
     def status(self, name: str) -> Resource:
-        """A Task's status as it was seen last."""
+        """The last status of a Task."""
         found: Resource = self.tasks.get(name, {}).get("status", {})
         return found
 
     def conditions(self, name: str) -> dict[str, tuple[str, str]]:
-        """Its conditions as type -> (status, reason), where they speak of its newest generation."""
+        """The conditions of its newest generation, as type -> (status, reason)."""
         generation = self.tasks.get(name, {}).get("metadata", {}).get("generation")
         found = self.status(name).get("conditions", ())
         return {c["type"]: (c["status"], c["reason"]) for c in found if c["observedGeneration"] == generation}
 
     def is_ready(self, name: str) -> bool:
-        """Whether it is, for its newest generation."""
         return self.conditions(name).get("Ready", ("",))[0] == "True"
 
     async def ready(self, *names: str, seconds: float = 30) -> None:
-        """Wait until all are Ready."""
         for name in names:
             await self.until(lambda name=name: self.is_ready(name), f"{name} is Ready", seconds)  # type: ignore[misc]
 
     async def says(self, name: str, *reasons: str, kind: str = "", seconds: float = 30) -> str:
-        """Wait until a condition that is in the way (``kind``, or any) had one of ``reasons``; gives its message."""
+        """Wait until Stalled or Reconciling (or ``kind``) has had one of ``reasons``. Returns its message."""
         kinds = {kind} if kind else {"Stalled", "Reconciling"}
 
         def found() -> list[str]:
-            told = self.told[name].items()
-            return [message for (k, s, r), message in told if k in kinds and s == "True" and r in reasons]
+            seen = self.messages[name].items()
+            return [message for (k, s, r), message in seen if k in kinds and s == "True" and r in reasons]
 
         await self.until(found, f"{name} says {' or '.join(reasons)}", seconds)
         return found()[0]
@@ -206,7 +202,7 @@ class Stage:
 
         def described() -> str:
             name = what.partition(" ")[0]
-            return f"{what}\n{self.conditions(name)}\n{sorted(self.told[name])}" if name in self.tasks else what
+            return f"{what}\n{self.conditions(name)}\n{sorted(self.messages[name])}" if name in self.tasks else what
 
         await eventually(condition, within=seconds, every=0.05, what=described)
 
@@ -276,7 +272,7 @@ class Stage:
     def _note(self, name: str, task: Resource) -> None:
         conditions = task.get("status", {}).get("conditions", ())
         for each in conditions:
-            self.told[name].setdefault((each["type"], each["status"], each["reason"]), each["message"])
+            self.messages[name].setdefault((each["type"], each["status"], each["reason"]), each["message"])
         true = {each["type"] for each in conditions if each["status"] == "True"}
         if len(true & {"Ready", "Reconciling", "Stalled"}) > 1:
             self.violations.append(f"{name} is {sorted(true)} all at once")

@@ -1,4 +1,4 @@
-"""A fake: a supernode in memory, for tests. It keeps the promises of the port, faults included."""
+"""A fake supernode. tests/integration/test_supernode_port.py compares it with the real one."""
 
 import asyncio
 
@@ -12,18 +12,17 @@ from pantala_protocol.statement import Changes, PeerReport, Statement, Statement
 
 
 class MemorySupernode:
-    """A :class:`pantala_operator.ports.SupernodeAPI`; tests say what becomes of the wanted tasks."""
+    """A :class:`pantala_operator.ports.SupernodeAPI`. Tests decide what becomes of the wanted tasks."""
 
     def __init__(self) -> None:
-        """Begin with nothing stated and no peer."""
         self.outage: SupernodeCallError | None = None
         """Raised by every call while it is set."""
         self.statements: list[Statement] = []
         """All statements of all boots."""
         self.questions: list[Resolve] = []
-        """What was asked of registries."""
+        """The questions to registries."""
         self.registry: dict[str, Resolved | SupernodeCallError] = {}
-        """What registries answer, by image; others are not known there."""
+        """The answers of registries, by image. Other images do not exist."""
         self.boot = "boot-1"
         self._revision = 0
         self._version = 0
@@ -34,21 +33,21 @@ class MemorySupernode:
 
     @property
     def wanted(self) -> dict[str, WantedTask]:
-        """What is wanted now, by ``namespace/name``."""
+        """The tasks of the last statement, by ``namespace/name``."""
         return {each.name: each for each in self.statements[-1].tasks} if self.statements else {}
 
     @property
     def images(self) -> dict[str, WantedImage]:
-        """The images that are wanted now, by key."""
+        """The images of the last statement, by key."""
         return {each.key: each for each in self.statements[-1].images} if self.statements else {}
 
     @property
     def survey(self) -> set[str]:
-        """The blobs that nodes are asked for now."""
+        """The blobs that nodes must look for, by the last statement."""
         return set(self.statements[-1].survey) if self.statements else set()
 
     async def say(self, name: str, pulls: dict[str, PullState], runtime: RuntimeState | None = None) -> None:
-        """A node says how far its images are."""
+        """A node reports its pulls."""
         self._version += 1
         _, known = self._peers.get(name, (0, PeerReport(name, True, "10.0.0.1", 65002)))
         known = msgspec.structs.replace(known, pulls=known.pulls | pulls, runtime=runtime or known.runtime)
@@ -56,13 +55,13 @@ class MemorySupernode:
         await self._wake()
 
     async def report(self, report: TaskReport) -> None:
-        """Say what became of a Task."""
+        """Report a Task."""
         self._version += 1
         self._reports[report.uid] = (self._version, report)
         await self._wake()
 
     async def connect(self, *names: str, connected: bool = True) -> None:
-        """Peers come or go."""
+        """Connect or disconnect peers."""
         self._version += 1
         for name in names:
             _, known = self._peers.get(name, (0, PeerReport(name, connected, "10.0.0.1", 65002)))
@@ -70,7 +69,7 @@ class MemorySupernode:
         await self._wake()
 
     async def restart(self) -> None:
-        """Lose everything that is in memory."""
+        """Lose the memory."""
         self.boot = f"boot-{int(self.boot.removeprefix('boot-')) + 1}"
         self._revision = self._version = 0
         for kept in (self._reports, self._peers, self._gone):
@@ -78,7 +77,6 @@ class MemorySupernode:
         await self._wake()
 
     async def state(self, statement: Statement) -> StatementReceipt:
-        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         self._check()
         try:
             for wanted in statement.tasks:
@@ -96,7 +94,6 @@ class MemorySupernode:
         return StatementReceipt(self.boot, self._revision)
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         self._check()
         if boot == self.boot:
             try:
@@ -118,7 +115,6 @@ class MemorySupernode:
         )
 
     async def resolve(self, question: Resolve) -> Resolved:
-        """See :class:`pantala_operator.ports.SupernodeAPI`."""
         self._check()
         self.questions.append(question)
         answer = self.registry.get(question.image, Resolved(reason="NotFound", message="no such image"))
@@ -126,8 +122,7 @@ class MemorySupernode:
             raise answer
         return answer
 
-    async def close(self) -> None:
-        """See :class:`pantala_operator.ports.SupernodeAPI`."""
+    async def close(self) -> None: ...
 
     def _check(self) -> None:
         if self.outage is not None:

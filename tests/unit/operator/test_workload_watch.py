@@ -19,9 +19,9 @@ class _Stage(MemoryCluster):
         self.clock = MemoryClock()
         self.known = WorkloadLists("")
         body = {"metadata": {"name": "p", "namespace": "ns"}, "spec": {"target": {"podSelector": {}}}}
-        self.prefetch = msgspec.convert(body, ImagePrefetch)
-        self.prefetches = {"ns/p": self.prefetch}
-        self.watch_ = WorkloadWatch(self, self.clock, self.known, self.prefetches, OperatorEvents())
+        self.follower = msgspec.convert(body, ImagePrefetch)
+        self.prefetches = {"ns/p": self.follower}
+        self.reader = WorkloadWatch(self, self.clock, self.known, self.prefetches, OperatorEvents())
         self._seconds = seconds
 
     async def list_pods(self, namespace: str) -> list[Pod]:
@@ -33,7 +33,7 @@ class _Stage(MemoryCluster):
         """How many lists are made in so many seconds."""
         end = self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
-            await self.watch_.turn()
+            await self.reader.turn()
             self.clock.advance(0.5)
         return self.count
 
@@ -54,7 +54,7 @@ async def test_a_list_is_made_as_rarely_as_it_takes_long(seconds: float, within:
 async def test_what_no_image_prefetch_follows_is_not_listed() -> None:
     stage = _Stage(0.0)
     assert 1 == await stage.run(1)
-    assert stage.known.are_read(stage.prefetch)
+    assert stage.known.are_read(stage.follower)
     stage.prefetches.clear()
     assert 1 == await stage.run(60)
-    assert not stage.known.are_read(stage.prefetch)
+    assert not stage.known.are_read(stage.follower)
