@@ -88,7 +88,7 @@ class App:
         self.events = events = Events()
         clock, chance = time.monotonic, random.Random()  # noqa: S311 - it chooses among equals, and makes no secret
 
-        # Who serves what to whom.
+        # The peers, the tasks and the other replicas.
         self.metrics = Metrics()
         self.managers = managers = _managers(settings, chance)
         replicas = ReplicaSet()

@@ -96,7 +96,7 @@ class SourceHostUnknownError(SourceError):
 
 
 class SourceUnreachableError(SourceError):
-    """There is no route to the origin's address."""
+    """The origin's address cannot be reached."""
 
     reason = Reason.SOURCE_UNREACHABLE
 

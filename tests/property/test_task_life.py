@@ -120,7 +120,7 @@ class TaskLife(RuleBasedStateMachine):
     @rule(number=files, status=st.sampled_from(CDNStatus), pieces=st.integers(min_value=0, max_value=4))
     def copy_changes(self, number: int, status: CDNStatus, pieces: int) -> None:
         name = IDS[number]
-        copy = Copy(name, status, "g", 10, pieces * 10, (1 << pieces) - 1, pieces)
+        copy = Copy(name, status, "g", 10, pieces * 10, (1 << pieces) - 1)
         self.tasks.update(name, copy)
         if name in self.expected.tasks:
             self.expected.copies[name] = copy

@@ -136,6 +136,5 @@ class CopyState:
             piece_size=recorder.meta.piece_size,
             length=recorder.meta.length,
             cached=recorder.have & ~attempts.lost,
-            total=recorder.total,
             digest=recorder.meta.digest if status is CDNStatus.SUCCESS else "",
         )

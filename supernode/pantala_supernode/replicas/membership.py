@@ -23,7 +23,7 @@ class ReplicaSet:
 
     def __init__(self) -> None:
         self.membership: Membership | None = None
-        """In force; ``None``: there is no other replica."""
+        """In force; ``None``: this is the only replica."""
         self.name = ""
         """This replica's name in it."""
 

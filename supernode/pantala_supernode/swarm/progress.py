@@ -79,7 +79,7 @@ class ProgressManager:
     ) -> list[str] | None:
         """Note that a peer verified pieces. Idempotent.
 
-        Returns the provider of each piece that was given to it, or ``None`` if there is no news. ``size_of`` returns
+        Returns the provider of each piece that was given to it, or ``None`` for known pieces. ``size_of`` returns
         the bytes of a piece. Others may take the pieces from the peer if it ``serves``; that is never undone.
         """
         task, progress = self._part(task_id, peer)

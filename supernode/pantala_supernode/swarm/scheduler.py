@@ -256,7 +256,7 @@ class SchedulerManager:
         """The pieces that the supernode, or the local peer, may give to a peer on another machine.
 
         The supernode does not give what the local peer will have in a moment. It gives what the local peer has to idle
-        peers only, because two senders are no faster through one link.
+        peers only, because one link carries both.
         """
         pieces, name = self._seeds(task, demand) or self._assistance(task, demand), self._progress.local_peer
         near = task.peers.get(name) if name is not None else None

@@ -39,7 +39,7 @@ class PeerProgress:
     full: bool = False
     """It serves as many pieces as it can."""
     local: bool = False
-    """It is on the supernode's machine, so its pieces are no nearer to others than the supernode's."""
+    """It is on the supernode's machine, so for others it is as far away as the supernode."""
 
     @property
     def served(self) -> int:

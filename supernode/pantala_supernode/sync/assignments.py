@@ -73,7 +73,7 @@ class AssignmentTable:
     def _enrol(self, session: PeerSession, task: Task) -> None:
         self._dfget_tasks.add(session.peer, task.id)
         if not task.copy.generation or not session.inventoried:
-            session.open_tasks.pop(task.id, None)  # outside the swarm there is no work
+            session.open_tasks.pop(task.id, None)  # peers outside the swarm get no work
             return
         if not self.takes_part(session.peer, task.id):
             self._progress.init_task(task.id).copy = task.copy

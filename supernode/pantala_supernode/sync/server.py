@@ -1,4 +1,4 @@
-"""The exchange with the peers: applies a peer's request, and answers it or holds it while there is no news.
+"""The exchange with the peers: applies a peer's request, and answers it or holds it until there are news.
 
 Whenever work becomes possible (a piece was cached, a provider has room or a new piece), a waiting peer is found and its
 held exchange is answered. No peer polls.
@@ -36,7 +36,7 @@ class SyncTiming:
     hold: float = 10.0
     """An exchange is held at most so long. Idle connections survive longer everywhere."""
     away_after: float = 3.0
-    """A peer without an exchange for so long is no provider any more, and its given pieces are free."""
+    """A peer without an exchange for so long stops being a provider, and its given pieces are free."""
     forgotten_after: float = 600.0
     """A peer without an exchange for so long is removed. A node that reboots is back sooner."""
     silence: float = 120.0

@@ -27,7 +27,7 @@ class PeerSession:
     holdings: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Generation and pieces by task, as it reported. A task may become known later."""
     last_sent: tuple[Assignment, ...] | None = None
-    """The assignments in force; ``None``: there was no statement yet, and the peer keeps what it has."""
+    """The assignments in force; ``None``: before the first statement, the peer keeps what it has."""
     membership: Membership | None = None
     """The supernodes that were sent with ``last_sent``."""
     revision: int = 0

@@ -1,4 +1,4 @@
-"""One task's copy on the supernode: what is ordered, and how far it is."""
+"""One task's copy on the supernode: what the CDN must fetch, and how far it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from pantala_protocol.geometry import Geometry
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_protocol.task_id import TaskID
@@ -38,33 +39,38 @@ class FetchOrder:
     retry_limit: int | None = None
     """How many temporary failures of the origin are retried. ``None``: all of them."""
     claims: frozenset[str] = frozenset()
-    """Who wants it, by names that last over a restart."""
+    """The UIDs of the Task resources that want it."""
     stale_will_do: bool = False
-    """If the origin cannot be asked whether a copy of before is still right, that is used as it is."""
+    """Use a former copy as it is, if the origin cannot be asked whether it is still current."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """How far a copy is, at one moment."""
+    """The state of a copy at one moment."""
 
     task_id: TaskID
     status: CDNStatus = CDNStatus.WAITING
     generation: str = ""
-    """Which content the pieces are of; empty: none yet."""
+    """Identifies the content of the pieces; empty: none has arrived yet."""
     piece_size: int = 0
     length: int | None = None
     cached: int = 0
     """The pieces that are durable and verified, as a bit mask."""
-    total: int | None = None
-    """How many pieces there are; ``None``: not known yet."""
     digest: str = ""
-    """``sha256:`` of the whole, once all of it is there and right."""
+    """``sha256:`` of the whole file, once all of it is there and verified."""
     origin_bytes: int = 0
-    """Bytes of body read from the origin since this process knows of the task."""
+    """Bytes of body read from the origin for it."""
     failure: Failure | None = None
-    """Why it does not go on; ``final``: nothing is tried soon."""
+    """The failure of the last try; ``final``: no other try follows soon."""
     attempt: str = ""
-    """Of the order that this is about."""
+    """Of the present order."""
+
+    @property
+    def total(self) -> int | None:
+        """How many pieces the file has; ``None``: not known yet."""
+        if self.length is None or not self.piece_size:
+            return None
+        return Geometry(self.piece_size, self.length).pieces
 
     @property
     def given_up(self) -> bool:

@@ -77,7 +77,7 @@ class Bench:
     def cached(self, pieces: int = 4, *, status: CDNStatus = CDNStatus.SUCCESS, name: TaskID = ID) -> Task:
         """The task's file of ``pieces`` pieces of 10 bytes is on the volume."""
         mask = (1 << pieces) - 1
-        copy = Copy(name, status, "g", 10, pieces * 10, mask, pieces, digest="sha256:" + "0" * 64)
+        copy = Copy(name, status, "g", 10, pieces * 10, mask, digest="sha256:" + "0" * 64)
         self.managers.tasks.update(name, copy)
         self.managers.progress.init_task(name).copy = copy
         return self.managers.tasks.known(name)

@@ -112,7 +112,7 @@ def test_two_resources_that_change_places_lose_nothing(tasks: TaskManager) -> No
 def test_only_a_whole_copy_is_success(tasks: TaskManager) -> None:
     state(tasks, A)
     assert not tasks.known(ID).complete
-    tasks.update(ID, Copy(ID, CDNStatus.SUCCESS, total=0, length=0))
+    tasks.update(ID, Copy(ID, CDNStatus.SUCCESS, length=0))
     tasks.update(OTHER, Copy(OTHER, CDNStatus.SUCCESS))  # not wanted
     assert tasks.known(ID).complete
     assert OTHER not in tasks
@@ -157,7 +157,7 @@ def test_a_peer_runs_a_task_that_somebody_wants_there_to_go_on(tasks: TaskManage
 def test_an_assignment_names_a_peers_own_paths_in_one_order(tasks: TaskManager) -> None:
     state(tasks, B, A, WantedTask("c", "ns/c", ID, URL, peers=("n2",)))
     task = tasks.known(ID)
-    task.copy = Copy(ID, CDNStatus.RUNNING, "g", 4, 10, 0b011, 3, digest="")
+    task.copy = Copy(ID, CDNStatus.RUNNING, "g", 4, 10, 0b011)
     told = task.assignment("n2")
     assert (Delivery("a", "p/a"), Delivery("b", "p/b")) == told.deliveries
     assert ("g", 4, 10, 5) == (told.generation, told.piece_size, told.length, told.priority)
@@ -167,7 +167,7 @@ def test_an_assignment_names_a_peers_own_paths_in_one_order(tasks: TaskManager) 
 def test_the_pieces_that_are_possible_are_those_cached_until_the_end_is_known() -> None:
     task = Task(ID, Copy(ID, generation="g", piece_size=4, cached=0b101))
     assert (0b101, 4) == (task.possible, task.size(2))
-    task.copy = replace(task.copy, length=10, total=3)
+    task.copy = replace(task.copy, length=10)
     assert (0b111, 2) == (task.possible, task.size(2))
 
 
