@@ -1,4 +1,4 @@
-"""The helper's HTTP interface on its own socket: image names go in, what became of them comes out."""
+"""The helper's HTTP interface on its own socket."""
 
 from __future__ import annotations
 
@@ -6,126 +6,47 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from aiohttp import web
-from msgspec import Meta, Struct
 
+from pantala_process.http import error_response, json_response
 from pantala_protocol import digest as digests
 from pantala_protocol import image as images
 from pantala_protocol.digest import Digest
 from pantala_protocol.image import ImageReference
-from pantala_runtime.errors import InvalidImageError, InvalidRequestError, RequestError, UnavailableError
-from pantala_runtime.pulls import Pulled, Pulls
-from pantala_runtime.runtime import ContainerRuntime, Credentials, Image, Version
+from pantala_protocol.runtime import (
+    BlobsRequest,
+    ImageFilesystem,
+    ImageNameRequest,
+    ImagePin,
+    ImagePinRequest,
+    ImagePullRequest,
+    MirrorStatus,
+    PinningStatus,
+    PresentBlobs,
+    ProbeOutcome,
+    ProbeRequest,
+    RuntimeStatus,
+)
+from pantala_runtime.errors import HelperError, InvalidImageError, InvalidRequestError, RuntimeSilentError
+from pantala_runtime.pulls import Pulls
+from pantala_runtime.runtime import ContainerRuntime
 
 _MAX_BODY = 512 * 1024
-"""Bytes: some six thousand digests."""
+"""Bytes: about six thousand digests."""
 _PROBE_TIMEOUT = 10.0
-"""Seconds; a mirror that is there answers in milliseconds."""
+"""Seconds; a running mirror answers in milliseconds."""
 
 _log = structlog.get_logger(__name__)
 _Body = TypeVar("_Body")
 
 
-class PullRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/pull``."""
-
-    image: str
-    timeout_seconds: Annotated[float, Meta(gt=0, le=86400)]
-    auth: Credentials | None = None
-    pin: bool = False
-
-
-class NameRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/name``: an image by its digest, and a tag of the same repository that shall stand for it."""
-
-    image: str
-    name: str
-
-
-class PinRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/pin``."""
-
-    image: str
-
-
-class Pinned(Struct, frozen=True):
-    """Whether the runtime heeds it."""
-
-    pinned: bool
-
-
-class BlobsRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/blobs``."""
-
-    digests: list[str]
-
-
-class Blobs(Struct, frozen=True):
-    """Which of them the runtime's content store has; ``None``: it is not seen here."""
-
-    present: list[str] | None
-
-
-class UnpinRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/unpin``."""
-
-    image: str
-
-
-class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/probe``."""
-
-    node: str
-    port: Annotated[int, Meta(ge=1, le=65535)] = 65001
-
-
-class Probed(Struct, frozen=True):
-    """What the pull of a name met that only the mirror knows. Whether it was asked as a mirror, it has seen itself."""
-
-    image: str
-    outcome: str
-    """``Pulled``, or an error's reason; of a mirror in force: ``NotFound``."""
-    message: str = ""
-
-
-class MirrorStatus(Struct, frozen=True):
-    """Whether the runtime reads ``certs.d``, as far as it tells."""
-
-    config_path: str | None
-    in_force: bool | None
-
-
-class PinningStatus(Struct, frozen=True):
-    """Whether the runtime heeds pins, as far as was seen."""
-
-    honoured: bool | None
-
-
-class ImageFilesystem(Struct, frozen=True):
-    """Bytes where images are kept; ``None``: not known here."""
-
-    path: str | None
-    used: int | None
-    free: int | None
-    total: int | None
-
-
-class Status(Struct, frozen=True):
-    """``GET /v1/status``."""
-
-    runtime: Version
-    mirror: MirrorStatus
-    pinning: PinningStatus
-    image_filesystem: ImageFilesystem
-
-
-class API:
-    """The routes. Nothing here removes an image, runs anything or takes anything but an image's name."""
+class HelperAPI:
+    """The routes. A client can pass the names of images only: nothing here removes an image or runs a program."""
 
     def __init__(
         self, runtime: ContainerRuntime, pulls: Pulls, image_filesystem: Path | None, content: Path | None = None
@@ -136,7 +57,7 @@ class API:
         self._content = content
 
     def application(self) -> web.Application:
-        """What a server is to serve, cancelling a handler whose client is gone."""
+        """For a server that cancels a handler when its client disconnects."""
         app = web.Application(middlewares=[_errors], client_max_size=_MAX_BODY)
         app.router.add_post("/v1/pull", self._pull)
         app.router.add_post("/v1/name", self._name)
@@ -149,67 +70,70 @@ class API:
         return app
 
     async def _pull(self, request: web.Request) -> web.Response:
-        order = await _body(request, PullRequest)
+        order = await _body(request, ImagePullRequest)
         if order.auth is not None:
             _check_server(order.auth.server)
         image = _image(order.image)
         _log.info("pulling", image=str(image), pin=order.pin)
         pulled = await self._pulls.pull(image, order.auth, timeout=order.timeout_seconds, pin=order.pin)
         _log.info("pulled", image=str(image), **msgspec.structs.asdict(pulled))
-        return _answer(pulled)
+        return json_response(pulled)
 
     async def _name(self, request: web.Request) -> web.Response:
-        asked = await _body(request, NameRequest)
-        image, name = _image(asked.image), _image(asked.name)
+        order = await _body(request, ImageNameRequest)
+        image, name = _image(order.image), _image(order.name)
         if not image.digest or not name.tag or image.name != name.name:
-            raise InvalidRequestError(f"{name} cannot stand for {image}; give a tag of the repository, and a digest")
+            raise InvalidRequestError(
+                f"{name} cannot name {image}. Give an image by digest, and a tag of its repository."
+            )
         await self._pulls.name(image, name)
         return web.Response(status=204)
 
     async def _pin(self, request: web.Request) -> web.Response:
-        return _answer(Pinned(await self._pulls.pin(_image((await _body(request, PinRequest)).image))))
+        return json_response(ImagePin(await self._pulls.pin(_image((await _body(request, ImagePinRequest)).image))))
+
+    async def _unpin(self, request: web.Request) -> web.Response:
+        await self._pulls.unpin(_image((await _body(request, ImagePinRequest)).image))
+        return web.Response(status=204)
 
     async def _blobs(self, request: web.Request) -> web.Response:
-        asked = (await _body(request, BlobsRequest)).digests
         try:
-            parsed = [digests.parse(text) for text in asked]
+            wanted = [digests.parse(text) for text in (await _body(request, BlobsRequest)).digests]
         except ValueError as error:
             raise InvalidRequestError(str(error)) from None
         if self._content is None:
-            return _answer(Blobs(None))
-        return _answer(Blobs(await asyncio.to_thread(_present, self._content / "blobs", parsed)))
-
-    async def _unpin(self, request: web.Request) -> web.Response:
-        await self._pulls.unpin(_image((await _body(request, UnpinRequest)).image))
-        return web.Response(status=204)
+            return json_response(PresentBlobs(None))
+        return json_response(PresentBlobs(await asyncio.to_thread(_present, self._content / "blobs", wanted)))
 
     async def _probe(self, request: web.Request) -> web.Response:
-        asked = await _body(request, ProbeRequest)
-        image = _image(f"localhost:{asked.port}/probe/{asked.node}:1")
+        probe = await _body(request, ProbeRequest)
+        image = _image(f"localhost:{probe.port}/probe/{probe.node}:1")
         try:
             await self._pulls.pull(image, timeout=_PROBE_TIMEOUT)
-        except UnavailableError:
+        except RuntimeSilentError:
             raise
-        except RequestError as error:
-            return _answer(Probed(str(image), error.reason, str(error)))
-        return _answer(Probed(str(image), "Pulled"))
+        except HelperError as error:
+            return json_response(ProbeOutcome(str(image), error.reason, str(error)))
+        return json_response(ProbeOutcome(str(image), "Pulled"))
 
     async def _list(self, _request: web.Request) -> web.Response:
-        return _answer(await self._runtime.images())
+        return json_response(await self._runtime.images())
 
     async def _status(self, _request: web.Request) -> web.Response:
         version, path = await self._runtime.version(), await self._runtime.certs_d()
         mirror = MirrorStatus(path, None if path is None else bool(path))
-        heeded = self._pulls.pinning_heeded
-        if heeded is None and any(image.pinned for image in await self._runtime.images()):
-            heeded = True  # a runtime that knows the word pins its own pause image
-        return _answer(Status(version, mirror, PinningStatus(heeded), await self._filesystem()))
+        honoured = self._pulls.pins_honoured
+        if honoured is None and any(image.pinned for image in await self._runtime.images()):
+            honoured = True  # a runtime that knows pins sets one on its own pause image
+        return json_response(RuntimeStatus(version, mirror, PinningStatus(honoured), await self._filesystem()))
 
     async def _filesystem(self) -> ImageFilesystem:
-        told = await self._runtime.filesystem()
-        path = self._image_filesystem or (Path(told.path) if told is not None else None)
+        reported = await self._runtime.filesystem()
+        path = self._image_filesystem or (Path(reported.path) if reported is not None else None)
         free, total = await asyncio.to_thread(_space, path) if path is not None else (None, None)
-        return ImageFilesystem(told.path if told else None, told.used if told else None, free, total)
+        if reported is None:
+            return ImageFilesystem(free, total=total)
+        return ImageFilesystem(free, reported.path, reported.used, total)
 
 
 @web.middleware
@@ -218,39 +142,41 @@ async def _errors(
 ) -> web.StreamResponse:
     try:
         return await handler(request)
-    except RequestError as error:
-        _log.info("not done", path=request.path, reason=error.reason, message=str(error))
-        return _refusal(error.status, error.reason, str(error))
+    except HelperError as error:
+        _log.info("a request failed", path=request.path, reason=error.reason, message=str(error))
+        return error_response(error.status, error.reason, str(error))
     except web.HTTPException as error:
-        return _refusal(error.status, error.reason.replace(" ", ""), error.reason)
+        return error_response(error.status, error.reason.replace(" ", ""), error.reason)
     except Exception:
-        _log.exception("a request failed", path=request.path)
-        return _refusal(500, "InternalError", "see the runtime helper's log")
+        _log.exception("a request failed unexpectedly", path=request.path)
+        return error_response(500, "InternalError", "see the runtime helper's log")
 
 
 async def _body(request: web.Request, kind: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except msgspec.DecodeError as error:
-        raise InvalidRequestError(f"the body cannot be read: {error}") from None
+        raise InvalidRequestError(f"the body is not valid: {error}") from None
 
 
 def _image(text: str) -> ImageReference:
     try:
         return images.parse(text)
     except ValueError as error:
-        raise InvalidImageError(f"{error}") from None
+        raise InvalidImageError(str(error)) from None
 
 
 def _check_server(text: str) -> None:
-    """The runtime compares hosts: what is no URL would fail each pull, or have the password shown to anybody."""
+    """The runtime compares hosts. Without a valid URL each pull would fail, or every host would get the password."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
     except ValueError:
         good = False
     if not good:
-        raise InvalidRequestError("auth.server is no URL of a registry; give one like https://registry.example.com")
+        raise InvalidRequestError(
+            "auth.server is not a valid URL of a registry. Give one like https://registry.example.com."
+        )
 
 
 def _space(path: Path) -> tuple[int, int] | tuple[None, None]:
@@ -261,17 +187,8 @@ def _space(path: Path) -> tuple[int, int] | tuple[None, None]:
     return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
 
-def _present(blobs: Path, asked: Sequence[Digest]) -> list[str] | None:
-    """A blob appears there when it is whole and verified."""
+def _present(blobs: Path, wanted: Sequence[Digest]) -> list[str] | None:
+    """The runtime puts a blob there when it is complete and verified."""
     if not os.access(blobs, os.X_OK):
         return None
-    return [str(digest) for digest in asked if (blobs / digest.algorithm / digest.hex).is_file()]
-
-
-def _answer(value: Pulled | Probed | Pinned | Blobs | Status | list[Image]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
-
-
-def _refusal(status: int, reason: str, message: str) -> web.Response:
-    body = msgspec.json.encode({"error": {"reason": reason, "message": message}})
-    return web.Response(status=status, body=body, content_type="application/json")
+    return [str(digest) for digest in wanted if (blobs / digest.algorithm / digest.hex).is_file()]

@@ -18,7 +18,7 @@ from aiohttp import web
 from pantala_process import lifecycle, logs
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import SettingsError
-from pantala_runtime.api import API
+from pantala_runtime.api import HelperAPI
 from pantala_runtime.containerd import Containerd
 from pantala_runtime.pulls import Pulls
 from pantala_runtime.settings import Settings, parse
@@ -27,19 +27,19 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Helper:
-    """The process beside one peer. :func:`build` makes it, :meth:`run` is its life."""
+class HelperApp:
+    """The process beside one peer."""
 
     settings: Settings
     containerd: Containerd
     pulls: Pulls
-    api: API
+    api: HelperAPI
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set. Raises :class:`SettingsError` if the socket cannot be created."""
         with _listening(self.settings.listen) as listener:
             async with self.containerd:
-                # A client that goes away takes its pull along.
+                # A client that disconnects cancels its pull.
                 runner = web.AppRunner(
                     self.api.application(),
                     access_log=None,
@@ -68,16 +68,17 @@ def main() -> None:
     lifecycle.run("pantala-runtime", life, failures=(SettingsError,))
 
 
-def build(settings: Settings) -> Helper:
+def build(settings: Settings) -> HelperApp:
     """Put a helper together. Nothing happens before it runs."""
     containerd = Containerd(settings.runtime)
     pulls = Pulls(containerd, time.monotonic)
-    return Helper(settings, containerd, pulls, API(containerd, pulls, settings.image_filesystem, settings.content))
+    api = HelperAPI(containerd, pulls, settings.image_filesystem, settings.content)
+    return HelperApp(settings, containerd, pulls, api)
 
 
 @contextlib.contextmanager
 def _listening(path: Path) -> Iterator[socket.socket]:
-    """A socket at ``path`` that only our user can open, from its first moment on; a dead one is replaced."""
+    """A socket at ``path`` that only our user can ever open. A dead socket is replaced."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):

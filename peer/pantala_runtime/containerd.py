@@ -1,4 +1,4 @@
-"""containerd behind its socket: Kubernetes' runtime interface for images, its own service for names and labels."""
+"""containerd behind its socket: the runtime interface of Kubernetes, and its own interface for names and labels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import grpc.aio
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from pantala_runtime.errors import NotFoundError, TimedOutError, UnavailableError
+from pantala_protocol.runtime import PullCredentials, RuntimeImage, RuntimeVersion
+from pantala_runtime.errors import NoSuchImageError, PullTimeoutError, RuntimeSilentError
 from pantala_runtime.proto import cri_pb2, images_pb2
-from pantala_runtime.runtime import Credentials, Filesystem, Image, Version
+from pantala_runtime.runtime import ImageStore
 from pantala_runtime.translation import translate
 
 _PINNED_LABEL = "io.cri-containerd.pinned"
 _PINNED = "pinned"
 _MANAGED = {"io.cri-containerd.image": "managed"}
-"""The label of images that the runtime interface knows."""
+"""The label of images that the runtime interface shows."""
 _NAMESPACE = (("containerd-namespace", "k8s.io"),)
 _NAMES = "/containerd.services.images.v1.Images"
 _TIMEOUT = 10.0
-"""Seconds for all that does not load anything."""
+"""Seconds for all calls but pulls."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 << 20),  # as containerd's own: a list of thousands of images
@@ -37,7 +38,7 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 
 class Containerd:
-    """The adapter, an asynchronous context manager. It connects when it is used, and again after a restart."""
+    """An asynchronous context manager. It connects on first use, and again after a restart of containerd."""
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
@@ -53,8 +54,7 @@ class Containerd:
         if self._channel is not None:
             await self._channel.close()
 
-    async def pull(self, name: str, credentials: Credentials | None) -> None:
-        """Have the image on this node, however long it takes."""
+    async def pull(self, name: str, credentials: PullCredentials | None) -> None:
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
         if credentials is not None:
             request.auth.username = credentials.username
@@ -62,37 +62,33 @@ class Containerd:
             request.auth.server_address = credentials.server
         await self._images("PullImage", request, cri_pb2.PullImageResponse, about=name, timeout=None)
 
-    async def image(self, name: str) -> Image | None:
-        """One image; ``None``: it is not here."""
+    async def image(self, name: str) -> RuntimeImage | None:
         request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
         answer = await self._images("ImageStatus", request, cri_pb2.ImageStatusResponse, about=name)
         return _image(answer.image) if answer.HasField("image") else None
 
-    async def images(self) -> list[Image]:
-        """All that are here."""
+    async def images(self) -> list[RuntimeImage]:
         answer = await self._images("ListImages", cri_pb2.ListImagesRequest(), cri_pb2.ListImagesResponse)
         return [_image(image) for image in answer.images]
 
     async def digest(self, name: str) -> str:
-        """The digest that ``name`` stands for on this node."""
         return (await self._named(name)).target.digest
 
     async def mark_pinned(self, name: str, pinned: bool) -> None:
-        """Set the label that the runtime interface shows as pinned; an empty one is no label."""
+        """Set the label that the runtime interface shows as pinned. An empty label counts as none."""
         image = await self._named(name)
         image.labels[_PINNED_LABEL] = _PINNED if pinned else ""
         mask = FieldMask(paths=[f"labels.{_PINNED_LABEL}"])
-        # The image goes back whole: containerd (2.3.4 was seen) crashes at an update without a target.
+        # The update must contain the whole image: containerd (seen with 2.3.4) crashes without a target.
         request = images_pb2.UpdateImageRequest(image=image, update_mask=mask)
         await self._call(f"{_NAMES}/Update", request, images_pb2.UpdateImageResponse, about=name)
 
     async def name(self, source: str, name: str) -> None:
-        """Let ``name`` stand for what ``source`` stands for."""
         target = (await self._named(source)).target
         image = images_pb2.Image(name=name, labels=_MANAGED, target=target)
         try:
             former = await self._named(name)
-        except NotFoundError:
+        except NoSuchImageError:
             request = images_pb2.CreateImageRequest(image=image)
             await self._call(f"{_NAMES}/Create", request, images_pb2.CreateImageResponse, about=name)
             return
@@ -105,24 +101,22 @@ class Containerd:
         request = images_pb2.GetImageRequest(name=name)
         answer = await self._call(f"{_NAMES}/Get", request, images_pb2.GetImageResponse, about=name)
         if not answer.image.target.digest:
-            raise NotFoundError(f"{name}: the container runtime has nothing under this name; pull it")
+            raise NoSuchImageError(f"{name}: the container runtime has no image of this name. Pull it.")
         return answer.image
 
-    async def version(self) -> Version:
-        """Who answers."""
+    async def version(self) -> RuntimeVersion:
         request = cri_pb2.VersionRequest()
         answer = await self._call("/runtime.v1.RuntimeService/Version", request, cri_pb2.VersionResponse)
-        return Version(answer.runtime_name, answer.runtime_version, answer.runtime_api_version)
+        return RuntimeVersion(answer.runtime_name, answer.runtime_version, answer.runtime_api_version)
 
-    async def filesystem(self) -> Filesystem | None:
-        """Where images are; ``None``: it does not tell."""
+    async def filesystem(self) -> ImageStore | None:
         answer = await self._images("ImageFsInfo", cri_pb2.ImageFsInfoRequest(), cri_pb2.ImageFsInfoResponse)
-        for one in answer.image_filesystems:
-            return Filesystem(one.fs_id.mountpoint, one.used_bytes.value)
+        for each in answer.image_filesystems:
+            return ImageStore(each.fs_id.mountpoint, each.used_bytes.value)
         return None
 
     async def certs_d(self) -> str | None:
-        """``config_path``; ``None`` for containerd 2, which does not show this half of its configuration."""
+        """``config_path``; ``None`` for containerd 2, which does not show this part of its configuration."""
         request = cri_pb2.StatusRequest(verbose=True)
         answer = await self._call("/runtime.v1.RuntimeService/Status", request, cri_pb2.StatusResponse)
         try:
@@ -140,7 +134,7 @@ class Containerd:
         self, path: str, request: Message, kind: type[_Answer], *, about: str = "", timeout: float | None = _TIMEOUT
     ) -> _Answer:
         if self._channel is None:
-            raise UnavailableError("the connection to the container runtime is not open")
+            raise RuntimeSilentError("the connection to the container runtime is not open")
         serialize: Callable[[Any], bytes] = type(request).SerializeToString
         call = self._channel.unary_unary(path, serialize, kind.FromString)
         try:
@@ -148,14 +142,14 @@ class Containerd:
         except grpc.aio.AioRpcError as error:
             code, text = error.code().name, error.details() or ""
             if code == "DEADLINE_EXCEEDED" and timeout is not None:
-                raise TimedOutError(
-                    f"the container runtime did not answer in {timeout:g} s; look at its load"
+                raise PullTimeoutError(
+                    f"the container runtime did not answer in {timeout:g} s. Check its load."
                 ) from None
             raise translate(code, text, about or path) from None
 
 
-def _image(image: cri_pb2.Image) -> Image:
-    return Image(
+def _image(image: cri_pb2.Image) -> RuntimeImage:
+    return RuntimeImage(
         id=image.id,
         tags=tuple(image.repo_tags),
         digests=tuple(image.repo_digests),

@@ -1,131 +1,92 @@
-"""Pulls: one an image at a time, shared by all who ask for it, stopped when nobody waits for it any more."""
+"""Pulls into the container runtime: one a time for each image, shared by all requests that wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import msgspec
 
+from pantala_process.flight import SingleFlight
 from pantala_protocol.image import ImageReference
-from pantala_runtime.errors import DigestMismatchError, NotFoundError, TimedOutError, UnavailableError
-from pantala_runtime.runtime import ContainerRuntime, Credentials
+from pantala_protocol.runtime import PullCredentials, PulledImage
+from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeoutError, RuntimeSilentError
+from pantala_runtime.runtime import ContainerRuntime
 
-_HEEDED_AFTER = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between looks at whether a pin is heeded: the runtime interface learns of it by an event."""
-
-
-class Pulled(msgspec.Struct, frozen=True):
-    """An image that is on this node."""
-
-    digest: str
-    """Of the index or the manifest that the name stands for."""
-    bytes: int
-    seconds: float
-    """That the runtime took; next to nothing if the image was there."""
-    pinned: bool
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    credentials: Credentials | None
-    task: asyncio.Task[Pulled]
-    waiting: int = 0
+_CHECKS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between checks for a new name or pin: the runtime interface learns of it by an event."""
 
 
 class Pulls:
-    """All pulls of one node. Errors are :class:`~pantala_runtime.errors.RequestError`."""
+    """All pulls of one node. Errors are :class:`~pantala_runtime.errors.HelperError`."""
 
     def __init__(self, runtime: ContainerRuntime, clock: Callable[[], float]) -> None:
         self._runtime = runtime
         self._clock = clock
-        self._flights: dict[str, _Flight] = {}
-        self.pinning_heeded: bool | None = None
-        """Whether the runtime did what a pin asks for, when one was last asked for; ``None``: not yet."""
+        self._flight: SingleFlight[tuple[str, PullCredentials | None], PulledImage] = SingleFlight(stop_unattended=True)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.pins_honoured: bool | None = None
+        """Whether the runtime honoured the last pin; ``None``: none was set yet."""
 
     async def pull(
-        self, image: ImageReference, credentials: Credentials | None = None, *, timeout: float, pin: bool = False
-    ) -> Pulled:
-        """Have ``image`` here, within ``timeout`` seconds. To cancel it stops the pull if nobody else waits for it."""
+        self, image: ImageReference, credentials: PullCredentials | None = None, *, timeout: float, pin: bool = False
+    ) -> PulledImage:
+        """Pull ``image`` within ``timeout`` seconds. A cancelled pull goes on if another request waits for it."""
+        name = str(image)
         try:
             async with asyncio.timeout(timeout):
-                pulled = await self._share(str(image), image.digest, credentials)
+                pulled = await self._flight.share((name, credentials), lambda: self._pull(image, credentials))
                 if pin:
-                    pulled = msgspec.structs.replace(pulled, pinned=await self._pin(str(image)))
+                    pulled = msgspec.structs.replace(pulled, pinned=await self.pin(image))
                 return pulled
         except TimeoutError:
-            raise TimedOutError(
-                f"{image}: not here after {timeout:g} s; allow more time, or check the registry"
+            raise PullTimeoutError(
+                f"{image}: not here after {timeout:g} s. Allow more time, or check the registry."
             ) from None
 
     async def name(self, image: ImageReference, name: ImageReference) -> None:
-        """Let the tag ``name`` stand for ``image``, which is here; return when the runtime interface knows it."""
+        """Add the tag ``name`` to ``image``, which is here. Returns when the runtime interface shows the name."""
         await self._runtime.name(str(image), str(name))
-        for pause in _HEEDED_AFTER:
+        for pause in _CHECKS:
             await asyncio.sleep(pause)
             found = await self._runtime.image(str(name))
             if found is not None and str(image) in found.digests:
                 return
-        raise UnavailableError(f"{name}: the runtime was told the name and does not show it; it is asked again")
+        raise RuntimeSilentError(
+            f"{name}: the runtime accepted the name and does not show it. The request is repeated."
+        )
 
     async def pin(self, image: ImageReference) -> bool:
-        """Ask that the image stay when the disk fills; tell whether the runtime heeds it."""
-        return await self._pin(str(image))
+        """Pin the image. Returns whether the runtime honours it. A runtime that once did not is checked once only."""
+        await self._runtime.mark_pinned(str(image), pinned=True)
+        for pause in _CHECKS[:1] if self.pins_honoured is False else _CHECKS:
+            await asyncio.sleep(pause)
+            found = await self._runtime.image(str(image))
+            if found is not None and found.pinned:
+                self.pins_honoured = True
+                return True
+        self.pins_honoured = False
+        return False
 
     async def unpin(self, image: ImageReference) -> None:
         """Let the kubelet remove the image when the disk fills."""
         await self._runtime.mark_pinned(str(image), pinned=False)
 
     async def close(self) -> None:
-        """Stop all pulls."""
-        tasks = [flight.task for flight in self._flights.values()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Cancel all pulls."""
+        await self._flight.close()
 
-    async def _share(self, name: str, digest: str, credentials: Credentials | None) -> Pulled:
-        while (flight := self._flights.get(name)) is not None:
-            if flight.credentials == credentials and not flight.task.cancelling():
-                break
-            await asyncio.wait({flight.task})  # another's credentials prove nothing for these
-        else:
-            flight = _Flight(credentials, asyncio.create_task(self._run(name, digest, credentials)))
-            self._flights[name] = flight
-            flight.task.add_done_callback(lambda task: self._landed(name, task))
-        flight.waiting += 1
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting:
-                flight.task.cancel()
-
-    def _landed(self, name: str, task: asyncio.Task[Pulled]) -> None:
-        del self._flights[name]
-        if not task.cancelled():
-            task.exception()  # seen, though nobody may wait for it any more
-
-    async def _run(self, name: str, digest: str, credentials: Credentials | None) -> Pulled:
-        begun = self._clock()
-        await self._runtime.pull(name, credentials)
-        took = self._clock() - begun
-        found, stands_for = await self._runtime.image(name), await self._runtime.digest(name)
+    async def _pull(self, image: ImageReference, credentials: PullCredentials | None) -> PulledImage:
+        name = str(image)
+        turn = self._turns.setdefault(name, asyncio.Lock())
+        async with turn:  # a pull with other credentials proves nothing for these
+            begun = self._clock()
+            await self._runtime.pull(name, credentials)
+            took = self._clock() - begun
+            found, digest = await self._runtime.image(name), await self._runtime.digest(name)
         if found is None:
-            raise NotFoundError(f"{name}: it was removed from the node as soon as it was there; check the node's disk")
-        if digest and digest != stands_for:
-            raise DigestMismatchError(f"{name}: the runtime has {stands_for} under this name; remove it from the node")
-        return Pulled(stands_for, found.bytes, round(took, 3), found.pinned)
-
-    async def _pin(self, name: str) -> bool:
-        """Pin, and see whether it is heeded. A runtime that once did not is not waited for again."""
-        await self._runtime.mark_pinned(name, pinned=True)
-        for pause in _HEEDED_AFTER[:1] if self.pinning_heeded is False else _HEEDED_AFTER:
-            await asyncio.sleep(pause)
-            found = await self._runtime.image(name)
-            if found is not None and found.pinned:
-                self.pinning_heeded = True
-                return True
-        self.pinning_heeded = False
-        return False
+            raise NoSuchImageError(f"{name}: the node removed the image right after the pull. Check the node's disk.")
+        if image.digest and image.digest != digest:
+            raise PullDigestError(f"{name}: the runtime has {digest} under this name. Remove it from the node.")
+        return PulledImage(digest, found.bytes, round(took, 3), found.pinned)

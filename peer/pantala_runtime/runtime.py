@@ -1,85 +1,44 @@
-"""The container runtime, as the helper needs it: a port, and what goes through it."""
+"""The port to the container runtime."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
-import msgspec
-
-
-class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """For one registry; never shown, never kept longer than the pull."""
-
-    username: str
-    password: str
-    server: str
-    """The registry's URL. The runtime shows them to that host alone, so neither to a mirror nor to a redirect's end."""
-
-    def __repr__(self) -> str:
-        return "Credentials(…)"
-
-    __str__ = __repr__
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []
+from pantala_protocol.runtime import PullCredentials, RuntimeImage, RuntimeVersion
 
 
-class Image(msgspec.Struct, frozen=True):
-    """An image on this node."""
-
-    id: str
-    tags: tuple[str, ...]
-    digests: tuple[str, ...]
-    """``name@digest``, once for each name it was pulled by."""
-    bytes: int
-    """Of the whole, as the runtime counts: layers as they were sent."""
-    pinned: bool
-    """The kubelet leaves it alone when the disk fills."""
-
-
-class Version(msgspec.Struct, frozen=True):
-    """Who answers at the socket."""
-
-    name: str
-    version: str
-    api_version: str
-
-
-class Filesystem(msgspec.Struct, frozen=True):
-    """Where the runtime keeps images."""
+class ImageStore(NamedTuple):
+    """The directory in which the runtime keeps images."""
 
     path: str
-    """On the node."""
+    """As the node sees it."""
     used: int
-    """Bytes that images take."""
+    """Bytes of images."""
 
 
 class ContainerRuntime(Protocol):
-    """All raise :class:`~pantala_runtime.errors.RequestError`. ``name`` is an image's whole name."""
+    """All methods raise :class:`~pantala_runtime.errors.HelperError`. ``name`` is the full name of an image."""
 
-    async def pull(self, name: str, credentials: Credentials | None) -> None:
-        """Have the image on this node. To cancel it stops the runtime, which forgets what it had of the image."""
+    async def pull(self, name: str, credentials: PullCredentials | None) -> None:
+        """Pull an image. After a cancellation the runtime stops and drops what it had of the image."""
 
-    async def image(self, name: str) -> Image | None:
-        """One image; ``None``: it is not here."""
+    async def image(self, name: str) -> RuntimeImage | None: ...
 
-    async def images(self) -> list[Image]:
-        """All that are here."""
+    async def images(self) -> list[RuntimeImage]: ...
 
     async def digest(self, name: str) -> str:
         """The digest that ``name`` stands for on this node."""
 
     async def name(self, source: str, name: str) -> None:
-        """Let ``name`` stand for what ``source`` stands for; the runtime interface knows it a moment later."""
+        """Let ``name`` stand for the image ``source``. The runtime shows the name a moment later."""
 
     async def mark_pinned(self, name: str, pinned: bool) -> None:
-        """Ask that the image stay; whether that is heeded is seen in :attr:`Image.pinned` a moment later."""
+        """Set or remove the pin. :attr:`RuntimeImage.pinned` shows a moment later whether the runtime honours it."""
 
-    async def version(self) -> Version:
-        """Who answers."""
+    async def version(self) -> RuntimeVersion: ...
 
-    async def filesystem(self) -> Filesystem | None:
-        """Where images are; ``None``: it does not tell."""
+    async def filesystem(self) -> ImageStore | None:
+        """Where images are kept; ``None``: the runtime does not report it."""
 
     async def certs_d(self) -> str | None:
-        """The folders of registries' settings that are in force, empty for none; ``None``: it does not tell."""
+        """The folders of registry settings in force; empty: none, ``None``: the runtime does not report them."""

@@ -15,7 +15,7 @@ from pantala_peer.images import orders
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
 from pantala_protocol.sync import SyncRequest, Work
 from pantala_runtime.containerd import Containerd as Runtime
-from pantala_runtime.errors import UnauthorizedError
+from pantala_runtime.errors import PullUnauthorizedError
 from tests.integration.test_mirror_containerd import Node, Pushed, crictl_remove
 from tests.integration.test_mirror_containerd import node as node
 from tests.integration.test_mirror_containerd import processes as processes
@@ -89,7 +89,7 @@ async def test_a_private_image_comes_by_the_orders_secrets_and_nobody_else_gets_
     ):
         await order(supernode, node, image)
         await eventually(lambda: any(supernode.wanted))
-        with pytest.raises(UnauthorizedError):
+        with pytest.raises(PullUnauthorizedError):
             await runtime.pull(f"{name(node, image)}:1", None)
         await supernode.release(None)
         await reach(supernode, PullPhase.READY)

@@ -19,9 +19,9 @@ from pantala_peer.images import orders
 from pantala_peer.images import runtime as runtime_watch
 from pantala_process.settings import ListenAddress
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
+from pantala_protocol.runtime import RuntimeImage as Listed
 from pantala_protocol.statement import PeerReport
 from pantala_runtime.containerd import Containerd as Runtime
-from pantala_runtime.runtime import Image as Listed
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Image, Layer

@@ -19,9 +19,9 @@ from pantala_peer.app import PeerApp
 from pantala_peer.containerd import registry as registries
 from pantala_peer.containerd.configuration import configure
 from pantala_peer.mirror.deadlines import Deadlines
+from pantala_protocol.runtime import PullCredentials
 from pantala_runtime.containerd import Containerd as Runtime
-from pantala_runtime.errors import UnauthorizedError
-from pantala_runtime.runtime import Credentials
+from pantala_runtime.errors import PullUnauthorizedError
 from testbed.containerd import Containerd
 from testbed.image import Image as Layout
 from testbed.image import Layer, build, push
@@ -206,10 +206,10 @@ async def test_a_private_image_is_pulled_by_who_has_the_password_and_by_nobody_e
         node.mirrored(supernode, image, tmp_path / "node") as peer,
         Runtime(node.containerd.address) as runtime,
     ):
-        with pytest.raises(UnauthorizedError):
+        with pytest.raises(PullUnauthorizedError):
             await runtime.pull(name, None)
         assert 0 == peer.mirror.mirror.counts.blobs
-        await runtime.pull(name, Credentials("ann", ANN["ann"], server=""))
+        await runtime.pull(name, PullCredentials("ann", ANN["ann"], server=""))
         assert 3 == peer.mirror.mirror.counts.blobs
     assert {} == dict(node.private.blob_bytes())
     assert {SHOWN} == {wanted.credential for wants in supernode.wanted for wanted in wants.values()}

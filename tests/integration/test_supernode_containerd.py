@@ -8,8 +8,8 @@ import pytest
 
 from pantala_peer.containerd import registry as registries
 from pantala_peer.containerd.configuration import configure
+from pantala_protocol.runtime import PullCredentials
 from pantala_runtime.containerd import Containerd as Runtime
-from pantala_runtime.runtime import Credentials
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Layer
@@ -44,7 +44,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
             url = f"http://127.0.0.1:{peer.mirror.port}"
             configure([containerd.certs_d], folder / "state", [registries.parse(f"http://{registry.host}")], url, TOKEN)
             async with Runtime(containerd.address) as runtime:
-                shown = Credentials(*ANN, server="") if accounts else None
+                shown = PullCredentials(*ANN, server="") if accounts else None
                 await runtime.pull(f"{registry.host}/team/app@{image.digest}", shown)
             counts = peer.mirror.mirror.counts
             assert (3, 0, 0) == (counts.blobs, counts.misses, counts.broken)

@@ -11,10 +11,10 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from pantala_protocol.runtime import PullCredentials
 from pantala_runtime import errors
-from pantala_runtime.api import API
+from pantala_runtime.api import HelperAPI
 from pantala_runtime.pulls import Pulls
-from pantala_runtime.runtime import Credentials
 from tests.support.eventually import eventually
 from tests.support.runtime import FakeRuntime
 
@@ -32,7 +32,7 @@ async def runtime() -> FakeRuntime:
 
 @pytest.fixture
 async def client(runtime: FakeRuntime) -> AsyncIterator[Client]:
-    api = API(runtime, Pulls(runtime, time.monotonic), Path("/"))
+    api = HelperAPI(runtime, Pulls(runtime, time.monotonic), Path("/"))
     server = TestServer(api.application(), handler_cancellation=True)
     async with TestClient(server) as client:
         yield client
@@ -54,16 +54,16 @@ async def test_an_image_is_pulled_by_its_whole_name(client: Client, runtime: Fak
 async def test_credentials_go_to_the_runtime_and_nowhere_else(
     client: Client, runtime: FakeRuntime, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    runtime.error = errors.UnauthorizedError("no")
+    runtime.error = errors.PullUnauthorizedError("no")
     status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5, "auth": AUTH, "pin": True})
-    assert [(NGINX, Credentials(**AUTH))] == runtime.pulls
+    assert [(NGINX, PullCredentials(**AUTH))] == runtime.pulls
     assert (403, "Unauthorized") == (status, body["error"]["reason"])
     captured = capsys.readouterr()
     assert "secret" not in f"{body} {captured.out} {captured.err} {caplog.text}"
 
 
 def test_credentials_do_not_show_themselves() -> None:
-    credentials = Credentials(**AUTH)
+    credentials = PullCredentials(**AUTH)
     assert "secret" not in f"{credentials!r} {credentials} {credentials.__rich_repr__()}"
 
 
@@ -86,7 +86,7 @@ def test_credentials_do_not_show_themselves() -> None:
         ({"image": "https://r/x", "timeout_seconds": 1}, "InvalidImage"),
     ],
 )
-async def test_what_is_no_order_is_refused(client: Client, runtime: FakeRuntime, body: Any, reason: str) -> None:
+async def test_an_invalid_request_is_rejected(client: Client, runtime: FakeRuntime, body: Any, reason: str) -> None:
     status, answer = await post(client, "/v1/pull", body)
     assert (400, reason) == (status, answer["error"]["reason"])
     assert [] == runtime.pulls
@@ -95,30 +95,28 @@ async def test_what_is_no_order_is_refused(client: Client, runtime: FakeRuntime,
 @pytest.mark.parametrize(
     "error",
     [
-        errors.NotFoundError,
-        errors.UnauthorizedError,
-        errors.NoSpaceError,
-        errors.DigestMismatchError,
-        errors.UnreachableError,
+        errors.NoSuchImageError,
+        errors.PullUnauthorizedError,
+        errors.NodeFullError,
+        errors.PullDigestError,
+        errors.PullUnreachableError,
         errors.PullFailedError,
-        errors.UnavailableError,
+        errors.RuntimeSilentError,
     ],
 )
-async def test_each_error_has_its_status(
-    client: Client, runtime: FakeRuntime, error: type[errors.RequestError]
-) -> None:
+async def test_each_error_has_its_status(client: Client, runtime: FakeRuntime, error: type[errors.HelperError]) -> None:
     runtime.error = error("why")
     expected = (error.status, {"error": {"reason": error.reason, "message": "why"}})
     assert expected == await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
 
 
-async def test_too_slow_is_an_answer(client: Client, runtime: FakeRuntime) -> None:
+async def test_a_timeout_is_an_answer(client: Client, runtime: FakeRuntime) -> None:
     runtime.free.clear()
     status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 0.05})
     assert (504, "Timeout", 0) == (status, body["error"]["reason"], runtime.running)
 
 
-async def test_a_client_that_goes_away_takes_its_pull_along(client: Client, runtime: FakeRuntime) -> None:
+async def test_a_client_that_disconnects_cancels_its_pull(client: Client, runtime: FakeRuntime) -> None:
     runtime.free.clear()
     async with ClientSession() as session:
         order = msgspec.json.encode({"image": "nginx", "timeout_seconds": 60})
@@ -139,7 +137,7 @@ async def test_an_image_can_be_unpinned_and_never_removed(client: Client, runtim
 
 
 @pytest.mark.parametrize("name", ["docker.io/library/other:1", f"nginx@{DIGEST}", "quay.io/library/nginx:1"])
-async def test_a_name_of_another_repository_or_by_digest_is_not_made(
+async def test_a_name_of_another_repository_or_by_digest_is_rejected(
     client: Client, runtime: FakeRuntime, name: str
 ) -> None:
     status, body = await post(client, "/v1/name", {"image": f"nginx@{DIGEST}", "name": name})
@@ -148,7 +146,7 @@ async def test_a_name_of_another_repository_or_by_digest_is_not_made(
     assert 400 == status
 
 
-async def test_a_name_is_made_and_a_pin_told(client: Client, runtime: FakeRuntime) -> None:
+async def test_a_name_is_added_and_a_pin_reported(client: Client, runtime: FakeRuntime) -> None:
     image = f"docker.io/library/nginx@{DIGEST}"
     runtime.registry[image] = DIGEST
     await post(client, "/v1/pull", {"image": image, "timeout_seconds": 5})
@@ -176,7 +174,7 @@ async def test_images_are_listed(client: Client) -> None:
         (None, {"config_path": None, "in_force": None}),
     ],
 )
-async def test_the_status_says_what_is_known_and_no_more(
+async def test_the_status_reports_only_known_facts(
     client: Client, runtime: FakeRuntime, path: str | None, expected: dict[str, Any]
 ) -> None:
     runtime.config_path = path
@@ -190,17 +188,15 @@ async def test_the_status_says_what_is_known_and_no_more(
     assert 0 < filesystem["free"] <= filesystem["total"]
 
 
-async def test_the_status_knows_from_any_pinned_image_that_pins_are_heeded(
-    client: Client, runtime: FakeRuntime
-) -> None:
+async def test_any_pinned_image_proves_that_pins_are_honoured(client: Client, runtime: FakeRuntime) -> None:
     await runtime.pull(NGINX, None)
     await runtime.mark_pinned(NGINX, pinned=True)
     async with client.get("/v1/status") as response:
         assert {"honoured": True} == (await response.json())["pinning"]
 
 
-async def test_a_runtime_that_is_down_is_said(client: Client, runtime: FakeRuntime) -> None:
-    runtime.error = errors.UnavailableError("down")
+async def test_a_runtime_that_is_down_is_reported(client: Client, runtime: FakeRuntime) -> None:
+    runtime.error = errors.RuntimeSilentError("down")
     for path in ("/v1/status", "/v1/images"):
         async with client.get(path) as response:
             assert (503, "RuntimeUnavailable") == (response.status, (await response.json())["error"]["reason"])
@@ -215,7 +211,7 @@ async def test_a_probe_pulls_a_name_that_only_the_mirror_knows(client: Client, r
 
 
 @pytest.mark.parametrize("node", ["", "a/../b", "a:1", "a@b", "A B"])
-async def test_a_probe_takes_only_a_nodes_name(client: Client, runtime: FakeRuntime, node: str) -> None:
+async def test_a_probe_accepts_only_the_name_of_a_node(client: Client, runtime: FakeRuntime, node: str) -> None:
     status, body = await post(client, "/v1/probe", {"node": node})
     assert (400, "InvalidImage") == (status, body["error"]["reason"])
     assert [] == runtime.pulls

@@ -1,4 +1,4 @@
-"""The process: its socket, its end, and what is generated."""
+"""The process: its socket, its end, and its generated code."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ async def test_only_our_user_can_open_the_socket_and_a_dead_one_is_replaced(tmp_
     assert not path.exists()
 
 
-async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_socket_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "runtime.sock"
     path.write_text("mine")
     with pytest.raises(SettingsError, match="is not a socket"):

@@ -1,20 +1,20 @@
-"""Pulls are shared, bounded, and stopped when nobody waits."""
+"""Requests for one image share a pull, which ends with the last of them."""
 
 import asyncio
 import itertools
 
 import pytest
 
-from pantala_protocol.image import ImageReference, parse
-from pantala_runtime.errors import DigestMismatchError, NotFoundError, TimedOutError, UnauthorizedError
-from pantala_runtime.pulls import Pulled, Pulls
-from pantala_runtime.runtime import Credentials
+from pantala_protocol.image import parse
+from pantala_protocol.runtime import PullCredentials, PulledImage
+from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeoutError, PullUnauthorizedError
+from pantala_runtime.pulls import Pulls
 from tests.support.runtime import FakeRuntime
 
 DIGEST = "sha256:" + "a" * 64
 APP = parse("r.example/team/app:1")
 PINNED_APP = parse(f"r.example/team/app@{DIGEST}")
-ANN = Credentials("ann", "secret", "https://r.example")
+ANN = PullCredentials("ann", "secret", "https://r.example")
 
 
 @pytest.fixture
@@ -33,15 +33,15 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def begin(pulls: Pulls, image: ImageReference = APP, credentials: Credentials | None = None) -> asyncio.Task[Pulled]:
-    return asyncio.create_task(pulls.pull(image, credentials, timeout=10))
+def begin(pulls: Pulls, credentials: PullCredentials | None = None) -> asyncio.Task[PulledImage]:
+    return asyncio.create_task(pulls.pull(APP, credentials, timeout=10))
 
 
-async def test_a_pull_tells_what_is_here_now(pulls: Pulls) -> None:
-    assert Pulled(DIGEST, 7, 1.0, pinned=False) == await pulls.pull(APP, timeout=1)
+async def test_a_pull_returns_the_image_that_is_here(pulls: Pulls) -> None:
+    assert PulledImage(DIGEST, 7, 1.0, pinned=False) == await pulls.pull(APP, timeout=1)
 
 
-async def test_all_who_want_an_image_share_one_pull(runtime: FakeRuntime, pulls: Pulls) -> None:
+async def test_all_requests_for_an_image_share_one_pull(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     asked = [begin(pulls) for _ in range(3)]
     await settle()
@@ -50,10 +50,10 @@ async def test_all_who_want_an_image_share_one_pull(runtime: FakeRuntime, pulls:
     assert [(str(APP), None)] == runtime.pulls
 
 
-async def test_a_shared_pull_fails_for_all_and_the_next_one_is_new(runtime: FakeRuntime, pulls: Pulls) -> None:
-    runtime.error = UnauthorizedError("no")
+async def test_a_shared_pull_fails_for_all_requests_and_the_next_one_is_new(runtime: FakeRuntime, pulls: Pulls) -> None:
+    runtime.error = PullUnauthorizedError("no")
     for one in [begin(pulls), begin(pulls)]:
-        with pytest.raises(UnauthorizedError):
+        with pytest.raises(PullUnauthorizedError):
             await one
     assert 1 == len(runtime.pulls)
     runtime.error = None
@@ -61,7 +61,7 @@ async def test_a_shared_pull_fails_for_all_and_the_next_one_is_new(runtime: Fake
     assert 2 == len(runtime.pulls)
 
 
-async def test_other_credentials_prove_themselves_after_the_pull_that_runs(runtime: FakeRuntime, pulls: Pulls) -> None:
+async def test_a_pull_with_other_credentials_waits_for_the_running_one(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     asked = [begin(pulls), begin(pulls, credentials=ANN)]
     await settle()
@@ -71,7 +71,7 @@ async def test_other_credentials_prove_themselves_after_the_pull_that_runs(runti
     assert [(str(APP), None), (str(APP), ANN)] == runtime.pulls
 
 
-async def test_a_pull_goes_on_while_anybody_waits(runtime: FakeRuntime, pulls: Pulls) -> None:
+async def test_a_pull_goes_on_while_a_request_waits(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     first, second = begin(pulls), begin(pulls)
     await settle()
@@ -83,7 +83,7 @@ async def test_a_pull_goes_on_while_anybody_waits(runtime: FakeRuntime, pulls: P
     assert 1 == len(runtime.pulls)
 
 
-async def test_a_pull_that_nobody_waits_for_is_stopped(runtime: FakeRuntime, pulls: Pulls) -> None:
+async def test_a_pull_ends_with_its_last_request(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     asked = [begin(pulls), begin(pulls)]
     await settle()
@@ -93,7 +93,7 @@ async def test_a_pull_that_nobody_waits_for_is_stopped(runtime: FakeRuntime, pul
     assert 0 == runtime.running
 
 
-async def test_who_comes_while_a_pull_is_being_stopped_gets_one_of_its_own(runtime: FakeRuntime, pulls: Pulls) -> None:
+async def test_a_request_during_a_cancellation_gets_its_own_pull(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     first = begin(pulls)
     await settle()
@@ -105,33 +105,33 @@ async def test_who_comes_while_a_pull_is_being_stopped_gets_one_of_its_own(runti
     assert 2 == len(runtime.pulls)
 
 
-async def test_time_is_up_for_the_one_who_gave_it(runtime: FakeRuntime, pulls: Pulls) -> None:
+async def test_a_time_limit_ends_one_request_and_not_the_shared_pull(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     patient = begin(pulls)
-    with pytest.raises(TimedOutError, match=r"0\.01 s"):
+    with pytest.raises(PullTimeoutError, match=r"0\.01 s"):
         await pulls.pull(APP, timeout=0.01)
     assert 1 == runtime.running
     runtime.free.set()
     await patient
 
 
-async def test_a_digest_that_is_not_the_one_asked_for_is_an_error(runtime: FakeRuntime, pulls: Pulls) -> None:
+async def test_another_digest_than_the_requested_one_is_an_error(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.registry[str(PINNED_APP)] = "sha256:" + "b" * 64
-    with pytest.raises(DigestMismatchError):
+    with pytest.raises(PullDigestError):
         await pulls.pull(PINNED_APP, timeout=1)
 
 
-async def test_a_pin_that_is_heeded_is_told(pulls: Pulls) -> None:
-    assert pulls.pinning_heeded is None
+async def test_an_honoured_pin_is_reported(pulls: Pulls) -> None:
+    assert pulls.pins_honoured is None
     assert (await pulls.pull(APP, timeout=1, pin=True)).pinned
-    assert pulls.pinning_heeded is True
+    assert pulls.pins_honoured is True
 
 
-async def test_a_pin_that_is_not_heeded_is_told_and_waited_for_once(runtime: FakeRuntime, pulls: Pulls) -> None:
-    runtime.heeds_pins = False
+async def test_an_ignored_pin_is_reported_and_waited_for_once(runtime: FakeRuntime, pulls: Pulls) -> None:
+    runtime.honours_pins = False
     loop = asyncio.get_running_loop()
     assert not (await pulls.pull(APP, timeout=5, pin=True)).pinned
-    assert pulls.pinning_heeded is False
+    assert pulls.pins_honoured is False
     begun = loop.time()
     assert not (await pulls.pull(APP, timeout=5, pin=True)).pinned
     assert loop.time() - begun < 0.5
@@ -141,7 +141,7 @@ async def test_an_image_can_be_unpinned(runtime: FakeRuntime, pulls: Pulls) -> N
     await pulls.pull(APP, timeout=1, pin=True)
     await pulls.unpin(APP)
     assert not runtime.here[str(APP)].pinned
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NoSuchImageError):
         await pulls.unpin(PINNED_APP)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_runtime import errors
-from pantala_runtime.translation import shown, translate
+from pantala_runtime.translation import redact, translate
 
 IMAGE = "r.example:5000/team/app:1"
 PULL = f'failed to pull and unpack image "{IMAGE}": '
@@ -16,92 +16,100 @@ RESOLVE_2 = PULL + "failed to resolve image: "
 @pytest.mark.parametrize(
     ("code", "text", "expected"),
     [
-        ("NOT_FOUND", RESOLVE + f"{IMAGE}: not found", errors.NotFoundError),
-        ("NOT_FOUND", RESOLVE_2 + f"{IMAGE}: not found", errors.NotFoundError),
-        ("UNKNOWN", RESOLVE + "unexpected status code [manifests 1]: 404 Not Found", errors.NotFoundError),
+        ("NOT_FOUND", RESOLVE + f"{IMAGE}: not found", errors.NoSuchImageError),
+        ("NOT_FOUND", RESOLVE_2 + f"{IMAGE}: not found", errors.NoSuchImageError),
+        ("UNKNOWN", RESOLVE + "unexpected status code [manifests 1]: 404 Not Found", errors.NoSuchImageError),
         (
             "UNKNOWN",
             RESOLVE + "pulling from host r.example:5000 failed with status code [manifests 1]: 401 Unauthorized",
-            errors.UnauthorizedError,
+            errors.PullUnauthorizedError,
         ),
         (
             "UNKNOWN",
             RESOLVE_2 + "pull access denied, repository does not exist or may require authorization: authorization "
             "failed: no basic auth credentials",
-            errors.UnauthorizedError,
+            errors.PullUnauthorizedError,
         ),
         (
             "UNKNOWN",
             RESOLVE_2 + "unexpected status from HEAD request to http://r.example:5000/v2/team/app/manifests/1: "
             "401 Unauthorized",
-            errors.UnauthorizedError,
+            errors.PullUnauthorizedError,
         ),
-        ("UNKNOWN", RESOLVE + "unexpected status: 403 Forbidden", errors.UnauthorizedError),
+        ("UNKNOWN", RESOLVE + "unexpected status: 403 Forbidden", errors.PullUnauthorizedError),
         (
             "UNKNOWN",
             RESOLVE + "failed to authorize: failed to fetch oauth token: Post https://auth/: dial tcp: i/o timeout",
-            errors.UnreachableError,
+            errors.PullUnreachableError,
         ),
-        ("UNKNOWN", PULL + "write /var/lib/x: no space left on device", errors.NoSpaceError),
+        ("UNKNOWN", PULL + "write /var/lib/x: no space left on device", errors.NodeFullError),
         (
             "FAILED_PRECONDITION",
             PULL + "failed commit on ref: unexpected commit digest sha256:1, expected sha256:2: failed precondition",
-            errors.DigestMismatchError,
+            errors.PullDigestError,
         ),
-        ("FAILED_PRECONDITION", PULL + "unexpected commit size 3, expected 4", errors.DigestMismatchError),
+        ("FAILED_PRECONDITION", PULL + "unexpected commit size 3, expected 4", errors.PullDigestError),
         (
             "UNKNOWN",
             RESOLVE + 'failed to do request: Head "http://r/": dial tcp: no such host',
-            errors.UnreachableError,
+            errors.PullUnreachableError,
         ),
         (
             "UNKNOWN",
             RESOLVE + 'failed to do request: Head "https://r/": http: server gave HTTP response to HTTPS client',
-            errors.UnreachableError,
+            errors.PullUnreachableError,
         ),
-        ("UNKNOWN", RESOLVE + "unexpected status code [manifests 1]: 503 Service Unavailable", errors.UnreachableError),
-        ("UNAVAILABLE", RESOLVE_2 + "the registry: unavailable", errors.UnreachableError),
+        (
+            "UNKNOWN",
+            RESOLVE + "unexpected status [manifests 1]: 503 Service Unavailable",
+            errors.PullUnreachableError,
+        ),
+        ("UNAVAILABLE", RESOLVE_2 + "the registry: unavailable", errors.PullUnreachableError),
         (
             "UNKNOWN",
             RESOLVE + 'Head "https://r/": x509: certificate signed by unknown authority',
-            errors.UnreachableError,
+            errors.PullUnreachableError,
         ),
         ("UNKNOWN", f'failed to parse image reference "{IMAGE}": invalid reference format', errors.InvalidImageError),
-        ("UNKNOWN", PULL + "context canceled", errors.TimedOutError),
-        ("DEADLINE_EXCEEDED", "anything", errors.TimedOutError),
-        ("UNAVAILABLE", "failed to connect to all addresses; last error: connection refused", errors.UnavailableError),
-        ("UNAVAILABLE", "Stream removed (Socket closed)", errors.UnavailableError),
-        ("UNIMPLEMENTED", "unknown service runtime.v1.ImageService", errors.UnavailableError),
+        ("UNKNOWN", PULL + "context canceled", errors.PullTimeoutError),
+        ("DEADLINE_EXCEEDED", "anything", errors.PullTimeoutError),
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last: connection refused",
+            errors.RuntimeSilentError,
+        ),
+        ("UNAVAILABLE", "Stream removed (Socket closed)", errors.RuntimeSilentError),
+        ("UNIMPLEMENTED", "unknown service runtime.v1.ImageService", errors.RuntimeSilentError),
         ("UNKNOWN", PULL + "something new", errors.PullFailedError),
     ],
 )
-def test_each_cause_has_its_reason(code: str, text: str, expected: type[errors.RequestError]) -> None:
+def test_each_cause_has_its_error(code: str, text: str, expected: type[errors.HelperError]) -> None:
     assert expected is type(translate(code, text, IMAGE))
 
 
-def test_the_message_says_what_to_do_and_the_cause_once() -> None:
-    assert (
-        f'{IMAGE}: check the registry and the node\'s way to it; the runtime said: Head "http://r/": dial tcp: refused'
-        == str(translate("UNKNOWN", RESOLVE + 'Head "http://r/": dial tcp: refused', IMAGE))
-    )
+def test_the_message_gives_advice_and_the_cause_once() -> None:
+    advice = "Check the registry and the node's way to it."
+    cause = 'Head "http://r/": dial tcp: refused'
+    expected = f"{IMAGE}: {advice} The runtime reported: {cause}"
+    assert expected == str(translate("UNKNOWN", RESOLVE + cause, IMAGE))
 
 
-def test_a_digest_that_begins_with_five_hundred_is_no_status() -> None:
+def test_a_digest_that_begins_with_500_is_not_a_status() -> None:
     assert errors.PullFailedError is type(translate("UNKNOWN", "sha256:12503 Bad", IMAGE))
 
 
 @given(st.text("abc /?&=", max_size=20), st.text("xyz", min_size=4, max_size=9), st.text("'\",: \n", max_size=3))
-def test_no_password_and_no_signature_of_a_url_is_shown(before: str, secret: str, after: str) -> None:
+def test_passwords_and_signatures_in_urls_are_hidden(before: str, secret: str, after: str) -> None:
     for url in (
         f"https://user:{secret}@r.example/v2/",
         f"http://r.example/blob?X-Signature={secret}",
         f"http://[{secret}",
     ):
-        assert secret not in shown(f"{before} {url}{after} {before}")
+        assert secret not in redact(f"{before} {url}{after} {before}")
 
 
 @given(st.text(max_size=3000))
-def test_what_is_shown_is_one_short_line(text: str) -> None:
-    said = shown(text)
-    assert len(said) <= 410
-    assert said.splitlines() in ([], [said])
+def test_the_text_becomes_one_short_line(text: str) -> None:
+    line = redact(text)
+    assert len(line) <= 410
+    assert line.splitlines() in ([], [line])

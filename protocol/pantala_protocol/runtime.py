@@ -1,0 +1,146 @@
+"""The runtime helper's HTTP interface: the peer asks it about images in the node's container runtime."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+
+class PullCredentials(Struct, frozen=True, forbid_unknown_fields=True):
+    """Credentials for one registry. They are never shown, and not kept longer than the pull."""
+
+    username: str
+    password: str
+    server: str
+    """The registry's URL. The runtime shows them to that host alone: not to a mirror, nor to a redirect's target."""
+
+    def __repr__(self) -> str:
+        return "PullCredentials(…)"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class ImagePullRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``POST /v1/pull``."""
+
+    image: str
+    timeout_seconds: Annotated[float, Meta(gt=0, le=86400)]
+    auth: PullCredentials | None = None
+    pin: bool = False
+
+
+class PulledImage(Struct, frozen=True):
+    """An image that is now on this node."""
+
+    digest: str
+    """Of the index or the manifest that the name stands for."""
+    bytes: int
+    seconds: float
+    """The runtime's time for the pull: nearly 0 if the image was there."""
+    pinned: bool
+
+
+class ImageNameRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/name``: add the tag ``name`` of the same repository to an image by digest."""
+
+    image: str
+    name: str
+
+
+class ImagePinRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/pin`` and ``POST /v1/unpin``."""
+
+    image: str
+
+
+class ImagePin(Struct, frozen=True):
+    """The answer to a pin."""
+
+    pinned: bool
+    """True if the runtime honours pins."""
+
+
+class BlobsRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/blobs``."""
+
+    digests: list[str]
+
+
+class PresentBlobs(Struct, frozen=True):
+    """The requested blobs that are in the runtime's content store."""
+
+    present: list[str] | None
+    """``None``: the helper has no access to the store."""
+
+
+class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/probe``: pull a name that only the mirror can know."""
+
+    node: str
+    port: Annotated[int, Meta(ge=1, le=65535)] = 65001
+
+
+class ProbeOutcome(Struct, frozen=True):
+    """The outcome of the probe's pull. Only the mirror knows whether it was asked as a mirror."""
+
+    image: str
+    outcome: str
+    """``Pulled``, or an error's reason. With a mirror in force: ``NotFound``."""
+    message: str = ""
+
+
+class RuntimeImage(Struct, frozen=True):
+    """An image in the container runtime, in the list of ``GET /v1/images``."""
+
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    """``registry/repository@digest``, once for each name by which it was pulled."""
+    pinned: bool
+    """The kubelet keeps a pinned image when the disk fills."""
+    id: str = ""
+    bytes: int = 0
+    """Of the whole image, as the runtime counts: layers as they were sent."""
+
+
+class RuntimeVersion(Struct, frozen=True):
+    """The container runtime."""
+
+    name: str
+    version: str
+    api_version: str = ""
+
+
+class MirrorStatus(Struct, frozen=True):
+    """Whether the runtime reads ``certs.d``, as far as the runtime shows it."""
+
+    config_path: str | None
+    """Empty: it reads none. ``None``: the runtime does not show it."""
+    in_force: bool | None = None
+
+
+class PinningStatus(Struct, frozen=True):
+    """Whether the runtime honours pins; ``None``: not known yet."""
+
+    honoured: bool | None
+
+
+class ImageFilesystem(Struct, frozen=True):
+    """The filesystem of the images, in bytes; ``None``: not known."""
+
+    free: int | None
+    path: str | None = None
+    used: int | None = None
+    total: int | None = None
+
+
+class RuntimeStatus(Struct, frozen=True):
+    """``GET /v1/status``."""
+
+    runtime: RuntimeVersion
+    mirror: MirrorStatus
+    pinning: PinningStatus
+    image_filesystem: ImageFilesystem
