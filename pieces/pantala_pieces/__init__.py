@@ -1,1 +1,1 @@
-"""Pieces on a disk, and their serving over HTTP. The supernode and the peer both do it, in the same way."""
+"""Pieces on a disk, and the server that sends them. The supernode and the peer share it."""

@@ -1,4 +1,4 @@
-"""One file, opened by whoever needs it first and closed when nobody reads or writes it any more."""
+"""A file that is opened on its first use, and closed after its last one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class _Opened:
 
 
 class Descriptor:
-    """The file descriptor of ``path``, for any number of threads. ``flags`` says how it is opened each time.
+    """The file descriptor of ``path``, for any number of threads. ``flags`` returns the flags for each opening.
 
-    Promise: at most one is open beside those that are in use, and none is closed while it is in use: its number would
-    be another file's in the next moment. One that nobody closed would keep a deleted file's room on the disk taken.
+    A descriptor is never closed while a thread uses it, because another file could get its number. At most one unused
+    descriptor is open, because an open descriptor of a deleted file keeps its room on the disk.
     """
 
     def __init__(self, path: Path, flags: Callable[[], int]) -> None:
@@ -34,7 +34,7 @@ class Descriptor:
 
     @contextlib.contextmanager
     def using(self) -> Iterator[int]:
-        """Give the descriptor while the block runs. Raises :class:`OSError`, also after :meth:`end`."""
+        """Use the descriptor inside the block. Raises :class:`OSError`, also after :meth:`end`."""
         with self._lock:
             opened = self._opened or self._open()
             opened.users += 1
@@ -47,7 +47,7 @@ class Descriptor:
                     os.close(opened.fd)
 
     def close(self) -> None:
-        """Give the descriptor back, now or after its last use; who needs it later opens it anew."""
+        """Close the descriptor now, or after its last use. A later use opens it again."""
         with self._lock:
             opened, self._opened = self._opened, None
             if opened is not None:
@@ -56,7 +56,7 @@ class Descriptor:
                     os.close(opened.fd)
 
     def end(self) -> None:
-        """Give it back for good: at ``path`` is nothing, or another file, from here on."""
+        """Close it for ever, because the file at ``path`` is deleted or replaced."""
         with self._lock:
             self._ended = True
         self.close()

@@ -1,33 +1,39 @@
-"""What can go wrong with pieces on a disk.
+"""The errors of pieces on a disk.
 
 ::
 
-    StoreError          the disk refused; ``errno`` of the cause says how
-    └── StoreFullError  there is no room (ENOSPC, EDQUOT)
-    PieceMissingError   the piece is not held verified
+    StoreError          the disk failed; the cause is the OSError
+    └── StoreFullError  the disk is full (ENOSPC, EDQUOT)
+    PieceMissingError   the piece is not held, or not verified
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 
 
 class StoreError(Exception):
-    """The disk refused an operation; the cause is the :class:`OSError`."""
+    """An operation of the disk failed."""
 
 
 class StoreFullError(StoreError):
-    """There is no room left, in bytes, inodes or quota."""
+    """The disk has no room left, in bytes, inodes or quota."""
 
 
 class PieceMissingError(LookupError):
-    """The piece is not held, or not verified since this process began."""
+    """The piece is not held, or this process has not verified it."""
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def from_os_error(error: OSError, what: str) -> StoreError:
-    """Translate a refusal of the disk; ``what`` names the operation and its object."""
-    kind = StoreFullError if error.errno in _FULL else StoreError
-    return kind(f"{what}: {error.strerror or error}")
+@contextlib.contextmanager
+def store_errors(operation: str) -> Iterator[None]:
+    """Raise :class:`StoreError` instead of :class:`OSError`. ``operation`` also names its object."""
+    try:
+        yield
+    except OSError as error:
+        kind = StoreFullError if error.errno in _FULL else StoreError
+        raise kind(f"{operation}: {error.strerror or error}") from error

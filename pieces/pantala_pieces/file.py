@@ -13,34 +13,34 @@ import msgspec
 
 from pantala_pieces import journal
 from pantala_pieces.descriptor import Descriptor
-from pantala_pieces.errors import PieceMissingError, StoreFullError, from_os_error
+from pantala_pieces.errors import PieceMissingError, StoreFullError, store_errors
 from pantala_pieces.journal import Record
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of the whole file. No URL and no credential: those are stated anew after a restart."""
+    """The metadata of the whole file, without URL and credentials. Those are stated again after a restart."""
 
     task_id: str
     generation: str
-    """Which content of the origin the pieces belong to."""
+    """The content of the origin that the pieces belong to."""
     piece_size: int
     length: int | None = None
     etag: str = ""
     last_modified: str = ""
     digest: str = ""
-    """``sha256:`` of the whole; set once all of it was checked, and only then."""
+    """``sha256:`` of the whole file. It is set when the whole file is verified."""
     origin_bytes: int = 0
-    """What had been read of the origin when the whole was checked."""
+    """Bytes that were read from the origin until the whole file was verified."""
     confirmed: float = 0.0
-    """When the origin gave this content, or said last that it still has it, in seconds since the epoch."""
+    """When the origin last sent or confirmed this content, in seconds since the epoch."""
     lifetime: float | None = None
-    """Seconds that the origin said then that this holds; ``None``: it did not say."""
+    """Seconds for which the origin declared it fresh. ``None``: not declared."""
     claims: tuple[str, ...] = ()
-    """Who wants the whole as it is, by names that last: for them it is not asked for again after a restart."""
+    """Names of leases that outlast a restart and accept the file as it is, without a new request to the origin."""
 
 
 class Piece(NamedTuple):
-    """One piece to keep; whoever made it answers for the digest being that of the data."""
+    """One piece to store. The caller guarantees that the digest belongs to the data."""
 
     number: int
     data: bytes | bytearray | memoryview
@@ -50,19 +50,19 @@ class Piece(NamedTuple):
 class PieceFile:
     """The pieces of one task: a data file, a journal and ``meta.json`` in one directory.
 
-    Promise: a piece is in :attr:`have` only after its bytes and then its record were written (and, if ``durable``,
-    synced), or after :meth:`verify` hashed its bytes to the journalled digest. Digests are never made from the disk.
+    A piece is in :attr:`have` only after its bytes and then its record were written (and synced, if ``durable``), or
+    after :meth:`verify` found the journalled digest. A digest is never computed from the disk.
 
-    The methods block; one thread at a time writes, any may read. They raise :class:`StoreError`.
+    The methods block and raise :class:`StoreError`. One thread at a time may write, all may read.
     """
 
     def __init__(self, directory: Path, meta: Meta, *, durable: bool) -> None:
         self.directory = directory
         self.meta = meta
         self.have = 0
-        """Verified pieces, as a bit mask."""
+        """The verified pieces, as a bit mask."""
         self.used = 0.0
-        """When somebody wanted or read it last, in seconds since the epoch, as far as this was said."""
+        """When it was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
         self._records: dict[int, Record] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT)
@@ -70,17 +70,17 @@ class PieceFile:
 
     @property
     def path(self) -> Path:
-        """The data file: the raw file, in place."""
+        """The data file, which is the raw file."""
         return self.directory / "data"
 
     @property
     def complete(self) -> bool:
-        """All pieces are there and the whole was checked."""
+        """True if all pieces are held and the whole file is verified."""
         return bool(self.meta.digest)
 
     @property
     def allocated(self) -> int:
-        """How many bytes of the disk it takes; 0 if it is gone."""
+        """The bytes that it takes on the disk. 0 if it is deleted."""
         try:
             return self.path.stat().st_blocks * 512
         except OSError:
@@ -99,7 +99,7 @@ class PieceFile:
         return self._records[piece].size
 
     def holds(self, start: int, end: int) -> bool:
-        """Whether the bytes ``[start, end)`` lie inside verified pieces."""
+        """True if the bytes ``[start, end)`` are inside verified pieces."""
         if not 0 <= start < end:
             return False
         first, last = start // self.meta.piece_size, (end - 1) // self.meta.piece_size
@@ -107,24 +107,21 @@ class PieceFile:
         return self.have & wanted == wanted and end <= last * self.meta.piece_size + self._records[last].size
 
     def reserve(self) -> None:
-        """Take the room for the whole file, if its length is known, so that a full disk is noticed at the start."""
+        """Reserve room for the whole file, if its length is known. So a full disk is noticed at the start."""
         if not self.meta.length:
             return
         what = f"reserve {self.meta.length} bytes for {self.path}"
-        try:
-            with self._data.using() as fd:
-                disk = os.fstatvfs(fd)
-                free, missing = disk.f_bavail * disk.f_frsize, self.meta.length - os.fstat(fd).st_blocks * 512
-                if missing > free:  # asked first: a failing fallocate fills the disk up to its end
-                    raise StoreFullError(f"{what}: {free} bytes are free")
-                os.posix_fallocate(fd, 0, self.meta.length)
-        except OSError as error:
-            raise from_os_error(error, what) from error
+        with store_errors(what), self._data.using() as fd:
+            disk = os.fstatvfs(fd)
+            free, missing = disk.f_bavail * disk.f_frsize, self.meta.length - os.fstat(fd).st_blocks * 512
+            if missing > free:  # check first: a failing fallocate fills the whole disk
+                raise StoreFullError(f"{what}: {free} bytes are free")
+            os.posix_fallocate(fd, 0, self.meta.length)
 
     def put(self, pieces: Iterable[Piece]) -> None:
-        """Keep some pieces: all their bytes, then their records. They show in :attr:`have` together, at the end."""
+        """Store some pieces: all their bytes, then their records. At the end, all of them are in :attr:`have`."""
         records = []
-        try:
+        with store_errors(f"write pieces to {self.path}"):
             with self._data.using() as fd:
                 for piece in pieces:
                     _write(fd, piece.data, piece.number * self.meta.piece_size)
@@ -132,8 +129,6 @@ class PieceFile:
                 if self._durable:
                     os.fdatasync(fd)
             self._append(records)
-        except OSError as error:
-            raise from_os_error(error, f"write pieces to {self.path}") from error
         for record in records:
             self._records[record.piece] = record
             self.have |= 1 << record.piece
@@ -141,18 +136,15 @@ class PieceFile:
     def read(self, piece: int) -> bytes:
         """The bytes of a verified piece. Raises :class:`PieceMissingError`."""
         size = self.size(piece)
-        try:
-            with self._data.using() as fd:
-                return os.pread(fd, size, piece * self.meta.piece_size)
-        except OSError as error:
-            raise from_os_error(error, f"read piece {piece} of {self.path}") from error
+        with store_errors(f"read piece {piece} of {self.path}"), self._data.using() as fd:
+            return os.pread(fd, size, piece * self.meta.piece_size)
 
     def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
-        """Hash what the journal names and take in :attr:`have` what is right; call ``on_piece`` for it, ascending.
+        """Hash all journalled pieces, and return the correct ones as the new :attr:`have`.
 
-        Cuts a torn journal. Returns the new :attr:`have`. Reads every journalled piece once.
+        Calls ``on_piece`` for each of them, in ascending order. Cuts a torn journal.
         """
-        try:
+        with store_errors(f"verify {self.path}"):
             self._records = {record.piece: record for record in self._read_journal()}
             self.have = 0
             for number in sorted(self._records):
@@ -163,31 +155,29 @@ class PieceFile:
                     self.have |= 1 << number
                     if on_piece is not None:
                         on_piece(number, data)
-        except OSError as error:
-            raise from_os_error(error, f"verify {self.path}") from error
         return self.have
 
     def forget(self, pieces: int) -> None:
-        """Take pieces (bit mask) out of :attr:`have`, e.g. because their bytes turned out wrong since."""
+        """Remove pieces (bit mask) from :attr:`have`, e.g. because their bytes are wrong."""
         self.have &= ~pieces
 
     def update(self, meta: Meta) -> None:
-        """Replace what is known of the whole file, atomically and durably."""
+        """Replace the metadata, atomically and durably."""
         write_atomically(self.directory / "meta.json", msgspec.json.encode(meta))
         self.meta = meta
 
     def stamp(self) -> None:
-        """Have :attr:`used` outlive a restart, as the time of ``meta.json``: no write to wait for."""
+        """Record :attr:`used` as the time of ``meta.json``, without a write. It outlasts a restart."""
         with contextlib.suppress(OSError):
             os.utime(self.directory / "meta.json", (self.used, self.used))
 
     def close(self) -> None:
-        """Give the file descriptors back; they are opened again on need."""
+        """Close the file descriptors. They are opened again when they are needed."""
         self._data.close()
         self._journal.close()
 
     def retire(self) -> None:
-        """It is deleted: nothing is held, and its names may become another's. Who is reading goes on."""
+        """Forget all pieces, because the file is deleted and another one may take its names. Readers can continue."""
         self.have = 0
         self._data.end()
         self._journal.end()
@@ -210,33 +200,31 @@ class PieceFile:
                 if self._durable:
                     os.fdatasync(fd)
             except OSError:
-                os.ftruncate(fd, begun_at)  # half a record would hide those that a later try appends
+                os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
                 raise
 
 
 def _write(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     view = memoryview(data)
-    while view:  # a write may be short, on a full disk above all
+    while view:  # a write may be short, especially on a full disk
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``: after a crash it has the old or the new content, whole. Raises StoreError."""
+    """Replace a file. After a crash it has the whole old or the whole new content. Raises :class:`StoreError`."""
     temporary = path.with_name(f".{path.name}.new")
-    try:
+    with store_errors(f"write {path}"):
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_directory(path.parent)
-    except OSError as error:
-        raise from_os_error(error, f"write {path}") from error
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in ``directory`` durable. Raises :class:`OSError`."""
+    """Make the names in a directory durable. Raises :class:`OSError`."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

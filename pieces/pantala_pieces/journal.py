@@ -1,7 +1,7 @@
-"""The journal of a file: which pieces are on the disk and what they hash to.
+"""The journal of a file: the pieces on the disk and their digests.
 
-A record has 44 bytes, ``piece:u32 | size:u32 | sha256:32 | crc32 of the former 40:u32``, big endian. Records are only
-appended, and only after the piece's bytes are durable. What follows a torn or wrong record is not read.
+A record has 44 bytes, ``piece:u32 | size:u32 | sha256:32 | crc32 of the first 40:u32``, big endian. Records are only
+appended, and only after the piece's bytes are durable. Reading stops at a torn or wrong record.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RECORD_SIZE = _BODY.size + _CRC.size
 
 
 class Record(NamedTuple):
-    """One piece that was made durable."""
+    """One durable piece."""
 
     piece: int
     size: int
@@ -33,7 +33,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Iterator[Record]:
-    """Read records up to the first that is torn or wrong."""
+    """Read records until a torn or wrong one."""
     for start in range(0, len(data) - RECORD_SIZE + 1, RECORD_SIZE):
         body = data[start : start + _BODY.size]
         (crc,) = _CRC.unpack_from(data, start + _BODY.size)

@@ -1,7 +1,7 @@
-"""Serving pieces over HTTP: ``GET /pieces/<task ID>/<generation>`` with a ``Range`` and a ticket.
+"""Serves pieces over HTTP: ``GET /pieces/<task ID>/<generation>`` with a ``Range`` and a ticket.
 
-Answers 206 with bytes of verified pieces and nothing else, by ``sendfile``. 403 without a good ticket, 404 for what is
-not held, 416 for a range that cannot be read, 503 when too many pieces are being sent.
+Answers 206 only with bytes of verified pieces, by ``sendfile``. 403: the ticket is not valid. 404: the range is not
+held. 416: the range is not valid. 503: too many pieces are being sent.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from pantala_process.http import error_response
 from pantala_protocol import ticket
 
 _CLIENT_GONE = 499
-"""As nginx logs it."""
+"""The status that nginx logs in this case."""
 
-_PATIENCE = 2.0
-"""Seconds a request waits for a slot. Longer would look like a stall to the one who asks."""
+_SLOT_TIMEOUT = 2.0
+"""Seconds that a request waits for a slot. A longer wait would look like a stall to the peer."""
 
 _MIN_RATE = 32 * 1024
-"""Bytes per second below which a reader is cut off, so that a few stuck ones cannot hold every slot."""
+"""Bytes per second. A slower reader is cut off, so that a few stuck readers cannot hold every slot."""
 
 
-class RefusedError(Exception):
-    """A request for a piece that is not served; its :meth:`response` says why."""
+class PieceRefusedError(Exception):
+    """A request for a piece is rejected. :meth:`response` says why."""
 
     def __init__(self, status: int, reason: str, message: str, **headers: str) -> None:
         super().__init__(message)
         self._response = (status, reason, message, headers)
 
     def response(self) -> web.Response:
-        """What the one who asked is told."""
         status, reason, message, headers = self._response
         return error_response(status, reason, message, **headers)
 
@@ -43,10 +42,10 @@ class RefusedError(Exception):
 class PieceServer:
     """The route that serves pieces, and its limits.
 
-    ``lookup`` finds a task's file; ``keys`` are those that tickets may be issued with, one of each supernode (none: no
-    ticket is good); ``clock`` tells seconds since the epoch; ``slots`` pieces are sent at once, first come, first
-    served. ``pace`` is awaited with the size of a piece before it is sent. ``on_missing`` is called with a task's ID
-    when its data file is missing although it has verified pieces.
+    ``lookup`` finds a task's file. ``keys`` returns the ticket keys of all supernodes. ``clock`` returns seconds since
+    the epoch. ``slots`` pieces are sent at once, in the order of their requests. ``pace`` is awaited with the size of a
+    piece before it is sent. ``on_missing`` is called with a task's ID when its data file is missing although it has
+    verified pieces.
     """
 
     def __init__(
@@ -82,9 +81,9 @@ class PieceServer:
             async with self.sending(end - start):
                 response = _Piece(file.path, chunk_size=256 * 1024)
                 await response.prepare(request)  # sends the whole range, within the slot
-        except RefusedError as refused:
+        except PieceRefusedError as refused:
             return refused.response()
-        except ConnectionError:  # the client went away: nobody reads this
+        except ConnectionError:  # the client has closed the connection
             return web.Response(status=_CLIENT_GONE)
         if response.status == web.HTTPNotFound.status_code:
             self.missing(file.meta.task_id)
@@ -93,13 +92,13 @@ class PieceServer:
         return response
 
     def find(self, name: str, generation: str, shown: str) -> PieceFile:
-        """The pieces of a task for who shows a ticket. Raises :class:`RefusedError`."""
+        """Find the pieces of a task for a client with a ticket. Raises :class:`PieceRefusedError`."""
         now = self._clock()
         if not any(ticket.check(key, name, generation, shown, now=now) for key in self._keys()):
-            raise RefusedError(403, "TicketInvalid", "the ticket is missing, wrong or has expired; ask for a new one")
+            raise PieceRefusedError(403, "TicketInvalid", "The ticket is missing, wrong or expired.")
         file = self._lookup(name)
         if file is None or file.meta.generation != generation:
-            raise RefusedError(404, "NotHeld", "this generation of the task is not held here")
+            raise PieceRefusedError(404, "NotHeld", "This generation of the task is not held here.")
         file.used = now
         return file
 
@@ -110,12 +109,12 @@ class PieceServer:
 
     @contextlib.asynccontextmanager
     async def sending(self, size: int) -> AsyncIterator[None]:
-        """Hold a slot while ``size`` bytes are sent. Raises :class:`RefusedError` when all stay taken."""
+        """Hold a slot while ``size`` bytes are sent. Raises :class:`PieceRefusedError` if all slots stay taken."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_SLOT_TIMEOUT):
                 await self._slots.acquire()
         except TimeoutError:
-            raise RefusedError(503, "Busy", "too many pieces are being sent", **{"Retry-After": "1"}) from None
+            raise PieceRefusedError(503, "Busy", "Too many pieces are being sent.", **{"Retry-After": "1"}) from None
         self.uploads += 1
         try:
             if self._pace is not None:
@@ -129,18 +128,18 @@ class PieceServer:
 
 def _range(request: web.Request, file: PieceFile) -> tuple[int, int]:
     try:
-        asked = request.http_range
+        wanted = request.http_range
     except ValueError:
-        raise RefusedError(416, "RangeInvalid", "the Range cannot be read") from None
-    if asked.start is None or asked.stop is None or asked.start < 0:
-        raise RefusedError(416, "RangeInvalid", "a Range with a first and a last byte is required")
-    if not file.holds(asked.start, asked.stop):
-        raise RefusedError(404, "NotHeld", "the range is not inside verified pieces")
-    return asked.start, asked.stop
+        raise PieceRefusedError(416, "RangeInvalid", "The Range header is not valid.") from None
+    if wanted.start is None or wanted.stop is None or wanted.start < 0:
+        raise PieceRefusedError(416, "RangeInvalid", "A Range header with a first and a last byte is required.")
+    if not file.holds(wanted.start, wanted.stop):
+        raise PieceRefusedError(404, "NotHeld", "The range is not inside verified pieces.")
+    return wanted.start, wanted.stop
 
 
 class _Piece(web.FileResponse):
-    """A file response that may be prepared, which sends it, before it is returned from its handler."""
+    """A file response that the handler may send before it returns it."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None if self.prepared else await super().prepare(request)

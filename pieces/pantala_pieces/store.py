@@ -1,4 +1,4 @@
-"""All tasks' pieces on one disk."""
+"""The pieces of all tasks on one disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pantala_pieces.errors import from_os_error
+from pantala_pieces.errors import store_errors
 from pantala_pieces.file import Meta, PieceFile, sync_directory, write_atomically
 from pantala_protocol import task_id
 
@@ -27,7 +27,7 @@ class Usage(NamedTuple):
 class PieceStore:
     """The directory ``root``, with one :class:`PieceFile` per task in ``<first two hex digits>/<task ID>``.
 
-    Blocking; raises :class:`StoreError`. Names that are not a task's are not touched.
+    The methods block and raise :class:`StoreError`. Other names in the directory are not touched.
     """
 
     def __init__(self, root: Path, *, durable: bool) -> None:
@@ -36,59 +36,50 @@ class PieceStore:
         self._files: dict[str, PieceFile] = {}
 
     def open(self) -> list[PieceFile]:
-        """Make the root if it is missing and find the tasks in it; none of their pieces counts before ``verify``."""
-        try:
+        """Make the root if it is missing, and find its tasks. Their pieces count only after ``verify``."""
+        with store_errors(f"open the store {self.root}"):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._files = {file.meta.task_id: file for file in self._load()}
-        except OSError as error:
-            raise from_os_error(error, f"open the store {self.root}") from error
         return list(self._files.values())
 
     def __iter__(self) -> Iterator[PieceFile]:
         return iter(list(self._files.values()))
 
     def get(self, name: str) -> PieceFile | None:
-        """The pieces of a task, if there are any."""
         return self._files.get(name)
 
     def create(self, meta: Meta) -> PieceFile:
-        """Begin a task's file anew; what was there of it is gone."""
+        """Create the file of a task, without pieces. An existing one is deleted."""
         self.delete(meta.task_id)
         directory = self._directory(meta.task_id)
-        try:
+        with store_errors(f"create {directory}"):
             directory.mkdir(mode=0o700, parents=True)
             sync_directory(directory.parent)
-        except OSError as error:
-            raise from_os_error(error, f"create {directory}") from error
         write_atomically(directory / "meta.json", msgspec.json.encode(meta))
         file = self._files[meta.task_id] = self._file(directory, meta)
         return file
 
     def delete(self, name: str) -> None:
-        """Remove a task's pieces; those who have the data file open can go on reading."""
+        """Remove a task's pieces. Readers with an open data file can continue."""
         file = self._files.pop(name, None)
         if file is not None:
             file.retire()
         directory = self._directory(task_id.parse(name))
-        try:
+        with store_errors(f"delete {directory}"):
             for part in _OURS:
                 with contextlib.suppress(FileNotFoundError):
                     (directory / part).unlink()
             with contextlib.suppress(FileNotFoundError):
                 directory.rmdir()
-        except OSError as error:
-            raise from_os_error(error, f"delete {directory}") from error
 
     def usage(self) -> Usage:
-        """Room on the disk, as an unprivileged process may use it."""
-        try:
+        """The room on the disk for unprivileged processes."""
+        with store_errors(f"look at the disk of {self.root}"):
             stat = os.statvfs(self.root)
-        except OSError as error:
-            raise from_os_error(error, f"look at the disk of {self.root}") from error
         return Usage(stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)
 
     def close(self) -> None:
-        """Give all file descriptors back."""
+        """Close all file descriptors."""
         for file in self._files.values():
             file.close()
 
@@ -106,7 +97,7 @@ class PieceStore:
             except (FileNotFoundError, msgspec.DecodeError):
                 meta = None
             if meta is None or meta.task_id != name or meta.piece_size <= 0:
-                self.delete(name)  # a creation or a deletion that a crash cut short
+                self.delete(name)  # a crash has interrupted its creation or deletion
             else:
                 yield self._file(directory, meta)
 

@@ -1,8 +1,7 @@
-"""Serving pieces to Dragonfly's clients: ``GET /wrapped/<ticket>/<task ID>/<generation>`` with a ``Range``.
+"""Serves pieces to Dragonfly's clients: ``GET /wrapped/<ticket>/<task ID>/<generation>`` with a ``Range``.
 
-The range names one piece in the coordinates of :mod:`pantala_protocol.wrapping`, at full size; the last piece is cut at
-the file's end. Head and tail are made on the way: no second copy of the file exists. These clients send no header of
-ours, so the ticket stands in the path, which they take as it is.
+The range is one piece in the coordinates of :mod:`pantala_protocol.wrapping`, at full size. The last piece is cut at
+the file's end. Head and tail are added on the fly. These clients do not send our header, so the ticket is in the path.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from aiohttp import web
 
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import PieceFile
-from pantala_pieces.server import PieceServer, RefusedError
+from pantala_pieces.server import PieceRefusedError, PieceServer
 from pantala_protocol.wrapping import Wrapping
 
 
 def path(shown: str, task_id: str, generation: str) -> str:
-    """Where a task is served to who was given the ticket ``shown``."""
+    """The path of a task for a client with the ticket ``shown``."""
     return f"/wrapped/{shown}/{task_id}/{generation}"
 
 
 class WrappedServer:
-    """The route, beside that of a :class:`PieceServer`, whose files, tickets and limits it shares."""
+    """The route. It shares the files, tickets and limits of a :class:`PieceServer`."""
 
     def __init__(self, server: PieceServer) -> None:
         self._server = server
@@ -42,7 +41,7 @@ class WrappedServer:
                 response = await self._response(file, piece)
                 await response.prepare(request)
                 await response.write_eof()  # within the slot
-        except RefusedError as refused:
+        except PieceRefusedError as refused:
             return refused.response()
         self._server.bytes_sent += response.content_length or 0
         return response
@@ -51,10 +50,10 @@ class WrappedServer:
         try:
             content = await asyncio.to_thread(file.read, piece)
         except PieceMissingError:
-            raise RefusedError(404, "NotHeld", "the piece is not held verified") from None
+            raise PieceRefusedError(404, "NotHeld", "The piece is not held, or not verified.") from None
         except StoreError:
             self._server.missing(file.meta.task_id)
-            raise RefusedError(404, "NotHeld", "the piece cannot be read") from None
+            raise PieceRefusedError(404, "NotHeld", "The piece cannot be read.") from None
         wrapping = Wrapping(file.meta.piece_size)
         first, body = piece * wrapping.wire_size, wrapping.wrap(content)
         return web.Response(
@@ -70,4 +69,4 @@ def _piece(request: web.Request, wrapping: Wrapping) -> int:
     try:
         return wrapping.piece(text if unit == "bytes" else "")
     except ValueError as error:
-        raise RefusedError(416, "RangeInvalid", str(error)) from None
+        raise PieceRefusedError(416, "RangeInvalid", str(error)) from None

@@ -17,7 +17,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from pantala_peer.errors import CorruptError, FileMismatchError, RotError
-from pantala_pieces.errors import PieceMissingError, StoreError, from_os_error
+from pantala_pieces.errors import PieceMissingError, StoreError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol import digest, ranges
@@ -191,10 +191,8 @@ class PieceCache:
 
     def _create_data(self, file: PieceFile) -> None:
         """Create the data file, because an empty file has no pieces that would create it."""
-        try:
+        with store_errors(f"create {file.path}"):
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise from_os_error(error, f"create {file.path}") from error
 
     def _put(self, work: Work, data: memoryview) -> None:
         file = self._store.get(work.task_id)
@@ -233,20 +231,15 @@ def _verify(file: PieceFile) -> None:
 def _matches(file: PieceFile, expected: str) -> bool:
     """Sync the file, and compare its digest."""
     wanted = digest.parse(expected)
-    try:
-        with file.path.open("rb") as data:
-            if os.fstat(data.fileno()).st_size != file.meta.length:
-                return False
-            os.fsync(data.fileno())
-            return hashlib.file_digest(data, lambda: digest.new(wanted.algorithm)).hexdigest() == wanted.hex
-    except OSError as error:
-        raise from_os_error(error, f"read {file.path}") from error
+    with store_errors(f"read {file.path}"), file.path.open("rb") as data:
+        if os.fstat(data.fileno()).st_size != file.meta.length:
+            return False
+        os.fsync(data.fileno())
+        return hashlib.file_digest(data, lambda: digest.new(wanted.algorithm)).hexdigest() == wanted.hex
 
 
 def _signature(file: PieceFile) -> tuple[int, int]:
     """A value that changes when something writes to the file through its published name."""
-    try:
+    with store_errors(f"look at {file.path}"):
         status = file.path.stat()
-    except OSError as error:
-        raise from_os_error(error, f"look at {file.path}") from error
     return status.st_size, status.st_mtime_ns

@@ -21,7 +21,7 @@ from msgspec import structs
 
 from pantala_peer.cache.records import PublicationRecord, PublicationRecords
 from pantala_peer.errors import OutsideRootError, PathConflictError
-from pantala_pieces.errors import from_os_error
+from pantala_pieces.errors import store_errors
 from pantala_pieces.file import sync_directory
 
 _TEMPORARY = ".pantala-"
@@ -70,12 +70,10 @@ class Publisher:
     def open(self) -> None:
         """Make missing directories and read the records."""
         self._records.open()
-        try:
+        with store_errors(f"open {self._files}"):
             self._files.mkdir(mode=0o755, exist_ok=True)
             for record in self._records:
                 self._tidy(record)
-        except OSError as error:
-            raise from_os_error(error, f"open {self._files}") from error
 
     def paths(self, task_id: str) -> list[str]:
         return self._records.paths(task_id)
@@ -91,32 +89,27 @@ class Publisher:
         record = self._records.get(path)
         if record is not None and record.task_id != request.task_id and self._in_place(record):
             raise PathConflictError(f"The file of another Task is at {path!r}. Choose another path for one of them.")
-        try:
-            with self._directory(parents, make=True) as (directory, made):
-                try:
-                    self._link(request, directory, made)
-                except BaseException:
-                    self._remove_empty(parents, made)
-                    raise
-        except OSError as error:
-            raise from_os_error(error, f"publish {path!r}") from error
+        with store_errors(f"publish {path!r}"), self._directory(parents, make=True) as (directory, made):
+            try:
+                self._link(request, directory, made)
+            except BaseException:
+                self._remove_empty(parents, made)
+                raise
 
     def unpublish(self, path: str) -> None:
         """Remove our file at ``path`` and the empty directories that we made for it. A foreign file stays."""
         record = self._records.get(path)
         if record is None:
             return
-        try:
-            with contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError):
-                *parents, name = components(path)
-                with self._directory(parents, make=False) as (directory, _):
-                    there = _look(directory, name)
-                    if there is not None and there.st_ino in record.inodes:
-                        os.unlink(name, dir_fd=directory)
-                        os.fsync(directory)
-                self._remove_empty(parents, record.directories)
-        except OSError as error:
-            raise from_os_error(error, f"unpublish {path!r}") from error
+        gone = contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError)
+        with store_errors(f"unpublish {path!r}"), gone:
+            *parents, name = components(path)
+            with self._directory(parents, make=False) as (directory, _):
+                there = _look(directory, name)
+                if there is not None and there.st_ino in record.inodes:
+                    os.unlink(name, dir_fd=directory)
+                    os.fsync(directory)
+            self._remove_empty(parents, record.directories)
         self._records.remove(path)
 
     # Directories
@@ -229,14 +222,12 @@ class Publisher:
 
 def check_root(root: Path) -> None:
     """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if other users could redirect our writes."""
-    try:
+    with store_errors(f"use {root} as the root"):
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         for directory in (root, root / "files", root / "cache", root / "published"):
             with contextlib.suppress(FileNotFoundError):
                 _check_directory(directory)
         sync_directory(root)
-    except OSError as error:
-        raise from_os_error(error, f"use {root} as the root") from error
 
 
 def _check_directory(directory: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from pantala_pieces.errors import from_os_error
+from pantala_pieces.errors import store_errors
 from pantala_pieces.file import write_atomically
 
 
@@ -36,13 +36,11 @@ class PublicationRecords:
 
     def open(self) -> None:
         """Make the directory if it is missing, and read the records."""
-        try:
+        with store_errors(f"read {self._directory}"):
             self._directory.mkdir(mode=0o700, exist_ok=True)
             for file in sorted(self._directory.glob("*.json")):
                 with contextlib.suppress(msgspec.DecodeError):  # a foreign file
                     self._remember(msgspec.json.decode(file.read_bytes(), type=PublicationRecord))
-        except OSError as error:
-            raise from_os_error(error, f"read {self._directory}") from error
 
     def __iter__(self) -> Iterator[PublicationRecord]:
         return iter(list(self._records.values()))
@@ -69,10 +67,8 @@ class PublicationRecords:
             self._remember(record)
 
     def remove(self, path: str) -> None:
-        try:
+        with store_errors(f"forget {path!r}"):
             self._file(path).unlink(missing_ok=True)
-        except OSError as error:
-            raise from_os_error(error, f"forget {path!r}") from error
         self._forget(path)
 
     def _remember(self, record: PublicationRecord) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from pantala_peer.cache.records import PublicationRecords
-from pantala_pieces.errors import from_os_error
+from pantala_pieces.errors import store_errors
 from pantala_pieces.store import PieceStore
 
 
@@ -23,11 +23,9 @@ def clear(root: Path) -> int:
     removed = [file.meta.task_id for file in store.open() if file.meta.task_id not in records.tasks()]
     for name in removed:
         store.delete(name)
-    try:
+    with store_errors(f"clear {root}"):
         for name in ("images.json", ".images.json.new"):
             (root / "cache" / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise from_os_error(error, f"clear {root}") from error
     for folder in (*root.glob("cache/??"), root / "cache", root / "published", root / "files"):
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()

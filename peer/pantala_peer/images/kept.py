@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from pantala_peer.images.ledger import Entry, Ledger
-from pantala_pieces.errors import from_os_error
+from pantala_pieces.errors import store_errors
 from pantala_pieces.file import write_atomically
 
 log = structlog.get_logger()
@@ -28,15 +29,12 @@ class LedgerFile:
     def read(self) -> Ledger:
         """What was written last; an empty one if nothing was, or if it cannot be read."""
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
-        except FileNotFoundError:
-            return Ledger()
-        except OSError as error:
-            raise from_os_error(error, f"read {self._path}") from error
+            with store_errors(f"read {self._path}"), contextlib.suppress(FileNotFoundError):
+                kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
+                return Ledger(kept.entries, kept.pins)
         except msgspec.DecodeError as error:
-            log.warning("the record of ordered images is left out; they are looked for anew", error=str(error))
-            return Ledger()
-        return Ledger(kept.entries, kept.pins)
+            log.warning("ignored the record of ordered images, because it is not valid", error=str(error))
+        return Ledger()
 
     def write(self, content: bytes) -> None:
         """Write what :func:`render` made, durably."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from pantala_pieces.errors import StoreError, from_os_error
+from pantala_pieces.errors import StoreError, store_errors
 from pantala_pieces.file import write_atomically
 
 _log = structlog.get_logger(__name__)
@@ -38,13 +38,11 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> tuple[Volume, Pat
 
     It blocks. Raises :class:`pantala_pieces.errors.StoreError`.
     """
-    try:
+    with store_errors(f"open the volume {directory}"):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = _read(directory / _NAME)
         if found is None:
             found = _begin(directory, new_id())
-    except OSError as error:
-        raise from_os_error(error, f"open the volume {directory}") from error
     return found, directory / found.tasks
 
 
