@@ -92,7 +92,7 @@ class World:
     outcome: Outcome = lambda _image, _node, _number: READY
     around: Surroundings = field(default_factory=Surroundings)
     now: datetime = NOW
-    heard: bool = True
+    reported: bool = True
     children: dict[str, OwnedTask] = field(default_factory=dict)
     pulls: dict[str, dict[str, PullState]] = field(default_factory=dict)
     answers: dict[ImageKey, RegistryAnswer] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class World:
             tasks=tuple(self.children.values()),
             pulls=self.pulls_now(),
             orders=self.orders,
-            heard=self.heard,
+            reported=self.reported,
         )
 
     def plan(self) -> PrefetchPlan[PrefetchStatus]:

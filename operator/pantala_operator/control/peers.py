@@ -69,7 +69,7 @@ class PeerController:
         nodes, peers = self._observation.nodes.items, self._observation.peers.items
         for name in nodes.keys() | peers.keys():
             there = peers.get(name)
-            plan = peer.plan(there, reports.get(name), on_node=name in nodes, heard=expired, away=away, now=now)
+            plan = peer.plan(there, reports.get(name), on_node=name in nodes, reconnected=expired, away=away, now=now)
             if plan.create:
                 self._writer.create_peer({"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
             elif there is not None and plan.delete:

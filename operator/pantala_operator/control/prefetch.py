@@ -52,12 +52,12 @@ class SharedView:
     """By namespace."""
     secrets: Mapping[str, Mapping[str, SecretReading]]
     """By namespace and name."""
-    heard: bool
+    reported: bool
     """Every node that can report has done so."""
     away: str
 
     @classmethod
-    def of(cls, known: Observation, *, heard: bool) -> SharedView:
+    def of(cls, known: Observation, *, reported: bool) -> SharedView:
         reports = known.supernodes.peers
         pulls: dict[str, dict[str, dict[str, PullState]]] = {}
         for node, report in reports.items():
@@ -78,7 +78,7 @@ class SharedView:
             runtimes={name: report.runtime for name, report in reports.items() if report.runtime is not None},
             tasks=tasks,
             secrets=secrets,
-            heard=heard,
+            reported=reported,
             away=known.supernodes.away,
         )
 
@@ -153,7 +153,7 @@ class PrefetchController:
         for uid in self._states.keys() - planned.keys():
             self._forget(uid)
         if planned:
-            view = SharedView.of(self._known, heard=self._grace.over)
+            view = SharedView.of(self._known, reported=self._grace.over)
             for uid, each in planned.items():
                 self._plan(each, self._states.setdefault(uid, PrefetchState()), view, now)
             self._write_children(planned, now)
@@ -209,10 +209,10 @@ class PrefetchController:
             around=Surroundings(),
             secrets=view.secrets.get(namespace, {}),
             answers=state.answers,
-            pulls=pulls if view.heard else state.merged(pulls),
+            pulls=pulls if view.reported else state.merged(pulls),
             orders=state.orders,
             runtimes=view.runtimes,
-            heard=view.heard,
+            reported=view.reported,
             may_cancel=state.may_cancel(edited=edited, reported=self._known.supernodes.complete),
             away=view.away,
             state=state.former,

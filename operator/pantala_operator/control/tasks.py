@@ -137,7 +137,7 @@ class TaskController:
             owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
             report=view.report,
             holders=view.holders,
-            heard=self._observation.supernodes.complete,
+            reported=self._observation.supernodes.complete,
             away=view.away,
         )
         plan = task.plan(each, observed, self._root, now)

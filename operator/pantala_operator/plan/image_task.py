@@ -81,34 +81,34 @@ def status_alone(
         return task.status
     mine = counts.images[0] if counts.images else ImageStatus(task.spec.source.image)
     verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine))
-    failures = _failures(counts.listed) if snapshot.observed.heard else task.status.failures
+    failures = _failures(counts.listed) if snapshot.observed.reported else task.status.failures
     run = snapshot.run
     return _status(task, mine, verdicts, failures, (run.started, run.completed), snapshot.now)
 
 
-def status_of_child(task: TaskResource, told: PrefetchStatus, now: datetime) -> TaskStatus:
+def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datetime) -> TaskStatus:
     """The status of a Task from the status of the ImagePrefetch that owns it; of a former digest it stays."""
-    mine = next((each for each in told.images if each.task == task.metadata.name), None)
+    mine = next((each for each in owner_status.images if each.task == task.metadata.name), None)
     if mine is None:
         return task.status
     distributed = _distributed(mine)
     resolved = Verdict(Status.TRUE, "Resolved", "The registry has resolved the image")
-    summary = _summary(told, mine, distributed)
+    summary = _summary(owner_status, mine, distributed)
     completed = (task.status.completion_time or now) if summary.ready.status is Status.TRUE else None
-    failures = _failures(each for each in told.failures if each.image in ("", mine.image))
+    failures = _failures(each for each in owner_status.failures if each.image in ("", mine.image))
     verdicts = _verdicts(summary, resolved, distributed)
-    return _status(task, mine, verdicts, failures, (told.start_time, completed), now)
+    return _status(task, mine, verdicts, failures, (owner_status.start_time, completed), now)
 
 
-def _summary(told: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
+def _summary(owner_status: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
     """The owner's conditions speak of all images, those of the Task of one."""
     if distributed.status is Status.TRUE:
         rest = no(distributed.reason, "Nothing is left to do")
         return Summary(distributed, rest, rest)
-    ready, reconciling, stalled = (kept(told.conditions, kind) for kind in ("Ready", "Reconciling", "Stalled"))
+    ready, reconciling, stalled = (kept(owner_status.conditions, kind) for kind in ("Ready", "Reconciling", "Stalled"))
     if ready.status is Status.TRUE:  # The owner was done before, and stays so while nothing newer is known.
         ready = distributed
-    failure = next((each for each in told.failures if each.node and each.image == mine.image), None)
+    failure = next((each for each in owner_status.failures if each.node and each.image == mine.image), None)
     if failure is not None:
         ready = no(failure.reason, f"{failure.node}: {failure.message}")
     return Summary(ready, reconciling, stalled)

@@ -34,12 +34,12 @@ class PeerPlan:
 
 
 def plan(
-    peer: PeerResource | None, report: PeerReport | None, *, on_node: bool, heard: bool, away: str, now: datetime
+    peer: PeerResource | None, report: PeerReport | None, *, on_node: bool, reconnected: bool, away: str, now: datetime
 ) -> PeerPlan:
     """Plan the Peer of one node.
 
-    ``on_node``: the Node exists. ``heard``: peers have had the time to reconnect to their supernode. ``away``: why the
-    supernode does not answer; empty: it does.
+    ``on_node``: the Node exists. ``reconnected``: peers have had the time to reconnect to their supernode. ``away``: why
+    the supernode does not answer; empty: it does.
     """
     if not on_node:
         return PeerPlan(delete=peer is not None)
@@ -49,7 +49,7 @@ def plan(
         verdict = unavailable(away)._replace(status=Status.UNKNOWN)
     elif report is not None and report.connected:
         verdict = Verdict(Status.TRUE, "Connected", "The peer is connected to its supernode")
-    elif heard:
+    elif reconnected:
         verdict = no("Disconnected", "The peer is not connected. Check its pod on this node")
     else:
         return PeerPlan()

@@ -34,7 +34,7 @@ class ObservedTask:
     """The newest report of the Task's owner among the supernodes."""
     holders: frozenset[str] = frozenset()
     """Nodes that have the file at the Task's path."""
-    heard: bool = False
+    reported: bool = False
     """The supernode has reported its peers."""
     away: str = ""
     """Why the supernode does not answer; empty: it does."""
@@ -90,7 +90,7 @@ def _delivery_obstacle(task: TaskResource, path: str | Obstacle, observed: Obser
         return None
     if isinstance(path, Obstacle):
         return path
-    if not observed.targets.wanted and observed.heard:
+    if not observed.targets.wanted and observed.reported:
         return Obstacle.of(Reason.NO_NODE_MATCHES, observed.targets.why_none or "No node matches spec.target")
     if observed.owner is not None:
         return Obstacle.of(Reason.PATH_CONFLICT, f"The path {path} belongs to the Task {observed.owner.name}")

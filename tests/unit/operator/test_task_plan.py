@@ -62,7 +62,7 @@ def observe(said: TaskReport | None = None, **changes: Any) -> ObservedTask:
         "targets": Targets(ALL, frozenset(ALL)),
         "report": said,
         "holders": frozenset(said.ready_peers) if said is not None else frozenset(),
-        "heard": True,
+        "reported": True,
     }
     return ObservedTask(**base | changes)
 
@@ -108,7 +108,7 @@ YES, NO, UNKNOWN = "True", "False", "Unknown"
         ({}, observe(report(task_id="other")), (NO, "Progressing"), "TF???"),
         ({}, observe(away="timeout"), (NO, "SupernodeUnavailable"), "TF???"),
         ({}, observe(report(), targets=Targets()), (NO, "NoNodeMatches"), "FTTTF"),
-        ({}, observe(targets=Targets(), heard=False), (NO, "Progressing"), "TF???"),
+        ({}, observe(targets=Targets(), reported=False), (NO, "Progressing"), "TF???"),
         ({}, observe(report(), owner=OWNER), (NO, "PathConflict"), "FTTTF"),
         ({}, observe(report(), targets=Targets(ALL)), (NO, "Progressing"), "TFTTF"),
         ({"path": "/etc/x"}, observe(report()), (NO, "PathOutsideRoot"), "FTTTF"),
@@ -315,7 +315,7 @@ OBSERVED = st.builds(
     secret=st.sampled_from(SECRETS),
     targets=st.sampled_from([Targets(), Targets(ALL), Targets(ALL, frozenset("ab")), Targets(ALL, frozenset(ALL))]),
     owner=st.sampled_from([None, OWNER]),
-    heard=st.booleans(),
+    reported=st.booleans(),
     away=st.sampled_from(["", "timeout"]),
 )
 SPECS = st.fixed_dictionaries(

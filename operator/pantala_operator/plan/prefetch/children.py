@@ -32,7 +32,7 @@ def child_tasks(snapshot: Snapshot) -> ChildTasks:
     demand, observed = snapshot.demand, snapshot.observed
     if not demand.owns_tasks or demand.planning or snapshot.run.started is None or snapshot.resting:
         return ChildTasks()
-    everywhere = snapshot.everywhere if observed.heard else frozenset()
+    everywhere = snapshot.everywhere if observed.reported else frozenset()
     return changes(demand, snapshot.pins.values(), snapshot.images.secrets, observed.tasks, everywhere)
 
 

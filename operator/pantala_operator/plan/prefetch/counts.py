@@ -104,7 +104,7 @@ def _images(snapshot: Snapshot) -> Iterator[ImageStatus]:
             task="" if demand.planning and pin.task not in own else pin.task,
             size=_largest(pin) if pin.platforms else same.size,
         )
-        if snapshot.observed.heard:
+        if snapshot.observed.reported:
             steps = [node[key] for node in snapshot.steps.values()]
             known = msgspec.structs.replace(
                 known,

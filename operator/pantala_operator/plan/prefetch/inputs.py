@@ -158,7 +158,7 @@ class ObservedImages:
     """The nodes' container runtimes, by node."""
     unsurveyed: frozenset[str] = frozenset()
     """Nodes that will report soon which blobs they have; mode ``Plan`` waits for them."""
-    heard: bool = False
+    reported: bool = False
     """Every node that can report its pulls has done so."""
     may_cancel: bool = False
     """Running pulls may be cancelled before every node has reported. Unsafe only right after the operator's restart:

@@ -29,7 +29,7 @@ def give(snapshot: Snapshot) -> OrderPlan:
     To cancel pulls, the operator need not wait for a report of the nodes that pull.
     """
     observed = snapshot.observed
-    if not (observed.heard or (snapshot.stopped and observed.may_cancel)):
+    if not (observed.reported or (snapshot.stopped and observed.may_cancel)):
         return OrderPlan()
     orders: dict[str, dict[str, GivenOrder]] = {}
     for key, pin in snapshot.pins.items():

@@ -81,36 +81,36 @@ def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None
     current = bool(digest) and resolved is not None and run.started is not None and resolved >= run.started
     if not current:
         latest = ""
-    said = answer.resolved if answer is not None else Resolved()
+    found = answer.resolved if answer is not None else Resolved()
     problem = None
     if answer is not None and run.started is not None and answer.at >= run.started:
-        moved = said.digest != digest and (resolved is None or answer.at > resolved)
-        if said.digest and (not current or (follow and moved)):
-            digest, resolved, current = said.digest, answer.at, True
-        if said.digest:
-            latest = "" if said.digest == digest else said.digest
+        moved = found.digest != digest and (resolved is None or answer.at > resolved)
+        if found.digest and (not current or (follow and moved)):
+            digest, resolved, current = found.digest, answer.at, True
+        if found.digest:
+            latest = "" if found.digest == digest else found.digest
         else:
-            problem = _problem(key, said)
+            problem = _problem(key, found)
     if named := image.parse(key.reference).digest:
         digest, resolved, current, latest = named, run.started, run.started is not None, ""
-    known = bool(said.digest) and said.digest == digest
+    known = bool(found.digest) and found.digest == digest
     return Pin(
         key=key,
         digest=digest,
         current=current,
         resolved=resolved,
         latest=latest,
-        platforms=said.platforms if known else None,
+        platforms=found.platforms if known else None,
         asked=answer.platforms if answer is not None and known else frozenset(),
         problem=problem,
     )
 
 
-def answer(said: Resolved, platforms: Iterable[str], asked: datetime, now: datetime, failures: int) -> RegistryAnswer:
+def answer(found: Resolved, platforms: Iterable[str], asked: datetime, now: datetime, failures: int) -> RegistryAnswer:
     """The answer to a question of ``asked``; ``failures`` in a row came before it."""
-    if said.digest:
-        return RegistryAnswer(asked, said, frozenset(platforms))
-    failed = msgspec.structs.replace(said, reason=said.reason or Reason.INVALID_ANSWER.value)
+    if found.digest:
+        return RegistryAnswer(asked, found, frozenset(platforms))
+    failed = msgspec.structs.replace(found, reason=found.reason or Reason.INVALID_ANSWER.value)
     return RegistryAnswer(now, failed, tries=failures + 1)
 
 
@@ -149,6 +149,6 @@ def _suits(wanted: str, own: str) -> bool:
     return not wanted or wanted.split("/")[:2] == own.split("/")[:2]
 
 
-def _problem(key: ImageKey, said: Resolved) -> Obstacle:
-    what = said.message or "The registry did not resolve it"
-    return Obstacle.of_image(said.reason, what if key.reference in what else f"{key.reference}: {what}")
+def _problem(key: ImageKey, found: Resolved) -> Obstacle:
+    what = found.message or "The registry did not resolve it"
+    return Obstacle.of_image(found.reason, what if key.reference in what else f"{key.reference}: {what}")

@@ -176,5 +176,5 @@ def _vote(snapshot: Snapshot) -> tuple[TaintVote | None, datetime | None]:
     taint, observed = snapshot.demand.startup_taint, snapshot.observed
     if taint is None or snapshot.demand.planning:
         return None, None
-    ready = snapshot.ready if observed.heard else frozenset()
+    ready = snapshot.ready if observed.reported else frozenset()
     return startup_taint.vote(taint, snapshot.targets.wanted, observed.cluster.nodes, ready, snapshot.now)

@@ -294,7 +294,7 @@ def snapshot(
     found = Snapshot(
         demand, observed, now, run, images, pins, chosen, rules, pulls, steps, omitted, frozenset(platforms.values())
     )
-    if found.complete and observed.heard and not demand.planning:
+    if found.complete and observed.reported and not demand.planning:
         return replace(found, run=run.complete_at(now))
     if run.deadline is not None and now >= run.deadline:
         what = f"The run is not complete after {demand.deadline_seconds} s"

@@ -50,7 +50,7 @@ def advance(snapshot: Snapshot) -> Snapshot:
     """Choose the pulls that start now, and count them as active."""
     demand, nodes = snapshot.demand, _progress(snapshot)
     holds = halted(nodes, demand.rollout) and any(node.startable for node in nodes if not node.begun)
-    if snapshot.holding or not snapshot.observed.heard:
+    if snapshot.holding or not snapshot.observed.reported:
         return replace(snapshot, halted=holds)
     chosen = starts(nodes, demand.rollout, demand.metadata.uid)
     steps = {

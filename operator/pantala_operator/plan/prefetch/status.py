@@ -61,7 +61,7 @@ class PrefetchOutcome:
 
 
 def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
-    done = snapshot.complete and snapshot.observed.heard and not snapshot.demand.planning
+    done = snapshot.complete and snapshot.observed.reported and not snapshot.demand.planning
     obstacle = _obstacle(snapshot, counts)
     inputs = StatusInputs(
         done=Verdict(Status.TRUE, PREFETCHED, counts.progress) if done else None,
@@ -84,7 +84,7 @@ def _stays(snapshot: Snapshot) -> bool:
     was_planned = snapshot.demand.planning and ready is not None and ready.reason == _PLANNED
     if snapshot.resting or (was_planned and not snapshot.unresolved and not _planned(snapshot)):
         return True
-    return not snapshot.observed.heard and ready is not None and ready.status == Status.TRUE
+    return not snapshot.observed.reported and ready is not None and ready.status == Status.TRUE
 
 
 def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
@@ -105,7 +105,7 @@ def _obstacle(snapshot: Snapshot, counts: PrefetchCounts) -> Obstacle | None:
         return snapshot.run.fault
     if snapshot.overdue is not None and not _planned(snapshot):
         return snapshot.overdue
-    if snapshot.pins and (not snapshot.observed.heard or _moves(snapshot)):
+    if snapshot.pins and (not snapshot.observed.reported or _moves(snapshot)):
         return None
     return next(_obstacles(snapshot, counts), None)
 
@@ -155,7 +155,7 @@ def _nowhere(snapshot: Snapshot) -> Obstacle:
 def _activity(snapshot: Snapshot, counts: PrefetchCounts) -> Verdict:
     if snapshot.observed.away:
         return engine.unavailable(snapshot.observed.away)
-    if not snapshot.observed.heard:
+    if not snapshot.observed.reported:
         return no(PROGRESSING, "The nodes have not reported their images yet")
     for failure in counts.failures:
         if failure.image:
@@ -199,14 +199,14 @@ def _answered(snapshot: Snapshot) -> bool:
 def _planned(snapshot: Snapshot) -> bool:
     """Whether the report of mode ``Plan`` is whole."""
     known = all(pin.platforms is not None for pin in snapshot.pins.values())
-    return snapshot.demand.planning and snapshot.observed.heard and known and _answered(snapshot)
+    return snapshot.demand.planning and snapshot.observed.reported and known and _answered(snapshot)
 
 
 def of_prefetch(
     prefetch: ImagePrefetch, snapshot: Snapshot, counts: PrefetchCounts, outcome: PrefetchOutcome
 ) -> PrefetchStatus:
     """The status of an ImagePrefetch. While not all nodes have reported, numbers stay as they were."""
-    run, former, heard = snapshot.run, prefetch.status, snapshot.observed.heard
+    run, former, reported = snapshot.run, prefetch.status, snapshot.observed.reported
     status = (
         former
         if outcome.stays
@@ -216,11 +216,11 @@ def of_prefetch(
                 former.conditions, _verdicts(snapshot, outcome), prefetch.metadata.generation, snapshot.now
             ),
             images=counts.images,
-            nodes=counts.nodes if heard else former.nodes,
-            summary=f"{counts.nodes.ready}/{counts.nodes.desired}" if heard else former.summary,
+            nodes=counts.nodes if reported else former.nodes,
+            summary=f"{counts.nodes.ready}/{counts.nodes.desired}" if reported else former.summary,
             size=former.size if counts.size is None else quantity.render(counts.size),
-            transferred=_transferred(snapshot, counts, former.transferred) if heard else former.transferred,
-            failures=counts.listed if heard else former.failures,
+            transferred=_transferred(snapshot, counts, former.transferred) if reported else former.transferred,
+            failures=counts.listed if reported else former.failures,
             plan=_report(snapshot, former.plan),
             start_time=run.started,
             completion_time=run.completed,
@@ -288,6 +288,6 @@ def _report(snapshot: Snapshot, former: Forecast | None) -> Forecast | None:
     """Made once registries and nodes have answered; before that, the report of this run stays."""
     if not snapshot.demand.planning:
         return None
-    if snapshot.observed.heard and _answered(snapshot):
+    if snapshot.observed.reported and _answered(snapshot):
         return forecast.report(snapshot)
     return None if snapshot.run.fresh else former

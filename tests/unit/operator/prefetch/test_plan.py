@@ -346,9 +346,9 @@ def test_a_report_survives_a_restart() -> None:
     it = planned()
     before = it.each.status
     assert before.plan is not None
-    for heard in (False, True):
-        made = plan(it.each, ObservedImages(it.cluster, heard=heard), it.now)
-        assert before == made.status, f"heard: {heard}"
+    for reported in (False, True):
+        made = plan(it.each, ObservedImages(it.cluster, reported=reported), it.now)
+        assert before == made.status, f"reported: {reported}"
     assert [ONE, TWO] == [each.image for _, each in made.questions]
     it.answers.clear()
     it.cluster = cluster(*map(node, "abc"), node("late"))
@@ -486,7 +486,7 @@ def test_after_a_restart_a_run_continues_where_it_was() -> None:
     it.turn(4)
     active = it.active()
     it.latest, it.answers = None, {}
-    made = plan(it.each, replace(it.observe(), heard=False, pulls={}, away="refused"), it.now)
+    made = plan(it.each, replace(it.observe(), reported=False, pulls={}, away="refused"), it.now)
     assert it.each.status.nodes == made.status.nodes
     assert {"SupernodeUnavailable"} == {each.reason for each in made.status.conditions if each.type == "Reconciling"}
     it.turn(3)

@@ -23,7 +23,7 @@ def halfway(**spec: Any) -> World:
 def unheard(it: World, *, may_cancel: bool = True, remembers: bool = True) -> PrefetchPlan[PrefetchStatus]:
     """The plan before all nodes have reported; a process that just started does not remember its orders."""
     orders = it.orders if remembers else {}
-    return plan(it.each, replace(it.observe(), heard=False, may_cancel=may_cancel, orders=orders), it.now)
+    return plan(it.each, replace(it.observe(), reported=False, may_cancel=may_cancel, orders=orders), it.now)
 
 
 def given(made: PrefetchPlan[PrefetchStatus]) -> dict[str, GivenOrder]:
