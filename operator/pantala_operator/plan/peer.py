@@ -38,8 +38,8 @@ def plan(
 ) -> PeerPlan:
     """Plan the Peer of one node.
 
-    ``on_node``: the Node exists. ``reconnected``: peers have had the time to reconnect to their supernode. ``away``: why
-    the supernode does not answer; empty: it does.
+    ``on_node``: the Node exists. ``reconnected``: peers have had the time to reconnect to their supernode. ``away``:
+    why the supernode does not answer; empty: it does.
     """
     if not on_node:
         return PeerPlan(delete=peer is not None)
