@@ -115,15 +115,15 @@ class StateCollector(Collector):
         served.add_metric(["peer"], managers.progress.peer_bytes)
         yield served
         yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", len(self._waiting))
-        yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", cdn.queue)
+        yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", cdn.gate.queue)
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
-        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.origin_bytes)
+        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.worker.origin_bytes)
         uses = CounterMetricFamily(
             "pantala_cache_uses", "Newly wanted files, by what the volume had.", labels=["found"]
         )
         for use in CopyUse:
-            uses.add_metric([use], cdn.uses.get(use, 0))
+            uses.add_metric([use], cdn.worker.uses.get(use, 0))
         yield uses
         evictions = CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", labels=["cause"])
         removed = self._janitor.evictions | {EvictionCause.DROPPED: self._supernode.dropped}

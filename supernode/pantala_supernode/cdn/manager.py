@@ -11,7 +11,7 @@ from pantala_pieces.errors import PieceMissingError
 from pantala_protocol import geometry
 from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.task_id import TaskID
-from pantala_supernode.cdn.copy_state import CopyState, CopyUse
+from pantala_supernode.cdn.copy_state import CopyState
 from pantala_supernode.cdn.disk import MakeRoom, no_room
 from pantala_supernode.cdn.fetch import FetchTools
 from pantala_supernode.cdn.recorder import Recorder
@@ -45,31 +45,17 @@ class CDNManager:
         fetches: int = 16,
     ) -> None:
         self.copies = copies
-        self._gate = Gate(fetches)
+        self.gate = Gate(fetches)
         tools = FetchTools(store=copies.store, rate=limiter, piece_size=piece_size, rng=rng, wall=wall)
-        self._worker = Worker(
+        self.worker = Worker(
             tools,
-            GatedReader(reader, self._gate),
+            GatedReader(reader, self.gate),
             replicas,
             copies.on_change,
             make_room=make_room,
             sleep=sleep,
             fresh_for=fresh_for,
         )
-
-    @property
-    def uses(self) -> Mapping[CopyUse, int]:
-        """How copies were used when a task started to want them."""
-        return self._worker.uses
-
-    @property
-    def origin_bytes(self) -> int:
-        """Bytes of body read from origins since the start, including discarded ones."""
-        return self._worker.origin_bytes
-
-    @property
-    def queue(self) -> int:
-        return self._gate.queue
 
     async def recover(self) -> None:
         """Load the volume, then verify its copies by hashing. Ordered copies are verified first.
@@ -78,11 +64,11 @@ class CDNManager:
         """
         for file in await self.copies.load():
             self.copies.ensure(TaskID(file.meta.task_id)).attempts.load(Recorder(file, verified=False))
-        self._worker.loaded.set()
+        self.worker.loaded.set()
         for copy in self.copies:
-            self._worker.decide(copy)
+            self.worker.decide(copy)
         for copy in self.copies:
-            await self._worker.verify(copy)
+            await self.worker.verify(copy)
 
     def trigger(self, order: FetchOrder) -> None:
         """Carry out ``order``. An equal order has no effect. Another ``attempt`` retries a failed copy."""
@@ -91,7 +77,7 @@ class CDNManager:
         if order == former and copy.phase is not CopyPhase.PAUSED:
             return
         resumed = copy.take(order)
-        self._worker.decide(copy)
+        self.worker.decide(copy)
         retried = former is None or former.source.attempt != order.source.attempt
         moved = former is None or _location(former) != _location(order)
         if retried:
@@ -103,7 +89,7 @@ class CDNManager:
         if copy.phase is CopyPhase.FAILED and not retried:
             return
         if retried and copy.failure is not None and copy.failure.final:
-            self._worker.show(copy, CopyPhase.WAITING)
+            self.worker.show(copy, CopyPhase.WAITING)
         if retried or resumed or moved:
             self._start(copy)
 
@@ -154,7 +140,7 @@ class CDNManager:
         if copy.running:
             copy.woken.set()
         else:
-            job = self._worker.complete(copy, self.copies.blockers(copy))
+            job = self.worker.complete(copy, self.copies.blockers(copy))
             copy.job = asyncio.get_running_loop().create_task(job)
 
 

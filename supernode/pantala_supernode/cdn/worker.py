@@ -42,7 +42,7 @@ class Worker:
         self.uses: Counter[CopyUse] = Counter()
         """How copies were used when a task started to want them."""
         self.origin_bytes = 0
-        """Bytes of body read from origins."""
+        """Bytes of body read from origins, including discarded ones."""
         self.loaded = asyncio.Event()
         """The contents of the volume are known."""
         self._tools = tools

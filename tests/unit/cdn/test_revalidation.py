@@ -64,7 +64,7 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
         assert Copy(TASK, attempt="lease:", origin_bytes=before.origin_bytes) == b.cdn.status(TASK)
         assert before == await b.whole()
         b.check_revalidated()
-        assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
+        assert 1 == b.cdn.worker.uses[CopyUse.REVALIDATED]
         b.cdn.retire(TASK)
         b.cdn.trigger(LEASE)
         assert before == b.cdn.status(TASK)  # confirmed just now
@@ -91,7 +91,7 @@ async def test_changed_content_is_read_from_the_same_answer_and_the_old_one_stay
         assert before.generation not in {copy.generation for copy in b.seen}
         assert NEW.data == b.data()
         assert (1, len(NEW.data)) == (len(b.source.requests), b.source.sent)
-        assert (0, 2) == (b.cdn.uses[CopyUse.REVALIDATED], b.cdn.uses[CopyUse.MISS])
+        assert (0, 2) == (b.cdn.worker.uses[CopyUse.REVALIDATED], b.cdn.worker.uses[CopyUse.MISS])
 
 
 async def test_content_without_a_validator_is_read_again(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ async def test_a_young_copy_is_used_at_once(tmp_path: Path) -> None:
         b.cdn.trigger(LEASE)
         assert before == b.cdn.status(TASK)
         await asyncio.sleep(0.01)
-        assert ([], 1) == (b.source.requests, b.cdn.uses[CopyUse.HIT])
+        assert ([], 1) == (b.source.requests, b.cdn.worker.uses[CopyUse.HIT])
 
 
 async def test_a_copy_in_use_is_not_revalidated(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_an_order_before_the_volume_is_read_revalidates_too(tmp_path: Path
         await asyncio.sleep(0)
     await b.whole()
     b.check_revalidated()
-    assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
+    assert 1 == b.cdn.worker.uses[CopyUse.REVALIDATED]
     await b.cdn.copies.close()
 
 
@@ -182,10 +182,10 @@ async def test_leases_use_a_stale_copy_if_the_origin_is_not_available(
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
-        assert 1 == b.cdn.uses[CopyUse.STALE]
+        assert 1 == b.cdn.worker.uses[CopyUse.STALE]
         b.cdn.retire(TASK)
         b.cdn.trigger(LEASE)  # what was not confirmed is asked for again
-        await b.until(lambda _: b.cdn.uses[CopyUse.REVALIDATED] == 1)
+        await b.until(lambda _: b.cdn.worker.uses[CopyUse.REVALIDATED] == 1)
 
 
 async def test_tasks_wait_for_the_origins_confirmation(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ async def test_an_interrupted_revalidation_is_repeated(tmp_path: Path) -> None:
         b.cdn.trigger(LEASE)
         assert "" == b.cdn.status(TASK).generation
         assert before == await b.whole()
-        assert 1 == b.cdn.uses[CopyUse.REVALIDATED]
+        assert 1 == b.cdn.worker.uses[CopyUse.REVALIDATED]
 
 
 async def test_a_cut_in_changed_content_is_resumed(tmp_path: Path) -> None:
