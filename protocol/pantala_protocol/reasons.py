@@ -18,6 +18,9 @@ class Retry(enum.Enum):
     NEVER = "never"  # a try would read the origin again for the same result: when the spec changes
 
 
+SOON, LATER, NEVER = Retry
+
+
 class Advice(NamedTuple):
     """What follows from a reason."""
 
@@ -40,134 +43,102 @@ class Reason(enum.StrEnum):
         return member
 
     # Files: the origin.
-    SOURCE_NOT_FOUND = "SourceNotFound", Retry.LATER, "Check spec.source.url; it is asked again every few minutes."
+    SOURCE_NOT_FOUND = "SourceNotFound", LATER, "Check spec.source.url; it is asked again every few minutes."
     SOURCE_UNAUTHORIZED = (
-        "SourceUnauthorized", Retry.LATER, "Give valid credentials in the Secret that spec.headersFrom names.",
+        "SourceUnauthorized", LATER, "Give valid credentials in the Secret that spec.headersFrom names.",
     )  # fmt: skip
-    SOURCE_FORBIDDEN = (
-        "SourceForbidden", Retry.LATER, "Check that the credentials in spec.headersFrom may read the file.",
-    )  # fmt: skip
-    SOURCE_REFUSED = (
-        "SourceRefused", Retry.SOON, "Check that the origin is up and that the port in spec.source.url is right.",
-    )  # fmt: skip
-    SOURCE_HOST_UNKNOWN = (
-        "SourceHostUnknown", Retry.SOON, "Check the host in spec.source.url and the cluster's DNS.",
-    )  # fmt: skip
-    SOURCE_UNREACHABLE = (
-        "SourceUnreachable", Retry.SOON, "Check the network between the supernode and the origin.",
-    )  # fmt: skip
-    SOURCE_TIMEOUT = "SourceTimeout", Retry.SOON, "Check the origin's load and the network to it."
+    SOURCE_FORBIDDEN = "SourceForbidden", LATER, "Check that the credentials in spec.headersFrom may read the file."
+    SOURCE_REFUSED = "SourceRefused", SOON, "Check that the origin is up and that the port in spec.source.url is right."
+    SOURCE_HOST_UNKNOWN = "SourceHostUnknown", SOON, "Check the host in spec.source.url and the cluster's DNS."
+    SOURCE_UNREACHABLE = "SourceUnreachable", SOON, "Check the network between the supernode and the origin."
+    SOURCE_TIMEOUT = "SourceTimeout", SOON, "Check the origin's load and the network to it."
     SOURCE_INTERRUPTED = (
-        "SourceInterrupted", Retry.SOON,
-        "Check the origin and the network to it if this stays; the download goes on where it was cut.",
+        "SourceInterrupted", SOON,
+        "Check the origin and the network to it if this stays; the download continues where it stopped.",
     )  # fmt: skip
-    SOURCE_ERROR = "SourceError", Retry.SOON, "Check the origin: it answered with a server error."
+    SOURCE_ERROR = "SourceError", SOON, "Check the origin: it answered with a server error."
     SOURCE_CHANGED = (
-        "SourceChanged", Retry.SOON,
+        "SourceChanged", SOON,
         "Check that the origin leaves the file alone while it is read; it is read from the start.",
     )  # fmt: skip
-    SOURCE_DENIED = "SourceDenied", Retry.NEVER, "Ask the cluster's administrator to allow this source."
-    SOURCE_TLS = (
-        "SourceCertificateInvalid", Retry.LATER,
-        "Check the origin's certificate and the supernode's trusted roots.",
-    )  # fmt: skip
-    SOURCE_PROTOCOL = "SourceProtocolError", Retry.SOON, "Check the origin: its answer breaks HTTP."
+    SOURCE_DENIED = "SourceDenied", NEVER, "Ask the cluster's administrator to allow this source."
+    SOURCE_TLS = "SourceCertificateInvalid", LATER, "Check the origin's certificate and the supernode's trusted roots."
+    SOURCE_PROTOCOL = "SourceProtocolError", SOON, "Check the origin: its answer breaks HTTP."
     SOURCE_UNUSABLE = (
-        "SourceUnusable", Retry.LATER,
+        "SourceUnusable", LATER,
         "Have the origin serve the plain file, with its length; it is asked again every few minutes.",
     )  # fmt: skip
-    SOURCE_URL_INVALID = "SourceURLInvalid", Retry.NEVER, "Correct spec.source.url in a new Task."
-    SOURCE_UNSUPPORTED = (
-        "SourceUnsupported", Retry.NEVER, "Use spec.source.url; this version distributes files only.",
-    )  # fmt: skip
-    LENGTH_MISMATCH = (
-        "LengthMismatch", Retry.SOON, "Check the origin: its body is not as long as it announced.",
-    )  # fmt: skip
-    DIGEST_MISMATCH = (
-        "DigestMismatch", Retry.NEVER, "Check spec.digest against the file at the origin; create a new Task.",
-    )  # fmt: skip
+    SOURCE_URL_INVALID = "SourceURLInvalid", NEVER, "Correct spec.source.url in a new Task."
+    SOURCE_UNSUPPORTED = "SourceUnsupported", NEVER, "Set spec.depth to Runtime or Peer, or spec.source.url."
+    LENGTH_MISMATCH = "LengthMismatch", SOON, "Check the origin: its body is not as long as it announced."
+    DIGEST_MISMATCH = "DigestMismatch", NEVER, "Check spec.digest against the file at the origin; create a new Task."
 
     # Files: the supernode, the nodes, the resource.
-    VOLUME_FULL = (
-        "VolumeFull", Retry.SOON, "Delete Tasks or enlarge the supernode's volume; it goes on by itself.",
-    )  # fmt: skip
-    VOLUME_FAILED = "VolumeFailed", Retry.SOON, "Check the supernode's volume and its log."
-    NODE_DISK_FULL = "NodeDiskFull", Retry.SOON, "Free space on the node; it goes on by itself."
-    NODE_DISK_FAILED = "NodeDiskFailed", Retry.SOON, "Check the node's disk and the peer's log."
-    PATH_OUTSIDE_ROOT = "PathOutsideRoot", Retry.NEVER, "Choose a spec.path below the configured root."
-    PATH_CONFLICT = (
-        "PathConflict", Retry.LATER, "Choose another spec.path, or delete the Task or file that has this one.",
-    )  # fmt: skip
-    SECRET_MISSING = "SecretMissing", Retry.LATER, "Create the Secret in the Task's namespace."
-    SECRET_INVALID = (
-        "SecretInvalid", Retry.LATER, "Make each key of the Secret a header's name and each value one line.",
-    )  # fmt: skip
+    VOLUME_FULL = "VolumeFull", SOON, "Delete Tasks or enlarge the supernode's volume; it continues by itself."
+    VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume and its log."
+    NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node; it continues by itself."
+    NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."
+    PATH_OUTSIDE_ROOT = "PathOutsideRoot", NEVER, "Choose a spec.path below the configured root."
+    PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this one."
+    SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
+    SECRET_INVALID = "SecretInvalid", LATER, "Make each key of the Secret a header's name and each value one line."
     SECRET_FORBIDDEN = (
-        "SecretForbidden", Retry.LATER, "Grant the operator get on secrets in this namespace; it goes on by itself.",
+        "SecretForbidden", LATER, "Allow the operator to get secrets in this namespace; it continues by itself.",
     )  # fmt: skip
-    NO_NODE_MATCHES = "NoNodeMatches", Retry.LATER, "Check spec.target and that peers run on those nodes."
-    DEADLINE_EXCEEDED = "DeadlineExceeded", Retry.NEVER, "Raise spec.activeDeadlineSeconds or check what is slow."
-    INTERNAL = "InternalError", Retry.SOON, "See the supernode's log, and please report it."
+    NO_NODE_MATCHES = "NoNodeMatches", LATER, "Check spec.target and that peers run on those nodes."
+    DEADLINE_EXCEEDED = "DeadlineExceeded", NEVER, "Raise spec.activeDeadlineSeconds or check what is slow."
+    INTERNAL = "InternalError", SOON, "See the supernode's log, and please report it."
 
     # Images: the registry and the nodes' container runtimes.
     NOT_FOUND = (
-        "NotFound", Retry.LATER,
-        "Check the image's name, and its tag or digest; some registries say so of private images, too.",
+        "NotFound", LATER,
+        "Check the image's name, and its tag or digest; some registries answer this for private images, too.",
     )  # fmt: skip
-    UNAUTHORIZED = (
-        "Unauthorized", Retry.LATER, "Name a Secret with valid credentials for this registry in spec.pullSecrets.",
-    )  # fmt: skip
-    FORBIDDEN = (
-        "Forbidden", Retry.LATER, "Check that the credentials in spec.pullSecrets may read this repository.",
-    )  # fmt: skip
+    UNAUTHORIZED = "Unauthorized", LATER, "Name a Secret with valid credentials for this registry in spec.pullSecrets."
+    FORBIDDEN = "Forbidden", LATER, "Check that the credentials in spec.pullSecrets may read this repository."
     RATE_LIMITED = (
-        "RateLimited", Retry.LATER,
+        "RateLimited", LATER,
         "It is asked again in a while; with credentials in spec.pullSecrets most registries allow more.",
     )  # fmt: skip
-    UNREACHABLE = "Unreachable", Retry.SOON, "Check that the registry is up, and the network to it."
-    CERTIFICATE_INVALID = (
-        "CertificateInvalid", Retry.LATER, "Check the registry's certificate and the trusted roots.",
-    )  # fmt: skip
-    DENIED = "Denied", Retry.NEVER, "Ask the cluster's administrator to allow this registry."
-    INVALID_ANSWER = "InvalidAnswer", Retry.LATER, "Check that a registry answers there, and its proxy."
-    INVALID_MANIFEST = "InvalidManifest", Retry.LATER, "Check the image in the registry, and push it again."
+    UNREACHABLE = "Unreachable", SOON, "Check that the registry is up, and the network to it."
+    CERTIFICATE_INVALID = "CertificateInvalid", LATER, "Check the registry's certificate and the trusted roots."
+    DENIED = "Denied", NEVER, "Ask the cluster's administrator to allow this registry."
+    INVALID_ANSWER = "InvalidAnswer", LATER, "Check that a registry answers there, and its proxy."
+    INVALID_MANIFEST = "InvalidManifest", LATER, "Check the image in the registry, and push it again."
     PLATFORM_MISSING = (
-        "PlatformMissing", Retry.NEVER, "Choose other nodes in spec.target, or push the image for this platform.",
+        "PlatformMissing", NEVER, "Choose other nodes in spec.target, or push the image for this platform.",
     )  # fmt: skip
-    INVALID_IMAGE = "InvalidImage", Retry.NEVER, "Correct the reference."
-    NO_SPACE = "NoSpace", Retry.SOON, "Free space on the node's image file system."
-    TIMEOUT = "Timeout", Retry.SOON, "Check what is slow, or raise spec.timeoutSecondsPerNode."
+    INVALID_IMAGE = "InvalidImage", NEVER, "Correct the reference."
+    NO_SPACE = "NoSpace", SOON, "Free space on the node's image file system."
+    TIMEOUT = "Timeout", SOON, "Check what is slow, or raise spec.timeoutSecondsPerNode."
     RUNTIME_UNAVAILABLE = (
-        "RuntimeUnavailable", Retry.SOON, "Check the container runtime on the node and the peer's runtime helper.",
+        "RuntimeUnavailable", SOON, "Check the container runtime on the node and the peer's runtime helper.",
     )  # fmt: skip
-    PULL_FAILED = "PullFailed", Retry.SOON, "See the log of the node's container runtime."
-    FAILED = "Failed", Retry.SOON, "See the log of the node's peer."
+    PULL_FAILED = "PullFailed", SOON, "See the log of the node's container runtime."
+    FAILED = "Failed", SOON, "See the log of the node's peer."
 
     # Images: the resource and its nodes.
-    WORKLOAD_MISSING = "WorkloadMissing", Retry.LATER, "Create the workload, or correct spec.from.workloadRef."
+    WORKLOAD_MISSING = "WorkloadMissing", LATER, "Create the workload, or correct spec.from.workloadRef."
     NAMESPACES_FORBIDDEN = (
-        "NamespacesForbidden", Retry.NEVER,
-        "Create it in the operator's own namespace, or use spec.from.workloadRef.",
+        "NamespacesForbidden", NEVER, "Create it in the operator's own namespace, or use spec.from.workloadRef.",
     )  # fmt: skip
-    SCHEDULE_INVALID = "ScheduleInvalid", Retry.NEVER, "Correct spec.schedule."
-    NO_IMAGE = "NoImage", Retry.LATER, "Give spec.images, or let spec.from select workloads that have some."
-    TOO_MANY_IMAGES = "TooManyImages", Retry.LATER, "Spread them over several ImagePrefetches."
-    NAME_TAKEN = "TaskNameTaken", Retry.LATER, "Delete or rename that Task."
+    SCHEDULE_INVALID = "ScheduleInvalid", NEVER, "Correct spec.schedule."
+    NO_IMAGE = "NoImage", LATER, "Give spec.images, or let spec.from select workloads that have some."
+    TOO_MANY_IMAGES = "TooManyImages", LATER, "Spread them over several ImagePrefetches."
+    NAME_TAKEN = "TaskNameTaken", LATER, "Delete or rename that Task."
     TOO_MANY_FAILURES = (
-        "TooManyFailures", Retry.LATER,
-        "Fix what status.failures names, or raise spec.rollout.maxFailures; it goes on by itself.",
+        "TooManyFailures", LATER,
+        "Fix the causes in status.failures, or raise spec.rollout.maxFailures; it continues by itself.",
     )  # fmt: skip
     EVICTED = (
-        "EvictedByKubelet", Retry.NEVER,
+        "EvictedByKubelet", NEVER,
         (
             "Free disk space, set spec.retention.pin, or raise the kubelet's imageMaximumGCAge or "
             "imageGCHighThresholdPercent; then set the annotation pantala.dev/requested-at."
         ),
     )  # fmt: skip
-    BUDGET_EXCEEDED = (
-        "BudgetExceeded", Retry.NEVER, "Raise spec.retention.byteBudget, or want fewer images.",
-    )  # fmt: skip
-    NODE_UNAVAILABLE = "NodeUnavailable", Retry.LATER, "Check the node and its peer; nothing waits for it."
+    BUDGET_EXCEEDED = "BudgetExceeded", NEVER, "Raise spec.retention.byteBudget, or want fewer images."
+    NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer; nothing waits for it."
 
 
 def of_file(reason: str) -> Advice | None:

@@ -15,11 +15,6 @@ from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import WantedTask
 
-_NO_FILE = (
-    "The supernode alone cannot hold an image. Set spec.depth to Runtime, for the nodes' container runtimes, "
-    "or to Peer, for the peers' caches."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class TaskOrigin:
@@ -45,7 +40,7 @@ def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle 
     """Name the task. Tasks with credentials are shared within their namespace and Secret, others in the cluster."""
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:
-        return Obstacle(Reason.SOURCE_UNSUPPORTED.value, _NO_FILE, final=True)
+        return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "An image cannot stay on the supernode alone")
     url = task_id.without_query_parameters(spec.source.url, spec.filter_query_params)
     if spec.headers_from is None:
         return TaskOrigin(task_id.compute(url, digest=spec.digest), {})
