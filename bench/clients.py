@@ -17,8 +17,8 @@ import msgspec
 
 from bench.errors import BenchError
 from pantala_protocol import ranges
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
-from pantala_protocol.wrapping import Wrapping
 
 _NUMBERS = itertools.count(10_000)
 

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.ports import Resource
 from pantala_operator.resources.prefetch import ImageKey
-from pantala_protocol.membership import Member
-from pantala_protocol.statement import Changes
+from pantala_protocol.statement import Changes, Member
 
 E = TypeVar("E")
 

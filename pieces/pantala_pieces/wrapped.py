@@ -1,6 +1,6 @@
 """Serves pieces to Dragonfly's clients: ``GET /wrapped/<ticket>/<task ID>/<generation>`` with a ``Range``.
 
-The range is one piece in the coordinates of :mod:`pantala_protocol.wrapping`, at full size. The last piece is cut at
+The range is one piece in the coordinates of :mod:`pantala_protocol.geometry`, at full size. The last piece is cut at
 the file's end. Head and tail are added on the fly. These clients do not send our header, so the ticket is in the path.
 """
 
@@ -13,7 +13,7 @@ from aiohttp import web
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import PieceFile
 from pantala_pieces.server import PieceRefusedError, PieceServer
-from pantala_protocol.wrapping import Wrapping
+from pantala_protocol.geometry import Wrapping
 
 
 def path(shown: str, task_id: str, generation: str) -> str:

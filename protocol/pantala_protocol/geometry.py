@@ -6,6 +6,7 @@ serves every client, so that one swarm does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -88,3 +89,50 @@ class Geometry:
     def _check(self, piece: int) -> None:
         if not 0 <= piece < self.pieces:
             raise IndexError(f"piece {piece} of a file of {self.pieces} pieces")
+
+
+HEAD = 4
+"""Bytes before the content."""
+TAIL = b"\x7f"
+"""Behind it."""
+OVERHEAD = HEAD + len(TAIL)
+
+_RANGE = re.compile(r"(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]{0,17})")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """The wrapped view of a file that is cut into pieces of ``piece_size`` bytes."""
+
+    piece_size: int
+
+    @property
+    def wire_size(self) -> int:
+        """The size of a whole wrapped piece in bytes: what these clients call the piece size."""
+        return self.piece_size + OVERHEAD
+
+    def head(self, size: int) -> bytes:
+        """What stands before ``size`` bytes of content."""
+        return ((size | self.wire_size << 4) & 0xFFFFFFFF).to_bytes(HEAD, "big")
+
+    def wrap(self, content: bytes) -> bytes:
+        """A wrapped piece."""
+        return self.head(len(content)) + content + TAIL
+
+    def range(self, piece: int) -> str:
+        """The range that names a piece: always of full size, also for the last one."""
+        return f"{piece * self.wire_size}-{(piece + 1) * self.wire_size - 1}"
+
+    def piece(self, text: str) -> int:
+        """The piece that a range names. Raises :class:`ValueError` for any other range."""
+        match = _RANGE.fullmatch(text)
+        if match is None:
+            raise ValueError(f"not a range: {text[:60]!r}")
+        start, end = int(match[1]), int(match[2])
+        if start % self.wire_size or end - start + 1 != self.wire_size:
+            raise ValueError(f"not the range of a piece of {self.wire_size} bytes: {text!r}")
+        return start // self.wire_size
+
+    def length(self, raw: int) -> int:
+        """The length in bytes of a wrapped file, from that of the file."""
+        return raw + OVERHEAD * max(1, -(-raw // self.piece_size))

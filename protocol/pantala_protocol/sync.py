@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
-from pantala_protocol.membership import Membership
+from pantala_protocol.statement import Membership
 
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
 """What every JSON reader takes for the same whole number (RFC 8259, section 6)."""
@@ -165,7 +165,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: str = ""
     """The provider's name, for the report of a failure; empty: the supernode."""
     path: str = ""
-    """Where a Dragonfly client serves the piece, wrapped (:mod:`pantala_protocol.wrapping`), word for word.
+    """Where a Dragonfly client serves the piece, wrapped (:mod:`pantala_protocol.geometry`), word for word.
     Empty: the provider is one of ours."""
     wire_size: int = 0
     """Bytes of its wrapped pieces, with ``path``."""

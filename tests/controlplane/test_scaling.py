@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pantala_protocol import task_id
-from pantala_protocol.membership import owner
+from pantala_protocol.statement import owner_among
 from testbed.origin import Generated
 from tests.support.product_stage import GRACE, MIB, NODES, ProductStage
 
@@ -58,7 +58,7 @@ def restart(stage: ProductStage) -> None:
 async def apply(stage: ProductStage, name: str, body: Generated, whose: str) -> str:
     """Create a Task whose file belongs to ``whose`` when there are three."""
     paths = (f"/{name}-{number}" for number in itertools.count())
-    path = next(path for path in paths if owner(task_id.compute(stage.origin.url(path)), NAMES) == whose)
+    path = next(path for path in paths if owner_among(task_id.compute(stage.origin.url(path)), NAMES) == whose)
     stage.origin.serve(path, body)
     await stage.apply(name, stage.origin.url(path))
     return path

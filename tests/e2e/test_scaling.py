@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pantala_protocol import task_id
-from pantala_protocol.membership import owner
+from pantala_protocol.statement import owner_among
 from testbed.origin import Generated, Origin
 from tests.e2e.environment import NAMESPACE, Environment
 from tests.e2e.kubectl import Kubectl, eventually
@@ -86,7 +86,9 @@ def _path(origin: Origin, name: str) -> str:
     """A path of the origin whose task belongs to ``name`` when there are three."""
     paths = (f"/scaling-{number}" for number in itertools.count())
     return next(
-        path for path in paths if owner(task_id.compute(origin.url(path)), _NAMES) == name and not origin.requests(path)
+        path
+        for path in paths
+        if owner_among(task_id.compute(origin.url(path)), _NAMES) == name and not origin.requests(path)
     )
 
 

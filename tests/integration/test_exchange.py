@@ -10,8 +10,7 @@ import pytest
 
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import WantedTask
+from pantala_protocol.statement import Member, Membership, WantedTask
 from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, Work
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.manual_peer import ManualPeer

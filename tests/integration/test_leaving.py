@@ -12,8 +12,7 @@ import msgspec
 import pytest
 
 from pantala_protocol import task_id
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import WantedTask
+from pantala_protocol.statement import Member, Membership, WantedTask
 from pantala_supernode.replicas.decision import CopyReport
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually

@@ -13,9 +13,8 @@ import msgspec
 import pytest
 
 from pantala_protocol import task_id
-from pantala_protocol.membership import Member, Membership
 from pantala_protocol.reasons import Reason
-from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
+from pantala_protocol.statement import CDNStatus, Member, Membership, TaskReport, WantedTask
 from pantala_supernode.replicas.decision import CopyReport, Stage
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.dragonfly_client import Dfget

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pantala_protocol import task_id
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
+from pantala_protocol.statement import CDNStatus, Member, Membership, TaskReport, WantedTask
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
 from tests.support.peer_lab import peer

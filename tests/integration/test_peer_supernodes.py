@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
 from tests.support.eventually import eventually
 from tests.support.peer_lab import peer

@@ -13,8 +13,7 @@ import pytest
 from aiohttp import web
 
 from pantala_protocol import task_id
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
+from pantala_protocol.statement import CDNStatus, Member, Membership, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, serving
 from pantala_supernode.replicas import client, source
 from testbed.origin import Generated, Origin

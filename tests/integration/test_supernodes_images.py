@@ -19,7 +19,7 @@ import pytest
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol import task_id
-from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import Member, Membership
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer

@@ -16,7 +16,7 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
-from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import Held, SyncRequest
 
 IDENTITY = SyncRequest("node", "boot", 0, zone="zone", version="0.1.0", downloads=4, upload_slots=8)

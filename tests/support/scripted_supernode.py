@@ -13,7 +13,7 @@ from aiohttp import web
 from pantala_protocol import ranges, registry, task_id, ticket
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
-from pantala_protocol.membership import Membership
+from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Work
 from tests.support.eventually import eventually
 

@@ -12,9 +12,8 @@ from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeRea
 from pantala_operator.ports import Clock, SupernodeAPI
 from pantala_process.backoff import Backoff
 from pantala_protocol.images import WantedImage
-from pantala_protocol.membership import Membership
 from pantala_protocol.registry import Resolve, Resolved
-from pantala_protocol.statement import Statement, WantedTask
+from pantala_protocol.statement import Membership, Statement, WantedTask
 
 log = structlog.get_logger(__name__)
 

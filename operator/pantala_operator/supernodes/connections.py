@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pantala_operator.events import OperatorEvents
 from pantala_operator.ports import Clock, SupernodeAPI
 from pantala_operator.supernodes.client import DesiredState, SupernodeClient
-from pantala_protocol.membership import Member
 from pantala_protocol.registry import Resolve, Resolved
+from pantala_protocol.statement import Member
 
 Connect = Callable[[str], SupernodeAPI]
 """Connects to the supernode at a URL."""

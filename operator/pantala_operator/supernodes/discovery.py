@@ -12,7 +12,7 @@ from pantala_operator.errors import ClusterError
 from pantala_operator.events import OperatorEvents, ReplicasFound
 from pantala_operator.ports import ClusterAPI
 from pantala_operator.resources.workloads import StatefulSet
-from pantala_protocol.membership import Member
+from pantala_protocol.statement import Member
 
 log = structlog.get_logger(__name__)
 

@@ -10,10 +10,8 @@ import msgspec
 
 from pantala_operator.events import ReplicasFound
 from pantala_operator.supernodes.placement import Placement, ReplicaReport, place
-from pantala_protocol import membership
 from pantala_protocol.images import PullState
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import Changes, PeerReport, TaskReport
+from pantala_protocol.statement import Changes, Member, Membership, PeerReport, TaskReport, owner_among
 
 
 class SupernodeView:
@@ -210,7 +208,7 @@ class SupernodeOverview:
 
     def task_view(self, uid: str, task_id: str, attempt: str) -> TaskView:
         """The view of the Task ``uid``, whose content is ``task_id`` and whose current attempt is ``attempt``."""
-        owner = membership.owner(task_id, [member.name for member in self.members if not member.leaving])
+        owner = owner_among(task_id, [member.name for member in self.members if not member.leaving])
         views = self.views.items()
         reports = {name: report for name, view in views if (report := view.report(uid, task_id)) is not None}
         placement = place(None if self.absent else owner, reports, attempt)

@@ -16,8 +16,9 @@ from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_process.backoff import Backoff
-from pantala_protocol import image, membership, task_id
+from pantala_protocol import image, task_id
 from pantala_protocol.registry import Resolve, Resolved
+from pantala_protocol.statement import owner_among
 
 log = structlog.get_logger(__name__)
 
@@ -104,4 +105,4 @@ class ImageResolver:
         reachable = [each.name for each in self._supernodes.members if not views[each.name].silent]
         staying = {each.name for each in self._supernodes.members if not each.leaving}
         repository = task_id.compute(image.parse(key.reference).name)
-        return membership.owner(repository, [name for name in reachable if name in staying] or reachable)
+        return owner_among(repository, [name for name in reachable if name in staying] or reachable)

@@ -9,8 +9,8 @@ from collections import deque
 from pantala_peer.download.connection import PieceConnection, PieceRequest, ReceiveTimeouts
 from pantala_peer.errors import ProviderRefusedError, ProviderUnreachableError
 from pantala_protocol import ticket
+from pantala_protocol.geometry import HEAD, OVERHEAD
 from pantala_protocol.sync import Work
-from pantala_protocol.wrapping import HEAD, OVERHEAD
 
 _MAX_IDLE = 64
 """Idle connections: 4 to each of 16 providers."""

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 from msgspec import structs
 
 from pantala_protocol import digest, task_id
-from pantala_protocol.membership import Membership
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.ranges import MAX_PIECE
+from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, Work
-from pantala_protocol.wrapping import Wrapping
 
 _MAX_PIECE_SIZE = 64 * 1024 * 1024
 """Bytes. Real pieces are far smaller. This limits the memory that a wrong assignment can take."""

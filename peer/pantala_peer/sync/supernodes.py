@@ -21,8 +21,8 @@ from pantala_peer.sync.client import SyncClient
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.session import NodeState, SupernodeSession
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
-from pantala_protocol.membership import Membership
 from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Wanted
 
 _FIRST = ""

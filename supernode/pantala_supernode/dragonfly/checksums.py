@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from cachetools import LRUCache
 
 from pantala_pieces.file import PieceFile
-from pantala_protocol.geometry import Geometry
-from pantala_protocol.wrapping import OVERHEAD, Wrapping
+from pantala_protocol.geometry import OVERHEAD, Geometry, Wrapping
 
 _MAX_CONTENTS = 1024
 """Contents whose sums are cached: those used last."""

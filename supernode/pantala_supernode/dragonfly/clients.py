@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure
-from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly.wire import PieceEntry, PieceResult, Registration
 from pantala_supernode.errors import ConflictError, InvalidValueError, NotFoundError
 from pantala_supernode.swarm.download import DfgetTaskStatus

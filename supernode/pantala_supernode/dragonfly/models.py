@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from pantala_protocol import task_id
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus
-from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly.wire import (
     PieceEntry,
     PieceResult,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.reasons import Reason
 from pantala_protocol.task_id import TaskID
-from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.watch import CopyWatch
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope

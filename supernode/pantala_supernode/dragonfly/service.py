@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.wrapped import path
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import Work
-from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.registration import OTHER_MD5, Registrations, RegistrationTimeouts, is_stale

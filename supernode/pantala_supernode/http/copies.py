@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from pantala_process.http import ErrorBody, ErrorDetail, json_response
-from pantala_protocol.membership import Member
+from pantala_protocol.statement import Member
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
 from pantala_supernode.http.messages import read_body, read_query

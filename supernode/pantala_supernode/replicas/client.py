@@ -14,7 +14,7 @@ import structlog
 from msgspec import Meta
 
 from pantala_process.http import bearer
-from pantala_protocol.membership import Member
+from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ReplicaError
 from pantala_supernode.replicas.decision import CopyReport

@@ -11,7 +11,7 @@ from pantala_pieces.errors import StoreError
 from pantala_pieces.file import PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges
-from pantala_protocol.membership import Member
+from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ConflictError, NotFoundError, RequestError
 from pantala_supernode.replicas.client import SourceRequest

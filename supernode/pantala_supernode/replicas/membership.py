@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import Statement
+from pantala_protocol.statement import Member, Membership, Statement
 
 _log = structlog.get_logger(__name__)
 

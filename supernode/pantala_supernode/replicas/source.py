@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from pantala_protocol.membership import Member
+from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode import errors
 from pantala_supernode.origin.limits import Gate

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pantala_pieces.errors import PieceMissingError
 from pantala_protocol import ticket
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure, Work
 from pantala_protocol.task_id import TaskID
-from pantala_protocol.wrapping import Wrapping
 from pantala_supernode.swarm.scheduler import Managers, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable

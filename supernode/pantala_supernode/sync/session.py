@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pantala_protocol.images import NodeOrders
-from pantala_protocol.membership import Membership
+from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, SyncAnswer, Wanted, Work
 from pantala_supernode.swarm.pool import Pool
 

@@ -9,7 +9,7 @@ import pytest
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
-from pantala_protocol.wrapping import Wrapping
+from pantala_protocol.geometry import Wrapping
 from pantala_supernode.dragonfly.checksums import Checksums
 
 ID = task_id.compute("http://origin.example/f")

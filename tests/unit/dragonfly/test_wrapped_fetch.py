@@ -9,8 +9,8 @@ import pytest
 from pantala_peer.download.connection import ReceiveTimeouts
 from pantala_peer.download.providers import Providers
 from pantala_peer.errors import CorruptError, FetchError, MissingError, ProviderRefusedError
+from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import Work
-from pantala_protocol.wrapping import Wrapping
 
 P = 1000
 WRAPPING = Wrapping(P)

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from pantala_protocol.wrapping import Wrapping
+from pantala_protocol.geometry import Wrapping
 
 FOUR_MIB = Wrapping(4 * 1024 * 1024 - 5)
 

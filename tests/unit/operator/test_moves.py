@@ -9,13 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pantala_operator.events import ReplicasFound
 from pantala_operator.supernodes.view import SupernodeOverview, TaskView
-from pantala_protocol import membership
-from pantala_protocol.membership import Member
-from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport
+from pantala_protocol.statement import CDNStatus, Changes, Member, PeerReport, TaskReport, owner_among
 
 NAMES = ("s-0", "s-1", "s-2")
 NODES = frozenset("a")
-TASKS = tuple(next(t for t in "abcdefghijkl" if membership.owner(t, NAMES) == name) for name in NAMES[1:])
+TASKS = tuple(next(t for t in "abcdefghijkl" if owner_among(t, NAMES) == name) for name in NAMES[1:])
 """The tasks that move when three supernodes run."""
 WHOLE = 3
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -173,7 +171,7 @@ class Moves(RuleBasedStateMachine):
         staying = [member.name for member in self.known.members if not member.leaving]
         for task in TASKS:
             have = {name for name, view in self.known.views.items() if view.report(task, task) is not None}
-            owner = membership.owner(task, staying)
+            owner = owner_among(task, staying)
             stated = self.view(task).stated
             assert stated <= have if self.known.absent else owner in stated <= {owner, *have}
 
@@ -205,7 +203,7 @@ class Moves(RuleBasedStateMachine):
         staying = [member.name for member in self.known.members]
         assert not [member for member in self.known.members if member.leaving]
         for task in TASKS:
-            owner = membership.owner(task, staying)
+            owner = owner_among(task, staying)
             assert {owner} == self.view(task).stated
             assert [owner] == [name for name in staying if task in self.supernodes[name].stated]
             assert NODES == self.view(task).holders

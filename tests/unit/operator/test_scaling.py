@@ -6,8 +6,7 @@ import pytest
 
 from pantala_operator.errors import ClusterForbiddenError, SupernodeUnavailableError
 from pantala_protocol import task_id
-from pantala_protocol.membership import owner
-from pantala_protocol.statement import CDNStatus, Changes
+from pantala_protocol.statement import CDNStatus, Changes, owner_among
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 from tests.support.supernode import MemorySupernode
@@ -22,7 +21,7 @@ DOWN = SupernodeUnavailableError("connection refused")
 def url_of(name: str) -> str:
     """The URL of a file that a supernode owns when there are three."""
     urls = (f"http://origin.example/{number}" for number in range(1000))
-    return next(url for url in urls if owner(task_id.compute(url), NAMES) == name)
+    return next(url for url in urls if owner_among(task_id.compute(url), NAMES) == name)
 
 
 class ScaledStage(OperatorStage):

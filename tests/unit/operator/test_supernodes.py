@@ -7,13 +7,12 @@ from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
 from pantala_operator.supernodes import discovery
 from pantala_operator.supernodes.view import SupernodeOverview, SupernodeView, TaskView
-from pantala_protocol.membership import Member, owner
-from pantala_protocol.statement import CDNStatus, Changes, PeerReport, TaskReport
+from pantala_protocol.statement import CDNStatus, Changes, Member, PeerReport, TaskReport, owner_among
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = "f" * 64
 ALL = ("s-0", "s-1", "s-2")
-OWNER = owner(TASK, ALL) or ""
+OWNER = owner_among(TASK, ALL) or ""
 OTHER = next(name for name in ALL if name != OWNER)
 
 

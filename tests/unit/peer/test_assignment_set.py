@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from pantala_peer.sync.assignment_set import AssignmentSet, is_valid
-from pantala_protocol.membership import Membership
+from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, Delivery
 from tests.support.peer import membership
 

@@ -10,7 +10,7 @@ from msgspec import structs
 from pantala_peer.sync.session import SupernodeSession
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
-from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import (
     Assignment,
     Delivery,

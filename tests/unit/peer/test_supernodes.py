@@ -15,7 +15,7 @@ from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
-from pantala_protocol.membership import Member, Membership
+from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import (
     Assignment,
     Delivery,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pantala_protocol.wrapping import Wrapping
+from pantala_protocol.geometry import Wrapping
 from pantala_supernode.dragonfly.clients import Client
 from pantala_supernode.dragonfly.models import PeerCreateRequest, PieceUpdateRequest
 from pantala_supernode.dragonfly.peers import RegisteredPeers

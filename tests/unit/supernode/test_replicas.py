@@ -2,8 +2,7 @@
 
 import pytest
 
-from pantala_protocol.membership import Member, Membership
-from pantala_protocol.statement import Statement
+from pantala_protocol.statement import Member, Membership, Statement
 from pantala_supernode.replicas.membership import ReplicaSet
 from tests.unit.supernode.conftest import ID, Bench, Wish
 
