@@ -1,4 +1,4 @@
-"""Who has which piece: the books after every report, also after one that makes no sense."""
+"""Progress after each report, also after a report that makes no sense."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.task_progress import SUPERNODE
+from pantala_supernode.swarm.task_progress import SUPERNODE, TaskProgress
 from pantala_supernode.tasks.copy import Copy
 from tests.unit.supernode.conftest import ID
 
@@ -26,6 +26,11 @@ def progress() -> ProgressManager:
     return manager
 
 
+@pytest.fixture
+def swarm(progress: ProgressManager) -> TaskProgress:
+    return progress.tasks["t"]
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -42,57 +47,55 @@ def progress() -> ProgressManager:
         lambda progress: progress.forget_progress("x", "a"),
     ],
 )
-def test_an_unknown_task_or_client_is_an_error(
-    progress: ProgressManager, ask: Callable[[ProgressManager], Any]
-) -> None:
+def test_an_unknown_task_or_peer_is_an_error(progress: ProgressManager, ask: Callable[[ProgressManager], Any]) -> None:
     with pytest.raises(NotFoundError):
         ask(progress)
     assert 0b0011 == progress.pieces_by_cid("t", "b")
 
 
-def test_a_client_without_a_name_takes_no_part(progress: ProgressManager) -> None:
+def test_a_peer_needs_a_name(progress: ProgressManager) -> None:
     with pytest.raises(EmptyValueError):
         progress.init_progress("t", "")
 
 
-def test_it_is_known_who_takes_part_and_who_has_a_piece(progress: ProgressManager) -> None:
+def test_peers_are_found_by_task_and_by_piece(progress: ProgressManager) -> None:
     assert ["a", "b"] == list(progress.peers_by_task("t"))
     assert ["b"] == list(progress.peers_by_piece("t", 1))
     assert [] == list(progress.peers_by_piece("t", 2))
     assert (frozenset({"t"}), frozenset()) == (progress.tasks_of("a"), progress.tasks_of("x"))
 
 
-def test_a_success_counts_once_and_frees_the_provider(progress: ProgressManager) -> None:
+def test_a_success_counts_once_and_frees_the_provider(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.give("t", "a", 0, "b")
     progress.give("t", "a", 2, SUPERNODE)
     assert ["b", SUPERNODE] == progress.succeed("t", "a", 0b0101, ten)
     assert progress.succeed("t", "a", 0b0101, ten) is None
-    swarm, service = progress.tasks["t"], progress.service["b"]
+    service = progress.service["b"]
     assert (0b0101, 2, 1) == (progress.pieces_by_cid("t", "a"), swarm.copies(0), swarm.copies(2))
     assert (0, 1, 10, 10) == (service.booked, service.succeeded, swarm.peer_bytes, swarm.supernode_bytes)
     progress.delete_task("t")
     assert (10, 10) == (progress.peer_bytes, progress.supernode_bytes)
 
 
-def test_a_piece_that_was_not_given_counts_as_held_and_not_as_served(progress: ProgressManager) -> None:
+def test_a_piece_that_was_not_given_is_not_accounted(progress: ProgressManager) -> None:
     assert [] == progress.succeed("t", "a", 0b1000, ten)
     assert (0b1000, 0) == (progress.pieces_by_cid("t", "a"), progress.supernode_bytes)
 
 
-def test_pieces_that_are_known_are_not_counted_again_beside_new_ones(progress: ProgressManager) -> None:
+def test_known_pieces_are_not_counted_again(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.succeed("t", "a", 0b0001, ten)
     progress.succeed("t", "a", 0b0101, ten)
-    assert (2, 1) == (progress.tasks["t"].copies(0), progress.tasks["t"].copies(2))
+    assert (2, 1) == (swarm.copies(0), swarm.copies(2))
 
 
-def test_semi_success_makes_no_provider_until_the_piece_can_be_served(progress: ProgressManager) -> None:
-    client = progress.tasks["t"].peers["a"]
+def test_semi_success_makes_no_provider(progress: ProgressManager, swarm: TaskProgress) -> None:
+    peer = swarm.peers["a"]
     progress.succeed("t", "a", 0b0001, ten, serves=False)
-    assert (0b0001, 0) == (client.have, client.served)
+    assert (0b0001, 0) == (peer.have, peer.served)
     progress.succeed("t", "a", 0b0001, ten)
-    assert (0b0001, 0b0001) == (client.have, client.served)
+    assert (0b0001, 0b0001) == (peer.have, peer.served)
     progress.succeed("t", "a", 0b0001, ten, serves=False)
-    assert 0b0001 == client.served
+    assert 0b0001 == peer.served
 
 
 def test_failures_count_against_the_provider(progress: ProgressManager) -> None:
@@ -104,13 +107,13 @@ def test_failures_count_against_the_provider(progress: ProgressManager) -> None:
     assert (2, 0) == (service.failed, service.booked)
 
 
-def test_a_failure_of_the_clients_own_blames_nobody(progress: ProgressManager) -> None:
+def test_a_failure_of_the_peers_own_disk_blames_no_provider(progress: ProgressManager) -> None:
     progress.give("t", "a", 0, "b")
     assert "b" == progress.fail("t", "a", 0, blame=False)
     assert 0 == progress.service["b"].failed
 
 
-def test_what_is_outstanding_is_counted_over_all_tasks(progress: ProgressManager) -> None:
+def test_outstanding_pieces_are_counted_over_all_tasks(progress: ProgressManager) -> None:
     progress.init_task("u")
     progress.init_progress("u", "a")
     progress.give("t", "a", 0, "b")
@@ -124,8 +127,7 @@ def test_what_is_outstanding_is_counted_over_all_tasks(progress: ProgressManager
     assert 0 == progress.outstanding("a")
 
 
-def test_a_zone_is_known_while_a_client_is_in_it(progress: ProgressManager) -> None:
-    swarm = progress.tasks["t"]
+def test_a_zone_is_known_while_a_peer_is_in_it(progress: ProgressManager, swarm: TaskProgress) -> None:
     first = progress.init_progress("t", "z1", 0b0001, zone="z")
     assert swarm.zone_of(first) is None
     other = progress.init_progress("t", "y1", zone="y")
@@ -141,26 +143,26 @@ def test_a_zone_is_known_while_a_client_is_in_it(progress: ProgressManager) -> N
     assert 0 == beyond.expected
     progress.fail("t", "y1", 0, blame=True)
     assert 0 == beyond.present
-    assert swarm.zone_of(progress.tasks["t"].peers["a"]) is None
+    assert swarm.zone_of(swarm.peers["a"]) is None
     progress.forget_peer("y1")
     assert (None, ["z"]) == (swarm.zone_of(first), list(swarm.zones))
 
 
-def test_a_client_that_registers_again_begins_anew(progress: ProgressManager) -> None:
+def test_a_peer_that_registers_again_starts_over(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.give("t", "a", 0, "b")
     progress.succeed("t", "a", 0b1000, ten)
     progress.init_progress("t", "a", 0b0100)
-    client = progress.tasks["t"].peers["a"]
-    assert (0b0100, {}, 0) == (client.have, client.given, progress.service["b"].booked)
+    peer = swarm.peers["a"]
+    assert (0b0100, {}, 0) == (peer.have, peer.given, progress.service["b"].booked)
     assert ["b", "a"] == list(progress.peers_by_task("t"))
 
 
-def test_what_a_client_lost_is_not_its_any_more(progress: ProgressManager) -> None:
+def test_lost_pieces_are_removed(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.remove_pieces("t", "b", 0b0110)
-    assert (0b0001, 0) == (progress.pieces_by_cid("t", "b"), progress.tasks["t"].copies(1))
+    assert (0b0001, 0) == (progress.pieces_by_cid("t", "b"), swarm.copies(1))
 
 
-def test_a_released_client_frees_what_it_was_given_and_keeps_what_it_has(progress: ProgressManager) -> None:
+def test_a_released_peer_keeps_its_verified_pieces(progress: ProgressManager) -> None:
     progress.give("t", "a", 0, "b")
     assert ["t"] == progress.release("a")
     assert [] == progress.release("a")
@@ -168,7 +170,7 @@ def test_a_released_client_frees_what_it_was_given_and_keeps_what_it_has(progres
     assert (0, 0b0011) == (progress.service["b"].booked, progress.pieces_by_cid("t", "b"))
 
 
-def test_with_a_peer_go_its_part_and_what_it_did(progress: ProgressManager) -> None:
+def test_a_forgotten_peer_leaves_its_swarms_and_its_record(progress: ProgressManager) -> None:
     progress.give("t", "a", 0, "b")
     progress.service["b"].failed = 1
     for _ in range(2):
@@ -180,8 +182,7 @@ def test_with_a_peer_go_its_part_and_what_it_did(progress: ProgressManager) -> N
     progress.forget_progress("t", "b")
 
 
-def test_one_that_is_full_is_free_again_with_the_first_piece_that_is_reported(progress: ProgressManager) -> None:
-    swarm = progress.tasks["t"]
+def test_a_full_provider_is_free_after_one_report(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.note_full("t", "b")
     assert ["b"] == list(swarm.free)
     progress.give("t", "a", 0, "b")
@@ -194,7 +195,7 @@ def test_one_that_is_full_is_free_again_with_the_first_piece_that_is_reported(pr
     assert ["a", "b"] == list(swarm.free)
 
 
-def test_with_a_task_go_all_parts_and_bookings(progress: ProgressManager) -> None:
+def test_a_deleted_task_removes_its_progress_and_bookings(progress: ProgressManager) -> None:
     progress.give("t", "a", 0, "b")
     for _ in range(2):
         progress.delete_task("t")
@@ -202,17 +203,16 @@ def test_with_a_task_go_all_parts_and_bookings(progress: ProgressManager) -> Non
     assert 0 == progress.service["b"].booked
 
 
-def test_new_content_takes_everybody_out_of_the_swarm(progress: ProgressManager) -> None:
+def test_new_content_empties_the_swarm(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.give("t", "a", 0, SUPERNODE)
     progress.restart_task("t")
     progress.restart_task("new")
-    assert ([], 0) == (list(progress.peers_by_task("t")), progress.tasks["t"].cached)
+    assert ([], 0) == (list(progress.peers_by_task("t")), swarm.cached)
     assert [] == list(progress.peers_by_task("new"))
     assert 0 == progress.service[SUPERNODE].booked
 
 
-def test_the_rarest_pieces_are_those_with_the_fewest_copies(progress: ProgressManager) -> None:
-    swarm = progress.tasks["t"]
+def test_the_rarest_pieces_are_those_with_the_fewest_copies(progress: ProgressManager, swarm: TaskProgress) -> None:
     assert 0b1100 == swarm.rarest_of(0b1111)
     assert 0b0011 == swarm.rarest_of(0b0011)
     progress.succeed("t", "a", 0b1101, ten)
@@ -221,8 +221,7 @@ def test_the_rarest_pieces_are_those_with_the_fewest_copies(progress: ProgressMa
     assert 0 == swarm.seeds
 
 
-def test_many_copies_are_told_apart_coarsely_and_counted_exactly(progress: ProgressManager) -> None:
-    swarm = progress.tasks["t"]
+def test_many_copies_are_ranked_coarsely_and_counted_exactly(progress: ProgressManager, swarm: TaskProgress) -> None:
     for number in range(40):
         progress.init_progress("t", f"n{number}", 0b0001 if number % 4 else 0b0011)
     assert (41, 11) == (swarm.copies(0), swarm.copies(1))
@@ -231,10 +230,9 @@ def test_many_copies_are_told_apart_coarsely_and_counted_exactly(progress: Progr
     assert (40, 10) == (swarm.copies(0), swarm.copies(1))
 
 
-def test_who_is_ahead_of_the_mean_of_those_at_work_by_more_than_a_few_seeds_can_wait(
-    progress: ProgressManager,
+def test_a_busy_peer_with_more_seeds_than_the_mean_had_its_share(
+    progress: ProgressManager, swarm: TaskProgress
 ) -> None:
-    swarm = progress.tasks["t"]
     progress.give("t", "b", 3, SUPERNODE)
     for piece in range(4, 9):
         progress.give("t", "a", piece, SUPERNODE)

@@ -1,56 +1,49 @@
-"""Tickets are issued once for a while, and stay good for as long again."""
+"""Tickets are reused for a while, and valid for as long again."""
+
+import pytest
 
 from pantala_protocol import ticket
 from pantala_supernode.sync.dispatch import TicketCache
+from tests.unit.supernode.conftest import Clock
+
+KEY = b"k" * 32
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1_000_000.0)
 
 
-def test_a_ticket_is_reused_for_half_its_life_and_good_when_it_is_given() -> None:
-    clock = Clock()
-    office = TicketCache(clock)
-    first = office.ticket(b"k" * 32, "t", "g")
+@pytest.fixture
+def tickets(clock: Clock) -> TicketCache:
+    return TicketCache(clock)
+
+
+def test_a_ticket_is_reused_for_half_its_life(tickets: TicketCache, clock: Clock) -> None:
+    first = tickets.ticket(KEY, "t", "g")
     clock.now += ticket.LIFETIME / 2 - 1
-    assert first == office.ticket(b"k" * 32, "t", "g")
-    assert ticket.check(b"k" * 32, "t", "g", first, now=clock.now)
-    clock.now += 1
-    second = office.ticket(b"k" * 32, "t", "g")
+    assert first == tickets.ticket(KEY, "t", "g")
+    assert ticket.check(KEY, "t", "g", first, now=clock.now)
+
+
+@pytest.mark.parametrize("seconds", [ticket.LIFETIME / 2, -3600], ids=["later", "clock set back"])
+def test_an_old_ticket_is_replaced(tickets: TicketCache, clock: Clock, seconds: float) -> None:
+    first = tickets.ticket(KEY, "t", "g")
+    clock.now += seconds
+    second = tickets.ticket(KEY, "t", "g")
     assert first != second
-    assert ticket.check(b"k" * 32, "t", "g", second, now=clock.now)
+    assert ticket.check(KEY, "t", "g", second, now=clock.now)
 
 
-def test_each_server_task_and_generation_has_its_own() -> None:
-    office = TicketCache(Clock())
-    tickets = {
-        office.ticket(b"k" * 32, "t", "g"),
-        office.ticket(b"l" * 32, "t", "g"),
-        office.ticket(b"k" * 32, "u", "g"),
-        office.ticket(b"k" * 32, "t", "h"),
-    }
-    assert 4 == len(tickets)
+def test_each_server_task_and_generation_has_its_own(tickets: TicketCache) -> None:
+    names = ((KEY, "t", "g"), (b"l" * 32, "t", "g"), (KEY, "u", "g"), (KEY, "t", "h"))
+    assert 4 == len({tickets.ticket(*each) for each in names})
 
 
-def test_a_clock_that_was_set_back_does_not_keep_a_ticket_for_ever() -> None:
-    clock = Clock()
-    office = TicketCache(clock)
-    first = office.ticket(b"k" * 32, "t", "g")
-    clock.now -= 3600
-    second = office.ticket(b"k" * 32, "t", "g")
-    assert first != second
-    assert ticket.check(b"k" * 32, "t", "g", second, now=clock.now)
-
-
-def test_what_is_not_reused_any_more_is_forgotten() -> None:
-    clock = Clock()
-    office = TicketCache(clock)
-    office.ticket(b"k" * 32, "t", "g")
-    office.expire()
-    assert 1 == len(office._issued)
+def test_tickets_that_are_not_reused_any_more_are_dropped(tickets: TicketCache, clock: Clock) -> None:
+    tickets.ticket(KEY, "t", "g")
+    tickets.expire()
+    assert 1 == len(tickets._issued)
     clock.now += ticket.LIFETIME
-    office.expire()
-    assert {} == office._issued
+    tickets.expire()
+    assert {} == tickets._issued
