@@ -22,11 +22,11 @@ from pantala_peer.errors import PeerError
 from pantala_peer.events import PeerEvents
 from pantala_peer.images.blobs import CachedImages
 from pantala_peer.images.helper import RuntimeHelper
-from pantala_peer.images.kept import LedgerFile
+from pantala_peer.images.ledger import LedgerFile
 from pantala_peer.images.orders import ImageOrders
 from pantala_peer.images.runtime import RuntimeWatch
 from pantala_peer.metrics import PeerMetrics
-from pantala_peer.mirror.server import Rules
+from pantala_peer.mirror.server import MirrorRules
 from pantala_peer.mirror.service import MirrorService
 from pantala_peer.settings import Settings, parse
 from pantala_peer.sync.connection import SyncConnection
@@ -166,7 +166,7 @@ def build(settings: Settings) -> PeerApp:
     pieces = PieceServer(
         cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads, on_missing=tasks.touch
     )
-    rules = Rules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
+    rules = MirrorRules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
     mirror = MirrorService(
         supernodes,
         cache.lookup,
@@ -185,13 +185,13 @@ def build(settings: Settings) -> PeerApp:
         settings.name,
         events=events,
         port=mirror.reachable_port,
-        sighting=mirror.sighting,
+        last_probe=mirror.last_probe,
         wall=time.time,
     )
     images = ImageOrders(
         LedgerFile(settings.root / "cache" / "images.json"),
         helper,
-        CachedImages(mirror.wants, waiters, holds=mirror.blobs.holds, held=cache.bytes_of, trouble=tasks.trouble),
+        CachedImages(mirror.demand, waiters, holds=mirror.blobs.holds, held=cache.bytes_of, trouble=tasks.trouble),
         mirror.grants,
         supernodes,
         events=events,

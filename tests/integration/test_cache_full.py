@@ -160,7 +160,7 @@ async def test_an_order_that_does_not_fit_fails_with_no_space_and_another_succee
         failed = await ordered(1, LARGE, PullPhase.FAILED)
         assert "NoSpace" == failed.reason
         assert f"({LARGE} bytes)" in failed.message
-        assert "free space on the node" in failed.message
+        assert "Free space on the node" in failed.message
         await ordered(2, 3 * MIB, PullPhase.READY)
         assert not peer.downloads.busy()
 
@@ -174,6 +174,6 @@ async def test_containerd_reads_a_blob_that_does_not_fit_from_the_registry(node:
     image, supernode = Pushed(layout, "team/large"), Patient()
     async with node.mirrored(supernode, image, disk / "node", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
         seconds = await node.pull(image, "1")
-        assert peer.mirror.mirror.counts.late <= 1
+        assert peer.mirror.server.counts.late <= 1
     assert LARGE < node.registry.blob_bytes()[image.layers[0].digest]
     assert seconds < DEADLINES.blob + 5

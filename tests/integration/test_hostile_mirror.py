@@ -112,7 +112,7 @@ async def test_one_that_accepts_and_sends_nothing_keeps_no_first_byte_past_its_d
         assert hostile.asked, "it was never asked for a piece"
         assert (200, sha256(LAYER)) == (status, sha256(body)), waits
         assert max(waits) < Deadlines().blob
-        assert (0, 0) == (node.mirror.mirror.counts.late, node.mirror.mirror.counts.broken)
+        assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)
     assert 1 == sum(sha256(LAYER) in one.path and one.method == "GET" for one in lab.registry.asked)
 
 
@@ -132,5 +132,5 @@ async def test_who_says_that_nothing_comes_has_the_piece_from_the_supernode_thou
         assert hostile.asked, "it was never asked for a piece"
         assert (200, sha256(LAYER)) == (status, sha256(body)), waits
         assert HURRIED.again <= max(waits) < HURRIED.stall
-        assert (0, 0) == (node.mirror.mirror.counts.late, node.mirror.mirror.counts.broken)
+        assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)
         assert len(LAYER) - 17 <= lab.app._pieces.bytes_sent - before  # the last piece is so short that it drips in

@@ -72,7 +72,7 @@ async def test_it_is_pulled_by_digest_through_the_mirror_and_known_by_its_tag(no
         assert {KEY} == set(supernode.asked_by)
         assert {""} == {shown for _, shown in supernode.asked}
         assert {(KEY, "")} == {(w.order, w.credential) for wants in supernode.wanted for w in wants.values()}
-        assert 3 == peer.mirror.mirror.counts.blobs
+        assert 3 == peer.mirror.server.counts.blobs
         listed = await node.helper.get("/v1/images")
         assert [[f"{name(node, image)}:1"]] == [found["tags"] for found in listed]
         assert [] == node.registry.requests()
@@ -210,7 +210,7 @@ async def test_another_pull_of_a_public_image_at_the_same_moment_has_it_from_the
         grant(peer, name(node, image)),
     ):
         await runtime.pull(f"{name(node, image)}@{image.digest}", None)
-        assert 0 == peer.mirror.mirror.counts.blobs
+        assert 0 == peer.mirror.server.counts.blobs
     assert {blob.digest: len(blob.content) for blob in [image.config, *image.layers]} == node.registry.blob_bytes()
 
 

@@ -106,7 +106,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks at what is there follow each other soon."""
     monkeypatch.setattr(orders, "_LOOK", 0.3)
-    monkeypatch.setattr(runtime_watch, "_SOONER", 0.3)
+    monkeypatch.setattr(runtime_watch, "_SHORT_INTERVAL", 0.3)
 
 
 @contextlib.asynccontextmanager
@@ -151,7 +151,7 @@ async def test_it_is_there_by_its_tag_and_pinned_and_its_bytes_left_the_registry
         assert listed is not None
         assert ((f"{it.name}@{image.digest}",), heeds) == (listed.digests, listed.pinned)
         assert dict(image.blobs) == dict(it.registry.blob_bytes())
-        counts = it.peer.mirror.mirror.counts
+        counts = it.peer.mirror.server.counts
         assert (len(image.blobs), 0) == (counts.blobs, counts.broken)
 
         await it.state(number=1)
@@ -174,11 +174,11 @@ async def test_what_the_kubelet_removes_is_told_each_time_and_never_pulled_unask
             await it.collect_garbage()
             gone = await it.reach(PullPhase.GONE, number)
             assert number == len(gone.gone)
-        served = it.peer.mirror.mirror.counts.blobs
+        served = it.peer.mirror.server.counts.blobs
         await asyncio.sleep(1)  # some three looks
         assert await it.listed() is None
         assert gone == await it.reach(PullPhase.GONE, 2)
-        assert served == it.peer.mirror.mirror.counts.blobs
+        assert served == it.peer.mirror.server.counts.blobs
         await asyncio.sleep(0.2)  # the registry logs at the end
         assert dict(image.blobs) == dict(it.registry.blob_bytes()), "the second time it came from the cache"
 
@@ -190,7 +190,7 @@ async def test_a_folder_that_containerd_does_not_read_is_told_with_what_to_do_un
     async with way(program, image, tmp_path, config_path="") as it:
         runtime = await it.of_runtime(lambda found: bool(found.message))
         assert runtime.mirror is False
-        advice = 'below [plugins."io.containerd.grpc.v1.cri".registry] where that begins with version = 2'
+        advice = 'In a file with version = 2 the line belongs below [plugins."io.containerd.grpc.v1.cri".registry]'
         assert advice in runtime.message
         it.containerd.stop()
         it.containerd.config_path = str(it.containerd.certs_d)
@@ -199,4 +199,4 @@ async def test_a_folder_that_containerd_does_not_read_is_told_with_what_to_do_un
         assert "" == runtime.message
         await it.state(number=1)
         await it.reach(PullPhase.READY, 1)
-        assert len(image.blobs) == it.peer.mirror.mirror.counts.blobs
+        assert len(image.blobs) == it.peer.mirror.server.counts.blobs

@@ -57,7 +57,7 @@ async def test_a_pull_gets_manifest_config_and_layers(
             assert file.digest == headers["docker-content-digest"]
         await settle(supernode)
         assert [(image.digest, "")] == supernode.asked
-        counts = peer.mirror.mirror.counts
+        counts = peer.mirror.server.counts
         assert (2, 2, len(LAYER) + len(image.config.content)) == (counts.manifests, counts.blobs, counts.bytes)
 
 
@@ -193,7 +193,7 @@ async def test_a_body_that_stalls_is_asked_for_again_then_ends_with_fin_and_what
         status, _, _ = await get(port, image.blob(layer), Range=f"bytes={3 * PIECE}-")
         assert 404 == status
         assert loop.time() - begun < 0.05
-        assert 1 == peer.mirror.mirror.counts.broken
+        assert 1 == peer.mirror.server.counts.broken
 
 
 async def test_no_head_is_sent_before_the_first_bytes_and_one_pull_waits_once(
@@ -280,7 +280,7 @@ async def test_wrong_pieces_never_reach_containerd(supernode: RegistrySupernode,
     async with mirror(supernode.url, tmp_path, mirror_deadlines=HURRIED) as peer:
         await get(peer.mirror.port, image.path())
         assert 404 == (await get(peer.mirror.port, image.blob(image.layers[0])))[0]
-        assert 0 == peer.mirror.mirror.counts.bytes
+        assert 0 == peer.mirror.server.counts.bytes
         assert supernode.failures
 
 
@@ -453,14 +453,14 @@ async def test_the_probe_is_404_and_tells_whether_it_came_by_our_hosts_toml(
 ) -> None:
     (tmp_path / "token").write_text("right")
     async with mirror(supernode.url, tmp_path / "root", mirror_token_file=tmp_path / "token") as peer:
-        port, service = peer.mirror.port, peer.mirror.mirror
+        port, service = peer.mirror.port, peer.mirror.server
         probe = "/v2/probe/node-1/manifests/1"
         there, found = f"{probe}?ns=localhost%3A{port}", []
         for path, shown in ((there, "right"), (there, ""), (probe, ""), (there, "wrong")):
             assert 404 == (await get(port, path, method="HEAD", **({"X_Pantala_Mirror": shown} if shown else {})))[0]
-            assert service.sighting is not None
-            assert "node-1" == service.sighting.node
-            assert service.sighting.at > 1e9
-            found.append(service.sighting.in_force)
+            assert service.probe is not None
+            assert "node-1" == service.probe.node
+            assert service.probe.at > 1e9
+            found.append(service.probe.in_force)
         assert [True, True, False, False] == found, "the second one is the file's server, asked last"
     assert [] == supernode.asked

@@ -154,7 +154,7 @@ async def test_a_tag_is_asked_of_the_registry_and_everything_else_comes_from_the
     image, supernode = node.push(), RegistrySupernode()
     async with node.mirrored(supernode, image, tmp_path / "node") as peer:
         await node.pull(image, "1")
-        counts = peer.mirror.mirror.counts
+        counts = peer.mirror.server.counts
         assert (3, 0, 0) == (counts.blobs, counts.misses, counts.broken)
         assert [("HEAD", f"/v2/{image.repository}/manifests/1")] == [
             (access.method, access.path) for access in node.registry.requests()
@@ -175,7 +175,7 @@ async def test_a_body_that_breaks_off_is_ended_by_the_registry(node: Node, tmp_p
     layer = image.layers[0]
     async with node.mirrored(supernode, image, tmp_path / "node", mirror_deadlines=HURRIED) as peer:
         seconds = await node.pull(image, "1")
-        assert 1 == peer.mirror.mirror.counts.broken
+        assert 1 == peer.mirror.server.counts.broken
     assert {layer.digest: len(layer.content) - 3 * PIECE} == dict(node.registry.blob_bytes())
     assert seconds < HURRIED.stall + 3
 
@@ -185,7 +185,7 @@ async def test_a_supernode_that_hangs_costs_one_deadline(node: Node, tmp_path: P
     supernode.manifest_delay = 60
     async with node.mirrored(supernode, image, tmp_path / "node", mirror_deadlines=HURRIED) as peer:
         seconds = await node.pull(image, "1")
-        assert (1, 0) == (peer.mirror.mirror.counts.late, peer.mirror.mirror.counts.blobs)
+        assert (1, 0) == (peer.mirror.server.counts.late, peer.mirror.server.counts.blobs)
     assert {blob.digest: len(blob.content) for blob in [image.config, *image.layers]} == node.registry.blob_bytes()
     assert seconds < HURRIED.manifest + 3
 
@@ -208,9 +208,9 @@ async def test_a_private_image_is_pulled_by_who_has_the_password_and_by_nobody_e
     ):
         with pytest.raises(PullUnauthorizedError):
             await runtime.pull(name, None)
-        assert 0 == peer.mirror.mirror.counts.blobs
+        assert 0 == peer.mirror.server.counts.blobs
         await runtime.pull(name, PullCredentials("ann", ANN["ann"], server=""))
-        assert 3 == peer.mirror.mirror.counts.blobs
+        assert 3 == peer.mirror.server.counts.blobs
     assert {} == dict(node.private.blob_bytes())
     assert {SHOWN} == {wanted.credential for wants in supernode.wanted for wanted in wants.values()}
 
@@ -222,13 +222,13 @@ async def test_a_password_for_the_registry_alone_is_not_shown_to_the_mirror(node
         auth = {"username": "ann", "password": ANN["ann"], "server": node.private.url}
         await node.pull(image, image.digest, auth=auth)
         assert {""} == {shown for _, shown in supernode.asked}
-        assert 0 == peer.mirror.mirror.counts.blobs
+        assert 0 == peer.mirror.server.counts.blobs
 
 
 async def test_the_probe_tells_that_containerd_reads_the_folder(node: Node, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     async with node.mirrored(supernode, image, tmp_path / "node") as peer:
         await node.helper.post("/v1/probe", node="node-1", port=peer.mirror.port)
-        sighting = peer.mirror.mirror.sighting
-        assert sighting is not None
-        assert ("node-1", True) == (sighting.node, sighting.in_force)
+        probe = peer.mirror.server.probe
+        assert probe is not None
+        assert ("node-1", True) == (probe.node, probe.in_force)

@@ -46,7 +46,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
             async with Runtime(containerd.address) as runtime:
                 shown = PullCredentials(*ANN, server="") if accounts else None
                 await runtime.pull(f"{registry.host}/team/app@{image.digest}", shown)
-            counts = peer.mirror.mirror.counts
+            counts = peer.mirror.server.counts
             assert (3, 0, 0) == (counts.blobs, counts.misses, counts.broken)
         await asyncio.sleep(0.3)  # the registry logs at the end
         assert dict(image.blobs) == dict(registry.blob_bytes())

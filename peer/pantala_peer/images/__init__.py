@@ -1,1 +1,1 @@
-"""Images by order: what the operator wants on this node is pulled once, looked after, and told of."""
+"""Images by order. The node pulls each ordered image once, watches it and reports its state."""

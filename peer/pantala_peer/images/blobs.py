@@ -1,4 +1,4 @@
-"""Images that go no deeper than the peer's cache: each blob is wanted until it is whole, and then kept."""
+"""Images of depth ``Peer``: each blob is wanted until it is complete, and then kept in the peer's cache."""
 
 from __future__ import annotations
 
@@ -6,49 +6,48 @@ import asyncio
 from collections.abc import Callable
 
 from pantala_peer.download.jobs import PieceWaiters
-from pantala_peer.images import subject
-from pantala_peer.images.errors import DiskError, NoSpaceError, OrderError
-from pantala_peer.mirror.ports import Hint
-from pantala_peer.mirror.resource import Repository
-from pantala_peer.mirror.wants import Wants
+from pantala_peer.images.errors import NodeDiskError, NodeDiskFullError, OrderError
+from pantala_peer.images.ledger import OrderedImage
+from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
+from pantala_peer.mirror.request import RepositoryName
 from pantala_protocol import task_id
 from pantala_protocol.images import ImageBlob, NodeOrder
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import DeliveryState
 
-_AT_ONCE = 4
-"""Blobs of an image that are wanted at a time: containerd takes three."""
+_PARALLEL = 4
+"""Blobs of an image that are wanted at once. containerd takes three."""
 
 _AGAIN = 10.0
-"""Seconds without a piece until a blob is asked for again."""
+"""Seconds without a piece until a blob is wanted again."""
 
 
 class CachedImages:
-    """Has blobs come into the cache.
+    """Fetches blobs into the cache.
 
-    ``holds`` tells by digest whether one is whole, ``held`` the bytes of a task, ``trouble`` why the disk does not keep
-    a task's.
+    ``holds`` returns whether the blob with a digest is complete, ``held`` the cached bytes of a task, and ``trouble``
+    why the disk rejects a task.
     """
 
     def __init__(
         self,
-        wants: Wants,
-        arrivals: PieceWaiters,
+        demand: BlobDemand,
+        waiters: PieceWaiters,
         *,
         holds: Callable[[str], bool],
         held: Callable[[str], int],
         trouble: Callable[[str], DeliveryState | None],
     ) -> None:
-        self._wants = wants
-        self._arrivals = arrivals
+        self._demand = demand
+        self._waiters = waiters
         self._holds = holds
         self._held = held
         self._trouble = trouble
 
     async def fetch(self, order: NodeOrder) -> None:
-        """Have all its blobs here, however long it takes. Raises :class:`OrderError`."""
-        repository = subject.read(order.image).repository
-        slots = asyncio.Semaphore(_AT_ONCE)
+        """Fetch all blobs, without a time limit. Raises :class:`OrderError`."""
+        repository = OrderedImage.of(order).repository
+        slots = asyncio.Semaphore(_PARALLEL)
         failed: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as group:
@@ -60,33 +59,33 @@ class CachedImages:
             raise failed[0]
 
     def holds(self, order: NodeOrder) -> bool:
-        """Whether all are here."""
+        """True if all blobs are here."""
         return all(self._holds(blob.digest) for blob in order.blobs)
 
     def bytes(self, order: NodeOrder) -> int:
-        """Of those blobs that are here."""
+        """The cached bytes of all blobs."""
         return sum(self._held(task_id.of_blob(digest)) for digest in {blob.digest for blob in order.blobs})
 
-    async def _fetch(self, repository: Repository, blob: ImageBlob, key: str, slots: asyncio.Semaphore) -> None:
-        name = task_id.of_blob(blob.digest)
+    async def _fetch(self, repository: RepositoryName, blob: ImageBlob, key: str, slots: asyncio.Semaphore) -> None:
+        name, origin = task_id.of_blob(blob.digest), BlobOrigin(repository, blob.size, order=key)
         async with slots:
-            with self._wants.want(blob.digest, Hint(repository, blob.size, order=key), 0) as want:
+            with self._demand.reader(blob.digest, origin, 0) as reader:
                 while not self._holds(blob.digest):
                     try:
                         async with asyncio.timeout(_AGAIN):
-                            await self._arrivals.wait(name)
+                            await self._waiters.wait(name)
                     except TimeoutError:
                         self._check(name, blob)
-                        want.stalled()
+                        reader.stalled()
 
     def _check(self, name: str, blob: ImageBlob) -> None:
-        """Nothing came for long: wait no longer if that is for the disk."""
+        """Give up if the disk is the reason that nothing arrives."""
         trouble = self._trouble(name)
         if trouble is None:
             return
         if trouble.reason == Reason.NODE_DISK_FULL:
-            raise NoSpaceError(
-                f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}; free space on "
+            raise NodeDiskFullError(
+                f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}. Free space on "
                 "the node, or order fewer images at depth Peer"
             )
-        raise DiskError(f"the peer's disk does not keep {blob.digest}: {trouble.message}; check the node's disk")
+        raise NodeDiskError(f"the peer's disk rejects {blob.digest}: {trouble.message}. Check the node's disk")

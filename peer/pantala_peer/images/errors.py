@@ -1,59 +1,63 @@
-"""Why an order cannot be carried out, as a branch of the peer's tree.
+"""Why an order fails, as a branch of the peer's tree.
 
 ::
 
     PeerError
-    └── OrderError      ``reason`` is a PullState's; the runtime helper's own words, or one of these
+    └── OrderError                      ``reason`` is that of a PullState: the runtime helper's, or one of these
         ├── RuntimeUnavailableError     RuntimeUnavailable  there is no helper, or it does not answer
-        ├── TooSlowError                Timeout             not done in the time that was given
-        ├── BadOrderError               InvalidImage        it names no image
-        ├── NoSpaceError                NoSpace             the node's disk has no room for its blobs
-        └── DiskError                   Failed              the node's disk does not keep them
+        ├── OrderTimeoutError           Timeout             the order's time has passed
+        ├── InvalidOrderError           InvalidImage        the order does not name a valid image
+        ├── NodeDiskFullError           NoSpace             the node's disk has no room for the blobs
+        └── NodeDiskError               Failed              the node's disk rejects the blobs
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from pantala_peer.errors import PeerError
 
 
 class OrderError(PeerError):
-    """An image is not on this node as it was ordered."""
+    """The image is not on this node as ordered."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-class RuntimeUnavailableError(OrderError):
-    """The container runtime cannot be spoken to."""
+class _LocalOrderError(OrderError):
+    REASON: ClassVar[str]
 
     def __init__(self, message: str) -> None:
-        super().__init__("RuntimeUnavailable", message)
+        super().__init__(self.REASON, message)
 
 
-class TooSlowError(OrderError):
-    """Not done in time."""
+class RuntimeUnavailableError(_LocalOrderError):
+    """The container runtime cannot be reached."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("Timeout", message)
-
-
-class BadOrderError(OrderError):
-    """There is no such image."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("InvalidImage", message)
+    REASON = "RuntimeUnavailable"
 
 
-class NoSpaceError(OrderError):
-    """There is no room for it on the node's disk."""
+class OrderTimeoutError(_LocalOrderError):
+    """The order did not end in time."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("NoSpace", message)
+    REASON = "Timeout"
 
 
-class DiskError(OrderError):
-    """The node's disk refuses."""
+class InvalidOrderError(_LocalOrderError):
+    """The order does not name a valid image."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("Failed", message)
+    REASON = "InvalidImage"
+
+
+class NodeDiskFullError(_LocalOrderError):
+    """The node's disk has no room."""
+
+    REASON = "NoSpace"
+
+
+class NodeDiskError(_LocalOrderError):
+    """The node's disk rejects a write."""
+
+    REASON = "Failed"

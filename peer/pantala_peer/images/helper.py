@@ -1,24 +1,37 @@
-"""The runtime helper over HTTP, on its unix socket."""
+"""The runtime helper, which speaks with the container runtime: HTTP on its unix socket."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import aiohttp
 import msgspec
 
 from pantala_peer.images.errors import OrderError, RuntimeUnavailableError
-from pantala_peer.images.ports import Credentials, Image, Status
-from pantala_process.http import read_bounded
+from pantala_process.http import error_detail, read_bounded
+from pantala_protocol.runtime import (
+    BlobsRequest,
+    ImageNameRequest,
+    ImagePin,
+    ImagePinRequest,
+    ImagePullRequest,
+    PresentBlobs,
+    ProbeOutcome,
+    ProbeRequest,
+    PullCredentials,
+    PulledImage,
+    RuntimeImage,
+    RuntimeStatus,
+)
 
 _TIMEOUT = 30.0
-"""Seconds for all that loads nothing."""
+"""Seconds for calls that load nothing."""
 
-_LONGER = 15.0
-"""Seconds more than a pull may take that its answer is waited for: the helper itself keeps the time."""
+_EXTRA = 15.0
+"""Seconds to wait after the timeout of a pull, which the helper itself enforces."""
 
 _MAX_ANSWER = 16 * 1024 * 1024
 """Bytes: some ten thousand images."""
@@ -26,49 +39,11 @@ _MAX_ANSWER = 16 * 1024 * 1024
 _Answer = TypeVar("_Answer")
 
 
-class _Error(msgspec.Struct):
-    reason: str
-    message: str
-
-
-class _Refusal(msgspec.Struct):
-    error: _Error
-
-
-class _Pinned(msgspec.Struct):
-    pinned: bool
-
-
-class _Blobs(msgspec.Struct):
-    present: list[str] | None
-
-
-class _Runtime(msgspec.Struct):
-    name: str
-    version: str
-
-
-class _Mirror(msgspec.Struct):
-    config_path: str | None
-
-
-class _Pinning(msgspec.Struct):
-    honoured: bool | None
-
-
-class _Filesystem(msgspec.Struct):
-    free: int | None
-
-
-class _Status(msgspec.Struct):
-    runtime: _Runtime
-    mirror: _Mirror
-    pinning: _Pinning
-    image_filesystem: _Filesystem
-
-
 class RuntimeHelper:
-    """The adapter. ``socket`` is ``None`` where there is no helper. Use it as an asynchronous context manager."""
+    """Asks the helper. ``socket`` is ``None`` without a helper. Use it as an asynchronous context manager.
+
+    All methods raise :class:`OrderError`.
+    """
 
     def __init__(self, socket: Path | None) -> None:
         self._socket = socket
@@ -86,51 +61,37 @@ class RuntimeHelper:
         if self._client is not None:
             await self._client.close()
 
-    async def images(self) -> list[Image]:
-        """All that the runtime has. All here raise :class:`OrderError`."""
-        return await self._ask("GET", "/v1/images", list[Image])
+    async def images(self) -> list[RuntimeImage]:
+        """All images in the runtime."""
+        return await self._ask("GET", "/v1/images", list[RuntimeImage])
 
-    async def pull(self, image: str, *, timeout: int, credentials: Credentials | None) -> None:
-        """Have an image in the runtime. To cancel it closes the connection, and the helper ends the pull."""
-        body: dict[str, Any] = {"image": image, "timeout_seconds": max(1, timeout)}
-        if credentials is not None:
-            body["auth"] = {
-                "username": credentials.username,
-                "password": credentials.password,
-                "server": credentials.server,
-            }
-        await self._ask("POST", "/v1/pull", dict[str, Any], body, seconds=timeout + _LONGER)
+    async def pull(self, image: str, *, timeout: int, credentials: PullCredentials | None) -> None:
+        """Pull an image. Cancelling closes the connection, and the helper ends the pull."""
+        body = ImagePullRequest(image, max(1, timeout), credentials)
+        await self._ask("POST", "/v1/pull", PulledImage, body, seconds=timeout + _EXTRA)
 
     async def name(self, image: str, name: str) -> None:
-        """Let a tag stand for an image that is there."""
-        await self._ask("POST", "/v1/name", None, {"image": image, "name": name})
+        """Give a tag to an image in the runtime."""
+        await self._ask("POST", "/v1/name", None, ImageNameRequest(image, name))
 
     async def pin(self, image: str) -> bool:
-        """Ask that it stay; tell whether that is heeded."""
-        return (await self._ask("POST", "/v1/pin", _Pinned, {"image": image})).pinned
+        """Ask the runtime to keep an image. Returns whether it honours that."""
+        return (await self._ask("POST", "/v1/pin", ImagePin, ImagePinRequest(image))).pinned
 
     async def unpin(self, image: str) -> None:
-        """It may go."""
-        await self._ask("POST", "/v1/unpin", None, {"image": image})
+        """Let the runtime remove an image."""
+        await self._ask("POST", "/v1/unpin", None, ImagePinRequest(image))
 
-    async def status(self) -> Status:
-        """The runtime itself."""
-        said = await self._ask("GET", "/v1/status", _Status)
-        return Status(
-            said.runtime.name,
-            said.runtime.version,
-            said.mirror.config_path,
-            said.pinning.honoured,
-            said.image_filesystem.free,
-        )
+    async def status(self) -> RuntimeStatus:
+        return await self._ask("GET", "/v1/status", RuntimeStatus)
 
     async def probe(self, node: str, port: int) -> None:
-        """Have the runtime pull a name that only the mirror at ``port`` knows."""
-        await self._ask("POST", "/v1/probe", dict[str, Any], {"node": node, "port": port})
+        """Make the runtime pull an image that only the mirror at ``port`` knows."""
+        await self._ask("POST", "/v1/probe", ProbeOutcome, ProbeRequest(node, port))
 
     async def blobs(self, digests: Sequence[str]) -> frozenset[str] | None:
-        """Which of them the runtime has; ``None``: its store is not seen."""
-        present = (await self._ask("POST", "/v1/blobs", _Blobs, {"digests": digests})).present
+        """Those of the blobs that the runtime has. ``None``: the helper cannot see its store."""
+        present = (await self._ask("POST", "/v1/blobs", PresentBlobs, BlobsRequest(list(digests)))).present
         return None if present is None else frozenset(present)
 
     async def _ask(
@@ -138,7 +99,7 @@ class RuntimeHelper:
     ) -> _Answer:
         if self._client is None:
             raise RuntimeUnavailableError(
-                "no runtime helper: run pantala-runtime beside the peer and give the peer its socket (--runtime-socket)"
+                "the peer has no runtime helper; run pantala-runtime beside it and pass its socket (--runtime-socket)"
             )
         data = None if body is None else msgspec.json.encode(body)
         timeout = aiohttp.ClientTimeout(total=seconds, connect=5)
@@ -147,7 +108,7 @@ class RuntimeHelper:
                 content = await read_bounded(response, _MAX_ANSWER)
         except TimeoutError:
             raise RuntimeUnavailableError(
-                f"the runtime helper did not answer {path} in {seconds:g} s; look at its log, and at the node's load"
+                f"the runtime helper did not answer {path} in {seconds:g} s; check its log and the node's load"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise RuntimeUnavailableError(
@@ -159,15 +120,14 @@ class RuntimeHelper:
             return msgspec.json.decode(content or b"null", type=kind)
         except msgspec.DecodeError as error:
             raise RuntimeUnavailableError(
-                f"the runtime helper's answer to {path} cannot be read ({error}); run the peer's own version of it"
+                f"the runtime helper's answer to {path} is not valid ({error}); run the helper of the peer's version"
             ) from None
 
 
 def _refusal(status: int, content: bytes) -> OrderError:
-    try:
-        said = msgspec.json.decode(content, type=_Refusal).error
-    except msgspec.DecodeError:
+    detail = error_detail(content)
+    if detail is None or not detail.reason:
         return RuntimeUnavailableError(
-            f"the runtime helper answered {status} and no reason; run the peer's own version of it"
+            f"the runtime helper answered {status} without a reason; run the helper of the peer's version"
         )
-    return OrderError(said.reason, said.message)
+    return OrderError(detail.reason, detail.message)

@@ -1,99 +1,131 @@
-"""What was ordered of this node's images, and how far each is. Pure: who changes it carries it out.
+"""The ordered images of this node, the state of each, and the file that keeps both over a restart.
 
-An order is done once: the pull of its number in its run. How it ended stays until it is no longer named, or until
-another order for the same key takes its place.
+Each order is carried out once: it is identified by its run and number. Its result stays until the image is no longer
+ordered, or until another order for the same key replaces it.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import structlog
 from msgspec import structs
 
+from pantala_peer.images.errors import InvalidOrderError
+from pantala_peer.mirror.request import RepositoryName
+from pantala_pieces.errors import store_errors
+from pantala_pieces.file import write_atomically
+from pantala_protocol import image as images
 from pantala_protocol import task_id
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, PullPhase, PullState
 
-_MOST_GONE = 10
-"""Times that are told of one image; the oldest are left out."""
+_MAX_GONE = 10
+"""Times of removal that are reported for one image. The oldest are dropped."""
+
+log = structlog.get_logger()
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One order, and how far it is."""
+@dataclass(frozen=True, slots=True)
+class OrderedImage:
+    """``registry/repository[:tag]@digest``."""
+
+    repository: RepositoryName
+    pinned: str
+    """``registry/repository@digest``."""
+    tagged: str
+    """``registry/repository:tag``; empty without a tag."""
+
+    @classmethod
+    def of(cls, order: NodeOrder) -> OrderedImage:
+        """Read an order's image. Raises :class:`InvalidOrderError`."""
+        try:
+            reference = images.parse(order.image)
+            name = order.image.partition("@")[0]
+            tagged = str(images.parse(name)) if ":" in name.rpartition("/")[2] else ""
+        except ValueError as error:
+            raise InvalidOrderError(f"{error}; correct the image's name") from None
+        if not reference.digest:
+            raise InvalidOrderError(f"{order.image[:140]!r} has no digest; update the operator, or check its log")
+        return cls(RepositoryName(reference.registry, reference.repository), str(reference), tagged)
+
+
+class LedgerEntry(msgspec.Struct, frozen=True):
+    """One order and its state."""
 
     order: NodeOrder
     state: PullState
 
 
-class Change(NamedTuple):
-    """What new orders change."""
+class OrderChanges(NamedTuple):
+    """The keys that new orders change."""
 
-    begun: list[str]
-    """Keys that are to be carried out, from the start."""
+    started: list[str]
     ended: list[str]
-    """Keys that are to be carried out no longer."""
 
 
 class Ledger:
-    """All of them. ``now`` is in seconds since the epoch."""
+    """All orders. ``now`` is in seconds since the epoch."""
 
-    def __init__(self, entries: Iterable[Entry] = (), pins: Iterable[str] = ()) -> None:
+    def __init__(self, entries: Iterable[LedgerEntry] = (), pins: Iterable[str] = ()) -> None:
         self.entries = {entry.order.key: entry for entry in entries}
         """By key."""
         self.pins = set(pins)
         """Images that were pinned for orders, ``registry/repository@digest``."""
 
-    def obey(self, orders: NodeOrders, now: int) -> Change:
-        """Take new orders; what they do not name is ordered no longer."""
+    def apply(self, orders: NodeOrders, now: int) -> OrderChanges:
+        """Replace all orders. The node drops images that ``orders`` does not name."""
         former, self.entries = self.entries, {}
-        begun = []
+        started = []
         for order in orders.pulls:
             entry = former.get(order.key)
             if entry is not None and _is_same(entry.order, order):
-                self.entries[order.key] = Entry(order, entry.state)
+                self.entries[order.key] = LedgerEntry(order, entry.state)
             else:
                 gone = entry.state.gone if entry is not None and entry.order.image == order.image else ()
-                self.entries[order.key] = Entry(order, _begun(order, now, gone))
-                begun.append(order.key)
-        return Change(begun, [key for key in former if key not in self.entries])
+                run, number = order.order.run, order.order.number
+                state = PullState(PullPhase.PULLING, now, run=run, number=number, gone=gone)
+                self.entries[order.key] = LedgerEntry(order, state)
+                started.append(order.key)
+        return OrderChanges(started, [key for key in former if key not in self.entries])
 
     def unfinished(self) -> list[str]:
-        """Keys of what an earlier process did not bring to an end."""
+        """The keys of orders that an earlier process did not finish."""
         return [key for key, entry in self.entries.items() if entry.state.phase is PullPhase.PULLING]
 
     def ready(self, key: str, now: int) -> None:
-        """It is there."""
-        state = self.entries[key].state
-        self._set(key, structs.replace(state, phase=PullPhase.READY, since=now, reason="", message=""))
+        """The image is here."""
+        self._update(key, phase=PullPhase.READY, since=now, reason="", message="")
 
     def failed(self, key: str, reason: str, message: str, now: int) -> None:
-        """It could not be had."""
-        state = self.entries[key].state
-        self._set(key, structs.replace(state, phase=PullPhase.FAILED, since=now, reason=reason, message=message))
+        """The order failed."""
+        self._update(key, phase=PullPhase.FAILED, since=now, reason=reason, message=message)
 
     def gone(self, key: str, now: int) -> None:
-        """It was there and is not any more."""
-        state = self.entries[key].state
-        gone = (*state.gone, now)[-_MOST_GONE:]
-        self._set(key, structs.replace(state, phase=PullPhase.GONE, since=now, gone=gone))
+        """The image was removed after it was ready."""
+        gone = (*self.entries[key].state.gone, now)[-_MAX_GONE:]
+        self._update(key, phase=PullPhase.GONE, since=now, gone=gone)
 
     def fetched(self, key: str, count: int) -> bool:
-        """So many bytes came for it by now. Tells whether that is news."""
-        state = self.entries[key].state
-        self._set(key, structs.replace(state, fetched=count))
-        return count != state.fetched
+        """Set the bytes that arrived. Returns whether the number changed."""
+        former = self.entries[key].state.fetched
+        self._update(key, fetched=count)
+        return count != former
 
     def states(self) -> dict[str, PullState]:
-        """How far all are, by key."""
+        """The states by key."""
         return {key: entry.state for key, entry in self.entries.items()}
 
-    def ready_entries(self, depth: Depth) -> list[Entry]:
-        """What is there, and is to be looked after."""
+    def ready_entries(self, depth: Depth) -> list[LedgerEntry]:
+        """The ready images, which must be watched."""
         return [e for e in self.entries.values() if e.order.depth is depth and e.state.phase is PullPhase.READY]
 
     def kept_tasks(self) -> set[str]:
-        """Tasks of the blobs that are ordered to be in the peer's cache."""
+        """Tasks of the blobs that are ordered for the peer's cache."""
         return {
             task_id.of_blob(blob.digest)
             for entry in self.entries.values()
@@ -101,12 +133,17 @@ class Ledger:
             for blob in entry.order.blobs
         }
 
-    def _set(self, key: str, state: PullState) -> None:
-        self.entries[key] = Entry(self.entries[key].order, state)
+    def render(self) -> bytes:
+        """The content of a :class:`LedgerFile`."""
+        return msgspec.json.encode(_Content(list(self.entries.values()), sorted(self.pins)))
+
+    def _update(self, key: str, **changes: object) -> None:
+        entry = self.entries[key]
+        self.entries[key] = LedgerEntry(entry.order, structs.replace(entry.state, **changes))
 
 
 def _is_same(former: NodeOrder, order: NodeOrder) -> bool:
-    """Whether it is the order that was given already. More time, or a pin, is no other order."""
+    """True if the order is not new. A changed timeout or pin does not make it new."""
     return (former.image, former.depth, former.blobs, former.order.run, former.order.number) == (
         order.image,
         order.depth,
@@ -116,5 +153,27 @@ def _is_same(former: NodeOrder, order: NodeOrder) -> bool:
     )
 
 
-def _begun(order: NodeOrder, now: int, gone: tuple[int, ...]) -> PullState:
-    return PullState(PullPhase.PULLING, now, run=order.order.run, number=order.order.number, gone=gone)
+class _Content(msgspec.Struct, frozen=True):
+    entries: list[LedgerEntry]
+    pins: list[str]
+
+
+class LedgerFile:
+    """One file. Blocking; raises :class:`StoreError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Ledger:
+        """The last ledger. Empty without a file, or with an invalid one."""
+        try:
+            with store_errors(f"read {self._path}"), contextlib.suppress(FileNotFoundError):
+                content = msgspec.json.decode(self._path.read_bytes(), type=_Content)
+                return Ledger(content.entries, content.pins)
+        except msgspec.DecodeError as error:
+            log.warning("ignored the record of ordered images, because it is not valid", error=str(error))
+        return Ledger()
+
+    def write(self, content: bytes) -> None:
+        """Write the result of :meth:`Ledger.render`, durably."""
+        write_atomically(self._path, content)

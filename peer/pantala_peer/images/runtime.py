@@ -1,4 +1,4 @@
-"""The node's container runtime: who it is, whether it asks the mirror, and which blobs it has."""
+"""The state of the node's container runtime: its version, whether it asks the mirror, and which blobs it has."""
 
 from __future__ import annotations
 
@@ -10,110 +10,113 @@ from msgspec import structs
 
 from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images.errors import OrderError
-from pantala_peer.images.ports import Helper, Status, Told
-from pantala_peer.mirror.probe import Sighting
+from pantala_peer.images.helper import RuntimeHelper
+from pantala_peer.mirror.request import ProbeResult
+from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol.images import RuntimeState
+from pantala_protocol.runtime import RuntimeStatus
 
-_USUALLY = 60.0
-_SOONER = 10.0
-"""Seconds between two looks: while it asks the mirror, and while it does not."""
+_INTERVAL = 60.0
+_SHORT_INTERVAL = 10.0
+"""Seconds between two checks: while the runtime asks the mirror, and while it does not."""
 
 _STEP = 64 * 1024 * 1024
-"""Bytes to which the room on the disk is told: each new number is told to all who listen."""
+"""Bytes. Free room is rounded down to this, because each new number is sent to all supernodes."""
 
 
 class RuntimeWatch:
-    """Looks, and tells what changed.
+    """Checks the runtime and reports changes.
 
-    ``port`` tells at which one containerd reaches the mirror (0: there is none), ``sighting`` what was seen last of a
-    probe.
+    ``port`` returns the port at which containerd reaches the mirror (0: there is no mirror). ``last_probe`` returns
+    the last probe that the mirror saw.
     """
 
     def __init__(
         self,
-        helper: Helper,
-        told: Told,
+        helper: RuntimeHelper,
+        supernodes: SupernodeSessions,
         node: str,
         *,
         events: PeerEvents,
         port: Callable[[], int],
-        sighting: Callable[[], Sighting | None],
+        last_probe: Callable[[], ProbeResult | None],
         wall: Callable[[], float],
     ) -> None:
         self._helper = helper
-        self._told = told
+        self._supernodes = supernodes
         self._node = node
         self._port = port
-        self._sighting = sighting
+        self._last_probe = last_probe
         self._wall = wall
         self._survey: tuple[str, ...] = ()
         self._state = RuntimeState()
         self._look_now = asyncio.Event()
         events.subscribe(ImagesOrdered, self._on_orders)
 
-    def pinned(self, heeded: bool) -> None:
-        """A pin was asked for, and heeded or not: nobody shall wait for a minute to hear of the first one."""
-        if heeded != self._state.pins:
+    def pinned(self, honoured: bool) -> None:
+        """Report soon whether the runtime honoured a pin."""
+        if honoured != self._state.pins:
             self._look_now.set()
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             self._look_now.clear()
-            self._tell(await self.look())
+            self._report(await self.look())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_USUALLY if self._state.mirror else _SOONER):
+                async with asyncio.timeout(_INTERVAL if self._state.mirror else _SHORT_INTERVAL):
                     await self._look_now.wait()
 
     async def look(self) -> RuntimeState:
-        """How it is now."""
+        """The state now."""
         try:
             status = await self._helper.status()
             in_force, why = await self._probe(status)
             found = await self._helper.blobs(self._survey) if self._survey else None
         except OrderError as error:
             return RuntimeState(message=str(error))
+        free = status.image_filesystem.free
         return RuntimeState(
-            name=status.name,
-            version=status.version,
+            name=status.runtime.name,
+            version=status.runtime.version,
             mirror=in_force,
             message=why,
-            pins=status.pins,
-            disk_free=None if status.disk_free is None else status.disk_free // _STEP * _STEP,
+            pins=status.pinning.honoured,
+            disk_free=None if free is None else free // _STEP * _STEP,
             blobs={} if found is None else {digest: digest in found for digest in self._survey},
         )
 
-    async def _probe(self, status: Status) -> tuple[bool, str]:
-        """Whether it asks the mirror; if not, why, and what to do."""
+    async def _probe(self, status: RuntimeStatus) -> tuple[bool, str]:
+        """Whether the runtime asks the mirror. If not: why, and what to do."""
         port = self._port()
         if not port:
-            return False, "the peer has no mirror, so images are pulled from their registries; give it --mirror-listen"
-        begun_at = self._wall()
+            return False, "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
+        started_at = self._wall()
         await self._helper.probe(self._node, port)
-        seen = self._sighting()
-        if seen is not None and seen.node == self._node and seen.at >= begun_at and seen.in_force:
+        probe = self._last_probe()
+        if probe is not None and probe.node == self._node and probe.at >= started_at and probe.in_force:
             return True, ""
-        if status.config_path:
+        runtime, folder = status.runtime, status.mirror.config_path
+        if folder:
             return False, (
-                f"{status.name} reads {status.config_path} and does not ask this node's mirror: run pantala-peer "
-                "configure with that folder as --certs-d; until then images are pulled from their registries"
+                f"{runtime.name} reads {folder} and does not ask this node's mirror. Run pantala-peer configure with "
+                "that folder as --certs-d. Until then images are pulled from their registries"
             )
         return False, (
-            f"{status.name} {status.version} does not read a certs.d folder, so it does not ask this node's mirror: "
-            'set config_path = "/etc/containerd/certs.d" in its config.toml, below '
-            '[plugins."io.containerd.grpc.v1.cri".registry] where that begins with version = 2, or below '
-            '[plugins."io.containerd.cri.v1.images".registry] where the version is greater, and restart it; until then '
-            "images are pulled from their registries"
+            f"{runtime.name} {runtime.version} does not read a certs.d folder, so it does not ask this node's mirror. "
+            'Set config_path = "/etc/containerd/certs.d" in its config.toml and restart it. In a file with version = 2 '
+            'the line belongs below [plugins."io.containerd.grpc.v1.cri".registry], in a newer one below '
+            '[plugins."io.containerd.cri.v1.images".registry]. Until then images are pulled from their registries'
         )
 
     def _on_orders(self, event: ImagesOrdered) -> None:
-        """Report soon which of the survey's blobs the runtime has."""
+        """Report soon which blobs of a new survey the runtime has."""
         if event.orders.survey != self._survey:
             self._survey = event.orders.survey
             self._look_now.set()
 
-    def _tell(self, state: RuntimeState) -> None:
-        """The room on the disk alone is no news that anybody is waiting for."""
+    def _report(self, state: RuntimeState) -> None:
+        """A change of the free room alone is not urgent."""
         urgent = structs.replace(state, disk_free=self._state.disk_free) != self._state
         self._state = state
-        self._told.report_runtime(state, urgent=urgent)
+        self._supernodes.report_runtime(state, urgent=urgent)

@@ -1,5 +1,5 @@
-"""The registry mirror: what this node's containerd asks before it asks the registry itself.
+"""The registry mirror: this node's containerd asks it before it asks the registry itself.
 
-An error is free, for containerd goes on to the registry at once; a hang is fatal. So what is missing or slow is a 404
-in time.
+An error costs nothing, because containerd continues at the registry at once. A hang is fatal. So the mirror answers 404
+in time for content that is missing or slow.
 """

@@ -1,29 +1,48 @@
-"""How long containerd is let wait. It has no patience of its own: it would wait for ever."""
+"""How long containerd waits for the mirror. It has no timeout of its own and would wait for ever."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _SMALL = 64 * 1024
+OPEN_SECONDS = 30.0
+"""For how long a slow repository is left alone: a pull of many layers ends in that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """In seconds. A pull whose supernode hangs loses one of them, at most, and then the breaker is open."""
+    """Deadlines in seconds. A pull whose supernode hangs loses at most one of them. Then the breaker is open."""
 
     manifest: float = 4.0
-    """To a manifest: the supernode may have to fetch a token for it first, and ask a registry far away twice."""
+    """For a manifest. The supernode may first fetch a token, and ask a distant registry twice."""
     small: float = 4.0
-    """To the first byte of a config, or of what is as small."""
+    """For the first byte of a configuration, or of another small blob."""
     blob: float = 5.0
-    """To the first byte of a layer: a piece must be fetched from the registry and come here, and verified."""
+    """For the first byte of a layer. A piece must come from the registry to this node, and be verified."""
     again: float = 10.0
-    """Without the next byte until it is asked for again."""
+    """Without the next byte, until the demand is sent again."""
     stall: float = 20.0
-    """Without the next byte until the connection is ended: containerd goes on at the registry from there."""
+    """Without the next byte, until the connection is closed. containerd continues at the registry from there."""
     reader: float = 300.0
-    """In which the one who asked must take what it is sent, some 256 KiB; else it is gone."""
+    """For containerd to take a chunk of some 256 KiB. Otherwise it counts as gone."""
 
     def first_byte(self, size: int, *, is_config: bool) -> float:
-        """To the first byte of a blob of ``size`` bytes."""
+        """The deadline for the first byte of a blob of ``size`` bytes."""
         return self.small if is_config or size <= _SMALL else self.blob
+
+
+class RepositoryBreaker:
+    """Opens for a repository that was slow, so that one pull waits in vain only once. ``now`` is in seconds. Pure."""
+
+    def __init__(self, seconds: float = OPEN_SECONDS) -> None:
+        self._seconds = seconds
+        self._until: dict[str, float] = {}
+
+    def trip(self, repository: str, now: float) -> None:
+        """Open for a repository."""
+        self._until = {name: until for name, until in self._until.items() if until > now}
+        self._until[repository] = now + self._seconds
+
+    def is_open(self, repository: str, now: float) -> bool:
+        """True while nothing of the repository is worth waiting for."""
+        return self._until.get(repository, now) > now

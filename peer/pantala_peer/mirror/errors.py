@@ -1,11 +1,11 @@
-"""Why the mirror does not serve something, as a branch of the peer's tree. All of it is 404 to containerd.
+"""Why the mirror does not serve something, as a branch of the peer's tree. containerd gets a 404 for each.
 
 ::
 
     PeerError
-    └── MirrorError             a miss: not here, not allowed, not asked for in our way
-        ├── UnreachableError    the supernode whose it is does not answer
-        └── SlowError           it did not come in time; the repository is left alone for a while
+    └── MirrorError                 a miss: not here, not permitted, or not requested by our hosts.toml
+        ├── OwnerUnreachableError   the supernode that owns it does not answer
+        └── SlowError               it did not come in time; the repository is left alone for a while
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class MirrorError(PeerError):
     """There is nothing to serve. containerd asks the registry itself."""
 
 
-class UnreachableError(MirrorError):
-    """Nobody is there to be asked."""
+class OwnerUnreachableError(MirrorError):
+    """No supernode answers for it."""
 
 
 class SlowError(MirrorError):

@@ -1,124 +1,157 @@
-"""Manifests, each asked for once of the supernode, and kept; given only to those whom the registry let in."""
+"""Manifests and indexes: requested once from the supernode, kept, and served only to clients the registry let in."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
+import re
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, NamedTuple
 
-from pantala_peer.mirror import document
-from pantala_peer.mirror.document import Document
+import msgspec
+from cachetools import LRUCache
+from msgspec import Meta
+
 from pantala_peer.mirror.errors import MirrorError
-from pantala_peer.mirror.permissions import Permissions
-from pantala_peer.mirror.ports import Challenge
-from pantala_peer.mirror.resource import Repository
-from pantala_protocol.registry import ManifestAnswer
+from pantala_peer.mirror.permissions import DigestInfo, ReadPermissions
+from pantala_peer.mirror.request import RepositoryName
+from pantala_peer.mirror.supernode import SupernodeManifests
+from pantala_process.flight import SingleFlight
+from pantala_protocol import digest as digests
+from pantala_protocol.registry import MAX_MANIFEST, ManifestAnswer
 
 _MEMORY = 64 * 1024 * 1024
-"""Bytes of manifests that are kept: of some ten thousand images."""
+"""Bytes of manifests that are kept: those of some ten thousand images."""
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}", re.ASCII)
 
 
-class Asking(Protocol):
-    """The port to who speaks with registries."""
+@dataclass(frozen=True, slots=True)
+class ServedManifest:
+    """A manifest or an index, byte for byte."""
 
-    async def manifest(self, repository: Repository, reference: str, authorization: str, order: str) -> ManifestAnswer:
-        """Ask for a manifest as who shows ``authorization``, or in the name of an order. Ends in bounded time.
+    digest: str
+    """The digest of ``body``, verified."""
+    media_type: str
+    body: bytes = field(repr=False)
 
-        Raises :class:`MirrorError`.
-        """
-        ...
+    @classmethod
+    def check(cls, digest: str, media_type: str, body: bytes) -> ServedManifest:
+        """Verify the digest. Raises :class:`MirrorError`."""
+        try:
+            expected = digests.parse(digest)
+        except ValueError as error:
+            raise MirrorError(str(error)) from None
+        running = digests.new(expected.algorithm)
+        running.update(body)
+        if len(body) > MAX_MANIFEST or running.hexdigest() != expected.hex or not _MEDIA_TYPE.fullmatch(media_type):
+            raise MirrorError(f"the supernode's manifest is not {digest}; it is not served")
+        return cls(digest, media_type, body)
+
+    def named(self) -> dict[str, DigestInfo]:
+        """The document itself and all digests that it names. An unreadable document names only itself."""
+        found = {self.digest: DigestInfo(len(self.body))}
+        try:
+            content = _DECODER.decode(self.body)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return found
+        for descriptor in [*(content.manifests or ()), *(content.layers or ())]:
+            found[descriptor.digest] = DigestInfo(descriptor.size)
+        if content.config is not None:
+            found[content.config.digest] = DigestInfo(content.config.size, is_config=True)
+        return found
+
+
+class _Descriptor(msgspec.Struct):
+    digest: str
+    size: Annotated[int, Meta(ge=0, lt=1 << 53)]
+
+
+class _Content(msgspec.Struct):
+    manifests: list[_Descriptor] | None = None
+    config: _Descriptor | None = None
+    layers: list[_Descriptor] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Content)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryChallenge:
+    """The registry does not let this client in."""
+
+    values: tuple[str, ...]
+    """Its ``WWW-Authenticate`` headers, unchanged. At least one."""
 
 
 class _Question(NamedTuple):
-    repository: Repository
+    repository: RepositoryName
     reference: str
     authorization: str
     order: str = ""
 
 
 class CachedManifests:
-    """Keeps what was asked, and grants what it reaches. ``clock`` is that of the permissions."""
+    """Keeps manifests, and permits clients to read the digests that they name. ``clock`` is the permissions' clock."""
 
     def __init__(
-        self, asking: Asking, permissions: Permissions, clock: Callable[[], float], *, memory: int = _MEMORY
+        self,
+        supernode: SupernodeManifests,
+        permissions: ReadPermissions,
+        clock: Callable[[], float],
+        *,
+        memory: int = _MEMORY,
     ) -> None:
-        self._asking = asking
+        self._supernode = supernode
         self._permissions = permissions
         self._clock = clock
-        self._memory = memory
-        self._kept: OrderedDict[str, Document] = OrderedDict()
-        self._bytes = 0
-        self._under_way: dict[_Question, asyncio.Task[Document | Challenge]] = {}
+        self._kept: LRUCache[str, ServedManifest] = LRUCache(memory, getsizeof=lambda found: len(found.body))
+        self._flight: SingleFlight[_Question, ServedManifest | RegistryChallenge] = SingleFlight()
 
-    def holds(self, repository: Repository, reference: str, authorization: str) -> bool:
-        """Whether it is here and this client may have it."""
+    def holds(self, repository: RepositoryName, reference: str, authorization: str) -> bool:
+        """True if the manifest is here and the client may read it, so that it need not wait."""
         return self._find(_Question(repository, reference, authorization)) is not None
 
     async def get(
-        self, repository: Repository, reference: str, authorization: str, order: str = ""
-    ) -> Document | Challenge:
-        """The manifest with a digest, or of a tag, for who shows ``authorization``. Raises :class:`MirrorError`.
+        self, repository: RepositoryName, reference: str, authorization: str, order: str = ""
+    ) -> ServedManifest | RegistryChallenge:
+        """The manifest with a digest or tag, for the client with ``authorization``. Raises :class:`MirrorError`.
 
-        With an ``order`` it is asked for in its name, and kept for who shows this.
-
-        Who is cancelled leaves alone: what is under way is for the next one, too.
+        An ``order`` is the key of the pull that the request belongs to. Its pull secrets open the registry, while
+        ``authorization`` only identifies the client here. A cancelled caller does not stop the request: the next
+        client may need it.
         """
         question = _Question(repository, reference, authorization, order)
-        return self._find(question) or await self._share(question)
+        return self._find(question) or await self._flight.share(question, lambda: self._ask(question))
 
     async def aclose(self) -> None:
-        """Ask for nothing any more."""
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel all requests to supernodes."""
+        await self._flight.close()
 
-    def _find(self, question: _Question) -> Document | None:
+    def _find(self, question: _Question) -> ServedManifest | None:
         repository, reference, authorization, _ = question
         kept = self._kept.get(reference)
         if kept is None or self._permissions.find(str(repository), authorization, reference, self._clock()) is None:
             return None
-        self._kept.move_to_end(reference)
         return kept
 
-    async def _share(self, question: _Question) -> Document | Challenge:
-        task = self._under_way.get(question)
-        if task is None:
-            task = self._under_way[question] = asyncio.create_task(self._ask(question))
-            task.add_done_callback(lambda done: self._land(question, done))
-        return await asyncio.shield(task)
-
-    def _land(self, question: _Question, done: asyncio.Task[Document | Challenge]) -> None:
-        del self._under_way[question]
-        if not done.cancelled():
-            done.exception()  # it may be that nobody waits for it any more
-
-    async def _ask(self, question: _Question) -> Document | Challenge:
+    async def _ask(self, question: _Question) -> ServedManifest | RegistryChallenge:
         repository, reference, authorization, order = question
-        answer = await self._asking.manifest(repository, reference, "" if order else authorization, order)
+        answer = await self._supernode.manifest(repository, reference, "" if order else authorization, order)
         if not answer.body:
             return _challenge(answer, question)
         if ":" in reference and answer.digest != reference:
-            raise MirrorError(f"the supernode gave another manifest for {repository}@{reference}")
-        found = document.check(answer.digest, answer.media_type, answer.body)
-        self._keep(found)
-        self._permissions.grant(str(repository), authorization, document.reached(found), self._clock())
+            raise MirrorError(f"the supernode sent another manifest for {repository}@{reference}")
+        found = ServedManifest.check(answer.digest, answer.media_type, answer.body)
+        if len(found.body) <= self._kept.maxsize:
+            self._kept[found.digest] = found
+        self._permissions.grant(str(repository), authorization, found.named(), self._clock())
         return found
 
-    def _keep(self, found: Document) -> None:
-        former = self._kept.pop(found.digest, None)
-        self._kept[found.digest] = found
-        self._bytes += len(found.body) - (len(former.body) if former else 0)
-        while self._bytes > self._memory:
-            self._bytes -= len(self._kept.popitem(last=False)[1].body)
 
-
-def _challenge(answer: ManifestAnswer, question: _Question) -> Challenge:
+def _challenge(answer: ManifestAnswer, question: _Question) -> RegistryChallenge:
     if question.order:
-        raise MirrorError(f"the registry does not let the order {question.order} in; its pull secrets may be wrong")
+        raise MirrorError(f"the registry rejected the order {question.order}; its pull secrets may be wrong")
     if not answer.challenges:
-        raise MirrorError(f"the registry gives no manifest {question.reference} of {question.repository}")
+        raise MirrorError(f"the registry has no manifest {question.reference} of {question.repository}")
     if not all(value.isascii() and value.isprintable() for value in answer.challenges):
-        raise MirrorError(f"the registry of {question.repository} challenges with what is no header")
-    return Challenge(answer.challenges)
+        raise MirrorError(f"the registry of {question.repository} sent an invalid challenge")
+    return RegistryChallenge(answer.challenges)

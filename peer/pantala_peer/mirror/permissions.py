@@ -1,74 +1,139 @@
-"""Who may have which digests: those of a manifest that was served to the same client, a moment ago. Pure.
+"""Which clients may read which digests, and the passwords of pulls by order. Pure.
 
-Any process of the node can ask the mirror, and a private layer is not everybody's because its digest is known. Who was
-let in by the registry is told apart by the hash of the ``Authorization`` that was shown; no header: the public.
+Any process of the node can ask the mirror, and knowing a digest does not make a private layer public. So a client may
+read only digests of a manifest that it read a moment ago. The hash of ``Authorization`` identifies the client; without
+the header it is the public.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
+import hmac
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SECONDS = 300.0
-"""For which a permission holds after it was used last: as long as most registries' tokens do."""
+"""For how long a permission holds after its last use: as long as the tokens of most registries."""
 
-_LONGEST = 3600.0
-"""Seconds for which it holds at all, however often it is used: a pull of many layers lasts so long, on a bad day."""
+_MAX_SECONDS = 3600.0
+"""For how long a permission holds at all. A slow pull of many layers takes that long."""
 
-_LIMIT = 100_000
-"""Permissions that are remembered; the oldest go first."""
+_MAX_PERMISSIONS = 100_000
+"""Permissions that are kept. The oldest are dropped first."""
+
+CHALLENGE = 'Basic realm="pantala"'
+"""Makes containerd send the password, if it has one for this mirror."""
+
+USER = "pantala"
 
 
-class Reach(NamedTuple):
-    """A digest that a manifest names, and what it says of it."""
+class DigestInfo(NamedTuple):
+    """What a manifest says of a digest that it names."""
 
     size: int
     """Bytes."""
     is_config: bool = False
-    """It is small, and containerd waits for it alone."""
+    """The blob is small, and containerd waits for it alone."""
 
 
-class _Granted(NamedTuple):
-    reach: Reach
+class _Permission(NamedTuple):
+    info: DigestInfo
     first: float
     last: float
 
 
-class Permissions:
-    """What may be served to whom. ``key`` is random, so that a hash tells nothing; ``now`` is any one clock's."""
+class ReadPermissions:
+    """All permissions. ``key`` is random, so that a hash reveals nothing. ``now`` is in seconds of any clock."""
 
     def __init__(self, key: bytes, *, seconds: float = SECONDS) -> None:
         self._key = key
         self._seconds = seconds
-        self._granted: OrderedDict[bytes, _Granted] = OrderedDict()
+        self._permissions: OrderedDict[bytes, _Permission] = OrderedDict()
 
-    def grant(self, repository: str, authorization: str, reached: Mapping[str, Reach], now: float) -> None:
-        """The registry gave this client a manifest from which these digests are reached."""
-        for digest, reach in reached.items():
+    def grant(self, repository: str, authorization: str, named: Mapping[str, DigestInfo], now: float) -> None:
+        """Let a client read the digests that are named by a manifest the registry gave it."""
+        for digest, info in named.items():
             key = self._hash(repository, authorization, digest)
-            self._granted[key] = _Granted(reach, now, now)
-            self._granted.move_to_end(key)
-        while len(self._granted) > _LIMIT:
-            self._granted.popitem(last=False)
+            self._permissions[key] = _Permission(info, now, now)
+            self._permissions.move_to_end(key)
+        while len(self._permissions) > _MAX_PERMISSIONS:
+            self._permissions.popitem(last=False)
 
-    def find(self, repository: str, authorization: str, digest: str, now: float) -> Reach | None:
-        """What is known of a digest that this client may have; ``None``: it may not. To find it is to use it."""
+    def find(self, repository: str, authorization: str, digest: str, now: float) -> DigestInfo | None:
+        """Use a permission. ``None``: the client may not read the digest."""
         key = self._hash(repository, authorization, digest)
-        granted = self._granted.get(key)
-        if granted is None:
+        found = self._permissions.get(key)
+        if found is None:
             return None
-        if now > granted.last + self._seconds or now > granted.first + _LONGEST:
-            del self._granted[key]
+        if now > found.last + self._seconds or now > found.first + _MAX_SECONDS:
+            del self._permissions[key]
             return None
-        self._granted[key] = granted._replace(last=now)
-        return granted.reach
+        self._permissions[key] = found._replace(last=now)
+        return found.info
 
     def _hash(self, *parts: str) -> bytes:
-        framed = b"".join(len(data).to_bytes(8, "big") + data for data in (_encode(part) for part in parts))
+        encoded = (part.encode("utf-8", "surrogateescape") for part in parts)
+        framed = b"".join(len(data).to_bytes(8, "big") + data for data in encoded)
         return hashlib.blake2b(framed, key=self._key, digest_size=32).digest()
 
 
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+@dataclass(slots=True, eq=False)
+class PullGrant:
+    """The password of one pull by order. containerd sends it to this mirror alone, while the pull lasts."""
+
+    key: str
+    """Key of the order's image."""
+    repository: str
+    """``registry/repository``: the password is valid for no other."""
+    password: str = field(repr=False)
+    bytes: int = 0
+    """Bytes of blobs that were served for the pull."""
+
+    @property
+    def authorization(self) -> str:
+        """The header with the password."""
+        return "Basic " + base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+
+
+class PullGrants:
+    """The grants of all pulls that run now. ``new_password`` returns an unguessable text."""
+
+    def __init__(self, new_password: Callable[[], str]) -> None:
+        self._new_password = new_password
+        self._running: list[PullGrant] = []
+
+    @contextlib.contextmanager
+    def open(self, key: str, repository: str) -> Iterator[PullGrant]:
+        """Serve a pull by order while the context is entered."""
+        grant = PullGrant(key, repository, self._new_password())
+        self._running.append(grant)
+        try:
+            yield grant
+        finally:
+            self._running.remove(grant)
+
+    def awaits(self, repository: str) -> bool:
+        """True if a pull of the repository runs. A client without a password may be that pull: challenge it."""
+        return any(grant.repository == repository for grant in self._running)
+
+    def find(self, repository: str, authorization: str) -> PullGrant | None:
+        """The pull with this password."""
+        shown = authorization.encode("utf-8", "surrogateescape")
+        for grant in self._running:
+            if hmac.compare_digest(shown, grant.authorization.encode()):
+                return grant if grant.repository == repository else None
+        return None
+
+
+def is_ours(authorization: str) -> bool:
+    """True for a password of a pull, also after its end. No registry may see it."""
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        user, colon, _ = base64.b64decode(encoded, validate=True).partition(b":")
+    except ValueError:
+        return False
+    return scheme.lower() == "basic" and bool(colon) and user == USER.encode()

@@ -1,7 +1,7 @@
 """The mirror's routes: ``GET`` and ``HEAD`` of ``/v2/``, manifests and blobs, for containerd alone.
 
-It never hangs and never lies: 404 in time for what is not here, headers only once the first bytes are in hand, nothing
-but verified bytes; a body that breaks ends with FIN, after which containerd asks for the rest with ``Range``.
+It never hangs and never serves unverified bytes. Missing content is a 404 in time, and headers wait for the first
+bytes. A body that breaks ends with FIN. containerd then asks the registry for the rest with ``Range``.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ import structlog
 from aiohttp import web
 
 from pantala_peer.containerd.hosts import HEADER
-from pantala_peer.mirror import byterange, resource
-from pantala_peer.mirror.breaker import Breaker
-from pantala_peer.mirror.byterange import ByteRange, UnsatisfiableError
-from pantala_peer.mirror.deadlines import Deadlines
-from pantala_peer.mirror.document import Document
+from pantala_peer.mirror import request as requests
+from pantala_peer.mirror.blobs import CachedBlob, CachedBlobs
+from pantala_peer.mirror.deadlines import Deadlines, RepositoryBreaker
+from pantala_peer.mirror.demand import BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, SlowError
-from pantala_peer.mirror.grants import CHALLENGE, Grant, Grants, is_ours
-from pantala_peer.mirror.permissions import Permissions, Reach
-from pantala_peer.mirror.ports import Blob, Blobs, Challenge, Hint, Manifests
-from pantala_peer.mirror.probe import Sighting
-from pantala_peer.mirror.resource import Repository
+from pantala_peer.mirror.manifests import CachedManifests, RegistryChallenge, ServedManifest
+from pantala_peer.mirror.permissions import CHALLENGE, DigestInfo, PullGrant, PullGrants, ReadPermissions, is_ours
+from pantala_peer.mirror.request import (
+    BlobRequest,
+    ByteRange,
+    ManifestRequest,
+    MirrorRequest,
+    ProbeResult,
+    RepositoryName,
+    UnsatisfiableError,
+)
 
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
@@ -36,74 +41,75 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """Whom the mirror serves, and what."""
+class MirrorRules:
+    """Which requests the mirror serves."""
 
     token_file: Path | None = None
-    """With the token that ``hosts.toml`` has containerd show. None: anybody on the node is taken for containerd."""
+    """The file with the token that ``hosts.toml`` makes containerd send. ``None``: every process may ask."""
     resolve: bool = False
-    """Tags, too. Else each pull of a tag is authorised by the registry itself."""
+    """Serve tags, too. Otherwise the registry itself authorises each pull of a tag."""
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 @dataclass(slots=True)
-class Counts:
-    """What was done since the start."""
+class MirrorCounts:
+    """What the mirror has done since its start."""
 
     manifests: int = 0
     blobs: int = 0
-    """Whose body was sent, whole or the range that was asked for."""
+    """Complete bodies, of a whole blob or of the requested range."""
     bytes: int = 0
-    """Of blobs."""
+    """Bytes of blobs."""
     misses: int = 0
-    """Answered 404: the registry is asked."""
+    """Requests with a 404: containerd asks the registry."""
     late: int = 0
-    """Of the misses: given up after waiting."""
+    """Misses after a deadline."""
     broken: int = 0
-    """Bodies that ended early: the registry is asked for the rest."""
+    """Bodies that ended early: containerd asks the registry for the rest."""
 
 
-class Mirror:
-    """Serves containerd. ``clock`` tells monotonic seconds, ``wall`` seconds since the epoch."""
+class MirrorServer:
+    """Serves containerd. ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch."""
 
     def __init__(
         self,
-        blobs: Blobs,
-        manifests: Manifests,
-        permissions: Permissions,
-        rules: Rules,
-        grants: Grants,
+        blobs: CachedBlobs,
+        manifests: CachedManifests,
+        permissions: ReadPermissions,
+        rules: MirrorRules,
+        grants: PullGrants,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        self.counts = Counts()
-        self.sighting: Sighting | None = None
-        """The last probe's."""
-        self.token = ""
-        """What containerd shows; empty: nothing."""
+        self.counts = MirrorCounts()
+        self.probe: ProbeResult | None = None
+        """The last probe."""
         self._blobs = blobs
         self._manifests = manifests
         self._permissions = permissions
         self._rules = rules
         self._grants = grants
-        self._breaker = Breaker()
+        self._breaker = RepositoryBreaker()
         self._clock = clock
         self._wall = wall
+        self._token = b""
 
-    def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Take all paths: what is no registry's is 404 here, too."""
-        router.add_route("*", "/{path:.*}", self.handle)
+    def application(self, token: str) -> web.Application:
+        """Serve all paths, to requests with ``token`` in containerd's header. Empty: to all requests."""
+        self._token = token.encode()
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        return application
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request."""
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            return _error(405, "UNSUPPORTED", "this mirror is only read", Allow="GET, HEAD")
+            return _error(405, "UNSUPPORTED", "this mirror serves only GET and HEAD", Allow="GET, HEAD")
         try:
             asked = self._admit(request)
-            if isinstance(asked, resource.Manifest):
+            if isinstance(asked, ManifestRequest):
                 return await self._manifest(request, asked)
-            if isinstance(asked, resource.Blob):
+            if isinstance(asked, BlobRequest):
                 return await self._blob(request, asked)
         except MirrorError as error:
             self.counts.misses += 1
@@ -111,63 +117,61 @@ class Mirror:
             return _error(404, "UNKNOWN", str(error))
         return web.json_response({}, headers=_VERSION)
 
-    def _admit(self, request: web.Request) -> resource.Resource:
-        """What is asked for, if it comes by our ``hosts.toml``.
+    def _admit(self, request: web.Request) -> MirrorRequest:
+        """Read a request that comes by our ``hosts.toml``.
 
-        Without ``ns`` containerd takes us for the registry: to ask on would go round in circles.
+        Without ``ns`` containerd takes the mirror for the registry itself. Asking the registry would then loop.
         """
         path, names = request.rel_url.raw_path, request.query.getall("ns", [])
         shown = request.headers.get(HEADER, "")
-        is_ours = len(names) == 1 and self._knows(shown)
-        node = resource.probed_node(path)
+        by_our_file = len(names) == 1 and self._knows(shown)
+        node = requests.probed_node(path)
         if node is not None:
-            if is_ours or shown or not names:  # else it is the file's ``server``, which containerd asks last
-                self.sighting = Sighting(node, in_force=is_ours, at=self._wall())
-            raise MirrorError("it is the probe, which no registry has")
-        if not is_ours:
-            raise MirrorError("it does not come by this node's hosts.toml; run pantala-peer configure")
-        return resource.parse(path, names[0])
+            if by_our_file or shown or not names:  # otherwise it is the file's ``server``, which containerd asks last
+                self.probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
+            raise MirrorError("the image of a probe does not exist")
+        if not by_our_file:
+            raise MirrorError("the request does not come by this node's hosts.toml; run pantala-peer configure")
+        return requests.parse_path(path, names[0])
 
     def _knows(self, shown: str) -> bool:
-        expected = self.token.encode()
-        return not expected or hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), expected)
+        return not self._token or hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), self._token)
 
     # Manifests
 
-    async def _manifest(self, request: web.Request, asked: resource.Manifest) -> web.Response:
+    async def _manifest(self, request: web.Request, asked: ManifestRequest) -> web.Response:
         if asked.by_tag and not self._rules.resolve:
-            raise MirrorError("tags are the registry's own to resolve")
+            raise MirrorError("the registry itself resolves tags")
         authorization = request.headers.get("Authorization", "")
-        if not asked.by_tag and self._is_to_show(asked.repository, authorization):
-            return _challenge(Challenge((CHALLENGE,)))
+        if not asked.by_tag and self._must_authenticate(asked.repository, authorization):
+            return _challenge(RegistryChallenge((CHALLENGE,)))
         grant = self._grant(asked.repository, authorization)
         if not self._manifests.holds(asked.repository, asked.reference, authorization):
-            self._spare(asked.repository)
+            self._check_breaker(asked.repository)
+        order = grant.key if grant else ""
         try:
             async with asyncio.timeout(self._rules.deadlines.manifest):
-                found = await self._manifests.get(
-                    asked.repository, asked.reference, authorization, grant.key if grant else ""
-                )
+                found = await self._manifests.get(asked.repository, asked.reference, authorization, order)
         except (TimeoutError, SlowError) as error:
             raise self._late(asked.repository, "the manifest") from error
-        if isinstance(found, Challenge):
+        if isinstance(found, RegistryChallenge):
             return _challenge(found)
         self.counts.manifests += 1
         return _document(found, head=request.method == "HEAD")
 
     # Blobs
 
-    async def _blob(self, request: web.Request, asked: resource.Blob) -> web.StreamResponse:
+    async def _blob(self, request: web.Request, asked: BlobRequest) -> web.StreamResponse:
         authorization = request.headers.get("Authorization", "")
-        if self._is_to_show(asked.repository, authorization):
-            return _challenge(Challenge((CHALLENGE,)))
+        if self._must_authenticate(asked.repository, authorization):
+            return _challenge(RegistryChallenge((CHALLENGE,)))
         grant = self._grant(asked.repository, authorization)
-        reach = self._permissions.find(str(asked.repository), authorization, asked.digest, self._clock())
-        if reach is None and request.method == "HEAD":
-            # containerd 2.4 looks among blobs for a manifest that it was refused: a 404 here would be the last word.
-            return await self._manifest(request, resource.Manifest(asked.repository, asked.digest))
-        if reach is None or not reach.size:
-            raise MirrorError(f"no manifest that names {asked.digest} was served to this client lately")
+        info = self._permissions.find(str(asked.repository), authorization, asked.digest, self._clock())
+        if info is None and request.method == "HEAD":
+            # containerd 2.4 looks for a refused manifest among blobs. A 404 here would be final.
+            return await self._manifest(request, ManifestRequest(asked.repository, asked.digest))
+        if info is None or not info.size:
+            raise MirrorError(f"this client has not read a manifest that names {asked.digest} lately")
         headers = {
             **_VERSION,
             "Docker-Content-Digest": asked.digest,
@@ -176,29 +180,29 @@ class Mirror:
             "ETag": f'"{asked.digest}"',
         }
         try:
-            part = _range(request, reach.size, headers["ETag"])
+            part = _range(request, info.size, headers["ETag"])
         except UnsatisfiableError as error:
-            return _error(416, "RANGE_INVALID", str(error), **{"Content-Range": f"bytes */{reach.size}"})
+            return _error(416, "RANGE_INVALID", str(error), **{"Content-Range": f"bytes */{info.size}"})
         if not self._blobs.holds(asked.digest):
-            self._spare(asked.repository)
+            self._check_breaker(asked.repository)
         if request.method == "HEAD":
-            return web.Response(headers={**headers, "Content-Length": str(reach.size)})
+            return web.Response(headers={**headers, "Content-Length": str(info.size)})
         response = web.StreamResponse(headers=headers)
         if part is not None:
             response.set_status(206)
-            response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{reach.size}"
-        hint = Hint(asked.repository, reach.size, "" if grant else authorization, grant.key if grant else "")
-        start, end = part or ByteRange(0, reach.size)
-        async with self._blobs.open(asked.digest, hint, start) as blob:
-            await self._send(request, response, asked, reach, _Body(blob, start, end, grant))
+            response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{info.size}"
+        origin = BlobOrigin(asked.repository, info.size, "" if grant else authorization, grant.key if grant else "")
+        start, end = part or ByteRange(0, info.size)
+        async with self._blobs.open(asked.digest, origin, start) as blob:
+            await self._send(request, response, asked, info, _Body(blob, start, end, grant))
         return response
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, asked: resource.Blob, reach: Reach, body: _Body
+        self, request: web.Request, response: web.StreamResponse, asked: BlobRequest, info: DigestInfo, body: _Body
     ) -> None:
-        """Send the head once there is a first byte, then the rest. Raises :class:`MirrorError` before the head only."""
+        """Send the head once there is a first byte, then the rest. Raises :class:`MirrorError` only before the head."""
         async with aclosing(body.blob.read(body.start, body.end)) as chunks:
-            first = await self._first(chunks, asked, reach)
+            first = await self._first(chunks, asked, info)
             response.content_length = body.end - body.start
             await response.prepare(request)
             try:
@@ -210,71 +214,71 @@ class Mirror:
             else:
                 self.counts.blobs += 1
 
-    async def _first(self, chunks: AsyncGenerator[bytes, None], asked: resource.Blob, reach: Reach) -> bytes:
-        deadline = self._rules.deadlines.first_byte(reach.size, is_config=reach.is_config)
+    async def _first(self, chunks: AsyncGenerator[bytes, None], asked: BlobRequest, info: DigestInfo) -> bytes:
+        deadline = self._rules.deadlines.first_byte(info.size, is_config=info.is_config)
         try:
             async with asyncio.timeout(deadline):
                 return await anext(chunks)
         except (TimeoutError, SlowError) as error:
             raise self._late(asked.repository, f"the blob {asked.digest}") from error
 
-    async def _write(self, response: web.StreamResponse, chunk: bytes, grant: Grant | None) -> None:
+    async def _write(self, response: web.StreamResponse, chunk: bytes, grant: PullGrant | None) -> None:
         async with asyncio.timeout(self._rules.deadlines.reader):
             await response.write(chunk)
         self.counts.bytes += len(chunk)
         if grant is not None:
             grant.bytes += len(chunk)
 
-    def _break_off(self, response: web.StreamResponse, asked: resource.Blob, error: Exception) -> None:
-        """End the connection behind what was sent, by FIN: aiohttp closes it after what is buffered went."""
+    def _break_off(self, response: web.StreamResponse, asked: BlobRequest, error: Exception) -> None:
+        """Close the connection after the bytes that were sent, by FIN: aiohttp first empties its buffer."""
         response.force_close()
         self.counts.broken += 1
         if isinstance(error, SlowError):
             self._breaker.trip(str(asked.repository), self._clock())
-        log.warning("a body was broken off", repository=str(asked.repository), digest=asked.digest, why=str(error))
+        log.warning("a body was cut", repository=str(asked.repository), digest=asked.digest, why=str(error))
 
     # Pulls by order
 
-    def _is_to_show(self, repository: Repository, authorization: str) -> bool:
-        """It may be a pull by order. Another client's goes to the registry, which is its own to ask."""
+    def _must_authenticate(self, repository: RepositoryName, authorization: str) -> bool:
+        """True if this may be a pull by order. Another client then asks the registry, which it may do anyway."""
         return not authorization and self._grants.awaits(str(repository))
 
-    def _grant(self, repository: Repository, authorization: str) -> Grant | None:
-        """The order in whose name this is; ``None``: in nobody's. Raises :class:`MirrorError` for one that is over."""
+    def _grant(self, repository: RepositoryName, authorization: str) -> PullGrant | None:
+        """The pull by order with this password, if it is one. Raises :class:`MirrorError` after the pull's end."""
         grant = self._grants.find(str(repository), authorization)
         if grant is None and is_ours(authorization):
-            raise MirrorError(f"no pull of {repository} with this password goes on")
+            raise MirrorError(f"no pull of {repository} with this password is running")
         return grant
 
     # The breaker
 
-    def _spare(self, repository: Repository) -> None:
+    def _check_breaker(self, repository: RepositoryName) -> None:
         if self._breaker.is_open(str(repository), self._clock()):
-            raise MirrorError(f"something of {repository} was too slow a moment ago")
+            raise MirrorError(f"{repository} was too slow a moment ago")
 
-    def _late(self, repository: Repository, what: str) -> MirrorError:
+    def _late(self, repository: RepositoryName, what: str) -> MirrorError:
         self._breaker.trip(str(repository), self._clock())
         self.counts.late += 1
-        log.warning("given up waiting; the registry is asked", repository=str(repository), what=what)
+        log.warning("the deadline has passed; containerd asks the registry", repository=str(repository), what=what)
         return MirrorError(f"{what} of {repository} did not come in time")
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    blob: Blob
+    blob: CachedBlob
     start: int
     end: int
-    grant: Grant | None
+    grant: PullGrant | None
 
 
 def _range(request: web.Request, length: int, etag: str) -> ByteRange | None:
-    """The range that is asked for. Raises :class:`UnsatisfiableError`."""
+    """The requested range. Raises :class:`UnsatisfiableError`."""
     if request.method != "GET" or request.headers.get("If-Range", etag) != etag:
         return None
-    return byterange.parse(request.headers.get("Range"), length)
+    return requests.parse_range(request.headers.get("Range"), length)
 
 
-def _document(found: Document, *, head: bool) -> web.Response:
+def _document(found: ServedManifest, *, head: bool) -> web.Response:
     headers = {
         **_VERSION,
         "Docker-Content-Digest": found.digest,
@@ -285,15 +289,15 @@ def _document(found: Document, *, head: bool) -> web.Response:
     return web.Response(body=None if head else found.body, headers=headers)
 
 
-def _challenge(found: Challenge) -> web.Response:
-    """Pass the registry's challenge on: containerd takes its password to where that says, and comes again."""
-    response = _error(401, "UNAUTHORIZED", "the registry wants credentials")
+def _challenge(found: RegistryChallenge) -> web.Response:
+    """Pass the challenge on. containerd authenticates there and asks again."""
+    response = _error(401, "UNAUTHORIZED", "the registry requires credentials")
     for value in found.values:
         response.headers.add("WWW-Authenticate", value)
     return response
 
 
 def _error(status: int, code: str, message: str, **headers: str) -> web.Response:
-    """Answer an error in the shape that registries have."""
+    """Answer an error in the form that registries use."""
     body = msgspec.json.encode({"errors": [{"code": code, "message": message}]})
     return web.Response(status=status, body=body, content_type="application/json", headers={**_VERSION, **headers})

@@ -1,4 +1,4 @@
-"""The mirror, composed, and where it listens."""
+"""The mirror of one node: its parts, and its port."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,87 +14,72 @@ from aiohttp import web
 
 from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
-from pantala_peer.mirror.grants import Grants
+from pantala_peer.mirror.demand import BlobDemand
 from pantala_peer.mirror.manifests import CachedManifests
-from pantala_peer.mirror.permissions import Permissions
-from pantala_peer.mirror.probe import Sighting
-from pantala_peer.mirror.server import Mirror, Rules
+from pantala_peer.mirror.permissions import PullGrants, ReadPermissions
+from pantala_peer.mirror.request import ProbeResult
+from pantala_peer.mirror.server import MirrorRules, MirrorServer
 from pantala_peer.mirror.supernode import SupernodeManifests
-from pantala_peer.mirror.wants import Wants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
 from pantala_process.settings import SettingsError
-from pantala_protocol.sync import Wanted
 
 _GRACE = 1.0
-"""Seconds that bodies get at the end; containerd has the rest from the registry."""
+"""Seconds that running bodies get at the end. containerd reads the rest from the registry."""
 
 
 class MirrorService:
-    """One node's mirror."""
+    """One node's mirror. ``address`` is the URL at which containerd reaches it, if not at its port on this node."""
 
     def __init__(
         self,
         supernodes: SupernodeSessions,
         lookup: Lookup,
-        arrivals: PieceWaiters,
-        rules: Rules,
+        waiters: PieceWaiters,
+        rules: MirrorRules,
         room: BlobRoom,
         *,
         address: str,
         token_file: Path | None,
     ) -> None:
-        """``address``: the URL at which containerd reaches the mirror, if not at its port on this node."""
-
-        def want(name: str, wanted: Wanted | None) -> None:
-            room.demand(name, demanded=wanted is not None)
-            supernodes.want(name, wanted)
-
-        clock: Callable[[], float] = time.monotonic
-        permissions = Permissions(secrets.token_bytes(32))
-        self.wants = wants = Wants(want)
-        """What the node waits for, of whomever."""
-        self.blobs = blobs = CachedBlobs(
-            lookup,
-            arrivals,
-            wants,
-            answers=lambda name: supernodes.answering(name) is not None,
-            deadlines=rules.deadlines,
+        permissions = ReadPermissions(secrets.token_bytes(32))
+        self.demand = BlobDemand(room, supernodes.want)
+        self.blobs = CachedBlobs(
+            lookup, waiters, self.demand, answering=supernodes.answering, deadlines=rules.deadlines
         )
-        self.grants = Grants(lambda: secrets.token_urlsafe(32))
-        """The pulls that run by order."""
-        self._asking = SupernodeManifests(supernodes.answering, token_file=token_file)
-        self._manifests = CachedManifests(self._asking, permissions, clock)
+        self.grants = PullGrants(lambda: secrets.token_urlsafe(32))
+        self._supernode = SupernodeManifests(supernodes.answering, token_file=token_file)
+        self._manifests = CachedManifests(self._supernode, permissions, time.monotonic)
         self._rules = rules
         self._address = address
         self.port = 0
-        """Where it listens; 0: it does not."""
-        self.mirror = Mirror(blobs, self._manifests, permissions, rules, self.grants, clock=clock, wall=time.time)
+        """The port of the mirror; 0 while it does not listen."""
+        self.server = MirrorServer(
+            self.blobs, self._manifests, permissions, rules, self.grants, clock=time.monotonic, wall=time.time
+        )
 
     def url(self) -> str | None:
-        """The URL at which containerd reaches the mirror. ``None``: it does not listen."""
+        """The URL at which containerd reaches the mirror, while it listens."""
         return (self._address or f"http://127.0.0.1:{self.port}") if self.port else None
 
     def reachable_port(self) -> int:
-        """The port of :meth:`url`. 0: it does not listen."""
+        """The port of :meth:`url`; 0 while the mirror does not listen."""
         return (urlsplit(self._address).port or self.port) if self.port else 0
 
-    def sighting(self) -> Sighting | None:
-        """The last probe's."""
-        return self.mirror.sighting
+    def last_probe(self) -> ProbeResult | None:
+        return self.server.probe
 
     @contextlib.asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:
-        """Serve while the context is entered.
+        """Serve while the context is entered. Raises :class:`SettingsError` if the token cannot be read.
 
-        Who goes away is noticed at once: what only it waited for is not wanted any more. Raises
-        :class:`SettingsError` if the token cannot be read.
+        A client that disconnects ends its request at once, and with it the demand for its blob.
         """
-        self.mirror.token = await asyncio.to_thread(_token, self._rules.token_file)
-        application = web.Application()
-        self.mirror.add_routes(application.router)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True)
-        async with self._asking, contextlib.aclosing(self._manifests):
+        token = await asyncio.to_thread(_token, self._rules.token_file)
+        runner = web.AppRunner(
+            self.server.application(token), access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True
+        )
+        async with self._supernode, contextlib.aclosing(self._manifests):
             await runner.setup()
             try:
                 await web.TCPSite(runner, host, port).start()

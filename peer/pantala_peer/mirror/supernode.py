@@ -1,4 +1,4 @@
-"""Asking the supernode for manifests over HTTP: ``GET /api/v1/registry/manifests``."""
+"""Requests for manifests to the supernodes: ``GET /api/v1/registry/manifests``."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
-from pantala_peer.mirror.resource import Repository
+from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
+from pantala_peer.mirror.request import RepositoryName
 from pantala_process.http import bearer, read_bounded
 from pantala_protocol import __version__, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 
 _MAX_ANSWER = 2 * registry.MAX_MANIFEST
-"""Bytes of an answer that are read: a manifest takes a third more in JSON."""
+"""Bytes of an answer. A manifest takes a third more in JSON."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)
-"""Longer than containerd waits: what comes late is there for the next one."""
+"""Longer than containerd waits: a late answer serves the next client."""
 
 
 class SupernodeManifests:
-    """The adapter. ``answering`` tells the base URL of a task's supernode, if that answers now.
+    """Asks supernodes. ``answering`` returns the base URL of a task's supernode, if that answers now.
 
-    A repository's manifests are asked of one supernode, which remembers whom the registry let in. Use it as an
+    All manifests of a repository come from one supernode, which keeps the registry's permissions. Use it as an
     asynchronous context manager.
     """
 
@@ -49,14 +49,16 @@ class SupernodeManifests:
         if self._client is not None:
             await self._client.close()
 
-    async def manifest(self, repository: Repository, reference: str, authorization: str, order: str) -> ManifestAnswer:
-        """Ask for a manifest as who shows ``authorization``, or in the name of an order, within 10 s.
+    async def manifest(
+        self, repository: RepositoryName, reference: str, authorization: str, order: str
+    ) -> ManifestAnswer:
+        """Ask for a manifest, with a client's ``authorization`` or for an order. Ends within 10 s.
 
         Raises :class:`MirrorError`.
         """
         base = self._answering(task_id.compute(str(repository)))
         if base is None or self._client is None:
-            raise UnreachableError(f"the supernode of {repository} does not answer")
+            raise OwnerUnreachableError(f"the supernode of {repository} does not answer")
         query = {"registry": repository.registry, "repository": repository.name, "reference": reference}
         if order:
             query["order"] = order
@@ -69,12 +71,12 @@ class SupernodeManifests:
             ) as response:
                 content = await read_bounded(response, _MAX_ANSWER)
         except TimeoutError:
-            raise SlowError(f"the supernode is too slow with {repository}") from None
+            raise SlowError(f"the supernode did not answer in time for {repository}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(f"the supernode cannot be asked for {repository}: {error}") from None
+            raise OwnerUnreachableError(f"the supernode of {repository} cannot be reached: {error}") from None
         if response.status != 200:
             raise MirrorError(f"the supernode answered {response.status} for {repository}")
         try:
             return msgspec.json.decode(content, type=ManifestAnswer)
         except msgspec.DecodeError as error:
-            raise MirrorError(f"the supernode's answer for {repository} cannot be read: {error}") from None
+            raise MirrorError(f"the supernode's answer for {repository} is not valid: {error}") from None

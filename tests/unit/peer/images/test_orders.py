@@ -1,8 +1,8 @@
-"""Orders over a helper and a cache in memory: each done once, cut when withdrawn, looked after when done."""
+"""Orders with a helper and a cache in memory: each is carried out once, cancelled when withdrawn, and then watched."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,11 +10,13 @@ from msgspec import structs
 
 from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images import orders as module
+from pantala_peer.images.blobs import CachedImages
 from pantala_peer.images.errors import OrderError, RuntimeUnavailableError
-from pantala_peer.images.kept import LedgerFile
+from pantala_peer.images.helper import RuntimeHelper
+from pantala_peer.images.ledger import LedgerFile
 from pantala_peer.images.orders import ImageOrders
-from pantala_peer.images.ports import Credentials, Image, Status
-from pantala_peer.mirror.grants import Grants
+from pantala_peer.mirror.permissions import PullGrants
+from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol import task_id
 from pantala_protocol.images import (
     Depth,
@@ -24,8 +26,8 @@ from pantala_protocol.images import (
     PullOrder,
     PullPhase,
     PullState,
-    RuntimeState,
 )
+from pantala_protocol.runtime import PullCredentials, RuntimeImage
 from tests.support.eventually import eventually
 
 DIGEST = "sha256:" + "a" * 64
@@ -34,10 +36,11 @@ WEB = NodeOrder("ns/web", f"web:1@{DIGEST}", PullOrder("run", timeout=5))
 URL = "http://127.0.0.1:65001"
 
 
-class FakeHelper:
+class FakeHelper(RuntimeHelper):
     def __init__(self) -> None:
-        self.here: dict[str, Image] = {}
-        self.pulls: list[tuple[str, int, Credentials | None]] = []
+        super().__init__(None)
+        self.here: dict[str, RuntimeImage] = {}
+        self.pulls: list[tuple[str, int, PullCredentials | None]] = []
         self.running = 0
         self.most = 0
         self.go = asyncio.Event()
@@ -45,12 +48,12 @@ class FakeHelper:
         self.error: OrderError | None = None
         self.unpinned: list[str] = []
 
-    async def images(self) -> list[Image]:
+    async def images(self) -> list[RuntimeImage]:
         if self.error is not None:
             raise self.error
         return list(self.here.values())
 
-    async def pull(self, image: str, *, timeout: int, credentials: Credentials | None) -> None:
+    async def pull(self, image: str, *, timeout: int, credentials: PullCredentials | None) -> None:
         self.pulls.append((image, timeout, credentials))
         self.running += 1
         self.most = max(self.most, self.running)
@@ -60,7 +63,7 @@ class FakeHelper:
             self.running -= 1
         if self.error is not None:
             raise self.error
-        self.here[image] = Image((), (image,), pinned=False)
+        self.here[image] = RuntimeImage((), (image,), pinned=False)
 
     async def name(self, image: str, name: str) -> None:
         self.here[image] = structs.replace(self.here[image], tags=(name,))
@@ -74,17 +77,8 @@ class FakeHelper:
         if image not in self.here:
             raise OrderError("NotFound", "it is not there")
 
-    async def status(self) -> Status:
-        raise AssertionError("nobody asked for that")
 
-    async def probe(self, node: str, port: int) -> None:
-        raise AssertionError("nobody asked for that")
-
-    async def blobs(self, digests: Sequence[str]) -> frozenset[str] | None:
-        raise AssertionError("nobody asked for that")
-
-
-class FakeCache:
+class FakeCache(CachedImages):
     def __init__(self) -> None:
         self.whole = False
         self.go = asyncio.Event()
@@ -100,24 +94,21 @@ class FakeCache:
         return 7 if self.whole else 0
 
 
-class Told:
+class Reports(SupernodeSessions):
     def __init__(self) -> None:
         self.pulls: dict[str, PullState] = {}
-        self.said: list[tuple[PullPhase, bool]] = []
+        self.sent: list[tuple[PullPhase, bool]] = []
 
     def report_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
         self.pulls = pulls
         if WEB.key in pulls:
-            self.said.append((pulls[WEB.key].phase, urgent))
-
-    def report_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
-        raise AssertionError("nobody asked for that")
+            self.sent.append((pulls[WEB.key].phase, urgent))
 
 
 class Made:
     def __init__(self, folder: Path, *, url: str | None = URL) -> None:
-        self.helper, self.cache, self.told = FakeHelper(), FakeCache(), Told()
-        self.grants = Grants(lambda: "once")
+        self.helper, self.cache, self.reports = FakeHelper(), FakeCache(), Reports()
+        self.grants = PullGrants(lambda: "once")
         self.events = PeerEvents()
         self.kept: list[set[str]] = []
         self.pinned: list[bool] = []
@@ -126,7 +117,7 @@ class Made:
             self.helper,
             self.cache,
             self.grants,
-            self.told,
+            self.reports,
             mirror_url=lambda: url,
             wall=lambda: 1000.9,
             events=self.events,
@@ -148,8 +139,8 @@ class Made:
         self.events.emit(ImagesOrdered(NodeOrders(1, pulls)))
 
     async def reach(self, phase: PullPhase, key: str = WEB.key) -> PullState:
-        await eventually(lambda: key in self.told.pulls and self.told.pulls[key].phase is phase)
-        return self.told.pulls[key]
+        await eventually(lambda: key in self.reports.pulls and self.reports.pulls[key].phase is phase)
+        return self.reports.pulls[key]
 
 
 @pytest.fixture(autouse=True)
@@ -158,12 +149,12 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PROGRESS", 0.01)
 
 
-async def test_it_is_pulled_once_with_a_password_for_the_mirror_alone(tmp_path: Path) -> None:
+async def test_an_image_is_pulled_once_with_a_password_for_the_mirror_alone(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.order(WEB)
         state = await made.reach(PullPhase.READY)
         assert PullState(PullPhase.READY, 1000, "run", 1) == state
-        assert [(PINNED, 5, Credentials("pantala", "once", URL))] == made.helper.pulls
+        assert [(PINNED, 5, PullCredentials("pantala", "once", URL))] == made.helper.pulls
         assert ("docker.io/library/web:1",) == made.helper.here[PINNED].tags
         assert not made.grants.awaits("docker.io/library/web")
         made.order(WEB)
@@ -171,14 +162,14 @@ async def test_it_is_pulled_once_with_a_password_for_the_mirror_alone(tmp_path: 
         assert 1 == len(made.helper.pulls)
 
 
-async def test_without_a_mirror_nobody_is_shown_a_password(tmp_path: Path) -> None:
+async def test_without_a_mirror_the_pull_has_no_password(tmp_path: Path) -> None:
     async with Made(tmp_path, url=None).running() as made:
         made.order(WEB)
         await made.reach(PullPhase.READY)
         assert [(PINNED, 5, None)] == made.helper.pulls
 
 
-async def test_what_the_mirror_served_is_told_without_haste(tmp_path: Path) -> None:
+async def test_served_bytes_are_reported_without_urgency(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
@@ -186,26 +177,26 @@ async def test_what_the_mirror_served_is_told_without_haste(tmp_path: Path) -> N
         grant = made.grants.find("docker.io/library/web", "Basic cGFudGFsYTpvbmNl")
         assert grant is not None
         grant.bytes = 42
-        await eventually(lambda: 42 == made.told.pulls[WEB.key].fetched)
-        assert (PullPhase.PULLING, False) == made.told.said[-1]
+        await eventually(lambda: 42 == made.reports.pulls[WEB.key].fetched)
+        assert (PullPhase.PULLING, False) == made.reports.sent[-1]
         grant.bytes = 43
         made.helper.go.set()
         assert 43 == (await made.reach(PullPhase.READY)).fetched
-        assert (PullPhase.READY, True) == made.told.said[-1]
+        assert (PullPhase.READY, True) == made.reports.sent[-1]
 
 
-async def test_a_withdrawn_order_ends_its_pull_and_is_told_of_no_more(tmp_path: Path) -> None:
+async def test_a_withdrawn_order_ends_its_pull_and_its_reports(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
         await eventually(lambda: made.helper.running == 1)
         made.order()
         await eventually(lambda: made.helper.running == 0)
-        assert {} == made.told.pulls
+        assert {} == made.reports.pulls
         assert not made.grants.awaits("docker.io/library/web")
 
 
-async def test_another_number_ends_the_pull_and_begins_anew(tmp_path: Path) -> None:
+async def test_another_number_restarts_the_pull(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
@@ -220,7 +211,7 @@ async def test_another_number_ends_the_pull_and_begins_anew(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "error", [OrderError("NotFound", "check its name"), RuntimeUnavailableError("check that pantala-runtime runs")]
 )
-async def test_a_failure_is_told_as_the_helper_says_it_and_not_tried_again(tmp_path: Path, error: OrderError) -> None:
+async def test_a_failure_is_reported_with_its_reason_and_not_repeated(tmp_path: Path, error: OrderError) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.error = error
         made.order(WEB)
@@ -229,18 +220,18 @@ async def test_a_failure_is_told_as_the_helper_says_it_and_not_tried_again(tmp_p
         made.helper.error = None
         made.order(WEB)
         await asyncio.sleep(0.05)
-        assert PullPhase.FAILED is made.told.pulls[WEB.key].phase
+        assert PullPhase.FAILED is made.reports.pulls[WEB.key].phase
 
 
 @pytest.mark.parametrize("image", ["web:1", "a b@" + DIGEST])
-async def test_an_order_that_names_no_image_fails_and_harms_no_other(tmp_path: Path, image: str) -> None:
+async def test_an_invalid_order_fails_alone(tmp_path: Path, image: str) -> None:
     async with Made(tmp_path).running() as made:
         made.order(NodeOrder("ns/bad", image, PullOrder("run"), pin=True), structs.replace(WEB, pin=True))
         assert "InvalidImage" == (await made.reach(PullPhase.FAILED, "ns/bad")).reason
         await eventually(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
 
 
-async def test_what_goes_is_gone_until_another_order(tmp_path: Path) -> None:
+async def test_a_removed_image_is_gone_until_another_order(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.order(WEB)
         await made.reach(PullPhase.READY)
@@ -251,16 +242,16 @@ async def test_what_goes_is_gone_until_another_order(tmp_path: Path) -> None:
         assert 2 == len(made.helper.pulls)
 
 
-async def test_a_helper_that_is_away_makes_nothing_gone(tmp_path: Path) -> None:
+async def test_an_unreachable_helper_makes_no_image_gone(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.order(WEB)
         await made.reach(PullPhase.READY)
         made.helper.error = RuntimeUnavailableError("away")
         await asyncio.sleep(0.1)
-        assert PullPhase.READY is made.told.pulls[WEB.key].phase
+        assert PullPhase.READY is made.reports.pulls[WEB.key].phase
 
 
-async def test_a_name_that_went_is_made_again(tmp_path: Path) -> None:
+async def test_a_removed_tag_is_restored(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.order(WEB)
         await made.reach(PullPhase.READY)
@@ -268,7 +259,7 @@ async def test_a_name_that_went_is_made_again(tmp_path: Path) -> None:
         await eventually(lambda: made.helper.here[PINNED].tags == ("docker.io/library/web:1",))
 
 
-async def test_it_is_pinned_as_long_as_any_order_says_so(tmp_path: Path) -> None:
+async def test_an_image_is_pinned_as_long_as_any_order_pins_it(tmp_path: Path) -> None:
     other = NodeOrder("ns/other", PINNED, PullOrder("run"), pin=True)
     async with Made(tmp_path).running() as made:
         made.order(structs.replace(WEB, pin=True), other)
@@ -283,19 +274,19 @@ async def test_it_is_pinned_as_long_as_any_order_says_so(tmp_path: Path) -> None
         assert [PINNED] == made.helper.unpinned
 
 
-async def test_a_new_process_unpins_what_the_last_one_pinned(tmp_path: Path) -> None:
+async def test_a_new_process_unpins_the_pins_of_the_last_one(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.order(structs.replace(WEB, pin=True))
         await eventually(lambda: made.orders.ledger.pins == {PINNED})
         await made.reach(PullPhase.READY)
         await eventually(lambda: {PINNED} == LedgerFile(tmp_path / "images.json").read().pins)
     async with Made(tmp_path).running() as made:
-        await eventually(lambda: WEB.key in made.told.pulls)
+        await eventually(lambda: WEB.key in made.reports.pulls)
         made.order()
         await eventually(lambda: made.helper.unpinned == [PINNED])
 
 
-async def test_a_new_process_ends_what_the_last_one_began(tmp_path: Path) -> None:
+async def test_a_new_process_finishes_the_orders_of_the_last_one(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(WEB)
@@ -305,22 +296,22 @@ async def test_a_new_process_ends_what_the_last_one_began(tmp_path: Path) -> Non
         assert 1 == len(made.helper.pulls)
 
 
-async def test_at_most_eight_go_on_at_once(tmp_path: Path) -> None:
+async def test_at_most_eight_orders_run_at_once(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
         made.order(*(NodeOrder(f"ns/{n}", f"r/{n}@{DIGEST}", PullOrder("run")) for n in range(20)))
         await eventually(lambda: made.helper.running == 8)
         made.helper.go.set()
-        await eventually(lambda: all(state.phase is PullPhase.READY for state in made.told.pulls.values()))
+        await eventually(lambda: all(state.phase is PullPhase.READY for state in made.reports.pulls.values()))
         assert 8 == made.helper.most
 
 
-async def test_at_depth_peer_it_is_ready_with_its_blobs_and_gone_without(tmp_path: Path) -> None:
+async def test_an_image_of_depth_peer_is_ready_with_its_blobs_and_gone_without(tmp_path: Path) -> None:
     order = structs.replace(WEB, depth=Depth.PEER, blobs=(ImageBlob(DIGEST, 7),))
     async with Made(tmp_path).running() as made:
         made.order(order)
         await asyncio.sleep(0.05)
-        assert PullPhase.PULLING is made.told.pulls[WEB.key].phase
+        assert PullPhase.PULLING is made.reports.pulls[WEB.key].phase
         made.cache.go.set()
         assert 7 == (await made.reach(PullPhase.READY)).fetched
         assert [set(), {task_id.of_blob(DIGEST)}] == made.kept
@@ -329,7 +320,7 @@ async def test_at_depth_peer_it_is_ready_with_its_blobs_and_gone_without(tmp_pat
         await made.reach(PullPhase.GONE)
 
 
-async def test_at_depth_peer_it_ends_in_time(tmp_path: Path) -> None:
+async def test_an_order_of_depth_peer_ends_in_time(tmp_path: Path) -> None:
     order = structs.replace(WEB, depth=Depth.PEER, order=PullOrder("run", timeout=0), blobs=(ImageBlob(DIGEST, 7),))
     async with Made(tmp_path).running() as made:
         made.order(order)

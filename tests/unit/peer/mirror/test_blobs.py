@@ -1,4 +1,4 @@
-"""What arrives in the cache is read in order, at once, and only as long as it is verified and the task's own."""
+"""Readers get verified bytes in order, as soon as they arrive in the cache."""
 
 import asyncio
 import contextlib
@@ -17,10 +17,10 @@ from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_peer.mirror import blobs
 from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines
-from pantala_peer.mirror.errors import MirrorError, SlowError, UnreachableError
-from pantala_peer.mirror.ports import Hint
-from pantala_peer.mirror.resource import Repository
-from pantala_peer.mirror.wants import Wants
+from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
+from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
+from pantala_peer.mirror.request import RepositoryName
+from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.file import PieceFile
 from pantala_protocol import task_id
 from pantala_protocol.sync import Assignment, Wanted, Work
@@ -29,35 +29,35 @@ PIECE = 1000
 CONTENT = random.Random(5).randbytes(20 * PIECE + 7)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 NAME = task_id.of_blob(DIGEST)
-HINT = Hint(Repository("r", "a"), len(CONTENT))
+ORIGIN = BlobOrigin(RepositoryName("r", "a"), len(CONTENT))
 
 
 class Node:
-    """A cache that pieces come into, and the blobs in it."""
+    """A cache that receives pieces, and its blobs."""
 
     def __init__(self, root: Path) -> None:
         self.cache = PieceCache(root)
         self.events = PeerEvents()
-        self.arrivals = PieceWaiters(self.events)
+        self.waiters = PieceWaiters(self.events)
         self.wanted: dict[str, Wanted] = {}
-        self.said: list[Wanted] = []
+        self.reports: list[Wanted] = []
         self.answers = True
         self.got = bytearray()
-        """What the last reader has by now."""
+        """What the last reader has so far."""
         self.blobs = CachedBlobs(
             self.cache.lookup,
-            self.arrivals,
-            Wants(self.tell),
-            answers=lambda _: self.answers,
+            self.waiters,
+            BlobDemand(BlobRoom(), self.report),
+            answering=lambda _: "http://supernode" if self.answers else None,
             deadlines=Deadlines(again=0.2, stall=0.4),
         )
 
-    def tell(self, name: str, wanted: Wanted | None) -> None:
+    def report(self, name: str, wanted: Wanted | None) -> None:
         if wanted is None:
             del self.wanted[name]
         else:
             self.wanted[name] = wanted
-            self.said.append(wanted)
+            self.reports.append(wanted)
 
     async def hold(self, generation: str = "g", length: int | None = len(CONTENT)) -> None:
         assert await self.cache.hold(Assignment(NAME, generation, PIECE, length))
@@ -71,7 +71,7 @@ class Node:
 
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
         self.got = bytearray()
-        async with self.blobs.open(DIGEST, HINT, start) as blob:
+        async with self.blobs.open(DIGEST, ORIGIN, start) as blob:
             got = self.got
             async for chunk in blob.read(start, end):
                 got += chunk
@@ -102,7 +102,7 @@ async def test_any_range_while_pieces_come_in_any_order(node: Node, seed: int) -
     assert {} == node.wanted
 
 
-async def test_nothing_comes_of_a_piece_that_is_wrong(node: Node) -> None:
+async def test_a_wrong_piece_is_never_read(node: Node) -> None:
     await node.hold()
     reading = asyncio.create_task(node.read(0, 10))
     with pytest.raises(CorruptError):
@@ -113,19 +113,19 @@ async def test_nothing_comes_of_a_piece_that_is_wrong(node: Node) -> None:
     assert CONTENT[:10] == await reading
 
 
-async def test_what_does_not_come_is_asked_for_again_and_then_given_up(node: Node) -> None:
+async def test_a_late_byte_is_wanted_again_and_then_given_up(node: Node) -> None:
     await node.hold()
     await node.put(0)
     with pytest.raises(SlowError):
         await node.read()
     assert CONTENT[:PIECE] == node.got
-    assert Wanted("r", "a", DIGEST, PIECE, 1) == node.said[-1]
+    assert Wanted("r", "a", DIGEST, PIECE, 1) == node.reports[-1]
 
 
-async def test_a_cache_that_is_made_anew_while_it_is_read_shows_no_byte_of_its_empty_file(
+async def test_a_cache_that_is_replaced_during_a_read_shows_no_byte_of_its_empty_file(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new file is as long as the former, and full of zeros."""
+    """The new file has the length of the former, and only zeros."""
     reads, go = threading.Event(), threading.Event()
 
     def slowly(file: PieceFile, start: int, stop: int) -> bytes:
@@ -147,24 +147,24 @@ async def test_a_cache_that_is_made_anew_while_it_is_read_shows_no_byte_of_its_e
     assert CONTENT[:PIECE] == await reading
 
 
-async def test_another_length_than_its_manifest_says_is_a_miss(node: Node) -> None:
+async def test_another_length_than_in_the_manifest_is_a_miss(node: Node) -> None:
     await node.hold(length=len(CONTENT) + 1)
     await node.put(0)
     with pytest.raises(MirrorError, match="its manifest says"):
         await node.read()
 
 
-async def test_a_length_that_is_not_known_yet_does_not_matter(node: Node) -> None:
+async def test_an_unknown_length_does_not_matter(node: Node) -> None:
     await node.hold(length=None)
     await node.put(0)
     assert CONTENT[:PIECE] == await node.read(0, PIECE)
 
 
-async def test_only_what_is_held_is_opened_while_nobody_answers(node: Node) -> None:
+async def test_only_a_complete_blob_is_opened_while_no_supernode_answers(node: Node) -> None:
     node.answers = False
-    with pytest.raises(UnreachableError):
+    with pytest.raises(OwnerUnreachableError):
         await node.read()
-    assert [] == node.said
+    assert [] == node.reports
     await node.hold()
     for piece in range(21):
         await node.put(piece)
@@ -172,7 +172,7 @@ async def test_only_what_is_held_is_opened_while_nobody_answers(node: Node) -> N
     assert CONTENT == await node.read()
 
 
-async def test_a_file_that_somebody_cut_is_a_miss(node: Node) -> None:
+async def test_a_truncated_file_is_a_miss(node: Node) -> None:
     await node.hold()
     await node.put(0)
     file = node.cache.lookup(NAME)
@@ -183,9 +183,9 @@ async def test_a_file_that_somebody_cut_is_a_miss(node: Node) -> None:
         await node.read(0, PIECE)
 
 
-async def test_who_waits_no_more_is_forgotten(node: Node) -> None:
+async def test_a_waiter_that_gives_up_is_forgotten(node: Node) -> None:
     for _ in range(3):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.01):
-                await node.arrivals.wait(NAME)
-    assert {} == node.arrivals._waiting
+                await node.waiters.wait(NAME)
+    assert {} == node.waiters._waiting

@@ -1,38 +1,45 @@
-"""A manifest is asked for once, kept within bounds, and given to those whom the registry let in."""
+"""Manifests are verified, requested once, kept within bounds, and served to clients that the registry let in."""
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pantala_peer.mirror.document import Document
 from pantala_peer.mirror.errors import MirrorError
-from pantala_peer.mirror.manifests import CachedManifests
-from pantala_peer.mirror.permissions import SECONDS, Permissions
-from pantala_peer.mirror.ports import Challenge
-from pantala_peer.mirror.resource import Repository
+from pantala_peer.mirror.manifests import CachedManifests, RegistryChallenge, ServedManifest
+from pantala_peer.mirror.permissions import SECONDS, DigestInfo, ReadPermissions
+from pantala_peer.mirror.request import RepositoryName
+from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_protocol.registry import ManifestAnswer
 
-REPOSITORY = Repository("r", "a")
-LAYER = "sha256:" + "a" * 64
-
-
-def body(number: int = 0) -> bytes:
-    return json.dumps({"n": number, "config": {"digest": LAYER, "size": 5}, "layers": []}).encode()
+REPOSITORY = RepositoryName("r", "a")
+A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 
 
 def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def body(number: int = 0) -> bytes:
+    return json.dumps({"n": number, "config": {"digest": A, "size": 5}, "layers": []}).encode()
+
+
+BODY, DIGEST = body(), digest(body())
+
+
 def answer(number: int = 0) -> ManifestAnswer:
     return ManifestAnswer(digest(body(number)), "a/b", body(number))
 
 
-class Asked:
-    """Answers what it is told to, when it is let."""
+CHALLENGE = ManifestAnswer(challenges=('Basic realm="x"',))
+
+
+class FakeSupernode(SupernodeManifests):
+    """Gives its answers one after the other, the last one again and again, while ``go`` is set."""
 
     def __init__(self, *answers: ManifestAnswer | MirrorError) -> None:
         self.answers = list(answers)
@@ -40,7 +47,9 @@ class Asked:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def manifest(self, repository: Repository, reference: str, authorization: str, order: str) -> ManifestAnswer:
+    async def manifest(
+        self, repository: RepositoryName, reference: str, authorization: str, order: str
+    ) -> ManifestAnswer:
         self.questions.append((reference, order or authorization))
         await self.go.wait()
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -49,120 +58,150 @@ class Asked:
         return found
 
 
-class Clock:
-    def __init__(self) -> None:
+class Cache:
+    """Cached manifests of a fake supernode, and a clock."""
+
+    def __init__(self, *answers: ManifestAnswer | MirrorError, **settings: int) -> None:
         self.now = 0.0
+        self.supernode = FakeSupernode(*answers)
+        self.permissions = ReadPermissions(b"k")
+        self.manifests = CachedManifests(self.supernode, self.permissions, lambda: self.now, **settings)
 
-    def __call__(self) -> float:
-        return self.now
+    async def get(self, reference: str = DIGEST, authorization: str = "", order: str = "") -> Any:
+        return await self.manifests.get(REPOSITORY, reference, authorization, order)
+
+    def holds(self, reference: str = DIGEST, authorization: str = "") -> bool:
+        return self.manifests.holds(REPOSITORY, reference, authorization)
 
 
-def made(
-    asked: Asked, clock: Callable[[], float] | None = None, **settings: int
-) -> tuple[CachedManifests, Permissions]:
-    permissions = Permissions(b"k")
-    return CachedManifests(asked, permissions, clock or Clock(), **settings), permissions
-
-
-async def test_it_is_asked_for_once_and_grants_what_it_reaches() -> None:
-    asked = Asked(answer())
-    manifests, permissions = made(asked)
+async def test_a_manifest_is_requested_once_and_grants_the_digests_it_names() -> None:
+    cache = Cache(answer())
     for _ in range(3):
-        found = await manifests.get(REPOSITORY, digest(body()), "")
-        assert isinstance(found, Document)
-        assert body() == found.body
-    assert 1 == len(asked.questions)
-    assert permissions.find(str(REPOSITORY), "", LAYER, 0.0) is not None
-    assert permissions.find(str(REPOSITORY), "Bearer x", LAYER, 0.0) is None
+        assert (await cache.get()).body == BODY
+    assert 1 == len(cache.supernode.questions)
+    assert cache.permissions.find(str(REPOSITORY), "", A, 0.0) is not None
+    assert cache.permissions.find(str(REPOSITORY), "Bearer x", A, 0.0) is None
 
 
-async def test_many_who_ask_at_once_ask_once_and_one_who_leaves_leaves_alone() -> None:
-    asked = Asked(answer())
-    asked.go.clear()
-    manifests, _ = made(asked)
-    asking = [asyncio.create_task(manifests.get(REPOSITORY, digest(body()), "")) for _ in range(3)]
+async def test_clients_share_a_request_and_one_that_leaves_does_not_stop_it() -> None:
+    cache = Cache(answer())
+    cache.supernode.go.clear()
+    asking = [asyncio.create_task(cache.get()) for _ in range(3)]
     await asyncio.sleep(0.01)
     asking[0].cancel()
     await asyncio.sleep(0)
-    asked.go.set()
-    assert [body()] * 2 == [found.body for found in await asyncio.gather(*asking[1:]) if isinstance(found, Document)]
-    assert 1 == len(asked.questions)
+    cache.supernode.go.set()
+    assert [BODY] * 2 == [found.body for found in await asyncio.gather(*asking[1:])]
+    assert 1 == len(cache.supernode.questions)
 
 
-async def test_what_is_kept_is_given_to_nobody_whom_the_registry_refuses() -> None:
-    challenge = ManifestAnswer(challenges=('Basic realm="x"',))
-    asked = Asked(answer(), challenge)
-    manifests, _ = made(asked)
-    await manifests.get(REPOSITORY, digest(body()), "Basic good")
-    assert Challenge(challenge.challenges) == await manifests.get(REPOSITORY, digest(body()), "")
-    assert not manifests.holds(REPOSITORY, digest(body()), "")
-    assert manifests.holds(REPOSITORY, digest(body()), "Basic good")
+async def test_a_kept_manifest_is_not_served_to_a_client_that_the_registry_rejects() -> None:
+    cache = Cache(answer(), CHALLENGE)
+    await cache.get(authorization="Basic good")
+    assert RegistryChallenge(CHALLENGE.challenges) == await cache.get()
+    assert not cache.holds()
+    assert cache.holds(authorization="Basic good")
 
 
-async def test_an_order_is_asked_for_in_its_name_and_is_its_own_clients_alone() -> None:
-    asked = Asked(answer())
-    manifests, _ = made(asked)
-    assert isinstance(await manifests.get(REPOSITORY, digest(body()), "Basic once", "ns/a"), Document)
-    assert [(digest(body()), "ns/a")] == asked.questions
-    assert manifests.holds(REPOSITORY, digest(body()), "Basic once")
-    assert not manifests.holds(REPOSITORY, digest(body()), "")
+async def test_the_manifest_of_an_order_is_served_to_its_own_client_alone() -> None:
+    cache = Cache(answer())
+    assert isinstance(await cache.get(authorization="Basic once", order="ns/a"), ServedManifest)
+    assert [(DIGEST, "ns/a")] == cache.supernode.questions
+    assert cache.holds(authorization="Basic once")
+    assert not cache.holds()
 
 
-async def test_a_registry_that_refuses_an_order_is_a_miss_and_challenges_nobody() -> None:
-    manifests, _ = made(Asked(ManifestAnswer(challenges=('Basic realm="x"',))))
+async def test_a_rejected_order_is_a_miss_and_not_a_challenge() -> None:
     with pytest.raises(MirrorError, match="pull secrets"):
-        await manifests.get(REPOSITORY, digest(body()), "Basic once", "ns/a")
+        await Cache(CHALLENGE).get(authorization="Basic once", order="ns/a")
 
 
-async def test_a_permission_that_is_over_is_asked_for_again() -> None:
-    asked, clock = Asked(answer()), Clock()
-    manifests, _ = made(asked, clock)
-    await manifests.get(REPOSITORY, digest(body()), "")
-    clock.now = SECONDS + 1
-    await manifests.get(REPOSITORY, digest(body()), "")
-    assert 2 == len(asked.questions)
+async def test_an_expired_permission_is_requested_again() -> None:
+    cache = Cache(answer())
+    await cache.get()
+    cache.now = SECONDS + 1
+    await cache.get()
+    assert 2 == len(cache.supernode.questions)
 
 
-async def test_a_tag_is_asked_for_each_time_and_grants_its_digest() -> None:
-    asked = Asked(answer())
-    manifests, _ = made(asked)
+async def test_a_tag_is_requested_each_time_and_grants_its_digest() -> None:
+    cache = Cache(answer())
     for _ in range(2):
-        await manifests.get(REPOSITORY, "latest", "")
-    assert [("latest", "")] * 2 == asked.questions
-    assert manifests.holds(REPOSITORY, digest(body()), "")
+        await cache.get("latest")
+    assert [("latest", "")] * 2 == cache.supernode.questions
+    assert cache.holds()
 
 
-async def test_what_is_kept_is_bounded() -> None:
-    asked = Asked(*(answer(number) for number in range(10)))
-    manifests, _ = made(asked, memory=3 * len(body()))
+async def test_the_memory_is_bounded() -> None:
+    cache = Cache(*(answer(number) for number in range(10)), memory=3 * len(BODY))
     for number in range(10):
-        await manifests.get(REPOSITORY, digest(body(number)), "")
-    assert [7, 8, 9] == [n for n in range(10) if manifests.holds(REPOSITORY, digest(body(n)), "")]
+        await cache.get(digest(body(number)))
+    assert [7, 8, 9] == [n for n in range(10) if cache.holds(digest(body(n)))]
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         ManifestAnswer(),
-        ManifestAnswer(digest(b"x"), "a/b", body()),
+        ManifestAnswer(digest(b"x"), "a/b", BODY),
         answer(1),
         ManifestAnswer(challenges=("Basic realm=x\r\nX: y",)),
         MirrorError("no"),
     ],
 )
-async def test_what_is_not_that_manifest_is_a_miss(wrong: ManifestAnswer | MirrorError) -> None:
-    manifests, _ = made(Asked(wrong))
+async def test_any_other_answer_is_a_miss(wrong: ManifestAnswer | MirrorError) -> None:
+    cache = Cache(wrong)
     with pytest.raises(MirrorError):
-        await manifests.get(REPOSITORY, digest(body()), "")
-    assert not manifests.holds(REPOSITORY, digest(body()), "")
+        await cache.get()
+    assert not cache.holds()
 
 
-async def test_the_end_ends_what_is_under_way() -> None:
-    asked = Asked(answer())
-    asked.go.clear()
-    manifests, _ = made(asked)
-    asking = asyncio.create_task(manifests.get(REPOSITORY, digest(body()), ""))
+async def test_closing_cancels_running_requests() -> None:
+    cache = Cache(answer())
+    cache.supernode.go.clear()
+    asking = asyncio.create_task(cache.get())
     await asyncio.sleep(0.01)
-    await manifests.aclose()
+    await cache.manifests.aclose()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+# Documents
+
+
+def check(content: object) -> ServedManifest:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return ServedManifest.check(digest(body), "application/x", body)
+
+
+def test_a_manifest_names_itself_its_configuration_and_its_layers() -> None:
+    layers = [{"digest": B, "size": 2}, {"digest": C, "size": 3}]
+    found = check({"schemaVersion": 2, "config": {"digest": A, "size": 1}, "layers": layers})
+    itself = {found.digest: DigestInfo(len(found.body))}
+    assert itself | {A: DigestInfo(1, is_config=True), B: DigestInfo(2), C: DigestInfo(3)} == found.named()
+
+
+def test_an_index_names_its_manifests() -> None:
+    found = check({"manifests": [{"digest": A, "size": 1, "platform": {"os": "linux"}}]})
+    assert {found.digest: DigestInfo(len(found.body)), A: DigestInfo(1)} == found.named()
+
+
+@given(st.binary(max_size=100) | st.just(b'{"layers": [{"digest": 1}]}') | st.just(b'{"layers":' + b"[" * 5000))
+def test_an_unreadable_document_names_itself_alone(body: bytes) -> None:
+    found = check(body)
+    assert {found.digest: DigestInfo(len(body))} == found.named()
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "body"),
+    [
+        (A, "application/x", b"other"),
+        ("md5:" + "0" * 32, "application/x", b""),
+        ("", "application/x", b""),
+        (digest(b""), "a/b\r\nX: y", b""),
+        (digest(b""), "", b""),
+    ],
+)
+def test_a_wrong_digest_or_media_type_is_a_miss(name: str, media_type: str, body: bytes) -> None:
+    with pytest.raises(MirrorError):
+        ServedManifest.check(name, media_type, body)

@@ -1,18 +1,20 @@
-"""A digest is served to whom the registry gave a manifest that names it, and for a while."""
+"""A client may read the digests of a manifest that it was given, for a while; a pull's password works for one pull."""
+
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_peer.mirror import permissions
-from pantala_peer.mirror.permissions import SECONDS, Permissions, Reach
+from pantala_peer.mirror.permissions import SECONDS, DigestInfo, PullGrants, ReadPermissions, is_ours
 
 KEY = b"k" * 32
-REACH = Reach(7)
+INFO = DigestInfo(7)
 
 
-def granted(repository: str = "r/a", authorization: str = "", digest: str = "d") -> Permissions:
-    made = Permissions(KEY)
-    made.grant(repository, authorization, {digest: REACH}, 0.0)
+def granted(repository: str = "r/a", authorization: str = "", digest: str = "d") -> ReadPermissions:
+    made = ReadPermissions(KEY)
+    made.grant(repository, authorization, {digest: INFO}, 0.0)
     return made
 
 
@@ -24,33 +26,71 @@ def test_repository_client_and_digest_must_all_be_the_same(
     given_to: tuple[str, str, str], asks: tuple[str, str, str]
 ) -> None:
     found = granted(*given_to).find(*asks, 1.0)
-    assert (REACH if given_to == asks else None) == found
+    assert (INFO if given_to == asks else None) == found
 
 
-def test_the_public_has_nothing_that_one_client_was_given() -> None:
+def test_public_and_private_permissions_are_separate() -> None:
     assert granted(authorization="Bearer t").find("r/a", "", "d", 1.0) is None
     assert granted(authorization="").find("r/a", "Bearer t", "d", 1.0) is None
 
 
-def test_it_holds_as_long_as_it_is_used_but_not_for_ever() -> None:
+def test_a_used_permission_holds_but_not_for_ever() -> None:
     made = granted()
     now = 0.0
     while made.find("r/a", "", "d", now) is not None:
         now += SECONDS
-    assert permissions._LONGEST < now <= permissions._LONGEST + SECONDS
+    assert permissions._MAX_SECONDS < now <= permissions._MAX_SECONDS + SECONDS
     assert granted().find("r/a", "", "d", SECONDS + 0.1) is None
 
 
 def test_no_secret_is_kept() -> None:
     made = granted(authorization="Basic c2VjcmV0")
     assert "c2VjcmV0" not in repr(vars(made))
-    assert b"c2VjcmV0" not in b"".join(made._granted)
+    assert b"c2VjcmV0" not in b"".join(made._permissions)
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    made = Permissions(KEY)
+def test_the_number_of_permissions_is_bounded() -> None:
+    made = ReadPermissions(KEY)
     for number in range(11):
-        made.grant("r", "", {f"{number}/{index}": REACH for index in range(permissions._LIMIT // 10)}, 0.0)
-    assert permissions._LIMIT == len(made._granted)
+        made.grant("r", "", {f"{number}/{index}": INFO for index in range(permissions._MAX_PERMISSIONS // 10)}, 0.0)
+    assert permissions._MAX_PERMISSIONS == len(made._permissions)
     assert made.find("r", "", "0/0", 0.0) is None
-    assert made.find("r", "", "10/0", 0.0) == REACH
+    assert made.find("r", "", "10/0", 0.0) == INFO
+
+
+# Pulls by order
+
+
+def new_grants() -> PullGrants:
+    numbers = itertools.count(1)
+    return PullGrants(lambda: f"password-{next(numbers)}")
+
+
+def test_a_password_is_valid_for_its_repository_while_the_pull_runs() -> None:
+    grants = new_grants()
+    assert not grants.awaits("r/a")
+    with grants.open("ns/a", "r/a") as grant:
+        assert grants.awaits("r/a")
+        assert not grants.awaits("r/b")
+        assert grant is grants.find("r/a", grant.authorization)
+        assert grants.find("r/b", grant.authorization) is None
+        assert grants.find("r/a", "") is None
+    assert not grants.awaits("r/a")
+    assert grants.find("r/a", grant.authorization) is None
+
+
+def test_pulls_of_one_repository_have_their_own_passwords() -> None:
+    grants = new_grants()
+    with grants.open("ns/a", "r/a") as first, grants.open("ns/b", "r/a") as second:
+        assert first is grants.find("r/a", first.authorization)
+        assert second is grants.find("r/a", second.authorization)
+    assert "password" not in f"{first!r}"
+
+
+def test_a_password_is_recognised_after_its_pull() -> None:
+    grants = new_grants()
+    with grants.open("ns/a", "r/a") as grant:
+        pass
+    assert is_ours(grant.authorization)
+    for other in ("", "Bearer x", "Basic !", "Basic YW5uOng=", "Basic cGFudGFsYQ=="):
+        assert not is_ours(other)

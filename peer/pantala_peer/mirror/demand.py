@@ -1,0 +1,99 @@
+"""The blobs that readers on this node wait for. All readers of a blob share one demand. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pantala_peer.mirror.request import RepositoryName
+from pantala_peer.tasks.room import BlobRoom
+from pantala_protocol import task_id
+from pantala_protocol.sync import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class BlobOrigin:
+    """Where a blob can be fetched."""
+
+    repository: RepositoryName
+    size: int
+    """Bytes, from its manifest."""
+    authorization: str = field(default="", repr=False)
+    """The client's ``Authorization`` for the repository: a secret."""
+    order: str = ""
+    """Key of the image that is pulled by order. Its own pull secrets count instead of ``authorization``."""
+
+
+class BlobReader:
+    """The demand of one reader."""
+
+    def __init__(self, digest: str, origin: BlobOrigin, position: int, changed: Callable[[], None]) -> None:
+        self.digest = digest
+        self.origin = origin
+        self.position = position
+        self.stalls = 0
+        """How often the byte at the position was late."""
+        self._changed = changed
+
+    def waits_at(self, position: int) -> None:
+        """The reader needs this byte next."""
+        if position != self.position:
+            self.position, self.stalls = position, 0
+            self._changed()
+
+    def stalled(self) -> None:
+        """The byte is late: ask again."""
+        self.stalls += 1
+        self._changed()
+
+
+class BlobDemand:
+    """The demand of all readers. ``report`` gets a task's ID and its demand; ``None``: no reader is left.
+
+    ``room`` keeps the blobs that have a reader.
+    """
+
+    def __init__(self, room: BlobRoom, report: Callable[[str, Wanted | None], None]) -> None:
+        self._room = room
+        self._report = report
+        self._readers: dict[str, list[BlobReader]] = {}
+
+    @contextlib.contextmanager
+    def reader(self, digest: str, origin: BlobOrigin, position: int) -> Iterator[BlobReader]:
+        """Want a blob from ``position`` on while the context is entered."""
+        name = task_id.of_blob(digest)
+        readers = self._readers.setdefault(name, [])
+        reader = BlobReader(digest, origin, position, lambda: self._send(name, readers))
+        readers.append(reader)
+        self._send(name, readers)
+        try:
+            yield reader
+        finally:
+            readers.remove(reader)
+            if not readers:
+                del self._readers[name]
+            self._send(name, readers)
+
+    def _send(self, name: str, readers: list[BlobReader]) -> None:
+        self._room.demand(name, demanded=bool(readers))
+        self._report(name, _joined(readers) if readers else None)
+
+
+def _joined(readers: list[BlobReader]) -> Wanted:
+    """The demand of all readers together.
+
+    The credential of the youngest reader counts, because it stays valid for longest. An order comes first: its pull
+    secrets stay valid as long as the order.
+    """
+    youngest = next((reader for reader in reversed(readers) if reader.origin.order), readers[-1])
+    origin = youngest.origin
+    return Wanted(
+        registry=origin.repository.registry,
+        repository=origin.repository.name,
+        digest=youngest.digest,
+        position=min(reader.position for reader in readers),
+        stalls=max(reader.stalls for reader in readers),
+        credential="" if origin.order else origin.authorization,
+        order=origin.order,
+    )

@@ -1,0 +1,134 @@
+"""Requests for the mirror: the pull part of the OCI distribution API, as containerd uses it with a mirror. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote
+
+from pantala_peer.mirror.errors import MirrorError
+from pantala_protocol import digest, image
+
+_PATH = re.compile(r"/v2/(.+)/(manifests|blobs)/([^/]+)", re.ASCII)
+_RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
+_MAX_PATH = 1024
+"""Characters. A path with a repository and a digest has some 400."""
+_PROBE = "probe/"
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryName:
+    """One repository of one registry."""
+
+    registry: str
+    """As in the names of images: ``docker.io``."""
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRequest:
+    """``/v2/``: the client checks that this is a registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRequest:
+    """A manifest or an index, by digest or by tag."""
+
+    repository: RepositoryName
+    reference: str
+
+    @property
+    def by_tag(self) -> bool:
+        return ":" not in self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRequest:
+    """A configuration or a layer."""
+
+    repository: RepositoryName
+    digest: str
+
+
+MirrorRequest: TypeAlias = BaseRequest | ManifestRequest | BlobRequest
+
+
+def parse_path(raw_path: str, registry: str) -> MirrorRequest:
+    """Read an undecoded path, and containerd's ``ns``. Raises :class:`MirrorError` for any other path."""
+    path = unquote(raw_path) if len(raw_path) <= _MAX_PATH else ""
+    match = _PATH.fullmatch(path)
+    if match is None and path not in ("/v2", "/v2/"):
+        raise MirrorError("this is not a path of a registry")
+    try:
+        image.check_registry(registry)
+        return _read(RepositoryName(registry, match[1]), match[2], match[3]) if match else BaseRequest()
+    except ValueError as error:
+        raise MirrorError(str(error)) from None
+
+
+def _read(repository: RepositoryName, kind: str, reference: str) -> ManifestRequest | BlobRequest:
+    image.check_repository(repository.name)
+    if kind == "blobs":
+        return BlobRequest(repository, str(digest.parse(reference)))
+    if ":" in reference:
+        digest.parse(reference)
+    else:
+        image.check_tag(reference)
+    return ManifestRequest(repository, reference)
+
+
+class ProbeResult(NamedTuple):
+    """The request of a probe. The mirror never serves it, so its pull must fail."""
+
+    node: str
+    """The node that the request names."""
+    in_force: bool
+    """True if it came by our ``hosts.toml``. False if containerd took us for the registry: it ignores the folder."""
+    at: float
+    """Seconds since the epoch."""
+
+
+def probed_node(raw_path: str) -> str | None:
+    """The node of a probe, a pull of ``localhost:PORT/probe/<node>:1``. ``None`` for other requests.
+
+    No registry has that image, so only the mirror sees the request.
+    """
+    match = _PATH.fullmatch(unquote(raw_path)) if len(raw_path) <= _MAX_PATH else None
+    if match is None or not match[1].startswith(_PROBE) or match.group(2, 3) != ("manifests", "1"):
+        return None
+    return match[1].removeprefix(_PROBE)
+
+
+class ByteRange(NamedTuple):
+    """The bytes ``[start, end)``."""
+
+    start: int
+    end: int
+
+
+class UnsatisfiableError(ValueError):
+    """None of the requested bytes exists."""
+
+
+def parse_range(header: str | None, length: int) -> ByteRange | None:
+    """Read a ``Range`` header (RFC 9110, section 14). ``None`` means the whole, also for an invalid header.
+
+    Several ranges at once mean the whole, as the RFC permits. Raises :class:`UnsatisfiableError`.
+    """
+    match = _RANGE.fullmatch(header) if header else None
+    if match is None or match.group(1, 2) == ("", ""):
+        return None
+    first, last = match.group(1, 2)
+    if not first:
+        start, end = max(0, length - int(last)), length
+    else:
+        start, end = int(first), min(int(last) + 1, length) if last else length
+        if last and int(last) < start:
+            return None
+    if start >= end:
+        raise UnsatisfiableError(f"the range has none of the {length} bytes")
+    return ByteRange(start, end)
