@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -15,20 +14,6 @@ from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """How to reach the API server, for other clients than ours."""
-
-    server: str
-    ca_path: str | None = None
-    insecure: bool = False
-    token: str | None = None
-    certificate_path: str | None = None
-    private_key_path: str | None = None
-    proxy: str | None = None
-
 
 Resource = TaskResource | Node | PeerResource | ImagePrefetch
 """What the operator watches."""

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
+from pantala_operator.adapters.kubernetes import pod, workload
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import R, Resource, ResourceStatus
 from pantala_operator.resources.api import Node, PeerResource, Secret, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
-from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
+from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import ResourceInbox
 
@@ -125,20 +126,14 @@ class MemoryCluster:
         return self._list(_PLURALS[kind], kind)
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        return [
-            Workload(kind, each.metadata.namespace, each.metadata.name, each.spec.template)
-            for each in self._list(f"{kind.lower()}s", WorkloadBody)
-            if namespace in ("", each.metadata.namespace)
-        ]
+        found = self._list(f"{kind.lower()}s", ForeignObject)
+        return [workload(kind, each) for each in found if namespace in ("", each.metadata.namespace)]
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
-        return {each.metadata.name: each.metadata.labels for each in self._list("namespaces", Namespace)}
+        return {each.metadata.name: each.metadata.labels for each in self._list("namespaces", ForeignObject)}
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        found = self._list("pods", PodBody)
-        return [
-            Pod(each.spec.node_name, each.metadata.labels) for each in found if each.metadata.namespace == namespace
-        ]
+        return [pod(each) for each in self._list("pods", ForeignObject) if each.metadata.namespace == namespace]
 
     async def read(self, resource: R) -> R:
         plural = _PLURALS[type(resource)]

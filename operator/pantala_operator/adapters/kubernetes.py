@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 import structlog
 import yaml
+from kopf import ConnectionInfo
 from kubernetes.aio import client, config, dynamic
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
@@ -26,10 +27,10 @@ from pantala_operator.errors import (
 )
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
-from pantala_operator.ports import Login, R, Resource, ResourceStatus
+from pantala_operator.ports import R, Resource, ResourceStatus
 from pantala_operator.resources.api import API_VERSION, GROUP, VERSION, Node, PeerResource, Secret, TaskResource
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
-from pantala_operator.resources.workloads import Namespace, PodBody, StatefulSet, WorkloadBody
+from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 
 FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{VERSION}"
@@ -99,18 +100,20 @@ class KubernetesCluster:
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
 
-    async def login(self) -> Login:
-        """The same credentials for another client. A rotated token is read again."""
+    async def login(self) -> ConnectionInfo:
+        """The same credentials for kopf. A rotated token is read again."""
         configuration = self._configuration
         authorization = await configuration.get_api_key_with_prefix("BearerToken") or ""
-        return Login(
+        scheme, _, token = authorization.partition(" ")
+        return ConnectionInfo(
             server=configuration.host,
             ca_path=configuration.ssl_ca_cert,
             insecure=not configuration.verify_ssl,
-            token=authorization.partition(" ")[2] or None,
+            token=token or None,
+            scheme=scheme if token else None,
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
-            proxy=configuration.proxy,
+            proxy_url=configuration.proxy,
         )
 
     async def missing_kinds(self) -> list[str]:
@@ -128,18 +131,17 @@ class KubernetesCluster:
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
         within = f"namespaces/{namespace}/" if namespace else ""
-        listed = self._list(f"/apis/apps/v1/{within}{kind.lower()}s", WorkloadBody)
-        return [
-            Workload(kind, each.metadata.namespace, each.metadata.name, each.spec.template) async for each in listed
-        ]
+        listed = self._list(f"/apis/apps/v1/{within}{kind.lower()}s", ForeignObject)
+        return [workload(kind, each) async for each in listed]
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
-        listed = self._list("/api/v1/namespaces", Namespace)
+        listed = self._list("/api/v1/namespaces", ForeignObject)
         return {each.metadata.name: each.metadata.labels async for each in listed}
 
     async def list_pods(self, namespace: str) -> list[Pod]:
-        listed = self._list(f"/api/v1/namespaces/{namespace}/pods", PodBody, field_selector="status.phase=Running")
-        return [Pod(each.spec.node_name, each.metadata.labels) async for each in listed]
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        listed = self._list(path, ForeignObject, field_selector="status.phase=Running")
+        return [pod(each) async for each in listed]
 
     async def read(self, resource: R) -> R:
         return _read(await self.request("get", _path(resource)), type(resource))
@@ -245,6 +247,14 @@ def _read(body: Any, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         name = kind.__name__.removesuffix("Resource")
         raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; install crds/ again") from error
+
+
+def workload(kind: str, found: ForeignObject) -> Workload:
+    return Workload(kind, found.metadata.namespace, found.metadata.name, found.spec.get("template", {}))
+
+
+def pod(found: ForeignObject) -> Pod:
+    return Pod(found.spec.get("nodeName", ""), found.metadata.labels)
 
 
 def _path(resource: Resource) -> str:

@@ -11,11 +11,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
 
 _INTERVAL = 1.0
+_TIMEOUT = 10.0
+"""Seconds for one request: shorter than the operator's, because Helm waits."""
 _NAMED = 20
 """Nodes that the message names; it counts the others."""
 
@@ -41,16 +43,31 @@ class CleanupPod(NamedTuple):
     """Why the last try failed."""
 
 
-class CleanupCluster(Protocol):
+class CleanupCluster:
     """The API server. Each call may raise a ``ClusterError``."""
 
-    async def daemonset(self, namespace: str, name: str) -> CleanupDaemonSet: ...
+    def __init__(self, request: Callable[..., Awaitable[Any]]) -> None:
+        """``request``: see :meth:`pantala_operator.adapters.kubernetes.KubernetesCluster.request`."""
+        self._request = request
+
+    async def daemonset(self, namespace: str, name: str) -> CleanupDaemonSet:
+        body = await self._request("get", _path(namespace, name))
+        status = body.get("status", {})
+        return CleanupDaemonSet(
+            observed=status.get("observedGeneration", 0) >= body["metadata"]["generation"],
+            desired=status.get("desiredNumberScheduled", 0),
+            labels=body["spec"]["selector"]["matchLabels"],
+        )
 
     async def pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
         """The DaemonSet's pods, also those of nodes that are down."""
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        body = await self._request("get", f"/api/v1/namespaces/{namespace}/pods", label_selector=selector)
+        return [_pod(each) for each in body["items"]]
 
     async def delete_daemonset(self, namespace: str, name: str) -> None:
-        """Delete the DaemonSet and its pods."""
+        # In the background: pods of nodes that are down never end.
+        await self._request("delete", _path(namespace, name), propagation_policy="Background")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +166,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _run(namespace: str, name: str, seconds: float) -> CleanupResult:
-    from pantala_operator.cleanup.cluster import connect
+    from pantala_operator.adapters import kubernetes  # takes long, and is not needed for the notice alone
 
     try:
-        async with connect() as cluster:
-            return await wait(cluster, namespace, name, seconds)
+        cluster = await kubernetes.connect("", _TIMEOUT)
+        try:
+            return await wait(CleanupCluster(cluster.request), namespace, name, seconds)
+        finally:
+            await cluster.close()
     except ClusterError as error:
         return CleanupResult(error=f"The state of the nodes is not known: {error}")
+
+
+def _path(namespace: str, name: str) -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
+
+
+def _pod(body: Any) -> CleanupPod:
+    status = body.get("status", {})
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+    messages = [
+        terminated.get("message", "")
+        for container in status.get("initContainerStatuses", ())
+        for state in (container.get("state", {}), container.get("lastState", {}))
+        if (terminated := state.get("terminated")) and terminated.get("exitCode")
+    ]
+    return CleanupPod(_node(body["spec"]), ready, next(filter(None, messages), ""))
+
+
+def _node(spec: Any) -> str:
+    """The node of a pod. A DaemonSet's pod names its node by an affinity until it is bound."""
+    if name := spec.get("nodeName"):
+        return str(name)
+    required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    return str(required["nodeSelectorTerms"][0]["matchFields"][0]["values"][0])
 
 
 if __name__ == "__main__":

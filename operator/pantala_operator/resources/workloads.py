@@ -9,36 +9,11 @@ import msgspec
 from pantala_operator.resources.api import Metadata
 
 
-class WorkloadSpec(msgspec.Struct, frozen=True):
-    """Of a Deployment, StatefulSet or DaemonSet."""
-
-    template: dict[str, Any] = {}
-
-
-class WorkloadBody(msgspec.Struct, frozen=True):
-    """A Deployment, StatefulSet or DaemonSet."""
+class ForeignObject(msgspec.Struct, frozen=True):
+    """Any object. Its spec is read as it is."""
 
     metadata: Metadata
-    spec: WorkloadSpec = WorkloadSpec()
-
-
-class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """The node of a pod."""
-
-    node_name: str = ""
-
-
-class PodBody(msgspec.Struct, frozen=True):
-    """A pod."""
-
-    metadata: Metadata
-    spec: PodSpec = PodSpec()
-
-
-class Namespace(msgspec.Struct, frozen=True):
-    """A namespace."""
-
-    metadata: Metadata
+    spec: dict[str, Any] = {}
 
 
 class Ordinals(msgspec.Struct, frozen=True):

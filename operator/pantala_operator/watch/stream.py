@@ -16,7 +16,6 @@ from typing import Any
 import kopf
 import structlog
 
-from pantala_operator.ports import Login
 from pantala_operator.resources.api import GROUP, VERSION
 from pantala_operator.resources.prefetch import PLURAL
 from pantala_operator.watch.kinds import ServedKinds
@@ -25,7 +24,7 @@ from pantala_process.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
-FindLogin = Callable[[], Awaitable[Login]]
+FindLogin = Callable[[], Awaitable[kopf.ConnectionInfo]]
 """Finds credentials. kopf's thread awaits it, so it must not belong to another event loop."""
 
 
@@ -140,17 +139,7 @@ def _register_login(registry: kopf.OperatorRegistry, find_login: FindLogin) -> N
     """Log in at the start, and when the API server refuses a token that was rotated since."""
 
     async def credentials(**_: Any) -> kopf.ConnectionInfo:
-        login = await find_login()
-        return kopf.ConnectionInfo(
-            server=login.server,
-            ca_path=login.ca_path,
-            insecure=login.insecure,
-            token=login.token,
-            scheme="Bearer" if login.token else None,
-            certificate_path=login.certificate_path,
-            private_key_path=login.private_key_path,
-            proxy_url=login.proxy,
-        )
+        return await find_login()
 
     kopf.on.login(registry=registry)(credentials)
 

@@ -10,8 +10,15 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from pantala_operator.adapters.kubernetes import KubernetesCluster
-from pantala_operator.cleanup.cluster import KubernetesCleanup
-from pantala_operator.cleanup.uninstall import CleanupDaemonSet, CleanupPod, CleanupResult, main, report, wait
+from pantala_operator.cleanup.uninstall import (
+    CleanupCluster,
+    CleanupDaemonSet,
+    CleanupPod,
+    CleanupResult,
+    main,
+    report,
+    wait,
+)
 from pantala_operator.errors import ClusterForbiddenError, ClusterNotFoundError, ClusterUnavailableError
 
 LABELS = {"app": "cleanup"}
@@ -24,7 +31,7 @@ def done(*nodes: str) -> list[CleanupPod]:
 
 
 @dataclass
-class Nodes:
+class Nodes(CleanupCluster):
     """A cluster whose nodes are restored one after the other. Its clock advances only by sleeping."""
 
     looks: list[CleanupDaemonSet | Exception]
@@ -120,7 +127,7 @@ Handler = Callable[[web.Request], Any]
 
 
 @asynccontextmanager
-async def api_server(handler: Handler) -> AsyncIterator[KubernetesCleanup]:
+async def api_server(handler: Handler) -> AsyncIterator[CleanupCluster]:
     async def answer(request: web.Request) -> web.StreamResponse:
         found = handler(request)
         return web.Response(status=found) if isinstance(found, int) else web.json_response(found)
@@ -134,7 +141,7 @@ async def api_server(handler: Handler) -> AsyncIterator[KubernetesCleanup]:
         configuration = client.Configuration()
         configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
         cluster = KubernetesCluster(configuration)
-        yield KubernetesCleanup(cluster)
+        yield CleanupCluster(cluster.request)
         await cluster.close()
     finally:
         await runner.cleanup()
