@@ -40,7 +40,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pantala_protocol.reasons import Reason
 
@@ -49,6 +49,11 @@ class SupernodeError(Exception):
     """The message says what happened, to what, and what to do next."""
 
     reason: ClassVar[Reason] = Reason.INTERNAL
+
+    @classmethod
+    def with_action(cls, happened: str) -> Self:
+        """The error with a message of two sentences: what ``happened``, and the action of its reason."""
+        return cls(f"{happened}. {cls.reason.action}")
 
 
 class SourceError(SupernodeError):

@@ -34,9 +34,9 @@ class SerialExecutor:
             try:
                 return future.result()
             except StoreFullError as error:
-                raise VolumeFullError(f"The volume is full: {error}. {VolumeFullError.reason.action}") from error
+                raise VolumeFullError.with_action(f"The volume is full: {error}") from error
             except StoreError as error:
-                raise VolumeFailedError(f"{error}. {VolumeFailedError.reason.action}") from error
+                raise VolumeFailedError.with_action(f"{error}") from error
 
 
 class VolumeWriter:
@@ -66,9 +66,7 @@ class VolumeWriter:
             return
         free = (await self._executor.run(self._store.usage)).free
         if free < needed and not await self._make_room(needed):
-            raise VolumeFullError(
-                f"{shown} needs {needed} bytes on the volume, but only {free} are free. {VolumeFullError.reason.action}"
-            )
+            raise VolumeFullError.with_action(f"{shown} needs {needed} bytes on the volume, but only {free} are free")
         self._attempts.lack(0)
 
 

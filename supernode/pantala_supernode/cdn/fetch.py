@@ -23,9 +23,6 @@ from pantala_supernode.origin.limits import Rate
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 
-_CHANGED = errors.SourceChangedError.reason.action
-_INTERRUPTED = errors.SourceInterruptedError.reason.action
-_LENGTH = errors.LengthMismatchError.reason.action
 _CUTS = 3
 """A body that is cut so often at the same byte is shorter than announced."""
 
@@ -195,9 +192,9 @@ class Fetch:
         if self._intake.cut_at is None or self._attempts.cut(self._intake.cut_at) < _CUTS:
             return error
         recorder = self._attempts.recorder
-        return errors.LengthMismatchError(
+        return errors.LengthMismatchError.with_action(
             f"{self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, but announced "
-            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}. {_LENGTH}"
+            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}"
         )
 
     async def _conclude(self) -> None:
@@ -220,12 +217,11 @@ class Fetch:
                     f"The copy of {self._shown} on another replica has a wrong digest. It is fetched again."
                 ) from None
             if not intake.framed and attempts.cut(length) == 1:
-                raise errors.SourceInterruptedError(
-                    f"{self._shown} closed the connection at byte {length}, and the digest does not match. "
-                    f"{_INTERRUPTED}"
+                raise errors.SourceInterruptedError.with_action(
+                    f"{self._shown} closed the connection at byte {length}, and the digest does not match"
                 ) from None
             if unverified_join:
-                raise errors.SourceChangedError(f"{self._shown} changed between two requests. {_CHANGED}") from None
+                raise errors.SourceChangedError.with_action(f"{self._shown} changed between two requests") from None
             raise
         self._on_pieces()
 

@@ -16,8 +16,6 @@ from pantala_supernode.origin.source import Answer
 
 BUFFER = 16 * 1024 * 1024
 """The most bytes of one copy that are in memory on their way to the disk."""
-_INTERRUPTED = errors.SourceInterruptedError.reason.action
-_LENGTH = errors.LengthMismatchError.reason.action
 
 
 class Intake:
@@ -102,13 +100,13 @@ class Intake:
         """After a regular end: check that the body ended at the right byte."""
         recorder = self._attempts.recorder
         if cutter.surplus:
-            raise errors.LengthMismatchError(f"{self._shown} sent more bytes than it announced. {_LENGTH}")
+            raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")
         if recorder is None or recorder.meta.length is None:
             self.length = cutter.position
             self.last = {cutter.position // cutter.piece_size: cutter.rest} if cutter.rest else {}
         elif not cutter.done:
             self.cut_at = cutter.position
-            raise errors.SourceInterruptedError(f"{self._shown} ended at byte {cutter.position}. {_INTERRUPTED}")
+            raise errors.SourceInterruptedError.with_action(f"{self._shown} ended at byte {cutter.position}")
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
         recorder = self._attempts.recorder

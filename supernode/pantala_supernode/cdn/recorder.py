@@ -14,7 +14,6 @@ from pantala_protocol.digest import Digest
 from pantala_protocol.geometry import Geometry
 from pantala_supernode.errors import DigestMismatchError, SourceChangedError, VolumeFailedError
 
-_CHANGED = SourceChangedError.reason.action
 Buffer = bytes | bytearray
 
 
@@ -119,9 +118,9 @@ class Recorder:
         algorithms = {"sha256"} if expected is None else {"sha256", expected.algorithm}
         found = {name: self._finish(name, last, length) for name in algorithms}
         if expected is not None and found[expected.algorithm] != expected.hex:
-            raise DigestMismatchError(
+            raise DigestMismatchError.with_action(
                 f"The file of {length} bytes has the digest {expected.algorithm}:{found[expected.algorithm]}, "
-                f"not {expected}. {DigestMismatchError.reason.action}"
+                f"not {expected}"
             )
         if self.meta.length is None:  # before the last piece, which cannot be recognised without the length
             self._file.update(msgspec.structs.replace(self.meta, length=length))
@@ -160,6 +159,6 @@ class Recorder:
         made = [Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()]
         for piece in made:
             if self._lost.get(piece.number, piece.sha256) != piece.sha256:
-                raise SourceChangedError(f"Piece {piece.number} differs from what the origin sent before. {_CHANGED}")
+                raise SourceChangedError.with_action(f"Piece {piece.number} differs from what the origin sent before")
         if made:
             self._file.put(made)

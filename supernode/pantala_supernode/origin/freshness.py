@@ -66,12 +66,11 @@ def same_content(answer: Answer, meta: Meta) -> bool:
 def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, may_restart: bool) -> None:
     """Raise if an answer with another content than ``meta`` contradicts itself, or does not start at byte 0."""
     if answer.offset > 0 and answer.validator and answer.validator == resume.validator:
-        raise errors.LengthMismatchError(
-            f"{shown} announced {meta.length} bytes before and {answer.length} bytes now, for the same content. "
-            f"{errors.LengthMismatchError.reason.action}"
+        raise errors.LengthMismatchError.with_action(
+            f"{shown} announced {meta.length} bytes before and {answer.length} bytes now, for the same content"
         )
     if answer.offset > 0 or not may_restart:
-        raise errors.SourceChangedError(f"{shown} has new content. {errors.SourceChangedError.reason.action}")
+        raise errors.SourceChangedError.with_action(f"{shown} has new content")
 
 
 def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:

@@ -31,8 +31,6 @@ _NOT_MODIFIED = 304
 _CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 """Headers that a task cannot set. A task is a whole file, and the CDN itself revalidates it."""
 _READ_SIZE = 256 * 1024
-_LENGTH = errors.LengthMismatchError.reason.action
-_PROTOCOL = errors.SourceProtocolError.reason.action
 _ENOUGH = 32 * 1024
 """Bytes in one read that justify waking up."""
 _GATHER = 0.004
@@ -172,10 +170,7 @@ class HTTPReader:
             waited, received = waited + time.monotonic() - begun, received + len(chunk)
             if waited >= self._timeouts.window:
                 if received < self._timeouts.minimum:
-                    raise errors.SourceTimeoutError(
-                        f"{shown} sent only {received} bytes in {waited:.0f} s. "
-                        f"{errors.SourceTimeoutError.reason.action}"
-                    )
+                    raise errors.SourceTimeoutError.with_action(f"{shown} sent only {received} bytes in {waited:.0f} s")
                 waited, received = 0.0, 0
             yield chunk
             if len(chunk) < _ENOUGH:
@@ -184,8 +179,8 @@ class HTTPReader:
             if not isinstance(protocol.exception(), HttpProcessingError):
                 await asyncio.sleep(_SURPLUS_WAIT)
             if isinstance(protocol.exception(), HttpProcessingError):
-                raise errors.LengthMismatchError(
-                    f"{shown} sent more than the {response.content_length} bytes that it announced. {_LENGTH}"
+                raise errors.LengthMismatchError.with_action(
+                    f"{shown} sent more than the {response.content_length} bytes that it announced"
                 )
 
 
@@ -262,16 +257,16 @@ def _extent(response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume
         return 0, None if _chunked(response) else response.content_length
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if response.status != 206 or match is None or resume is None:
-        raise errors.SourceProtocolError(f"{shown} answered {response.status} without the requested range. {_PROTOCOL}")
+        raise errors.SourceProtocolError.with_action(f"{shown} answered {response.status} without the requested range")
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
     body = None if _chunked(response) else response.content_length
     right_end = total is None or last < total
     if body not in (None, last - first + 1):
-        raise errors.LengthMismatchError(f"{shown} announced {body} bytes for {match[0]!r}. {_LENGTH}")
+        raise errors.LengthMismatchError.with_action(f"{shown} announced {body} bytes for {match[0]!r}")
     if first != resume.offset or last < first or not right_end:
-        raise errors.SourceProtocolError(
-            f"{shown} answered {match[0]!r} to a request for the bytes from {resume.offset}. {_PROTOCOL}"
+        raise errors.SourceProtocolError.with_action(
+            f"{shown} answered {match[0]!r} to a request for the bytes from {resume.offset}"
         )
     return first, total
 

@@ -31,9 +31,8 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
     if status in (200, 206):
         return
     if status == 416 and resume is not None and resume.validator:  # another content would be sent whole
-        raise errors.LengthMismatchError(
-            f"{shown} lacks byte {resume.offset}, but announced a longer content. "
-            f"{errors.LengthMismatchError.reason.action}"
+        raise errors.LengthMismatchError.with_action(
+            f"{shown} lacks byte {resume.offset}, but announced a longer content"
         )
     kind = _BY_STATUS.get(status, errors.SourceAnswerError)
     if status < 400 and kind is errors.SourceAnswerError:
@@ -45,7 +44,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
 def from_exception(error: Exception, shown: RedactedURL) -> errors.SourceError:
     """Translate an exception of aiohttp or the operating system. Its text may quote secrets and is not used."""
     kind = _kind(error)
-    return kind(f"{shown} {_happened(error, kind)}. {kind.reason.action}")
+    return kind.with_action(f"{shown} {_happened(error, kind)}")
 
 
 def _kind(error: Exception) -> type[errors.SourceError]:

@@ -70,9 +70,7 @@ def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount
     try:
         return RegistryAccount.read(header) if header else ANONYMOUS
     except ValueError as error:
-        raise errors.SourceHeadersError(
-            f"A blob of {repository} cannot be requested: {error}. {errors.SourceHeadersError.reason.action}"
-        ) from None
+        raise errors.SourceHeadersError.with_action(f"A blob of {repository} cannot be requested: {error}") from None
 
 
 def _with(source: FileSource, authorization: str) -> FileSource:
