@@ -1,4 +1,4 @@
-"""Supernodes that want one file at the same time, in every order of their steps: one of them reads the origin."""
+"""Replicas that want one file at the same time, in every order of their steps: one of them reads the origin."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Node:
     stage: Stage = Stage.IDLE
     have: int = 0
     generation: str = ""
-    said: dict[str, CopyReport | None] = field(default_factory=dict)
+    reports: dict[str, CopyReport | None] = field(default_factory=dict)
     to_ask: list[str] = field(default_factory=list)
     provider: str = ""
 
@@ -72,27 +72,28 @@ class World:
         elif node.to_ask:
             other = node.to_ask.pop()
             if (node.name, other) not in self.unreachable:
-                node.said[other] = self.nodes[other].report()
+                node.reports[other] = self.nodes[other].report()
         else:
             self._act(node)
 
     def _ask(self, node: Node, *, claim: bool) -> None:
         node.stage = Stage.CLAIMING if claim else Stage.ASKING
-        node.said, node.to_ask = {}, [name for name in self.nodes if name != node.name]
+        node.reports, node.to_ask = {}, [name for name in self.nodes if name != node.name]
 
     def _act(self, node: Node) -> None:
         owner = "" if node.owner == node.name else node.owner
         claimed = node.stage is Stage.CLAIMING
-        decision = decide(Need(node.name, owner, claimed, node.generation, node.have * SIZE), node.said)
+        decision = decide(Need(node.name, owner, claimed, node.generation, node.have * SIZE), node.reports)
+        other = decision.provider or ""
         if decision.act is Act.READ:
             node.stage = Stage.READING
             self.readers.append(node.name)
         elif decision.act is Act.TAKE:
-            node.stage, node.provider = Stage.COPYING, decision.provider
+            node.stage, node.provider = Stage.COPYING, other
         else:
             if decision.act is Act.WANT:
-                self.nodes[decision.provider].wants = True
-                if self.nodes[decision.provider].owner != decision.provider:
+                self.nodes[other].wants = True
+                if self.nodes[other].owner != other:
                     node.owner = ""  # it says that it is not the owner
             self._ask(node, claim=decision.act is Act.CLAIM)
 
@@ -123,7 +124,7 @@ class World:
     first=st.integers(0, PIECES),
     order=st.lists(st.sampled_from(NAMES), max_size=200),
 )
-def test_the_origin_is_read_once_whoever_is_the_owner_and_however_steps_interleave(
+def test_the_origin_is_read_once_for_any_owner_and_any_order_of_steps(
     owners: tuple[str, ...], *, agree: bool, wants: set[str], first: int, order: list[str]
 ) -> None:
     """``first``: so many pieces one of them has already, from a read that ended."""
@@ -146,7 +147,7 @@ def test_the_origin_is_read_once_whoever_is_the_owner_and_however_steps_interlea
 
 
 @pytest.mark.parametrize("owners", [("s-0", "s-1"), ("s-0", "s-0"), ("s-1", "s-0"), ("", "")])
-def test_of_two_one_reads_the_origin_in_every_order_of_their_first_steps(owners: tuple[str, str]) -> None:
+def test_one_of_two_reads_the_origin_in_every_order_of_their_first_steps(owners: tuple[str, str]) -> None:
     for order in itertools.product(NAMES[:2], repeat=10):
         nodes = [Node(name, owner, wants=True) for name, owner in zip(NAMES[:2], owners, strict=True)]
         world = World(nodes, set())
@@ -160,7 +161,7 @@ def test_of_two_one_reads_the_origin_in_every_order_of_their_first_steps(owners:
     cut=st.sampled_from([(a, b) for a in NAMES for b in NAMES if a != b]),
     order=st.lists(st.sampled_from(NAMES), max_size=100),
 )
-def test_who_cannot_reach_the_owner_gets_the_file_all_the_same(cut: tuple[str, str], order: list[str]) -> None:
+def test_a_replica_that_cannot_reach_the_owner_gets_the_file(cut: tuple[str, str], order: list[str]) -> None:
     asker, owner = cut
     nodes = [Node(name, owner, name == asker) for name in NAMES]
     world = World(nodes, {cut})
@@ -169,7 +170,7 @@ def test_who_cannot_reach_the_owner_gets_the_file_all_the_same(cut: tuple[str, s
     assert world.nodes[asker].whole
 
 
-def test_all_of_it_goes_before_what_is_still_read_and_that_before_a_part() -> None:
+def test_a_whole_copy_is_preferred_to_a_growing_one_and_that_to_a_part() -> None:
     def report(stage: Stage, *, whole: bool = False, cached: str = "", generation: str = "g") -> CopyReport:
         return CopyReport("t", stage, whole, generation, SIZE, PIECES * SIZE, '"v1"', cached=cached)
 

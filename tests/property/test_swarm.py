@@ -1,4 +1,4 @@
-"""Progress and scheduler: the books are right after anything, and every client finishes once faults stop."""
+"""Progress and scheduler: all counts stay right, and every peer finishes once faults stop."""
 
 import random
 from collections import Counter, defaultdict
@@ -133,8 +133,8 @@ class Swarm(RuleBasedStateMachine):
         return [client for name, client in self.task.peers.items() if name != self.local_peer]
 
     def _slots(self, name: str) -> int:
-        said = self.peers[name].upload_slots
-        return self.policy.peer_uploads if said is None else min(said, self.policy.most_peer_uploads)
+        reported = self.peers[name].upload_slots
+        return self.policy.peer_uploads if reported is None else min(reported, self.policy.most_peer_uploads)
 
     @invariant()
     def bookings_are_those_given(self) -> None:
@@ -194,7 +194,7 @@ class Swarm(RuleBasedStateMachine):
     @precondition(lambda self: self.task.peers)
     @rule()
     def everybody_finishes_once_faults_stop(self) -> None:
-        """Also where some cannot serve, and in zones where nobody can: time goes by a little with each round."""
+        """Some providers cannot serve, and some zones have none that can. A little time passes with each round."""
         self.task.copy = copy_of(ALL, whole=True)
         for name in self.task.peers:
             self.progress.release(name)

@@ -1,4 +1,4 @@
-"""A task's life against a model: stated, leased, withdrawn, expired, its copy coming, changing, failing and going."""
+"""A task's life against a model: stated, leased, withdrawn and expired, with a copy that grows, changes and fails."""
 
 from dataclasses import dataclass, field
 
@@ -50,12 +50,12 @@ class Expected:
 
     @property
     def tasks(self) -> set[TaskID]:
-        """All that somebody wants."""
+        """All wanted tasks."""
         return {TaskID(wanted.task_id) for wanted in self.wanted.values()} | self.leases.keys()
 
 
 class TaskLife(RuleBasedStateMachine):
-    """What the manager tells to have changed is what changed, and nobody's wish is lost or kept too long."""
+    """The manager reports exactly what changed. It loses no wish and keeps none too long."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class TaskLife(RuleBasedStateMachine):
     @rule(wanted=wishes())
     def is_stated(self, wanted: tuple[WantedTask, ...]) -> None:
         before = self.expected.tasks
-        restated = self.tasks.state(Statement(self.tasks.revision + 1, wanted), now=self.now)
+        changes = self.tasks.state(Statement(self.tasks.revision + 1, wanted), now=self.now)
         stated = {wish.uid: wish for wish in wanted}
         changed = {wish.task_id for wish in wanted if self.expected.wanted.get(wish.uid) != wish}
         for uid in self.expected.wanted.keys() - stated.keys():
@@ -74,32 +74,32 @@ class TaskLife(RuleBasedStateMachine):
         for uid in stated:
             self.expected.leaving.pop(uid, None)
         self.expected.wanted |= stated
-        self.check(before, restated)
-        assert changed <= restated.tasks
+        self.check(before, changes)
+        assert changed <= changes.tasks
 
     @rule(seconds=st.integers(min_value=0, max_value=10))
     def time_goes_by(self, seconds: int) -> None:
         before = self.expected.tasks
         self.now += seconds
-        restated = self.tasks.expire(now=self.now)
+        changes = self.tasks.expire(now=self.now)
         over = {uid for uid, end in self.expected.leaving.items() if end <= self.now}
         for uid in over:
             del self.expected.leaving[uid], self.expected.wanted[uid]
         ended = {name for name, until in self.expected.leases.items() if until <= self.now}
         for name in ended:
             del self.expected.leases[name]
-        self.check(before, restated)
-        assert over == restated.dropped
-        assert restated.retired <= ended
+        self.check(before, changes)
+        assert over == changes.dropped
+        assert changes.retired <= ended
 
     @rule(number=files, seconds=st.integers(min_value=1, max_value=20))
     def is_leased(self, number: int, seconds: int) -> None:
         before, name = self.expected.tasks, IDS[number]
-        restated = self.tasks.lease(name, Lease(FileSource(URLS[number]), self.now + seconds))
+        changes = self.tasks.lease(name, Lease(FileSource(URLS[number]), self.now + seconds))
         new = name not in self.expected.leases
         self.expected.leases[name] = max(self.now + seconds, self.expected.leases.get(name, 0.0))
-        self.check(before, restated)
-        assert new == (name in restated.tasks)
+        self.check(before, changes)
+        assert new == (name in changes.tasks)
         self.tasks.add_fetcher(name, "client")
 
     @rule(number=files, seconds=st.integers(min_value=1, max_value=20))
@@ -112,10 +112,10 @@ class TaskLife(RuleBasedStateMachine):
     @rule(number=files, keep=st.booleans())
     def lease_is_ended(self, number: int, keep: bool) -> None:
         before, name = self.expected.tasks, IDS[number]
-        restated = self.tasks.end_lease(name, keep=keep)
+        changes = self.tasks.end_lease(name, keep=keep)
         self.expected.leases.pop(name, None)
-        self.check(before, restated)
-        assert not (restated.deleted if keep else restated.retired)
+        self.check(before, changes)
+        assert not (changes.deleted if keep else changes.retired)
 
     @rule(number=files, status=st.sampled_from(CDNStatus), pieces=st.integers(min_value=0, max_value=4))
     def copy_changes(self, number: int, status: CDNStatus, pieces: int) -> None:
@@ -125,12 +125,12 @@ class TaskLife(RuleBasedStateMachine):
         if name in self.expected.tasks:
             self.expected.copies[name] = copy
 
-    def check(self, before: set[TaskID], restated: TaskChanges) -> None:
-        """What is told agrees with what became of the tasks."""
+    def check(self, before: set[TaskID], changes: TaskChanges) -> None:
+        """The reported changes agree with the tasks."""
         after = self.expected.tasks
-        assert before - after == restated.deleted | restated.retired
-        assert not restated.deleted & restated.retired
-        assert after - before <= restated.tasks <= after
+        assert before - after == changes.deleted | changes.retired
+        assert not changes.deleted & changes.retired
+        assert after - before <= changes.tasks <= after
         for name in before - after:
             self.expected.copies.pop(name, None)
 
@@ -142,13 +142,13 @@ class TaskLife(RuleBasedStateMachine):
             assert (wanted.task_id if wanted else None) == (task.id if task else None)
 
     @invariant()
-    def copies_are_those_last_told(self) -> None:
+    def copies_are_the_last_reported(self) -> None:
         for task in self.tasks:
             assert self.expected.copies.get(task.id, Copy(task.id)) == task.copy
             assert (task.copy.status is CDNStatus.SUCCESS) == task.complete
 
     @invariant()
-    def who_is_asked_for_a_task_can_be_told_how(self) -> None:
+    def each_task_has_an_order_and_assignments(self) -> None:
         for task in self.tasks:
             wanted = [wish for wish in self.expected.wanted.values() if wish.task_id == task.id]
             leased = task.id in self.expected.leases

@@ -32,7 +32,7 @@ ID = compute(URL)
 
 @dataclass
 class Clock:
-    """Seconds that go by when they are told to."""
+    """A clock that the test sets."""
 
     now: float = 1000.0
 
@@ -50,9 +50,9 @@ class Bench:
     def __post_init__(self) -> None:
         peers, progress = PeerManager(), ProgressManager()
         scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=random.Random(1), lookup=peers.get)
-        self.members = ReplicaSet()
+        self.replicas = ReplicaSet()
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
-        self.assignments = AssignmentTable(self.managers, self.members)
+        self.assignments = AssignmentTable(self.managers, self.replicas)
         self.feed = ChangeFeed("boot", self.managers)
         self.dispatcher = Dispatcher(
             self.managers,

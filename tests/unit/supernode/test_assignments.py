@@ -1,25 +1,25 @@
-"""Who shall hold what, and takes part in which swarm."""
+"""Assignments, and the peers' part in the swarms."""
 
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from tests.unit.supernode.conftest import ID, Bench, Wish
 
 
-def test_before_the_first_statement_nothing_is_said(bench: Bench) -> None:
+def test_before_the_first_statement_there_are_no_assignments(bench: Bench) -> None:
     session = bench.peer("n1")
     assert not bench.assignments.assign(session)
     assert (None, 0) == (session.last_sent, session.revision)
 
 
-def test_what_is_assigned_is_said_once(bench: Bench, wanted: Wish) -> None:
+def test_an_assignment_is_sent_once(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     bench.state(wanted("u", "n1"))
     assert bench.assignments.assign(session)
     assert not bench.assignments.assign(session)
-    assert (1, [ID]) == (session.revision, [told.task_id for told in session.last_sent or ()])
+    assert (1, [ID]) == (session.revision, [sent.task_id for sent in session.last_sent or ()])
 
 
-def test_a_peer_takes_part_once_the_content_is_known(bench: Bench, wanted: Wish) -> None:
+def test_a_peer_joins_the_swarm_once_the_content_is_known(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     bench.state(wanted("u", "n1"))
     bench.assignments.assign(session)
@@ -30,7 +30,7 @@ def test_a_peer_takes_part_once_the_content_is_known(bench: Bench, wanted: Wish)
     assert DfgetTaskStatus.RUNNING is bench.managers.dfget_tasks.known("n1", ID).status
 
 
-def test_a_peer_whose_inventory_is_not_known_gets_no_part(bench: Bench, wanted: Wish) -> None:
+def test_a_peer_without_an_inventory_joins_no_swarm(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1", inventoried=False)
     bench.state(wanted("u", "n1"))
     bench.cached()
@@ -38,7 +38,7 @@ def test_a_peer_whose_inventory_is_not_known_gets_no_part(bench: Bench, wanted: 
     assert (False, None) == (bench.assignments.takes_part("n1", ID), session.last_sent)
 
 
-def test_a_peer_that_is_asked_for_its_inventory_again_is_still_told_what_changes(bench: Bench, wanted: Wish) -> None:
+def test_a_peer_that_must_repeat_its_inventory_still_gets_changes(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     assert bench.assignments.assign(session) is bool(bench.managers.tasks.revision)
     bench.state(wanted("u", "n1"))
@@ -62,7 +62,7 @@ def test_pieces_of_another_content_or_beyond_the_end_do_not_count(bench: Bench, 
     assert DfgetTaskStatus.SUCCESS is bench.managers.dfget_tasks.known("n3", ID).status
 
 
-def test_who_has_all_that_is_there_waits_for_the_rest(bench: Bench, wanted: Wish) -> None:
+def test_a_task_stays_open_until_the_copy_is_whole(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     session.holdings[ID] = ("g", 0b1111)
     bench.state(wanted("u", "n1"))
@@ -74,7 +74,7 @@ def test_who_has_all_that_is_there_waits_for_the_rest(bench: Bench, wanted: Wish
     assert {} == session.open_tasks
 
 
-def test_what_is_no_longer_wanted_is_forgotten_with_part_holding_and_download(bench: Bench, wanted: Wish) -> None:
+def test_an_unwanted_task_is_forgotten_with_progress_and_download(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     session.holdings[ID] = ("g", 1)
     bench.state(wanted("u", "n1"))
@@ -87,7 +87,7 @@ def test_what_is_no_longer_wanted_is_forgotten_with_part_holding_and_download(be
     assert not bench.assignments.takes_part("n1", ID)
 
 
-def test_a_new_inventory_voids_what_was_known(bench: Bench, wanted: Wish) -> None:
+def test_a_new_inventory_replaces_the_former_one(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     session.holdings[ID] = ("g", 0b1111)
     bench.state(wanted("u", "n1"))

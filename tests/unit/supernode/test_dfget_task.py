@@ -1,4 +1,4 @@
-"""Downloads by client and task: their states, and what is gone with what."""
+"""Downloads by peer and task: their states, and what each deletion removes."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_download_begins_waiting_and_is_added_once(downloads: DfgetTaskManager
 
 
 @pytest.mark.parametrize(("client", "task"), [("", "t"), ("c", ""), ("", "")])
-def test_a_download_needs_a_client_and_a_task(downloads: DfgetTaskManager, client: str, task: str) -> None:
+def test_a_download_needs_a_peer_and_a_task(downloads: DfgetTaskManager, client: str, task: str) -> None:
     with pytest.raises(EmptyValueError):
         downloads.add(client, task)
     with pytest.raises(EmptyValueError):
@@ -55,7 +55,7 @@ def test_a_failure_does_not_stay(downloads: DfgetTaskManager) -> None:
     assert DfgetTaskStatus.RUNNING is downloads.known("a", "t1").status
 
 
-def test_new_content_begins_a_download_anew(downloads: DfgetTaskManager) -> None:
+def test_new_content_restarts_a_download(downloads: DfgetTaskManager) -> None:
     downloads.update_status("a", "t1", DfgetTaskStatus.SUCCESS)
     downloads.restart("a", "t1")
     downloads.restart("x", "t1")
@@ -63,7 +63,7 @@ def test_new_content_begins_a_download_anew(downloads: DfgetTaskManager) -> None
     assert 3 == len(keys(downloads))
 
 
-def test_news_of_an_unknown_download_make_none(downloads: DfgetTaskManager) -> None:
+def test_a_report_of_an_unknown_download_is_ignored(downloads: DfgetTaskManager) -> None:
     downloads.update_status("x", "t1", DfgetTaskStatus.RUNNING)
     downloads.deliver("x", "t1", "u", PUBLISHED)
     assert downloads.get("x", "t1") is None
@@ -78,7 +78,7 @@ def test_a_delivery_is_kept_until_it_is_taken_back(downloads: DfgetTaskManager) 
     assert downloads.delivery("a", "t1", "u") is None
 
 
-def test_deleting_removes_what_was_named_and_nothing_else(downloads: DfgetTaskManager) -> None:
+def test_a_deletion_removes_nothing_else(downloads: DfgetTaskManager) -> None:
     downloads.delete("a", "t2")
     downloads.delete("a", "t2")
     assert [("a", "t1"), ("b", "t1")] == keys(downloads)
@@ -87,7 +87,7 @@ def test_deleting_removes_what_was_named_and_nothing_else(downloads: DfgetTaskMa
     assert [("a", "t1")] == keys(downloads)
 
 
-def test_a_deleted_task_is_nobodys(downloads: DfgetTaskManager) -> None:
+def test_a_deleted_task_has_no_downloads(downloads: DfgetTaskManager) -> None:
     downloads.delete_task("t1")
     downloads.delete_task("t1")
     assert [("a", "t2")] == keys(downloads)

@@ -192,8 +192,8 @@ def blobs() -> Lab:
     lab.state(*(WantedTask(name, f"ns/{name}", name, URL, path=name, peers=("a", "b")) for name in BLOBS))
     for name in BLOBS:
         lab.cached(3 * POLICY.window, name=name)
-    for name in ("a", "b"):
-        lab.assignments.assign(lab.peer(name))
+    for peer in ("a", "b"):
+        lab.assignments.assign(lab.peer(peer))
     return lab
 
 

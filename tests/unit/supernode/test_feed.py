@@ -1,4 +1,4 @@
-"""The feed of changes: what is told, when, and what is left out."""
+"""The feed of changes: what it reports, when, and what it leaves out."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ async def test_a_reader_of_another_boot_or_of_the_future_gets_everything(bench: 
         assert (True, ["u"], 1) == (changes.full, [task.uid for task in changes.tasks], changes.version)
 
 
-async def test_only_what_is_new_is_told_and_each_thing_once(bench: Bench, wanted: Wish) -> None:
+async def test_each_change_is_reported_once(bench: Bench, wanted: Wish) -> None:
     bench.state(wanted("u"), wanted("v"))
     bench.peer("n1")
     bench.feed.touch_task(ID)
@@ -28,12 +28,12 @@ async def test_only_what_is_new_is_told_and_each_thing_once(bench: Bench, wanted
     assert ((), ["n1"], False) == (second.tasks, [peer.name for peer in second.peers], second.full)
 
 
-async def test_nothing_new_is_told_after_the_wait(bench: Bench) -> None:
+async def test_a_reader_without_news_is_answered_after_the_wait(bench: Bench) -> None:
     changes = await bench.feed.changes(boot="boot", since=0, wait=0.01)
     assert (0, (), False) == (changes.version, changes.tasks, changes.full)
 
 
-async def test_who_waits_is_told_as_soon_as_there_is_something(bench: Bench) -> None:
+async def test_a_waiting_reader_is_answered_by_a_change(bench: Bench) -> None:
     waiting = asyncio.create_task(bench.feed.changes(boot="boot", since=0, wait=60))
     await asyncio.sleep(0)
     bench.feed.touch_statement()
@@ -41,7 +41,7 @@ async def test_who_waits_is_told_as_soon_as_there_is_something(bench: Bench) -> 
         assert 1 == (await waiting).version
 
 
-async def test_who_waits_is_answered_when_the_supernode_stops(bench: Bench) -> None:
+async def test_a_waiting_reader_is_answered_when_the_supernode_stops(bench: Bench) -> None:
     waiting = asyncio.create_task(bench.feed.changes(boot="boot", since=0, wait=60))
     await asyncio.sleep(0)
     bench.feed.release()
@@ -49,7 +49,7 @@ async def test_who_waits_is_answered_when_the_supernode_stops(bench: Bench) -> N
         assert 0 == (await waiting).version
 
 
-async def test_what_is_gone_is_named_to_who_knew_it(bench: Bench) -> None:
+async def test_a_dropped_resource_is_named_once(bench: Bench) -> None:
     bench.feed.touch_statement()
     bench.feed.touch_dropped("u")
     assert ("u",) == (await bench.feed.changes(boot="boot", since=1, wait=0)).gone
@@ -61,7 +61,7 @@ def test_an_unwanted_task_has_no_report(bench: Bench) -> None:
     assert bench.feed.task("u") is None
 
 
-def test_a_report_tells_the_copy_and_who_took_what_from_whom(bench: Bench, wanted: Wish) -> None:
+def test_a_report_has_the_copy_and_the_bytes_by_provider(bench: Bench, wanted: Wish) -> None:
     bench.state(wanted("u", "n1"))
     task = bench.cached(4)
     swarm = bench.managers.progress.tasks[ID]
@@ -111,7 +111,7 @@ def test_a_report_names_some_failures_and_counts_all(bench: Bench, wanted: Wish)
     assert (MAX_FAILURES, len(names)) == (len(report.failures), report.failed_peers)
 
 
-def test_a_peer_is_reported_as_it_serves(bench: Bench) -> None:
+def test_a_peers_report_has_its_service(bench: Bench) -> None:
     bench.peer("n1", uploads=2, cache_bytes=7)
     bench.managers.progress.service["n1"].succeeded = 3
     expected = PeerReport("n1", True, "10.0.0.1", 65002, cache_bytes=7, uploads=2, succeeded=3)

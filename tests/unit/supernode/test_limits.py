@@ -12,13 +12,13 @@ def observe(uplink: Uplink, *, rate: float, under_way: int, seconds: int) -> Non
 
 
 @pytest.mark.parametrize(("rate", "slots"), [(1e6, 12), (1.5e6, 8), (0.5e6, 24), (1e3, 32), (1e9, 8)])
-def test_as_many_as_fill_the_link_within_bounds(rate: float, slots: int) -> None:
+def test_the_pieces_fill_the_link_within_bounds(rate: float, slots: int) -> None:
     uplink = Uplink(12e6, least=8, most=32)
     observe(uplink, rate=rate, under_way=10, seconds=20)
     assert slots == uplink.slots
 
 
-def test_the_least_while_nothing_is_known() -> None:
+def test_the_least_while_the_speed_is_unknown() -> None:
     uplink = Uplink(12e6, least=8, most=32)
     assert 8 == uplink.slots
     observe(uplink, rate=1e3, under_way=1, seconds=3)
@@ -31,7 +31,7 @@ def test_the_least_without_a_known_bandwidth() -> None:
     assert 8 == uplink.slots
 
 
-def test_what_is_seen_last_counts_most() -> None:
+def test_the_last_observations_count_most() -> None:
     uplink = Uplink(12e6, least=1, most=32)
     observe(uplink, rate=1e6, under_way=10, seconds=20)
     for second in range(60):
@@ -39,7 +39,7 @@ def test_what_is_seen_last_counts_most() -> None:
     assert 3 == uplink.slots
 
 
-def test_while_nothing_moves_nothing_is_forgotten() -> None:
+def test_an_idle_time_changes_nothing() -> None:
     uplink = Uplink(12e6, least=8, most=32)
     observe(uplink, rate=1e6, under_way=10, seconds=20)
     for hour in range(1, 10):

@@ -1,4 +1,4 @@
-"""The page that maps Dragonfly's managers to ours names what there is."""
+"""The page that maps Dragonfly's managers to ours names things that exist."""
 
 import importlib
 import re
@@ -44,7 +44,7 @@ def test_every_method_is_on_the_page() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_what_is_named_exists(row: list[str]) -> None:
+def test_each_named_method_route_and_test_exists(row: list[str]) -> None:
     _, ours, where, test = row
     for name in quoted(ours):
         module, kind, method = name.rsplit(".", 2)

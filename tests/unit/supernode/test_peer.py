@@ -1,4 +1,4 @@
-"""The peers by name: who is known, and pages of them."""
+"""The peers by name, and pages of them."""
 
 import pytest
 
@@ -34,21 +34,21 @@ def test_a_peer_without_a_name_is_refused() -> None:
         PeerManager().register(peer(""))
 
 
-def test_who_is_deregistered_is_not_known(peers: PeerManager) -> None:
+def test_a_deregistered_peer_is_unknown(peers: PeerManager) -> None:
     peers.deregister("a")
     assert peers.get("a") is None
     assert ["b", "c"] == names(peers)
 
 
 @pytest.mark.parametrize("do", ["deregister", "known", "update"])
-def test_unknown_and_empty_names_are_told_apart(peers: PeerManager, do: str) -> None:
+def test_unknown_and_empty_names_raise_different_errors(peers: PeerManager, do: str) -> None:
     with pytest.raises(NotFoundError, match="Peer 'x' is not known"):
         getattr(peers, do)("x")
     with pytest.raises(EmptyValueError):
         getattr(peers, do)("")
 
 
-def test_an_update_tells_whether_there_is_news(peers: PeerManager) -> None:
+def test_an_update_returns_whether_a_field_changed(peers: PeerManager) -> None:
     assert peers.update("a", zone="z1", uploads=3)
     assert not peers.update("a", zone="z1", uploads=3)
     assert ("z1", 3) == (peers.known("a").zone, peers.known("a").uploads)
@@ -58,7 +58,7 @@ def test_an_update_tells_whether_there_is_news(peers: PeerManager) -> None:
     ("news", "expected"),
     [({}, True), ({"connected": False}, False), ({"leaving": True}, False), ({"port": 0}, False)],
 )
-def test_who_is_away_leaves_or_has_no_port_serves_nobody(
+def test_a_peer_that_is_away_or_leaves_or_has_no_port_cannot_serve(
     peers: PeerManager, news: dict[str, int], expected: bool
 ) -> None:
     peers.update("a", **news)
@@ -81,11 +81,11 @@ def test_who_is_away_leaves_or_has_no_port_serves_nobody(
         (PageFilter(1, 0), ""),
     ],
 )
-def test_a_page_is_the_part_that_was_asked_for(peers: PeerManager, page: PageFilter | None, expected: str) -> None:
+def test_a_page_is_the_requested_part(peers: PeerManager, page: PageFilter | None, expected: str) -> None:
     assert list(expected) == names(peers, page)
 
 
-def test_a_page_that_cannot_be_is_an_error(peers: PeerManager) -> None:
+def test_an_invalid_page_is_an_error(peers: PeerManager) -> None:
     with pytest.raises(InvalidValueError, match="negative"):
         PageFilter(-1)
     with pytest.raises(InvalidValueError, match="negative"):

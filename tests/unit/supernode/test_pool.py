@@ -23,7 +23,7 @@ def test_a_pool_is_a_set(steps: list[tuple[bool, str]]) -> None:
         assert (len(model), sorted(model), name in model) == (len(pool), sorted(pool), name in pool)
 
 
-def test_few_are_all_drawn_in_any_order_and_of_many_a_sample() -> None:
+def test_few_names_are_all_drawn_and_of_many_a_sample() -> None:
     pool, chance = Pool(), random.Random(1)
     assert [] == pool.draw(chance, 4)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""Who serves badly is out for a while; who only is said to, by one, is not."""
+"""A provider that serves badly is excluded for a while. One accuser alone has no effect."""
 
 import pytest
 
@@ -26,24 +26,24 @@ def test_a_stranger_is_trusted(reputation: Reputation) -> None:
     assert 4 == reputation.allows("x", 4, now=0.0)
 
 
-def test_one_accuser_alone_puts_nobody_out(reputation: Reputation) -> None:
+def test_one_accuser_alone_excludes_no_provider(reputation: Reputation) -> None:
     for second in range(100):
         reputation.failed("honest", "liar", corrupt=True, now=float(second))
     assert 4 == reputation.allows("honest", 4, now=100.0)
 
 
-def test_two_accusers_of_wrong_bytes_do_while_nothing_good_is_known(reputation: Reputation) -> None:
+def test_two_accusers_of_wrong_bytes_exclude_an_unknown_provider(reputation: Reputation) -> None:
     put_out(reputation)
     assert 0 == reputation.allows("bad", 4, now=0.0)
 
 
-def test_links_that_break_need_twice_as_many(reputation: Reputation) -> None:
+def test_broken_links_need_twice_as_many_accusers(reputation: Reputation) -> None:
     for accuser, allowed in (("a", 4), ("b", 4), ("c", 4), ("d", 0)):
         reputation.failed("bad", accuser, corrupt=False, now=0.0)
         assert allowed == reputation.allows("bad", 4, now=0.0)
 
 
-def test_a_few_failures_among_many_successes_are_borne(reputation: Reputation) -> None:
+def test_a_few_failures_among_many_successes_are_tolerated(reputation: Reputation) -> None:
     serve_well(reputation, 50, now=0.0)
     put_out(reputation)
     assert 4 == reputation.allows("bad", 4, now=0.0)
@@ -57,7 +57,7 @@ def test_failures_of_long_ago_are_forgotten(reputation: Reputation) -> None:
     assert 4 == reputation.allows("bad", 4, now=10 * TOLERANCE.half_life)
 
 
-def test_who_complains_of_everybody_is_believed_less(reputation: Reputation) -> None:
+def test_a_peer_that_complains_of_all_providers_counts_less(reputation: Reputation) -> None:
     for number in range(8):
         reputation.failed(f"n{number}", "liar", corrupt=True, now=0.0)
     reputation.failed("honest", "liar", corrupt=True, now=0.0)
@@ -65,7 +65,7 @@ def test_who_complains_of_everybody_is_believed_less(reputation: Reputation) -> 
     assert 4 == reputation.allows("honest", 4, now=0.0)
 
 
-def test_who_complains_now_and_then_and_takes_much_well_is_believed(reputation: Reputation) -> None:
+def test_a_peer_that_takes_many_right_pieces_counts_fully(reputation: Reputation) -> None:
     reputation.failed("other", "a", corrupt=True, now=0.0)
     for _ in range(40):
         reputation.served("other", "a", now=0.0)
@@ -73,7 +73,7 @@ def test_who_complains_now_and_then_and_takes_much_well_is_believed(reputation: 
     assert 0 == reputation.allows("bad", 4, now=0.0)
 
 
-def test_after_its_time_it_serves_one_piece_at_once_until_it_did_well(reputation: Reputation) -> None:
+def test_after_the_exclusion_follows_a_probation(reputation: Reputation) -> None:
     put_out(reputation)
     back = TOLERANCE.out_seconds
     assert 0 == reputation.allows("bad", 4, now=back - 1)
@@ -84,7 +84,7 @@ def test_after_its_time_it_serves_one_piece_at_once_until_it_did_well(reputation
     assert 4 == reputation.allows("bad", 4, now=back)
 
 
-def test_what_it_served_while_it_was_out_is_no_probation(reputation: Reputation) -> None:
+def test_pieces_served_during_the_exclusion_do_not_count(reputation: Reputation) -> None:
     put_out(reputation)
     serve_well(reputation, 10, now=1.0)
     assert 1 == reputation.allows("bad", 4, now=TOLERANCE.out_seconds)
@@ -111,13 +111,13 @@ def test_a_liar_cannot_fail_a_probation(reputation: Reputation) -> None:
     assert 1 == reputation.allows("bad", 4, now=TOLERANCE.out_seconds)
 
 
-def test_nothing_is_held_against_a_peer_that_is_forgotten(reputation: Reputation) -> None:
+def test_a_forgotten_peer_starts_over(reputation: Reputation) -> None:
     put_out(reputation)
     reputation.forget("bad")
     assert 4 == reputation.allows("bad", 4, now=0.0)
 
 
-def test_what_has_faded_is_dropped_and_a_probation_is_not(reputation: Reputation) -> None:
+def test_faded_failures_are_dropped_and_a_probation_is_not(reputation: Reputation) -> None:
     put_out(reputation)
     reputation.failed("other", "a", corrupt=True, now=0.0)
     serve_well(reputation, 1, now=0.0)

@@ -1,4 +1,4 @@
-"""What is wanted, by whom, and what follows when that changes."""
+"""Tasks: which resources and leases want them, and what a change of that causes."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def state(tasks: TaskManager, *wanted: WantedTask, now: float = 0.0) -> TaskChan
     return tasks.state(Statement(tasks.revision + 1, wanted), now=now)
 
 
-def test_what_is_stated_is_registered(tasks: TaskManager) -> None:
+def test_a_stated_task_is_registered(tasks: TaskManager) -> None:
     expected = TaskChanges(tasks={ID}, peers={"n1", "n2"})
     assert expected == state(tasks, A)
     assert [ID] == [task.id for task in tasks]
@@ -40,7 +40,7 @@ def test_the_same_statement_again_changes_nothing(tasks: TaskManager) -> None:
     assert TaskChanges() == state(tasks, A, B)
 
 
-def test_unknown_and_empty_ids_are_told_apart(tasks: TaskManager) -> None:
+def test_unknown_and_empty_ids_raise_different_errors(tasks: TaskManager) -> None:
     assert tasks.get(ID) is None
     assert tasks.of("a") is None
     with pytest.raises(NotFoundError):
@@ -49,7 +49,7 @@ def test_unknown_and_empty_ids_are_told_apart(tasks: TaskManager) -> None:
         tasks.known("")
 
 
-def test_a_statement_with_a_name_that_is_none_changes_nothing(tasks: TaskManager) -> None:
+def test_a_statement_with_an_invalid_id_changes_nothing(tasks: TaskManager) -> None:
     with pytest.raises(ValueError, match="64 lower-case hex"):
         state(tasks, A, replace_id(B, "../etc"))
     assert [] == list(tasks)
@@ -60,7 +60,7 @@ def replace_id(wanted: WantedTask, name: str) -> WantedTask:
     return WantedTask(wanted.uid, wanted.name, name, wanted.url)
 
 
-def test_what_is_no_longer_stated_is_dropped_after_the_grace(tasks: TaskManager) -> None:
+def test_a_removed_resource_is_dropped_after_the_grace(tasks: TaskManager) -> None:
     state(tasks, A)
     assert TaskChanges() == state(tasks, now=10.0)
     assert TaskChanges() == tasks.expire(now=14.9)
@@ -70,7 +70,7 @@ def test_what_is_no_longer_stated_is_dropped_after_the_grace(tasks: TaskManager)
     assert TaskChanges() == tasks.expire(now=99.0)
 
 
-def test_what_is_stated_again_in_time_stays(tasks: TaskManager) -> None:
+def test_a_resource_that_returns_in_time_stays(tasks: TaskManager) -> None:
     state(tasks, A)
     state(tasks, now=10.0)
     state(tasks, A, now=14.0)
@@ -93,7 +93,7 @@ def test_a_resource_that_wants_another_file_leaves_the_former_at_once(tasks: Tas
     assert OTHER == getattr(tasks.of("a"), "id", None)
 
 
-def test_a_task_that_one_leaves_and_another_takes_is_not_deleted(tasks: TaskManager) -> None:
+def test_a_task_that_moves_to_another_resource_is_not_deleted(tasks: TaskManager) -> None:
     state(tasks, A)
     moved = state(tasks, WantedTask("a", "ns/a", OTHER, OTHER_URL), B)
     assert ({ID, OTHER}, frozenset()) == (moved.tasks, moved.deleted)
@@ -118,7 +118,7 @@ def test_only_a_whole_copy_is_success(tasks: TaskManager) -> None:
     assert OTHER not in tasks
 
 
-def test_all_who_want_a_task_are_in_its_order(tasks: TaskManager) -> None:
+def test_an_order_joins_all_resources_and_the_lease(tasks: TaskManager) -> None:
     state(tasks, A, B)
     order = tasks.known(ID).order()
     assert ("a:1 b:", 7, 5) == (order.source.attempt, order.retry_limit, order.source.priority)
@@ -127,12 +127,12 @@ def test_all_who_want_a_task_are_in_its_order(tasks: TaskManager) -> None:
     assert ("a:1 b: lease:x", None) == (order.source.attempt, order.retry_limit)
 
 
-def test_nobody_orders_what_nobody_wants() -> None:
+def test_an_unwanted_task_has_no_order() -> None:
     with pytest.raises(ValueError, match="no lease wants"):
         Task(ID, Copy(ID)).order()
 
 
-def test_a_task_is_suspended_when_all_who_want_it_say_so(tasks: TaskManager) -> None:
+def test_a_task_is_suspended_when_all_its_resources_are(tasks: TaskManager) -> None:
     state(tasks, A, B)
     task = tasks.known(ID)
     assert not task.suspended
@@ -143,7 +143,7 @@ def test_a_task_is_suspended_when_all_who_want_it_say_so(tasks: TaskManager) -> 
     assert not task.suspended
 
 
-def test_a_peer_runs_a_task_that_somebody_wants_there_to_go_on(tasks: TaskManager) -> None:
+def test_a_peer_runs_a_task_that_is_not_suspended_there(tasks: TaskManager) -> None:
     state(tasks, B)
     task = tasks.known(ID)
     assert not task.runs_on("n2")
@@ -154,17 +154,17 @@ def test_a_peer_runs_a_task_that_somebody_wants_there_to_go_on(tasks: TaskManage
     assert {"n1", "n2"} == task.recipients
 
 
-def test_an_assignment_names_a_peers_own_paths_in_one_order(tasks: TaskManager) -> None:
+def test_an_assignment_names_the_peers_own_paths_in_order(tasks: TaskManager) -> None:
     state(tasks, B, A, WantedTask("c", "ns/c", ID, URL, peers=("n2",)))
     task = tasks.known(ID)
     task.copy = Copy(ID, CDNStatus.RUNNING, "g", 4, 10, 0b011)
-    told = task.assignment("n2")
-    assert (Delivery("a", "p/a"), Delivery("b", "p/b")) == told.deliveries
-    assert ("g", 4, 10, 5) == (told.generation, told.piece_size, told.length, told.priority)
+    assignment = task.assignment("n2")
+    assert (Delivery("a", "p/a"), Delivery("b", "p/b")) == assignment.deliveries
+    assert ("g", 4, 10, 5) == (assignment.generation, assignment.piece_size, assignment.length, assignment.priority)
     assert (Delivery("a", "p/a"),) == task.assignment("n1").deliveries
 
 
-def test_the_pieces_that_are_possible_are_those_cached_until_the_end_is_known() -> None:
+def test_the_cached_pieces_are_possible_until_the_length_is_known() -> None:
     task = Task(ID, Copy(ID, generation="g", piece_size=4, cached=0b101))
     assert (0b101, 4) == (task.possible, task.size(2))
     task.copy = replace(task.copy, length=10)
@@ -193,7 +193,7 @@ def test_a_lease_that_ends_leaves_a_task_that_a_resource_wants(tasks: TaskManage
     assert set() == tasks.known(ID).fetchers
 
 
-def test_a_resource_that_goes_leaves_a_leased_task(tasks: TaskManager) -> None:
+def test_a_removed_resource_leaves_a_leased_task(tasks: TaskManager) -> None:
     state(tasks, A)
     tasks.lease(ID, Lease(FileSource(URL), 100.0))
     state(tasks)
@@ -208,6 +208,6 @@ def test_a_lease_can_be_ended_with_its_copy_or_without(tasks: TaskManager, keep:
     assert TaskChanges() == tasks.end_lease(ID, keep=keep)
 
 
-def test_a_lease_needs_a_name(tasks: TaskManager) -> None:
+def test_a_lease_needs_a_valid_id(tasks: TaskManager) -> None:
     with pytest.raises(ValueError, match="64 lower-case hex"):
         tasks.lease(TaskID("x"), Lease(FileSource(URL), 10.0))
