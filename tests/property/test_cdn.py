@@ -18,6 +18,7 @@ from pantala_supernode.cdn.attempts import MAX_RESTARTS
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from tests.support.examples import examples
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
@@ -122,7 +123,7 @@ async def run(directory: Path, source: FakeReader, contents: list[Content], orde
     return copy, data
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
 @given(program=programs(), digest=st.sampled_from(["", "sha256", "sha512"]))
 def test_any_origin_leads_to_right_bytes_or_a_failure(
     program: tuple[Content, list[Step], list[Content]], digest: str
@@ -143,7 +144,7 @@ def test_any_origin_leads_to_right_bytes_or_a_failure(
         assert not few_changes, f"an origin that only falters is not given up: {copy.failure}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(length=LENGTHS, cuts=st.lists(st.integers(0, 4 * PIECE), max_size=5), named=st.booleans())
 def test_with_ranges_each_byte_is_read_once_except_after_a_cut(length: int, cuts: list[int], *, named: bool) -> None:
     whole = content(length, 1, named=named)

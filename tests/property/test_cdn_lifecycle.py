@@ -20,6 +20,7 @@ from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from tests.support.eventually import eventually
+from tests.support.examples import examples
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
@@ -132,7 +133,7 @@ class Life:
             await self.cdn.copies.delete(task)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120))
 @given(acts=ACTS, cuts=st.lists(st.integers(0, 4 * PIECE), max_size=4))
 def test_any_sequence_of_calls_ends_right(acts: list[tuple[str, int, int]], cuts: list[int]) -> None:
     async def live(directory: Path) -> None:

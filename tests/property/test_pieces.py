@@ -16,6 +16,7 @@ from pantala_pieces.journal import Record
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from pantala_protocol.geometry import Geometry
+from tests.support.examples import examples
 
 TASK = task_id.compute("http://origin/file")
 SIZE = 64
@@ -45,7 +46,7 @@ def test_a_journal_is_read_up_to_the_first_wrong_byte(written: list[Record], pos
         assert written[:intact] == list(journal.decode(bytes(content)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(st.binary(min_size=1, max_size=10 * SIZE), st.data())
 def test_after_a_crash_exactly_the_intact_pieces_are_held(content: bytes, data: st.DataObject) -> None:
     geometry = Geometry(SIZE, len(content))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pantala_protocol import ranges
 from pantala_supernode.replicas.decision import Act, CopyReport, Decision, Need, Stage, decide
+from tests.support.examples import examples
 
 NAMES = ("s-0", "s-1", "s-2")
 PIECES = 4
@@ -116,7 +117,7 @@ class World:
             node.stage = Stage.IDLE
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(
     owners=st.tuples(*(st.sampled_from(NAMES) for _ in NAMES)),
     agree=st.booleans(),

@@ -17,6 +17,7 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import SchedulerManager
 from pantala_supernode.swarm.task_progress import SUPERNODE, PeerProgress
 from pantala_supernode.tasks.copy import Copy
+from tests.support.examples import examples
 
 TASK = TaskID("t")
 PIECES = 24
@@ -218,7 +219,7 @@ class SwarmWithLocalPeer(Swarm):
 
 TestSwarm = Swarm.TestCase
 TestSwarmWithLocalPeer = SwarmWithLocalPeer.TestCase
-TestSwarm.settings = TestSwarmWithLocalPeer.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSwarm.settings = TestSwarmWithLocalPeer.settings = settings(max_examples=examples(60), stateful_step_count=40)
 
 
 def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:

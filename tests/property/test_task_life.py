@@ -12,6 +12,7 @@ from pantala_supernode.errors import NotFoundError
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskChanges, TaskManager
 from pantala_supernode.tasks.task import Lease
+from tests.support.examples import examples
 
 GRACE = 5.0
 URLS = [f"http://origin.example/{number}" for number in range(3)]
@@ -172,4 +173,4 @@ class TaskLife(RuleBasedStateMachine):
 
 
 TestTaskLife = TaskLife.TestCase
-TestTaskLife.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestTaskLife.settings = settings(max_examples=examples(200), stateful_step_count=40)

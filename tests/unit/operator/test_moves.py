@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pantala_operator.events import ReplicasFound
 from pantala_operator.supernodes.view import SupernodeOverview, TaskView
 from pantala_protocol.statement import CDNStatus, Changes, Member, PeerReport, TaskReport, owner_among
+from tests.support.examples import examples
 
 NAMES = ("s-0", "s-1", "s-2")
 NODES = frozenset("a")
@@ -210,4 +211,4 @@ class Moves(RuleBasedStateMachine):
 
 
 TestMoves = Moves.TestCase
-TestMoves.settings = settings(max_examples=200, stateful_step_count=25, deadline=None)
+TestMoves.settings = settings(max_examples=examples(200), stateful_step_count=25)

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from pantala_peer.sync.assignment_set import AssignmentSet, is_valid
 from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, Delivery
+from tests.support.examples import examples
 from tests.support.peer import membership
 
 TASKS = [f"{number:x}" * 64 for number in range(10)]
@@ -213,4 +214,4 @@ class TasksMove(RuleBasedStateMachine):
 
 
 TestTasksMove = TasksMove.TestCase
-TestTasksMove.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestTasksMove.settings = settings(max_examples=examples(200), stateful_step_count=40)

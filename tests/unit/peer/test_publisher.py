@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pantala_peer.cache.publisher import PublicationRequest, Publisher, check_root, components
 from pantala_peer.errors import DeliveryError, OutsideRootError, PathConflictError
 from pantala_pieces.errors import StoreError
+from tests.support.examples import examples
 
 TASK, OTHER = "a" * 64, "b" * 64
 CONTENT = b"the whole file"
@@ -348,7 +349,7 @@ def test_after_a_crash_at_any_step_the_next_process_can_continue(node: Node, mon
     assert [name for name in node.tree() if name != "d"] == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(["a", "b/c", "b/d", "b", "e/f/g"]), st.booleans(), st.booleans())))
 def test_after_everything_is_unpublished_nothing_is_left(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool, bool]]

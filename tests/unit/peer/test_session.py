@@ -23,6 +23,7 @@ from pantala_protocol.sync import (
     Wanted,
     Work,
 )
+from tests.support.examples import examples
 from tests.support.peer import IDENTITY, node_state
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
@@ -336,7 +337,7 @@ class ExchangeOnABadNetwork(RuleBasedStateMachine):
 
 
 TestExchangeOnABadNetwork = ExchangeOnABadNetwork.TestCase
-TestExchangeOnABadNetwork.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestExchangeOnABadNetwork.settings = settings(max_examples=examples(100), stateful_step_count=30)
 
 
 # Images

@@ -18,6 +18,7 @@ from pantala_operator.resources.conditions import is_true
 from pantala_operator.resources.prefetch import ImageKey, NodeCount
 from pantala_operator.resources.status import Notice, notices
 from pantala_protocol.images import PullPhase, PullState, RuntimeState
+from tests.support.examples import examples
 from tests.support.prefetch import (
     AMD64,
     NO,
@@ -529,7 +530,7 @@ SPECS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(SPECS, st.data())
 def test_the_promises_hold_whatever_happens(spec: dict[str, Any], data: st.DataObject) -> None:
     """Bounds, sums and conditions; a status that the API server takes; a wake-up in the future."""
@@ -557,7 +558,7 @@ def test_the_promises_hold_whatever_happens(spec: dict[str, Any], data: st.DataO
     it.fits()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(SPECS, st.integers(1, 6), st.integers(0, 3))
 def test_every_node_gets_every_image_once_failures_pass(spec: dict[str, Any], count: int, bad: int) -> None:
     wanted = {key: value for key, value in spec.items() if key in {"rollout", "completionPolicy"}}

@@ -19,6 +19,7 @@ from pantala_peer.containerd import registry
 from pantala_peer.containerd.command import main
 from pantala_peer.containerd.configuration import Owner, Report, cleanup, configure, keep_token
 from pantala_peer.containerd.errors import FolderError
+from tests.support.examples import examples
 
 MIRROR = "http://127.0.0.1:65001"
 THEIRS = b'# ours since 2024\nserver = "https://r.example"\n\n[host."https://cache"]\n  capabilities = ["pull"]'
@@ -443,7 +444,7 @@ def in_force(node: Node, host: str) -> Path | None:
     return next((path.resolve() for path in paths if path.exists()), None)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 @given(places=st.none() | PLACES, further=st.none() | PLACES, events=EVENTS)
 def test_whatever_was_there_and_wherever_it_stopped_cleanup_gives_the_same_tree(
     places: Places | None, further: Places | None, events: list[tuple[str, list[str], str, int]]
@@ -482,7 +483,7 @@ def test_a_stop_in_the_middle_is_not_taken_for_somebodys_change(node: Node) -> N
     assert ((), True) == report[1:]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 @given(
     places=PLACES, further=PLACES, registries=EVENTS.map(lambda events: [name for event in events for name in event[1]])
 )
