@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore, Usage
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
@@ -32,22 +32,18 @@ class Bench:
     def __init__(self, directory: Path, *, stated: bool = True) -> None:
         self.wall = 1_000_000.0
         self.clock = 10.0
-        self.stated = stated
         self.wanted: set[TaskID] = set()
         self.released: set[TaskID] = set()
         self.broken: set[TaskID] = set()
         self.spared: list[TaskID] = []
         self.store = Volume(directory, durable=False)
         self.store.open()
-        self.janitor = self.employ()
-
-    def employ(self) -> Janitor:
-        return Janitor(
+        self.janitor = Janitor(
             self.store,
             self.delete,
-            wanted=lambda name: name in self.wanted,
-            released=lambda name: name in self.released,
-            stated=lambda: self.stated,
+            wanted=self.wanted.__contains__,
+            released=self.released.__contains__,
+            stated=lambda: stated,
             rules=RULES,
             spare=self.spare,
             clock=lambda: self.clock,
@@ -65,15 +61,33 @@ class Bench:
             raise VolumeFailedError("no")
         self.store.delete(name)
 
-    def put(self, number: int) -> None:
-        data = bytes([number + 1]) * SIZE
-        file = self.store.create(Meta(NAMES[number], "g", SIZE, SIZE))
-        file.put([Piece(0, data, hashlib.sha256(data).digest())])
-        file.used = self.wall
+    def put(self, *numbers: int) -> None:
+        """Make copies, one each second."""
+        for number in numbers:
+            data = bytes([number + 1]) * SIZE
+            file = self.store.create(Meta(NAMES[number], "g", SIZE, SIZE))
+            file.put([Piece(0, data, hashlib.sha256(data).digest())])
+            file.used = self.wall
+            self.pass_time(1)
 
     def pass_time(self, seconds: float) -> None:
         self.wall += seconds
         self.clock += seconds
+
+    def file(self, number: int) -> PieceFile:
+        file = self.store.get(NAMES[number])
+        assert file is not None
+        return file
+
+    async def left(self, *, after: float = 0.0) -> list[int]:
+        """The copies that the janitor keeps after some seconds."""
+        self.pass_time(after)
+        await self.janitor.look()
+        return self.there()
+
+    async def left_by_room(self, size: int) -> list[int] | None:
+        """The copies that the janitor keeps to make room, or ``None`` if it cannot."""
+        return self.there() if await self.janitor.make_room(size) else None
 
     def there(self) -> list[int]:
         return [number for number, name in enumerate(NAMES) if self.store.get(name)]
@@ -85,148 +99,103 @@ def bench(tmp_path: Path) -> Bench:
 
 
 async def test_age_counts_from_the_last_use(bench: Bench) -> None:
-    bench.put(0)
-    bench.put(1)
+    bench.put(0, 1)
     bench.wanted.add(NAMES[0])
-    await bench.janitor.look()
-    bench.pass_time(99)
-    await bench.janitor.look()
-    assert [0, 1] == bench.there()
-    bench.pass_time(1)
-    await bench.janitor.look()
-    assert [0] == bench.there()
+    assert [0, 1] == await bench.left()
+    assert [0, 1] == await bench.left(after=98)
+    assert [0] == await bench.left(after=1)
     bench.wanted.clear()
-    await bench.janitor.look()
-    bench.pass_time(99)
-    await bench.janitor.look()
-    assert [0] == bench.there()
-    bench.pass_time(1)
-    await bench.janitor.look()
-    assert [] == bench.there()
+    assert [0] == await bench.left()
+    assert [0] == await bench.left(after=99)
+    assert [] == await bench.left(after=1)
     assert {EvictionCause.AGE: 2} == bench.janitor.evictions
 
 
 async def test_reading_a_copy_counts_as_a_use(bench: Bench) -> None:
     bench.put(0)
-    await bench.janitor.look()
+    assert [0] == await bench.left()
     bench.pass_time(99)
-    file = bench.store.get(NAMES[0])
-    assert file is not None
-    file.used = bench.wall
-    bench.pass_time(50)
-    await bench.janitor.look()
-    assert [0] == bench.there()
+    bench.file(0).used = bench.wall
+    assert [0] == await bench.left(after=50)
 
 
 async def test_the_last_use_survives_a_restart(bench: Bench, tmp_path: Path) -> None:
     bench.put(0)
     bench.wanted.add(NAMES[0])
-    bench.pass_time(500)
-    await bench.janitor.look()  # notes it on the disk
+    await bench.left(after=500)  # records the use on the disk
     again = Bench(tmp_path)
     again.wall, again.clock = bench.wall + 99, 50.0
-    await again.janitor.look()
-    again.pass_time(5)
-    await again.janitor.look()
-    assert [] == again.there()
-    file = bench.store.get(NAMES[0])
-    assert file is not None
-    assert file.used == bench.wall
+    assert [0] == await again.left()
+    assert [] == await again.left(after=5)
+    assert bench.wall == bench.file(0).used
 
 
 async def test_after_a_restart_the_operator_has_time_for_its_statement(bench: Bench) -> None:
     bench.put(0)
-    bench.pass_time(1000)
-    await bench.janitor.look()
-    assert [0] == bench.there()
+    assert [0] == await bench.left(after=1000)
     bench.wanted.add(NAMES[0])
-    bench.pass_time(6)
-    await bench.janitor.look()
-    assert [0] == bench.there()
+    assert [0] == await bench.left(after=6)
 
 
 async def test_only_released_copies_age_before_the_first_statement(tmp_path: Path) -> None:
     bench = Bench(tmp_path, stated=False)
-    bench.put(0)
-    bench.put(1)
-    bench.released.add(NAMES[1])  # its lease ended: that is known without any operator
-    for _ in range(3):
-        bench.pass_time(1000)
-        await bench.janitor.look()
-    assert [0] == bench.there()
+    bench.put(0, 1)
+    bench.released.add(NAMES[1])  # its lease ended, which needs no operator
+    await bench.left(after=1000)
+    assert [0] == await bench.left(after=1000)
 
 
 async def test_a_full_disk_loses_the_least_recently_used_copies(bench: Bench) -> None:
-    for number in (2, 0, 3, 1):
-        bench.put(number)
-        bench.pass_time(1)
+    bench.put(2, 0, 3, 1)
     bench.wanted.add(NAMES[2])  # the oldest, but wanted
-    bench.store.disk = Usage(13 * SIZE, 100 * SIZE)  # 91 % taken with the four; 80 % is out of reach by two of them
-    await bench.janitor.look()
-    assert [2] == bench.there()
+    bench.store.disk = Usage(13 * SIZE, 100 * SIZE)  # with the four, 91 % are taken; 80 % is two copies out of reach
+    assert [2] == await bench.left()
     assert {EvictionCause.DISK: 3} == bench.janitor.evictions
 
 
 async def test_eviction_stops_at_the_low_mark(bench: Bench) -> None:
-    for number in range(4):
-        bench.put(number)
-        bench.pass_time(1)
-    bench.store.disk = Usage(6 * SIZE, 20 * SIZE)  # 90 % are taken with the four
-    await bench.janitor.look()
-    assert [0, 1, 2, 3] == bench.there()
+    bench.put(0, 1, 2, 3)
+    bench.store.disk = Usage(6 * SIZE, 20 * SIZE)  # with the four, 90 % are taken
+    assert [0, 1, 2, 3] == await bench.left()
     bench.store.disk = Usage(5 * SIZE, 20 * SIZE)  # 95 %, of which 80 % may stay
-    await bench.janitor.look()
-    assert [3] == bench.there()
+    assert [3] == await bench.left()
 
 
 async def test_copies_are_evicted_for_room_only_if_that_suffices(bench: Bench) -> None:
-    for number in range(3):
-        bench.put(number)
-        bench.pass_time(1)
+    bench.put(0, 1, 2)
     bench.wanted.add(NAMES[0])
-    await bench.janitor.look()
+    await bench.left()
     bench.store.disk = Usage(4 * SIZE, 1000 * SIZE)  # one is free
-    assert not await bench.janitor.make_room(4 * SIZE)
+    assert await bench.left_by_room(4 * SIZE) is None
     assert [0, 1, 2] == bench.there()
-    assert await bench.janitor.make_room(2 * SIZE)
-    assert [0, 2] == bench.there()
-    assert await bench.janitor.make_room(0)  # something else than bytes is short
-    assert [0] == bench.there()
-    assert not await bench.janitor.make_room(0)
+    assert [0, 2] == await bench.left_by_room(2 * SIZE)
+    assert [0] == await bench.left_by_room(0)  # something else than bytes is missing
+    assert await bench.left_by_room(0) is None
     assert {EvictionCause.ROOM: 2} == bench.janitor.evictions
 
 
 async def test_without_an_operator_room_is_made_after_a_while(tmp_path: Path) -> None:
     bench = Bench(tmp_path, stated=False)
     bench.put(0)
-    await bench.janitor.look()
-    assert not await bench.janitor.make_room(0)
-    bench.pass_time(600)
-    await bench.janitor.look()
-    assert [0] == bench.there()
-    assert await bench.janitor.make_room(0)
+    await bench.left()
+    assert await bench.left_by_room(0) is None
+    assert [0] == await bench.left(after=600)
+    assert [] == await bench.left_by_room(0)
 
 
 async def test_a_failed_eviction_is_retried_and_does_not_stop_others(bench: Bench) -> None:
-    bench.put(0)
-    bench.put(1)
+    bench.put(0, 1)
     bench.broken.add(NAMES[0])
-    await bench.janitor.look()
-    bench.pass_time(200)
-    await bench.janitor.look()
-    assert [0] == bench.there()
+    await bench.left()
+    assert [0] == await bench.left(after=200)
     bench.broken.clear()
-    await bench.janitor.look()
-    assert [] == bench.there()
+    assert [] == await bench.left()
 
 
 async def test_leases_for_later_demand_end_only_as_room_is_needed(bench: Bench) -> None:
     bench.store.disk = Usage(4 * SIZE, 4 * SIZE)
-    for number in range(4):
-        bench.put(number)
+    bench.put(0, 1, 2, 3)
     bench.wanted |= set(NAMES)
     bench.spared = [NAMES[2], NAMES[1], NAMES[3]]
-
-    assert await bench.janitor.make_room(2 * SIZE)
-    assert [0, 3] == bench.there()
+    assert [0, 3] == await bench.left_by_room(2 * SIZE)
     assert [NAMES[3]] == bench.spared

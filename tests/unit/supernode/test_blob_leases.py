@@ -23,9 +23,9 @@ from pantala_supernode.tasks.task import Lease, Task
 
 DIGEST = "sha256:" + "a" * 64
 NAME = task_id.of_blob(DIGEST)
-WANTED = Wanted("registry.example", "team/app", DIGEST, credential="Bearer one")
+WANTED, OTHER = (Wanted("registry.example", "team/app", DIGEST, credential=f"Bearer {name}") for name in ("one", "two"))
 URL = f"https://registry.example/v2/team/app/blobs/{DIGEST}"
-ONE, TWO = (FileSource(URL, {"Authorization": f"Bearer {who}"}, DIGEST) for who in ("one", "two"))
+ONE, TWO = (FileSource(URL, {"Authorization": f"Bearer {name}"}, DIGEST) for name in ("one", "two"))
 KEPT = 1000.0
 
 
@@ -36,14 +36,14 @@ class Stage:
         self.now = 100.0
         self.unknown = True
         self.asked: list[FileSource] = []
-        self.told: list[str] = []
+        self.reassigned: list[str] = []
         self.leases: list[Lease] = []
         progress = ProgressManager()
         scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=None, lookup=lambda _: None)  # type: ignore[arg-type]
         self.managers = Managers(TaskManager(grace=5), DfgetTaskManager(), PeerManager(), progress, scheduler)
         for name in ("n1", "n2"):
             self.managers.peers.register(SwarmPeer(name, "boot", "10.0.0.1", 1, b""))
-        self.wants = BlobLeases(
+        self.blobs = BlobLeases(
             self,
             self.managers,
             StatedImages(),
@@ -51,7 +51,7 @@ class Stage:
             RegistryEndpoints(only=["registry.example"]),
             RegistryPermissions(b"key", lambda: self.now),
             self,  # type: ignore[arg-type]
-            reassign=self.told.extend,
+            reassign=self.reassigned.extend,
             unknown=lambda _: self.unknown,
             seconds=KEPT,
             clock=lambda: self.now,
@@ -61,7 +61,7 @@ class Stage:
 
     def state(self) -> None:
         self.managers.tasks.state(Statement(1), now=self.now)
-        self.wants.on_statement()
+        self.blobs.on_statement()
 
     @property
     def task(self) -> Task:
@@ -80,12 +80,16 @@ class Stage:
         assert copy.cached
         self.asked.append(origin)
 
-    def shows(self, **copy: object) -> None:
-        """The CDN has news."""
-        self.managers.tasks.update(NAME, replace(self.task.copy, **copy))  # type: ignore[arg-type]
-        self.wants.on_task_changed(NAME)
+    def say(self, peer: str, *wanted: Wanted) -> None:
+        """A peer reports the blobs that it waits for."""
+        self.blobs.take(peer, {task_id.of_blob(each.digest): each for each in wanted})
 
-    def comes(self, *, whole: bool = False) -> None:
+    def shows(self, **copy: object) -> None:
+        """The copy changes."""
+        self.managers.tasks.update(NAME, replace(self.task.copy, **copy))  # type: ignore[arg-type]
+        self.blobs.on_task_changed(NAME)
+
+    def arrives(self, *, whole: bool = False) -> None:
         self.shows(cached=1, generation="g", status=CDNStatus.SUCCESS if whole else CDNStatus.RUNNING, failure=None)
 
     def fails(self) -> None:
@@ -97,25 +101,21 @@ def stage() -> Stage:
     return Stage()
 
 
-def say(stage: Stage, peer: str, *wanted: Wanted) -> None:
-    stage.wants.take(peer, {task_id.of_blob(one.digest): one for one in wanted})
-
-
 def test_a_blob_is_leased_with_the_peers_credentials_and_served_once_pieces_arrive(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
+    stage.say("n1", WANTED)
     (lease,) = stage.leases
     assert replace(ONE, attempt="blob:1", priority=PRIORITY) == lease.source
     assert set() == stage.task.fetchers
-    stage.comes()
+    stage.arrives()
     assert ({"n1"}, {"n1"}, []) == (stage.task.fetchers, stage.task.keepers, stage.asked)
-    assert "n1" in stage.told
-    say(stage, "n1", WANTED)
+    assert "n1" in stage.reassigned
+    stage.say("n1", WANTED)
     assert 1 == len(stage.leases)
 
 
 def test_demand_waits_for_the_first_statement() -> None:
     stage = Stage(stated=False)
-    say(stage, "n1", WANTED)
+    stage.say("n1", WANTED)
     assert [] == stage.leases
     stage.state()
     assert 1 == len(stage.leases)
@@ -130,96 +130,94 @@ def test_demand_waits_for_the_first_statement() -> None:
     ],
 )
 def test_invalid_demand_is_ignored(stage: Stage, wanted: Wanted) -> None:
-    say(stage, "n1", wanted)
-    stage.wants.take("n2", {"0" * 64: WANTED})
+    stage.say("n1", wanted)
+    stage.blobs.take("n2", {"0" * 64: WANTED})
     assert [] == stage.leases
 
 
 def test_a_refused_credential_is_replaced_by_another_peers(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
+    stage.say("n1", WANTED)
+    stage.say("n2", OTHER)
     assert 1 == len(stage.leases)
     stage.fails()
     assert "Bearer two" == stage.leases[-1].source.headers["Authorization"]  # type: ignore[union-attr]
     assert stage.leases[0].attempt != stage.leases[-1].attempt
-    stage.comes()
+    stage.arrives()
     assert {"n2"} == stage.task.fetchers
-    say(stage, "n1", WANTED)
+    stage.say("n1", WANTED)
     assert ([], {"n2"}) == (stage.asked, stage.task.fetchers)
 
 
 def test_a_renewed_credential_is_used(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    say(stage, "n1", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
+    stage.say("n1", WANTED)
+    stage.say("n1", OTHER)
     assert "Bearer two" == stage.leases[-1].source.headers["Authorization"]  # type: ignore[union-attr]
 
 
 def test_new_demand_after_a_failure_tries_again(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
+    stage.say("n1", WANTED)
     stage.fails()
-    say(stage, "n1", WANTED)
+    stage.say("n1", WANTED)
     assert 1 == len(stage.leases)  # the same pull still waits
-    say(stage, "n1")
-    say(stage, "n1", WANTED)
+    stage.say("n1")
+    stage.say("n1", WANTED)
     assert 2 == len({lease.attempt for lease in stage.leases})
 
 
 def test_another_credential_needs_a_proof_which_counts_for_a_while(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    stage.comes()
-    other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
-    say(stage, "n2", other)
+    stage.say("n1", WANTED)
+    stage.arrives()
+    stage.say("n2", OTHER)
     assert ([TWO], {"n1"}) == (stage.asked, stage.task.fetchers)
-    stage.wants.on_proof(NAME, TWO, True)
+    stage.blobs.on_proof(NAME, TWO, True)
     assert {"n1", "n2"} == stage.task.fetchers
-    say(stage, "n2")
+    stage.say("n2")
     assert ({"n1"}, {"n1", "n2"}) == (stage.task.fetchers, stage.task.keepers)
     stage.now += 299
-    say(stage, "n2", other)
+    stage.say("n2", OTHER)
     assert [TWO] == stage.asked
-    say(stage, "n2")
+    stage.say("n2")
     stage.now += 2
-    say(stage, "n2", other)
+    stage.say("n2", OTHER)
     assert [TWO, TWO] == stage.asked
 
 
 def test_a_peer_without_a_proof_is_not_admitted_and_not_checked_again(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    stage.comes()
-    other = Wanted("registry.example", "team/app", DIGEST, credential="Bearer two")
-    say(stage, "n2", other)
-    stage.wants.on_proof(NAME, TWO, False)
-    say(stage, "n2", other)
-    stage.comes(whole=True)
+    stage.say("n1", WANTED)
+    stage.arrives()
+    stage.say("n2", OTHER)
+    stage.blobs.on_proof(NAME, TWO, False)
+    stage.say("n2", OTHER)
+    stage.arrives(whole=True)
     assert ([TWO], {"n1"}) == (stage.asked, stage.task.keepers)
 
 
 def test_an_existing_copy_needs_a_proof_of_the_first_peer_too(stage: Stage) -> None:
     stage.unknown = False
-    say(stage, "n1", WANTED)
-    stage.comes(whole=True)
+    stage.say("n1", WANTED)
+    stage.arrives(whole=True)
     assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
-    stage.wants.on_proof(NAME, ONE, True)
+    stage.blobs.on_proof(NAME, ONE, True)
     assert {"n1"} == stage.task.fetchers
 
 
 def test_a_source_that_replaces_a_running_one_needs_a_proof(stage: Stage) -> None:
     """Else what still comes from the former one would prove a right to it."""
-    say(stage, "n1", WANTED)
-    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
-    say(stage, "n1")
-    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
-    stage.comes()
+    stage.say("n1", WANTED)
+    stage.say("n2", OTHER)
+    stage.say("n1")
+    stage.say("n2", OTHER)
+    stage.arrives()
     assert ([TWO], set()) == (stage.asked, stage.task.fetchers)
 
 
 def test_a_blob_is_kept_after_its_demand_but_an_incomplete_one_only_for_a_minute(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    stage.comes()
-    say(stage, "n1")
+    stage.say("n1", WANTED)
+    stage.arrives()
+    stage.say("n1")
     assert stage.task.lease is not None
     assert stage.now + 60 == stage.task.lease.until
-    stage.comes(whole=True)
+    stage.arrives(whole=True)
     assert stage.now + KEPT == stage.task.lease.until
     stage.now += KEPT
     changed = stage.managers.tasks.expire(now=stage.now)
@@ -228,73 +226,73 @@ def test_a_blob_is_kept_after_its_demand_but_an_incomplete_one_only_for_a_minute
 
 
 def test_a_lease_lasts_while_a_peer_waits(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
+    stage.say("n1", WANTED)
     for _ in range(3):
         stage.now += 50
-        stage.wants.tick()
+        stage.blobs.tick()
         assert set() == stage.managers.tasks.expire(now=stage.now).retired
     stage.managers.peers.update("n1", connected=False)
-    stage.wants.tick()
+    stage.blobs.tick()
     stage.now += 61
     assert {NAME} == stage.managers.tasks.expire(now=stage.now).retired
 
 
 def test_a_peer_that_lost_its_pieces_keeps_none(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    stage.comes()
-    stage.wants.take_inventory("n1", [])
+    stage.say("n1", WANTED)
+    stage.arrives()
+    stage.blobs.take_inventory("n1", [])
     assert {"n1"} == stage.task.keepers  # it waits for it
-    say(stage, "n1")
-    stage.wants.take_inventory("n1", [NAME])
+    stage.say("n1")
+    stage.blobs.take_inventory("n1", [NAME])
     assert {"n1"} == stage.task.keepers
-    stage.wants.take_inventory("n1", [])
+    stage.blobs.take_inventory("n1", [])
     assert set() == stage.task.keepers
 
 
 def test_an_idle_blob_is_released_for_room(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    stage.comes(whole=True)
-    assert not stage.wants.release_idle()
-    say(stage, "n1")
-    assert stage.wants.release_idle()
+    stage.say("n1", WANTED)
+    stage.arrives(whole=True)
+    assert not stage.blobs.release_idle()
+    stage.say("n1")
+    assert stage.blobs.release_idle()
     assert None is stage.managers.tasks.get(NAME)
-    assert not stage.wants.release_idle()
+    assert not stage.blobs.release_idle()
 
 
 def restored(*, idle: float = 10.0) -> Stage:
     """Another process's stage, on the same volume, which is not read yet."""
     stage = Stage(stated=False)
     stage.unknown = False
-    stage.wants.restore([KeptBlob(DIGEST, "g", idle)])
+    stage.blobs.restore([KeptBlob(DIGEST, "g", idle)])
     return stage
 
 
 def test_whole_blobs_are_recorded_for_the_next_process(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    stage.comes()
-    assert () == stage.wants.kept()
-    stage.comes(whole=True)
+    stage.say("n1", WANTED)
+    stage.arrives()
+    assert () == stage.blobs.kept()
+    stage.arrives(whole=True)
     stage.now += 30
-    assert (KeptBlob(DIGEST, "g", 0.0),) == stage.wants.kept()
-    say(stage, "n1")
+    assert (KeptBlob(DIGEST, "g", 0.0),) == stage.blobs.kept()
+    stage.say("n1")
     stage.now += 40
-    assert (KeptBlob(DIGEST, "g", 40.0),) == stage.wants.kept()
+    assert (KeptBlob(DIGEST, "g", 40.0),) == stage.blobs.kept()
     stage.managers.tasks.expire(now=stage.now + KEPT)
-    assert () == stage.wants.kept()
+    assert () == stage.blobs.kept()
 
 
 def test_a_restored_blob_keeps_its_time_and_is_not_fetched() -> None:
     stage = restored(idle=400.0)
     assert [None] == [lease.source for lease in stage.leases]
     assert stage.task.suspended
-    assert (KeptBlob(DIGEST, "g", 400.0),) == stage.wants.kept()
+    assert (KeptBlob(DIGEST, "g", 400.0),) == stage.blobs.kept()
     stage.state()
-    stage.comes(whole=True)
-    stage.wants.on_volume_read()
+    stage.arrives(whole=True)
+    stage.blobs.on_volume_read()
     stage.now += 599
-    stage.wants.tick()
+    stage.blobs.tick()
     assert frozenset() == stage.managers.tasks.expire(now=stage.now).retired
-    assert (KeptBlob(DIGEST, "g", 999.0),) == stage.wants.kept()
+    assert (KeptBlob(DIGEST, "g", 999.0),) == stage.blobs.kept()
     stage.now += 1
     assert {NAME} == stage.managers.tasks.expire(now=stage.now).retired
 
@@ -306,47 +304,47 @@ def test_an_expired_blob_is_not_restored() -> None:
 
 def test_a_peer_with_the_generation_of_a_restored_blob_keeps_its_pieces() -> None:
     stage = restored()
-    stage.wants.take_holdings("n1", {NAME: ("g", 1), "0" * 64: ("g", 1)})
-    stage.wants.take_holdings("n2", {NAME: ("other", 1)})
+    stage.blobs.take_holdings("n1", {NAME: ("g", 1), "0" * 64: ("g", 1)})
+    stage.blobs.take_holdings("n2", {NAME: ("other", 1)})
     assert ({"n1"}, set()) == (stage.task.keepers, stage.task.fetchers)
-    stage.wants.take_inventory("n1", [])
+    stage.blobs.take_inventory("n1", [])
     assert set() == stage.task.keepers
 
 
 def test_holdings_count_for_restored_blobs_only(stage: Stage) -> None:
-    say(stage, "n1", WANTED)
-    stage.comes(whole=True)
-    stage.wants.take_holdings("n2", {NAME: ("g", 1)})
+    stage.say("n1", WANTED)
+    stage.arrives(whole=True)
+    stage.blobs.take_holdings("n2", {NAME: ("g", 1)})
     assert {"n1"} == stage.task.keepers
 
 
 def test_a_restored_blob_needs_a_proof() -> None:
     stage = restored()
-    stage.wants.take_holdings("n1", {NAME: ("g", 1)})
+    stage.blobs.take_holdings("n1", {NAME: ("g", 1)})
     stage.state()
-    say(stage, "n1", WANTED)
+    stage.say("n1", WANTED)
     assert not stage.task.suspended
-    stage.comes(whole=True)
+    stage.arrives(whole=True)
     assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
-    stage.wants.on_proof(NAME, ONE, False)
+    stage.blobs.on_proof(NAME, ONE, False)
     assert set() == stage.task.fetchers
-    say(stage, "n2", Wanted("registry.example", "team/app", DIGEST, credential="Bearer two"))
-    stage.wants.on_proof(NAME, TWO, True)
+    stage.say("n2", OTHER)
+    stage.blobs.on_proof(NAME, TWO, True)
     assert {"n2"} == stage.task.fetchers
 
 
 def test_a_restored_blob_that_the_volume_lost_is_released_without_demand() -> None:
     stage = restored()
-    stage.wants.on_volume_read()
+    stage.blobs.on_volume_read()
     assert None is stage.managers.tasks.get(NAME)
     stage = restored()
     stage.state()
-    say(stage, "n1", WANTED)
-    stage.wants.on_volume_read()
-    assert (URL, ()) == (stage.task.lease.source.url, stage.wants.kept())  # type: ignore[union-attr]
+    stage.say("n1", WANTED)
+    stage.blobs.on_volume_read()
+    assert (URL, ()) == (stage.task.lease.source.url, stage.blobs.kept())  # type: ignore[union-attr]
 
 
 def test_restored_blobs_are_released_for_room_too() -> None:
     stage = restored()
-    assert stage.wants.release_idle()
+    assert stage.blobs.release_idle()
     assert None is stage.managers.tasks.get(NAME)
