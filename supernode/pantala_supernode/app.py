@@ -1,7 +1,5 @@
 """Puts one supernode together from its settings, from the volume up to the routes."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random
@@ -59,22 +57,6 @@ _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
 """Seconds between two events of ``second_passed``."""
-
-
-@contextlib.asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[App]:
-    """Serve until the block ends. Then finish the requests under way and stop."""
-    _, folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
-    egress = EgressPolicy(settings.deny_source)
-    async with (
-        alone(settings.data),
-        aiohttp.ClientSession(trust_env=False) as session,
-        HTTPReader(egress=egress) as reader,
-        open_service(settings.registries, reader, egress=egress) as registries,
-    ):
-        app = App(settings, PieceStore(folder, durable=True), session, registries)
-        async with app.running():
-            yield app
 
 
 class App:
@@ -178,7 +160,7 @@ class App:
         )
 
         # The routes.
-        self.metrics.add(
+        self.metrics.registry.register(
             StateCollector(
                 managers, dispatcher.waiting, cdn, self._pieces, self.imaging.manifests, self._janitor, self.supernode
             )
@@ -279,6 +261,22 @@ class App:
         self._pieces.add_routes(app.router)
         WrappedServer(self._pieces).add_routes(app.router)
         return app
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[App]:
+    """Serve until the block ends. Then finish the requests under way and stop."""
+    _, folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
+    egress = EgressPolicy(settings.deny_source)
+    async with (
+        alone(settings.data),
+        aiohttp.ClientSession(trust_env=False) as session,
+        HTTPReader(egress=egress) as reader,
+        open_service(settings.registries, reader, egress=egress) as registries,
+    ):
+        app = App(settings, PieceStore(folder, durable=True), session, registries)
+        async with app.running():
+            yield app
 
 
 def _managers(settings: Settings, chance: random.Random) -> Managers:

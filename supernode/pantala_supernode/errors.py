@@ -38,8 +38,6 @@
         └── NotReadyError           503                    not possible yet
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Self
 
 from pantala_protocol.reasons import Reason

@@ -3,8 +3,6 @@
 Publishing is synchronous: the subscribers run one after another, in the order in which they subscribed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Generic, ParamSpec
 

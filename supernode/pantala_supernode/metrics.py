@@ -3,10 +3,9 @@
 Most values are read from the parts of the supernode when the metrics are rendered, so the work itself counts nothing.
 """
 
-from __future__ import annotations
-
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -37,27 +36,14 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = new_registry("supernode")
         self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that began.", registry=self.registry)
-        self.scheduling = Histogram(
-            "pantala_scheduling_seconds",
-            "Time to decide which pieces one peer gets.",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
+        text = "Time to decide which pieces one peer gets."
+        self.scheduling = Histogram("pantala_scheduling_seconds", text, buckets=_SECONDS, registry=self.registry)
         self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self.registry)
-        self._answers_by_status: dict[int, Counter] = {}
-        self._failures = Counter(
-            "pantala_fetch_failures", "Failures to fetch from an origin.", ["reason"], registry=self.registry
-        )
-
-    def add(self, collector: Collector) -> None:
-        """Add a collector, which is read with each rendering."""
-        self.registry.register(collector)
+        text = "Failures to fetch from an origin."
+        self._failures = Counter("pantala_fetch_failures", text, ["reason"], registry=self.registry)
 
     def answered(self, status: int) -> None:
-        counter = self._answers_by_status.get(status)
-        if counter is None:
-            counter = self._answers_by_status[status] = self._answers.labels(str(status))
-        counter.inc()
+        self._answers.labels(str(status)).inc()
 
     def on_copy(self, task: Task, before: Copy) -> None:
         """Count a new failure of a copy."""
@@ -89,51 +75,33 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         managers, cdn, pieces = self._managers, self._cdn, self._pieces
-        yield _by(
-            "pantala_tasks",
-            "Tasks by their copy's status.",
-            "cdn_status",
-            CDNStatus,
-            (task.copy.status for task in managers.tasks),
-        )
-        yield _by(
-            "pantala_dfget_tasks",
-            "Downloads by status.",
-            "status",
-            DfgetTaskStatus,
-            (download.status for download in managers.dfget_tasks),
-        )
-        yield _by(
-            "pantala_peers",
-            "Peers by whether they are connected.",
-            "connected",
-            ("true", "false"),
-            (str(peer.connected).lower() for peer in managers.peers),
-        )
-        served = CounterMetricFamily("pantala_served_bytes", "Bytes that peers took and verified.", labels=["by"])
-        served.add_metric(["supernode"], managers.progress.supernode_bytes)
-        served.add_metric(["peer"], managers.progress.peer_bytes)
-        yield served
+        statuses = (task.copy.status for task in managers.tasks)
+        yield _by("pantala_tasks", "Tasks by their copy's status.", "cdn_status", CDNStatus, statuses)
+        downloads = (download.status for download in managers.dfget_tasks)
+        yield _by("pantala_dfget_tasks", "Downloads by status.", "status", DfgetTaskStatus, downloads)
+        peers = (str(peer.connected).lower() for peer in managers.peers)
+        yield _by("pantala_peers", "Peers by whether they are connected.", "connected", ("true", "false"), peers)
+        progress = managers.progress
+        served = {"supernode": progress.supernode_bytes, "peer": progress.peer_bytes}
+        yield _counter("pantala_served_bytes", "Bytes that peers took and verified.", "by", served, served)
         yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", len(self._waiting))
         yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", cdn.gate.queue)
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
         yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.worker.origin_bytes)
-        uses = CounterMetricFamily(
-            "pantala_cache_uses", "Newly wanted files, by what the volume had.", labels=["found"]
-        )
-        for use in CopyUse:
-            uses.add_metric([use], cdn.worker.uses.get(use, 0))
-        yield uses
-        evictions = CounterMetricFamily("pantala_evictions", "Copies removed from the volume.", labels=["cause"])
-        removed = self._janitor.evictions | {EvictionCause.DROPPED: self._supernode.dropped}
-        for cause in EvictionCause:
-            evictions.add_metric([cause], removed.get(cause, 0))
-        yield evictions
-        manifests = CounterMetricFamily("pantala_manifests", "Manifests requested by nodes.", labels=["outcome"])
-        for outcome in ManifestOutcome:
-            manifests.add_metric([outcome], self._manifests.outcomes[outcome])
-        yield manifests
+        text = "Newly wanted files, by what the volume had."
+        yield _counter("pantala_cache_uses", text, "found", CopyUse, cdn.worker.uses)
+        evictions = self._janitor.evictions | {EvictionCause.DROPPED: self._supernode.dropped}
+        yield _counter("pantala_evictions", "Copies removed from the volume.", "cause", EvictionCause, evictions)
+        outcomes = self._manifests.outcomes
+        yield _counter("pantala_manifests", "Manifests requested by nodes.", "outcome", ManifestOutcome, outcomes)
+
+
+def _counter(name: str, text: str, label: str, known: Iterable[str], counts: Mapping[Any, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value in known:
+        family.add_metric([value], counts.get(value, 0))
+    return family
 
 
 def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:

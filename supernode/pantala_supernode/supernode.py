@@ -1,7 +1,5 @@
 """Applies the operator's statement, clients' leases and the CDN's news to the tasks and their copies."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Serves this supernode's copies to other replicas: reports, leases on their behalf, and the bytes."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

@@ -6,8 +6,6 @@ Of two replicas that want to read at the same moment, at least one sees the othe
 first.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

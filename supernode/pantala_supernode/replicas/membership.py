@@ -1,7 +1,5 @@
 """The replicas of this supernode, and how this one leaves them."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

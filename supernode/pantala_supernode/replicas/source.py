@@ -1,7 +1,5 @@
 """Reads a file from other replicas before the origin: implements :class:`pantala_supernode.origin.source.Replicas`."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager

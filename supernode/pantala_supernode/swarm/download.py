@@ -4,8 +4,6 @@ The name is Dragonfly's. A download by a peer of ours ends in *deliveries*: one 
 file at a path of the peer's node.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum

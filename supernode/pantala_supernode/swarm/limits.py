@@ -1,7 +1,5 @@
 """How many pieces may be under way at once: the scheduler's limits, and the pieces that fill the uplink. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from pantala_supernode.swarm.reputation import Tolerance

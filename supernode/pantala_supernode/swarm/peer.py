@@ -1,7 +1,5 @@
 """The peers: their names, where they serve pieces, and whether they are connected. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum

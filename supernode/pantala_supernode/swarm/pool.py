@@ -1,7 +1,5 @@
 """Names to draw from at random. Each operation costs the same for any number of names. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 

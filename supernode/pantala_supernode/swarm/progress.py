@@ -1,7 +1,5 @@
 """The swarms of all tasks, and how well each peer serves others. Pure."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Failures and successes fade with time, so a rate is that of the last minutes. On
 the complaints of each peer count up to a bound, and those of a peer that complains of all providers count less.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from pantala_process.backoff import doubled

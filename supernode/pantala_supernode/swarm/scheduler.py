@@ -11,8 +11,6 @@ The rules were found by simulation and by measurement. In order of weight:
   others the two share one link, and the local peer gives what it can in place of the supernode.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 

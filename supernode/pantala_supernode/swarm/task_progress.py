@@ -4,8 +4,6 @@ Two integers hold a peer's pieces as sets, so a question about all pieces is one
 per level. A piece moves between levels when its count changes; no rarity is computed over all pieces.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Which peer must hold which tasks, and takes part in which swarms."""
 
-from __future__ import annotations
-
 from pantala_protocol.sync import Assignment
 from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.swarm.download import DfgetTaskStatus

@@ -1,7 +1,5 @@
 """Gives work to peers: pieces for a peer that asks and for those that wait. Takes their reports of pieces."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

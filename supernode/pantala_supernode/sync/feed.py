@@ -1,7 +1,5 @@
 """The feed that the operator reads: which Task resources and peers changed, and their reports."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 

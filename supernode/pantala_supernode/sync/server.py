@@ -4,8 +4,6 @@ Whenever work becomes possible (a piece was cached, a provider has room or a new
 held exchange is answered. No peer polls.
 """
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping

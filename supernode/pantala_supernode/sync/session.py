@@ -1,7 +1,5 @@
 """A peer's exchanges with the supernode: what each side sent last, and the exchanges that are held open."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -1,10 +1,9 @@
 """One task's copy on the supernode: what the CDN must fetch, and how far it is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Self
 
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.redaction import RedactedURL
@@ -105,7 +104,7 @@ class CopyPhase(Enum):
         """The status that the API shows. A whole copy that no task wants (any more) shows ``SUCCESS``, too."""
         return _STATUS.get(self, CDNStatus.WAITING)
 
-    def may_become(self, phase: CopyPhase) -> bool:
+    def may_become(self, phase: Self) -> bool:
         return phase is self or phase in TRANSITIONS[self]
 
 

@@ -5,8 +5,6 @@ stays wanted for a grace period, so its replacement does not cost another read. 
 lease: the task is wanted until the lease ends, and its copy then stays as a cache.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """One task: the Task resources and clients that want it, and the copy that the CDN has of it. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
