@@ -1,3 +1,3 @@
-"""What Pantala's processes agree on: names, piece geometry, digests and messages. Pure."""
+"""The ground that all processes share: names, piece geometry, digests and messages. Pure."""
 
 __version__ = "0.1.0"

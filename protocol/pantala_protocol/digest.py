@@ -1,4 +1,4 @@
-"""Digests as users write them: ``sha256:<hex>`` or ``sha512:<hex>``; of Dragonfly's clients ``md5:<hex>``, too."""
+"""Digests as users write them: ``sha256:<hex>`` or ``sha512:<hex>``. Dragonfly's clients also use ``md5:<hex>``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 HEX_LENGTH: Final = {"sha256": 64, "sha512": 128}
-"""The algorithms that are integrity, by the length of their digests."""
+"""The algorithms that guarantee integrity, with the lengths of their digests."""
 _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
 _MD5 = re.compile(r"md5:([0-9a-f]{32})")
 
@@ -28,12 +28,12 @@ def parse(text: str) -> Digest:
     """Read ``algorithm:hex``. Raises :class:`ValueError` for any other algorithm, length or case."""
     match = _DIGEST.fullmatch(text)
     if match is None:
-        raise ValueError(f"not a sha256: or sha512: digest in lower-case hex: {text[:140]!r}")
+        raise ValueError(f"{text[:140]!r} is not a valid digest. Give sha256: or sha512: and lower-case hex digits.")
     return Digest(match[1] or match[3], match[2] or match[4])
 
 
 def parse_checksum(text: str) -> Digest:
-    """Read a digest that the whole is checked against, ``md5:`` included: it protects from accidents, not from malice.
+    """Read a digest or an ``md5:`` checksum, which protects from accidents but not from malice.
 
     Raises :class:`ValueError`.
     """
@@ -42,12 +42,12 @@ def parse_checksum(text: str) -> Digest:
 
 
 def new_checksum(algorithm: str) -> hashlib._Hash:
-    """A running hash for any digest that :func:`parse_checksum` reads. Raises :class:`ValueError`."""
+    """A hash for any digest that :func:`parse_checksum` reads. Raises :class:`ValueError`."""
     return hashlib.new("md5", usedforsecurity=False) if algorithm == "md5" else new(algorithm)
 
 
 def new(algorithm: str) -> hashlib._Hash:
-    """A running hash. Raises :class:`ValueError` for an algorithm that is not negotiable."""
+    """A hash for an integrity algorithm. Raises :class:`ValueError` for others."""
     if algorithm not in HEX_LENGTH:
-        raise ValueError(f"{algorithm} is not accepted as integrity; use sha256 or sha512")
+        raise ValueError(f"{algorithm} does not guarantee integrity. Use sha256 or sha512.")
     return hashlib.new(algorithm)

@@ -1,7 +1,11 @@
-"""How a file is cut into pieces.
+"""The pieces of a file, and the wrapped pieces of Dragonfly's clients. Pure.
 
-Piece ``n`` covers the file's bytes ``[n * piece_size, (n + 1) * piece_size)``, the last one what is left. One geometry
-serves every client, so that one swarm does.
+Piece ``n`` has the file's bytes ``[n * piece_size, (n + 1) * piece_size)``, and the last one has the rest. All clients
+share one geometry, so they are one swarm.
+
+A wrapped piece is ``header || content || 0x7f``. ``header`` is ``(len(content) | wire piece size << 4) mod 2**32``, big
+endian. Piece ``n`` of the wrapped file is piece ``n`` of the file. Only the offsets differ. An empty file is one
+wrapped piece without content.
 """
 
 from __future__ import annotations
@@ -13,53 +17,53 @@ from dataclasses import dataclass
 MIN_PIECE_SIZE = 128 * 1024
 MAX_PIECE_SIZE = 4 * 1024 * 1024
 UNKNOWN_LENGTH_PIECE_SIZE = 1024 * 1024
-"""Used while the file's end is not known: small enough for a small file, coarse enough for a large one."""
+"""For files of unknown length: small enough for a small file, large enough for a large one."""
 
-_PIECES_AIMED_AT = 256
-"""A swarm of N peers needs about (k + log2 N) / k of the line time for k pieces, and each piece costs CPU: 128 to 256
-pieces is the optimum that was measured for 16 and for 64 peers alike."""
+_TARGET_PIECES = 256
+"""A swarm of N peers needs about (k + log2 N) / k of the line time for k pieces, and each piece costs CPU. The measured
+optimum for 16 and for 64 peers is 128 to 256 pieces."""
 
 _MIB = 1024 * 1024
 
 PieceSizeRule = Callable[[int | None], int]
-"""Tells the piece size in bytes for a file's length in bytes (``None``: not known)."""
+"""Returns the piece size in bytes for a length in bytes (``None``: not known)."""
 
 
 def piece_size(length: int | None) -> int:
-    """The piece size in bytes for a file of ``length`` bytes (``None``: not known); a power of two."""
+    """The piece size in bytes for a length (``None``: not known). It is a power of two."""
     if length is None:
         return UNKNOWN_LENGTH_PIECE_SIZE
     if length < 0:
-        raise ValueError(f"a file cannot have {length} bytes")
-    wanted = -(-length // _PIECES_AIMED_AT)
+        raise ValueError(f"The length {length} is not valid.")
+    wanted = -(-length // _TARGET_PIECES)
     return min(max(1 << max(wanted - 1, 0).bit_length(), MIN_PIECE_SIZE), MAX_PIECE_SIZE)
 
 
 def dragonfly_piece_size(length: int | None) -> int:
-    """The piece size that Dragonfly's supernode would choose: 4 MiB, and 1 MiB more per 100 MiB above 200, up to 15."""
+    """The piece size of Dragonfly's supernode: 4 MiB, and 1 MiB more per 100 MiB above 200 MiB, up to 15 MiB."""
     if length is None or length <= 200 * _MIB:
         return 4 * _MIB
     return min((4 + length // (100 * _MIB) - 2) * _MIB, 15 * _MIB)
 
 
 RULES: dict[str, PieceSizeRule] = {"swarm": piece_size, "dragonfly": dragonfly_piece_size}
-"""By the name that settings have for them."""
+"""The rules by their names in the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The cut of one file of known length."""
+    """The pieces of one file of known length."""
 
     piece_size: int
     length: int
 
     def __post_init__(self) -> None:
         if self.piece_size <= 0 or self.length < 0:
-            raise ValueError(f"no geometry for piece size {self.piece_size} and length {self.length}")
+            raise ValueError(f"The piece size {self.piece_size} with the length {self.length} is not valid.")
 
     @property
     def pieces(self) -> int:
-        """How many pieces there are; an empty file has none."""
+        """The number of pieces. An empty file has none."""
         return -(-self.length // self.piece_size)
 
     @property
@@ -68,19 +72,19 @@ class Geometry:
         return (1 << self.pieces) - 1
 
     def offset(self, piece: int) -> int:
-        """Where ``piece`` begins, in bytes."""
+        """The first byte of ``piece``."""
         self._check(piece)
         return piece * self.piece_size
 
     def size(self, piece: int) -> int:
-        """How many bytes ``piece`` has."""
+        """The bytes of ``piece``."""
         self._check(piece)
         return min(self.piece_size, self.length - piece * self.piece_size)
 
     def bytes_of(self, pieces: int) -> int:
-        """How many bytes a set of pieces (bit mask) has together."""
+        """The bytes of a set of pieces (bit mask)."""
         if pieces & ~self.all:
-            raise ValueError(f"the set names pieces beyond the last one, {self.pieces - 1}")
+            raise ValueError(f"The set has pieces beyond the last one, {self.pieces - 1}.")
         total = pieces.bit_count() * self.piece_size
         if self.pieces and pieces >> (self.pieces - 1):
             total -= self.pieces * self.piece_size - self.length
@@ -88,13 +92,14 @@ class Geometry:
 
     def _check(self, piece: int) -> None:
         if not 0 <= piece < self.pieces:
-            raise IndexError(f"piece {piece} of a file of {self.pieces} pieces")
+            raise IndexError(f"The file has {self.pieces} pieces, so it has no piece {piece}.")
 
 
 HEAD = 4
 """Bytes before the content."""
+
 TAIL = b"\x7f"
-"""Behind it."""
+"""The byte behind the content."""
 OVERHEAD = HEAD + len(TAIL)
 
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]{0,17})")
@@ -102,37 +107,36 @@ _RANGE = re.compile(r"(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]{0,17})")
 
 @dataclass(frozen=True, slots=True)
 class Wrapping:
-    """The wrapped view of a file that is cut into pieces of ``piece_size`` bytes."""
+    """The wrapped view of a file with pieces of ``piece_size`` bytes."""
 
     piece_size: int
 
     @property
     def wire_size(self) -> int:
-        """The size of a whole wrapped piece in bytes: what these clients call the piece size."""
+        """The bytes of a whole wrapped piece. These clients call it the piece size."""
         return self.piece_size + OVERHEAD
 
     def head(self, size: int) -> bytes:
-        """What stands before ``size`` bytes of content."""
+        """The header for ``size`` bytes of content."""
         return ((size | self.wire_size << 4) & 0xFFFFFFFF).to_bytes(HEAD, "big")
 
     def wrap(self, content: bytes) -> bytes:
-        """A wrapped piece."""
         return self.head(len(content)) + content + TAIL
 
     def range(self, piece: int) -> str:
-        """The range that names a piece: always of full size, also for the last one."""
+        """The range of a piece in a request. It has the full size, also for the last piece."""
         return f"{piece * self.wire_size}-{(piece + 1) * self.wire_size - 1}"
 
     def piece(self, text: str) -> int:
-        """The piece that a range names. Raises :class:`ValueError` for any other range."""
+        """The piece with this range. Raises :class:`ValueError` for any other range."""
         match = _RANGE.fullmatch(text)
         if match is None:
-            raise ValueError(f"not a range: {text[:60]!r}")
+            raise ValueError(f"{text[:60]!r} is not a valid range.")
         start, end = int(match[1]), int(match[2])
         if start % self.wire_size or end - start + 1 != self.wire_size:
-            raise ValueError(f"not the range of a piece of {self.wire_size} bytes: {text!r}")
+            raise ValueError(f"{text!r} is not the range of a piece of {self.wire_size} bytes.")
         return start // self.wire_size
 
     def length(self, raw: int) -> int:
-        """The length in bytes of a wrapped file, from that of the file."""
+        """The length of the wrapped file in bytes, for the file's length."""
         return raw + OVERHEAD * max(1, -(-raw // self.piece_size))

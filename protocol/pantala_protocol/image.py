@@ -25,14 +25,14 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class ImageReference(msgspec.Struct, frozen=True):
-    """An image in a registry, by its tag or by its digest: exactly one of the two is set."""
+    """An image in a registry, by its tag or by its digest. Exactly one of them is set."""
 
     registry: str
-    """``host[:port]`` as images' names have it: ``docker.io``, never ``registry-1.docker.io``."""
+    """``host[:port]`` as in the names of images: ``docker.io``, never ``registry-1.docker.io``."""
     repository: str
     tag: str = ""
     digest: str = ""
-    """``sha256:`` or ``sha512:``, of the index or the manifest."""
+    """``sha256:`` or ``sha512:`` of the index or the manifest."""
 
     @property
     def name(self) -> str:
@@ -41,11 +41,11 @@ class ImageReference(msgspec.Struct, frozen=True):
 
     @property
     def target(self) -> str:
-        """What a registry is asked for in that repository: the digest, or the tag."""
+        """The reference in a request to the registry: the digest or the tag."""
         return self.digest or self.tag
 
     def pinned(self, digest: str) -> Self:
-        """The image of this name that has ``digest``. Raises :class:`ValueError`."""
+        """The image with this name and ``digest``. Raises :class:`ValueError`."""
         return type(self)(self.registry, self.repository, digest=str(digests.parse(digest)))
 
     def __str__(self) -> str:
@@ -53,13 +53,13 @@ class ImageReference(msgspec.Struct, frozen=True):
 
 
 def parse(text: str) -> ImageReference:
-    """Read a reference in any spelling that containerd takes.
+    """Read a reference in any spelling that containerd accepts.
 
-    Without tag and digest the tag is ``latest``; beside a digest a tag says nothing and is left out. Raises
-    :class:`ValueError` with a message that says what is wrong; digests other than SHA-2 are refused.
+    Without tag and digest, the tag is ``latest``. Beside a digest, a tag is ignored. Raises :class:`ValueError`, also
+    for digests other than SHA-2.
     """
     if _IMAGE_ID.fullmatch(text):
-        raise ValueError(f"{text!r} is an image's ID, which no registry knows; give its name")
+        raise ValueError(f"{text!r} is the ID of an image, which registries do not know. Give the image's name.")
     rest, at, digest = text.partition("@")
     if at:
         digest = str(digests.parse(digest))
@@ -75,36 +75,37 @@ def parse(text: str) -> ImageReference:
 
 
 def check_registry(text: str) -> None:
-    """Raise :class:`ValueError` unless ``text`` can be a registry: ``host``, ``host:port``, IPv6 in brackets."""
+    """Raise :class:`ValueError` unless ``text`` is a valid registry: ``host``, ``host:port``, IPv6 in brackets."""
     match = _REGISTRY.fullmatch(text)
     if match is None or len(match[1]) > _MAX_HOST or not _is_address(match[2]) or not _is_port(match[3]):
-        raise ValueError(f"{text[:140]!r} is no registry; give host or host:port, without a scheme")
+        raise ValueError(f"{text[:140]!r} is not a valid registry. Give host or host:port, without a scheme.")
 
 
 def check_repository(text: str) -> None:
-    """Raise :class:`ValueError` unless ``text`` can be a repository's name in a registry."""
+    """Raise :class:`ValueError` unless ``text`` is a valid repository."""
     if len(text) > _MAX_REPOSITORY or not _REPOSITORY.fullmatch(text):
         raise ValueError(
-            f"{text[:140]!r} is no repository: give lower-case letters and digits, joined by '/', '-', '.', '_' or "
-            f"'__', {_MAX_REPOSITORY} at most"
+            f"{text[:140]!r} is not a valid repository. Give at most {_MAX_REPOSITORY} lower-case letters and digits, "
+            "joined by '/', '-', '.', '_' or '__'."
         )
 
 
 def check_tag(text: str) -> None:
-    """Raise :class:`ValueError` unless ``text`` can be a tag."""
+    """Raise :class:`ValueError` unless ``text`` is a valid tag."""
     if not _TAG.fullmatch(text):
         raise ValueError(
-            f"{text[:140]!r} is no tag: give 1 to 128 letters, digits, '_', '.' and '-', the first one no '.' or '-'"
+            f"{text[:140]!r} is not a valid tag. Give 1 to 128 letters, digits, '_', '.' and '-'. "
+            "The first one must not be '.' or '-'."
         )
 
 
 def endpoint(registry: str) -> str:
-    """The ``host[:port]`` that answers for ``registry``."""
+    """The ``host[:port]`` that serves ``registry``."""
     return _DOCKER_HUB_HOST if registry == DOCKER_HUB else registry.lower()
 
 
 def _split_registry(text: str) -> tuple[str, str]:
-    """The registry and the rest. What comes before the first ``/`` is a host only if it looks like one."""
+    """Split off the registry. The text before the first ``/`` is a host only if it looks like one."""
     first, slash, rest = text.partition("/")
     if not slash or not (first == "localhost" or "." in first or ":" in first or first != first.lower()):
         return DOCKER_HUB, text

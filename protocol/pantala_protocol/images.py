@@ -1,8 +1,8 @@
-"""Images on nodes: what the operator wants pulled, what a supernode tells each node of it, what the nodes say.
+"""Images on nodes: the operator's wanted images, the orders for each node, and the reports of nodes.
 
-The operator states all images to *every* supernode, and each relays to its peers what concerns them. So whichever
-supernodes are away, a node hears its orders, and of two words the one with the greater revision holds. A node tells how
-far it is to every supernode that it speaks with.
+The operator states all images to *every* supernode, and each supernode relays them to its peers. So a node receives its
+orders even if some supernodes do not answer. The orders with the greater revision are in force. A node reports to every
+supernode that it has a session with.
 """
 
 from __future__ import annotations
@@ -14,58 +14,59 @@ import msgspec
 from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
+"""A whole number that is the same for every JSON reader (RFC 8259, section 6)."""
 
 
 class Depth(StrEnum):
-    """How far an image goes."""
+    """The place where the orders for an image end."""
 
     RUNTIME = "Runtime"
-    """Into the node's container runtime."""
+    """In the node's container runtime."""
     PEER = "Peer"
-    """Its blobs into the peer's cache."""
+    """In the peer's cache, with the image's blobs."""
 
 
 class ImageBlob(msgspec.Struct, frozen=True):
-    """A configuration or a layer, as the registry holds it."""
+    """A configuration or a layer in the registry."""
 
     digest: str
     size: Count
 
 
 class PullOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one node shall do about one image: the pull of this number in this run, once; then keep it.
+    """A node must do the pull with this number in this run once, and then keep the image.
 
-    An order that is no longer stated ends a pull that goes on.
+    If the order is not stated any more, a running pull is cancelled.
     """
 
     run: str
-    """Tells the orders of one run from those of others."""
+    """Identifies the run of the ImagePrefetch."""
     number: Count = 1
-    """Of the pull in that run: a greater one asks for another try."""
+    """The number of the pull in that run. A greater one asks for another attempt."""
     timeout: Count = 600
     """Seconds that the pull may take."""
 
 
 class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One image that nodes shall have."""
+    """One image that nodes must have."""
 
     key: str
-    """Names it everywhere: ``namespace/name`` of its Task."""
+    """``namespace/name`` of its Task. It identifies the image everywhere."""
     image: str
-    """``registry/repository[:tag]@digest``. The digest says which image it is; with a tag, the runtime shall know it by
-    ``registry/repository:tag``, too: pods ask by that name."""
+    """``registry/repository[:tag]@digest``. The digest identifies the image. With a tag, the runtime must also know it
+    as ``registry/repository:tag``, because pods use that name."""
     depth: Depth = Depth.RUNTIME
     pin: bool = False
-    """The runtime shall keep it from the kubelet's clean-up while this is stated."""
+    """The runtime must protect it from the kubelet's garbage collection."""
     credentials: tuple[str, ...] = ()
-    """Pull secrets (``.dockerconfigjson``), the first ones first. The supernode alone uses them, and keeps them in
-    memory only; they go to the image's registry and to no peer."""
+    """Pull secrets (``.dockerconfigjson``) in their order. Only the supernode uses them, for the image's registry. It
+    keeps them only in memory and sends them to no peer."""
     blobs: dict[str, tuple[ImageBlob, ...]] = {}
-    """At depth ``Peer``: what a node of each platform fetches."""
+    """At depth ``Peer``: the blobs for nodes of each platform."""
     platforms: dict[str, str] = {}
     """At depth ``Peer``: the platforms of the nodes in ``orders``."""
     orders: dict[str, PullOrder] = {}
-    """By node."""
+    """The orders by node."""
 
     def __repr__(self) -> str:
         return f"<WantedImage {self.key} {self.image}>"
@@ -75,7 +76,7 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One image that one node shall have."""
+    """One image that one node must have."""
 
     key: str
     image: str
@@ -84,60 +85,60 @@ class NodeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     depth: Depth = Depth.RUNTIME
     pin: bool = False
     blobs: tuple[ImageBlob, ...] = ()
-    """At depth ``Peer``: what is to be fetched."""
+    """At depth ``Peer``: the blobs to fetch."""
 
 
 class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All that a node shall do about images; what is not named is cut, or kept no longer."""
+    """All orders for a node about images. Pulls that are not listed are cancelled, and their images are not kept."""
 
     revision: Count
-    """Of the operator's statement that says so: of two, from whichever supernodes, the greater one holds."""
+    """The revision of the operator's statement. The greatest one from all supernodes is in force."""
     pulls: tuple[NodeOrder, ...] = ()
     survey: tuple[str, ...] = ()
-    """Digests of blobs of which the node shall say whether its runtime has them."""
+    """Digests of blobs. The node must report which of them its runtime has."""
 
 
 class PullPhase(StrEnum):
-    """How far an image is on a node."""
+    """The state of an image on a node."""
 
     PULLING = "Pulling"
     READY = "Ready"
     FAILED = "Failed"
     GONE = "Gone"
-    """It was there, and nobody here removed it."""
+    """It was ready, and something else has removed it."""
 
 
 class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a node says of one image that it was ordered to have."""
+    """A node's report about one ordered image."""
 
     phase: PullPhase
     since: Count
     """Seconds since the epoch, by the node's clock."""
     run: str = ""
     number: Count = 1
-    """Of the order that this answers."""
+    """The number of the order."""
     fetched: Count = 0
-    """Bytes that came to the runtime (or the cache, at depth ``Peer``) for it in that pull."""
+    """Bytes that the runtime (or the cache, at depth ``Peer``) received in that pull."""
     reason: str = ""
-    """Of a failure: CamelCase, as the runtime helper says it."""
+    """The reason of a failure from the runtime helper, in CamelCase."""
     message: str = ""
     gone: tuple[Count, ...] = ()
-    """When the runtime was found without it, oldest first; seconds since the epoch."""
+    """The times at which the image was found missing, oldest first, in seconds since the epoch."""
 
 
 class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node's container runtime, as its peer sees it."""
+    """A node's container runtime, as its peer reports it."""
 
     name: str = ""
     version: str = ""
-    """Both empty: it does not answer, or there is no helper that asks it."""
+    """Both are empty if the runtime does not answer, or without a runtime helper."""
     mirror: bool | None = None
-    """Whether it asks this node's mirror, as a pull of a name shows that only the mirror knows. ``None``: not known."""
+    """True if a test pull has reached this node's mirror. ``None``: not known."""
     message: str = ""
-    """Why it does not ask, or does not answer, and what to do."""
+    """Why it does not use the mirror or does not answer, and what to do."""
     pins: bool | None = None
-    """Whether it honours pinning; ``None``: not seen yet."""
+    """True if it honours pins. ``None``: not known yet."""
     disk_free: Count | None = None
-    """Bytes of the file system that images are on, in steps of 64 MiB."""
+    """Free bytes on the images' file system, in steps of 64 MiB."""
     blobs: dict[str, bool] = {}
-    """Of the digests that were asked for: whether the runtime has them."""
+    """For each surveyed digest: true if the runtime has the blob."""

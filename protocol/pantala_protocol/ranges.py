@@ -6,36 +6,36 @@ import re
 from collections.abc import Iterator
 
 MAX_PIECE = (1 << 22) - 1
-"""The highest piece number that is read: 4 Mi pieces of 4 MiB are 16 TiB. It bounds what a hostile text costs."""
+"""The highest piece number: 4 Mi pieces of 4 MiB are 16 TiB. It limits the cost of a hostile text."""
 
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 
 
 def parse(text: str) -> int:
-    """Read a set of pieces, e.g. ``"0-3,7"``; empty text is the empty set.
+    """Read a set of pieces, e.g. ``"0-3,7"``. An empty text is the empty set.
 
-    Takes time in proportion to the text and the highest piece, whatever it says. Raises :class:`ValueError` on
-    anything that :func:`render` would not write, but for ranges that could be joined.
+    Any text takes time in proportion to its length and the highest piece. Raises :class:`ValueError` unless
+    :func:`render` could write the text. Only adjacent ranges may be separate.
     """
     digits: list[str] = []
     end = 0
     for part in text.split(",") if text else ():
         match = _RANGE.fullmatch(part)
         if match is None:
-            raise ValueError(f"not a range of pieces: {part[:40]!r}")
+            raise ValueError(f"{part[:40]!r} is not a valid range of pieces.")
         first = int(match[1])
         last = int(match[2]) if match[2] is not None else first
         if last < first or last > MAX_PIECE:
-            raise ValueError(f"not a range of pieces: {part!r}")
+            raise ValueError(f"{part!r} is not a valid range of pieces.")
         if first < end:
-            raise ValueError(f"ranges of pieces ascend and do not overlap: {part!r}")
+            raise ValueError(f"The range {part!r} does not follow the one before it.")
         digits += ("0" * (first - end), "1" * (last + 1 - first))
         end = last + 1
     return int("".join(digits)[::-1], 2) if digits else 0
 
 
 def render(mask: int) -> str:
-    """Write a set of pieces in its one canonical form: ascending, joined, without overlap."""
+    """Write a set of pieces in its canonical form: ascending and joined."""
     return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs(mask))
 
 

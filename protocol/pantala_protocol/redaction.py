@@ -1,4 +1,4 @@
-"""URLs that can be shown: a type, so that a credential cannot slip into a log, an event or a condition."""
+"""URLs that are safe to show. The type keeps credentials out of logs, events and conditions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 
 class RedactedURL(str):
-    """A URL without user info, query and fragment; what was left out is marked. Always safe to show."""
+    """A URL without user info, query and fragment. The omitted parts are marked."""
 
     __slots__ = ()
 
     def __new__(cls, url: str) -> RedactedURL:
-        """Redact ``url``; text that is no URL becomes ``<unreadable URL>``."""
+        """Redact ``url``. Other text becomes ``<unreadable URL>``."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port

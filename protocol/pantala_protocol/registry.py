@@ -1,11 +1,11 @@
-"""What a supernode is asked of registries.
+"""The supernode's interface to registries.
 
-A peer: ``GET /api/v1/registry/manifests?registry=&repository=&reference=[&order=]``, answered by a
-:class:`ManifestAnswer` with 200. ``order`` is the key of an image that this node was ordered to pull: its own
-credentials count, for its own digest and what that names.
+A peer sends ``GET /api/v1/registry/manifests?registry=&repository=&reference=[&order=]``. The answer is a
+:class:`ManifestAnswer` with 200. ``order`` is the key of an ordered image. Then the order's credentials are used, but
+only for the image's own manifests.
 
-The operator: ``POST /api/v1/registry/resolve`` with a :class:`Resolve`, answered by a :class:`Resolved` with 200, also
-where the registry refuses. Any other status: nothing is known then.
+The operator sends ``POST /api/v1/registry/resolve`` with a :class:`Resolve`. The answer is a :class:`Resolved` with
+200, also if the registry rejects the request. Another status means that the registry's answer is not known.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ RESOLVE: Final = "/api/v1/registry/resolve"
 PATH: Final = "/api/v1/registry/manifests"
 
 AUTHORIZATION: Final = "X-Pantala-Registry-Authorization"
-"""The header with the ``Authorization`` that containerd showed for the registry, word for word: a secret, not to be
-logged, kept or shown to any host but the registry's own. ``Authorization`` itself says who the peer is."""
+"""The header with containerd's ``Authorization`` for the registry, unchanged. It is a secret: never log or store it, or
+send it to another host. ``Authorization`` itself identifies the peer."""
 
 MAX_MANIFEST: Final = 4 * 1024 * 1024
-"""Bytes of a manifest, as registries themselves have it."""
+"""Bytes of a manifest, at most. Registries have the same limit."""
 
 
 class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest or an index that the registry lets this client read; or, with no ``body``, that it does not."""
+    """A manifest or an index that this client may read. Without ``body``, it may not."""
 
     digest: str = ""
-    """Of ``body``."""
+    """The digest of ``body``."""
     media_type: str = ""
     body: bytes = b""
     challenges: tuple[str, ...] = ()
-    """Without ``body``: the registry's own ``WWW-Authenticate`` headers, unchanged. None: it has no such manifest."""
+    """Without ``body``: the registry's ``WWW-Authenticate`` headers, unchanged. Empty: the manifest does not exist."""
 
 
 class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is this image now, and what is it made of? The registry is asked, whatever was remembered of a tag."""
+    """Asks for the present digest and the blobs of an image. The supernode always asks the registry."""
 
     image: str
-    """A normal reference, by tag or digest."""
+    """A reference by tag or digest."""
     platforms: tuple[str, ...]
-    """For which the blobs are wanted: ``linux/amd64``."""
+    """The platforms for the blobs, e.g. ``linux/amd64``."""
     credentials: tuple[str, ...] = ()
-    """Pull secrets (``.dockerconfigjson``), the first ones first."""
+    """Pull secrets (``.dockerconfigjson``) in their order."""
 
     def __repr__(self) -> str:
         return f"<Resolve {self.image}>"
 
 
 class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A registry's word on an image."""
+    """A registry's answer about an image."""
 
     digest: str = ""
-    """What the reference names: an index, or a manifest. Empty: it could not be told, for ``reason``."""
+    """The digest of the index or manifest. Empty: not known, see ``reason``."""
     platforms: dict[str, tuple[ImageBlob, ...]] = {}
-    """Configuration and layers by platform; one that the image is not made for has no entry."""
+    """Configuration and layers by platform. A platform without the image has no entry."""
     reason: str = ""
-    """CamelCase, as the registry client's errors have it."""
+    """The reason of the registry client's error, in CamelCase."""
     message: str = ""

@@ -1,7 +1,7 @@
-"""What operator and supernode say to each other: the full set of wanted tasks, and what became of them.
+"""The interface between operator and supernode: all wanted tasks, and the reports about them.
 
-``PUT /api/v1/statement`` takes a :class:`Statement` and answers a :class:`StatementReceipt`;
-``GET /api/v1/changes?boot=&since=&wait=`` answers :class:`Changes`, held open until there is one.
+``PUT /api/v1/statement`` takes a :class:`Statement` and answers a :class:`StatementReceipt`. ``GET
+/api/v1/changes?boot=&since=&wait=`` answers :class:`Changes`, and is held open until there are any.
 """
 
 from __future__ import annotations
@@ -18,91 +18,90 @@ from pantala_protocol.images import PullState, RuntimeState, WantedImage
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One supernode."""
+    """One replica."""
 
     name: str
-    """Its pod's name: it stays when the pod starts anew, and so do its volume and its tasks."""
+    """Its pod's name. It survives a restart of the pod, like its volume and its tasks."""
     url: str
-    """Base URL of its API, for operator, peers and the other supernodes."""
+    """Base URL of its API, for the operator, peers and other replicas."""
     leaving: bool = False
-    """It gives its tasks away and takes none; those who speak with it still do."""
+    """It hands its tasks over and owns none. The others still have sessions with it."""
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """All supernodes, as the operator sees them; it tells the supernodes, and they tell the peers."""
+    """All replicas. The operator sends this to the supernodes, and they send it to the peers."""
 
     revision: int
-    """Grows with each change, also over a restart of the operator: of two the greater one holds."""
+    """It grows with each change, also over restarts of the operator. The greatest one is in force."""
     members: tuple[Member, ...]
 
     def owner(self, task_id: str) -> Member | None:
-        """The member that a task belongs to; ``None`` if there is none that stays."""
+        """The member that owns a task. ``None`` if all members leave."""
         staying = {member.name: member for member in self.members if not member.leaving}
         name = owner_among(task_id, staying)
         return None if name is None else staying[name]
 
     def member(self, name: str) -> Member | None:
-        """The member of that name."""
         return next((member for member in self.members if member.name == name), None)
 
 
 def owner_among(task_id: str, names: Iterable[str]) -> str | None:
-    """Whose a task is, by rendezvous hash: one more name takes its own share from all, and nothing else moves."""
+    """The owner of a task by rendezvous hash. A new name takes an equal share from all, and nothing else moves."""
     return max(names, key=lambda name: (hashlib.sha256(f"{task_id} {name}".encode()).digest(), name), default=None)
 
 
 class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One Task resource, as far as the supernode needs it. Several may name the same task ID: one copy, one read."""
+    """One Task resource, as the supernode needs it. Resources with the same task ID share one copy."""
 
     uid: str
-    """The Task resource's UID: the key of reports and deliveries."""
+    """The Task resource's UID, which is the key of reports and deliveries."""
     name: str
     """``namespace/name``, for logs."""
     task_id: str
     url: str
     headers: dict[str, str] = {}
-    """Sent to the origin, and to no other host. Kept in memory only."""
+    """Headers for the origin only. They are kept only in memory."""
     digest: str = ""
-    """``sha256:`` or ``sha512:`` that the whole must have; empty: whatever the origin sends."""
+    """The required ``sha256:`` or ``sha512:`` of the file. Empty: any content."""
     path: str = ""
-    """Where peers publish the file, relative to their root; empty: the file stays on the supernode."""
+    """The path below the peers' root for the file. Empty: the file stays on the supernode."""
     peers: tuple[str, ...] = ()
-    """The nodes that shall have the file."""
+    """The nodes that must have the file."""
     priority: int = 0
-    """Higher goes first where work competes."""
+    """Work with a higher priority is done first."""
     suspended: bool = False
-    """Keep what is there, fetch and give nothing more."""
+    """Keep the pieces, but fetch and give no more."""
     attempt: str = ""
-    """A new value asks for a new try after a failure, and starts the count of ``retry_limit`` anew."""
+    """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
     retry_limit: int | None = None
-    """How many times a passing failure of the origin is tried again; ``None``: for as long as it takes."""
+    """Further attempts after temporary failures of the origin. ``None``: no limit."""
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """All that is wanted of one supernode. What is no longer stated is dropped after a grace period."""
+    """All wanted tasks of one supernode. Other tasks are dropped after a grace period."""
 
     revision: Annotated[int, Meta(ge=1, lt=1 << 53)]
-    """Chosen by the operator; told back in :class:`Changes`, so that it knows when to state again."""
+    """Chosen by the operator and repeated in :class:`Changes`, so that it knows when to state again."""
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None
-    """All supernodes there are; ``None``: this is the only one."""
+    """All replicas. ``None``: this supernode is the only one."""
     member: str = ""
-    """The name among them of the supernode that is spoken to."""
+    """The name of the receiving supernode in the membership."""
     images: tuple[WantedImage, ...] = ()
-    """All images that nodes shall have, the same to every supernode."""
+    """All images that nodes must have. Every supernode receives the same ones."""
     survey: tuple[str, ...] = ()
-    """Digests of blobs of which all nodes shall say whether their runtime has them."""
+    """Digests of blobs. All nodes must report which of them their runtime has."""
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):
-    """The supernode took a statement."""
+    """The supernode has accepted a statement."""
 
     boot: str
     revision: int
 
 
 class CDNStatus(StrEnum):
-    """A task's copy on the supernode, in Dragonfly's words."""
+    """The state of a task's copy on the supernode, with the names of Dragonfly."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -112,48 +111,48 @@ class CDNStatus(StrEnum):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong, in a closed vocabulary (:class:`pantala_protocol.reasons.Reason`) and in words."""
+    """A failure with a :class:`pantala_protocol.reasons.Reason` and a message."""
 
     reason: str
     message: str
     final: bool = False
-    """Nothing is tried again until the wanted task's ``attempt`` changes."""
+    """No further attempt follows until the wanted task's ``attempt`` changes."""
     peer: str = ""
-    """The node it concerns; empty: the supernode."""
+    """The node with the failure. Empty: the supernode."""
 
 
 class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one wanted task."""
+    """The report about one wanted task."""
 
     uid: str
     task_id: str
     attempt: str = ""
-    """The ``attempt`` this report speaks of."""
+    """The ``attempt`` of this report."""
     cdn_status: CDNStatus = CDNStatus.WAITING
     length: int | None = None
     digest: str = ""
-    """``sha256:`` of the whole; known once it is cached."""
+    """``sha256:`` of the file. Known when the whole file is cached."""
     piece_size: int = 0
     pieces_total: int | None = None
     pieces_cached: int = 0
     origin_bytes: int = 0
-    """Body bytes read from the origin for this task since its copy was begun, whoever asked."""
+    """Body bytes that all replicas read from the origin since the copy was begun."""
     supernode_bytes: int = 0
-    """Bytes that peers took from the supernode."""
+    """Bytes that peers received from the supernode."""
     peer_bytes: int = 0
-    """Bytes that peers took from each other."""
+    """Bytes that peers received from each other."""
     failure: Failure | None = None
-    """Of the origin's fetch; passing or final."""
+    """A temporary or final failure of the fetch from the origin."""
     ready_peers: tuple[str, ...] = ()
     active_peers: tuple[str, ...] = ()
-    """Connected, and at it."""
+    """Connected peers without the whole file."""
     failures: tuple[Failure, ...] = ()
-    """At most 10 of the wanted peers' own failures."""
+    """At most 10 failures of the wanted peers."""
     failed_peers: int = 0
 
 
 class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One peer as its supernode sees it."""
+    """The supernode's report about one peer."""
 
     name: str
     connected: bool
@@ -164,27 +163,27 @@ class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_bytes: int = 0
     tasks: int = 0
     uploads: int = 0
-    """Pieces being taken from it now."""
+    """Pieces that it sends now."""
     succeeded: int = 0
-    """Pieces that others took from it, checked by them."""
+    """Pieces that other peers received from it and verified."""
     failed: int = 0
     pulls: dict[str, PullState] = {}
-    """How far the images are that the node has orders for, by key, as it said itself."""
+    """The node's reports about its ordered images, by key."""
     runtime: RuntimeState | None = None
-    """``None``: it has not said anything of it."""
+    """``None``: not reported."""
 
 
 class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What changed since ``since``; everything, if the supernode started anew since."""
+    """The changes since ``since``, or everything if the supernode has restarted."""
 
     boot: str
     version: int
     """Pass it as ``since`` next time."""
     revision: int = 0
-    """Of the statement in force; 0: none since this boot, so state again."""
+    """The revision of the statement in force. 0: none since this boot, so state again."""
     full: bool = False
-    """All there is, not only what changed."""
+    """True if this is everything and not only the changes."""
     tasks: tuple[TaskReport, ...] = ()
     gone: tuple[str, ...] = ()
-    """UIDs that are no longer wanted and whose drop is complete on the supernode."""
+    """UIDs of tasks that are not wanted any more and that the supernode has dropped."""
     peers: tuple[PeerReport, ...] = ()

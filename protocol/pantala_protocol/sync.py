@@ -1,8 +1,8 @@
-"""What a peer and its supernode say to each other: ``POST /api/v1/sync``, repeated, held open while there is nothing.
+"""The exchange between a peer and a supernode: ``POST /api/v1/sync``, repeated, and held open without news.
 
-The peer has at most two exchanges under way: a held one, and a newer one that carries news; the newer one releases the
-held one with an empty answer. An exchange whose answer was lost is repeated with the same ``seq`` and gets the same
-answer. Everything stated is a state or an idempotent report, so that order and repetition do no harm.
+The peer has at most two exchanges under way: a held one, and a newer one with news. The newer one releases the held one
+with an empty answer. An exchange without an answer is repeated with the same ``seq`` and gets the same answer. Each
+field is a state or an idempotent report, so order and repetition do no harm.
 """
 
 from __future__ import annotations
@@ -13,52 +13,50 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pantala_protocol.images import NodeOrders, PullState, RuntimeState
+from pantala_protocol.images import Count, NodeOrders, PullState, RuntimeState
 from pantala_protocol.statement import Membership
 
-Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
-"""What every JSON reader takes for the same whole number (RFC 8259, section 6)."""
 Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What a peer holds of one task."""
+    """The pieces of one task that a peer holds."""
 
     generation: str
     pieces: str
-    """Verified pieces, as ranges."""
+    """The verified pieces, as ranges."""
 
 
 class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A piece that was given and could not be had."""
+    """A given piece that the peer did not receive."""
 
     task_id: str
     piece: Count
     provider: str
-    """The peer's name; empty: the supernode."""
+    """The name of the peer. Empty: the supernode."""
     kind: str
     """``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (its own disk)."""
 
 
 class DeliveryStatus(StrEnum):
-    """How far one delivery is on a node."""
+    """The status of a delivery on a node."""
 
     PUBLISHED = "Published"
     FAILED = "Failed"
 
 
 class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of a delivery; ``reason`` is a :class:`pantala_protocol.reasons.Reason`."""
+    """The state of a delivery. ``reason`` is a :class:`pantala_protocol.reasons.Reason`."""
 
     status: DeliveryStatus
     reason: str = ""
     message: str = ""
     path: str = ""
-    """Of which the state speaks: that of a former path says nothing about the present one."""
+    """The path of this state. The state of a former path does not count for the present one."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One Task resource wants the file at one path."""
+    """A Task resource that wants the file at a path."""
 
     uid: str
     path: str
@@ -66,24 +64,24 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A blob that containers' runtime on the peer's node waits for; its task is :func:`task_id.of_blob`'s.
+    """A blob that the node waits for. Its task ID is :func:`pantala_protocol.task_id.of_blob`.
 
-    Where it is spoken to, and how, is the supernode's to know: the peer never asks a registry.
+    Only the supernode asks registries. It knows their addresses and protocols.
     """
 
     registry: str
-    """As images' names have it: ``docker.io``."""
+    """As in the names of images: ``docker.io``."""
     repository: str
     digest: str
-    """Of the whole blob."""
+    """The digest of the blob."""
     position: Count = 0
-    """The first byte that is waited for: its piece is urgent."""
+    """The first missing byte for the readers. Its piece is urgent."""
     stalls: Count = 0
-    """How often nothing came for a long time: whoever was to give the next piece does not."""
+    """How often the readers have waited too long, because the provider of the next piece does not send it."""
     credential: str = ""
-    """The ``Authorization`` that the runtime showed for this repository, word for word: a secret. Empty: none."""
+    """The runtime's ``Authorization`` header for this repository, unchanged. It is a secret. Empty: none."""
     order: str = ""
-    """Key of the image that is pulled by order of this supernode's operator: its own credentials count, instead."""
+    """The key of the ordered image, if an order needs the blob. Then the order's credentials are used."""
 
     def __repr__(self) -> str:
         return f"<Wanted {self.registry}/{self.repository}@{self.digest}>"
@@ -93,65 +91,65 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One task that the peer shall hold."""
+    """One task that the peer must hold."""
 
     task_id: str
     generation: str
-    """Which content this is: pieces of another generation are dropped. Empty: not known yet, keep what is there."""
+    """The content. Pieces of another generation are dropped. Empty: not known yet, so keep all pieces."""
     piece_size: int = 0
     length: int | None = None
     digest: str = ""
-    """``sha256:`` of the whole, once the supernode has it all; before that the file cannot be published."""
+    """``sha256:`` of the file. The file can be published when the supernode has it whole and knows this."""
     deliveries: tuple[Delivery, ...] = ()
     priority: int = 0
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One peer speaks, for all of its tasks at once."""
+    """A peer's report about all of its tasks."""
 
     peer: str
     """The node's name."""
     boot: str
-    """Chosen at random when the peer's process started."""
+    """A random ID of the peer's process."""
     seq: Count
     supernode: str = ""
-    """Boot ID of the supernode whose answer came last; empty: none yet."""
+    """Boot ID of the supernode that answered last. Empty: none yet."""
     revision: Count = 0
-    """Of the assignments that the peer acts on; 0: none."""
+    """The revision of the assignments in force. 0: none."""
     port: Port = 0
-    """Where it serves pieces; the address is that of the connection."""
+    """The port of its piece server. The address is that of the connection."""
     zone: str = ""
     version: str = ""
     inventory: dict[str, Held] | None = None
-    """All it holds, by task ID; present in a process's first exchange, when asked for, and when it became less than
-    was said. The answer is not held then: nothing else is said before it is there."""
+    """Everything it holds, by task ID. Present in a process's first exchange, on request, and when reported pieces are
+    lost. The answer is not held, because the peer begins no other exchange before it."""
     done: dict[str, Held] = {}
-    """Pieces verified since the last exchange, by task ID."""
+    """Pieces that were verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[str, DeliveryState | None] = {}
-    """What changed since the last exchange, by UID; ``None``: no longer there. Beside an inventory: all there are."""
+    """Changes since the last exchange, by UID. ``None``: not published any more. With an inventory: all states."""
     wants: dict[str, Wanted] = {}
-    """All the blobs of this supernode that its node waits for now, by task ID; one that is not named is not wanted
-    any more. Those of the exchange with the greatest ``seq`` hold."""
+    """All blobs of this supernode that the node waits for now, by task ID. The exchange with the greatest ``seq``
+    counts."""
     images: Count = 0
-    """Revision of the orders about images that it acts on; 0: none."""
+    """The revision of the orders about images in force. 0: none."""
     pulls: dict[str, PullState] | None = None
-    """How far all images are that it has orders for, by key; ``None``: as it said last."""
+    """The states of all ordered images, by key. ``None``: unchanged."""
     runtime: RuntimeState | None = None
-    """``None``: as it said last."""
+    """``None``: unchanged."""
     uploads: Count = 0
-    """Pieces that it is sending right now."""
+    """Pieces that it sends now."""
     cache_bytes: Count = 0
     downloads: Count = 4
-    """Parallel downloads it runs."""
+    """The maximum of parallel downloads."""
     upload_slots: Count = 4
-    """Pieces that it sends at once, at most."""
+    """The maximum of pieces that it sends at once."""
     leaving: bool = False
-    """It is going down: give it nothing, offer nothing of it."""
+    """The process ends: give it no work, and do not use it as a provider."""
 
 
 class Work(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One piece to fetch: which, what it must hash to, and where to get it."""
+    """One piece to fetch, with its digest and its provider."""
 
     task_id: str
     generation: str
@@ -163,28 +161,27 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     port: int
     ticket: str
     provider: str = ""
-    """The provider's name, for the report of a failure; empty: the supernode."""
+    """The provider's name, for the report of a failure. Empty: the supernode."""
     path: str = ""
-    """Where a Dragonfly client serves the piece, wrapped (:mod:`pantala_protocol.geometry`), word for word.
-    Empty: the provider is one of ours."""
+    """The path at which a client of Dragonfly serves the wrapped piece. Empty: the provider is a peer or supernode."""
     wire_size: int = 0
-    """Bytes of its wrapped pieces, with ``path``."""
+    """With ``path``: the bytes of a wrapped piece."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The supernode's word."""
+    """The supernode's answer: keys, assignments, work and orders."""
 
     supernode: str
     """Its boot ID."""
     seq: int
     key: str = ""
-    """Hex key with which the peer checks tickets of those who read from it."""
+    """The hex key that the peer checks tickets with."""
     inventory_wanted: bool = False
     revision: int = 0
     assignments: tuple[Assignment, ...] | None = None
-    """All that the peer shall hold; what is not named is dropped. ``None``: as in ``revision``, unchanged."""
+    """Everything that the peer must hold. Other tasks are dropped. ``None``: unchanged since ``revision``."""
     work: tuple[Work, ...] = ()
     membership: Membership | None = None
-    """Beside assignments: all supernodes, with each of which the peer shall have an exchange. ``None``: no others."""
+    """With assignments: all replicas, which the peer must have sessions with. ``None``: there is only one."""
     images: NodeOrders | None = None
-    """All that the node shall do about images. ``None``: as this supernode said last, or it was told nothing yet."""
+    """All orders about images. ``None``: unchanged, or none yet."""

@@ -1,4 +1,4 @@
-"""The name of a task: who asks for the same bytes gets the same name, and nobody else."""
+"""The ID of a task. Requests for the same bytes get the same ID."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterable
 from typing import NewType
 
 TaskID = NewType("TaskID", str)
-"""64 lower-case hex digits: safe as a path component, a label value's suffix and a URL segment."""
+"""64 lower-case hex digits. They are safe in paths, label values and URLs."""
 
 _TASK_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def parse(text: str) -> TaskID:
-    """Check a task ID that came from outside. Raises :class:`ValueError`."""
+    """Check a task ID from outside. Raises :class:`ValueError`."""
     if _TASK_ID.fullmatch(text) is None:
-        raise ValueError("a task ID has 64 lower-case hex digits")
+        raise ValueError("A task ID must have 64 lower-case hex digits.")
     return TaskID(text)
 
 
 def compute(url: str, *, digest: str = "", scope: str = "", credentials: str = "") -> TaskID:
-    """Name the task of ``url`` (already filtered, see :func:`without_query_parameters`).
+    """The ID for a ``url`` that is already filtered (see :func:`without_query_parameters`).
 
-    ``scope`` and ``credentials`` (an identity, never the secret itself) part what different tenants may see: with
-    both empty the task is shared by the whole cluster. The tuple is length-prefixed, so no two tuples collide.
+    ``scope`` and ``credentials`` (an identity, never the secret itself) separate tenants. If both are empty, the whole
+    cluster shares the task. Each part has a length prefix, so two different tuples never collide.
     """
     state = hashlib.sha256(b"pantala task v1")
     for part in (url, digest, scope, credentials):
@@ -35,14 +35,14 @@ def compute(url: str, *, digest: str = "", scope: str = "", credentials: str = "
 
 
 def of_blob(digest: str) -> TaskID:
-    """Name the task of an image's blob: one in the cluster, whatever the registry and the repository."""
+    """The ID for an image's blob. All registries and repositories of the cluster share it."""
     return compute("", digest=digest)
 
 
 def without_query_parameters(url: str, names: Iterable[str]) -> str:
-    """Drop the query parameters ``names`` (exact, still encoded) from ``url``, keep the others' order and spelling.
+    """Remove the query parameters ``names`` (exact, still encoded) from ``url``. The others stay unchanged.
 
-    Signed URLs differ by signature and expiry only; without those they name one file. Source: Dragonfly's ``--filter``.
+    Signed URLs of one file differ only by signature and expiry. Dragonfly's ``--filter`` does the same.
     """
     dropped = set(names)
     head, mark, query = url.partition("?")

@@ -88,8 +88,8 @@ def test_every_spelling_has_one_canonical_form(text: str, expected: str) -> None
         "a.b/c#x",
     ],
 )
-def test_what_is_no_reference_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no registry|no repository|no tag|digest|ID"):
+def test_a_text_that_is_not_a_reference_is_rejected(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not a valid (registry|repository|tag|digest)|the ID of an image"):
         image.parse(text)
 
 
