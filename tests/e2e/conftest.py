@@ -1,9 +1,9 @@
 """The end-to-end cases run on a real multi-node cluster with one installation of the chart.
 
-As root on Debian the testbed's own cluster is brought up. With ``KUBECONFIG`` set, that cluster is used; then
-``PANTALA_E2E_HOST`` is this machine's address as pods reach it, and ``PANTALA_E2E_HELM_ARGS`` names the images, for
-instance ``--set=image.registry=registry.example --set=image.tag=dev``. With neither, the cases are left out, and that
-is said. ``PANTALA_E2E_KEEP=1`` leaves the cluster and the installation as they are in the end.
+As root on Debian, the cases start the testbed's own cluster. If ``KUBECONFIG`` is set, they use that cluster. Then
+``PANTALA_E2E_HOST`` is the address by which pods reach this machine. ``PANTALA_E2E_HELM_ARGS`` names the images, for
+instance ``--set=image.registry=registry.example --set=image.tag=dev``. Without root and ``KUBECONFIG``, all cases are
+skipped and the summary says so. ``PANTALA_E2E_KEEP=1`` keeps the cluster and the installation after the last case.
 """
 
 import os
@@ -19,14 +19,14 @@ from testbed.cluster.command import CommandError
 from testbed.cluster.registry_host import RegistryHost
 from testbed.cluster.turn import lent
 from testbed.origin import Origin
+from tests.e2e.case import Case
 from tests.e2e.environment import NAMESPACE, Environment, GivenCluster, OwnCluster
 from tests.e2e.images import Images
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.origin_thread import OriginThread
-from tests.e2e.registries import Registries
 from tests.e2e.release import Release
+from tests.e2e.servers import OriginThread, Registries
 
-_LEFT_OUT = pytest.StashKey[str]()
+_SKIPPED = pytest.StashKey[str]()
 _ENVIRONMENT = pytest.StashKey[Environment]()
 _REPORTS = pytest.StashKey[list[Path]]()
 _FOLDER = Path(__file__).parent
@@ -37,7 +37,7 @@ _CASE = "pantala.dev/end-to-end-case"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in this folder; what is set up once is not counted into a case's time."""
+    """Mark the cases. Their time limit excludes the shared set-up."""
     for item in items:
         if item.path.is_relative_to(_FOLDER):
             item.add_marker(pytest.mark.e2e)
@@ -46,31 +46,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
-    """The cluster. One that was up before stays up."""
+    """The cluster. A cluster that ran before the tests keeps running."""
     config = request.config
     if given := os.environ.get("KUBECONFIG"):
         missing = [name for name in ("PANTALA_E2E_HOST", "PANTALA_E2E_HELM_ARGS") if name not in os.environ]
         if missing:
-            _leave_out(config, f"KUBECONFIG is set, and {' and '.join(missing)} not; see tests/e2e/conftest.py")
+            _skip_all(config, f"set {' and '.join(missing)} as well as KUBECONFIG; see tests/e2e/conftest.py")
         config.stash[_ENVIRONMENT] = GivenCluster(Path(given))
         yield config.stash[_ENVIRONMENT]
         return
     if os.geteuid() != 0:
-        _leave_out(config, "they need root, for a cluster in network namespaces, or any cluster's KUBECONFIG")
+        _skip_all(config, "run them as root, or set KUBECONFIG to a cluster")
     with lent(_NODES, keep=bool(os.environ.get("PANTALA_E2E_KEEP"))) as cluster:
         config.stash[_ENVIRONMENT] = environment = OwnCluster(cluster)
-        environment.kubectl("delete", "namespace", f"--selector={_CASE}")  # of a run that was killed
+        environment.kubectl("delete", "namespace", f"--selector={_CASE}")  # of an earlier run that was killed
         yield environment
 
 
-def _leave_out(config: pytest.Config, why: str) -> None:
-    config.stash[_LEFT_OUT] = why
+def _skip_all(config: pytest.Config, why: str) -> None:
+    config.stash[_SKIPPED] = why
     pytest.skip(why)
 
 
 @pytest.fixture(scope="session")
 def release(environment: Environment) -> Iterator[Release]:
-    """The chart, installed with the images of this checkout."""
+    """The installed chart with the images of this checkout."""
     release = Release(environment)
     release.install()
     yield release
@@ -80,17 +80,11 @@ def release(environment: Environment) -> Iterator[Release]:
         environment.cluster.recycle_volumes()
 
 
-@pytest.fixture(scope="session")
-def kubectl(environment: Environment) -> Kubectl:
-    """The cluster's kubectl."""
-    return environment.kubectl
-
-
 @pytest.fixture
 def cluster(environment: Environment) -> Cluster:
-    """The testbed's cluster, for cases that switch its parts off."""
+    """The testbed's cluster, for cases that stop parts of it."""
     if not isinstance(environment, OwnCluster):
-        pytest.skip("this case switches parts of the cluster off, which only the testbed's own cluster allows")
+        pytest.skip("this case stops parts of the cluster, which needs the testbed's own cluster")
     return environment.cluster
 
 
@@ -102,7 +96,7 @@ def _origin_thread(environment: Environment) -> Iterator[OriginThread]:
 
 @pytest.fixture
 def origin(_origin_thread: OriginThread) -> Iterator[Origin]:
-    """An origin on this machine that pods reach, at full speed until the case slows it down."""
+    """An origin on this machine for the pods. It runs at full speed until the case slows it down."""
     yield _origin_thread.origin
     _origin_thread.origin.rate = None
 
@@ -110,14 +104,14 @@ def origin(_origin_thread: OriginThread) -> Iterator[Origin]:
 @pytest.fixture(scope="session")
 def _registry_hosts(environment: Environment) -> Iterator[Registries]:
     if not isinstance(environment, OwnCluster):
-        pytest.skip("this case needs registries whose log it reads, which only the testbed's own cluster has")
+        pytest.skip("this case reads the logs of registries, which needs the testbed's own cluster")
     with Registries() as registries:
         yield registries
 
 
 @pytest.fixture
 def registries(_registry_hosts: Registries) -> Iterator[Registries]:
-    """Two registries with an empty log, running at full speed in the beginning and in the end."""
+    """Two registries with an empty log, at full speed."""
     _registry_hosts.reset()
     yield _registry_hosts
     _registry_hosts.reset()
@@ -125,34 +119,35 @@ def registries(_registry_hosts: Registries) -> Iterator[Registries]:
 
 @pytest.fixture
 def site(registries: Registries) -> RegistryHost:
-    """A registry that anybody may read."""
+    """A public registry."""
     return registries.site
 
 
 @pytest.fixture
 def images(cluster: Cluster, tmp_path: Path) -> Iterator[Images]:
-    """Images for the case, which no node has before and after it."""
+    """Images of the case. No node has them before the case and after it."""
     images = Images(cluster, tmp_path)
     yield images
     images.forget()
 
 
 @pytest.fixture
-def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of the case's own."""
+def case(environment: Environment, release: Release, request: pytest.FixtureRequest) -> Iterator[Case]:
+    """The case in its own namespace."""
+    kubectl = environment.kubectl
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
     name = f"{name}-{uuid.uuid4().hex[:4]}"
     kubectl("create", "namespace", name)
     kubectl("label", "namespace", name, f"{_CASE}=true")
-    # Without it no pod can be made; its controller may be behind.
+    # No pod can be created before its controller has made this account.
     kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")
-    yield name
+    yield Case(environment, release, name)
     kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Collect what the cluster knows as soon as a case fails."""
+    """Collect the state of the cluster as soon as a case fails."""
     outcome = yield
     result = outcome.get_result()  # type: ignore[attr-defined]
     environment = item.config.stash.get(_ENVIRONMENT, None)
@@ -186,9 +181,9 @@ def _collect(kubectl: Kubectl, folder: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was left out, and where the reports are."""
-    if why := config.stash.get(_LEFT_OUT, ""):
-        terminalreporter.section("END-TO-END CASES WERE LEFT OUT", red=True)
+    """Name the reason of skipped cases and the folders of reports."""
+    if why := config.stash.get(_SKIPPED, ""):
+        terminalreporter.section("END-TO-END CASES WERE SKIPPED", red=True)
         terminalreporter.line(why)
     for folder in config.stash.get(_REPORTS, []):
-        terminalreporter.line(f"what the cluster knew when it failed: {folder}")
+        terminalreporter.line(f"the state of the cluster at the failure: {folder}")

@@ -1,4 +1,4 @@
-"""The cluster that the cases run on: the testbed's own, or any other by its kubeconfig."""
+"""The cluster of the cases: the testbed's own, or any other by its kubeconfig."""
 
 import hashlib
 import json
@@ -22,35 +22,34 @@ _FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE
 
 
 class Environment(Protocol):
-    """What the cases need of a cluster."""
+    """What the cases use of a cluster."""
 
     kubectl: Kubectl
     helm: Path
     kubeconfig: Path
     host: str
-    """The address of this machine as pods reach it."""
+    """The address by which pods reach this machine."""
 
     def values(self) -> Sequence[str]:
-        """The arguments of ``helm install`` that make this cluster run the images under test."""
+        """The arguments of ``helm install`` that name the images under test."""
 
-    def nodes(self) -> list[str]:
-        """The names of its nodes."""
+    def nodes(self) -> list[str]: ...
 
     def sha256(self, node: str, path: str) -> str:
-        """The hex sha256 of a published file (path below the files' root) on a node; empty if it is not there."""
+        """The hex sha256 of a published file on a node. Empty if the node does not have it."""
 
     def node_files(self, node: str) -> list[str]:
-        """Every file of Pantala on the node, published or cached."""
+        """All files of Pantala on the node, published or cached."""
 
     def containerd_settings(self, node: str) -> Mapping[str, str]:
-        """All below ``/etc/containerd`` on a node: owner, mode and content by path. Empty where it cannot be seen."""
+        """Owner, mode and content of all files below ``/etc/containerd``. Empty if the cluster does not show them."""
 
     def volume_files(self, number: int = 0) -> list[str]:
-        """Every file on a supernode's volume."""
+        """All files on a supernode's volume."""
 
 
 class OwnCluster:
-    """The testbed's cluster, whose disks this machine sees."""
+    """The testbed's cluster. This machine reads its disks."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -60,7 +59,7 @@ class OwnCluster:
         self.kubectl = Kubectl(cluster.programs["kubectl"], cluster.kubeconfig)
 
     def values(self) -> Sequence[str]:
-        """Build what changed, and push it."""
+        """Build and push the images that changed."""
         tag = _sources()
         for component in COMPONENTS:
             image = f"pantala/{component}:{tag}"
@@ -76,11 +75,9 @@ class OwnCluster:
         ]
 
     def nodes(self) -> list[str]:
-        """Those that run."""
         return self.cluster.nodes
 
     def sha256(self, node: str, path: str) -> str:
-        """Read from the node's disk."""
         file = self.cluster.path(node, f"{ROOT}/files/{path}")
         if not file.is_file():
             return ""
@@ -88,22 +85,19 @@ class OwnCluster:
             return hashlib.file_digest(content, "sha256").hexdigest()
 
     def node_files(self, node: str) -> list[str]:
-        """Read from the node's disk."""
         return _files(self.cluster.path(node, ROOT))
 
     def containerd_settings(self, node: str) -> Mapping[str, str]:
-        """Read from the node's disk."""
         return _tree(self.cluster.path(node, "/etc/containerd"))
 
     def volume_files(self, number: int = 0) -> list[str]:
-        """Read from the disk of the node that has the volume."""
-        claim = self.kubectl.get("persistentvolumeclaim", f"data-pantala-supernode-{number}", NAMESPACE)
-        volume = self.kubectl.get("persistentvolume", claim["spec"]["volumeName"])
+        claim = self.kubectl.get(f"persistentvolumeclaim/data-pantala-supernode-{number}", NAMESPACE)
+        volume = self.kubectl.get(f"persistentvolume/{claim['spec']['volumeName']}")
         return _files(Path(volume["spec"]["local"]["path"]))
 
 
 class GivenCluster:
-    """The cluster of ``KUBECONFIG``, seen through its API server alone."""
+    """The cluster of ``KUBECONFIG``. Its files are read by commands in its pods."""
 
     def __init__(self, kubeconfig: Path) -> None:
         programs = assets(["kubectl", "helm"])
@@ -114,15 +108,12 @@ class GivenCluster:
         self._values = shlex.split(os.environ["PANTALA_E2E_HELM_ARGS"])
 
     def values(self) -> Sequence[str]:
-        """As told."""
         return self._values
 
     def nodes(self) -> list[str]:
-        """All of them."""
         return [node["metadata"]["name"] for node in self.kubectl.list("nodes")]
 
     def sha256(self, node: str, path: str) -> str:
-        """Asked of the node's peer."""
         program = (
             "import hashlib,os,sys; p=sys.argv[1]; "
             "print(hashlib.file_digest(open(p,'rb'),'sha256').hexdigest() if os.path.isfile(p) else '')"
@@ -130,15 +121,12 @@ class GivenCluster:
         return self._python(self._peer(node), program, f"{ROOT}/files/{path}").strip()
 
     def node_files(self, node: str) -> list[str]:
-        """Asked of the node's peer."""
         return self._listing(self._peer(node))
 
     def containerd_settings(self, node: str) -> Mapping[str, str]:
-        """Nobody shows them."""
         return {}
 
     def volume_files(self, number: int = 0) -> list[str]:
-        """Asked of the supernode."""
         return self._listing(f"pantala-supernode-{number}")
 
     def _peer(self, node: str) -> str:
@@ -158,7 +146,7 @@ class GivenCluster:
 
 
 def _files(folder: Path) -> list[str]:
-    # os.walk, unlike Path.rglob, does not mind what is deleted meanwhile
+    # Unlike Path.rglob, os.walk does not fail when a file is deleted during the walk.
     return sorted(str((Path(at) / file).relative_to(folder)) for at, _, files in os.walk(folder) for file in files)
 
 
@@ -175,7 +163,7 @@ def _tree(folder: Path) -> dict[str, str]:
 
 
 def _sources() -> str:
-    """A short name of the sources' content."""
+    """A short hash of the sources' content."""
     paths = [_PROJECT / name for name in _FILES]
     for folder in _SOURCES:
         paths += [path for path in (_PROJECT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]

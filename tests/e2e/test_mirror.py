@@ -1,85 +1,67 @@
-"""The mirror: pods' images come through it, and never wait for it when it is not there."""
+"""The mirror: pods' images come through it, and pods start without it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from testbed.cluster.registry_host import RegistryHost
-from tests.e2e.environment import NAMESPACE, Environment
-from tests.e2e.images import Images, Pushed, assert_sent_once, pod
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.release import Release
-from tests.e2e.tasks import MIB
+from tests.e2e.case import MIB, Case
+from tests.e2e.environment import NAMESPACE
+from tests.e2e.images import Images, Pushed, assert_sent_once
 
 _SIZE = 40 * MIB
+_SUPERNODE = "statefulset/pantala-supernode"
 
 
-def test_three_pods_of_one_new_image_at_once_cost_the_registry_one_copy(
-    environment: Environment, release: Release, kubectl: Kubectl, site: RegistryHost, images: Images, namespace: str
-) -> None:
-    """Nobody prefetched it: the kubelets' own pulls meet in the mirror."""
+def test_three_pods_of_a_new_image_cost_the_registry_one_copy(case: Case, site: RegistryHost, images: Images) -> None:
+    """No ImagePrefetch exists. The kubelets' own pulls meet in the mirror."""
     image = images.fresh(site, "rush", _SIZE)
-    site.shape("100mbit")  # long enough for all three to be at it
+    site.shape("100mbit")  # slow enough for three pulls at once
     site.registry.forget()
-    kubectl.apply(*(pod(f"rush-{node}", namespace, image.name, node) for node in environment.nodes()))
-
-    _wait_running(kubectl, namespace, image, environment.nodes(), "rush")
-
+    _run_pods(case, image, case.nodes)
     assert_sent_once(site, image)
 
 
-def test_a_pod_of_a_new_image_starts_without_any_peer(
-    environment: Environment, release: Release, kubectl: Kubectl, site: RegistryHost, images: Images, namespace: str
-) -> None:
-    """The DaemonSet is deleted, containerd's settings still name the mirror: it goes on to the registry."""
-    node = environment.nodes()[0]
+def test_a_pod_of_a_new_image_starts_without_any_peer(case: Case, site: RegistryHost, images: Images) -> None:
+    """Without the DaemonSet, containerd's settings still name the mirror. It falls back to the registry."""
     image = images.fresh(site, "no-peer", MIB)
-    with _without_peers(kubectl, release):
-        kubectl.apply(pod(f"no-peer-{node}", namespace, image.name, node))
-        _wait_running(kubectl, namespace, image, [node], "no-peer")
+    with _without_peers(case):
+        _run_pods(case, image, case.nodes[:1])
     assert_sent_once(site, image)
 
 
-def test_a_pod_of_a_new_image_starts_without_any_supernode(
-    environment: Environment, release: Release, kubectl: Kubectl, site: RegistryHost, images: Images, namespace: str
-) -> None:
-    """The mirror answers that it has nothing, and containerd goes on to the registry."""
-    node = environment.nodes()[0]
+def test_a_pod_of_a_new_image_starts_without_any_supernode(case: Case, site: RegistryHost, images: Images) -> None:
+    """The mirror answers that it has nothing, and containerd falls back to the registry."""
     image = images.fresh(site, "no-supernode", MIB)
     try:
-        _scale(kubectl, 0)
-        kubectl("wait", "pod", "--for=delete", "--selector=app.kubernetes.io/component=supernode",
-                f"--namespace={NAMESPACE}", "--timeout=60s")  # fmt: skip
-        kubectl.apply(pod(f"no-supernode-{node}", namespace, image.name, node))
-        _wait_running(kubectl, namespace, image, [node], "no-supernode")
+        case.kubectl.scale(_SUPERNODE, 0, NAMESPACE)
+        case.kubectl.wait_deleted("supernode", NAMESPACE)
+        _run_pods(case, image, case.nodes[:1])
     finally:
-        _scale(kubectl, 1)
-        release.wait_ready()
+        case.kubectl.scale(_SUPERNODE, 1, NAMESPACE)
+        case.release.wait_ready()
     assert_sent_once(site, image)
 
 
 @contextmanager
-def _without_peers(kubectl: Kubectl, release: Release) -> Iterator[None]:
-    peers = kubectl.get("daemonset", "pantala-peer", NAMESPACE)
-    for made_by_the_server in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"):
-        peers["metadata"].pop(made_by_the_server, None)
+def _without_peers(case: Case) -> Iterator[None]:
+    peers = case.kubectl.get("daemonset/pantala-peer", NAMESPACE)
+    for field in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"):
+        peers["metadata"].pop(field, None)
     del peers["status"]
-    kubectl.delete("daemonset/pantala-peer", NAMESPACE)
+    case.kubectl.delete("daemonset/pantala-peer", NAMESPACE)
     try:
-        kubectl("wait", "pod", "--for=delete", "--selector=app.kubernetes.io/component=peer",
-                f"--namespace={NAMESPACE}", "--timeout=60s")  # fmt: skip
+        case.kubectl.wait_deleted("peer", NAMESPACE)
         yield
     finally:
-        kubectl("create", "--filename=-", text=json.dumps(peers))
-        release.wait_ready()
+        case.kubectl("create", "--filename=-", text=json.dumps(peers))
+        case.release.wait_ready()
 
 
-def _scale(kubectl: Kubectl, replicas: int) -> None:
-    kubectl("scale", "statefulset/pantala-supernode", f"--namespace={NAMESPACE}", f"--replicas={replicas}")
-
-
-def _wait_running(kubectl: Kubectl, namespace: str, image: Pushed, nodes: list[str], name: str) -> None:
+def _run_pods(case: Case, image: Pushed, nodes: Sequence[str]) -> None:
+    """Run a pod of the image on each node."""
+    case.apply(*(case.pod(f"pod-{node}", image.name, node) for node in nodes))
     for node in nodes:
-        kubectl.wait(f"pod/{name}-{node}", "Ready", namespace, timeout=60)
-        [container] = kubectl.get("pod", f"{name}-{node}", namespace)["status"]["containerStatuses"]
+        case.ready(f"pod/pod-{node}", timeout=60)
+        [container] = case.status(f"pod/pod-{node}")["containerStatuses"]
         assert container["imageID"].endswith(image.digest)

@@ -1,109 +1,97 @@
-"""ImagePrefetch: what it is for. Images are on the nodes before a pod asks for them."""
-
-import time
+"""ImagePrefetch: the nodes have the images before a pod needs them."""
 
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from testbed.debian import PACKAGES
-from tests.e2e.environment import Environment
-from tests.e2e.images import Images, assert_on_nodes, assert_sent_once, pod, prefetch, status
-from tests.e2e.kubectl import Kubectl, eventually
-from tests.e2e.release import Release
-from tests.e2e.tasks import MIB
+from tests.e2e.case import MIB, Case, passes
+from tests.e2e.images import Images, assert_on_nodes, assert_sent_once
+from tests.support.eventually import eventually_blocking
 
 _LARGE = 200 * 1000 * 1000
 _TAINT = "e2e.pantala.dev/images-missing"
 
 
-def test_large_images_are_on_every_node_and_their_pods_start_without_the_registry(
-    environment: Environment, release: Release, kubectl: Kubectl, site: RegistryHost, images: Images,
-    namespace: str, cluster: Cluster,
-) -> None:  # fmt: skip
-    """Two images of Debian packages, by their tags in each runtime; the registry sent each blob once."""
-    nodes = environment.nodes()
+def test_pods_of_large_images_start_without_the_registry(
+    case: Case, cluster: Cluster, site: RegistryHost, images: Images
+) -> None:
+    """Each runtime has two images of Debian packages by their tags. The registry sent each blob once."""
+    nodes = case.nodes
     pushed = [images.large(site, name) for name in PACKAGES]
-    assert all(sum(image.image.blobs.values()) > _LARGE for image in pushed)
+    assert all(image.size > _LARGE for image in pushed)
     site.registry.forget()
-    kubectl.apply(prefetch("large", namespace, [image.name for image in pushed]))
+    case.apply(case.prefetch("large", *pushed))
 
-    kubectl.wait("imageprefetch/large", "Ready", namespace, timeout=240)
+    case.ready("imageprefetch/large", timeout=240)
 
     assert_on_nodes(cluster, nodes, *pushed)
     assert_sent_once(site, *pushed)
     for node in nodes:
-        assert "cache/images.json" in environment.node_files(node), "the peer cannot remember what was ordered"
-    now = status(kubectl, "large", namespace)
-    assert f"{len(nodes)}/{len(nodes)}" == now["summary"]
-    assert {image.digest for image in pushed} == {image["digest"] for image in now["images"]}
+        assert "cache/images.json" in case.environment.node_files(node), "the peer cannot remember its orders"
+    status = case.status("imageprefetch/large")
+    assert f"{len(nodes)}/{len(nodes)}" == status["summary"]
+    assert {image.digest for image in pushed} == {image["digest"] for image in status["images"]}
 
     site.registry.stop()
     pods = {f"{number}-{node}": (image.name, node) for number, image in enumerate(pushed) for node in nodes}
-    kubectl.apply(*(pod(name, namespace, image, node) for name, (image, node) in pods.items()))
-    kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s", f"--namespace={namespace}")
+    case.apply(*(case.pod(name, image, node) for name, (image, node) in pods.items()))
+    case.pods_ready()
 
 
 def test_a_node_that_joins_takes_pods_only_when_it_has_the_images(
-    environment: Environment, release: Release, kubectl: Kubectl, site: RegistryHost, images: Images,
-    namespace: str, cluster: Cluster,
-) -> None:  # fmt: skip
-    """It registers with the startup taint; the image comes, the taint goes, and only then a pod starts."""
+    case: Case, cluster: Cluster, site: RegistryHost, images: Images
+) -> None:
+    """The node registers with the startup taint. A pod starts only after the image came and the taint was removed."""
     image = images.fresh(site, "joins", 8 * MIB)
-    kubectl.apply(
-        prefetch("joins", namespace, [image.name], completionPolicy="Continuous", startupTaint={"key": _TAINT})
-    )
-    kubectl.wait("imageprefetch/joins", "Ready", namespace)
-    kubectl.apply(pod("late", namespace, image.name, "node4"))
+    case.apply(case.prefetch("joins", image, completionPolicy="Continuous", startupTaint={"key": _TAINT}))
+    case.ready("imageprefetch/joins")
+    case.apply(case.pod("late", image.name, "node4"))
 
     added = cluster.add_node(f"{_TAINT}:NoSchedule")
 
     try:
         assert added == "node4"
-        assert _TAINT in _taints(kubectl, added), "the taint was gone at once: the case proves nothing"
-        deadline = time.monotonic() + 120
-        while True:
-            scheduled = "nodeName" in kubectl.get("pod", "late", namespace)["spec"]
-            if _TAINT not in _taints(kubectl, added):
-                break
-            assert not scheduled, "a pod came before the images"
-            assert time.monotonic() < deadline, f"still there; {status(kubectl, 'joins', namespace)}"
-            time.sleep(0.2)
+        assert _is_tainted(case, added), "the taint was removed at once, so the case proves nothing"
+        early = []
+
+        def is_untainted() -> bool:
+            scheduled = "nodeName" in case.get("pod/late")["spec"]
+            tainted = _is_tainted(case, added)
+            early.append(scheduled and tainted)
+            return not tainted
+
+        eventually_blocking(is_untainted, within=120, every=0.2, what="the taint is removed")
+        assert not any(early), "the pod was scheduled before the images came"
         assert_on_nodes(cluster, [added], image)
-        kubectl.wait("pod/late", "Ready", namespace, timeout=60)
-        kubectl.wait("imageprefetch/joins", "Ready", namespace, timeout=60)
+        case.ready("pod/late", "imageprefetch/joins", timeout=60)
     finally:
         cluster.remove_node(added)
     assert_sent_once(site, image)
 
 
-def test_a_tag_that_moves_in_the_middle_moves_on_all_nodes_or_on_none(
-    environment: Environment, release: Release, kubectl: Kubectl, site: RegistryHost, images: Images,
-    namespace: str, cluster: Cluster,
-) -> None:  # fmt: skip
-    """One node after the other, and the tag moves after the first: all get what it named; a new run moves all."""
-    nodes = environment.nodes()
+def test_a_tag_that_moves_during_a_run_moves_on_all_nodes_or_on_none(
+    case: Case, cluster: Cluster, site: RegistryHost, images: Images
+) -> None:
+    """The tag moves after the first node. All nodes get the first image, and a new run moves all of them."""
+    nodes = case.nodes
     first = images.fresh(site, "moves", 8 * MIB)
     site.shape("50mbit")
-    kubectl.apply(prefetch("moves", namespace, [first.name], rollout={"parallelism": 1}))
-
-    def began() -> None:
-        assert status(kubectl, "moves", namespace).get("nodes", {}).get("active", 0) >= 1
-
-    eventually(began, 30, interval=0.1)
-    assert any(first.name not in runtime.images(cluster, node) for node in nodes), (
-        "it was over before the tag could move"
+    case.apply(case.prefetch("moves", first, rollout={"parallelism": 1}))
+    eventually_blocking(
+        lambda: case.status("imageprefetch/moves").get("nodes", {}).get("active", 0) >= 1, within=30, every=0.1
     )
+    assert any(first.name not in runtime.images(cluster, node) for node in nodes), "the run was too fast for the case"
     second = images.move(site, first, 8 * MIB)
 
-    kubectl.wait("imageprefetch/moves", "Ready", namespace)
+    case.ready("imageprefetch/moves")
     assert_on_nodes(cluster, nodes, first)
 
-    kubectl("annotate", "imageprefetch/moves", "pantala.dev/requested-at=again", f"--namespace={namespace}")
+    case.kubectl("annotate", "imageprefetch/moves", "pantala.dev/requested-at=again", f"--namespace={case.namespace}")
 
-    eventually(lambda: assert_on_nodes(cluster, nodes, second), 60)
-    kubectl.wait("imageprefetch/moves", "Ready", namespace)
-    [seen] = status(kubectl, "moves", namespace)["images"]
+    passes(lambda: assert_on_nodes(cluster, nodes, second))
+    case.ready("imageprefetch/moves")
+    [seen] = case.status("imageprefetch/moves")["images"]
     assert second.digest == seen["digest"]
 
 
-def _taints(kubectl: Kubectl, node: str) -> list[str]:
-    return [taint["key"] for taint in kubectl.get("node", node)["spec"].get("taints", [])]
+def _is_tainted(case: Case, node: str) -> bool:
+    return _TAINT in [taint["key"] for taint in case.kubectl.get(f"node/{node}")["spec"].get("taints", [])]

@@ -1,4 +1,4 @@
-"""More supernodes and fewer again, in the middle of a Task: nobody notices but by the number of pods."""
+"""Supernodes are added and removed during a Task. Users notice only the number of pods."""
 
 import itertools
 import threading
@@ -8,82 +8,76 @@ from contextlib import contextmanager
 from pantala_protocol import task_id
 from pantala_protocol.statement import owner_among
 from testbed.origin import Generated, Origin
-from tests.e2e.environment import NAMESPACE, Environment
-from tests.e2e.kubectl import Kubectl, eventually
-from tests.e2e.release import Release
-from tests.e2e.tasks import MIB, assert_published, manifest, status, wait_cached
+from tests.e2e.case import MIB, Case, passes
+from tests.e2e.environment import NAMESPACE
 
 _SIZE = 96 * MIB
 _RATE = 4 * MIB
-"""Bytes a second: what is left when supernodes go takes long enough to see them go in the middle of it."""
+"""Bytes a second. The rest of the file takes longer than the supernodes need to leave."""
 _SLOWLY = MIB
-"""Bytes a second while supernodes come, however long that takes here."""
+"""Bytes a second while supernodes are added, which may take long here."""
+_SUPERNODE = "statefulset/pantala-supernode"
 _NAMES = tuple(f"pantala-supernode-{number}" for number in range(3))
 _LOOK = 0.2
 
 
-def test_from_one_supernode_to_three_and_back_while_a_task_runs(
-    environment: Environment, release: Release, kubectl: Kubectl, origin: Origin, namespace: str
-) -> None:
-    """The Task becomes Ready, its origin is read once; a finished Task stays Ready, and its files where they are."""
+def test_from_one_supernode_to_three_and_back_while_a_task_runs(case: Case, origin: Origin) -> None:
+    """The Task becomes Ready with one read of its origin. A finished Task stays Ready and keeps its files."""
     finished, body = Generated(16 * MIB, seed=30), Generated(_SIZE, seed=31)
     done, moving = _path(origin, _NAMES[1]), _path(origin, _NAMES[2])
     origin.serve(done, finished)
     origin.serve(moving, body)
-    kubectl.apply(manifest("done", namespace, origin.url(done)))
-    kubectl.wait("task/done", "Ready", namespace)
-    nodes = environment.nodes()
+    case.apply(case.task("done", origin.url(done)))
+    case.ready("task/done")
 
-    with _kept(environment, kubectl, nodes, "done", namespace):
+    with _stays_published(case, "done"):
         origin.rate = _RATE
-        kubectl.apply(manifest("moving", namespace, origin.url(moving)))
-        wait_cached(kubectl, "moving", namespace, 0.1)
+        case.apply(case.task("moving", origin.url(moving)))
+        case.cached("moving", 0.1)
         try:
             origin.rate = _SLOWLY
-            _scale(kubectl, 3)
-            release.wait_ready()
-            eventually(lambda: _assert_holders(environment, status(kubectl, "moving", namespace)["taskID"], {0, 2}))
-            eventually(lambda: _assert_holders(environment, status(kubectl, "done", namespace)["taskID"], {1}))
+            case.kubectl.scale(_SUPERNODE, 3, NAMESPACE)
+            case.release.wait_ready()
+            passes(lambda: _assert_holders(case, "moving", {0, 2}))
+            passes(lambda: _assert_holders(case, "done", {1}))
             origin.rate = _RATE
-            wait_cached(kubectl, "moving", namespace, 0.5)
+            case.cached("moving", 0.5)
         finally:
-            _scale(kubectl, 1)
-        kubectl.wait("task/moving", "Ready", namespace)
-        assert_published(environment, nodes, f"{namespace}/moving", body)
-        eventually(lambda: _assert_pods(kubectl, _NAMES[:1]), 120)
+            case.kubectl.scale(_SUPERNODE, 1, NAMESPACE)
+        case.ready("task/moving")
+        case.assert_published("moving", body)
+        passes(lambda: _assert_one_pod(case), within=120)
 
-    assert_published(environment, nodes, f"{namespace}/done", finished)
+    case.assert_published("done", finished)
     for path, size in ((done, finished.size), (moving, body.size)):
         assert size == origin.body_bytes(path), [(access.range, access.sent) for access in origin.requests(path)]
-    assert _SIZE == status(kubectl, "moving", namespace)["bytes"]["origin"]
+    assert _SIZE == case.status("task/moving")["bytes"]["origin"]
 
 
-def test_tasks_find_their_supernodes_among_three(
-    environment: Environment, release: Release, kubectl: Kubectl, origin: Origin, namespace: str
-) -> None:
-    """Each Task's file is read by its owner; all nodes get all files, and all is handed to the first in the end."""
-    _scale(kubectl, 3)
+def test_each_of_three_supernodes_owns_its_tasks(case: Case, origin: Origin) -> None:
+    """The owner reads a Task's file and all nodes get it. At the end the first supernode takes all Tasks."""
+    bodies = {name: Generated(8 * MIB, seed=40 + number) for number, name in enumerate(_NAMES)}
+    paths = {name: _path(origin, name) for name in _NAMES}
+    case.kubectl.scale(_SUPERNODE, 3, NAMESPACE)
     try:
-        release.wait_ready()
-        bodies = {name: Generated(8 * MIB, seed=40 + number) for number, name in enumerate(_NAMES)}
-        paths = {name: _path(origin, name) for name in _NAMES}
+        case.release.wait_ready()
         for name in _NAMES:
             origin.serve(paths[name], bodies[name])
-            kubectl.apply(manifest(name, namespace, origin.url(paths[name])))
+            case.apply(case.task(name, origin.url(paths[name])))
         for name in _NAMES:
-            kubectl.wait(f"task/{name}", "Ready", namespace)
-            assert_published(environment, environment.nodes(), f"{namespace}/{name}", bodies[name])
+            case.ready(f"task/{name}")
+            case.assert_published(name, bodies[name])
     finally:
-        _scale(kubectl, 1)
-    eventually(lambda: _assert_pods(kubectl, _NAMES[:1]), 120)
+        case.kubectl.scale(_SUPERNODE, 1, NAMESPACE)
+    passes(lambda: _assert_one_pod(case), within=120)
     for name in _NAMES:
-        kubectl.wait(f"task/{name}", "Ready", namespace, timeout=5)
-        assert_published(environment, environment.nodes(), f"{namespace}/{name}", bodies[name])
+        case.ready(f"task/{name}", timeout=5)
+        case.assert_published(name, bodies[name])
         assert [8 * MIB] == [access.sent for access in origin.requests(paths[name])]
 
 
 def _path(origin: Origin, name: str) -> str:
-    """A path of the origin whose task belongs to ``name`` when there are three."""
+    """A new path of the origin. Of three supernodes, ``name`` owns its task."""
     paths = (f"/scaling-{number}" for number in itertools.count())
     return next(
         path
@@ -92,38 +86,37 @@ def _path(origin: Origin, name: str) -> str:
     )
 
 
-def _scale(kubectl: Kubectl, replicas: int) -> None:
-    kubectl("scale", "statefulset/pantala-supernode", f"--namespace={NAMESPACE}", f"--replicas={replicas}")
+def _assert_one_pod(case: Case) -> None:
+    pods = case.kubectl.list("pods", NAMESPACE, "app.kubernetes.io/component=supernode")
+    assert [_NAMES[0]] == [pod["metadata"]["name"] for pod in pods]
 
 
-def _assert_pods(kubectl: Kubectl, names: tuple[str, ...]) -> None:
-    pods = kubectl.list("pods", NAMESPACE, "app.kubernetes.io/component=supernode")
-    assert list(names) == sorted(pod["metadata"]["name"] for pod in pods)
-
-
-def _assert_holders(environment: Environment, named: str, numbers: set[int]) -> None:
+def _assert_holders(case: Case, name: str, numbers: set[int]) -> None:
     """Exactly these supernodes have the task on their volumes."""
-    volumes = {number: environment.volume_files(number) for number in range(len(_NAMES))}
-    assert numbers == {number for number, files in volumes.items() if any(named in file for file in files)}
+    task = case.status(f"task/{name}")["taskID"]
+    volumes = {number: case.environment.volume_files(number) for number in range(len(_NAMES))}
+    assert numbers == {number for number, files in volumes.items() if any(task in file for file in files)}
 
 
 @contextmanager
-def _kept(environment: Environment, kubectl: Kubectl, nodes: list[str], name: str, namespace: str) -> Iterator[None]:
-    """Meanwhile the Task never says that it is not Ready, and its file never vanishes from any node."""
-    missed: set[str] = set()
+def _stays_published(case: Case, name: str) -> Iterator[None]:
+    """During the block, the Task stays Ready and its file stays on every node."""
+    nodes, path = case.nodes, f"files/{case.namespace}/{name}"
+    missing: set[str] = set()
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(_LOOK):
-            missed.update(node for node in nodes if f"files/{namespace}/{name}" not in environment.node_files(node))
+            missing.update(node for node in nodes if path not in case.environment.node_files(node))
 
     looking = threading.Thread(target=look)
     looking.start()
+    ready = '{.status.conditions[?(@.type=="Ready")].status}'
     try:
-        with kubectl.watching(f"task/{name}", '{.status.conditions[?(@.type=="Ready")].status}', namespace) as said:
+        with case.kubectl.watching(f"task/{name}", ready, case.namespace) as statuses:
             yield
     finally:
         over.set()
         looking.join()
-    assert set() == missed, "the file was gone from a node"
-    assert {"True"} == set(said), "the Task was not Ready all the time"
+    assert set() == missing, "a node lost the file"
+    assert {"True"} == set(statuses), "the Task was not Ready all the time"

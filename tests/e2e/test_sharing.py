@@ -1,68 +1,57 @@
-"""Several Tasks, one file; and Tasks that vanish while nobody looks."""
+"""Several Tasks with one file, and Tasks that are deleted while the operator is down."""
 
 from testbed.origin import Generated, Origin
-from tests.e2e.environment import NAMESPACE, Environment
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.release import Release
-from tests.e2e.tasks import MIB, assert_nothing_left, assert_published, manifest, status
+from tests.e2e.case import MIB, Case
+from tests.e2e.environment import NAMESPACE
 
 _SIZE = 32 * MIB
+_OPERATOR = "deployment/pantala-operator"
 
 
-def test_two_tasks_with_one_url_share_one_copy(
-    environment: Environment, release: Release, kubectl: Kubectl, origin: Origin, namespace: str
-) -> None:
-    """One copy, one read of the origin; deleting one Task keeps the other's file, deleting both removes everything."""
+def test_two_tasks_with_one_url_share_one_copy(case: Case, origin: Origin) -> None:
+    """The origin is read once. Without the first Task the second keeps its file. Without both no file is left."""
     body = Generated(_SIZE, seed=20)
     origin.serve("/shared", body)
     url = origin.url("/shared")
-    kubectl.apply(manifest("first", namespace, url), manifest("second", namespace, url, path="shared/second"))
+    case.apply(case.task("first", url), case.task("second", url, path="shared/second"))
 
-    for name in ("first", "second"):
-        kubectl.wait(f"task/{name}", "Ready", namespace)
-    nodes = environment.nodes()
-    assert_published(environment, nodes, f"{namespace}/first", body)
-    assert_published(environment, nodes, "shared/second", body)
+    case.ready("task/first", "task/second")
+    case.assert_published("first", body)
+    case.assert_published("shared/second", body)
     assert [_SIZE] == [access.sent for access in origin.requests("/shared")]
-    task_ids = {status(kubectl, name, namespace)["taskID"] for name in ("first", "second")}
-    assert len(task_ids) == 1
-    task_id = task_ids.pop()
-    assert len(_copies(environment, task_id)) == 1
+    [task_id] = {case.status(f"task/{name}")["taskID"] for name in ("first", "second")}
+    assert 1 == _copies(case, task_id)
 
-    kubectl.delete("task/first", namespace, timeout=10)
+    case.kubectl.delete("task/first", case.namespace, timeout=10)
 
-    assert_nothing_left(environment, "no such task", f"{namespace}/first")
-    assert_published(environment, nodes, "shared/second", body)
-    assert len(_copies(environment, task_id)) == 1
+    case.assert_nothing_left("no such task", f"{case.namespace}/first")
+    case.assert_published("shared/second", body)
+    assert 1 == _copies(case, task_id)
 
-    kubectl.delete("task/second", namespace, timeout=10)
+    case.kubectl.delete("task/second", case.namespace, timeout=10)
 
-    assert_nothing_left(environment, task_id, "shared/second")
+    case.assert_nothing_left(task_id, "shared/second")
 
 
-def test_a_namespace_goes_while_the_operator_is_down(
-    environment: Environment, release: Release, kubectl: Kubectl, origin: Origin, namespace: str
-) -> None:
-    """The namespace is gone at once; its files go when the operator is back."""
+def test_a_namespace_is_deleted_while_the_operator_is_down(case: Case, origin: Origin) -> None:
+    """The namespace is deleted at once. Its files are removed when the operator runs again."""
     body = Generated(_SIZE, seed=21)
     origin.serve("/orphan", body)
-    kubectl.apply(manifest("orphan", namespace, origin.url("/orphan")))
-    kubectl.wait("task/orphan", "Ready", namespace)
-    task_id = status(kubectl, "orphan", namespace)["taskID"]
-    deployment = ("deployment/pantala-operator", f"--namespace={NAMESPACE}")
-    kubectl("scale", *deployment, "--replicas=0")
-    kubectl("wait", "pod", "--for=delete", "--selector=app.kubernetes.io/component=operator",
-            f"--namespace={NAMESPACE}", "--timeout=60s")  # fmt: skip
+    case.apply(case.task("orphan", origin.url("/orphan")))
+    case.ready("task/orphan")
+    task_id = case.status("task/orphan")["taskID"]
+    case.kubectl.scale(_OPERATOR, 0, NAMESPACE)
+    case.kubectl.wait_deleted("operator", NAMESPACE)
 
     try:
-        kubectl.delete(f"namespace/{namespace}", timeout=30)
-        assert_published(environment, environment.nodes(), f"{namespace}/orphan", body)
+        case.kubectl.delete(f"namespace/{case.namespace}", timeout=30)
+        case.assert_published("orphan", body)
     finally:
-        kubectl("scale", *deployment, "--replicas=1")
+        case.kubectl.scale(_OPERATOR, 1, NAMESPACE)
 
-    release.wait_ready()
-    assert_nothing_left(environment, task_id, f"{namespace}/orphan")
+    case.release.wait_ready()
+    case.assert_nothing_left(task_id, f"{case.namespace}/orphan")
 
 
-def _copies(environment: Environment, task_id: str) -> list[str]:
-    return [file for file in environment.volume_files() if task_id in file and file.endswith("/data")]
+def _copies(case: Case, task_id: str) -> int:
+    return sum(task_id in file and file.endswith("/data") for file in case.environment.volume_files())
