@@ -2,22 +2,17 @@
 
 import functools
 import subprocess
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from testbed.binaries import assets
-
-Object = dict[str, Any]
-CHART = Path(__file__).resolve().parents[2] / "charts" / "pantala"
+from tests.chart.rendered import CHART, Helm, Render, Rendered
 
 
 @pytest.fixture(scope="session")
-def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Helm; its status is the caller's business."""
+def helm() -> Helm:
+    """Runs Helm. The caller checks the exit status."""
     program = str(assets(["helm"])["helm"])
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,8 +22,8 @@ def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def render(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., list[Object]]:
-    """Renders the chart with values as for ``--set-json``; gives the objects, hooks included."""
+def render(helm: Helm) -> Render:
+    """Renders the chart. Each value has the form of ``--set-json``."""
 
     @functools.cache
     def text(*arguments: str) -> str:
@@ -36,9 +31,9 @@ def render(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    def run(*values: str, release: str = "pantala", namespace: str = "pantala-system") -> list[Object]:
+    def run(*values: str, release: str = "pantala", namespace: str = "pantala-system") -> Rendered:
         settings = [word for value in values for word in ("--set-json", value)]
         rendered = text(release, str(CHART), "--namespace", namespace, *settings)
-        return [each for each in yaml.load_all(rendered, yaml.CSafeLoader) if each]
+        return Rendered(each for each in yaml.load_all(rendered, yaml.CSafeLoader) if each)
 
     return run

@@ -1,18 +1,14 @@
-"""The chart against a real API server. No controller runs there, so no pod does either."""
+"""The chart against a real API server. It has no controllers, so no pod runs."""
 
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from testbed.apiserver import ControlPlane
+from tests.chart.rendered import CHART, Helm
 
 pytestmark = pytest.mark.controlplane
 
-Helm = Callable[..., subprocess.CompletedProcess[str]]
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts" / "pantala"
 NAMESPACE = "pantala-system"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:pantala-operator"
 
@@ -25,7 +21,7 @@ def control_plane() -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def release(control_plane: ControlPlane, helm: Helm) -> Iterator[Callable[..., str]]:
-    """Runs Helm for one release in its namespace, and expects it to succeed; uninstalls it afterwards."""
+    """Runs Helm for one release and expects success. Uninstalls the release afterwards."""
     where = ("--kubeconfig", str(control_plane.kubeconfig), "--namespace", NAMESPACE)
 
     def run(*arguments: str) -> str:
@@ -38,19 +34,19 @@ def release(control_plane: ControlPlane, helm: Helm) -> Iterator[Callable[..., s
     helm("uninstall", "pantala", "--no-hooks", "--ignore-not-found", *where)
 
 
-def test_an_upgrade_and_a_second_install_take_over_what_is_there(
+def test_an_upgrade_and_a_second_install_keep_existing_tasks(
     control_plane: ControlPlane, release: Callable[..., str]
 ) -> None:
-    control_plane.kubectl("apply", "-f", str(ROOT / "crds" / "samples" / "task.yaml"))
+    control_plane.kubectl("apply", "-f", str(CHART.parents[1] / "crds" / "samples" / "task.yaml"))
     release("upgrade", "pantala", str(CHART), "--set", "peer.root=/srv/pantala")
-    said = release("uninstall", "pantala", "--no-hooks")
+    output = release("uninstall", "pantala", "--no-hooks")
     for crd in ("tasks.pantala.dev", "imageprefetches.pantala.dev", "peers.pantala.dev"):
-        assert f"[CustomResourceDefinition] {crd}" in said
+        assert f"[CustomResourceDefinition] {crd}" in output
     assert control_plane.kubectl("get", "tasks.pantala.dev", "-A", "-o", "name") == "task.pantala.dev/linux-source\n"
     release("install", "pantala", str(CHART))
 
 
-def test_notes_name_what_runs_and_what_stays(release: Callable[..., str]) -> None:
+def test_the_notes_name_the_workloads_and_what_uninstalling_keeps(release: Callable[..., str]) -> None:
     notes = release("get", "notes", "pantala")
     for name in ("pantala-operator", "pantala-supernode", "pantala-peer", "/var/lib/pantala", "helm uninstall keeps"):
         assert name in notes
@@ -88,7 +84,7 @@ def test_the_first_task_in_the_notes_applies(control_plane: ControlPlane, releas
         (f"system:serviceaccount:{NAMESPACE}:pantala-peer", "list", "tasks.pantala.dev", False),
     ],
 )
-def test_rights(
+def test_the_api_server_grants_exactly_these_rights(
     control_plane: ControlPlane, release: Callable[..., str], account: str, verb: str, resource: str, allowed: bool
 ) -> None:
     resource, _, part = resource.partition("/")
@@ -97,7 +93,7 @@ def test_rights(
     assert expected == control_plane.kubectl("auth", *question, check=False).strip()
 
 
-def test_the_operator_may_look_at_the_supernodes_statefulset_and_at_no_other(
+def test_the_operator_may_get_only_the_statefulset_of_its_supernodes(
     control_plane: ControlPlane, release: Callable[..., str]
 ) -> None:
     def may(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The hashed locks: they hold what pyproject.toml asks for, agree with each other and name no address."""
+"""The hashed locks satisfy pyproject.toml, agree with each other and name no index."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ LOCKS = ("dev", "build", "release", *PROCESSES)
 
 
 def locked(name: str) -> dict[str, Version]:
-    """Versions by project; every one has a hash."""
+    """Versions by project. Each has a hash."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     entries = re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)[^\n]*\\\n +--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
     assert len(entries) == len(re.findall(r"^[^ #\n]", text, re.MULTILINE))
@@ -25,7 +25,7 @@ def locked(name: str) -> dict[str, Version]:
 
 
 def wanted(name: str) -> list[Requirement]:
-    """What pyproject.toml asks for."""
+    """The requirements in pyproject.toml."""
     if name == "build":
         return [Requirement(text) for text in PROJECT["build-system"]["requires"]]
     if name == "release":
@@ -37,29 +37,29 @@ def wanted(name: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_holds_what_is_asked_for(name: str) -> None:
-    """Else: ``make locks``."""
+def test_a_lock_satisfies_its_requirements(name: str) -> None:
+    """Run ``make locks`` if it fails."""
     versions = locked(name)
     for requirement in wanted(name):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
 
 
 @pytest.mark.parametrize("name", ["build", *PROCESSES])
-def test_what_an_image_carries_is_what_was_tested(name: str) -> None:
+def test_an_image_has_the_versions_that_the_tests_use(name: str) -> None:
     assert locked(name).items() <= locked("dev").items()
 
 
-def test_the_tools_of_a_release_fit_into_the_same_environment() -> None:
+def test_the_release_tools_need_no_other_versions() -> None:
     tested = locked("dev")
     assert {} == {name: each for name, each in locked("release").items() if tested.get(name, each) != each}
 
 
 @pytest.mark.parametrize("name", ["supernode", "peer", "runtime"])
-def test_supernodes_and_nodes_carry_no_kubernetes_client(name: str) -> None:
+def test_supernode_and_node_images_have_no_kubernetes_client(name: str) -> None:
     assert set() == {"kopf", "kubernetes", "pykube-ng"} & locked(name).keys()
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_names_no_address_and_no_folder(name: str) -> None:
+def test_a_lock_names_no_index_and_no_folder(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert re.search(r"https?:|--index|--find-links|file:|(^|\s)/", text) is None

@@ -1,22 +1,16 @@
-"""What the chart installs: well-formed for every Kubernetes that it supports, and fitting together."""
+"""The chart's objects are valid for each supported Kubernetes, and fit together."""
 
 import copy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from pantala_protocol import __version__
-from tests.chart.pods import containers, workloads
-
-Object = dict[str, Any]
-Render = Callable[..., list[Object]]
-CHART = Path(__file__).resolve().parents[2] / "charts" / "pantala"
+from tests.chart.rendered import CHART, Helm, Object, Render, Rendered
 
 VARIANTS = {
     "defaults": (),
@@ -75,13 +69,13 @@ def test_objects_are_labelled_and_in_the_release_namespace(render: Render, value
         assert metadata.get("namespace", "pantala-system") in {"pantala-system", "team-a", "team-b"}
 
 
-def test_lint_has_nothing_to_say(helm: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_lint_finds_nothing(helm: Helm) -> None:
     result = helm("lint", "--strict", str(CHART))
     assert result.returncode == 0, result.stdout
 
 
-def test_probes_and_limits_are_everywhere(render: Render) -> None:
-    for name, container, _ in containers(render()):
+def test_all_containers_have_probes_and_limits(render: Render) -> None:
+    for name, container, _ in render().containers():
         assert "memory" in container["resources"]["limits"]
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         if name in {"operator/operator", "supernode/supernode", "peer/peer"}:
@@ -91,35 +85,34 @@ def test_probes_and_limits_are_everywhere(render: Render) -> None:
             assert container["readinessProbe"]["httpGet"]["port"] in ports
 
 
-def test_services_put_no_variables_into_pods_that_would_be_read_as_settings(render: Render) -> None:
-    assert all(template["spec"]["enableServiceLinks"] is False for template in workloads(render()).values())
+def test_pods_get_no_variables_of_services(render: Render) -> None:
+    assert all(template["spec"]["enableServiceLinks"] is False for template in render().pods.values())
 
 
-def test_there_is_never_a_second_operator(render: Render) -> None:
-    (deployment,) = [each for each in render() if each["kind"] == "Deployment"]
+def test_two_operators_never_run_at_once(render: Render) -> None:
+    deployment = render().one("Deployment")
     assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"]) == (1, "Recreate")
 
 
 def test_peers_run_on_every_node(render: Render) -> None:
-    assert workloads(render())["peer"]["spec"]["tolerations"] == [{"operator": "Exists"}]
+    assert render().pods["peer"]["spec"]["tolerations"] == [{"operator": "Exists"}]
 
 
-def test_the_supernode_trusts_exactly_the_accounts_that_the_three_run_as(render: Render) -> None:
+def test_the_supernode_trusts_the_accounts_of_the_three_components(render: Render) -> None:
     values = (
         'supernode.serviceAccount.name="super"',
         'operator.serviceAccount.name="boss"',
         'peer.serviceAccount={"create":false,"name":"node"}',
     )
-    pods = workloads(render(*values, namespace="elsewhere"))
+    pods = render(*values, namespace="elsewhere").pods
     accounts = [pods[name]["spec"]["serviceAccountName"] for name in ("operator", "peer", "supernode")]
     assert accounts == ["boss", "node", "super"]
-    arguments = pods["supernode"]["spec"]["containers"][0]["args"]
-    assert "--trusted-operator=system:serviceaccount:elsewhere:boss" in arguments
-    assert "--trusted-peer=system:serviceaccount:elsewhere:node" in arguments
-    assert "--trusted-supernode=system:serviceaccount:elsewhere:super" in arguments
+    for flag, account in (("operator", "boss"), ("peer", "node"), ("supernode", "super")):
+        trusted = f"--trusted-{flag}=system:serviceaccount:elsewhere:{account}"
+        assert trusted in pods["supernode"]["spec"]["containers"][0]["args"]
 
 
-def test_selectors_match_pods_and_tell_components_and_releases_apart(render: Render) -> None:
+def test_selectors_separate_components_and_releases(render: Render) -> None:
     objects = render()
     for each in objects:
         if each["kind"] in {"Deployment", "StatefulSet", "DaemonSet"}:
@@ -129,13 +122,13 @@ def test_selectors_match_pods_and_tell_components_and_releases_apart(render: Ren
             assert keys == selector.keys()
 
 
-def test_network_policies_let_in_only_who_has_business_there(render: Render) -> None:
-    policies = {each["metadata"]["name"]: each["spec"] for each in render() if each["kind"] == "NetworkPolicy"}
+def test_network_policies_admit_only_the_components_that_connect(render: Render) -> None:
+    policies = render().of_kind("NetworkPolicy")
     component = "app.kubernetes.io/component"
     allowed = {
         (name, port["port"], peer["podSelector"]["matchLabels"][component])
-        for name, spec in policies.items()
-        for rule in spec.get("ingress", [])
+        for name, policy in policies.items()
+        for rule in policy["spec"].get("ingress", [])
         for port in rule["ports"]
         for peer in rule["from"]
     }
@@ -150,88 +143,79 @@ def test_network_policies_let_in_only_who_has_business_there(render: Render) -> 
     assert {"pantala-operator", "pantala-supernode", "pantala-peer"} == policies.keys()
 
 
-def test_dragonflys_clients_are_let_in_only_where_they_are_enabled(render: Render) -> None:
-    def flagged(objects: list[Object]) -> bool:
-        (sts,) = [each for each in objects if each["kind"] == "StatefulSet"]
-        return "--dragonfly" in sts["spec"]["template"]["spec"]["containers"][0]["args"]
-
+def test_network_policies_admit_dragonflys_clients_only_if_they_are_enabled(render: Render) -> None:
     objects = render("supernode.dragonfly.enabled=true")
-    policies = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "NetworkPolicy"}
     open_to_all = {
         (name, port["port"])
-        for name, spec in policies.items()
-        for rule in spec.get("ingress", [])
+        for name, policy in objects.of_kind("NetworkPolicy").items()
+        for rule in policy["spec"].get("ingress", [])
         for port in rule["ports"]
         if "from" not in rule
     }
     assert {("pantala-supernode", "api"), ("pantala-supernode", "pieces"), ("pantala-peer", "pieces")} == open_to_all
-    assert (True, False) == (flagged(objects), flagged(render()))
+    assert (True, False) == tuple("dragonfly" in each.flags("supernode/supernode") for each in (objects, render()))
 
 
-def test_dragonflys_clients_have_a_service_that_keeps_each_with_one_supernode(render: Render) -> None:
-    def services(*values: str) -> dict[str, Object]:
-        return {each["metadata"]["name"]: each["spec"] for each in render(*values) if each["kind"] == "Service"}
-
-    assert {"pantala-supernode"} == services().keys()
-    service = services("supernode.dragonfly.enabled=true")["pantala-supernode-dragonfly"]
+def test_a_service_keeps_each_of_dragonflys_clients_on_one_supernode(render: Render) -> None:
+    assert {"pantala-supernode"} == render().of_kind("Service").keys()
+    services = render("supernode.dragonfly.enabled=true").of_kind("Service")
+    service = services["pantala-supernode-dragonfly"]["spec"]
     assert "ClientIP" == service["sessionAffinity"]
     assert {8001, 8002} == {port["port"] for port in service["ports"]}
     assert "clusterIP" not in service
 
 
-def test_the_volume_goes_with_the_release_unless_it_shall_stay(render: Render) -> None:
+def test_values_decide_if_the_volume_is_deleted_with_the_release(render: Render) -> None:
     for choice in ("Delete", "Retain"):
-        (sts,) = [
-            each for each in render(f'supernode.persistence.whenDeleted="{choice}"') if each["kind"] == "StatefulSet"
-        ]
+        sts = render(f'supernode.persistence.whenDeleted="{choice}"').one("StatefulSet")
         assert choice == sts["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"]
 
 
-def test_what_an_uninstall_keeps_is_said_by_a_hook_in_the_words_of_the_values(render: Render) -> None:
+def test_a_hook_names_what_an_uninstall_keeps(render: Render) -> None:
     values = ('peer.root="/srv/pantala"', 'supernode.persistence.whenDeleted="Retain"')
     for keep in (True, False):
-        (job,) = [each for each in render(*values, f"crds.keep={str(keep).lower()}") if each["kind"] == "Job"]
+        job = render(*values, f"crds.keep={str(keep).lower()}").one("Job")
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-delete"
         assert job["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-succeeded"
         (container,) = job["spec"]["template"]["spec"]["containers"]
         arguments = [each for each in container["command"][1:] if not each.startswith("--daemonset=")]
-        said = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
-        assert len(said.splitlines()) == 1
-        assert "`rm -rf /srv/pantala`" in said
+        output = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
+        assert len(output.splitlines()) == 1
+        assert "`rm -rf /srv/pantala`" in output
         selector = "app.kubernetes.io/instance=pantala,app.kubernetes.io/component=supernode"
-        assert f"`kubectl delete -n pantala-system pvc -l {selector}`" in said
-        (sts,) = [each for each in render(*values) if each["kind"] == "StatefulSet"]
+        assert f"`kubectl delete -n pantala-system pvc -l {selector}`" in output
+        sts = render(*values).one("StatefulSet")
         labels = sts["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"]
         assert set(selector.split(",")) <= {f"{key}={value}" for key, value in labels.items()}
-        assert keep == ("`kubectl delete crd tasks.pantala.dev imageprefetches.pantala.dev peers.pantala.dev`" in said)
+        assert keep == (
+            "`kubectl delete crd tasks.pantala.dev imageprefetches.pantala.dev peers.pantala.dev`" in output
+        )
 
 
-def test_as_many_supernodes_as_wanted_and_one_by_default(render: Render) -> None:
+def test_values_set_the_number_of_supernodes(render: Render) -> None:
     for values, replicas in (((), 1), (("supernode.replicas=3",), 3), (("supernode.replicas=0",), 0)):
-        (sts,) = [each for each in render(*values) if each["kind"] == "StatefulSet"]
+        sts = render(*values).one("StatefulSet")
         assert replicas == sts["spec"]["replicas"]
 
 
-def test_nothing_but_their_number_depends_on_the_number_of_supernodes(render: Render) -> None:
-    """So that kubectl scale does the same as an upgrade of the release."""
+def test_the_number_of_supernodes_changes_no_other_object(render: Render) -> None:
+    """So kubectl scale does the same as an upgrade of the release."""
 
-    def rest(count: int) -> list[Object]:
+    def rest(count: int) -> Rendered:
         objects = copy.deepcopy(render(f"supernode.replicas={count}"))
-        for each in objects:
-            if each["kind"] == "StatefulSet":
-                del each["spec"]["replicas"]
+        del objects.one("StatefulSet")["spec"]["replicas"]
         return objects
 
     assert rest(1) == rest(3)
 
 
-def test_supernodes_leave_beside_each_other_with_time_to_hand_over_and_keep_apart(render: Render) -> None:
-    (sts,) = [each for each in render() if each["kind"] == "StatefulSet"]
+def test_supernodes_stop_in_parallel_with_time_to_hand_over_and_run_on_different_nodes(render: Render) -> None:
+    sts = render().one("StatefulSet")
     pod = sts["spec"]["template"]["spec"]
     assert ("Parallel", 630) == (sts["spec"]["podManagementPolicy"], pod["terminationGracePeriodSeconds"])
     (spread,) = pod["topologySpreadConstraints"]
     assert ("kubernetes.io/hostname", "ScheduleAnyway") == (spread["topologyKey"], spread["whenUnsatisfiable"])
-    (budget,) = [each for each in render() if each["kind"] == "PodDisruptionBudget"]
+    budget = render().one("PodDisruptionBudget")
     labels = sts["spec"]["selector"]["matchLabels"]
     assert (1, labels) == (budget["spec"]["maxUnavailable"], budget["spec"]["selector"]["matchLabels"])
     assert labels == spread["labelSelector"]["matchLabels"]
@@ -239,15 +223,13 @@ def test_supernodes_leave_beside_each_other_with_time_to_hand_over_and_keep_apar
 
 def test_the_operator_counts_the_supernodes_of_its_release(render: Render) -> None:
     objects = render(namespace="elsewhere", release="r")
-    (sts,) = [each for each in objects if each["kind"] == "StatefulSet"]
-    (container,) = workloads(objects)["operator"]["spec"]["containers"]
-    assert f"--supernode-statefulset=elsewhere/{sts['metadata']['name']}" in container["args"]
+    name = objects.one("StatefulSet")["metadata"]["name"]
+    assert f"elsewhere/{name}" == objects.flags("operator/operator")["supernode-statefulset"]
 
 
-def test_the_cache_and_its_rates_are_set_by_values(render: Render) -> None:
+def test_values_set_the_cache_and_its_rates(render: Render) -> None:
     def flags(*values: str) -> dict[str, str]:
-        (container,) = workloads(render(*values))["supernode"]["spec"]["containers"]
-        given = dict(each.removeprefix("--").partition("=")[::2] for each in container["args"])
+        given = render(*values).flags("supernode/supernode")
         names = ("cache-seconds", "fresh-seconds", "disk-high", "disk-low", "origin-rate", "serve-rate", "bandwidth")
         return {name: given[name] for name in names if name in given}
 
@@ -268,17 +250,13 @@ def test_the_cache_and_its_rates_are_set_by_values(render: Render) -> None:
         ("uninstall/uninstall", ("pantala_operator.cleanup.uninstall",)),
     ],
 )
-def test_each_process_knows_the_flags_that_the_chart_gives(
-    render: Render, container: str, program: tuple[str, ...]
-) -> None:
+def test_each_process_knows_the_flags_of_the_chart(render: Render, container: str, program: tuple[str, ...]) -> None:
     known = subprocess.run(
         [sys.executable, "-m", *program, "--help"], capture_output=True, text=True, check=True
     ).stdout
-    found = {name: each for name, each, _ in containers(render(*VARIANTS["everything set"]))}[container]
-    words = [*found.get("command", ()), *found.get("args", ())]
-    flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+    flags = render(*VARIANTS["everything set"]).flags(container)
     assert flags
-    assert set() == {flag for flag in flags if f"{flag} " not in known}
+    assert set() == {flag for flag in flags if f"--{flag} " not in known}
 
 
 @pytest.mark.parametrize(
@@ -292,7 +270,7 @@ def test_each_process_knows_the_flags_that_the_chart_gives(
     ],
 )
 def test_image_references(render: Render, values: tuple[str, ...], expected: str) -> None:
-    pod = workloads(render(*values))["peer"]["spec"]
+    pod = render(*values).pods["peer"]["spec"]
     images = {each["name"]: each["image"] for each in pod["containers"] + pod["initContainers"]}
     helper = images.pop("runtime")
     assert {expected} == set(images.values())
@@ -300,7 +278,7 @@ def test_image_references(render: Render, values: tuple[str, ...], expected: str
 
 
 @pytest.mark.parametrize("release", ["a", "pantala", "x" * 53, "with.dots", "y" * 40 + "-" + "z" * 12])
-def test_names_fit_whatever_the_release_is_called(render: Render, release: str) -> None:
+def test_names_are_valid_for_each_name_of_the_release(render: Render, release: str) -> None:
     objects = render(release=release)
     for each in objects:
         name, kind = each["metadata"]["name"], each["kind"]
@@ -316,16 +294,16 @@ def test_names_fit_whatever_the_release_is_called(render: Render, release: str) 
 
 
 def label_values(each: Object) -> Iterator[str]:
-    """Values of an object's labels and of its pods'."""
+    """The values of the labels of an object and of its pods."""
     yield from each["metadata"]["labels"].values()
     yield from each.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {}).values()
 
 
-def test_crds_are_those_of_the_project_and_kept(render: Render) -> None:
+def test_the_crds_are_those_of_the_project_and_are_kept(render: Render) -> None:
     sources = [yaml.safe_load(path.read_text()) for path in sorted((CHART.parents[1] / "crds").glob("*.yaml"))]
     expected = {each["metadata"]["name"]: each["spec"] for each in sources}
     for keep in (True, False):
-        crds = [each for each in render(f"crds.keep={str(keep).lower()}") if each["kind"] == "CustomResourceDefinition"]
-        assert expected == {each["metadata"]["name"]: each["spec"] for each in crds}
-        policies = {each["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for each in crds}
+        crds = render(f"crds.keep={str(keep).lower()}").of_kind("CustomResourceDefinition")
+        assert expected == {name: each["spec"] for name, each in crds.items()}
+        policies = {each["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for each in crds.values()}
         assert {"keep" if keep else None} == policies

@@ -1,12 +1,8 @@
-"""Who may do what: the whole of it, so that a new right has to be written here too."""
-
-from collections.abc import Callable
-from typing import Any
+"""All rights of the chart. A new right must be added here."""
 
 import pytest
 
-Object = dict[str, Any]
-Render = Callable[..., list[Object]]
+from tests.chart.rendered import Object, Render, Rendered
 
 OPERATOR = {
     ("pantala.dev", "tasks"): {"get", "list", "watch", "create", "patch", "delete"},
@@ -43,14 +39,14 @@ def rights(role: Object) -> dict[tuple[str, str], set[str]]:
     }
 
 
-def roles(objects: list[Object], kind: str) -> dict[tuple[str, str], dict[tuple[str, str], set[str]]]:
-    """Rights by namespace and name of the roles of a kind."""
-    found = (each for each in objects if each["kind"] == kind)
+def roles(objects: Rendered, kind: str) -> dict[tuple[str, str], dict[tuple[str, str], set[str]]]:
+    """The rights of all roles of a kind, by namespace and name."""
+    found = [each for each in objects if each["kind"] == kind]
     return {(each["metadata"].get("namespace", ""), each["metadata"]["name"]): rights(each) for each in found}
 
 
-def bindings(objects: list[Object]) -> set[tuple[str, str, str, str]]:
-    """Kind, namespace, role and subject of every binding."""
+def bindings(objects: Rendered) -> set[tuple[str, str, str, str]]:
+    """Kind, namespace, role and subject of each binding."""
     return {
         (each["kind"], each["metadata"].get("namespace", ""), each["roleRef"]["name"], subject["name"])
         for each in objects
@@ -59,7 +55,7 @@ def bindings(objects: list[Object]) -> set[tuple[str, str, str, str]]:
     }
 
 
-def test_rights_of_a_default_install(render: Render) -> None:
+def test_the_rights_of_a_default_install(render: Render) -> None:
     objects = render()
     expected = {
         ("", "pantala-operator"): OPERATOR,
@@ -70,7 +66,7 @@ def test_rights_of_a_default_install(render: Render) -> None:
     assert expected == roles(objects, "ClusterRole")
     within = {("pantala-system", "pantala-operator"): STATEFULSET, ("pantala-system", "pantala-uninstall"): UNINSTALL}
     assert within == roles(objects, "Role")
-    named = {each["metadata"]["name"]: each["rules"][0]["resourceNames"] for each in objects if each["kind"] == "Role"}
+    named = {name: role["rules"][0]["resourceNames"] for name, role in objects.of_kind("Role").items()}
     assert {"pantala-operator": ["pantala-supernode"], "pantala-uninstall": ["pantala-cleanup"]} == named
     bound = {
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
@@ -81,7 +77,7 @@ def test_rights_of_a_default_install(render: Render) -> None:
     assert bound == bindings(objects)
 
 
-def test_secrets_of_named_namespaces_only(render: Render) -> None:
+def test_the_operator_reads_secrets_only_in_named_namespaces(render: Render) -> None:
     objects = render('operator.secretNamespaces=["a","b"]')
     assert ("", "pantala-operator-secrets") not in roles(objects, "ClusterRole")
     expected = {(namespace, "pantala-operator-secrets"): SECRETS for namespace in ("a", "b")}
@@ -98,13 +94,11 @@ def test_secrets_of_named_namespaces_only(render: Render) -> None:
     assert bound == bindings(objects)
 
 
-def test_users_rights_follow_the_roles_of_the_cluster(render: Render) -> None:
-    labels = {
-        each["metadata"]["name"]: each["metadata"]["labels"] for each in render() if each["kind"] == "ClusterRole"
-    }
+def test_the_users_rights_join_the_default_roles(render: Render) -> None:
+    prefix = "rbac.authorization.k8s.io/"
     aggregated = {
-        name: {key.rpartition("-")[2] for key in values if key.startswith("rbac.authorization.k8s.io/")}
-        for name, values in labels.items()
+        name: {key.rpartition("-")[2] for key in role["metadata"]["labels"] if key.startswith(prefix)}
+        for name, role in render().of_kind("ClusterRole").items()
     }
     expected = {"pantala-view": {"view", "edit", "admin"}, "pantala-edit": {"edit", "admin"}}
     assert expected == {name: to for name, to in aggregated.items() if to}
@@ -112,12 +106,12 @@ def test_users_rights_follow_the_roles_of_the_cluster(render: Render) -> None:
 
 
 @pytest.mark.parametrize("value", ["prefetch.startupTaints=false", "prefetch.enabled=false"])
-def test_nodes_are_written_only_where_startup_taints_are_taken_off(render: Render, value: str) -> None:
+def test_the_operator_writes_nodes_only_to_remove_startup_taints(render: Render, value: str) -> None:
     expected = {**OPERATOR, ("", "nodes"): {"list", "watch"}}
     assert expected == roles(render(value), "ClusterRole")[("", "pantala-operator")]
 
 
-def test_the_hooks_have_rights_of_their_own_that_are_there_while_they_run_only(render: Render) -> None:
+def test_the_hooks_have_own_rights_only_while_they_run(render: Render) -> None:
     objects = [each for each in render() if each["metadata"]["name"] == "pantala-uninstall" and each["kind"] != "Job"]
     assert {"ServiceAccount", "Role", "RoleBinding"} == {each["kind"] for each in objects}
     for each in objects:

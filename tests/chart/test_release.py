@@ -1,4 +1,4 @@
-"""A release: the version has one source, and the steps write what the workflow publishes."""
+"""The release: one source for the version, and the steps of the workflow."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def test_a_page_names_no_other_version(page: str) -> None:
     assert {__version__} >= set(tags)
 
 
-def test_checksums_cover_what_is_published(tmp_path: Path) -> None:
+def test_the_checksums_cover_all_published_files(tmp_path: Path) -> None:
     for name in ("a.whl", "b.tgz", "c.cdx.json"):
         (tmp_path / name).write_text(name)
     files.checksums(tmp_path)
@@ -41,7 +41,7 @@ def test_checksums_cover_what_is_published(tmp_path: Path) -> None:
     assert [f"{hashlib.sha256(n.encode()).hexdigest()}  {n}" for n in ("a.whl", "b.tgz", "c.cdx.json")] == lines
 
 
-def test_an_sbom_names_what_the_lock_names(tmp_path: Path) -> None:
+def test_an_sbom_lists_all_packages_of_the_lock(tmp_path: Path) -> None:
     pytest.importorskip("cyclonedx_py", reason="requirements/release.txt is not installed")
     files.sbom(tmp_path)
     document = json.loads((tmp_path / f"pantala-peer-{__version__}.cdx.json").read_text())
@@ -50,12 +50,12 @@ def test_an_sbom_names_what_the_lock_names(tmp_path: Path) -> None:
     assert set(lock) <= {component["name"] for component in document["components"]}
 
 
-def test_a_missing_tool_is_named_with_what_to_do() -> None:
+def test_the_error_for_a_missing_tool_names_it_and_the_remedy() -> None:
     with pytest.raises(command.ReleaseError, match=r"^no-such-tool is not installed\. Install it\.$"):
         command.find("no-such-tool", "Install it.")
 
 
-def test_images_can_only_be_joined_when_all_are_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_joined_only_when_all_are_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_buildah", lambda *_, **__: "")
     with pytest.raises(command.ReleaseError, match=r"operator-amd64\.tar is missing"):
         images.join(tmp_path, ["amd64"], "oci:{process}:{version}")

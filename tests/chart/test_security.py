@@ -1,26 +1,17 @@
-"""The chart's pods are no more privileged than they must be."""
-
-from collections.abc import Callable
-from typing import Any
+"""The chart's pods have only the privileges that they need."""
 
 import pytest
 
-from tests.chart.pods import containers, workloads
-
-Object = dict[str, Any]
-Render = Callable[..., list[Object]]
-
+from tests.chart.rendered import Object, Render
 
 AS_ROOT = {"peer/directories", "peer/mirror", "cleanup/cleanup"}
-"""They come and go: what they write is root's."""
+"""Init containers that write files of root."""
 
 
 @pytest.mark.parametrize("values", [(), ("mirror.enabled=false",)])
-def test_pods_are_restricted_but_for_what_writes_roots_files_on_the_node(
-    render: Render, values: tuple[str, ...]
-) -> None:
+def test_only_init_containers_that_write_on_the_node_run_as_root(render: Render, values: tuple[str, ...]) -> None:
     seen = set()
-    for name, container, pod in containers(render(*values)):
+    for name, container, pod in render(*values).containers():
         seen.add(name)
         context = {**pod["securityContext"], **container["securityContext"]}
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -37,20 +28,20 @@ def test_pods_are_restricted_but_for_what_writes_roots_files_on_the_node(
 
 
 def mounts(template: Object, *, of_node: bool) -> dict[str, set[tuple[str, bool]]]:
-    """By container: what is mounted where, and whether it can be written; what is of the node keeps its name."""
+    """Mount paths and whether they are writable, by container. Paths of the node keep their names."""
     paths = {each["name"]: each.get("hostPath", {}).get("path") for each in template["spec"]["volumes"]}
     found: dict[str, set[tuple[str, bool]]] = {}
     for each in [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]:
         for mount in each.get("volumeMounts", []):
-            path = paths.get(mount["name"])  # None, too, for a claim of a StatefulSet's
+            path = paths.get(mount["name"])  # also None for a volume claim template
             if of_node == (path is not None):
                 assert path in (None, mount["mountPath"])
                 found.setdefault(each["name"], set()).add((mount["mountPath"], not mount.get("readOnly")))
     return found
 
 
-def test_each_container_sees_of_the_node_what_it_is_for(render: Render) -> None:
-    pods = workloads(render('peer.root="/srv/pantala"'))
+def test_each_container_mounts_only_its_own_paths_of_the_node(render: Render) -> None:
+    pods = render('peer.root="/srv/pantala"').pods
     root, folder = ("/srv/pantala", True), ("/etc/containerd", True)
     expected = {
         "directories": {root},
@@ -66,17 +57,17 @@ def test_each_container_sees_of_the_node_what_it_is_for(render: Render) -> None:
     assert own == mounts(pods["peer"], of_node=False)
 
 
-def test_without_prefetching_no_socket_of_the_runtime_is_mounted(render: Render) -> None:
-    peer = workloads(render("prefetch.enabled=false"))["peer"]
+def test_without_prefetching_the_runtimes_socket_is_not_mounted(render: Render) -> None:
+    peer = render("prefetch.enabled=false").pods["peer"]
     assert ["peer"] == [each["name"] for each in peer["spec"]["containers"]]
     assert "--runtime-socket=none" in peer["spec"]["containers"][0]["args"]
     paths = {each["hostPath"]["path"] for each in peer["spec"]["volumes"] if "hostPath" in each}
     assert {"/var/lib/pantala", "/etc/containerd"} == paths
 
 
-def test_the_helpers_socket_and_the_runtimes_are_where_both_sides_look(render: Render) -> None:
+def test_both_sides_agree_on_the_sockets_of_helper_and_runtime(render: Render) -> None:
     values = 'containerd={"socket":"/run/k3s/containerd/containerd.sock","content":"/var/lib/k3s/content"}'
-    peer, helper = workloads(render(values))["peer"]["spec"]["containers"]
+    peer, helper = render(values).pods["peer"]["spec"]["containers"]
     (socket,) = {each.partition("=")[2] for each in peer["args"] if each.startswith("--runtime-socket=")}
     assert f"--listen={socket}" in helper["args"]
     assert {"--runtime=unix:///run/k3s/containerd/containerd.sock", "--content=/var/lib/k3s/content"} < set(
@@ -87,15 +78,15 @@ def test_the_helpers_socket_and_the_runtimes_are_where_both_sides_look(render: R
     )
 
 
-def test_only_who_needs_it_has_a_token_of_the_api_server(render: Render) -> None:
-    tokens = {name: each["spec"]["automountServiceAccountToken"] for name, each in workloads(render()).items()}
+def test_only_clients_of_the_api_server_have_its_token(render: Render) -> None:
+    tokens = {name: each["spec"]["automountServiceAccountToken"] for name, each in render().pods.items()}
     assert {"operator": True, "supernode": True, "peer": False, "cleanup": False, "uninstall": True} == tokens
-    assert workloads(render("mirror.enabled=false"))["uninstall"]["spec"]["automountServiceAccountToken"] is False
+    assert render("mirror.enabled=false").pods["uninstall"]["spec"]["automountServiceAccountToken"] is False
 
 
-def test_all_three_show_a_short_lived_token_that_is_good_for_pantala_alone(render: Render) -> None:
+def test_pantalas_own_tokens_are_short_lived_and_valid_only_for_pantala(render: Render) -> None:
     for component in ("operator", "peer", "supernode"):
-        volumes = {each["name"]: each for each in workloads(render())[component]["spec"]["volumes"]}
+        volumes = {each["name"]: each for each in render().pods[component]["spec"]["volumes"]}
         (source,) = volumes["token"]["projected"]["sources"]
         expected = {"audience": "pantala", "expirationSeconds": 600, "path": "token"}
         assert expected == source["serviceAccountToken"]

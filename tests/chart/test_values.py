@@ -1,16 +1,12 @@
-"""Values: a wrong one is refused before anything is installed, and each is documented."""
+"""Helm rejects wrong values before it installs anything. Each value is documented."""
 
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from charts import generate
-
-CHART = Path(__file__).resolve().parents[2] / "charts" / "pantala"
+from tests.chart.rendered import CHART, Helm
 
 WRONG = [
     ("replicas=2", "replicas"),
@@ -59,15 +55,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("value", "named"), WRONG)
-def test_a_wrong_value_is_refused_by_name(
-    helm: Callable[..., subprocess.CompletedProcess[str]], value: str, named: str
-) -> None:
+def test_a_wrong_value_is_rejected_by_name(helm: Helm, value: str, named: str) -> None:
     result = helm("template", "pantala", str(CHART), "--set-json", value)
     assert result.returncode != 0
     assert named in result.stderr
 
 
-def test_an_account_that_is_not_created_must_be_named(helm: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_an_account_that_is_not_created_must_be_named(helm: Helm) -> None:
     result = helm("template", "pantala", str(CHART), "--set", "peer.serviceAccount.create=false")
     assert result.returncode != 0
     assert "peer.serviceAccount.name is empty" in result.stderr
@@ -81,19 +75,19 @@ def test_every_value_is_documented() -> None:
 
 
 def leaves(path: str, value: Any) -> list[str]:
-    """Paths of all values that are no non-empty map."""
+    """The paths of all values except non-empty maps."""
     if isinstance(value, dict) and value:
         return [leaf for key, inner in value.items() for leaf in leaves(f"{path}.{key}".removeprefix("."), inner)]
     return [path]
 
 
 def covered(path: str, page: str) -> bool:
-    """Whether a value or a map that holds it has a row."""
+    """True if the page has a row for the value or for a map around it."""
     parts = path.split(".")
     return any(f"| `{'.'.join(parts[:end])}` |" in page for end in range(1, len(parts) + 1))
 
 
 def test_generated_files_are_up_to_date() -> None:
-    """Else: ``python charts/generate.py``."""
+    """Run ``python charts/generate.py`` if it fails."""
     stale = [path.name for path, text in generate.outputs().items() if not path.exists() or path.read_text() != text]
     assert stale == []
