@@ -103,15 +103,6 @@ async def test_a_supernode_that_rejects_an_exchange_is_asked_again(
     assert once_each(supernode, file)
 
 
-async def test_without_news_exchanges_are_rare(supernode: ScriptedSupernode, tmp_path: Path) -> None:
-    async with peer(supernode.url, tmp_path):
-        await eventually(lambda: "node-1" in supernode.peers)
-        await asyncio.sleep(0.3)
-        before = len(supernode.requests)
-        await asyncio.sleep(2.0)
-        assert len(supernode.requests) <= before + 1
-
-
 async def test_a_whole_file_waits_for_the_supernodes_digest(supernode: ScriptedSupernode, tmp_path: Path) -> None:
     file = File("a", content(3), digest_known=False)
     async with peer(supernode.url, tmp_path) as node:

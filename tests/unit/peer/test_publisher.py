@@ -134,28 +134,17 @@ def test_publishing_again_changes_nothing(node: Node) -> None:
     assert before == snapshot(node.root)
 
 
-def test_unpublishing_removes_the_file_and_our_directories(node: Node) -> None:
+def test_unpublishing_removes_the_file_and_our_empty_directories(node: Node) -> None:
     (node.files / "theirs").mkdir()
-    node.publish("theirs/ours/file")
+    for path, task in (("theirs/ours/file", TASK), ("d/e/one", TASK), ("d/two", OTHER)):
+        node.publish(path, task)
     node.publisher.unpublish("theirs/ours/file")
-    assert ["theirs"] == node.tree()
-    assert set() == node.publisher.tasks()
-
-
-def test_the_last_removed_file_removes_a_shared_directory(node: Node) -> None:
-    node.publish("d/e/one")
-    node.publish("d/two", OTHER)
     node.publisher.unpublish("d/e/one")
-    assert ["d", "d/two"] == node.tree()
+    assert ["d", "d/two", "theirs"] == node.tree()
+    (node.files / "d/foreign").touch()
     node.publisher.unpublish("d/two")
-    assert [] == node.tree()
-
-
-def test_a_directory_with_a_foreign_file_stays(node: Node) -> None:
-    node.publish("d/file")
-    (node.files / "d/theirs").touch()
-    node.publisher.unpublish("d/file")
-    assert ["d", "d/theirs"] == node.tree()
+    assert ["d", "d/foreign", "theirs"] == node.tree()
+    assert set() == node.publisher.tasks()
 
 
 def test_published_files_are_known_after_a_restart(node: Node) -> None:
@@ -209,22 +198,18 @@ def test_a_foreign_file_with_the_same_content_satisfies_the_delivery(node: Node)
         node.publish("file")
 
 
-def test_a_foreign_replacement_of_our_file_stays(node: Node) -> None:
-    node.publish("file")
-    (node.files / "file").unlink()
-    (node.files / "file").write_bytes(b"theirs")
-    with pytest.raises(PathConflictError):
-        node.publish("file")
-    node.publisher.unpublish("file")
-    assert (node.files / "file").read_bytes() == b"theirs"
-
-
-def test_a_deleted_file_is_published_again(node: Node) -> None:
+def test_a_deleted_file_is_published_again_and_a_foreign_replacement_stays(node: Node) -> None:
     node.publish("d/file")
     (node.files / "d/file").unlink()
     (node.files / "d").rmdir()
     node.publish("d/file")
     assert CONTENT == (node.files / "d/file").read_bytes()
+    (node.files / "d/file").unlink()
+    (node.files / "d/file").write_bytes(b"theirs")
+    with pytest.raises(PathConflictError):
+        node.publish("d/file")
+    node.publisher.unpublish("d/file")
+    assert (node.files / "d/file").read_bytes() == b"theirs"
 
 
 def test_two_tasks_cannot_have_the_same_path(node: Node) -> None:

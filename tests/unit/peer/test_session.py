@@ -1,7 +1,9 @@
 """No report is lost, even if exchanges are lost, repeated or reordered."""
 
 import itertools
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
@@ -34,11 +36,18 @@ def begin(session: SupernodeSession, held: dict[str, Held] | None = None, *, lea
     return session.begin(node_state(held), leaving=leaving)
 
 
-def connected(revision: int = 0) -> SupernodeSession:
+def answer(session: SupernodeSession, boot: str = "s", **fields: Any) -> SyncAnswer:
+    """Begin an exchange, and answer it."""
+    seq = begin(session).seq
+    return session.answered(seq, SyncAnswer(boot, seq, **fields))
+
+
+@pytest.fixture
+def session() -> SupernodeSession:
     """A session that the supernode "s" has answered once."""
-    session = SupernodeSession(IDENTITY)
-    session.answered(begin(session).seq, SyncAnswer("s", 1, key="aa", revision=revision))
-    return session
+    made = SupernodeSession(IDENTITY)
+    answer(made, key="aa")
+    return made
 
 
 def assigned(*uids: str) -> tuple[Assignment, ...]:
@@ -50,8 +59,7 @@ def test_the_first_exchange_contains_the_inventory() -> None:
     assert held == begin(SupernodeSession(IDENTITY), held).inventory
 
 
-def test_a_report_is_in_one_exchange_only() -> None:
-    session = connected()
+def test_a_report_is_in_one_exchange_only(session: SupernodeSession) -> None:
     failure = PieceFailure(TASK, 7, "node-2", "stalled")
     session.piece_done(TASK, "g", 1)
     session.piece_done(TASK, "g", 2)
@@ -68,15 +76,13 @@ def test_a_report_is_in_one_exchange_only() -> None:
     assert ({}, (), {}) == (empty.done, empty.failures, empty.deliveries)
 
 
-def test_a_done_piece_of_another_generation_replaces_the_former_ones() -> None:
-    session = connected()
+def test_a_done_piece_of_another_generation_replaces_the_former_ones(session: SupernodeSession) -> None:
     session.piece_done(TASK, "old", 1)
     session.piece_done(TASK, "new", 2)
     assert {TASK: Held("new", "2")} == begin(session).done
 
 
-def test_at_most_two_exchanges_are_under_way_and_the_second_has_news() -> None:
-    session = connected()
+def test_at_most_two_exchanges_are_under_way_and_the_second_has_news(session: SupernodeSession) -> None:
     assert session.may_begin
     begin(session)
     assert not session.may_begin
@@ -96,8 +102,7 @@ def test_no_exchange_overtakes_an_inventory() -> None:
     assert session.may_begin
 
 
-def test_an_unchanged_delivery_is_not_reported_again() -> None:
-    session = connected()
+def test_an_unchanged_delivery_is_not_reported_again(session: SupernodeSession) -> None:
     session.delivery("u", PUBLISHED)
     begin(session)
     session.delivery("u", PUBLISHED)
@@ -107,19 +112,17 @@ def test_an_unchanged_delivery_is_not_reported_again() -> None:
     assert {"u": None} == begin(session).deliveries
 
 
-def test_another_supernode_receives_everything() -> None:
-    session = connected(revision=3)
+def test_another_supernode_receives_everything(session: SupernodeSession) -> None:
     session.delivery("u", PUBLISHED)
-    session.answered(begin(session).seq, SyncAnswer("s", 2))
-    session.answered(begin(session).seq, SyncAnswer("another", 3))
+    answer(session)
+    answer(session, "another")
     request = begin(session, {TASK: Held("g", "0")})
     assert ("another", 0) == (request.supernode, request.revision)
     assert {TASK: Held("g", "0")} == request.inventory
     assert {"u": PUBLISHED} == request.deliveries
 
 
-def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change() -> None:
-    session = connected()
+def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change(session: SupernodeSession) -> None:
     wanted = Wanted("r", "a", "sha256:0")
     session.want({TASK: wanted})
     assert session.has_news
@@ -135,16 +138,14 @@ def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change() -> No
         assert wants == begin(session).wants
 
 
-def test_a_supernode_receives_the_inventory_that_it_asks_for() -> None:
-    session = connected()
-    session.answered(begin(session).seq, SyncAnswer("s", 2, inventory_wanted=True))
+def test_a_supernode_receives_the_inventory_that_it_asks_for(session: SupernodeSession) -> None:
+    answer(session, inventory_wanted=True)
     assert session.has_news
     assert begin(session, {TASK: Held("g", "0")}).inventory is not None
 
 
-def test_assignments_are_applied_once_and_the_newest_stay() -> None:
-    session = connected()
-    held, news = begin(session), None
+def test_assignments_are_applied_once_and_the_newest_stay(session: SupernodeSession) -> None:
+    held = begin(session)
     session.piece_done(TASK, "g", 0)
     news = begin(session)
     new = SyncAnswer("s", news.seq, revision=6, assignments=assigned("u"))
@@ -154,35 +155,29 @@ def test_assignments_are_applied_once_and_the_newest_stay() -> None:
     assert session.revision == 6
 
 
-def test_revisions_that_begin_again_are_noticed() -> None:
-    session = connected()
-    session.answered(begin(session).seq, SyncAnswer("s", 2, revision=9, assignments=assigned("u")))
-    lower = SyncAnswer("s", 3, revision=1, assignments=assigned("v"))
-    assert session.answered(begin(session).seq, lower).assignments is None
-    request = begin(session)
-    assert request.revision == 0
-    assert assigned("v") == session.answered(request.seq, lower).assignments
+def test_revisions_that_begin_again_are_noticed(session: SupernodeSession) -> None:
+    answer(session, revision=9, assignments=assigned("u"))
+    assert answer(session, revision=1, assignments=assigned("v")).assignments is None
+    assert session.revision == 0
+    assert assigned("v") == answer(session, revision=1, assignments=assigned("v")).assignments
 
 
-def test_a_delivery_is_reported_again_when_the_supernode_begins_to_name_it() -> None:
+def test_a_delivery_is_reported_again_when_the_supernode_begins_to_name_it(session: SupernodeSession) -> None:
     """After a restart, a supernode receives the inventory before it knows the task of the delivery."""
-    session = connected()
     session.delivery("u", PUBLISHED)
-    session.answered(begin(session).seq, SyncAnswer("s", 2))
-    session.answered(begin(session).seq, SyncAnswer("s", 3, revision=1, assignments=assigned("u", "w")))
+    answer(session)
+    answer(session, revision=1, assignments=assigned("u", "w"))
     assert {"u": PUBLISHED} == begin(session).deliveries
 
 
-def test_an_answer_counts_once() -> None:
-    session = connected()
+def test_an_answer_counts_once(session: SupernodeSession) -> None:
     work = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
     request = begin(session)
-    answer = SyncAnswer("s", request.seq, work=(work,))
-    assert [(work,), ()] == [session.answered(request.seq, answer).work for _ in range(2)]
+    with_work = SyncAnswer("s", request.seq, work=(work,))
+    assert [(work,), ()] == [session.answered(request.seq, with_work).work for _ in range(2)]
 
 
-def test_the_reports_of_a_rejected_exchange_are_in_the_next_one() -> None:
-    session = connected()
+def test_the_reports_of_a_rejected_exchange_are_in_the_next_one(session: SupernodeSession) -> None:
     failure = PieceFailure(TASK, 7, "", "missing")
     session.piece_failed(failure)
     session.delivery("u", PUBLISHED)
@@ -193,12 +188,11 @@ def test_the_reports_of_a_rejected_exchange_are_in_the_next_one() -> None:
     assert request.inventory is not None
 
 
-def test_the_key_stays_until_another_one_arrives() -> None:
-    session = connected()
+def test_the_key_stays_until_another_one_arrives(session: SupernodeSession) -> None:
     assert session.key == b"\xaa"
-    session.answered(begin(session).seq, SyncAnswer("s", 2))
+    answer(session)
     assert session.key == b"\xaa"
-    session.answered(begin(session).seq, SyncAnswer("s", 3, key="bb"))
+    answer(session, key="bb")
     assert session.key == b"\xbb"
 
 
@@ -212,18 +206,17 @@ def test_sessions_of_one_process_never_share_a_number() -> None:
     assert not one.is_latest(2)
 
 
-def test_a_report_that_is_not_urgent_waits_for_the_next_exchange() -> None:
-    session = connected()
+def test_a_report_that_is_not_urgent_waits_for_the_next_exchange(session: SupernodeSession) -> None:
     session.delivery("u", PUBLISHED, urgent=False)
     assert not session.has_news
     assert {"u": PUBLISHED} == begin(session).deliveries
     assert {} == begin(session).deliveries
 
 
-def test_the_pieces_of_a_newly_assigned_task_are_reported() -> None:
+def test_the_pieces_of_a_newly_assigned_task_are_reported(session: SupernodeSession) -> None:
     """The supernode ignored all other tasks of the inventory."""
-    session, held = connected(), {TASK: Held("g", "0-3"), OTHER: Held("g", "0")}
-    session.answered(begin(session).seq, SyncAnswer("s", 2, revision=1, assignments=(Assignment(OTHER, "g"),)))
+    held = {TASK: Held("g", "0-3"), OTHER: Held("g", "0")}
+    answer(session, revision=1, assignments=(Assignment(OTHER, "g"),))
     assert {OTHER: Held("g", "0")} == begin(session, held).done
     both = (Assignment(OTHER, "g"), *assigned("u"))
     session.answered(3, SyncAnswer("s", 3, revision=2, assignments=both))
@@ -232,12 +225,12 @@ def test_the_pieces_of_a_newly_assigned_task_are_reported() -> None:
     assert {} == begin(session, held).done
 
 
-def test_the_membership_and_the_limits_of_the_peer_are_passed_on() -> None:
-    session, members = connected(), Membership(1, (Member("s-0", "http://s-0"),))
+def test_the_membership_and_the_limits_of_the_peer_are_passed_on(session: SupernodeSession) -> None:
+    members = Membership(1, (Member("s-0", "http://s-0"),))
     request = begin(session)
     assert (4, 8) == (request.downloads, request.upload_slots)
-    answer = SyncAnswer("s", request.seq, revision=1, assignments=(), membership=members)
-    assert answer == session.answered(request.seq, answer)
+    orders = SyncAnswer("s", request.seq, revision=1, assignments=(), membership=members)
+    assert orders == session.answered(request.seq, orders)
 
 
 class Supernode:
@@ -347,12 +340,10 @@ RUNTIME = RuntimeState("containerd", "1.6.20")
 
 
 def answer_with(session: SupernodeSession, revision: int, boot: str = "s") -> NodeOrders | None:
-    request = begin(session)
-    return session.answered(request.seq, SyncAnswer(boot, request.seq, images=NodeOrders(revision))).images
+    return answer(session, boot, images=NodeOrders(revision)).images
 
 
-def test_each_exchange_contains_the_last_revision_of_the_orders_about_images() -> None:
-    session = connected()
+def test_each_exchange_contains_the_last_revision_of_the_orders_about_images(session: SupernodeSession) -> None:
     assert 0 == begin(session).images
     assert NodeOrders(7) == answer_with(session, 7)
     assert 7 == begin(session).images
@@ -360,8 +351,7 @@ def test_each_exchange_contains_the_last_revision_of_the_orders_about_images() -
     assert NodeOrders(3) == answer_with(session, 3)  # the operator counts again from 1
 
 
-def test_a_late_answer_does_not_replace_newer_orders() -> None:
-    session = connected()
+def test_a_late_answer_does_not_replace_newer_orders(session: SupernodeSession) -> None:
     first = begin(session)
     session.report_pulls(STATES)
     second = begin(session)
@@ -370,8 +360,7 @@ def test_a_late_answer_does_not_replace_newer_orders() -> None:
     assert 8 == session.images
 
 
-def test_the_state_of_images_and_runtime_is_reported_after_a_change() -> None:
-    session = connected()
+def test_the_state_of_images_and_runtime_is_reported_after_a_change(session: SupernodeSession) -> None:
     assert (None, None) == (begin(session).pulls, begin(session).runtime)
     session.report_pulls(STATES)
     session.report_runtime(RUNTIME)
@@ -384,15 +373,13 @@ def test_the_state_of_images_and_runtime_is_reported_after_a_change() -> None:
     assert (None, None) == ((request := begin(session)).pulls, request.runtime)
 
 
-def test_progress_waits_for_the_next_exchange() -> None:
-    session = connected()
+def test_progress_waits_for_the_next_exchange(session: SupernodeSession) -> None:
     session.report_pulls(STATES, urgent=False)
     assert not session.has_news
     assert STATES == begin(session).pulls
 
 
-def test_another_supernode_receives_the_state_of_images_and_may_repeat_its_orders() -> None:
-    session = connected()
+def test_another_supernode_receives_the_state_of_images_and_may_repeat_its_orders(session: SupernodeSession) -> None:
     session.report_pulls(STATES)
     session.report_runtime(RUNTIME)
     begin(session)
@@ -402,8 +389,7 @@ def test_another_supernode_receives_the_state_of_images_and_may_repeat_its_order
     assert (STATES, RUNTIME) == (request.pulls, request.runtime)
 
 
-def test_the_state_of_images_in_a_rejected_exchange_is_in_the_next_one() -> None:
-    session = connected()
+def test_the_state_of_images_in_a_rejected_exchange_is_in_the_next_one(session: SupernodeSession) -> None:
     session.report_pulls(STATES)
     session.abandon(begin(session).seq)
     assert STATES == begin(session).pulls
