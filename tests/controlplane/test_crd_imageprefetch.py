@@ -1,4 +1,4 @@
-"""The API server takes good ImagePrefetches, and refuses others with what to do."""
+"""The API server accepts valid ImagePrefetches, and refuses others with advice."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def api(control_plane: ControlPlane) -> API:
 
 
 def create(api: API, spec: Object) -> tuple[int, Object]:
-    return api.call("POST", f"{PREFETCHES}?dryRun=All&fieldValidation=Strict", prefetch("dry", spec))
+    return api.create(spec, "ImagePrefetch")
 
 
 def images(*references: str, **more: object) -> Object:
@@ -145,22 +145,18 @@ ACCEPTED = [
 
 @pytest.mark.parametrize(("spec", "expected"), REFUSED, ids=lambda value: str(value)[:70])
 def test_refuses_with_the_field_named(api: API, spec: Object, expected: str) -> None:
-    status, body = create(api, spec)
-    assert status == 422, body
-    field, kind, *text = expected.split(": ", 2)
-    causes = [f"{cause['field']}: {cause['message']}" for cause in body["details"]["causes"]]
-    assert [each for each in causes if each.startswith(f"{field}: {kind}") and "".join(text) in each], causes
+    api.assert_refused(spec, expected, "ImagePrefetch")
 
 
 @pytest.mark.parametrize("spec", ACCEPTED, ids=lambda value: str(value)[:70])
 def test_accepts(api: API, spec: Object) -> None:
     status, body = create(api, spec)
-    assert status == 201, body["message"]
+    assert 201 == status, body["message"]
 
 
 def test_a_misspelt_field_is_refused(api: API) -> None:
     status, body = create(api, some(paralelism=1))
-    assert status == 400
+    assert 400 == status
     assert 'unknown field "spec.paralelism"' in body["message"]
 
 
@@ -235,8 +231,8 @@ def test_the_whole_status_can_be_applied_and_is_shown_in_columns(api: API) -> No
     del body["spec"]
     path = f"{PREFETCHES}/columns/status?fieldManager=test&force=true&fieldValidation=Strict"
     status, answer = api.call("PATCH", path, body, "apply-patch+yaml")
-    assert status == 200, answer["message"]
-    assert answer["status"] == STATUS
+    assert 200 == status, answer["message"]
+    assert STATUS == answer["status"]
     header, row = api.kubectl("get", "imgp", "columns").splitlines()
     assert ["NAME", "READY", "REASON", "NODES", "SIZE", "AGE"] == header.split()
     assert ["columns", "True", "Why", "2/3", "8Gi"] == row.split()[:5]
@@ -247,8 +243,8 @@ def test_the_whole_status_can_be_applied_and_is_shown_in_columns(api: API) -> No
     assert "imageprefetch.pantala.dev/columns" in api.kubectl("get", "pantala", "-o", "name")
 
 
-def test_what_the_plan_says_is_taken_as_it_is(api: API) -> None:
-    """The Task that it owns, and the status: nothing is refused, dropped or changed."""
+def test_the_results_of_a_plan_are_accepted_unchanged(api: API) -> None:
+    """Neither in its Tasks nor in its status is a field refused, dropped or changed."""
     assert (
         api.call("POST", PREFETCHES, prefetch("planned", images("one:1", "two:2", retention={"pin": True})))[0] == 201
     )
@@ -261,7 +257,7 @@ def test_what_the_plan_says_is_taken_as_it_is(api: API) -> None:
         path = f"/apis/pantala.dev/v1alpha1/namespaces/default/tasks/{body['metadata']['name']}"
         query = "fieldManager=pantala-operator&force=true&fieldValidation=Strict"
         status, answer = api.call("PATCH", f"{path}?{query}", dict(body), "apply-patch+yaml")
-        assert status == 201, answer["message"]
+        assert 201 == status, answer["message"]
         assert answer["spec"].items() >= body["spec"].items()
     said = msgspec.json.decode(msgspec.json.encode(made.status))
     patch = {**{key: stored[key] for key in ("apiVersion", "kind")}, "metadata": {"name": "planned"}, "status": said}

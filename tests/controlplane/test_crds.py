@@ -1,4 +1,4 @@
-"""The API server refuses what the CRDs forbid, with the field named, and takes the rest."""
+"""The API server refuses what the CRDs forbid, and names the field."""
 
 import http.client
 import json
@@ -16,8 +16,12 @@ pytestmark = pytest.mark.controlplane
 
 Object = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = "/apis/pantala.dev/v1alpha1/namespaces/default/tasks"
-PEERS = "/apis/pantala.dev/v1alpha1/peers"
+API_VERSION = "pantala.dev/v1alpha1"
+DEFAULT = f"/apis/{API_VERSION}/namespaces/default"
+TASKS = f"{DEFAULT}/tasks"
+PEERS = f"/apis/{API_VERSION}/peers"
+_PLURALS = {"Task": "tasks", "ImagePrefetch": "imageprefetches"}
+STRICT = "dryRun=All&fieldValidation=Strict"
 URL = "http://origin.example/file"
 SHA256 = "sha256:" + "a" * 64
 SHA512 = "sha512:" + "b" * 128
@@ -25,7 +29,7 @@ NOW = "2026-01-01T00:00:00Z"
 
 
 class API:
-    """The API server as an administrator sees it, without a client's own ideas."""
+    """The API server by plain HTTP, as an administrator."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self.kubectl = control_plane.kubectl
@@ -35,7 +39,7 @@ class API:
         self._tls.load_cert_chain(user["client-certificate"], user["client-key"])
 
     def call(self, method: str, path: str, body: Object | None = None, kind: str = "json") -> tuple[int, Object]:
-        """One request; gives the status and the answer."""
+        """One request. Returns the status and the answer."""
         connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=20, context=self._tls)
         try:
             headers = {"Content-Type": f"application/{kind}"}
@@ -45,16 +49,26 @@ class API:
         finally:
             connection.close()
 
-    def create(self, spec: Object) -> tuple[int, Object]:
-        """Create a Task as a dry run."""
-        return self.call("POST", f"{TASKS}?dryRun=All&fieldValidation=Strict", task("dry", spec))
+    def create(self, spec: Object, kind: str = "Task") -> tuple[int, Object]:
+        """Create a Task or an ImagePrefetch as a dry run."""
+        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "dry"}, "spec": spec}
+        return self.call("POST", f"{DEFAULT}/{_PLURALS[kind]}?{STRICT}", body)
+
+    def assert_refused(self, spec: Object, expected: str, kind: str = "Task") -> None:
+        """``expected`` is ``field: kind of error: part of the message``."""
+        status, body = self.create(spec, kind)
+        assert 422 == status, body
+        field, error, *text = expected.split(": ", 2)
+        causes = [f"{cause['field']}: {cause['message']}" for cause in body["details"]["causes"]]
+        # The API server shows the value, or its type, between the two parts of a message.
+        assert [each for each in causes if each.startswith(f"{field}: {error}") and "".join(text) in each], causes
 
     def merge(self, path: str, change: Object) -> tuple[int, Object]:
         """Change an object as a dry run."""
-        return self.call("PATCH", f"{path}?dryRun=All&fieldValidation=Strict", change, "merge-patch+json")
+        return self.call("PATCH", f"{path}?{STRICT}", change, "merge-patch+json")
 
     def established(self, crd: str) -> bool:
-        """Whether the API server serves a kind, and says nothing against its schema."""
+        """True if the API server serves a kind. Its schema must be structural."""
         _, body = self.call("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}")
         conditions = {each["type"]: each["status"] for each in body["status"].get("conditions", [])}
         assert "NonStructuralSchema" not in conditions
@@ -62,7 +76,7 @@ class API:
 
 
 def task(name: str, spec: Object) -> Object:
-    return {"apiVersion": "pantala.dev/v1alpha1", "kind": "Task", "metadata": {"name": name}, "spec": spec}
+    return {"apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": name}, "spec": spec}
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +95,13 @@ def stored(api: API) -> str:
 
 @pytest.fixture(scope="module")
 def bare(api: API) -> str:
-    """A Task that has only what it must have."""
+    """A Task with required fields only."""
     return _store(api, "bare", {"source": {"url": URL}})
 
 
 def _store(api: API, name: str, spec: Object) -> str:
     status, body = api.call("POST", TASKS, task(name, spec))
-    assert status == 201, body["message"]
+    assert 201 == status, body["message"]
     return f"{TASKS}/{name}"
 
 
@@ -220,28 +234,18 @@ ACCEPTED = [
 
 @pytest.mark.parametrize(("spec", "expected"), REFUSED, ids=lambda value: str(value)[:70])
 def test_refuses_with_the_field_named(api: API, spec: Object, expected: str) -> None:
-    status, body = api.create(spec)
-    assert status == 422, body
-    causes = [f"{cause['field']}: {cause['message']}" for cause in body["details"]["causes"]]
-    # The API server shows the value between the two parts of a message: its type for an object, else itself.
-    field, kind, *text = expected.split(": ", 2)
-    found = [cause for cause in causes if cause.startswith(f"{field}: {kind}") and _has(cause, text)]
-    assert found, causes
-
-
-def _has(cause: str, text: list[str]) -> bool:
-    return not text or text[0] in cause
+    api.assert_refused(spec, expected)
 
 
 @pytest.mark.parametrize("spec", ACCEPTED, ids=lambda value: str(value)[:70])
 def test_accepts(api: API, spec: Object) -> None:
     status, body = api.create(spec)
-    assert status == 201, body["message"]
+    assert 201 == status, body["message"]
 
 
 def test_a_misspelt_field_is_refused(api: API) -> None:
     status, body = api.create(extra(digset=SHA256))
-    assert status == 400
+    assert 400 == status
     assert 'unknown field "spec.digset"' in body["message"]
 
 
@@ -268,17 +272,17 @@ IMMUTABLE = [
 
 
 @pytest.mark.parametrize(("change", "field"), IMMUTABLE, ids=str)
-def test_what_names_the_content_cannot_change(api: API, stored: str, change: Object, field: str) -> None:
+def test_fields_that_name_the_content_cannot_change(api: API, stored: str, change: Object, field: str) -> None:
     status, body = api.merge(stored, {"spec": change})
-    assert status == 422
+    assert 422 == status
     expected = {"field": field, "message": f"Forbidden: {field} is immutable; create a new Task"}
     assert expected in [{"field": each["field"], "message": each["message"]} for each in body["details"]["causes"]]
 
 
 @pytest.mark.parametrize("change", [{"digest": SHA256}, {"filterQueryParams": ["a"]}], ids=str)
-def test_what_names_the_content_cannot_be_added(api: API, bare: str, change: Object) -> None:
+def test_fields_that_name_the_content_cannot_be_added(api: API, bare: str, change: Object) -> None:
     status, body = api.merge(bare, {"spec": change})
-    assert status == 422
+    assert 422 == status
     assert f"spec.{next(iter(change))} is immutable; create a new Task" in body["message"]
 
 
@@ -295,13 +299,13 @@ def test_what_names_the_content_cannot_be_added(api: API, bare: str, change: Obj
     ],
     ids=str,
 )
-def test_the_rest_can_change(api: API, stored: str, change: Object) -> None:
+def test_other_fields_can_change(api: API, stored: str, change: Object) -> None:
     status, body = api.merge(stored, {"spec": change})
-    assert status == 200, body["message"]
+    assert 200 == status, body["message"]
 
 
 def test_status_is_a_subresource(api: API, bare: str) -> None:
-    """What a user writes into status is ignored; what is written to /status leaves spec and generation alone."""
+    """A write to the Task ignores its status. A write to /status changes neither spec nor generation."""
     before = api.call("GET", bare)[1]
     api.call("PATCH", bare, {"status": {"summary": "9/9"}}, "merge-patch+json")
     assert "status" not in api.call("GET", bare)[1]
@@ -345,10 +349,10 @@ def _words(line: str, first: int | None = None, last: int | None = None) -> str:
 
 def test_the_whole_status_can_be_applied_and_is_shown_in_columns(api: API) -> None:
     path = _store(api, "columns", extra())
-    body = {"apiVersion": "pantala.dev/v1alpha1", "kind": "Task", "metadata": {"name": "columns"}, "status": STATUS}
+    body = {"apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": "columns"}, "status": STATUS}
     status, answer = api.call("PATCH", f"{path}/status?fieldManager=test&force=true", body, "apply-patch+yaml")
-    assert status == 200, answer["message"]
-    assert answer["status"] == STATUS
+    assert 200 == status, answer["message"]
+    assert STATUS == answer["status"]
     header, row = api.kubectl("get", "pt", "columns").splitlines()
     expected = "NAME READY REASON PEERS SIZE AGE", "columns True Why 2/3 8Gi"
     assert expected == (_words(header), _words(row, 0, 5))
@@ -375,12 +379,12 @@ def test_the_whole_status_can_be_applied_and_is_shown_in_columns(api: API) -> No
 )
 def test_a_wrong_status_is_refused(api: API, bare: str, status: Object, field: str) -> None:
     code, body = api.merge(f"{bare}/status", {"status": status})
-    assert code == 422
+    assert 422 == code
     assert field in body["message"]
 
 
 def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
-    peer = {"apiVersion": "pantala.dev/v1alpha1", "kind": "Peer", "metadata": {"name": "node1"}}
+    peer = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": "node1"}}
     status, body = api.call("POST", f"{PEERS}?fieldValidation=Strict", peer)
     expected: object = (201, {"unschedulable": False})
     assert expected == (status, body.get("spec"))

@@ -33,7 +33,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[ProductStage]:
         body = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "supernode"}, "spec": spec}
         await stage.ask("POST", SETS, body)
         stage.supernode()
-        stage.counting_operator("default/supernode", NAMES)
+        stage.operator(pods=NAMES)
         for name in NODES:
             stage.peer(name)
         yield stage
@@ -52,7 +52,7 @@ async def scale(stage: ProductStage, replicas: int) -> None:
 
 def restart(stage: ProductStage) -> None:
     stage.kill("operator")
-    stage.counting_operator("default/supernode", NAMES)
+    stage.operator(pods=NAMES)
 
 
 async def apply(stage: ProductStage, name: str, body: Generated, whose: str) -> str:

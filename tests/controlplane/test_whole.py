@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from pantala_protocol.reasons import Reason
 from testbed.origin import Behaviour, Body, Generated, sha256
+from tests.support.eventually import eventually
 from tests.support.product_stage import GRACE, MIB, NODES, ProductStage
 
 pytestmark = [
@@ -126,7 +127,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Produ
             (files / "foreign").mkdir()
             (files / "foreign" / "x").write_text("mine")
         await _secret(stage, "two-lines", {"X-Token": "a\nb"})
-        await _peers_known(stage)
+        await eventually(lambda: _peers_known(stage), what="all peers have a resource")
         await _apply(stage, "silent", always(stall_after=MIB, ranges=False), set())
         for name, (given, body) in GOOD.items():
             await _apply(stage, name, given, {body.size})
@@ -139,18 +140,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Produ
             assert process.returncode is None, f"{name} ended"
 
 
-async def _peers_known(stage: ProductStage) -> None:
-    async def known() -> bool:
-        try:
-            return len(NODES) == len((await stage.ask("GET", "/apis/pantala.dev/v1alpha1/peers"))["items"])
-        except AssertionError:  # a resource that was defined a moment ago is not served yet
-            return False
-
-    for _ in range(200):
-        if await known():
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError("not all peers are known")
+async def _peers_known(stage: ProductStage) -> bool:
+    """Fails, too, until the new resource is served."""
+    return len(NODES) == len((await stage.ask("GET", "/apis/pantala.dev/v1alpha1/peers"))["items"])
 
 
 async def _apply(stage: ProductStage, name: str, given: Given, sizes: set[int]) -> None:

@@ -8,8 +8,8 @@ import ssl
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -49,8 +49,8 @@ class ProductStage:
         self.lasting: set[str] = set()
         """Paths whose file all nodes must have."""
         self.violations: list[str] = []
-        self._session: aiohttp.ClientSession | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._session: aiohttp.ClientSession
+        self._running: AsyncExitStack
         self._ports = free_ports(3 + 2 * len(NODES) + 4)
 
     # Processes
@@ -73,24 +73,16 @@ class ProductStage:
     def _supernode_ports(self, number: int) -> list[int]:
         return self._ports[-2 * number :][:2] if number else self._ports[:2]
 
-    def counting_operator(self, stateful_set: str, pods: Sequence[str]) -> None:
-        """Start the operator, to count the supernodes by a StatefulSet whose pods are processes here."""
+    def operator(self, *more: str, pods: Sequence[str] = ()) -> None:
+        """Start the operator. With ``pods`` it counts the supernodes by the StatefulSet ``default/supernode``."""
         urls = {pod: self.supernode_url(number) for number, pod in enumerate(pods)}
+        which = ("--supernode-statefulset", "default/supernode") if pods else ("--supernode", self.supernode_url())
         self._run(
-            "operator", "tests.controlplane.local_operator",
-            "--supernode-statefulset", stateful_set, "--health-listen", f"127.0.0.1:{self._ports[2]}",
-            "--progress-interval", "0.5", "--supernode-patience", "3",
-            "--kubeconfig", str(self.control_plane.kubeconfig),
-            PODS=json.dumps(urls),
-        )  # fmt: skip
-
-    def operator(self, *more: str) -> None:
-        """Start the operator."""
-        self._run(
-            "operator", "pantala_operator",
-            "--supernode", f"http://127.0.0.1:{self._ports[0]}", "--health-listen", f"127.0.0.1:{self._ports[2]}",
+            "operator", "tests.controlplane.local_operator" if pods else "pantala_operator",
+            *which, "--health-listen", f"127.0.0.1:{self._ports[2]}",
             "--progress-interval", "0.5", "--supernode-patience", "3",
             "--kubeconfig", str(self.control_plane.kubeconfig), *more,
+            PODS=json.dumps(urls),
         )  # fmt: skip
 
     def peer(self, name: str, *more: str) -> None:
@@ -159,7 +151,6 @@ class ProductStage:
 
     async def ask(self, method: str, path: str, body: Resource | None = None) -> Resource:
         """Ask the API server as the administrator."""
-        assert self._session is not None
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         async with self._session.request(
             method, self.control_plane.server + path, json=body, headers={"Content-Type": kind}
@@ -216,38 +207,37 @@ class ProductStage:
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        await self.origin.__aenter__()
-        self.control_plane.start()
-        kubectl = self.control_plane.kubectl
-        kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-        nodes = [
-            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"name": name}}} for name in NODES
-        ]
-        kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
-        kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-")
-        kubectl("wait", "--for=condition=Established", "--timeout=30s", "--all", "crd")
-        context = ssl.create_default_context(cafile=str(self.control_plane.certificate_authority))
-        pki = self.control_plane.directory / "pki"
-        context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context), timeout=aiohttp.ClientTimeout(total=20)
-        )
-        self._looking = asyncio.create_task(self._look())
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.origin)
+            stack.callback(self.control_plane.stop)
+            self.control_plane.start()
+            stack.callback(self.control_plane.stop_apiserver)
+            kubectl = self.control_plane.kubectl
+            kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+            nodes = [
+                {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"name": name}}}
+                for name in NODES
+            ]
+            kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
+            kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-")
+            kubectl("wait", "--for=condition=Established", "--timeout=30s", "--all", "crd")
+            context = ssl.create_default_context(cafile=str(self.control_plane.certificate_authority))
+            pki = self.control_plane.directory / "pki"
+            context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+            connector, timeout = aiohttp.TCPConnector(ssl=context), aiohttp.ClientTimeout(total=20)
+            self._session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=timeout))
+            stack.callback(self._kill_all)
+            looking = asyncio.create_task(self._look())
+            stack.callback(looking.cancel)
+            self._running = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+    async def __aexit__(self, *_: object) -> None:
+        await self._running.aclose()
+
+    def _kill_all(self) -> None:
         for process in self.processes.values():
             process.kill()
-        if self._session is not None:
-            await self._session.close()
-        await self.origin.__aexit__(None, None, None)
-        self.control_plane.stop_apiserver()
-        self.control_plane.stop()
 
     async def _look(self) -> None:
         while True:
