@@ -139,6 +139,11 @@ class PieceFile:
         with store_errors(f"read piece {piece} of {self.path}"), self._data.using() as fd:
             return os.pread(fd, size, piece * self.meta.piece_size)
 
+    def read_verified(self, piece: int) -> bytes | None:
+        """As :meth:`read`, or ``None`` if the bytes changed on the disk."""
+        data = self.read(piece)
+        return data if hashlib.sha256(data).digest() == self.sha256(piece) else None
+
     def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
         """Hash all journalled pieces, and return the correct ones as the new :attr:`have`.
 

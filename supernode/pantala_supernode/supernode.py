@@ -1,7 +1,6 @@
 """Applies the operator's statement, clients' leases and the CDN's news to the tasks and their copies."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 
 import structlog
@@ -177,9 +176,7 @@ class PieceInspector:
         if file is None:
             return
         try:
-            expected = file.sha256(piece)
-            data = await asyncio.to_thread(file.read, piece)
-            right = expected == await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
+            right = await asyncio.to_thread(file.read_verified, piece) is not None
         except PieceMissingError:
             return
         except StoreError:

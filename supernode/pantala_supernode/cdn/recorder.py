@@ -147,8 +147,8 @@ class Recorder:
             running.next += 1
 
     def _read(self, piece: int) -> bytes:
-        data = self._file.read(piece)
-        if hashlib.sha256(data).digest() != self._file.sha256(piece):
+        data = self._file.read_verified(piece)
+        if data is None:
             self._file.forget(1 << piece)
             raise VolumeFailedError(
                 f"Piece {piece} of task {self.meta.task_id} went bad on the volume. It is fetched again."

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator, Callable
 
 from pantala_pieces.errors import StoreError
@@ -170,7 +169,7 @@ class CopyServer:
 
     async def _piece(self, file: PieceFile, number: int) -> bytes:
         try:
-            piece = await asyncio.to_thread(_verified, file, number)
+            piece = await asyncio.to_thread(file.read_verified, number)
         except StoreError as error:
             raise CopyEndedError(str(error)) from error
         if piece is None:
@@ -182,9 +181,3 @@ class CopyServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK):
                 await self._news.setdefault(task_id, asyncio.Event()).wait()
-
-
-def _verified(file: PieceFile, number: int) -> bytes | None:
-    """A piece from the disk; ``None`` if its bytes changed."""
-    expected, piece = file.sha256(number), file.read(number)
-    return piece if hashlib.sha256(piece).digest() == expected else None
