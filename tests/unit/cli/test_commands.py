@@ -1,7 +1,6 @@
 """``kubectl-pantala`` against a scripted API server."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pantala_cli.__main__ import main
 from pantala_protocol import __version__
 
 API = "/apis/pantala.dev/v1alpha1"
@@ -101,7 +101,7 @@ class FakeAPIServer:
 @pytest.fixture
 def api() -> Iterator[FakeAPIServer]:
     fake = FakeAPIServer()
-    thread = threading.Thread(target=fake.server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread = threading.Thread(target=fake.server.serve_forever, kwargs={"poll_interval": 0.005})
     thread.start()
     yield fake
     fake.server.shutdown()
@@ -110,10 +110,11 @@ def api() -> Iterator[FakeAPIServer]:
 
 
 class Command:
-    """The program, with a kubeconfig for the fake API server."""
+    """The program, with a kubeconfig for the fake API server. It runs in the tests' process."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, output: pytest.CaptureFixture[str]) -> None:
         self.file = folder / "config"
+        self._output = output
         self.configure(port, {"token": "t0ken"})
 
     def configure(self, port: int, user: dict[str, Any]) -> None:
@@ -126,17 +127,24 @@ class Command:
         self.file.write_text(yaml.safe_dump(content))
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        result = subprocess.run(
-            [sys.executable, "-m", "pantala_cli", *arguments],
-            env={**os.environ, "KUBECONFIG": str(self.file)},
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        return result.returncode, result.stdout, result.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KUBECONFIG", str(self.file))
+            patch.setattr("sys.argv", ["kubectl-pantala", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        output, errors = self._output.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, output, errors
 
 
 @pytest.fixture
-def command(api: FakeAPIServer, tmp_path: Path) -> Command:
-    return Command(tmp_path, api.port)
+def command(api: FakeAPIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(tmp_path, api.port, capsys)
+
+
+def test_the_program_starts() -> None:
+    done = subprocess.run([sys.executable, "-m", "pantala_cli", "--help"], capture_output=True, text=True, check=True)
+    assert "suspend" in done.stdout
 
 
 def test_status_sums_up_each_task(command: Command, api: FakeAPIServer) -> None:

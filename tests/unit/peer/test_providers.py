@@ -26,6 +26,8 @@ GOOD = (
     b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-%d/999999\r\nContent-Length: %d\r\n"
     b"Content-Type: application/octet-stream\r\n\r\n" % (1000 + SIZE - 1, SIZE)
 )
+pytestmark = pytest.mark.virtual_time
+
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

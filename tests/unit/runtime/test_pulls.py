@@ -12,6 +12,8 @@ from pantala_runtime.pulls import Pulls
 from tests.support.runtime import FakeRuntime
 
 DIGEST = "sha256:" + "a" * 64
+pytestmark = pytest.mark.virtual_time
+
 APP = parse("r.example/team/app:1")
 PINNED_APP = parse(f"r.example/team/app@{DIGEST}")
 ANN = PullCredentials("ann", "secret", "https://r.example")
