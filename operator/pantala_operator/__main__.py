@@ -1,7 +1,5 @@
 """``pantala-operator``."""
 
-from __future__ import annotations
-
 from pantala_process import lifecycle
 
 

@@ -4,8 +4,6 @@ Watch and lists fill the observation. The control loop plans from it: Tasks, Ima
 takes statuses to the API server, and the clients take statements to the supernodes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable

@@ -14,8 +14,6 @@
 The operator goes on and tries again after all of them.
 """
 
-from __future__ import annotations
-
 
 class OperatorError(Exception):
     """The root of all errors that the operator raises on purpose."""

@@ -3,8 +3,6 @@
 So the parts that watch, list and connect need not know the loop, and each is made before those that use it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar

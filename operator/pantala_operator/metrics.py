@@ -1,7 +1,5 @@
 """The metrics of the operator."""
 
-from __future__ import annotations
-
 from collections import Counter as Tally
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """What the operator needs from outside, as protocols."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime

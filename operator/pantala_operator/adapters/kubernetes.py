@@ -1,7 +1,5 @@
 """The API server, by the official client, which nothing else imports."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -66,7 +64,7 @@ _UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, 
 """What the client raises for a file that is not a valid kubeconfig."""
 
 
-async def connect(kubeconfig: str, timeout: float = _TIMEOUT) -> KubernetesCluster:
+async def connect(kubeconfig: str, timeout: float = _TIMEOUT) -> "KubernetesCluster":
     """Connect with the file, else with the pod's service account, else with what ``KUBECONFIG`` names."""
     configuration = client.Configuration()
     if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):

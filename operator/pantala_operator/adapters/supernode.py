@@ -1,7 +1,5 @@
 """The supernode's API over HTTP."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, TypeVar

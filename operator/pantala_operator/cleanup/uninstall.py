@@ -4,8 +4,6 @@ It waits until the cleanup DaemonSet has restored containerd's files on every no
 what is kept. It ends with 0 even if a node cannot be reached: the message names the node, and pulls work there.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import time

@@ -4,8 +4,6 @@ An event only marks what must be planned again. So it does not matter whether an
 at all: each round of full lists marks everything.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 import structlog

@@ -1,7 +1,5 @@
 """Keeps one Peer resource for each peer, with what the supernodes report about it."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from pantala_operator.control.writer import Writer

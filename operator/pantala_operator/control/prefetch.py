@@ -4,12 +4,10 @@ Only three things are kept between plans: registries' answers, the orders, and a
 have yet. After a restart the operator asks the registries again. It finds the rest in nodes' reports and in the status.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -57,7 +55,7 @@ class SharedView:
     away: str
 
     @classmethod
-    def of(cls, known: Observation, *, reported: bool) -> SharedView:
+    def of(cls, known: Observation, *, reported: bool) -> Self:
         reports = known.supernodes.peers
         pulls: dict[str, dict[str, dict[str, PullState]]] = {}
         for node, report in reports.items():

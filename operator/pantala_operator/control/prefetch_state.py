@@ -1,7 +1,5 @@
 """What the operator keeps of one object with images from one plan to the next. A restart of the operator loses it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar

@@ -1,7 +1,5 @@
 """Plans the Tasks that distribute a file: what each wants from the supernodes, and its status."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Set
 from datetime import datetime
 from typing import TypeVar

@@ -4,8 +4,6 @@ After a failure nothing is kept but the earliest time of the next try. The objec
 then.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Mapping

@@ -4,8 +4,6 @@ The planner of ImagePrefetches plans such a Task directly. A Task that an ImageP
 status follows from its owner's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """The plan of one Peer resource: whether it must exist, and what its status says. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum

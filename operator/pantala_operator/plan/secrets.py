@@ -3,8 +3,6 @@
 No message shows a value of a Secret.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

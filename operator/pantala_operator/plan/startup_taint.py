@@ -3,8 +3,6 @@
 Each ImagePrefetch with a startup taint votes on the nodes that it targets: one vote to keep the taint is enough.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta

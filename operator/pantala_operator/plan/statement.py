@@ -1,7 +1,5 @@
 """What the supernode must do for one Task with a file. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Which nodes get a file or an image. Pure: the same inputs give the same nodes."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The plan of one Task with a file: what the supernode must do, and what the status says. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 

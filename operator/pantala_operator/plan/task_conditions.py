@@ -3,8 +3,6 @@
 Exactly one of ``Ready``, ``Reconciling`` and ``Stalled`` is True unless the Task is suspended.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pantala_operator.resources import status

@@ -1,7 +1,5 @@
 """Tasks, Peers, Nodes and Secrets, as far as the operator needs them. Unknown fields are ignored. Pure."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import msgspec

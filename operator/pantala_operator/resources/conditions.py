@@ -4,8 +4,6 @@
 Its generation is the one that it speaks of, because ``kubectl wait`` compares that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The ImagePrefetch resource, as far as the operator needs it; unknown fields are ignored. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple

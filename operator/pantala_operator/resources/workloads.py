@@ -1,7 +1,5 @@
 """Kubernetes' own resources, as far as the operator reads them. Unknown fields are ignored. Pure."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """Talks to one supernode: states what it should have, and receives what changed there. It never gives up."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Keeps one client for each supernode, started and stopped as supernodes are added and removed."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 

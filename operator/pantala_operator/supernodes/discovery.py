@@ -1,7 +1,5 @@
 """Finds the supernodes that should run: by a list of URLs, or by their StatefulSet's replicas."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit

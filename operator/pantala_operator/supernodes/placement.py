@@ -4,8 +4,6 @@ A task belongs to its owner. A former owner keeps it until the owner has caught 
 node, no bytes from the supernodes, and no Ready from the Task.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What the operator knows about the supernodes: which exist, and what each reported. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime

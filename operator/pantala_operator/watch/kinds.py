@@ -1,7 +1,5 @@
 """Checks that the API server answers and serves Pantala's custom resources."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """Full lists: at the start, when a watch starts, and every few minutes, because a watch may miss changes."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """What the operator knows about the world. Pure: others fill it in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic
 

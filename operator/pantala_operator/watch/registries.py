@@ -1,7 +1,5 @@
 """Asks image registries through the supernodes, a few at once, until each question has an answer."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 

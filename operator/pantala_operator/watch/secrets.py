@@ -1,7 +1,5 @@
 """Reads the Secrets that Tasks and ImagePrefetches name, and again from time to time. Secrets are never listed."""
 
-from __future__ import annotations
-
 import asyncio
 
 import structlog

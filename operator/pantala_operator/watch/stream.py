@@ -4,8 +4,6 @@ kopf ends all other tasks of its event loop when it ends. It ends when credentia
 So it runs in a thread with an event loop of its own, and is started again.
 """
 
-from __future__ import annotations
-
 import asyncio
 import concurrent.futures
 import contextlib

@@ -1,7 +1,5 @@
 """Lists workloads, namespaces and pods while an ImagePrefetch follows them, and again from time to time."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Set
 from typing import Any

@@ -31,7 +31,7 @@ def test_supernodes_are_listed_or_counted() -> None:
 @pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: str(field.name))
 def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object]) -> None:
     base = {} if field.name == "supernode_statefulset" else {"PANTALA_SUPERNODE": "http://s:8002"}
-    text, expected = _EXAMPLES.get(field.name, ("7.5", 7.5) if field.type == "float" else ("/some/file", "/some/file"))
+    text, expected = _EXAMPLES.get(field.name, ("7.5", 7.5) if field.type is float else ("/some/file", "/some/file"))
     by_variable = parse([], base | {f"PANTALA_{field.name.upper()}": text})
     by_flag = parse([f"--{field.name.replace('_', '-')}", text], base | {f"PANTALA_{field.name.upper()}": "ignored"})
     assert expected == getattr(by_variable, field.name) == getattr(by_flag, field.name)

@@ -1,7 +1,5 @@
 """The Tasks that an ImagePrefetch owns: one for each image and digest. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any

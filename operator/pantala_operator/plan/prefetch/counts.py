@@ -1,7 +1,5 @@
 """What the status counts and lists: only what nodes and registries have reported. Pure."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

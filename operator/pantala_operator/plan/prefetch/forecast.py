@@ -1,7 +1,5 @@
 """The report of mode ``Plan``: what nodes would fetch, without the layers that are shared or there already. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final

@@ -1,7 +1,5 @@
 """Which images a demand means, by name or from the workloads it follows, and the credentials for them. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any

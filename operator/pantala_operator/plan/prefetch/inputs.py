@@ -3,8 +3,6 @@
 An ImagePrefetch and a Task with an image provide the same input, so one pipeline plans both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

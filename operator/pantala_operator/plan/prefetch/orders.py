@@ -3,8 +3,6 @@
 A node carries out an order once, so an order stays the same until the next try. An order that is left out ends a pull.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pantala_operator.plan.prefetch.inputs import GivenOrder, Orders

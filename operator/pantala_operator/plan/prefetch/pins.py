@@ -1,7 +1,5 @@
 """The digest of each image: a tag is resolved once a run, so all nodes get the same image. Pure."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -14,8 +14,6 @@ Each stage is one module with one entry function. It takes what the stages befor
     status      conditions, and from them the status of the object's kind
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -3,8 +3,6 @@
 Times within a pull are seconds since the epoch, as nodes report them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """What registries are asked, and when. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final

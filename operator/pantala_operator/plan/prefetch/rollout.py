@@ -1,7 +1,5 @@
 """Which pulls start now, within the limits of the rollout. Pure."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
