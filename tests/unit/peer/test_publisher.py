@@ -271,7 +271,7 @@ def test_a12_a_race_of_directory_and_link_never_writes_outside(
     sys.setswitchinterval(1e-5)  # instead of 5 ms, so that each step can be interrupted
     thread.start()
     try:
-        for _ in range(2000):
+        for _ in range(examples(2000)):
             try:
                 node.publish("d/e/file")
                 node.publisher.unpublish("d/e/file")
