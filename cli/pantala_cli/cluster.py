@@ -20,8 +20,8 @@ from pantala_cli.errors import (
     CLIError,
     ForbiddenError,
     KubeconfigError,
-    NotFoundError,
     NotInstalledError,
+    ObjectMissingError,
     RefusedError,
     UnauthorizedError,
     UnreachableError,
@@ -126,7 +126,7 @@ def _from_status(error: Any, what: str) -> CLIError:
     if code == 403:
         return ForbiddenError(f"You may not do this: {message}. Ask the cluster's administrator for permission.")
     if code == 404 and from_server and "could not find the requested resource" not in message:
-        return NotFoundError(f"{what} does not exist. See kubectl pantala status -A.")
+        return ObjectMissingError(f"{what} does not exist. See kubectl pantala status -A.")
     if code == 404:
         return NotInstalledError(
             "The cluster does not know Pantala's kinds. Install the chart, or run kubectl apply -f crds/."

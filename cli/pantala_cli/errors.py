@@ -37,7 +37,7 @@ class NotInstalledError(CLIError):
     """The cluster does not serve Pantala's kinds."""
 
 
-class NotFoundError(CLIError):
+class ObjectMissingError(CLIError):
     """The object does not exist."""
 
 
