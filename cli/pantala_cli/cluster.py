@@ -18,10 +18,10 @@ from pykube.exceptions import HTTPError, PyKubeError
 from pantala_cli import kubeconfig
 from pantala_cli.errors import (
     CLIError,
-    ForbiddenError,
     KubeconfigError,
     NotInstalledError,
     ObjectMissingError,
+    PermissionMissingError,
     RefusedError,
     UnauthorizedError,
     UnreachableError,
@@ -124,7 +124,9 @@ def _from_status(error: Any, what: str) -> CLIError:
     if code == 401:
         return UnauthorizedError("The API server does not know you. Renew your credentials (kubectl auth whoami).")
     if code == 403:
-        return ForbiddenError(f"You may not do this: {message}. Ask the cluster's administrator for permission.")
+        return PermissionMissingError(
+            f"You may not do this: {message}. Ask the cluster's administrator for permission."
+        )
     if code == 404 and from_server and "could not find the requested resource" not in message:
         return ObjectMissingError(f"{what} does not exist. See kubectl pantala status -A.")
     if code == 404:

@@ -1,13 +1,13 @@
 """The errors of the commands. Each message is one line that says what to do.
 
 CLIError
-├── KubeconfigError     the kubeconfig is missing or cannot be used
-├── UnreachableError    no API server answers
-├── UnauthorizedError   the API server does not know the user
-├── ForbiddenError      the user lacks permission
-├── NotInstalledError   the cluster does not know Pantala's kinds
-├── NotFoundError       the object does not exist
-└── RefusedError        the API server rejected the request for another reason
+├── KubeconfigError         the kubeconfig is missing or cannot be used
+├── UnreachableError        no API server answers
+├── UnauthorizedError       the API server does not know the user
+├── PermissionMissingError  the user lacks permission
+├── NotInstalledError       the cluster does not know Pantala's kinds
+├── ObjectMissingError      the object does not exist
+└── RefusedError            the API server rejected the request for another reason
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class UnauthorizedError(CLIError):
     """The API server does not know the user."""
 
 
-class ForbiddenError(CLIError):
+class PermissionMissingError(CLIError):
     """The user lacks permission."""
 
 
