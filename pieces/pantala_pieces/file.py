@@ -14,7 +14,7 @@ import msgspec
 from pantala_pieces import journal
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import PieceMissingError, StoreFullError, store_errors
-from pantala_pieces.journal import Record
+from pantala_pieces.journal import JournalRecord
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,7 +64,7 @@ class PieceFile:
         self.used = 0.0
         """When it was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
-        self._records: dict[int, Record] = {}
+        self._records: dict[int, JournalRecord] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT)
         self._journal = Descriptor(directory / "journal", lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
@@ -125,7 +125,7 @@ class PieceFile:
             with self._data.using() as fd:
                 for piece in pieces:
                     _write(fd, piece.data, piece.number * self.meta.piece_size)
-                    records.append(Record(piece.number, len(piece.data), piece.sha256))
+                    records.append(JournalRecord(piece.number, len(piece.data), piece.sha256))
                 if self._durable:
                     os.fdatasync(fd)
             self._append(records)
@@ -187,7 +187,7 @@ class PieceFile:
         self._data.end()
         self._journal.end()
 
-    def _read_journal(self) -> Iterator[Record]:
+    def _read_journal(self) -> Iterator[JournalRecord]:
         with self._journal.using() as fd:
             content = os.pread(fd, os.fstat(fd).st_size, 0)
             records = list(journal.decode(content))
@@ -195,7 +195,7 @@ class PieceFile:
                 os.ftruncate(fd, len(records) * journal.RECORD_SIZE)
         yield from records
 
-    def _append(self, records: list[Record]) -> None:
+    def _append(self, records: list[JournalRecord]) -> None:
         view = memoryview(b"".join(map(journal.encode, records)))
         with self._journal.using() as fd:
             begun_at = os.fstat(fd).st_size

@@ -18,7 +18,7 @@ _CRC = struct.Struct(">I")
 RECORD_SIZE = _BODY.size + _CRC.size
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """One durable piece."""
 
     piece: int
@@ -26,20 +26,20 @@ class Record(NamedTuple):
     sha256: bytes
 
 
-def encode(record: Record) -> bytes:
+def encode(record: JournalRecord) -> bytes:
     """Write a record."""
     body = _BODY.pack(*record)
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def decode(data: bytes) -> Iterator[Record]:
+def decode(data: bytes) -> Iterator[JournalRecord]:
     """Read records until a torn or wrong one."""
     for start in range(0, len(data) - RECORD_SIZE + 1, RECORD_SIZE):
         body = data[start : start + _BODY.size]
         (crc,) = _CRC.unpack_from(data, start + _BODY.size)
         if zlib.crc32(body) != crc:
             return
-        record = Record(*_BODY.unpack(body))
+        record = JournalRecord(*_BODY.unpack(body))
         if record.piece > MAX_PIECE:
             return
         yield record

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pantala_pieces import journal
 from pantala_pieces.errors import PieceMissingError, StoreFullError
 from pantala_pieces.file import Meta, Piece
-from pantala_pieces.journal import Record
+from pantala_pieces.journal import JournalRecord
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from pantala_protocol.geometry import Geometry
@@ -22,7 +22,7 @@ TASK = task_id.compute("http://origin/file")
 SIZE = 64
 
 records = st.builds(
-    Record,
+    JournalRecord,
     st.integers(min_value=0, max_value=1 << 20),
     st.integers(min_value=0, max_value=1 << 22),
     st.binary(min_size=32, max_size=32),
@@ -35,7 +35,7 @@ def piece_of(content: bytes, number: int) -> Piece:
 
 
 @given(st.lists(records, max_size=20), st.integers(min_value=0), st.integers(min_value=0, max_value=255))
-def test_a_journal_is_read_up_to_the_first_wrong_byte(written: list[Record], position: int, value: int) -> None:
+def test_a_journal_is_read_up_to_the_first_wrong_byte(written: list[JournalRecord], position: int, value: int) -> None:
     content = bytearray(b"".join(map(journal.encode, written)))
     assert written == list(journal.decode(bytes(content)))
     if content:
