@@ -181,9 +181,10 @@ class Loop:
         membership = supernodes.membership(self._clock.now())
         for member in supernodes.members:
             tasks, view = self._tasks.wanted_from(member.name), supernodes.views[member.name]
+            client = self._clients.client(member.name)
             if view.reported:
-                self._clients.want(member.name, DesiredState(tasks, membership, images, survey))
-            empty = not tasks and self._clients.is_empty(member.name)
+                client.want(DesiredState(tasks, membership, images, survey))
+            empty = not tasks and client.is_empty
             if member.leaving and (empty or view.silent):
                 log.info("A supernode has left", supernode=member.name)
                 supernodes.release(member.name)

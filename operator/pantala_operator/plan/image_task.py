@@ -13,7 +13,7 @@ from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome
 from pantala_operator.resources import conditions, quantity
 from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
-from pantala_operator.resources.conditions import ConditionType, Status, Verdict
+from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.prefetch import KIND, ImageStatus, PrefetchStatus, PullFailure, SpecImage
 from pantala_operator.resources.status import PENDING, PROGRESSING, Summary, kept, no
 from pantala_protocol import image
@@ -90,9 +90,9 @@ def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datet
     if mine is None:
         return task.status
     distributed = _distributed(mine)
-    resolved = Verdict(Status.TRUE, "Resolved", "The registry has resolved the image")
+    resolved = Verdict(ConditionStatus.TRUE, "Resolved", "The registry has resolved the image")
     summary = _summary(owner_status, mine, distributed)
-    completed = (task.status.completion_time or now) if summary.ready.status is Status.TRUE else None
+    completed = (task.status.completion_time or now) if summary.ready.status is ConditionStatus.TRUE else None
     failures = _failures(each for each in owner_status.failures if each.image in ("", mine.image))
     verdicts = _verdicts(summary, resolved, distributed)
     return _status(task, mine, verdicts, failures, (owner_status.start_time, completed), now)
@@ -100,11 +100,11 @@ def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datet
 
 def _summary(owner_status: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
     """The owner's conditions speak of all images, those of the Task of one."""
-    if distributed.status is Status.TRUE:
+    if distributed.status is ConditionStatus.TRUE:
         rest = no(distributed.reason, "Nothing is left to do")
         return Summary(distributed, rest, rest)
     ready, reconciling, stalled = (kept(owner_status.conditions, kind) for kind in ("Ready", "Reconciling", "Stalled"))
-    if ready.status is Status.TRUE:  # The owner was done before, and stays so while nothing newer is known.
+    if ready.status is ConditionStatus.TRUE:  # The owner was done before, and stays so while nothing newer is known.
         ready = distributed
     failure = next((each for each in owner_status.failures if each.node and each.image == mine.image), None)
     if failure is not None:
@@ -128,7 +128,7 @@ def _distributed(mine: ImageStatus) -> Verdict:
     noun = "node has" if mine.desired == 1 else "nodes have"
     progress = f"{mine.ready} of {mine.desired} {noun} the image"
     if 0 < mine.desired == mine.ready:
-        return Verdict(Status.TRUE, PREFETCHED, progress)
+        return Verdict(ConditionStatus.TRUE, PREFETCHED, progress)
     return no(PROGRESSING, progress)
 
 

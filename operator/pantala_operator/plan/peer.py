@@ -8,7 +8,7 @@ import msgspec
 
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerCache, PeerResource, PeerRuntime, PeerStatus
-from pantala_operator.resources.conditions import Status, Verdict
+from pantala_operator.resources.conditions import ConditionStatus, Verdict
 from pantala_operator.resources.status import kept, no, unavailable
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.statement import PeerReport
@@ -44,9 +44,9 @@ def plan(
     if peer is None:
         return PeerPlan(create=report is not None and report.connected)
     if away:
-        verdict = unavailable(away)._replace(status=Status.UNKNOWN)
+        verdict = unavailable(away)._replace(status=ConditionStatus.UNKNOWN)
     elif report is not None and report.connected:
-        verdict = Verdict(Status.TRUE, "Connected", "The peer is connected to its supernode")
+        verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to its supernode")
     elif reconnected:
         verdict = no("Disconnected", "The peer is not connected. Check its pod on this node")
     else:
@@ -88,12 +88,14 @@ def _runtime(runtime: RuntimeState) -> PeerRuntime | None:
 def _mirror(runtime: RuntimeState) -> Verdict:
     """Whether the node's runtime asks its peer before it asks a registry."""
     if runtime.mirror:
-        return Verdict(Status.TRUE, "Probed", runtime.message or "The container runtime uses the node's mirror")
+        return Verdict(
+            ConditionStatus.TRUE, "Probed", runtime.message or "The container runtime uses the node's mirror"
+        )
     if runtime.mirror is False:
         return no("NotConfigured", runtime.message or _NOT_USED)
     if not runtime.name:
-        return Verdict(Status.UNKNOWN, "RuntimeUnavailable", runtime.message or _NO_RUNTIME)
-    return Verdict(Status.UNKNOWN, "MirrorDisabled", runtime.message or _NO_MIRROR)
+        return Verdict(ConditionStatus.UNKNOWN, "RuntimeUnavailable", runtime.message or _NO_RUNTIME)
+    return Verdict(ConditionStatus.UNKNOWN, "MirrorDisabled", runtime.message or _NO_MIRROR)
 
 
 _NOT_USED = "The container runtime does not use the node's mirror. See the log of the node's peer."

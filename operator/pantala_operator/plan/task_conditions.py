@@ -6,7 +6,7 @@ Exactly one of ``Ready``, ``Reconciling`` and ``Stalled`` is True unless the Tas
 from dataclasses import dataclass
 
 from pantala_operator.resources import status
-from pantala_operator.resources.conditions import Condition, ConditionType, Status, Verdict
+from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, no
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
@@ -91,11 +91,11 @@ def _source_resolved(inputs: TaskInputs) -> Verdict:
     if report is None:
         return status.kept(inputs.former, ConditionType.SOURCE_RESOLVED)
     if report.length is not None or report.pieces_cached or report.cdn_status is CDNStatus.SUCCESS:
-        return Verdict(Status.TRUE, "Resolved", "The origin serves the file")
+        return Verdict(ConditionStatus.TRUE, "Resolved", "The origin serves the file")
     if report.failure is None:
         return PENDING
     if report.failure.reason in _AFTER_AN_ANSWER:
-        return Verdict(Status.TRUE, "Resolved", "The origin serves a file")
+        return Verdict(ConditionStatus.TRUE, "Resolved", "The origin serves a file")
     if report.failure.reason in _OF_THE_SUPERNODE:
         return status.kept(inputs.former, ConditionType.SOURCE_RESOLVED)
     return _failed(report.failure)
@@ -106,7 +106,7 @@ def _cached(inputs: TaskInputs) -> Verdict:
     if report is None:
         return status.kept(inputs.former, ConditionType.CACHED)
     if report.cdn_status is CDNStatus.SUCCESS:
-        return Verdict(Status.TRUE, "Cached", "The supernode has the whole file")
+        return Verdict(ConditionStatus.TRUE, "Cached", "The supernode has the whole file")
     if report.failure is not None:
         return _failed(report.failure)
     total = "?" if report.pieces_total is None else str(report.pieces_total)
@@ -127,7 +127,7 @@ def _distributed(inputs: TaskInputs) -> Verdict:
     if inputs.desired == 0:
         return no("NodesUnavailable", "None of the wanted nodes can be reached")
     if inputs.ready == inputs.desired:
-        return Verdict(Status.TRUE, "Distributed", progress)
+        return Verdict(ConditionStatus.TRUE, "Distributed", progress)
     if report.failures:
         first = report.failures[0]
         return no(first.reason, f"{progress}. {first.peer}: {_words(first)}")
@@ -140,7 +140,7 @@ def _activity(inputs: TaskInputs, goal: Verdict) -> Verdict:
         return status.unavailable(inputs.away)
     if report is not None and report.failure is not None:
         return _failed(report.failure)
-    if report is not None and report.failures and goal.status is not Status.TRUE:
+    if report is not None and report.failures and goal.status is not ConditionStatus.TRUE:
         return goal
     return no(PROGRESSING, goal.message)
 

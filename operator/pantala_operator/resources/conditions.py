@@ -25,7 +25,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
 
 
-class Status(StrEnum):
+class ConditionStatus(StrEnum):
     """A condition's value."""
 
     TRUE = "True"
@@ -47,7 +47,7 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
 class Verdict(NamedTuple):
     """What a condition says now."""
 
-    status: Status
+    status: ConditionStatus
     reason: str
     message: str
 
@@ -63,7 +63,7 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
     """Whether the condition exists and is True."""
     condition = find(conditions, kind)
-    return condition is not None and condition.status == Status.TRUE
+    return condition is not None and condition.status == ConditionStatus.TRUE
 
 
 def merge(

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pantala_operator.resources import conditions
-from pantala_operator.resources.conditions import Condition, Status, Verdict
+from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Advice, Reason, Retry
 
-PENDING = Verdict(Status.UNKNOWN, "Pending", "The supernode has not reported on this yet")
+PENDING = Verdict(ConditionStatus.UNKNOWN, "Pending", "The supernode has not reported on this yet")
 SUSPENDED = "Suspended"
 PROGRESSING = "Progressing"
 
@@ -83,14 +83,14 @@ def evaluate(inputs: StatusInputs) -> Summary:
     if (obstacle := inputs.obstacle) is not None:
         ready = no(obstacle.reason, obstacle.message)
         waiting = no(obstacle.reason, "Nothing continues until the cause in Stalled is removed")
-        return Summary(ready, waiting, ready._replace(status=Status.TRUE))
+        return Summary(ready, waiting, ready._replace(status=ConditionStatus.TRUE))
     activity = inputs.activity
     stalled = no(activity.reason, "Nothing blocks progress for good")
-    return Summary(activity, activity._replace(status=Status.TRUE), stalled)
+    return Summary(activity, activity._replace(status=ConditionStatus.TRUE), stalled)
 
 
 def no(reason: str, message: str) -> Verdict:
-    return Verdict(Status.FALSE, reason, message)
+    return Verdict(ConditionStatus.FALSE, reason, message)
 
 
 def unavailable(away: str) -> Verdict:
@@ -102,7 +102,7 @@ def unavailable(away: str) -> Verdict:
 def kept(former: Iterable[Condition], kind: str) -> Verdict:
     """A condition as it was written last; it stays while nothing newer is known."""
     found = conditions.find(former, kind)
-    return PENDING if found is None else Verdict(Status(found.status), found.reason, found.message)
+    return PENDING if found is None else Verdict(ConditionStatus(found.status), found.reason, found.message)
 
 
 def advised(what: str, advice: Advice | None) -> str:
@@ -115,7 +115,7 @@ def advised(what: str, advice: Advice | None) -> str:
 def notices(former: Iterable[Condition], latter: Iterable[Condition]) -> Iterator[Notice]:
     """The Events for conditions that became True, or are True for another reason."""
     before = {(each.type, each.status, each.reason) for each in former}
-    now = {each.type: each for each in latter if each.status == Status.TRUE and each.reason != PROGRESSING}
+    now = {each.type: each for each in latter if each.status == ConditionStatus.TRUE and each.reason != PROGRESSING}
     for kind, warning in _EVENTS.items():
         if (new := now.get(kind)) is not None and (kind, new.status, new.reason) not in before:
             yield Notice(warning, new.reason, new.message)
@@ -129,6 +129,6 @@ def expiry(
     finished: datetime | None = None
     if conditions.is_true(current, "Ready"):
         finished = completed
-    elif failed and stalled is not None and stalled.status == Status.TRUE:
+    elif failed and stalled is not None and stalled.status == ConditionStatus.TRUE:
         finished = stalled.last_transition_time
     return None if ttl is None or finished is None else finished + timedelta(seconds=ttl)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pantala_operator.events import OperatorEvents
 from pantala_operator.ports import Clock, SupernodeAPI
-from pantala_operator.supernodes.client import DesiredState, SupernodeClient
-from pantala_protocol.registry import Resolve, Resolved
+from pantala_operator.supernodes.client import SupernodeClient
 from pantala_protocol.statement import Member
 
 Connect = Callable[[str], SupernodeAPI]
@@ -39,17 +38,8 @@ class SupernodeClients:
                 self._clients[name] = SupernodeClient(name, url, api, self._events, self._clock, self._patience)
         self._changed.set()
 
-    def want(self, name: str, desired: DesiredState) -> None:
-        """State this to the supernode, unless it was stated last."""
-        self._clients[name].want(desired)
-
-    def is_empty(self, name: str) -> bool:
-        """True if the supernode has accepted the latest statement, and that has no task."""
-        return self._clients[name].is_empty
-
-    async def resolve(self, name: str, question: Resolve) -> Resolved:
-        """Ask an image's registry through a supernode. Raises ``SupernodeCallError``."""
-        return await self._clients[name].resolve(question)
+    def client(self, name: str) -> SupernodeClient:
+        return self._clients[name]
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:

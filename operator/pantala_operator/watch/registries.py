@@ -89,7 +89,7 @@ class ImageResolver:
         try:
             if name is None:
                 raise SupernodeUnavailableError(self._supernodes.away or "no supernode can be asked")
-            return await self._clients.resolve(name, request.question)
+            return await self._clients.client(name).resolve(request.question)
         except SupernodeCallError as error:
             log.warning(
                 "A supernode cannot ask a registry. It is tried again.",

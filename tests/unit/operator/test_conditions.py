@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pantala_operator.resources.conditions import (
     MAX_MESSAGE,
     Condition,
+    ConditionStatus,
     ConditionType,
-    Status,
     Verdict,
     differ,
     is_true,
@@ -17,26 +17,26 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 
 
-def verdict(status: Status, reason: str = "R", message: str = "m") -> dict[ConditionType, Verdict]:
+def verdict(status: ConditionStatus, reason: str = "R", message: str = "m") -> dict[ConditionType, Verdict]:
     return {ConditionType.READY: Verdict(status, reason, message)}
 
 
 def test_the_transition_time_moves_with_the_status_only() -> None:
-    first = merge((), verdict(Status.FALSE), 1, NOW)
-    same = merge(first, verdict(Status.FALSE, "Other", "other"), 1, LATER)
+    first = merge((), verdict(ConditionStatus.FALSE), 1, NOW)
+    same = merge(first, verdict(ConditionStatus.FALSE, "Other", "other"), 1, LATER)
     assert [NOW] == [each.last_transition_time for each in same]
     assert ["Other"] == [each.reason for each in same]
-    changed = merge(same, verdict(Status.TRUE), 1, LATER)
+    changed = merge(same, verdict(ConditionStatus.TRUE), 1, LATER)
     assert [LATER] == [each.last_transition_time for each in changed]
 
 
 def test_every_condition_is_stamped_with_the_generation_though_nothing_changed() -> None:
-    first = merge((), verdict(Status.TRUE), 1, NOW)
-    assert [2] == [each.observed_generation for each in merge(first, verdict(Status.TRUE), 2, LATER)]
+    first = merge((), verdict(ConditionStatus.TRUE), 1, NOW)
+    assert [2] == [each.observed_generation for each in merge(first, verdict(ConditionStatus.TRUE), 2, LATER)]
 
 
 def test_long_messages_are_cut() -> None:
-    (condition,) = merge((), verdict(Status.FALSE, message="x" * 5000), 1, NOW)
+    (condition,) = merge((), verdict(ConditionStatus.FALSE, message="x" * 5000), 1, NOW)
     assert (MAX_MESSAGE, "…") == (len(condition.message), condition.message[-1])
 
 
@@ -52,5 +52,5 @@ def test_which_changes_are_written_at_once() -> None:
 
 def test_an_absent_condition_is_not_true() -> None:
     assert not is_true((), "Ready")
-    assert is_true(merge((), verdict(Status.TRUE), 1, NOW), "Ready")
-    assert not is_true(merge((), verdict(Status.UNKNOWN), 1, NOW), "Ready")
+    assert is_true(merge((), verdict(ConditionStatus.TRUE), 1, NOW), "Ready")
+    assert not is_true(merge((), verdict(ConditionStatus.UNKNOWN), 1, NOW), "Ready")

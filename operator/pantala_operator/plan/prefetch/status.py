@@ -16,7 +16,7 @@ from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pulls import Snapshot, Step
 from pantala_operator.resources import conditions, quantity
 from pantala_operator.resources import status as engine
-from pantala_operator.resources.conditions import Status, Verdict
+from pantala_operator.resources.conditions import ConditionStatus, Verdict
 from pantala_operator.resources.prefetch import (
     Forecast,
     ImagePrefetch,
@@ -62,7 +62,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     done = snapshot.complete and snapshot.observed.reported and not snapshot.demand.planning
     obstacle = _obstacle(snapshot, counts)
     inputs = StatusInputs(
-        done=Verdict(Status.TRUE, PREFETCHED, counts.progress) if done else None,
+        done=Verdict(ConditionStatus.TRUE, PREFETCHED, counts.progress) if done else None,
         pause=_pause(snapshot, obstacle),
         obstacle=obstacle,
         activity=_activity(snapshot, counts),
@@ -82,7 +82,7 @@ def _stays(snapshot: Snapshot) -> bool:
     was_planned = snapshot.demand.planning and ready is not None and ready.reason == _PLANNED
     if snapshot.resting or (was_planned and not snapshot.unresolved and not _planned(snapshot)):
         return True
-    return not snapshot.observed.reported and ready is not None and ready.status == Status.TRUE
+    return not snapshot.observed.reported and ready is not None and ready.status == ConditionStatus.TRUE
 
 
 def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
@@ -170,7 +170,7 @@ def _resolved(snapshot: Snapshot) -> Verdict:
     known = sum(pin.current for pin in pins)
     progress = f"{known} of {len(pins)} images are resolved"
     if known == len(pins):
-        return Verdict(Status.TRUE, "Resolved", ". ".join((progress, *snapshot.images.secret_faults)))
+        return Verdict(ConditionStatus.TRUE, "Resolved", ". ".join((progress, *snapshot.images.secret_faults)))
     return no("Resolving", progress) if known else PENDING._replace(message=progress)
 
 
@@ -248,7 +248,7 @@ def _drifted(snapshot: Snapshot) -> Verdict:
         others = f", and {len(moved) - 1} other tags moved" if len(moved) > 1 else ""
         what = f"{first.key.reference} is {first.latest} by now, but nodes get {first.digest}{others}"
         action = "Set the annotation pantala.dev/requested-at, or spec.updatePolicy Follow, to update the nodes."
-        return Verdict(Status.TRUE, "TagMoved", f"{what}. {action}")
+        return Verdict(ConditionStatus.TRUE, "TagMoved", f"{what}. {action}")
     if any(pin.current for pin in snapshot.pins.values()):
         return no("AsResolved", "Nodes get the digests that the tags have now")
     return PENDING._replace(message="Nothing is resolved yet")
@@ -261,7 +261,7 @@ def _evicted(snapshot: Snapshot) -> Verdict:
         others = f". The same happened {len(lost) - 1} times elsewhere" if len(lost) > 1 else ""
         what = f"{name}, {key.reference}: {EVICTED}. It is not pulled a third time{others}"
         advice = reasons.of_image(Reason.EVICTED)
-        return Verdict(Status.TRUE, Reason.EVICTED.value, engine.advised(what, advice))
+        return Verdict(ConditionStatus.TRUE, Reason.EVICTED.value, engine.advised(what, advice))
     return no("NotEvicted", "No kubelet removed an image twice within an hour")
 
 
@@ -269,7 +269,7 @@ def _pinned(snapshot: Snapshot) -> Verdict:
     runtimes = snapshot.observed.runtimes
     unpinned = [name for name in snapshot.steps if name in runtimes and runtimes[name].pins is False]
     if not unpinned:
-        return Verdict(Status.TRUE, "Pinned", "No node's runtime is known to ignore pinning")
+        return Verdict(ConditionStatus.TRUE, "Pinned", "No node's runtime is known to ignore pinning")
     what = f"The runtime ignores pinning on {len(unpinned)} of the nodes, such as {unpinned[0]}"
     return no("RuntimeTooOld", f"{what}. The kubelet may remove images there. Update containerd to a newer release.")
 
