@@ -18,7 +18,7 @@ import msgspec
 from bench.errors import BenchError
 from pantala_protocol import ranges
 from pantala_protocol.geometry import Wrapping
-from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
+from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer, SyncRequest
 
 _NUMBERS = itertools.count(10_000)
 
@@ -209,7 +209,7 @@ class Native:
         self._name = name
         self._tally = tally
         self._message: SyncRequest
-        self._running: list[Work] = []
+        self._running: list[PieceWork] = []
         self._left = 0
         self._asked_at = 0.0
 
@@ -228,7 +228,7 @@ class Native:
         self._left -= len(claimed)
         generation = next(assignment.generation for assignment in first.assignments or ())
         pieces = ranges.render(sum(1 << piece for piece in claimed))
-        self._ask({self._file.task_id: Held(generation, pieces)}, self._answered)
+        self._ask({self._file.task_id: HeldPieces(generation, pieces)}, self._answered)
 
     def _answered(self, answer: bytes) -> None:
         self._tally.cycles += 1
@@ -244,9 +244,9 @@ class Native:
         else:
             work = self._running.pop(0)
             self._left -= 1
-            self._ask({work.task_id: Held(work.generation, str(work.piece))}, self._answered)
+            self._ask({work.task_id: HeldPieces(work.generation, str(work.piece))}, self._answered)
 
-    def _ask(self, done: dict[str, Held], then: Callable[[bytes], None]) -> None:
+    def _ask(self, done: dict[str, HeldPieces], then: Callable[[bytes], None]) -> None:
         self._message = msgspec.structs.replace(self._message, seq=self._message.seq + 1, done=done)
         self._asked_at = time.perf_counter()
         self._connection.ask(post("/api/v1/sync", msgspec.json.encode(self._message)), then)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pantala_peer.errors import LOCAL, FetchError
 from pantala_protocol.images import NodeOrders
-from pantala_protocol.sync import Assignment, Work
+from pantala_protocol.sync import Assignment, PieceWork
 
 
 class Assigned(NamedTuple):
@@ -32,7 +32,7 @@ class Assigned(NamedTuple):
 class WorkGiven(NamedTuple):
     """A supernode asks for a piece."""
 
-    work: Work
+    work: PieceWork
     supernode: str
     """Its boot ID."""
 
@@ -46,7 +46,7 @@ class ImagesOrdered(NamedTuple):
 class DownloadEnded(NamedTuple):
     """A piece is verified and stored, or the download failed with ``error``."""
 
-    work: Work
+    work: PieceWork
     error: Exception | None = None
 
     @property

@@ -19,7 +19,7 @@ from pantala_protocol.statement import Membership
 Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
 
 
-class Held(msgspec.Struct, frozen=True):
+class HeldPieces(msgspec.Struct, frozen=True):
     """The pieces of one task that a peer holds."""
 
     generation: str
@@ -63,7 +63,7 @@ class Delivery(msgspec.Struct, frozen=True):
     """Relative to the peer's root."""
 
 
-class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
+class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     """A blob that the node waits for. Its task ID is :func:`pantala_protocol.task_id.of_blob`.
 
     Only the supernode asks registries. It knows their addresses and protocols.
@@ -84,7 +84,7 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
     """The key of the ordered image, if an order needs the blob. Then the order's credentials are used."""
 
     def __repr__(self) -> str:
-        return f"<Wanted {self.registry}/{self.repository}@{self.digest}>"
+        return f"<WantedBlob {self.registry}/{self.repository}@{self.digest}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("digest", self.digest)]
@@ -120,15 +120,15 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The port of its piece server. The address is that of the connection."""
     zone: str = ""
     version: str = ""
-    inventory: dict[str, Held] | None = None
+    inventory: dict[str, HeldPieces] | None = None
     """Everything it holds, by task ID. Present in a process's first exchange, on request, and when reported pieces are
     lost. The answer is not held, because the peer begins no other exchange before it."""
-    done: dict[str, Held] = {}
+    done: dict[str, HeldPieces] = {}
     """Pieces that were verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[str, DeliveryState | None] = {}
     """Changes since the last exchange, by UID. ``None``: not published any more. With an inventory: all states."""
-    wants: dict[str, Wanted] = {}
+    wants: dict[str, WantedBlob] = {}
     """All blobs of this supernode that the node waits for now, by task ID. The exchange with the greatest ``seq``
     counts."""
     images: Count = 0
@@ -148,7 +148,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The process ends: give it no work, and do not use it as a provider."""
 
 
-class Work(msgspec.Struct, frozen=True, omit_defaults=True):
+class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     """One piece to fetch, with its digest and its provider."""
 
     task_id: str
@@ -180,7 +180,7 @@ class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int = 0
     assignments: tuple[Assignment, ...] | None = None
     """Everything that the peer must hold. Other tasks are dropped. ``None``: unchanged since ``revision``."""
-    work: tuple[Work, ...] = ()
+    work: tuple[PieceWork, ...] = ()
     membership: Membership | None = None
     """With assignments: all replicas, which the peer must have sessions with. ``None``: there is only one."""
     images: NodeOrders | None = None

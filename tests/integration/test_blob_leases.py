@@ -12,7 +12,7 @@ import pytest
 
 from pantala_peer.app import PeerApp
 from pantala_protocol import task_id
-from pantala_protocol.sync import SyncAnswer, SyncRequest, Wanted
+from pantala_protocol.sync import SyncAnswer, SyncRequest, WantedBlob
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
@@ -121,8 +121,8 @@ async def test_after_a_kill_the_next_node_costs_only_a_proof_from_the_registry(
 
 async def test_a_node_that_waits_during_a_kill_keeps_its_blobs(supernode: SupernodeProcess, registry: Registry) -> None:
     """The node's first request to the new process has only its wanted blobs. The next one has its inventory."""
-    wanted: dict[str, Wanted] = {
-        task_id.of_blob("sha256:" + "0" * 64): Wanted(registry.host, "team/app", "sha256:" + "0" * 64)
+    wanted: dict[str, WantedBlob] = {
+        task_id.of_blob("sha256:" + "0" * 64): WantedBlob(registry.host, "team/app", "sha256:" + "0" * 64)
     }
     said = SyncRequest("n1", "boot", 7, supernode="another one", revision=3, port=1, wants=wanted)
     url, body = f"{supernode.url}/api/v1/sync", msgspec.json.encode(said)

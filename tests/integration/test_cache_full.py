@@ -16,7 +16,7 @@ from pantala_peer.app import PeerApp
 from pantala_peer.images import blobs as cached_images
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
-from pantala_protocol.sync import SyncRequest, Work
+from pantala_protocol.sync import PieceWork, SyncRequest
 from testbed.image import Layer, push
 from testbed.image import build as build_image
 from tests.integration.test_image_orders import LeasingSupernode
@@ -71,7 +71,7 @@ class Patient(LeasingSupernode):
         self.paused.discard(name)
         self.resuming = asyncio.ensure_future(self.notify())
 
-    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
+    def _work(self, known: Known, said: SyncRequest) -> tuple[PieceWork, ...]:
         assigned = self.assigned.get(said.peer, [])
         self.assigned[said.peer] = [pair for pair in assigned if pair[0].task_id not in self.paused]
         try:

@@ -11,7 +11,7 @@ import pytest
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.statement import Member, Membership, WantedTask
-from pantala_protocol.sync import Held, PieceFailure, SyncAnswer, Work
+from pantala_protocol.sync import HeldPieces, PieceFailure, PieceWork, SyncAnswer
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.manual_peer import ManualPeer
 from tests.support.supernode_lab import SupernodeLab
@@ -38,12 +38,12 @@ def wanted(origin: Origin, *peers: str, uid: str = "u1", path: str = "a/file") -
     return WantedTask(uid, "ns/t", task_id.compute(url), url, path=path, peers=peers, attempt="1/")
 
 
-def pieces(work: list[Work]) -> set[int]:
+def pieces(work: list[PieceWork]) -> set[int]:
     return {one.piece for one in work}
 
 
-def held(work: Work, mask: int) -> dict[str, Held]:
-    return {work.task_id: Held(work.generation, ranges.render(mask))}
+def held(work: PieceWork, mask: int) -> dict[str, HeldPieces]:
+    return {work.task_id: HeldPieces(work.generation, ranges.render(mask))}
 
 
 async def test_before_a_statement_the_first_exchange_is_answered_at_once_without_assignments(

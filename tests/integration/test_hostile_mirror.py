@@ -12,7 +12,7 @@ import pytest
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol import ranges, task_id
-from pantala_protocol.sync import Assignment, Held, Wanted
+from pantala_protocol.sync import Assignment, HeldPieces, WantedBlob
 from tests.integration.test_hostile_peers import Hostile, Request, Serve, silence
 from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry, sha256
@@ -65,13 +65,13 @@ class Lab(SupernodeLab):
     async def hostile(self, serve: Serve) -> AsyncIterator[Hostile]:
         """One that was let into the blob, and says to have all of it."""
         async with Hostile(self.url, serve).living() as made:
-            wants = {task_id.of_blob(sha256(LAYER)): Wanted(self.registry.host, "team/app", sha256(LAYER))}
+            wants = {task_id.of_blob(sha256(LAYER)): WantedBlob(self.registry.host, "team/app", sha256(LAYER))}
             assignment: Assignment | None = None
             while assignment is None or not assignment.digest:
                 await made.say(wants=wants)
                 assignment = next(iter(made.assignments), None)
             pieces = -(-len(LAYER) // assignment.piece_size)
-            all_of_it = {assignment.task_id: Held(assignment.generation, ranges.render((1 << pieces) - 1))}
+            all_of_it = {assignment.task_id: HeldPieces(assignment.generation, ranges.render((1 << pieces) - 1))}
             claiming = asyncio.create_task(made.say(wants={}, done=all_of_it))
             holders = self.app.managers.progress.peers_by_piece
             await eventually(lambda: made.name in holders(assignment.task_id, pieces - 1))

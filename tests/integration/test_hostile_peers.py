@@ -18,7 +18,15 @@ from pantala_peer.app import PeerApp
 from pantala_protocol import task_id, ticket
 from pantala_protocol.geometry import piece_size
 from pantala_protocol.statement import TaskReport, WantedTask
-from pantala_protocol.sync import Assignment, DeliveryState, DeliveryStatus, Held, PieceFailure, SyncAnswer, Work
+from pantala_protocol.sync import (
+    Assignment,
+    DeliveryState,
+    DeliveryStatus,
+    HeldPieces,
+    PieceFailure,
+    PieceWork,
+    SyncAnswer,
+)
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.eventually import eventually
 from tests.support.peer_lab import peer
@@ -51,7 +59,7 @@ class Hostile:
     port: int = 0
     asked: list[Request] = field(default_factory=list)
     assignments: tuple[Assignment, ...] = ()
-    work: list[Work] = field(default_factory=list)
+    work: list[PieceWork] = field(default_factory=list)
     _connections: list[asyncio.Task[None]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -88,7 +96,7 @@ class Hostile:
         """Report all pieces of each assigned task."""
         while not any(assignment.generation for assignment in self.assignments):
             await self.say()
-        await self.say(done={a.task_id: Held(a.generation, ALL) for a in self.assignments})
+        await self.say(done={a.task_id: HeldPieces(a.generation, ALL) for a in self.assignments})
 
     async def go_on(self) -> None:
         """Stay connected and take no work."""
@@ -271,13 +279,13 @@ async def test_a_peer_that_takes_work_and_reports_nothing_does_no_harm(lab: Lab)
 
 
 FLOODS: dict[str, Callable[[str, str], dict[str, object]]] = {
-    "huge ranges": lambda task, generation: {"done": {task: Held(generation, "0-4194303")}},
-    "many ranges": lambda task, generation: {"done": {task: Held(generation, ",".join(["0-4194303"] * 200))}},
-    "ranges beyond all": lambda task, generation: {"done": {task: Held(generation, "0-99999999999999999999")}},
-    "negative ranges": lambda task, generation: {"done": {task: Held(generation, "-5--1")}},
-    "other generations": lambda task, _: {"done": {task: Held("f" * 16, ALL)}},
-    "unknown tasks": lambda _, generation: {"done": {f"{n:064x}": Held(generation, ALL) for n in range(1000)}},
-    "nonsense": lambda _, generation: {"done": {"../../etc": Held(generation, ALL)}, "zone": "z" * 10000},
+    "huge ranges": lambda task, generation: {"done": {task: HeldPieces(generation, "0-4194303")}},
+    "many ranges": lambda task, generation: {"done": {task: HeldPieces(generation, ",".join(["0-4194303"] * 200))}},
+    "ranges beyond all": lambda task, generation: {"done": {task: HeldPieces(generation, "0-99999999999999999999")}},
+    "negative ranges": lambda task, generation: {"done": {task: HeldPieces(generation, "-5--1")}},
+    "other generations": lambda task, _: {"done": {task: HeldPieces("f" * 16, ALL)}},
+    "unknown tasks": lambda _, generation: {"done": {f"{n:064x}": HeldPieces(generation, ALL) for n in range(1000)}},
+    "nonsense": lambda _, generation: {"done": {"../../etc": HeldPieces(generation, ALL)}, "zone": "z" * 10000},
     "negative pieces": lambda task, _: {"failures": (PieceFailure(task, -1, "node-1", "corrupt"),) * 1000},
     "pieces beyond all": lambda task, _: {"failures": (PieceFailure(task, 10**18, "node-1", "missing"),) * 1000},
     "accusations": lambda task, _: {
@@ -292,7 +300,9 @@ FLOODS: dict[str, Callable[[str, str], dict[str, object]]] = {
         "deliveries": {str(n): DeliveryState(DeliveryStatus.FAILED, "NoSuchReason", "x" * 1000) for n in range(500)}
     },
     "impossible loads": lambda *_: {"uploads": 10**18, "downloads": 10**18, "upload_slots": -(10**18)},
-    "inventories": lambda task, generation: {"inventory": {task: Held(generation, ALL), "x": Held("", "0")}},
+    "inventories": lambda task, generation: {
+        "inventory": {task: HeldPieces(generation, ALL), "x": HeldPieces("", "0")}
+    },
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from pantala_peer.app import PeerApp
 from pantala_peer.images import orders
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
-from pantala_protocol.sync import SyncRequest, Work
+from pantala_protocol.sync import PieceWork, SyncRequest
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import PullUnauthorizedError
 from tests.integration.test_mirror_containerd import Node, Pushed, crictl_remove
@@ -262,7 +262,7 @@ async def test_blobs_that_nobody_wants_make_room_for_those_that_are_wanted(node:
 class LeasingSupernode(RegistrySupernode):
     """Gives of what is wanted alone, though more stays assigned: as the real one does during a lease."""
 
-    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
+    def _work(self, known: Known, said: SyncRequest) -> tuple[PieceWork, ...]:
         assigned = self.assigned.get(said.peer, [])
         self.assigned[said.peer] = [pair for pair in assigned if pair[0].task_id in self.wanted[-1]]
         try:

@@ -15,7 +15,7 @@ from pantala_pieces.file import Meta, Piece
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import WantedTask
-from pantala_protocol.sync import Held, Work
+from pantala_protocol.sync import HeldPieces, PieceWork
 from testbed.origin import Access, Generated, Origin, sha256
 from tests.support.dragonfly_client import Dfget
 from tests.support.manual_peer import ManualPeer
@@ -56,17 +56,17 @@ class Node(SupernodeProcess):
     async def read(self, name: str) -> bytes:
         """Download all pieces as a peer does, check each, and return the file."""
         speaker, got = ManualPeer(self, name), dict[int, bytes]()
-        done: dict[str, Held] = {}
+        done: dict[str, HeldPieces] = {}
         while sum(map(len, got.values())) < BODY.size:
             work = (await speaker.say(done=done)).work
             done = {}
             for piece in work:
                 got[piece.piece] = await self._take(piece)
                 held = sum(1 << number for number in got)
-                done = {TASK: Held(piece.generation, ranges.render(held))}
+                done = {TASK: HeldPieces(piece.generation, ranges.render(held))}
         return b"".join(got[number] for number in sorted(got))
 
-    async def _take(self, work: Work) -> bytes:
+    async def _take(self, work: PieceWork) -> bytes:
         headers = {"Range": f"bytes={work.offset}-{work.offset + work.size - 1}", "X-Pantala-Ticket": work.ticket}
         url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
         async with self.session.get(url, headers=headers) as answer:

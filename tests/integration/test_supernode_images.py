@@ -16,7 +16,7 @@ from pantala_protocol import ranges, task_id
 from pantala_protocol import registry as routes
 from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
-from pantala_protocol.sync import Held, Wanted, Work
+from pantala_protocol.sync import HeldPieces, PieceWork, WantedBlob
 from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
@@ -261,7 +261,7 @@ async def test_who_names_a_blob_that_its_registry_does_not_have_gets_nothing_of_
             node = ManualPeer(lab, has)
             await node.say()
             task = task_id.of_blob(layer)
-            wanted = Wanted(evil.host, "team/app", layer)
+            wanted = WantedBlob(evil.host, "team/app", layer)
             for _ in range(3):
                 answer = await asyncio.wait_for(node.say(wants={task: wanted}, leaving=True), 5)
                 assert () == (answer.assignments or ())
@@ -279,17 +279,17 @@ async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, pr
     for node in (bad, good):
         await node.say()
     wrong = "Basic " + base64.b64encode(b"ann:wrong").decode()
-    refused = asyncio.create_task(bad.say(wants={task: Wanted(private.host, "team/app", layer, credential=wrong)}))
+    refused = asyncio.create_task(bad.say(wants={task: WantedBlob(private.host, "team/app", layer, credential=wrong)}))
     await eventually(lambda: any(access.status == 401 for access in private.requests()))
-    said = {task: Wanted(private.host, "team/app", layer, credential=SHOWN)}
-    work: list[Work] = []
+    said = {task: WantedBlob(private.host, "team/app", layer, credential=SHOWN)}
+    work: list[PieceWork] = []
     async with asyncio.timeout(10):
         while not work:
             work = list((await good.say(wants=said)).work)
     assert task == work[0].task_id
     assert {"good"} == holders(lab, task)
     refused.cancel()
-    again = {task: Wanted(private.host, "team/app", layer, credential=SHOWN)}
+    again = {task: WantedBlob(private.host, "team/app", layer, credential=SHOWN)}
     await bad.say(wants=again, leaving=True)
     await eventually(lambda: {"bad", "good"} == holders(lab, task))
 
@@ -300,12 +300,12 @@ async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, pr
     secrets = (secret(private, password="wrong"), secret(private))
     await lab.state(images=(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}),))
     other, node = ManualPeer(lab, "n2"), ManualPeer(lab, "n1")
-    said = {task: Wanted(private.host, "team/app", layer, order="ns/app")}
+    said = {task: WantedBlob(private.host, "team/app", layer, order="ns/app")}
     for _ in range(2):
         assert () == (await other.say(wants=said, leaving=True)).work
     assert [] == private.requests()
     got: dict[int, int] = {}
-    work: tuple[Work, ...] = ()
+    work: tuple[PieceWork, ...] = ()
     async with asyncio.timeout(15):
         while sum(got.values()) < of_amd64(image)[layer]:
             work = (await node.say(wants=said, done=done(task, work))).work
@@ -315,9 +315,9 @@ async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, pr
     assert {"n1"} == holders(lab, task)
 
 
-def done(task: str, work: tuple[Work, ...]) -> dict[str, Held]:
+def done(task: str, work: tuple[PieceWork, ...]) -> dict[str, HeldPieces]:
     mask = sum(1 << one.piece for one in work)
-    return {task: Held(work[0].generation, ranges.render(mask))} if work else {}
+    return {task: HeldPieces(work[0].generation, ranges.render(mask))} if work else {}
 
 
 async def test_who_waits_no_more_keeps_the_blob_and_gets_no_more_work(lab: Lab, public: Registry, image: Image) -> None:
@@ -325,14 +325,14 @@ async def test_who_waits_no_more_keeps_the_blob_and_gets_no_more_work(lab: Lab, 
     layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
     task = task_id.of_blob(layer)
     node = ManualPeer(lab, "n1")
-    said = {task: Wanted(public.host, "team/app", layer, position=of_amd64(image)[layer] - 1)}
-    work: list[Work] = []
+    said = {task: WantedBlob(public.host, "team/app", layer, position=of_amd64(image)[layer] - 1)}
+    work: list[PieceWork] = []
     async with asyncio.timeout(10):
         while not work:
             work += (await node.say(wants=said)).work
     await node.say(wants={}, done=done(task, (work[0],)), leaving=True)
     assert {"n1"} == holders(lab, task)
-    given: list[Work] = []
+    given: list[PieceWork] = []
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1):
             while True:

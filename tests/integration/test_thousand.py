@@ -15,7 +15,7 @@ import pytest
 from bench.clients import BenchConnection, get, post
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement, WantedTask
-from pantala_protocol.sync import Held, SyncAnswer, SyncRequest
+from pantala_protocol.sync import HeldPieces, SyncAnswer, SyncRequest
 from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.supernode_lab import loopback
@@ -79,15 +79,15 @@ class Node:
         self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={})
 
     async def run(self) -> None:
-        have, done = 0, dict[str, Held]()
+        have, done = 0, dict[str, HeldPieces]()
         while have.bit_count() < PIECES:
             answer = await self._sync(done)
             for work in answer.work:
                 have |= 1 << work.piece
-            done = {work.task_id: Held(work.generation, ranges.render(have)) for work in answer.work}
+            done = {work.task_id: HeldPieces(work.generation, ranges.render(have)) for work in answer.work}
         await self._sync(done, leaving=True)
 
-    async def _sync(self, done: dict[str, Held], **more: Any) -> SyncAnswer:
+    async def _sync(self, done: dict[str, HeldPieces], **more: Any) -> SyncAnswer:
         self._said = msgspec.structs.replace(self._said, seq=self._said.seq + 1, done=done, **more)
         request = post("/api/v1/sync", msgspec.json.encode(self._said))
         answer = msgspec.json.decode(await ask(self._connection, request), type=SyncAnswer)

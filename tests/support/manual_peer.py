@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pantala_protocol.sync import SyncAnswer, SyncRequest, Work
+from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest
 from tests.support.supernode_lab import StatedSupernode
 
 
@@ -37,9 +37,9 @@ class ManualPeer:
     async def say(self, **said: object) -> SyncAnswer:
         return await self.send(self.request(**said))
 
-    async def work(self) -> list[Work]:
+    async def work(self) -> list[PieceWork]:
         """Send requests until the supernode gives work."""
-        work: list[Work] = []
+        work: list[PieceWork] = []
         while not work:
             work = list((await self.say()).work)
         return work

@@ -17,7 +17,7 @@ from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_protocol.statement import Member, Membership
-from pantala_protocol.sync import Held, SyncRequest
+from pantala_protocol.sync import HeldPieces, SyncRequest
 
 IDENTITY = SyncRequest("node", "boot", 0, zone="zone", version="0.1.0", downloads=4, upload_slots=8)
 
@@ -26,7 +26,7 @@ def membership(revision: int, *names: str) -> Membership:
     return Membership(revision, tuple(Member(name, f"http://{name}") for name in names))
 
 
-def node_state(held: dict[str, Held] | None = None, *, busy: Callable[[], bool] = lambda: False) -> NodeState:
+def node_state(held: dict[str, HeldPieces] | None = None, *, busy: Callable[[], bool] = lambda: False) -> NodeState:
     """A node that holds ``held``, also if that changes later."""
     inventory = {} if held is None else held
     return NodeState(port=65002, uploads=lambda: 0, cache_bytes=lambda: 0, inventory=lambda: dict(inventory), busy=busy)

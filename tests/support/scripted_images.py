@@ -15,7 +15,7 @@ from aiohttp import web
 
 from pantala_protocol import ranges, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
-from pantala_protocol.sync import SyncRequest, Wanted, Work
+from pantala_protocol.sync import PieceWork, SyncRequest, WantedBlob
 from tests.support.scripted_supernode import File, Known, ScriptedSupernode
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
@@ -83,7 +83,7 @@ class RegistrySupernode(ScriptedSupernode):
         self.registry = REGISTRY
         self.images: list[Image] = []
         self.blobs: dict[str, BlobFile] = {}
-        self.wanted: list[dict[str, Wanted]] = []
+        self.wanted: list[dict[str, WantedBlob]] = []
         """Each reported set of wanted blobs, without repetitions."""
         self.asked: list[tuple[str, str]] = []
         """Requests for manifests: reference and authorization."""
@@ -137,8 +137,8 @@ class RegistrySupernode(ScriptedSupernode):
             self.files |= {file.task_id: file for file, _ in chosen}
             self.revision += 1
 
-    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
-        work: list[Work] = []
+    def _work(self, known: Known, said: SyncRequest) -> tuple[PieceWork, ...]:
+        work: list[PieceWork] = []
         for file, _ in self.assigned.get(said.peer, []):
             missing = file.geometry.all & ~known.held.get(file.task_id, 0)
             pieces = [

@@ -14,7 +14,7 @@ from pantala_protocol import ranges, registry, task_id, ticket
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.statement import Membership
-from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Work
+from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, PieceWork, SyncAnswer, SyncRequest
 from tests.support.eventually import eventually
 
 KEY = b"k" * 32
@@ -60,7 +60,7 @@ class Known:
     port: int = 0
     leaving: bool = False
     held: dict[str, int] = field(default_factory=dict)
-    given: dict[tuple[str, int], Work] = field(default_factory=dict)
+    given: dict[tuple[str, int], PieceWork] = field(default_factory=dict)
     told: int = 0
     greeted: bool = False
     answers: dict[int, SyncAnswer] = field(default_factory=dict)
@@ -234,7 +234,7 @@ class ScriptedSupernode:
         if said.failures and self.pause_after_failure:
             await asyncio.sleep(self.pause_after_failure)
         revision_told = said.revision if said.supernode == self.boot else 0
-        work: tuple[Work, ...] = ()
+        work: tuple[PieceWork, ...] = ()
 
         def something() -> bool:
             nonlocal work
@@ -280,8 +280,8 @@ class ScriptedSupernode:
             for file, deliveries in self.assigned.get(peer, [])
         )
 
-    def _work(self, known: Known, said: SyncRequest) -> tuple[Work, ...]:
-        work: list[Work] = []
+    def _work(self, known: Known, said: SyncRequest) -> tuple[PieceWork, ...]:
+        work: list[PieceWork] = []
         for file, _ in self.assigned.get(said.peer, []):
             missing = file.geometry.all & ~known.held.get(file.task_id, 0)
             for number in ranges.members(missing):
@@ -291,7 +291,7 @@ class ScriptedSupernode:
                     work.append(self._one(file, number, said.peer))
         return tuple(work)
 
-    def _one(self, file: File, number: int, asking: str) -> Work:
+    def _one(self, file: File, number: int, asking: str) -> PieceWork:
         provider = ""
         for name, other in self.peers.items():
             has = other.held.get(file.task_id, 0) >> number & 1 or name in self.liars
@@ -301,7 +301,7 @@ class ScriptedSupernode:
         shown = (
             ticket.issue(self.key, file.task_id, file.generation, now=time.time()) if peer else f"own-{file.task_id}"
         )
-        return Work(
+        return PieceWork(
             file.task_id,
             file.generation,
             number,

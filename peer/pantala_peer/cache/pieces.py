@@ -22,7 +22,7 @@ from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol import digest, ranges
 from pantala_protocol.geometry import Geometry
-from pantala_protocol.sync import Assignment, Held, Work
+from pantala_protocol.sync import Assignment, HeldPieces, PieceWork
 
 T = TypeVar("T")
 
@@ -71,9 +71,11 @@ class PieceCache:
         """The tasks with files on the disk, also those without pieces."""
         return {file.meta.task_id for file in self._store}
 
-    def inventory(self) -> dict[str, Held]:
+    def inventory(self) -> dict[str, HeldPieces]:
         return {
-            file.meta.task_id: Held(file.meta.generation, ranges.render(file.have)) for file in self._store if file.have
+            file.meta.task_id: HeldPieces(file.meta.generation, ranges.render(file.have))
+            for file in self._store
+            if file.have
         }
 
     def has(self, task_id: str, generation: str, piece: int) -> bool:
@@ -116,7 +118,7 @@ class PieceCache:
         """How many bytes must become free for an assignment that did not fit. At least 1."""
         return await self._on_disk(lambda: self._lacking(assignment))
 
-    async def put(self, work: Work, data: memoryview) -> None:
+    async def put(self, work: PieceWork, data: memoryview) -> None:
         """Verify and store a piece. Raises CorruptError, or PieceMissingError if the task has changed."""
         await self._on_disk(lambda: self._put(work, data))
 
@@ -194,7 +196,7 @@ class PieceCache:
         with store_errors(f"create {file.path}"):
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
-    def _put(self, work: Work, data: memoryview) -> None:
+    def _put(self, work: PieceWork, data: memoryview) -> None:
         file = self._store.get(work.task_id)
         if file is None or file.meta.generation != work.generation:
             raise PieceMissingError(f"The task {work.task_id} does not have the generation {work.generation} any more.")

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from pantala_peer.errors import FetchError
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_pieces.errors import PieceMissingError, StoreError
-from pantala_protocol.sync import Work
+from pantala_protocol.sync import PieceWork
 
-PieceStep = Callable[[Work, memoryview], Awaitable[None]]
+PieceStep = Callable[[PieceWork, memoryview], Awaitable[None]]
 
 
 class Downloads:
@@ -35,14 +35,14 @@ class Downloads:
         """True if another download would have to wait for a slot."""
         return len(self._running) >= self._parallel
 
-    def start(self, work: Work) -> None:
+    def start(self, work: PieceWork) -> None:
         """Download a piece, unless that is running already."""
         key = (work.task_id, work.piece)
         if key not in self._running:
             task = self._running[key] = asyncio.create_task(self._run(work, key))
             task.add_done_callback(lambda done: self._forget(key, done))
 
-    def redirect(self, work: Work) -> bool:
+    def redirect(self, work: PieceWork) -> bool:
         """Download a piece from another provider instead. False if the piece has arrived already.
 
         The former download ends without an event.
@@ -72,13 +72,13 @@ class Downloads:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, work: Work, key: tuple[str, int]) -> None:
+    async def _run(self, work: PieceWork, key: tuple[str, int]) -> None:
         async with self._slots:
             error = await self._download(work, key)
         del self._running[key]  # before the event: a subscriber may start the same piece again
         self._events.emit(DownloadEnded(work, error))
 
-    async def _download(self, work: Work, key: tuple[str, int]) -> Exception | None:
+    async def _download(self, work: PieceWork, key: tuple[str, int]) -> Exception | None:
         """Fetch, verify and store one piece. A cancelled download does not return its buffer: it may be written to."""
         buffer = self._buffers.pop() if self._buffers else bytearray()
         if len(buffer) < work.size:

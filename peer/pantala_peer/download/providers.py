@@ -10,7 +10,7 @@ from pantala_peer.download.connection import PieceConnection, PieceRequest, Rece
 from pantala_peer.errors import ProviderRefusedError, ProviderUnreachableError
 from pantala_protocol import ticket
 from pantala_protocol.geometry import HEAD, OVERHEAD
-from pantala_protocol.sync import Work
+from pantala_protocol.sync import PieceWork
 
 _MAX_IDLE = 64
 """Idle connections: 4 to each of 16 providers."""
@@ -39,7 +39,7 @@ class Providers:
         self._durations: deque[float] = deque(maxlen=15)
         self._idle: list[tuple[tuple[str, int], PieceConnection]] = []
 
-    async def fetch(self, work: Work, into: memoryview) -> None:
+    async def fetch(self, work: PieceWork, into: memoryview) -> None:
         """Fill ``into`` with the piece, which is not verified yet. Raises :class:`FetchError`."""
         if work.path:
             request = _wrapped_request(work)
@@ -55,7 +55,7 @@ class Providers:
             connection.abort()
         self._idle.clear()
 
-    async def _fetch(self, work: Work, request: PieceRequest, into: memoryview) -> None:
+    async def _fetch(self, work: PieceWork, request: PieceRequest, into: memoryview) -> None:
         address = (work.host, work.port)
         begun_at = asyncio.get_running_loop().time()
         connection = self._reuse(address)
@@ -72,7 +72,7 @@ class Providers:
         self._durations.append(asyncio.get_running_loop().time() - begun_at)
         self._keep(address, connection)
 
-    def _timeouts_for(self, work: Work) -> ReceiveTimeouts:
+    def _timeouts_for(self, work: PieceWork) -> ReceiveTimeouts:
         """Longer timeouts while all downloads are slow: then the node's own link is the reason."""
         head = min(self._timeouts.head, _MAX_HEAD_TIME) if work.provider else self._timeouts.head
         if not self._durations:
@@ -108,20 +108,20 @@ class Providers:
         return connection
 
 
-def _request(work: Work) -> PieceRequest:
+def _request(work: PieceWork) -> PieceRequest:
     _check(work.task_id, work.generation, work.ticket)
     path, headers = f"/pieces/{work.task_id}/{work.generation}", f"{ticket.HEADER}: {work.ticket}\r\n"
     return _get(work, path, headers, work.offset, work.size, ranged=True)
 
 
-def _wrapped_request(work: Work) -> PieceRequest:
+def _wrapped_request(work: PieceWork) -> PieceRequest:
     """The request that Dragonfly's clients send each other."""
     _check(work.path)
     headers = f"pieceNum: {work.piece}\r\npieceSize: {work.wire_size}\r\n"
     return _get(work, work.path, headers, work.piece * work.wire_size, work.size + OVERHEAD, ranged=False)
 
 
-def _get(work: Work, path: str, headers: str, first: int, size: int, *, ranged: bool) -> PieceRequest:
+def _get(work: PieceWork, path: str, headers: str, first: int, size: int, *, ranged: bool) -> PieceRequest:
     _check(work.host)
     host = f"[{work.host}]" if ":" in work.host else work.host
     text = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pantala_peer.mirror.request import RepositoryName
 from pantala_peer.tasks.room import BlobRoom
 from pantala_protocol import task_id
-from pantala_protocol.sync import Wanted
+from pantala_protocol.sync import WantedBlob
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class BlobDemand:
     ``room`` keeps the blobs that have a reader.
     """
 
-    def __init__(self, room: BlobRoom, report: Callable[[str, Wanted | None], None]) -> None:
+    def __init__(self, room: BlobRoom, report: Callable[[str, WantedBlob | None], None]) -> None:
         self._room = room
         self._report = report
         self._readers: dict[str, list[BlobReader]] = {}
@@ -80,7 +80,7 @@ class BlobDemand:
         self._report(name, _joined(readers) if readers else None)
 
 
-def _joined(readers: list[BlobReader]) -> Wanted:
+def _joined(readers: list[BlobReader]) -> WantedBlob:
     """The demand of all readers together.
 
     The credential of the youngest reader counts, because it stays valid for longest. An order comes first: its pull
@@ -88,7 +88,7 @@ def _joined(readers: list[BlobReader]) -> Wanted:
     """
     youngest = next((reader for reader in reversed(readers) if reader.origin.order), readers[-1])
     origin = youngest.origin
-    return Wanted(
+    return WantedBlob(
         registry=origin.repository.registry,
         repository=origin.repository.name,
         digest=youngest.digest,

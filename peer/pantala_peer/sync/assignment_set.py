@@ -14,7 +14,7 @@ from pantala_protocol import digest, task_id
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.ranges import MAX_PIECE
 from pantala_protocol.statement import Membership
-from pantala_protocol.sync import Assignment, Work
+from pantala_protocol.sync import Assignment, PieceWork
 
 _MAX_PIECE_SIZE = 64 * 1024 * 1024
 """Bytes. Real pieces are far smaller. This limits the memory that a wrong assignment can take."""
@@ -107,7 +107,7 @@ def is_valid(assignment: Assignment) -> bool:
     return 0 <= assignment.piece_size <= _MAX_PIECE_SIZE and (assignment.length is None or assignment.length >= 0)
 
 
-def fits(work: Work, assignment: Assignment) -> bool:
+def fits(work: PieceWork, assignment: Assignment) -> bool:
     """True if the work's piece can belong to the assigned content."""
     size = assignment.piece_size
     return (

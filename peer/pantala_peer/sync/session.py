@@ -15,7 +15,15 @@ from msgspec import structs
 
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
-from pantala_protocol.sync import Assignment, DeliveryState, Held, PieceFailure, SyncAnswer, SyncRequest, Wanted
+from pantala_protocol.sync import (
+    Assignment,
+    DeliveryState,
+    HeldPieces,
+    PieceFailure,
+    SyncAnswer,
+    SyncRequest,
+    WantedBlob,
+)
 
 _MAX_UNDER_WAY = 2
 """One exchange that the supernode holds, and one with news."""
@@ -31,7 +39,7 @@ class NodeState:
     port: int
     uploads: Callable[[], int]
     cache_bytes: Callable[[], int]
-    inventory: Callable[[], dict[str, Held]]
+    inventory: Callable[[], dict[str, HeldPieces]]
     busy: Callable[[], bool]
     """True if another download would have to wait."""
 
@@ -66,7 +74,7 @@ class SupernodeSession:
         self._named: set[str] = set()
         self._tasks: frozenset[str] = frozenset()
         self._new_tasks: set[str] = set()
-        self._wants: dict[str, Wanted] = {}
+        self._wants: dict[str, WantedBlob] = {}
         self._pulls: dict[str, PullState] | None = None
         self._pulls_due = False
         self._runtime: RuntimeState | None = None
@@ -93,7 +101,7 @@ class SupernodeSession:
         self._changed[uid] = None
         self._urgent = self._urgent or urgent
 
-    def want(self, wants: dict[str, Wanted]) -> None:
+    def want(self, wants: dict[str, WantedBlob]) -> None:
         """Report all blobs that the node waits for. A new position alone is not urgent."""
         self._urgent = self._urgent or _stalls(wants) != _stalls(self._wants)
         self._wants = wants
@@ -155,7 +163,7 @@ class SupernodeSession:
             revision=self.revision,
             port=node.port,
             inventory=held if whole else None,
-            done={name: Held(generation, ranges.render(mask)) for name, (generation, mask) in self._done.items()},
+            done={name: HeldPieces(generation, ranges.render(mask)) for name, (generation, mask) in self._done.items()},
             failures=tuple(self._failures),
             deliveries=dict(self._states) if whole else {uid: self._states.get(uid) for uid in self._changed},
             wants=self._wants,
@@ -240,6 +248,6 @@ class SupernodeSession:
             self._inventory_due = True
 
 
-def _stalls(wants: dict[str, Wanted]) -> dict[str, int]:
+def _stalls(wants: dict[str, WantedBlob]) -> dict[str, int]:
     """How often each blob was asked for."""
     return {name: wanted.stalls for name, wanted in wants.items()}

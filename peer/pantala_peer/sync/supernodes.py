@@ -23,7 +23,7 @@ from pantala_peer.sync.session import NodeState, SupernodeSession
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import Membership
-from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, Wanted
+from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, WantedBlob
 
 _FIRST = ""
 """The name of the session with the configured address. No member has this name."""
@@ -68,7 +68,7 @@ class SupernodeSessions:
         self._assignments = AssignmentSet()
         self._links: dict[str, _Link] = {}
         self._states: dict[str, DeliveryState] = {}
-        self._wants: dict[str, Wanted] = {}
+        self._wants: dict[str, WantedBlob] = {}
         self._pulls: dict[str, PullState] | None = None
         self._runtime: RuntimeState | None = None
         self._images: dict[str, NodeOrders] = {}
@@ -131,7 +131,7 @@ class SupernodeSessions:
         for link in self._links.values():
             link.session.delivery(uid, state, urgent=link.name in concerned)
 
-    def want(self, task_id: str, wanted: Wanted | None) -> None:
+    def want(self, task_id: str, wanted: WantedBlob | None) -> None:
         """Report at once what the node waits for of a blob's task. ``None``: nothing any more."""
         if wanted is None:
             self._wants.pop(task_id, None)

@@ -21,7 +21,7 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.errors import StoreError, StoreFullError
-from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, Work
+from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, PieceWork
 
 _BLOB_REST = 60.0
 """Seconds from a blob's last piece until we hash the whole blob. Its reader hashes and unpacks it just then."""
@@ -328,5 +328,5 @@ class AssignedTasks:
                 self.touch(other.task_id)
 
 
-def _described(work: Work) -> dict[str, object]:
+def _described(work: PieceWork) -> dict[str, object]:
     return {"task": work.task_id, "piece": work.piece, "provider": work.provider or "the supernode"}

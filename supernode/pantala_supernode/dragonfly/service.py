@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pantala_pieces.errors import StoreError
 from pantala_pieces.wrapped import path
 from pantala_protocol.geometry import Wrapping
-from pantala_protocol.sync import Work
+from pantala_protocol.sync import PieceWork
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.registration import OTHER_MD5, Registrations, RegistrationTimeouts, is_stale
@@ -122,7 +122,7 @@ class DragonflyService:
         finally:
             waiting.leave(client.name, held)
 
-    async def _entries(self, client: Client, task: Task, fresh: tuple[Work, ...]) -> list[PieceEntry]:
+    async def _entries(self, client: Client, task: Task, fresh: tuple[PieceWork, ...]) -> list[PieceEntry]:
         """All pieces that the client must still report. It ignores those that run, and reports done ones again."""
         works = {(work.piece, work.provider): work for work in fresh}
         entries = {}
@@ -133,7 +133,9 @@ class DragonflyService:
         client.entries = entries
         return list(entries.values())
 
-    async def _entry(self, client: Client, task: Task, given: tuple[int, str], work: Work | None) -> PieceEntry | None:
+    async def _entry(
+        self, client: Client, task: Task, given: tuple[int, str], work: PieceWork | None
+    ) -> PieceEntry | None:
         try:
             work = work or self._dispatcher.piece(task, *given)
             md5 = await self._checksums.piece(task.id, work.generation, work.piece)
@@ -154,7 +156,7 @@ class DragonflyService:
             "downLink": _DOWN_LINK,
         }
 
-    def _cid(self, work: Work) -> str:
+    def _cid(self, work: PieceWork) -> str:
         """The provider's name for the clients, which fail on names of less than 25 characters."""
         if work.provider == SUPERNODE:
             return f"cdnnode:{self._advertise}~{work.task_id}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pantala_protocol import image, task_id
-from pantala_protocol.sync import Wanted
+from pantala_protocol.sync import WantedBlob
 from pantala_supernode.tasks.copy import FileSource
 
 
@@ -53,7 +53,7 @@ def blob_source(url: str, authorization: str, digest: str) -> FileSource:
     return FileSource(url, {"Authorization": authorization} if authorization else {}, digest)
 
 
-def check_wanted(name: str, wanted: Wanted) -> None:
+def check_wanted(name: str, wanted: WantedBlob) -> None:
     """Raises :class:`ValueError` if a peer's request is inconsistent."""
     if task_id.of_blob(wanted.digest) != name:
         raise ValueError("the task ID does not match the digest")

@@ -15,7 +15,7 @@ from dataclasses import replace
 import structlog
 
 from pantala_protocol import task_id
-from pantala_protocol.sync import Wanted
+from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import RequestError, SourceError
 from pantala_supernode.images.blobs import KeptBlob, LeasedBlob, blob_source, check_wanted
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
@@ -70,10 +70,10 @@ class BlobLeases:
         self._unknown = unknown
         self._seconds = max(seconds, _UNFINISHED)
         self._clock = clock
-        self._demand: dict[str, Mapping[str, Wanted]] = {}
+        self._demand: dict[str, Mapping[str, WantedBlob]] = {}
         self._blobs: dict[str, LeasedBlob] = {}
 
-    def take(self, peer: str, wants: Mapping[str, Wanted]) -> None:
+    def take(self, peer: str, wants: Mapping[str, WantedBlob]) -> None:
         """Replace the blobs that a peer waits for. They take effect once there is a statement."""
         before = self._demand.get(peer, {})
         if wants:
@@ -195,7 +195,7 @@ class BlobLeases:
         del self._blobs[name]
         self._leases.end_lease(name, keep=True)
 
-    def _apply(self, peer: str, wants: Mapping[str, Wanted], ended: Iterable[str]) -> None:
+    def _apply(self, peer: str, wants: Mapping[str, WantedBlob], ended: Iterable[str]) -> None:
         for name in list(ended):
             self._end(peer, name)
         for name, wanted in list(wants.items())[:_MOST]:
@@ -269,7 +269,7 @@ class BlobLeases:
         since = self._clock() if blob is None or blob.waiting else blob.wanted_at
         return since + (self._seconds if whole else _UNFINISHED)
 
-    def _sources(self, peer: str, name: str, wanted: Wanted) -> tuple[FileSource, ...]:
+    def _sources(self, peer: str, name: str, wanted: WantedBlob) -> tuple[FileSource, ...]:
         """The possible sources of a peer's blob. Empty: the request is invalid, and the peer asks the registry."""
         try:
             check_wanted(name, wanted)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pantala_pieces.errors import PieceMissingError
 from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
-from pantala_protocol.sync import PieceFailure, Work
+from pantala_protocol.sync import PieceFailure, PieceWork
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.swarm.scheduler import Managers, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
@@ -90,7 +90,7 @@ class Dispatcher:
         self._clock = clock
         self._timer = timer
 
-    def work(self, session: PeerSession) -> tuple[Work, ...]:
+    def work(self, session: PeerSession) -> tuple[PieceWork, ...]:
         """Give pieces of a peer's tasks up to its window. Tasks that containers wait for come first."""
         room = self._scheduler.room(session.peer)
         work = self._first_pieces(session, room)
@@ -119,7 +119,7 @@ class Dispatcher:
         """The pieces of a task that a peer was given and has not reported, with their providers."""
         return tuple(self._progress.tasks[task.id].peers[session.peer].given.items())
 
-    def piece(self, task: Task, piece: int, provider: str) -> Work:
+    def piece(self, task: Task, piece: int, provider: str) -> PieceWork:
         """How to take a piece from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
         copy = task.copy
         server = self._managers.peers.get(provider) if provider != SUPERNODE else None
@@ -130,7 +130,7 @@ class Dispatcher:
         )
         session = self.sessions.get(provider)
         path = session.path or "" if session is not None else ""
-        return Work(
+        return PieceWork(
             task_id=task.id,
             generation=copy.generation,
             piece=piece,
@@ -242,7 +242,7 @@ class Dispatcher:
                 return True
         return False
 
-    def _first_pieces(self, session: PeerSession, room: int) -> list[Work]:
+    def _first_pieces(self, session: PeerSession, room: int) -> list[PieceWork]:
         """One piece of each blob that a container waits for and that has none on its way, so no blob blocks another.
 
         Blobs of which nothing was read yet come first: a client does not wait long for the first byte.
@@ -255,12 +255,12 @@ class Dispatcher:
             and self._assignments.takes_part(peer, name)
             and not swarms[name].peers[peer].given
         ]
-        work: list[Work] = []
+        work: list[PieceWork] = []
         for name in sorted(idle, key=lambda name: session.wants[name].position > 0):
             work += self._work_of(session, name, min(room - len(work), 1))
         return work
 
-    def _work_of(self, session: PeerSession, task_id: str, room: int, provider: str | None = None) -> list[Work]:
+    def _work_of(self, session: PeerSession, task_id: str, room: int, provider: str | None = None) -> list[PieceWork]:
         task = self._managers.tasks.get(task_id)
         now = self._clock()
         if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:

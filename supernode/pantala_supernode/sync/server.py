@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders
-from pantala_protocol.sync import Held, SyncAnswer, SyncRequest, Work
+from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer, SyncRequest
 from pantala_supernode.images.service import Imaging
 from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers
@@ -201,7 +201,7 @@ class SyncServer:
         if self._assignments.takes_part(session.peer, task_id):
             self._dispatcher.succeeded(session, task, pieces)
 
-    def _answer(self, session: PeerSession, request: SyncRequest, work: tuple[Work, ...] = ()) -> SyncAnswer:
+    def _answer(self, session: PeerSession, request: SyncRequest, work: tuple[PieceWork, ...] = ()) -> SyncAnswer:
         peer = self._managers.peers.get(session.peer)
         changed = request.revision != session.revision or request.supernode != self._boot
         return SyncAnswer(
@@ -234,7 +234,7 @@ class SyncServer:
 
     async def _hold(self, session: PeerSession, request: SyncRequest) -> SyncAnswer:
         held = self._waiting.enter(session)
-        work: tuple[Work, ...] = ()
+        work: tuple[PieceWork, ...] = ()
         try:
             async with asyncio.timeout(self._timing.hold):
                 work = await held
@@ -264,7 +264,7 @@ class SyncServer:
             session.last_moved = now
 
 
-def _parse(reported: Mapping[str, Held]) -> dict[str, tuple[str, int]]:
+def _parse(reported: Mapping[str, HeldPieces]) -> dict[str, tuple[str, int]]:
     """Generation and pieces by task. Raises :class:`ValueError`."""
     parsed, room = {}, _MOST_PIECES
     for task_id, held in reported.items():

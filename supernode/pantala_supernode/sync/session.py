@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pantala_protocol.images import NodeOrders
 from pantala_protocol.statement import Membership
-from pantala_protocol.sync import Assignment, SyncAnswer, Wanted, Work
+from pantala_protocol.sync import Assignment, PieceWork, SyncAnswer, WantedBlob
 from pantala_supernode.swarm.pool import Pool
 
 _REMEMBERED = 4
@@ -34,7 +34,7 @@ class PeerSession:
     """The orders about images that were sent last."""
     seq: int = -1
     """The greatest one received."""
-    wants: Mapping[str, Wanted] = field(default_factory=dict)
+    wants: Mapping[str, WantedBlob] = field(default_factory=dict)
     """The blobs that the runtime of its node waits for now, by task."""
     inventoried: bool = False
     """It has sent its whole inventory to this process."""
@@ -59,7 +59,7 @@ class PeerSession:
         return answer
 
 
-Hold = asyncio.Future[tuple[Work, ...]]
+Hold = asyncio.Future[tuple[PieceWork, ...]]
 
 _EMPTY = Pool()
 
@@ -95,7 +95,7 @@ class HeldExchanges:
                 del self._by_task[task_id]
         return self._held.pop(peer, None)
 
-    def release(self, peer: str, work: tuple[Work, ...] = ()) -> None:
+    def release(self, peer: str, work: tuple[PieceWork, ...] = ()) -> None:
         """Answer a peer's held exchange, if there is one, with ``work``."""
         held = self.leave(peer)
         if held is not None and not held.done():

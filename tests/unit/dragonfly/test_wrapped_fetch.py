@@ -10,15 +10,15 @@ from pantala_peer.download.connection import ReceiveTimeouts
 from pantala_peer.download.providers import Providers
 from pantala_peer.errors import CorruptError, FetchError, MissingError, ProviderRefusedError
 from pantala_protocol.geometry import Wrapping
-from pantala_protocol.sync import Work
+from pantala_protocol.sync import PieceWork
 
 P = 1000
 WRAPPING = Wrapping(P)
 CONTENT = b"0123456789"
 
 
-def work(port: int, path: str = "/peer/file/f") -> Work:
-    return Work(
+def work(port: int, path: str = "/peer/file/f") -> PieceWork:
+    return PieceWork(
         task_id="a" * 64,
         generation="g",
         piece=2,

@@ -11,13 +11,13 @@ from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import Assigned
 from pantala_peer.tasks import assigned as module
 from pantala_peer.tasks.assigned import AssignedTasks
-from pantala_protocol.sync import Assignment, Delivery, Work
+from pantala_protocol.sync import Assignment, Delivery, PieceWork
 from tests.support.peer import assigned_tasks
 
 TASK = "a" * 64
 CONTENT = b"some content"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-WORK = Work(TASK, "g", 0, 0, len(CONTENT), SHA256, "h", 1, "t")
+WORK = PieceWork(TASK, "g", 0, 0, len(CONTENT), SHA256, "h", 1, "t")
 
 
 @pytest.fixture

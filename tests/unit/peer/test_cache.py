@@ -13,7 +13,7 @@ from pantala_peer.errors import CorruptError, FileMismatchError, RotError, faile
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.reasons import Reason
-from pantala_protocol.sync import Assignment, Held, Work
+from pantala_protocol.sync import Assignment, HeldPieces, PieceWork
 
 TASK = "a" * 64
 PIECE = 1024
@@ -26,10 +26,10 @@ def assignment(generation: str = "g", length: int | None = len(CONTENT), digest:
     return Assignment(TASK, generation, PIECE, length, digest)
 
 
-def piece(number: int, generation: str = "g") -> tuple[Work, memoryview]:
+def piece(number: int, generation: str = "g") -> tuple[PieceWork, memoryview]:
     data = CONTENT[number * PIECE :][:PIECE]
     sha256 = hashlib.sha256(data).hexdigest()
-    return Work(TASK, generation, number, number * PIECE, len(data), sha256, "h", 1, "t"), memoryview(data)
+    return PieceWork(TASK, generation, number, number * PIECE, len(data), sha256, "h", 1, "t"), memoryview(data)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_verified_pieces_are_held_and_counted(cache: PieceCache) -> None:
     assert await cache.hold(assignment())
     await cache.put(*piece(1))
     await cache.put(*piece(1))
-    assert {TASK: Held("g", "1")} == cache.inventory()
+    assert {TASK: HeldPieces("g", "1")} == cache.inventory()
     assert PIECE == cache.total_bytes()
     assert cache.has(TASK, "g", 1)
     assert not cache.has(TASK, "g", 0)
@@ -124,7 +124,7 @@ async def test_verified_pieces_are_held_after_a_restart(cache: PieceCache) -> No
     await cache.put(*piece(2))
     again, rotten = await reopened(cache)
     assert [] == rotten
-    assert {TASK: Held("g", "0,2")} == again.inventory()
+    assert {TASK: HeldPieces("g", "0,2")} == again.inventory()
     assert 2 * PIECE == again.total_bytes()
     again.close()
 
@@ -136,7 +136,7 @@ async def test_f21_a_piece_that_rotted_is_not_held_after_a_restart(cache: PieceC
     with cache.lookup(TASK).path.open("r+b") as data:  # type: ignore[union-attr]
         data.write(b"rot")
     again, _ = await reopened(cache)
-    assert {TASK: Held("g", "1")} == again.inventory()
+    assert {TASK: HeldPieces("g", "1")} == again.inventory()
     again.close()
 
 
@@ -171,7 +171,7 @@ async def test_pieces_that_rot_before_the_check_are_forgotten(cache: PieceCache)
     rot(cache)
     with pytest.raises(FileMismatchError):
         await cache.check(assignment())
-    assert {TASK: Held("g", "1-3")} == cache.inventory()
+    assert {TASK: HeldPieces("g", "1-3")} == cache.inventory()
     assert len(CONTENT) - PIECE == cache.total_bytes()
     await cache.put(*piece(0))
     assert await cache.check(assignment()) is not None
@@ -222,13 +222,13 @@ async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(small_dis
     with pytest.raises(OSError, match="No space"):
         filler.write_bytes(bytes(1 << 20))
     big = os.urandom(16 * 1024)
-    work = Work(TASK, "g", 20, 20 * PIECE, len(big), hashlib.sha256(big).hexdigest(), "h", 1, "t")
+    work = PieceWork(TASK, "g", 20, 20 * PIECE, len(big), hashlib.sha256(big).hexdigest(), "h", 1, "t")
     with pytest.raises(StoreFullError):
         await cache.put(work, memoryview(big))
-    assert {TASK: Held("g", "0")} == cache.inventory()
+    assert {TASK: HeldPieces("g", "0")} == cache.inventory()
     filler.unlink()
     await cache.put(work, memoryview(big))
-    assert {TASK: Held("g", "0,20")} == cache.inventory()
+    assert {TASK: HeldPieces("g", "0,20")} == cache.inventory()
     cache.close()
 
 

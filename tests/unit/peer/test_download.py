@@ -10,14 +10,14 @@ from pantala_peer.download.jobs import Downloads
 from pantala_peer.errors import CorruptError, MissingError
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_pieces.errors import PieceMissingError, StoreFullError
-from pantala_protocol.sync import Work
+from pantala_protocol.sync import PieceWork
 from tests.support.eventually import eventually
 
 TASK, OTHER = "a" * 64, "b" * 64
 
 
-def work(piece: int, task: str = TASK) -> Work:
-    return Work(task, "g", piece, piece * 8, 8, "00", "h", 1, "t")
+def work(piece: int, task: str = TASK) -> PieceWork:
+    return PieceWork(task, "g", piece, piece * 8, 8, "00", "h", 1, "t")
 
 
 class FakeProvider:
@@ -28,7 +28,7 @@ class FakeProvider:
         self.fetching = self.most = 0
         self.fails = False
 
-    async def fetch(self, work: Work, into: memoryview) -> None:
+    async def fetch(self, work: PieceWork, into: memoryview) -> None:
         self.fetching += 1
         self.most = max(self.most, self.fetching)
         try:
@@ -48,7 +48,7 @@ class FakeCache:
         self.stored: dict[int, bytes] = {}
         self.error: Exception | None = None
 
-    async def put(self, work: Work, data: memoryview) -> None:
+    async def put(self, work: PieceWork, data: memoryview) -> None:
         await asyncio.sleep(0.001)
         if self.error is not None:
             raise self.error

@@ -18,7 +18,7 @@ from pantala_peer.errors import (
     ProviderUnreachableError,
     StalledError,
 )
-from pantala_protocol.sync import Work
+from pantala_protocol.sync import PieceWork
 
 SIZE = 300_000
 BODY = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.virtual_time
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def work(port: int, **changes: object) -> Work:
+def work(port: int, **changes: object) -> PieceWork:
     values: dict[str, object] = {
         "task_id": "a" * 64,
         "generation": "g1",
@@ -43,7 +43,7 @@ def work(port: int, **changes: object) -> Work:
         "port": port,
         "ticket": "1.ab",
     }
-    return Work(**(values | changes))  # type: ignore[arg-type]
+    return PieceWork(**(values | changes))  # type: ignore[arg-type]
 
 
 class Scripted:
@@ -124,7 +124,7 @@ async def providers() -> AsyncIterator[Providers]:
     await asyncio.sleep(0.01)
 
 
-async def fetch(client: Providers, wanted: Work) -> bytes:
+async def fetch(client: Providers, wanted: PieceWork) -> bytes:
     buffer = bytearray(wanted.size + 10)
     await client.fetch(wanted, memoryview(buffer)[: wanted.size])
     assert bytes(10) == buffer[wanted.size :]

@@ -18,12 +18,12 @@ from pantala_protocol.sync import (
     Delivery,
     DeliveryState,
     DeliveryStatus,
-    Held,
+    HeldPieces,
     PieceFailure,
+    PieceWork,
     SyncAnswer,
     SyncRequest,
-    Wanted,
-    Work,
+    WantedBlob,
 )
 from tests.support.examples import examples
 from tests.support.peer import IDENTITY, node_state
@@ -32,7 +32,9 @@ PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 TASK, OTHER = "a" * 64, "b" * 64
 
 
-def begin(session: SupernodeSession, held: dict[str, Held] | None = None, *, leaving: bool = False) -> SyncRequest:
+def begin(
+    session: SupernodeSession, held: dict[str, HeldPieces] | None = None, *, leaving: bool = False
+) -> SyncRequest:
     return session.begin(node_state(held), leaving=leaving)
 
 
@@ -55,7 +57,7 @@ def assigned(*uids: str) -> tuple[Assignment, ...]:
 
 
 def test_the_first_exchange_contains_the_inventory() -> None:
-    held = {TASK: Held("g", "0-3")}
+    held = {TASK: HeldPieces("g", "0-3")}
     assert held == begin(SupernodeSession(IDENTITY), held).inventory
 
 
@@ -66,7 +68,7 @@ def test_a_report_is_in_one_exchange_only(session: SupernodeSession) -> None:
     session.piece_failed(failure)
     session.delivery("u", PUBLISHED)
     request = begin(session)
-    assert {TASK: Held("g", "1-2")} == request.done
+    assert {TASK: HeldPieces("g", "1-2")} == request.done
     assert (failure,) == request.failures
     assert {"u": PUBLISHED} == request.deliveries
     assert request.inventory is None
@@ -79,7 +81,7 @@ def test_a_report_is_in_one_exchange_only(session: SupernodeSession) -> None:
 def test_a_done_piece_of_another_generation_replaces_the_former_ones(session: SupernodeSession) -> None:
     session.piece_done(TASK, "old", 1)
     session.piece_done(TASK, "new", 2)
-    assert {TASK: Held("new", "2")} == begin(session).done
+    assert {TASK: HeldPieces("new", "2")} == begin(session).done
 
 
 def test_at_most_two_exchanges_are_under_way_and_the_second_has_news(session: SupernodeSession) -> None:
@@ -116,14 +118,14 @@ def test_another_supernode_receives_everything(session: SupernodeSession) -> Non
     session.delivery("u", PUBLISHED)
     answer(session)
     answer(session, "another")
-    request = begin(session, {TASK: Held("g", "0")})
+    request = begin(session, {TASK: HeldPieces("g", "0")})
     assert ("another", 0) == (request.supernode, request.revision)
-    assert {TASK: Held("g", "0")} == request.inventory
+    assert {TASK: HeldPieces("g", "0")} == request.inventory
     assert {"u": PUBLISHED} == request.deliveries
 
 
 def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change(session: SupernodeSession) -> None:
-    wanted = Wanted("r", "a", "sha256:0")
+    wanted = WantedBlob("r", "a", "sha256:0")
     session.want({TASK: wanted})
     assert session.has_news
     assert {TASK: wanted} == begin(session).wants
@@ -141,7 +143,7 @@ def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change(session
 def test_a_supernode_receives_the_inventory_that_it_asks_for(session: SupernodeSession) -> None:
     answer(session, inventory_wanted=True)
     assert session.has_news
-    assert begin(session, {TASK: Held("g", "0")}).inventory is not None
+    assert begin(session, {TASK: HeldPieces("g", "0")}).inventory is not None
 
 
 def test_assignments_are_applied_once_and_the_newest_stay(session: SupernodeSession) -> None:
@@ -171,7 +173,7 @@ def test_a_delivery_is_reported_again_when_the_supernode_begins_to_name_it(sessi
 
 
 def test_an_answer_counts_once(session: SupernodeSession) -> None:
-    work = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+    work = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
     request = begin(session)
     with_work = SyncAnswer("s", request.seq, work=(work,))
     assert [(work,), ()] == [session.answered(request.seq, with_work).work for _ in range(2)]
@@ -182,7 +184,7 @@ def test_the_reports_of_a_rejected_exchange_are_in_the_next_one(session: Superno
     session.piece_failed(failure)
     session.delivery("u", PUBLISHED)
     session.abandon(begin(session).seq)
-    request = begin(session, {TASK: Held("g", "0")})
+    request = begin(session, {TASK: HeldPieces("g", "0")})
     assert (failure,) == request.failures
     assert {"u": PUBLISHED} == request.deliveries
     assert request.inventory is not None
@@ -215,13 +217,13 @@ def test_a_report_that_is_not_urgent_waits_for_the_next_exchange(session: Supern
 
 def test_the_pieces_of_a_newly_assigned_task_are_reported(session: SupernodeSession) -> None:
     """The supernode ignored all other tasks of the inventory."""
-    held = {TASK: Held("g", "0-3"), OTHER: Held("g", "0")}
+    held = {TASK: HeldPieces("g", "0-3"), OTHER: HeldPieces("g", "0")}
     answer(session, revision=1, assignments=(Assignment(OTHER, "g"),))
-    assert {OTHER: Held("g", "0")} == begin(session, held).done
+    assert {OTHER: HeldPieces("g", "0")} == begin(session, held).done
     both = (Assignment(OTHER, "g"), *assigned("u"))
     session.answered(3, SyncAnswer("s", 3, revision=2, assignments=both))
     assert session.has_news
-    assert {TASK: Held("g", "0-3")} == begin(session, held).done
+    assert {TASK: HeldPieces("g", "0-3")} == begin(session, held).done
     assert {} == begin(session, held).done
 
 
@@ -269,8 +271,8 @@ class ExchangeOnABadNetwork(RuleBasedStateMachine):
         self.delivery: DeliveryState | None = None
         self.under_way: dict[int, SyncRequest] = {}
 
-    def _inventory(self) -> dict[str, Held]:
-        return {TASK: Held("g", ranges.render(self.held))} if self.held else {}
+    def _inventory(self) -> dict[str, HeldPieces]:
+        return {TASK: HeldPieces("g", ranges.render(self.held))} if self.held else {}
 
     def _begin(self) -> SyncRequest:
         request = begin(self.session, self._inventory())

@@ -21,12 +21,12 @@ from pantala_protocol.sync import (
     Delivery,
     DeliveryState,
     DeliveryStatus,
-    Held,
+    HeldPieces,
     PieceFailure,
+    PieceWork,
     SyncAnswer,
     SyncRequest,
-    Wanted,
-    Work,
+    WantedBlob,
 )
 from tests.support.eventually import eventually
 from tests.support.peer import IDENTITY, membership, node_state
@@ -39,7 +39,7 @@ MOVED = "c" * 64
 NAMES = ("s-0", "s-1", "s-2")
 FIRST = "http://any"
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
-WORK = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+WORK = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
 QUIET = 1.0
 """Seconds after which each exchange is held and no report is left."""
 
@@ -53,7 +53,7 @@ class FakeSupernode:
         self.revision = 0
         self.assignments: tuple[Assignment, ...] | None = None
         self.membership: Membership | None = None
-        self.work: tuple[Work, ...] = ()
+        self.work: tuple[PieceWork, ...] = ()
         self.images: NodeOrders | None = None
         self.away = False
         self.requests: list[SyncRequest] = []
@@ -70,7 +70,7 @@ class FakeSupernode:
         self.revision += 1
         self.wake()
 
-    def set(self, *, away: bool | None = None, work: tuple[Work, ...] = (), images: int | None = None) -> None:
+    def set(self, *, away: bool | None = None, work: tuple[PieceWork, ...] = (), images: int | None = None) -> None:
         self.away = self.away if away is None else away
         self.work = work
         self.images = self.images if images is None else NodeOrders(images)
@@ -144,7 +144,7 @@ class Lab:
         self.fakes = {name: FakeSupernode(name) for name in NAMES}
         self.at = {f"http://{name}": fake for name, fake in self.fakes.items()} | {FIRST: self.fakes["s-0"]}
         self.opened: set[str] = set()
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, HeldPieces] = {}
         self.assigned: list[Assigned] = []
         self.given: list[WorkGiven] = []
         self.ordered: list[int] = []
@@ -267,7 +267,7 @@ async def test_reports_go_only_to_the_supernodes_that_assign_the_task(lab: Lab) 
     await asyncio.sleep(0.1)
     assert [1, 1, 0] == [after - count for after, count in zip(lab.counts(), before, strict=True)]
     zero, one = (lab.fakes[name].last for name in NAMES[:2])
-    assert {TASK: Held("g", "3")} == zero.done == one.done
+    assert {TASK: HeldPieces("g", "3")} == zero.done == one.done
     assert {"u": PUBLISHED} == zero.deliveries == one.deliveries
     assert ((), (PieceFailure(TASK, 7, "x", "stalled"),)) == (zero.failures, one.failures)
 
@@ -275,18 +275,18 @@ async def test_reports_go_only_to_the_supernodes_that_assign_the_task(lab: Lab) 
 async def test_a_supernode_that_begins_to_assign_a_task_receives_its_state(lab: Lab) -> None:
     one = (Assignment(TASK, "g", deliveries=(Delivery("u", "a"),)),)
     await lab.begin(s0=one)
-    lab.held[TASK] = Held("g", "0-3")
+    lab.held[TASK] = HeldPieces("g", "0-3")
     lab.supernodes.delivery(TASK, "u", PUBLISHED)
     await asyncio.sleep(QUIET)
     lab.fakes["s-1"].assign(*one)
     await lab.until(lambda: lab.fakes["s-1"].last.done)
     last = lab.fakes["s-1"].last
-    assert ({TASK: Held("g", "0-3")}, {"u": PUBLISHED}) == (last.done, last.deliveries)
+    assert ({TASK: HeldPieces("g", "0-3")}, {"u": PUBLISHED}) == (last.done, last.deliveries)
 
 
 async def test_a_new_member_receives_everything(lab: Lab) -> None:
     await lab.begin("s-0", "s-1")
-    lab.held[TASK] = Held("g", "0-3")
+    lab.held[TASK] = HeldPieces("g", "0-3")
     lab.supernodes.delivery(TASK, "u", PUBLISHED)
     lab.all_assign(membership(2, *NAMES))
     await lab.until(lambda: lab.fakes["s-2"].requests)
@@ -350,7 +350,7 @@ async def test_the_time_of_the_last_answer_counts_for_all_members(lab: Lab) -> N
 
 
 async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with_it(lab: Lab) -> None:
-    wanted = {MOVED: Wanted("r", "a", "sha256:0")}
+    wanted = {MOVED: WantedBlob("r", "a", "sha256:0")}
 
     def only_reported_to(owner: str, names: tuple[str, ...]) -> bool:
         requests = [(name, lab.fakes[name].requests) for name in names]

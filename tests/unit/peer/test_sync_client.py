@@ -12,13 +12,13 @@ from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.client import SyncClient
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.session import SupernodeSession
-from pantala_protocol.sync import SyncAnswer, SyncRequest, Work
+from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest
 from tests.support.peer import IDENTITY, node_state
 
 pytestmark = pytest.mark.virtual_time
 
 TASK = "a" * 64
-WORK = Work(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+WORK = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
 Answer = Callable[[SyncRequest], SyncAnswer | Exception | None]
 
 

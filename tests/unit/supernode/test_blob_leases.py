@@ -6,7 +6,7 @@ import pytest
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, Statement
-from pantala_protocol.sync import Wanted
+from pantala_protocol.sync import WantedBlob
 from pantala_supernode.images.blobs import KeptBlob
 from pantala_supernode.images.leases import PRIORITY, BlobLeases
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
@@ -23,7 +23,9 @@ from pantala_supernode.tasks.task import Lease, Task
 
 DIGEST = "sha256:" + "a" * 64
 NAME = task_id.of_blob(DIGEST)
-WANTED, OTHER = (Wanted("registry.example", "team/app", DIGEST, credential=f"Bearer {name}") for name in ("one", "two"))
+WANTED, OTHER = (
+    WantedBlob("registry.example", "team/app", DIGEST, credential=f"Bearer {name}") for name in ("one", "two")
+)
 URL = f"https://registry.example/v2/team/app/blobs/{DIGEST}"
 ONE, TWO = (FileSource(URL, {"Authorization": f"Bearer {name}"}, DIGEST) for name in ("one", "two"))
 KEPT = 1000.0
@@ -80,7 +82,7 @@ class Stage:
         assert copy.cached
         self.asked.append(origin)
 
-    def say(self, peer: str, *wanted: Wanted) -> None:
+    def say(self, peer: str, *wanted: WantedBlob) -> None:
         """A peer reports the blobs that it waits for."""
         self.blobs.take(peer, {task_id.of_blob(each.digest): each for each in wanted})
 
@@ -124,12 +126,12 @@ def test_demand_waits_for_the_first_statement() -> None:
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted("other.example", "team/app", DIGEST),
-        Wanted("registry.example", "../app", DIGEST),
-        Wanted("registry.example", "team/app", DIGEST, order="ns/none"),
+        WantedBlob("other.example", "team/app", DIGEST),
+        WantedBlob("registry.example", "../app", DIGEST),
+        WantedBlob("registry.example", "team/app", DIGEST, order="ns/none"),
     ],
 )
-def test_invalid_demand_is_ignored(stage: Stage, wanted: Wanted) -> None:
+def test_invalid_demand_is_ignored(stage: Stage, wanted: WantedBlob) -> None:
     stage.say("n1", wanted)
     stage.blobs.take("n2", {"0" * 64: WANTED})
     assert [] == stage.leases

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pantala_protocol.statement import WantedTask
-from pantala_protocol.sync import PieceFailure, Wanted, Work
+from pantala_protocol.sync import PieceFailure, PieceWork, WantedBlob
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.task_progress import SUPERNODE
@@ -24,10 +24,10 @@ class Lab(Bench):
         super().__post_init__()
         self.progress = self.managers.progress
 
-    def work(self, name: str) -> tuple[Work, ...]:
+    def work(self, name: str) -> tuple[PieceWork, ...]:
         return self.dispatcher.work(self.dispatcher.sessions[name])
 
-    def waits(self, name: str) -> asyncio.Future[tuple[Work, ...]]:
+    def waits(self, name: str) -> asyncio.Future[tuple[PieceWork, ...]]:
         return self.dispatcher.waiting.enter(self.dispatcher.sessions[name])
 
     def given(self, name: str) -> set[int]:
@@ -53,7 +53,7 @@ class Lab(Bench):
     def wants(self, name: str, **positions: int) -> None:
         """The blobs that the peer's node waits for, by their number, with the positions."""
         self.dispatcher.sessions[name].wants = {
-            BLOBS[int(number[1:])]: Wanted("r", "x", "sha256:0", position=at) for number, at in positions.items()
+            BLOBS[int(number[1:])]: WantedBlob("r", "x", "sha256:0", position=at) for number, at in positions.items()
         }
 
 
@@ -67,7 +67,7 @@ def lab(wanted: Wish) -> Lab:
     return lab
 
 
-def pieces(work: tuple[Work, ...]) -> list[tuple[int, str]]:
+def pieces(work: tuple[PieceWork, ...]) -> list[tuple[int, str]]:
     return [(one.piece, one.provider) for one in work]
 
 
@@ -197,7 +197,7 @@ def blobs() -> Lab:
     return lab
 
 
-def of(work: tuple[Work, ...]) -> list[tuple[str, int]]:
+def of(work: tuple[PieceWork, ...]) -> list[tuple[str, int]]:
     return [(one.task_id, one.piece) for one in work]
 
 

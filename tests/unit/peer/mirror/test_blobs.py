@@ -23,7 +23,7 @@ from pantala_peer.mirror.request import RepositoryName
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.file import PieceFile
 from pantala_protocol import task_id
-from pantala_protocol.sync import Assignment, Wanted, Work
+from pantala_protocol.sync import Assignment, PieceWork, WantedBlob
 
 PIECE = 1000
 CONTENT = random.Random(5).randbytes(20 * PIECE + 7)
@@ -39,8 +39,8 @@ class Node:
         self.cache = PieceCache(root)
         self.events = PeerEvents()
         self.waiters = PieceWaiters(self.events)
-        self.wanted: dict[str, Wanted] = {}
-        self.reports: list[Wanted] = []
+        self.wanted: dict[str, WantedBlob] = {}
+        self.reports: list[WantedBlob] = []
         self.answers = True
         self.got = bytearray()
         """What the last reader has so far."""
@@ -52,7 +52,7 @@ class Node:
             deadlines=Deadlines(again=0.2, stall=0.4),
         )
 
-    def report(self, name: str, wanted: Wanted | None) -> None:
+    def report(self, name: str, wanted: WantedBlob | None) -> None:
         if wanted is None:
             del self.wanted[name]
         else:
@@ -65,7 +65,7 @@ class Node:
     async def put(self, piece: int, generation: str = "g", content: bytes = CONTENT) -> None:
         data = content[piece * PIECE : (piece + 1) * PIECE]
         sha256 = hashlib.sha256(CONTENT[piece * PIECE : (piece + 1) * PIECE]).hexdigest()
-        work = Work(NAME, generation, piece, piece * PIECE, len(data), sha256, "h", 1, "t")
+        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), sha256, "h", 1, "t")
         await self.cache.put(work, memoryview(data))
         self.events.emit(DownloadEnded(work))
 
@@ -119,7 +119,7 @@ async def test_a_late_byte_is_wanted_again_and_then_given_up(node: Node) -> None
     with pytest.raises(SlowError):
         await node.read()
     assert CONTENT[:PIECE] == node.got
-    assert Wanted("r", "a", DIGEST, PIECE, 1) == node.reports[-1]
+    assert WantedBlob("r", "a", DIGEST, PIECE, 1) == node.reports[-1]
 
 
 async def test_a_cache_that_is_replaced_during_a_read_shows_no_byte_of_its_empty_file(
