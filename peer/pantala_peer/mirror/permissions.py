@@ -11,10 +11,11 @@ import base64
 import contextlib
 import hashlib
 import hmac
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from cachetools import LRUCache
 
 SECONDS = 300.0
 """For how long a permission holds after its last use: as long as the tokens of most registries."""
@@ -23,7 +24,7 @@ _MAX_SECONDS = 3600.0
 """For how long a permission holds at all. A slow pull of many layers takes that long."""
 
 _MAX_PERMISSIONS = 100_000
-"""Permissions that are kept. The oldest are dropped first."""
+"""Permissions that are kept. The least recently used are dropped first."""
 
 CHALLENGE = 'Basic realm="pantala"'
 """Makes containerd send the password, if it has one for this mirror."""
@@ -52,16 +53,12 @@ class ReadPermissions:
     def __init__(self, key: bytes, *, seconds: float = SECONDS) -> None:
         self._key = key
         self._seconds = seconds
-        self._permissions: OrderedDict[bytes, _Permission] = OrderedDict()
+        self._permissions: LRUCache[bytes, _Permission] = LRUCache(_MAX_PERMISSIONS)
 
     def grant(self, repository: str, authorization: str, named: Mapping[str, DigestInfo], now: float) -> None:
         """Let a client read the digests that are named by a manifest the registry gave it."""
         for digest, info in named.items():
-            key = self._hash(repository, authorization, digest)
-            self._permissions[key] = _Permission(info, now, now)
-            self._permissions.move_to_end(key)
-        while len(self._permissions) > _MAX_PERMISSIONS:
-            self._permissions.popitem(last=False)
+            self._permissions[self._hash(repository, authorization, digest)] = _Permission(info, now, now)
 
     def find(self, repository: str, authorization: str, digest: str, now: float) -> DigestInfo | None:
         """Use a permission. ``None``: the client may not read the digest."""
