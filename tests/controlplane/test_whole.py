@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -479,4 +480,5 @@ async def test_each_process_ends_in_order(stage: ProductStage) -> None:
         await asyncio.to_thread(process.stop, 15)
         assert (name, 0) == (name, process.returncode)
         assert time.monotonic() - began < 5, name
-        {"supernode": stage.supernode, "operator": stage.operator}.get(name, lambda name=name: stage.peer(name))()
+        start: dict[str, Callable[[], None]] = {"supernode": stage.supernode, "operator": stage.operator}
+        start.get(name, partial(stage.peer, name))()
