@@ -56,8 +56,6 @@ class MemoryCluster:
         """(object, ``Normal`` or ``Warning``, reason) in the order they were written."""
         self.writes: list[str] = []
         """Keys of objects written by the operator, in order."""
-        self.missing: list[str] = []
-        """What :meth:`missing_kinds` answers."""
         self.outage: ClusterError | None = None
         """Raised by every call while it is set."""
         self.forbidden: set[str] = set()
@@ -118,11 +116,9 @@ class MemoryCluster:
 
     async def missing_kinds(self) -> list[str]:
         self._check("get kinds")
-        return self.missing
+        return []
 
     async def list_all(self, kind: type[R]) -> list[R]:
-        if kind is ImagePrefetch and "imageprefetches.pantala.dev" in self.missing:
-            raise ClusterNotFoundError("the server could not find the requested resource")
         return self._list(_PLURALS[kind], kind)
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:

@@ -1,5 +1,6 @@
 """A cluster that carries out the plans of an ImagePrefetch, without Kubernetes, sockets or a clock."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,9 @@ SECOND = timedelta(seconds=1)
 ONE, TWO = "docker.io/library/one:1", "docker.io/library/two:2"
 AMD64 = "linux/amd64"
 YES, NO, UNKNOWN = "True", "False", "Unknown"
+UNREACHABLE = Taint("node.kubernetes.io/unreachable", "NoExecute")
 READY = PullState(PullPhase.READY, UNIX, fetched=100)
+_PULLING = PullPhase.PULLING
 ONLY_ONE = [{"image": "one:1"}]
 
 
@@ -59,18 +62,24 @@ def node(name: str, *taints: Taint, created: datetime = NOW, **labels: str) -> N
     return Node(Metadata(name, creation_timestamp=created, labels=labels), NodeSpec(taints))
 
 
+def numbered(count: int) -> list[Node]:
+    return [node(f"n{number:02}") for number in range(count)]
+
+
 def cluster(*nodes: Node, pods: tuple[Pod, ...] = ()) -> ClusterNodes:
     known = {each.metadata.name: each for each in nodes}
     return ClusterNodes(known, dict.fromkeys(known, PeerState(connected=True)), pods)
 
 
-def resolved(letter: str, at: datetime = NOW, platforms: frozenset[str] = frozenset({AMD64})) -> RegistryAnswer:
-    """An image of 110 bytes for amd64; ``platforms`` were asked for."""
+def resolved(
+    letter: str, at: datetime = NOW, *, asked: frozenset[str] = frozenset({AMD64}), platform: str = AMD64
+) -> RegistryAnswer:
+    """An image of 110 bytes for one platform; the ``asked`` ones were asked for."""
     blobs = (ImageBlob(digest(letter), 100), ImageBlob(digest("9"), 10))
-    return RegistryAnswer(at, Resolved(digest(letter), {AMD64: blobs}), platforms)
+    return RegistryAnswer(at, Resolved(digest(letter), {platform: blobs}), asked)
 
 
-def refused(reason: str, message: str = "", tries: int = 1, at: datetime = NOW) -> RegistryAnswer:
+def refused(reason: str, message: str = "", *, tries: int = 1, at: datetime = NOW) -> RegistryAnswer:
     return RegistryAnswer(at, Resolved(reason=reason, message=message), tries=tries)
 
 
@@ -79,7 +88,15 @@ def failed(reason: str, message: str = "it failed") -> PullState:
 
 
 Outcome = Callable[[str, str, int], PullState | None]
-"""The result of a pull: of an image, on a node, at this try; ``None``: nothing yet."""
+"""The result of a pull of an image on a node at this try. ``None``: it does not end yet."""
+
+
+def works(*_: object) -> PullState:
+    return READY
+
+
+def pending(*_: object) -> None:
+    return None
 
 
 @dataclass
@@ -89,10 +106,9 @@ class World:
     each: ImagePrefetch
     cluster: ClusterNodes
     registry: dict[str, RegistryAnswer] = field(default_factory=lambda: {ONE: resolved("a"), TWO: resolved("b")})
-    outcome: Outcome = lambda _image, _node, _number: READY
+    outcome: Outcome = works
     around: Surroundings = field(default_factory=Surroundings)
     now: datetime = NOW
-    reported: bool = True
     children: dict[str, OwnedTask] = field(default_factory=dict)
     pulls: dict[str, dict[str, PullState]] = field(default_factory=dict)
     answers: dict[ImageKey, RegistryAnswer] = field(default_factory=dict)
@@ -104,7 +120,6 @@ class World:
 
     @property
     def orders(self) -> Orders:
-        """The orders of the newest plan."""
         return (self.latest.orders.orders if self.latest is not None else None) or {}
 
     def ordered(self) -> list[set[str]]:
@@ -119,7 +134,7 @@ class World:
             tasks=tuple(self.children.values()),
             pulls=self.pulls_now(),
             orders=self.orders,
-            reported=self.reported,
+            reported=True,
         )
 
     def plan(self) -> PrefetchPlan[PrefetchStatus]:
@@ -144,7 +159,7 @@ class World:
             pulls = self.pulls.setdefault(task, {})
             for name, order in given.items():
                 self._carry_out(task, name, order)
-            for name in [name for name, pull in pulls.items() if pull.phase is PullPhase.PULLING and name not in given]:
+            for name in [name for name, pull in pulls.items() if pull.phase is _PULLING and name not in given]:
                 del pulls[name]
 
     def _carry_out(self, task: str, name: str, given: GivenOrder) -> None:
@@ -153,8 +168,8 @@ class World:
             return
         if pull is None or (pull.run, pull.number) != (order.run, order.number):
             gone = pull.gone if pull is not None else ()
-            self.pulls[task][name] = PullState(PullPhase.PULLING, self.unix, order.run, order.number, gone=gone)
-        elif pull.phase is PullPhase.PULLING:
+            self.pulls[task][name] = PullState(_PULLING, self.unix, order.run, order.number, gone=gone)
+        elif pull.phase is _PULLING:
             came = self.outcome(self.children[task].image, name, pull.number)
             if came is not None:
                 self.pulls[task][name] = msgspec.structs.replace(
@@ -177,9 +192,18 @@ class World:
             if (self.each.status, self.pulls_now()) == before:
                 soon = made.wake_at is not None and made.wake_at - self.now <= timedelta(hours=1)
                 if not soon or self.says("Ready")[0] == YES:
-                    return made
+                    break
                 self.now = max(self.now, made.wake_at or self.now)
-        return self.plan()
+        else:
+            made = self.plan()
+        self.fits()
+        return made
+
+    def finish(self) -> None:
+        """All pulls end well from now on."""
+        self.outcome = works
+        self.settle()
+        assert (YES, "Prefetched") == self.says("Ready")
 
     def pulls_now(self) -> dict[str, dict[str, PullState]]:
         """A copy of the nodes' reports."""
@@ -187,12 +211,12 @@ class World:
 
     def active(self) -> dict[str, int]:
         """How many images each node pulls at the moment, if any."""
-        found: dict[str, int] = {}
-        for pulls in self.pulls.values():
-            for name, pull in pulls.items():
-                if pull.phase is PullPhase.PULLING:
-                    found[name] = found.get(name, 0) + 1
-        return found
+        pulling = (name for pulls in self.pulls.values() for name, each in pulls.items() if each.phase is _PULLING)
+        return dict(Counter(pulling))
+
+    def started(self) -> set[str]:
+        """The nodes that ever had an order."""
+        return {name for pulls in self.pulls.values() for name in pulls}
 
     def says(self, kind: str) -> tuple[str, str]:
         """A condition's status and reason."""
@@ -215,7 +239,6 @@ class World:
         self.each = msgspec.structs.replace(prefetch(generation, **spec), status=self.each.status)
 
     def request(self, value: str, **spec: Any) -> None:
-        """The user asks for another run."""
         asked = prefetch(annotations={REQUESTED_AT: value}, **spec)
         self.each = msgspec.structs.replace(asked, status=self.each.status)
 
@@ -224,9 +247,15 @@ class World:
         _schema().validate(msgspec.json.decode(msgspec.json.encode(self.each.status)))
 
 
-def world(*nodes: Node, **spec: Any) -> World:
+def world(*nodes: Node, outcome: Outcome = works, **spec: Any) -> World:
     """Three nodes, unless others are given."""
-    return World(prefetch(**spec), cluster(*(nodes or map(node, "abc"))))
+    return World(prefetch(**spec), cluster(*(nodes or map(node, "abc"))), outcome=outcome)
+
+
+def settled(*nodes: Node, **spec: Any) -> World:
+    made = world(*nodes, **spec)
+    made.settle()
+    return made
 
 
 @cache

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -113,11 +114,18 @@ class World(OperatorStage):
 
 
 @pytest.fixture
-async def world() -> World:
+async def stopped() -> World:
     made = World(progress_interval=0.2, namespace="home")
     await made.connect(*NODES)
     made.supernode.registry[IMAGE] = resolved()
     return made
+
+
+@pytest.fixture
+async def world(stopped: World) -> AsyncIterator[World]:
+    """An operator runs."""
+    async with stopped.operator():
+        yield stopped
 
 
 def late(world: World) -> None:
@@ -128,19 +136,18 @@ def late(world: World) -> None:
 
 async def test_from_image_prefetch_to_ready(world: World) -> None:
     """The operator asks the registry, creates a Task and gives orders, and the nodes report the image."""
-    async with world.operator():
-        world.prefetch()
-        image = await world.ordered(2)
-        expected = (f"{IMAGE}@{A}", Depth.RUNTIME, set(NODES))
-        assert expected == (image.image, image.depth, set(image.orders))
-        await eventually(lambda: world.children)
-        assert [image.key] == world.children
-        await eventually(lambda: world.outcome("Resolved") == ("True", "Resolved"))
-        assert ("False", "Progressing") == world.outcome()
-        await world.report(image)
-        await eventually(lambda: world.outcome() == ("True", "Prefetched"))
-        await eventually(lambda: world.condition("Ready", image.key.partition("/")[2]) == ("True", "Prefetched"))
-        assert [image] == list(world.supernode.images.values())
+    world.prefetch()
+    image = await world.ordered(2)
+    expected = (f"{IMAGE}@{A}", Depth.RUNTIME, set(NODES))
+    assert expected == (image.image, image.depth, set(image.orders))
+    await eventually(lambda: world.children)
+    assert [image.key] == world.children
+    await eventually(lambda: world.outcome("Resolved") == ("True", "Resolved"))
+    assert ("False", "Progressing") == world.outcome()
+    await world.report(image)
+    await eventually(lambda: world.outcome() == ("True", "Prefetched"))
+    await eventually(lambda: world.condition("Ready", image.key.partition("/")[2]) == ("True", "Prefetched"))
+    assert [image] == list(world.supernode.images.values())
     status = world.cluster.prefetch("ns/p").status
     assert ("2/2", A, image.key) == (status.summary, status.images[0].digest, f"ns/{status.images[0].task}")
     task = world.cluster.task(image.key).status
@@ -151,204 +158,179 @@ async def test_from_image_prefetch_to_ready(world: World) -> None:
 
 
 async def test_deleting_one_removes_its_orders(world: World) -> None:
-    async with world.operator():
-        world.prefetch()
-        await world.report(await world.ordered(2))
-        await eventually(lambda: world.outcome()[0] == "True")
-        world.cluster.remove("imageprefetches", "ns/p")
-        await eventually(lambda: not world.supernode.images)
-
-
-async def test_suspending_ends_pulls_and_keeps_images(world: World) -> None:
-    async with world.operator():
-        world.prefetch()
-        image = await world.ordered(2)
-        await world.report(image, "a")
-        world.prefetch(suspend=True)
-        assert {"a": image.orders["a"]} == (await world.ordered(1)).orders
-        await eventually(lambda: world.outcome() == ("False", "Suspended"))
-        assert ("False", "Suspended") == world.outcome("Reconciling")
+    world.prefetch()
+    await world.report(await world.ordered(2))
+    await eventually(lambda: world.outcome()[0] == "True")
+    world.cluster.remove("imageprefetches", "ns/p")
+    await eventually(lambda: not world.supernode.images)
 
 
 async def test_suspending_ends_pulls_before_nodes_reconnect_to_a_restarted_supernode(world: World) -> None:
     """Another one's orders stay in every statement, and nodes keep their images."""
-    async with world.operator():
-        world.prefetch()
-        world.prefetch("other", completionPolicy="Continuous")
-        image, other = await world.halfway(), await world.halfway("ns/other")
-        await world.supernode.restart()
-        world.note()
-        await world.stated()
-        world.prefetch(suspend=True)
-        await eventually(lambda: {"a"} == world.nodes_of("ns/p"), within=3)
-        await eventually(lambda: world.outcome() == ("False", "Suspended"), within=3)
+    world.prefetch()
+    world.prefetch("other", completionPolicy="Continuous")
+    image, other = await world.halfway(), await world.halfway("ns/other")
+    await world.supernode.restart()
+    world.note()
+    await world.stated()
+    world.prefetch(suspend=True)
+    await eventually(lambda: {"a"} == world.nodes_of("ns/p"), within=3)
+    await eventually(lambda: world.outcome() == ("False", "Suspended"), within=3)
     assert {"a": image.orders["a"]} == world.of("ns/p")[0].orders
     for images in world.later:
         assert [other.orders] == [each.orders for each in images if each.key == other.key]
 
 
-async def test_suspending_while_the_operator_is_down_ends_pulls_before_a_node_reconnects(world: World) -> None:
-    async with world.operator():
-        world.prefetch()
-        image = await world.halfway()
-    late(world)
-    world.prefetch(suspend=True)
-    world.note()
-    async with world.operator():
-        await world.stated()
-    assert {"a": image.orders["a"]} == world.of("ns/p")[0].orders
-    assert all(len(images) == 1 for images in world.later)
+async def test_suspending_while_the_operator_is_down_ends_pulls_before_a_node_reconnects(stopped: World) -> None:
+    async with stopped.operator():
+        stopped.prefetch()
+        image = await stopped.halfway()
+    late(stopped)
+    stopped.prefetch(suspend=True)
+    stopped.note()
+    async with stopped.operator():
+        await stopped.stated()
+    assert {"a": image.orders["a"]} == stopped.of("ns/p")[0].orders
+    assert all(len(images) == 1 for images in stopped.later)
 
 
-async def test_a_suspended_image_survives_a_restart_of_everything(world: World) -> None:
+async def test_a_suspended_image_survives_a_restart_of_everything(stopped: World) -> None:
     """The first statement waits until the nodes have reconnected, because only they know which images they have."""
-    async with world.operator():
-        world.prefetch(retention={"pin": True})
-        image = await world.halfway()
-        world.prefetch(suspend=True, retention={"pin": True})
-        await eventually(lambda: {"a"} == world.nodes_of("ns/p"))
-    await world.supernode.restart()
-    world.note()
-    async with world.operator():
+    async with stopped.operator():
+        stopped.prefetch(retention={"pin": True})
+        image = await stopped.halfway()
+        stopped.prefetch(suspend=True, retention={"pin": True})
+        await eventually(lambda: {"a"} == stopped.nodes_of("ns/p"))
+    await stopped.supernode.restart()
+    stopped.note()
+    async with stopped.operator():
         await asyncio.sleep(0.5)
-        await world.report(image, "a")
-        await world.supernode.say("b", {})
-        await world.stated(0.3)
-    for images in world.later:
+        await stopped.report(image, "a")
+        await stopped.supernode.say("b", {})
+        await stopped.stated(0.3)
+    for images in stopped.later:
         assert [{"a": image.orders["a"]}] == [each.orders for each in images]
 
 
-async def test_suspending_one_does_not_cancel_another_before_its_nodes_report(world: World) -> None:
-    async with world.operator():
-        world.prefetch()
-        world.prefetch("other", completionPolicy="Continuous")
-        await world.halfway()
-        other = await world.halfway("ns/other")
-    await world.supernode.connect("b", connected=False)
-    world.prefetch(suspend=True)
-    world.note()
-    async with world.operator():
+async def test_suspending_one_does_not_cancel_another_before_its_nodes_report(stopped: World) -> None:
+    async with stopped.operator():
+        stopped.prefetch()
+        stopped.prefetch("other", completionPolicy="Continuous")
+        await stopped.halfway()
+        other = await stopped.halfway("ns/other")
+    await stopped.supernode.connect("b", connected=False)
+    stopped.prefetch(suspend=True)
+    stopped.note()
+    async with stopped.operator():
         await asyncio.sleep(0.7)
-        await world.supernode.connect("b")
-        await eventually(lambda: {"a"} == world.nodes_of("ns/p"))
-    for images in world.later:
+        await stopped.supernode.connect("b")
+        await eventually(lambda: {"a"} == stopped.nodes_of("ns/p"))
+    for images in stopped.later:
         assert [other.orders] == [each.orders for each in images if each.key == other.key]
 
 
 async def test_a_node_that_goes_down_while_it_pulls_is_reported_and_the_others_finish(world: World) -> None:
     """Even before the cluster notices it."""
-    async with world.operator():
-        world.prefetch()
-        await world.halfway()
-        await world.supernode.connect("b", connected=False)
-        await eventually(lambda: world.outcome() == ("True", "Prefetched"), within=3)
+    world.prefetch()
+    await world.halfway()
+    await world.supernode.connect("b", connected=False)
+    await eventually(lambda: world.outcome() == ("True", "Prefetched"), within=3)
     status = world.cluster.prefetch("ns/p").status
     assert status.nodes is not None
     assert ("1/1", 1, 1) == (status.summary, status.nodes.desired, status.nodes.unavailable)
     assert [("b", "", "NodeUnavailable")] == world.failures()
 
 
-async def test_a_missing_image_is_reported_and_the_other_reaches_all_nodes(world: World) -> None:
-    async with world.operator():
-        world.prefetch(images=[{"image": "missing:1"}, ONE])
-        await world.report(await world.ordered(2))
-        await eventually(lambda: world.outcome("Stalled") == ("True", "NotFound"))
-    assert [0, 2] == [each.ready for each in world.cluster.prefetch("ns/p").status.images]
-    assert [("", "docker.io/library/missing:1", "NotFound")] == world.failures()
-
-
-async def test_a_restart_changes_no_order(world: World) -> None:
+async def test_a_restart_changes_no_order(stopped: World) -> None:
     """Every statement has the orders of nodes that pull and of nodes that have the image."""
-    async with world.operator():
-        world.prefetch(completionPolicy="Continuous")
-        image = await world.halfway()
-    world.note()
-    async with world.operator():
-        await world.stated()
-        await eventually(lambda: len(world.supernode.questions) == 2)
+    async with stopped.operator():
+        stopped.prefetch(completionPolicy="Continuous")
+        image = await stopped.halfway()
+    stopped.note()
+    async with stopped.operator():
+        await stopped.stated()
+        await eventually(lambda: len(stopped.supernode.questions) == 2)
         await asyncio.sleep(0.5)
-    for images in world.later:
+    for images in stopped.later:
         assert [(image.key, image.orders)] == [(each.key, each.orders) for each in images]
 
 
-async def test_the_first_statement_waits_for_peers_to_reconnect(world: World) -> None:
+async def test_the_first_statement_waits_for_peers_to_reconnect(stopped: World) -> None:
     """A node that has not reported may have images, and an order that is left out would remove them."""
-    late(world)
-    world.prefetch()
-    async with world.operator():
+    late(stopped)
+    stopped.prefetch()
+    async with stopped.operator():
         await asyncio.sleep(0.5)
-        assert [] == world.later
-        await world.supernode.connect("late")
-        await world.ordered(3)
+        assert [] == stopped.later
+        await stopped.supernode.connect("late")
+        await stopped.ordered(3)
 
 
-async def test_the_wait_for_a_peer_ends(world: World) -> None:
-    late(world)
-    world.prefetch()
-    async with world.operator():
-        image = await world.ordered(2, 20)
+async def test_the_wait_for_a_peer_ends(stopped: World) -> None:
+    late(stopped)
+    stopped.prefetch()
+    async with stopped.operator():
+        image = await stopped.ordered(2, 20)
         assert set(NODES) == set(image.orders)
-        await world.report(image)
-        await eventually(lambda: world.outcome() == ("True", "Prefetched"))
-    assert [("late", "", "NodeUnavailable")] == world.failures()
+        await stopped.report(image)
+        await eventually(lambda: stopped.outcome() == ("True", "Prefetched"))
+    assert [("late", "", "NodeUnavailable")] == stopped.failures()
 
 
-async def test_a_missing_secret_is_reported_and_used_once_it_exists(world: World) -> None:
-    world.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
-    async with world.operator():
-        world.prefetch(pullSecrets=["mine"])
-        await eventually(lambda: world.outcome("Resolved") == ("False", "Unauthorized"))
-        assert "The Secret mine does not exist in this namespace." in world.message("Resolved")
-        assert "spec.pullSecrets" in world.message("Stalled")
-        assert not any(each.credentials for each in world.supernode.questions)
+async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: World) -> None:
+    stopped.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
+    async with stopped.operator():
+        stopped.prefetch(pullSecrets=["mine"])
+        await eventually(lambda: stopped.outcome("Resolved") == ("False", "Unauthorized"))
+        assert "The Secret mine does not exist in this namespace." in stopped.message("Resolved")
+        assert "spec.pullSecrets" in stopped.message("Stalled")
+        assert not any(each.credentials for each in stopped.supernode.questions)
         auths: dict[str, Any] = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}
         data = {".dockercfg": base64.b64encode(json.dumps(auths).encode()).decode()}
-        world.cluster.put("secrets", {"metadata": {"name": "mine", "namespace": "ns"}, "data": data})
-        world.supernode.registry[IMAGE] = resolved()
-        image = await world.ordered(2)
-    (asked,), (stated,) = world.supernode.questions[-1].credentials, image.credentials
+        stopped.cluster.put("secrets", {"metadata": {"name": "mine", "namespace": "ns"}, "data": data})
+        stopped.supernode.registry[IMAGE] = resolved()
+        image = await stopped.ordered(2)
+    (asked,), (stated,) = stopped.supernode.questions[-1].credentials, image.credentials
     assert {"auths": auths} == json.loads(asked) == json.loads(stated)
-    assert "secret" not in repr(world.cluster.prefetch("ns/p").status)
+    assert "secret" not in repr(stopped.cluster.prefetch("ns/p").status)
 
 
 async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
     """Nodes get the new digest. The former digest's Task is deleted once they have it."""
-    async with world.operator():
-        world.prefetch()
-        former = await world.ordered(2)
-        await world.report(former)
-        await eventually(lambda: world.outcome()[0] == "True")
-        world.supernode.registry[IMAGE] = resolved(B)
-        await asyncio.sleep(1.1)  # times are whole seconds
-        world.request("again")
-        await eventually(lambda: any(B in image.image and image.orders for image in world.supernode.images.values()))
-        assert former.key in world.supernode.images
-        new = next(image for image in world.supernode.images.values() if B in image.image)
-        await world.report(new)
-        await eventually(lambda: [new.key] == world.children and [new.key] == list(world.supernode.images))
-        await eventually(lambda: world.outcome()[0] == "True")
+    world.prefetch()
+    former = await world.ordered(2)
+    await world.report(former)
+    await eventually(lambda: world.outcome()[0] == "True")
+    world.supernode.registry[IMAGE] = resolved(B)
+    await asyncio.sleep(1.1)  # times are whole seconds
+    world.request("again")
+    await eventually(lambda: any(B in image.image and image.orders for image in world.supernode.images.values()))
+    assert former.key in world.supernode.images
+    new = next(image for image in world.supernode.images.values() if B in image.image)
+    await world.report(new)
+    await eventually(lambda: [new.key] == world.children and [new.key] == list(world.supernode.images))
+    await eventually(lambda: world.outcome()[0] == "True")
 
 
-async def test_a_startup_taint_is_removed_from_a_node_that_is_ready(world: World) -> None:
+async def test_a_startup_taint_is_removed_from_a_node_that_is_ready(stopped: World) -> None:
     taint, other = {"key": "prefetch", "effect": "NoSchedule"}, {"key": "other", "effect": "PreferNoSchedule"}
     for name in NODES:
-        world.node(name, taints=[taint, other])
-    async with world.operator():
-        world.prefetch(startupTaint={"key": "prefetch", "deadlineSeconds": 2**31 - 1}, completionPolicy="Continuous")
-        await world.report(await world.ordered(2), "b")
-        await eventually(lambda: world.cluster.objects["nodes"]["b"]["spec"]["taints"] == [other])
-        assert [taint, other] == world.cluster.objects["nodes"]["a"]["spec"]["taints"]
+        stopped.node(name, taints=[taint, other])
+    async with stopped.operator():
+        stopped.prefetch(startupTaint={"key": "prefetch", "deadlineSeconds": 2**31 - 1}, completionPolicy="Continuous")
+        await stopped.report(await stopped.ordered(2), "b")
+        await eventually(lambda: stopped.cluster.objects["nodes"]["b"]["spec"]["taints"] == [other])
+        assert [taint, other] == stopped.cluster.objects["nodes"]["a"]["spec"]["taints"]
 
 
 async def test_mode_plan_asks_nodes_for_their_blobs_and_orders_nothing(world: World) -> None:
-    async with world.operator():
-        world.prefetch(mode="Plan")
-        await eventually(lambda: {LAYER} == world.supernode.survey)
-        await world.supernode.say("a", {}, runtime(blobs={LAYER: True}, disk_free=1000))
-        await asyncio.sleep(0.3)
-        assert ("True", "Progressing") == world.outcome("Reconciling")
-        await world.supernode.say("b", {}, runtime(blobs={LAYER: False}, disk_free=1000))
-        await eventually(lambda: world.outcome() == ("False", "Planned"))
+    world.prefetch(mode="Plan")
+    await eventually(lambda: {LAYER} == world.supernode.survey)
+    await world.supernode.say("a", {}, runtime(blobs={LAYER: True}, disk_free=1000))
+    await asyncio.sleep(0.3)
+    assert ("True", "Progressing") == world.outcome("Reconciling")
+    await world.supernode.say("b", {}, runtime(blobs={LAYER: False}, disk_free=1000))
+    await eventually(lambda: world.outcome() == ("False", "Planned"))
     plan = world.cluster.prefetch("ns/p").status.plan
     assert plan is not None
     assert (100, 100) == (plan.size, plan.registry_bytes)
@@ -356,144 +338,118 @@ async def test_mode_plan_asks_nodes_for_their_blobs_and_orders_nothing(world: Wo
     assert ({}, {}) == (world.supernode.images, world.cluster.objects["tasks"])
 
 
-async def test_a_question_is_repeated_while_the_supernode_cannot_ask(world: World) -> None:
-    world.supernode.registry[IMAGE] = SupernodeUnavailableError("it answered 503")
-    async with world.operator():
-        world.prefetch()
-        await eventually(lambda: world.supernode.questions)
-        assert ("Unknown", "Pending") == world.outcome("Resolved"), "it says nothing about the registry"
-        world.supernode.registry[IMAGE] = resolved()
-        await world.ordered(2)
+async def test_a_question_is_repeated_while_the_supernode_cannot_ask(stopped: World) -> None:
+    stopped.supernode.registry[IMAGE] = SupernodeUnavailableError("it answered 503")
+    async with stopped.operator():
+        stopped.prefetch()
+        await eventually(lambda: stopped.supernode.questions)
+        assert ("Unknown", "Pending") == stopped.outcome("Resolved"), "it says nothing about the registry"
+        stopped.supernode.registry[IMAGE] = resolved()
+        await stopped.ordered(2)
 
 
-async def test_a_workload_is_followed(world: World) -> None:
+async def test_a_workload_is_followed(stopped: World) -> None:
     template = {"spec": {"containers": [{"image": "one:1"}]}}
-    world.cluster.put("deployments", {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"template": template}})
-    async with world.operator():
-        world.prefetch(source={"workloadRef": {"kind": "Deployment", "name": "web"}}, completionPolicy="Continuous")
-        assert A in (await world.ordered(2)).image
+    stopped.cluster.put("deployments", {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"template": template}})
+    async with stopped.operator():
+        stopped.prefetch(source={"workloadRef": {"kind": "Deployment", "name": "web"}}, completionPolicy="Continuous")
+        assert A in (await stopped.ordered(2)).image
 
 
-async def test_only_the_operators_own_namespace_follows_others(world: World) -> None:
+async def test_only_the_operators_own_namespace_follows_others(stopped: World) -> None:
     template = {"spec": {"containers": [{"image": "one:1"}]}}
-    world.cluster.put("daemonsets", {"metadata": {"name": "d", "namespace": "team"}, "spec": {"template": template}})
-    world.cluster.put("namespaces", {"metadata": {"name": "team", "labels": {"prefetch": "yes"}}})
-    world.cluster.put("namespaces", {"metadata": {"name": "ns"}})
+    stopped.cluster.put("daemonsets", {"metadata": {"name": "d", "namespace": "team"}, "spec": {"template": template}})
+    stopped.cluster.put("namespaces", {"metadata": {"name": "team", "labels": {"prefetch": "yes"}}})
+    stopped.cluster.put("namespaces", {"metadata": {"name": "ns"}})
     source = {"namespaceSelector": {"matchLabels": {"prefetch": "yes"}}}
-    async with world.operator():
-        world.prefetch(source=source)
-        world.prefetch(namespace="home", source=source)
-        await eventually(lambda: world.outcome("Stalled") == ("True", "NamespacesForbidden"))
-        assert (await world.ordered(2)).key.startswith("home/p-")
+    async with stopped.operator():
+        stopped.prefetch(source=source)
+        stopped.prefetch(namespace="home", source=source)
+        await eventually(lambda: stopped.outcome("Stalled") == ("True", "NamespacesForbidden"))
+        assert (await stopped.ordered(2)).key.startswith("home/p-")
 
 
-async def test_pods_choose_nodes(world: World) -> None:
+async def test_pods_choose_nodes(stopped: World) -> None:
     pod = {"metadata": {"name": "x", "namespace": "ns", "labels": {"app": "x"}}, "spec": {"nodeName": "b"}}
-    world.cluster.put("pods", pod)
-    async with world.operator():
-        world.prefetch(target={"podSelector": {"matchLabels": {"app": "x"}}})
-        assert {"b"} == set((await world.ordered(1)).orders)
+    stopped.cluster.put("pods", pod)
+    async with stopped.operator():
+        stopped.prefetch(target={"podSelector": {"matchLabels": {"app": "x"}}})
+        assert {"b"} == set((await stopped.ordered(1)).orders)
 
 
-async def test_a_node_of_another_platform_is_left_out(world: World) -> None:
-    world.node("b", labels={"kubernetes.io/arch": "arm64"})
-    world.supernode.registry[IMAGE] = resolved(A, "linux/arm64")
-    async with world.operator():
-        world.prefetch(images=[{"image": "one:1", "platform": "linux/arm64"}])
-        assert {"b"} == set((await world.ordered(1)).orders)
-        await eventually(world.failures)
-    assert [("a", IMAGE, "PlatformMissing")] == world.failures()
-
-
-async def test_a_task_with_an_image_is_planned_by_itself(world: World) -> None:
-    async with world.operator():
-        world.task(source=ONE, depth="Runtime", target={"names": ["a"]}, retention={"pin": True})
-        image = await world.ordered(1)
+async def test_a_task_with_an_image_is_planned_by_itself(stopped: World) -> None:
+    async with stopped.operator():
+        stopped.task(source=ONE, depth="Runtime", target={"names": ["a"]}, retention={"pin": True})
+        image = await stopped.ordered(1)
         assert (Depth.RUNTIME, True, {"a"}) == (image.depth, image.pin, set(image.orders))
-        await world.until("SourceResolved", "True", "Resolved")
-        await world.report(image)
-        await world.until("Ready", "True", "Prefetched")
-        assert ("1/1", A) == (world.cluster.task("ns/t").status.summary, world.cluster.task("ns/t").status.digest)
-        assert [] == world.children
-    world.note()
-    writes = len(world.cluster.writes)
-    async with world.operator():
-        await world.stated(0.3)
-    assert [[image.orders]] * len(world.later) == [[each.orders for each in images] for images in world.later]
-    assert writes == len(world.cluster.writes)
+        await stopped.until("SourceResolved", "True", "Resolved")
+        await stopped.report(image)
+        await stopped.until("Ready", "True", "Prefetched")
+        assert ("1/1", A) == (stopped.cluster.task("ns/t").status.summary, stopped.cluster.task("ns/t").status.digest)
+        assert [] == stopped.children
+    stopped.note()
+    writes = len(stopped.cluster.writes)
+    async with stopped.operator():
+        await stopped.stated(0.3)
+    assert [[image.orders]] * len(stopped.later) == [[each.orders for each in images] for images in stopped.later]
+    assert writes == len(stopped.cluster.writes)
 
 
 async def test_an_image_at_depth_peer_comes_with_its_blobs(world: World) -> None:
-    async with world.operator():
-        world.task(source=ONE)
-        image = await world.ordered(2)
+    world.task(source=ONE)
+    image = await world.ordered(2)
     assert Depth.PEER == image.depth
     assert {"linux/amd64": (ImageBlob(LAYER, 100),)} == image.blobs
     assert dict.fromkeys(NODES, "linux/amd64") == image.platforms
 
 
 @pytest.mark.parametrize("suspend", [False, True])
-async def test_a_restart_changes_no_order_at_depth_peer(world: World, suspend: bool) -> None:
+async def test_a_restart_changes_no_order_at_depth_peer(stopped: World, suspend: bool) -> None:
     """The operator asks for the blobs first, even if the Task is suspended, because nodes keep them."""
-    async with world.operator():
-        world.task(source=ONE, target={"names": ["a"]})
-        image = await world.ordered(1)
-        await world.report(image)
-        await world.until("Ready", "True", "Prefetched")
+    async with stopped.operator():
+        stopped.task(source=ONE, target={"names": ["a"]})
+        image = await stopped.ordered(1)
+        await stopped.report(image)
+        await stopped.until("Ready", "True", "Prefetched")
         if suspend:
-            world.task(source=ONE, target={"names": ["a"]}, suspend=True)
-            await world.until("Ready", "False", "Suspended")
-        assert [image.orders] == [each.orders for each in world.supernode.images.values()]
-    world.note()
-    world.supernode.registry[IMAGE] = SupernodeUnavailableError("it is busy")
-    async with world.operator():
+            stopped.task(source=ONE, target={"names": ["a"]}, suspend=True)
+            await stopped.until("Ready", "False", "Suspended")
+        assert [image.orders] == [each.orders for each in stopped.supernode.images.values()]
+    stopped.note()
+    stopped.supernode.registry[IMAGE] = SupernodeUnavailableError("it is busy")
+    async with stopped.operator():
         await asyncio.sleep(0.5)
-        world.supernode.registry[IMAGE] = resolved()
-        await world.stated(0.3)
-    for images in world.later:
+        stopped.supernode.registry[IMAGE] = resolved()
+        await stopped.stated(0.3)
+    for images in stopped.later:
         assert [(image.orders, image.blobs)] == [(each.orders, each.blobs) for each in images]
 
 
 async def test_a_task_reports_a_missing_image_in_source_resolved(world: World) -> None:
-    async with world.operator():
-        world.task(source={"image": "missing:1"})
-        await world.until("SourceResolved", "False", "NotFound")
-        await world.until("Stalled", "True", "NotFound")
+    world.task(source={"image": "missing:1"})
+    await world.until("SourceResolved", "False", "NotFound")
+    await world.until("Stalled", "True", "NotFound")
     assert () == world.cluster.task("ns/t").status.failures, "they are those of nodes"
 
 
 async def test_supernodes_do_not_keep_images(world: World) -> None:
-    async with world.operator():
-        world.task(source=ONE, depth="Supernode")
-        await world.until("Stalled", "True", "SourceUnsupported")
+    world.task(source=ONE, depth="Supernode")
+    await world.until("Stalled", "True", "SourceUnsupported")
     assert [] == world.supernode.questions
 
 
-async def test_files_are_distributed_without_the_crd(world: World) -> None:
-    async def nothing_missing() -> list[str]:
-        return []
-
-    world.cluster.missing = ["imageprefetches.pantala.dev"]
-    world.cluster.missing_kinds = nothing_missing  # type: ignore[method-assign]
-    async with world.operator():
-        world.task(source={"url": "http://origin.example/f"})
-        await eventually(lambda: "ns/t" in world.supernode.wanted)
-
-
 async def test_one_is_deleted_after_its_time_to_live(world: World) -> None:
-    async with world.operator():
-        world.prefetch(ttlSecondsAfterFinished=1)
-        await world.report(await world.ordered(2))
-        await eventually(lambda: "ns/p" not in world.cluster.objects["imageprefetches"])
-        await eventually(lambda: not world.supernode.images)
+    world.prefetch(ttlSecondsAfterFinished=1)
+    await world.report(await world.ordered(2))
+    await eventually(lambda: "ns/p" not in world.cluster.objects["imageprefetches"])
+    await eventually(lambda: not world.supernode.images)
 
 
 async def test_each_peer_reports_its_mirror(world: World) -> None:
-    async with world.operator():
-        await eventually(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
-        await world.supernode.say("a", {}, runtime(mirror=True))
-        await world.supernode.say("b", {}, RuntimeState(message="no socket; mount it"))
-        await eventually(lambda: "runtime" in world.cluster.objects["peers"]["a"].get("status", {}), within=12)
+    await eventually(lambda: set(NODES) <= world.cluster.objects["peers"].keys())
+    await world.supernode.say("a", {}, runtime(mirror=True))
+    await world.supernode.say("b", {}, RuntimeState(message="no socket; mount it"))
+    await eventually(lambda: "runtime" in world.cluster.objects["peers"]["a"].get("status", {}), within=12)
     found = {
         (name, each["status"], each["reason"])
         for name in NODES

@@ -73,12 +73,6 @@ def test_a_supernode_that_should_not_run_is_leaving_until_it_is_released() -> No
     assert dict.fromkeys(ALL, False) == members(supernodes)
 
 
-def test_a_new_operator_knows_the_leaving_supernodes() -> None:
-    supernodes = SupernodeOverview()
-    supernodes.set_replicas(scaled(1, pods=3))
-    assert {"s-0": False, "s-1": True, "s-2": True} == members(supernodes)
-
-
 def test_scaled_to_0_all_supernodes_stay_with_a_reason() -> None:
     supernodes = three()
     supernodes.on_update("s-0", reported(has("a"), a=True))
@@ -165,15 +159,6 @@ def test_a_node_that_is_disconnected_during_a_move_is_remembered() -> None:
     assert {"a", "b"} == view(supernodes).holders
     supernodes.on_update(OWNER, reported(b=True))
     assert {"a"} == view(supernodes).holders
-
-
-def test_the_holders_known_to_a_released_supernode_are_remembered() -> None:
-    supernodes = three()
-    supernodes.on_update(OTHER, reported(has("a", "b"), a=True))
-    supernodes.on_update(OWNER, reported(has("a"), a=True))
-    supernodes.set_replicas(ReplicasFound(tuple(each for each in supernodes.members if each.name != OTHER)))
-    supernodes.release(OTHER)
-    assert {"a", "b"} == view(supernodes).holders
 
 
 def test_a_supernode_that_restarts_during_a_move_keeps_its_task() -> None:

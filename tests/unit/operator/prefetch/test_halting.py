@@ -3,18 +3,12 @@
 import msgspec
 
 from pantala_protocol.images import PullPhase, PullState
-from tests.support.prefetch import ONLY_ONE, READY, YES, World, failed, node, world
-
-
-def begun(it: World) -> set[str]:
-    """Nodes that ever had an order."""
-    return {name for pulls in it.pulls.values() for name in pulls}
+from tests.support.prefetch import ONLY_ONE, READY, YES, World, failed, numbered, pending, world
 
 
 def nodes(count: int, **spec: object) -> World:
-    it = world(*(node(f"n{number}") for number in range(count)), images=ONLY_ONE, **spec)
-    it.outcome = lambda *_: failed("NoSpace")
-    return it
+    """Nodes whose pulls fail."""
+    return world(*numbered(count), images=ONLY_ONE, outcome=lambda *_: failed("NoSpace"), **spec)
 
 
 def test_too_many_failures_halt_the_rollout() -> None:
@@ -25,10 +19,8 @@ def test_too_many_failures_halt_the_rollout() -> None:
     counts = msgspec.to_builtins(it.each.status.nodes)
     assert {"desired": 9, "ready": 0, "active": 0, "failed": 2, "waiting": 7, "unavailable": 0} == counts
     assert "2 of 9 nodes are failing" in it.message("Stalled")
-    it.outcome = lambda *_: READY
     it.request("again", rollout=rollout, images=ONLY_ONE)
-    it.settle()
-    assert (YES, "Prefetched") == it.says("Ready")
+    it.finish()
 
 
 def test_a_node_that_retries_still_counts_as_failing() -> None:
@@ -42,18 +34,17 @@ def test_a_node_that_retries_still_counts_as_failing() -> None:
 
     it.outcome = outcome
     it.turn(4)
-    before = begun(it)
+    before = it.started()
     assert 2 == len(before)
     it.turn(100)
-    assert before == begun(it)
-    it.outcome = lambda *_: READY
-    it.settle()
-    assert ((YES, "Prefetched"), "8/8") == (it.says("Ready"), it.each.status.summary)
+    assert before == it.started()
+    it.finish()
+    assert "8/8" == it.each.status.summary
 
 
 def test_a_pull_after_the_kubelet_removed_the_image_is_not_a_failure() -> None:
     it = nodes(3, rollout={"parallelism": 2, "maxFailures": 0}, completionPolicy="Continuous")
-    it.outcome = lambda *_: None
+    it.outcome = pending
     it.turn(3)
     (task,) = it.pulls
     name, other = sorted(it.active())
@@ -63,7 +54,7 @@ def test_a_pull_after_the_kubelet_removed_the_image_is_not_a_failure() -> None:
     assert (2, PullPhase.PULLING) == (it.pulls[task][name].number, it.pulls[task][name].phase)
     it.pulls[task][other] = PullState(PullPhase.READY, it.unix, run, 1)
     it.turn(2)
-    assert 3 == len(begun(it))
+    assert 3 == len(it.started())
 
 
 def test_a_rollout_that_is_halted_for_good_is_finished() -> None:

@@ -97,7 +97,7 @@ def test_a_platform_is_missing_only_if_it_was_asked_for() -> None:
         (resolved("a", NOW - SECOND), False, NOW),
         (resolved("a"), False, None),
         (resolved("a"), True, NOW + LOOK_INTERVAL),
-        (resolved("a", platforms=frozenset()), False, NOW),
+        (resolved("a", asked=frozenset()), False, NOW),
         (REFUSED, False, NOW + timedelta(minutes=5)),
         (refused("Unreachable"), False, NOW + timedelta(seconds=5)),
         (refused("Unreachable", tries=3), False, NOW + timedelta(seconds=20)),

@@ -13,7 +13,7 @@ from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, Sur
 from pantala_operator.plan.prefetch.plan import plan
 from pantala_operator.plan.secrets import Absent, Unread
 from pantala_operator.plan.targets import PeerState, Pod
-from pantala_operator.resources.api import Metadata, Node, Taint
+from pantala_operator.resources.api import Taint
 from pantala_operator.resources.conditions import is_true
 from pantala_operator.resources.prefetch import ImageKey, NodeCount
 from pantala_operator.resources.status import Notice, notices
@@ -29,19 +29,21 @@ from tests.support.prefetch import (
     SECOND,
     TWO,
     UNKNOWN,
+    UNREACHABLE,
     YES,
     World,
     cluster,
     digest,
     failed,
     node,
+    numbered,
+    pending,
     prefetch,
     refused,
     resolved,
+    settled,
     world,
-)
-
-UNREACHABLE = Taint("node.kubernetes.io/unreachable", "NoExecute")
+)  # fmt: skip
 
 
 def following(*images: str) -> Surroundings:
@@ -50,12 +52,12 @@ def following(*images: str) -> Surroundings:
     return Surroundings((Workload("Deployment", "ns", "web", template),))
 
 
+ARM64 = "linux/arm64"
 FOLLOWS = {"from": {"workloadRef": {"kind": "Deployment", "name": "web"}}}
 
 
 def test_every_node_gets_every_image_and_then_it_is_ready() -> None:
-    it = world()
-    it.settle()
+    it = settled()
     status = it.each.status
     assert [(YES, "Prefetched"), (NO, "Prefetched"), (NO, "Prefetched")] == it.summary()
     assert (NodeCount(desired=3, ready=3), "3/3", "210") == (status.nodes, status.summary, status.size)
@@ -64,7 +66,6 @@ def test_every_node_gets_every_image_and_then_it_is_ready() -> None:
     ]
     assert status.transferred is not None
     assert (210, 600) == (status.transferred.total, status.transferred.fetched)
-    it.fits()
 
 
 def test_the_first_plan_asks_for_the_digests_and_orders_nothing() -> None:
@@ -82,15 +83,8 @@ def test_an_image_is_not_asked_for_before_its_secrets_are_read(reading: Unread |
     assert (asked, ("s",)) == (len(made.questions), made.secrets)
 
 
-def test_an_image_for_one_platform_is_asked_for_with_it() -> None:
-    it = world(node("a"), images=[{"image": "one:1", "platform": "linux/arm64"}])
-    ((key, question),) = it.plan().questions
-    assert (ImageKey(ONE, "linux/arm64"), ("linux/arm64",)) == (key, question.platforms)
-
-
 def test_orders_stay_as_they_are_while_they_are_carried_out() -> None:
-    it = world()
-    it.outcome = lambda *_: None
+    it = world(outcome=pending)
     it.turn(2)
     it.plan()
     orders = it.orders
@@ -98,8 +92,7 @@ def test_orders_stay_as_they_are_while_they_are_carried_out() -> None:
     for _ in range(5):
         it.turn()
         assert orders == it.orders
-    it.outcome = lambda *_: READY
-    it.settle()
+    it.finish()
     for task, given_before in orders.items():
         assert given_before.items() <= it.orders[task].items(), "and after that"
 
@@ -120,7 +113,7 @@ def test_a_node_that_does_not_answer_holds_its_slot_until_the_timeout() -> None:
 
 
 def test_parallelism_and_images_at_a_time_are_never_exceeded() -> None:
-    it = world(*(node(f"n{number}") for number in range(7)), rollout={"parallelism": "30%", "perNode": 2})
+    it = world(*numbered(7), rollout={"parallelism": "30%", "perNode": 2})
     seen = []
     for _ in range(40):
         it.turn()
@@ -144,12 +137,10 @@ def test_one_full_disk_one_missing_image_one_node_down_and_the_others_finish() -
     assert (NO, "NotFound") == it.says("Resolved")
     assert YES == it.says("Stalled")[0]
     assert "Check the image's name" in it.message("Resolved")
-    it.fits()
 
 
 def test_a_failure_that_is_retried_soon_does_not_stall() -> None:
-    it = world(node("a"), images=ONLY_ONE)
-    it.outcome = lambda *_: failed("Unreachable")
+    it = world(node("a"), images=ONLY_ONE, outcome=lambda *_: failed("Unreachable"))
     it.turn(4)
     assert [(YES, "Unreachable"), (NO, "Unreachable")] == [it.says("Reconciling"), it.says("Stalled")]
 
@@ -162,29 +153,6 @@ def test_an_unreachable_registry_is_asked_again_after_a_pause() -> None:
     assert (YES, "Unreachable") == it.says("Reconciling")
 
 
-def test_suspending_cancels_pulls_at_once_and_resuming_continues() -> None:
-    it = world()
-    it.outcome = lambda *_: None
-    it.turn(3)
-    assert {"a": 1, "b": 1, "c": 1} == it.active()
-    it.edit(suspend=True)
-    it.turn()
-    assert {} == it.active()
-    assert [(NO, "Suspended")] * 3 == it.summary()
-    it.edit(generation=3)
-    it.outcome = lambda *_: READY
-    it.settle()
-    assert (YES, "Prefetched") == it.says("Ready")
-
-
-def test_nodes_keep_their_images_while_it_is_suspended() -> None:
-    it = world()
-    it.settle()
-    it.edit(suspend=True)
-    it.turn()
-    assert [{"a", "b", "c"}] * 2 == it.ordered()
-
-
 def test_a_failure_is_retried_with_a_new_number_up_to_the_limit() -> None:
     numbers: list[int] = []
 
@@ -192,9 +160,7 @@ def test_a_failure_is_retried_with_a_new_number_up_to_the_limit() -> None:
         numbers.append(number)
         return failed("Unreachable")
 
-    it = world(node("a"), images=ONLY_ONE, retry={"limit": 2})
-    it.outcome = outcome
-    it.settle()
+    it = settled(node("a"), images=ONLY_ONE, retry={"limit": 2}, outcome=outcome)
     assert [1, 2, 3] == numbers
     assert [(NO, "Unreachable"), (YES, "Unreachable")] == [it.says("Ready"), it.says("Stalled")]
     assert it.message("Stalled").startswith(f"0 of 1 node has all images. a, {ONE}: it failed. Check that")
@@ -203,14 +169,12 @@ def test_a_failure_is_retried_with_a_new_number_up_to_the_limit() -> None:
 
 
 def test_nodes_get_the_same_digest_though_a_tag_moves_during_a_run() -> None:
-    it = world(rollout={"parallelism": 1}, completionPolicy="Continuous")
-    it.outcome = lambda *_: None
+    it = world(rollout={"parallelism": 1}, completionPolicy="Continuous", outcome=pending)
     it.turn(2)
     it.registry[ONE] = resolved("f")
     it.now += timedelta(minutes=11)
     it.turn(2)
-    it.outcome = lambda *_: READY
-    it.settle()
+    it.finish()
     assert (YES, "TagMoved") == it.says("Drifted")
     assert digest("f") in it.message("Drifted")
     images = {each.image for each in it.children.values() if each.image.startswith(ONE)}
@@ -219,8 +183,7 @@ def test_nodes_get_the_same_digest_though_a_tag_moves_during_a_run() -> None:
 
 
 def test_a_followed_tag_moves_all_nodes_and_then_the_former_task_is_deleted() -> None:
-    it = world(updatePolicy="Follow", completionPolicy="Continuous", images=ONLY_ONE)
-    it.settle()
+    it = settled(updatePolicy="Follow", completionPolicy="Continuous", images=ONLY_ONE)
     (former,) = it.children
     it.registry[ONE] = resolved("f")
     it.now += timedelta(minutes=11)
@@ -228,15 +191,13 @@ def test_a_followed_tag_moves_all_nodes_and_then_the_former_task_is_deleted() ->
     it.turn(4)
     assert 2 == len(it.children)
     assert {"a", "b", "c"} == it.orders[former].keys(), "nodes keep it until they have the new one"
-    it.outcome = lambda *_: READY
-    it.settle()
+    it.finish()
     assert [f"{ONE}@{digest('f')}"] == [each.image for each in it.children.values()]
     assert [(YES, "Prefetched"), (NO, "AsResolved")] == [it.says("Ready"), it.says("Drifted")]
 
 
 def test_a_request_resolves_tags_again() -> None:
-    it = world(images=ONLY_ONE)
-    it.settle()
+    it = settled(images=ONLY_ONE)
     it.registry[ONE] = resolved("f")
     it.request("again", images=ONLY_ONE)
     it.settle()
@@ -245,8 +206,7 @@ def test_a_request_resolves_tags_again() -> None:
 
 
 def test_a_completed_run_of_once_changes_nothing_more() -> None:
-    it = world(node("a"))
-    it.settle()
+    it = settled(node("a"))
     status = it.each.status
     it.cluster = cluster(node("a"), node("late"))
     it.pulls = {}
@@ -265,8 +225,7 @@ def test_a_completed_run_of_once_keeps_its_tasks() -> None:
 
 def test_continuous_gives_new_nodes_the_images_and_then_removes_their_taint() -> None:
     key = "example.com/images-missing"
-    it = world(node("a"), completionPolicy="Continuous", startupTaint={"key": key, "deadlineSeconds": 600})
-    it.settle()
+    it = settled(node("a"), completionPolicy="Continuous", startupTaint={"key": key, "deadlineSeconds": 600})
     it.cluster = cluster(node("a"), node("late", Taint(key, "NoSchedule"), created=it.now))
     it.outcome = lambda *_: None
     made = it.turn()
@@ -303,7 +262,6 @@ def test_an_image_that_the_kubelet_removes_twice_is_not_pulled_a_third_time() ->
     it.request("again", images=ONLY_ONE, completionPolicy="Continuous")
     it.settle()
     assert (YES, "Prefetched") == it.says("Ready")
-    it.fits()
 
 
 def test_mode_plan_changes_nothing_and_reports_what_would_be_done() -> None:
@@ -330,8 +288,7 @@ def test_mode_plan_changes_nothing_and_reports_what_would_be_done() -> None:
 
 def planned(**spec: Any) -> World:
     """With a complete report."""
-    it = world(mode="Plan", **spec)
-    it.settle()
+    it = settled(mode="Plan", **spec)
     assert (NO, "Planned") == it.says("Ready")
     return it
 
@@ -366,12 +323,10 @@ def test_a_report_covers_the_images_that_exist() -> None:
     assert it.each.status.plan is not None
     assert (3, 110) == (it.each.status.plan.nodes_total, it.each.status.plan.registry_bytes)
     assert [("", TWO, "NotFound")] == it.failures()
-    it.fits()
 
 
 def test_a_deadline_ends_a_run_and_cancels_its_pulls() -> None:
-    it = world(activeDeadlineSeconds=60)
-    it.outcome = lambda *_: None
+    it = world(activeDeadlineSeconds=60, outcome=pending)
     made = it.turn(3)
     assert made.wake_at == NOW + 60 * SECOND
     it.now = NOW + 60 * SECOND
@@ -419,7 +374,7 @@ def test_pods_choose_the_nodes() -> None:
     it = world(target={"podSelector": {"matchLabels": {"app": "x"}}})
     it.cluster = replace(it.cluster, pods=(Pod("a", {"app": "x"}), Pod("b", {"app": "y"}), Pod("gone", {"app": "x"})))
     it.settle()
-    assert ("1/1", {"a"}) == (it.each.status.summary, {name for pulls in it.pulls.values() for name in pulls})
+    assert ("1/1", {"a"}) == (it.each.status.summary, it.started())
 
 
 @pytest.mark.parametrize(
@@ -437,18 +392,25 @@ def test_a_spec_that_nothing_can_follow_from_is_reported(spec: dict[str, Any], r
     assert message in it.message("Stalled")
 
 
-def test_a_node_of_a_missing_platform_is_left_out() -> None:
-    it = world(node("a"), Node(Metadata("arm", labels={"kubernetes.io/arch": "arm64"})), images=ONLY_ONE)
-    it.registry[ONE] = resolved("a", platforms=frozenset({AMD64, "linux/arm64"}))
+@pytest.mark.parametrize(
+    ("platform", "asked", "left_out"), [("", (AMD64, ARM64), "arm"), (ARM64, (ARM64,), "a")], ids=["all", "one"]
+)
+def test_a_node_of_a_missing_platform_is_left_out(platform: str, asked: tuple[str, ...], left_out: str) -> None:
+    """An image for one platform is asked for with it."""
+    it = world(
+        node("a"), node("arm", **{"kubernetes.io/arch": "arm64"}), images=[{"image": "one:1", "platform": platform}]
+    )
+    it.registry[ONE] = resolved("a", asked=frozenset(asked), platform=platform or AMD64)
+    ((key, question),) = it.plan().questions
+    assert (ImageKey(ONE, platform), asked) == (key, question.platforms)
     it.settle()
     assert (YES, "PlatformMissing") == it.says("Stalled")
     assert NodeCount(desired=2, ready=1, failed=1) == it.each.status.nodes
-    assert [("arm", ONE, "PlatformMissing")] == it.failures()
+    assert [(left_out, ONE, "PlatformMissing")] == it.failures()
 
 
 def test_a_budget_leaves_images_out() -> None:
-    it = world(node("a"), retention={"byteBudget": "150"})
-    it.settle()
+    it = settled(node("a"), retention={"byteBudget": "150"})
     assert [1, 0] == [each.ready for each in it.each.status.images]
     assert (YES, "BudgetExceeded") == it.says("Stalled")
 
@@ -474,16 +436,14 @@ def test_a_runtime_that_ignores_pinning_is_reported() -> None:
 
 @pytest.mark.parametrize("policy", ["Once", "Continuous"])
 def test_after_a_restart_a_ready_one_stays_ready_and_orders_nothing(policy: str) -> None:
-    it = world(completionPolicy=policy)
-    it.settle()
+    it = settled(completionPolicy=policy)
     before = it.each.status
     made = plan(it.each, ObservedImages(it.cluster, tasks=tuple(it.children.values()), away="refused"), it.now)
     assert (before, None, ()) == (made.status, made.orders.orders, made.tasks.delete)
 
 
 def test_after_a_restart_a_run_continues_where_it_was() -> None:
-    it = world(rollout={"parallelism": 1})
-    it.outcome = lambda *_: None
+    it = world(rollout={"parallelism": 1}, outcome=pending)
     it.turn(4)
     active = it.active()
     it.latest, it.answers = None, {}
@@ -496,7 +456,7 @@ def test_after_a_restart_a_run_continues_where_it_was() -> None:
 
 
 def test_the_listed_failures_name_each_cause() -> None:
-    it = world(*(node(f"n{number:02}") for number in range(20)), retry={"limit": 0})
+    it = world(*numbered(20), retry={"limit": 0})
     it.outcome = lambda image, name, _: failed("NotFound" if name == "n19" else "NoSpace") if "one" in image else READY
     it.settle()
     assert 10 == len(it.failures())
@@ -562,7 +522,7 @@ def test_the_promises_hold_whatever_happens(spec: dict[str, Any], data: st.DataO
 @given(SPECS, st.integers(1, 6), st.integers(0, 3))
 def test_every_node_gets_every_image_once_failures_pass(spec: dict[str, Any], count: int, bad: int) -> None:
     wanted = {key: value for key, value in spec.items() if key in {"rollout", "completionPolicy"}}
-    it = world(*(node(f"n{number}") for number in range(count)), **wanted)
+    it = world(*numbered(count), **wanted)
     it.outcome = lambda _image, _node, number: failed("Unreachable") if number <= bad else READY
     it.settle(400)
     assert ((YES, "Prefetched"), f"{count}/{count}") == (it.says("Ready"), it.each.status.summary)

@@ -8,19 +8,18 @@ import pytest
 from pantala_operator.plan.prefetch.inputs import GivenOrder
 from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
 from pantala_operator.resources.prefetch import PrefetchStatus
-from tests.support.prefetch import NOW, ONLY_ONE, READY, SECOND, YES, World, world
+from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, SECOND, World, world
 
 
 def halfway(**spec: Any) -> World:
     """Node a has the image, b and c pull it."""
-    it = world(images=ONLY_ONE, **spec)
-    it.outcome = lambda _image, name, _: READY if name == "a" else None
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: READY if name == "a" else None, **spec)
     it.turn(5)
     assert {"b": 1, "c": 1} == it.active()
     return it
 
 
-def unheard(it: World, *, may_cancel: bool = True, remembers: bool = True) -> PrefetchPlan[PrefetchStatus]:
+def early(it: World, *, may_cancel: bool = True, remembers: bool = True) -> PrefetchPlan[PrefetchStatus]:
     """The plan before all nodes have reported; a process that just started does not remember its orders."""
     orders = it.orders if remembers else {}
     return plan(it.each, replace(it.observe(), reported=False, may_cancel=may_cancel, orders=orders), it.now)
@@ -39,20 +38,20 @@ def test_an_edit_that_stops_cancels_pulls_before_all_nodes_report(spec: dict[str
     it = halfway()
     before = given(it.plan())["a"].order
     it.edit(images=ONLY_ONE, **spec)
-    assert {"a": before} == {name: each.order for name, each in given(unheard(it, remembers=remembers)).items()}
+    assert {"a": before} == {name: each.order for name, each in given(early(it, remembers=remembers)).items()}
 
 
 def test_a_deadline_cancels_pulls_before_all_nodes_report() -> None:
     it = halfway(activeDeadlineSeconds=60)
     it.now = NOW + 60 * SECOND
-    assert ["a"] == list(given(unheard(it)))
+    assert ["a"] == list(given(early(it)))
 
 
 def test_nothing_else_cancels_pulls_before_all_nodes_report() -> None:
     it = halfway()
-    assert unheard(it).orders.orders is None
+    assert early(it).orders.orders is None
     it.edit(images=ONLY_ONE)
-    assert unheard(it).orders.orders is None
+    assert early(it).orders.orders is None
 
 
 def test_after_a_restart_an_older_suspension_waits_for_all_nodes() -> None:
@@ -60,16 +59,20 @@ def test_after_a_restart_an_older_suspension_waits_for_all_nodes() -> None:
     it = halfway()
     it.edit(images=ONLY_ONE, suspend=True)
     it.turn(2)
-    assert unheard(it, may_cancel=False).orders.orders is None
+    assert early(it, may_cancel=False).orders.orders is None
 
 
-def test_resuming_continues_the_pulls() -> None:
+@pytest.mark.parametrize("reported", [True, False])
+def test_suspending_keeps_images_and_resuming_continues_the_pulls(reported: bool) -> None:
     it = halfway()
     it.edit(images=ONLY_ONE, suspend=True)
-    it.latest = unheard(it)
-    it.work()
-    assert {} == it.active()
+    if reported:
+        it.turn()
+        assert [(NO, "Suspended")] * 3 == it.summary()
+    else:
+        it.latest = early(it)
+        it.work()
+    assert ({}, [{"a"}]) == (it.active(), it.ordered())
     it.edit(generation=3, images=ONLY_ONE)
-    it.outcome = lambda *_: READY
-    it.settle()
-    assert ((YES, "Prefetched"), "3/3") == (it.says("Ready"), it.each.status.summary)
+    it.finish()
+    assert "3/3" == it.each.status.summary
