@@ -87,7 +87,9 @@ class Node:
         async with supernode.serving(), mirror(supernode.url, root / "peer", **changes) as peer:
             url = f"http://127.0.0.1:{peer.mirror.port}"
             state = root / "state"
-            configure([self.containerd.certs_d], state, [registries.parse(f"http://{registry.host}")], url, TOKEN)
+            configure(
+                [self.containerd.certs_d], state, [registries.parse_registry(f"http://{registry.host}")], url, TOKEN
+            )
             yield peer
 
     async def pull(self, image: Pushed, reference: str, **body: Any) -> float:

@@ -92,7 +92,7 @@ class Node:
 
     @contextlib.contextmanager
     def mirrored(self, port: int, *names: str) -> Iterator[None]:
-        listed = [registries.parse(name) for name in names]
+        listed = [registries.parse_registry(name) for name in names]
         configure([self.containerd.certs_d], self.state, listed, f"http://127.0.0.1:{port}", "t0ken")
         try:
             yield

@@ -42,7 +42,13 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
             await stack.enter_context(Helper(folder, containerd)).ready()
             peer = await lab.mirror(name, mirror_token_file=folder / "token")
             url = f"http://127.0.0.1:{peer.mirror.port}"
-            configure([containerd.certs_d], folder / "state", [registries.parse(f"http://{registry.host}")], url, TOKEN)
+            configure(
+                [containerd.certs_d],
+                folder / "state",
+                [registries.parse_registry(f"http://{registry.host}")],
+                url,
+                TOKEN,
+            )
             async with Runtime(containerd.address) as runtime:
                 shown = PullCredentials(*ANN, server="") if accounts else None
                 await runtime.pull(f"{registry.host}/team/app@{image.digest}", shown)

@@ -1,1 +1,1 @@
-"""The node's containerd is told of the mirror by files below its ``certs.d``, which it reads at each pull."""
+"""The files below containerd's ``certs.d`` that make it ask the mirror. containerd reads them at each pull."""

@@ -1,4 +1,4 @@
-"""What is done to a node's containerd: tell it of the mirror, and put all back. It needs no restart."""
+"""Configure a node's containerd to ask the mirror, and undo that. containerd needs no restart."""
 
 from __future__ import annotations
 
@@ -10,69 +10,68 @@ from typing import NamedTuple
 
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.folder import Folder
-from pantala_peer.containerd.hosts import Mirror
-from pantala_peer.containerd.plan import Plan, Record, Tree, Wish, plan, wanted
-from pantala_peer.containerd.registry import Registry
+from pantala_peer.containerd.hosts import MirrorHost
+from pantala_peer.containerd.plan import DesiredFiles, FolderRecord, Plan, Tree, plan, wanted
+from pantala_peer.containerd.registry import ContainerdRegistry
 
 
-class Report(NamedTuple):
-    """What was done below ``certs.d``."""
+class ConfigurationReport(NamedTuple):
+    """The changes below ``certs.d``."""
 
     changed: tuple[str, ...]
-    """Directories that were written or put back."""
+    """Directories that were written or restored."""
     notes: tuple[str, ...]
-    """What a person should know, a line each."""
+    """Lines for the administrator."""
     finished: bool
-    """False: something could not be put back; the notes say what and why."""
+    """False if a directory could not be restored. The notes say which and why."""
 
 
 def configure(
     certs_d: Sequence[Path],
     state: Path,
-    registries: Sequence[Registry],
+    registries: Sequence[ContainerdRegistry],
     mirror_url: str,
     token: str,
     *,
     resolve: bool = False,
-) -> Report:
-    """Have containerd ask the mirror first, for ``registries`` and for all that have no directory of their own.
+) -> ConfigurationReport:
+    """Make containerd ask the mirror first, for ``registries`` and for all registries without their own directory.
 
-    ``certs_d`` are containerd's folders in its order. The first is written; what stands in the others stays in force.
-    With ``resolve`` it asks the mirror what tags mean, too.
-    Called at each start: what is as it should be stays, what was written anew meanwhile is told again. Blocks. Raises
-    :class:`FolderError`, and :class:`SettingsError` for a mirror that cannot be written down.
+    ``certs_d`` are containerd's folders in its order. Only the first is written, and settings in the others stay in
+    force. With ``resolve`` containerd asks the mirror for tags, too. Call it at each start: it repairs files that were
+    rewritten meanwhile. Blocks. Raises :class:`FolderError`, and :class:`SettingsError` for an invalid mirror.
     """
-    mirror = Mirror(mirror_url, token, resolve)
+    mirror = MirrorHost(mirror_url, token, resolve)
 
-    def decide(tree: Tree, record: Record) -> Plan:
+    def decide(tree: Tree, record: FolderRecord) -> Plan:
         return plan(tree, record, wanted(tree, record, registries, mirror))
 
     return _report([_carry_out(*view, decide) for view in _views(certs_d, state)])
 
 
-def cleanup(certs_d: Sequence[Path], state: Path) -> Report:
-    """Put all back to the byte, or take only our part out where somebody changed a file. Blocks.
+def cleanup(certs_d: Sequence[Path], state: Path) -> ConfigurationReport:
+    """Restore all files to the byte. From a file that was edited meanwhile, remove only our part. Blocks.
 
-    Nothing to undo is no error. Raises :class:`FolderError`; then it can be called again.
+    Raises :class:`FolderError`; then it can be called again.
     """
 
-    def decide(tree: Tree, record: Record) -> Plan:
-        return plan(tree, record, Wish())
+    def decide(tree: Tree, record: FolderRecord) -> Plan:
+        return plan(tree, record, DesiredFiles())
 
     return _report([_carry_out(*view, decide) for view in reversed(_views(certs_d, state))])
 
 
-class Owner(NamedTuple):
-    """Who runs the peer."""
+class TokenOwner(NamedTuple):
+    """User and group of the peer's process."""
 
     user: int
     group: int
 
 
-def keep_token(path: Path, owner: Owner | None = None) -> str:
-    """The token in ``path``, made the first time; only its owner may read it. Raises :class:`FolderError`.
+def keep_token(path: Path, owner: TokenOwner | None = None) -> str:
+    """The token in ``path``, created the first time. Only its owner may read it. Raises :class:`FolderError`.
 
-    With an ``owner`` it is theirs, whoever made it, and they are let through to it.
+    With an ``owner`` the file and the way to it are opened for that user.
     """
     try:
         path.parent.mkdir(mode=0o700 if owner is None else 0o711, parents=True, exist_ok=True)
@@ -87,14 +86,14 @@ def keep_token(path: Path, owner: Owner | None = None) -> str:
         if owner is not None:
             _give(path, owner)
     except OSError as error:
-        raise FolderError(f"the mirror's token cannot be kept in {path}: {error.strerror}") from error
-    if not token:  # a crash came between making and writing
+        raise FolderError(f"the mirror's token cannot be written to {path}: {error.strerror}") from error
+    if not token:  # a crash between creation and writing
         path.unlink(missing_ok=True)
         return keep_token(path, owner)
     return token
 
 
-def _give(path: Path, owner: Owner) -> None:
+def _give(path: Path, owner: TokenOwner) -> None:
     folder = path.parent.stat().st_mode & 0o777
     if folder & 0o111 != 0o111:
         path.parent.chmod(folder | 0o111)
@@ -102,10 +101,10 @@ def _give(path: Path, owner: Owner) -> None:
 
 
 def _views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
-    """The folders as they are meant; and as containerd 2.1 to 2.4 takes a list of them, for *one* folder's name.
+    """The folders as configured, and as containerd 2.1 to 2.4 reads a list of them: as the name of *one* folder.
 
-    (Its issue 12415; other settings than its defaults make it read the list.) Nothing else is in force there then, so
-    what we write there hides nothing.
+    That is containerd's issue 12415; with other settings than its defaults it reads the list. In that folder nothing
+    else is in force, so our files hide nothing.
     """
     views: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]
     if len(certs_d) > 1:
@@ -113,19 +112,21 @@ def _views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], P
     return views
 
 
-def _carry_out(certs_d: Sequence[Path], state: Path, decide: Callable[[Tree, Record], Plan]) -> tuple[Path, Plan]:
+def _carry_out(certs_d: Sequence[Path], state: Path, decide: Callable[[Tree, FolderRecord], Plan]) -> tuple[Path, Plan]:
     folder = Folder(certs_d, state)
     with folder.alone():
-        todo = decide(folder.look(), folder.recall())
+        todo = decide(folder.read_tree(), folder.read_record())
         folder.carry_out(todo)
     return certs_d[0], todo
 
 
-def _report(done: Sequence[tuple[Path, Plan]]) -> Report:
+def _report(done: Sequence[tuple[Path, Plan]]) -> ConfigurationReport:
     changed = [
         str(folder / name)
         for folder, todo in done
         for name in sorted({*todo.writes, *todo.restores, *todo.links, *todo.unlinks} - todo.unfinished)
     ]
     notes = [note for _, todo in done for note in todo.notes]
-    return Report(tuple(changed), tuple(dict.fromkeys(notes)), not any(todo.unfinished for _, todo in done))
+    return ConfigurationReport(
+        tuple(changed), tuple(dict.fromkeys(notes)), not any(todo.unfinished for _, todo in done)
+    )

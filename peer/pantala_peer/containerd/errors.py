@@ -1,11 +1,11 @@
-"""What can go wrong with containerd's files, as one tree below the peer's.
+"""The errors of containerd's files, as one tree below the peer's.
 
 ::
 
     PeerError
     └── ContainerdError
-        ├── UnusableFileError   a hosts.toml that cannot be worked with; it is left as it is, and that is said
-        └── FolderError         certs.d or the state cannot be read or written; trying again takes up where it ended
+        ├── UnusableFileError   a hosts.toml that cannot be extended; it stays as it is, with a note
+        └── FolderError         certs.d or the state cannot be read or written; a new run continues
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pantala_peer.errors import PeerError
 
 
 class ContainerdError(PeerError):
-    """containerd's configuration is not what was asked for."""
+    """containerd's configuration could not be changed as requested."""
 
 
 class UnusableFileError(ContainerdError):
-    """A file that we could only harm."""
+    """We could only damage this file."""
 
 
 class FolderError(ContainerdError):
-    """The disk refuses."""
+    """The disk reports an error."""

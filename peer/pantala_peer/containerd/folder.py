@@ -1,4 +1,4 @@
-"""``certs.d`` and the state beside it, on the disk. Each step is whole or not done, after a crash as well."""
+"""``certs.d`` and our record, on the disk. Each step is atomic, also in a crash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from pantala_peer.containerd.errors import FolderError
-from pantala_peer.containerd.plan import DEFAULT, Entry, File, Place, Plan, Record, Tree
+from pantala_peer.containerd.plan import DEFAULT, FolderRecord, FormerState, HostsFile, Place, Plan, Tree
 from pantala_pieces.file import sync_directory
 
 _HOSTS = "hosts.toml"
@@ -25,7 +25,7 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder:
-    """The methods block and raise :class:`FolderError`; one process at a time calls them."""
+    """``certs.d`` and the folder of our record. The methods block and raise :class:`FolderError`."""
 
     def __init__(self, folders: Sequence[Path], state: Path) -> None:
         self._certs_d, *self._further = folders
@@ -33,7 +33,7 @@ class Folder:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the state for oneself, and have what the disk says told as :class:`FolderError`."""
+        """Lock the record, and translate errors of the disk to :class:`FolderError`."""
         try:
             self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -44,41 +44,41 @@ class Folder:
                 os.close(fd)
         except OSError as error:
             raise FolderError(
-                f"{error.filename or self._certs_d}: {error.strerror}; correct that and run it again"
+                f"{error.filename or self._certs_d}: {error.strerror}; correct that and run this again"
             ) from error
 
-    def recall(self) -> Record:
-        """What is remembered."""
+    def read_record(self) -> FolderRecord:
+        """Read the record."""
         try:
             content = self._record.read_bytes()
         except FileNotFoundError:
-            return Record()
+            return FolderRecord()
         try:
-            return msgspec.json.decode(content, type=Record)
+            return msgspec.json.decode(content, type=FolderRecord)
         except msgspec.DecodeError as error:
             raise FolderError(
-                f"{self._record} cannot be read ({error}); move it away: then what is marked as Pantala's is undone"
+                f"{self._record} is not valid ({error}). Move it away: then the parts marked as Pantala's are removed"
             ) from None
 
-    def look(self) -> Tree:
-        """What is there."""
+    def read_tree(self) -> Tree:
+        """Read the folders."""
         missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]
         places = {} if missing else {path.name: _look(path) for path in self._certs_d.iterdir()}
         beyond: dict[str, str] = {}
         for folder in self._further:
-            if DEFAULT not in beyond and folder.is_dir():  # a default hides what comes after it
+            if DEFAULT not in beyond and folder.is_dir():  # a default hides later folders
                 beyond = {path.name: str(path) for path in folder.iterdir() if path.is_dir()} | beyond
         return Tree(places, tuple(map(str, reversed(missing))), (os.geteuid(), os.getegid()), beyond)
 
     def carry_out(self, plan: Plan) -> None:
-        """Do it. It may end at any point, and be planned and carried out again."""
+        """Carry out a plan. It may stop at any point; then a new plan continues."""
         if not plan.idle:
-            self._remember(plan.record)
+            self._write_record(plan.record)
         for name in plan.restores.keys() - plan.unfinished:
             self._restore(self._certs_d / name, plan.restores[name])
-        for name, target in plan.links.items():  # before the default, that would hide where they lead
+        for name, target in plan.links.items():  # before the default, which would hide their targets
             self._certs_d.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # somebody's, a moment ago: then it is in force
+            with contextlib.suppress(FileExistsError):  # created by another process a moment ago, so it counts
                 (self._certs_d / name).symlink_to(target)
         for name, file in plan.writes.items():
             (self._certs_d / name).mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class Folder:
                 link.unlink()
         if plan.after.entries or plan.after.links:
             if plan.after != plan.record:
-                self._remember(plan.after)
+                self._write_record(plan.after)
             return
         for made in reversed(plan.record.made):
             _remove_empty(Path(made))
@@ -100,10 +100,10 @@ class Folder:
     def _record(self) -> Path:
         return self._state / "record.json"
 
-    def _remember(self, record: Record) -> None:
-        self._put(self._record, File(msgspec.json.encode(record), 0o600, os.geteuid(), os.getegid()))
+    def _write_record(self, record: FolderRecord) -> None:
+        self._put(self._record, HostsFile(msgspec.json.encode(record), 0o600, os.geteuid(), os.getegid()))
 
-    def _restore(self, directory: Path, entry: Entry) -> None:
+    def _restore(self, directory: Path, entry: FormerState) -> None:
         (directory / _TEMPORARY).unlink(missing_ok=True)
         if entry.file is None:
             (directory / _HOSTS).unlink(missing_ok=True)
@@ -112,8 +112,8 @@ class Folder:
         if not entry.directory:
             _remove_empty(directory)
 
-    def _put(self, path: Path, file: File) -> None:
-        """Let a file be whole at ``path``, or what was there before."""
+    def _put(self, path: Path, file: HostsFile) -> None:
+        """Replace a file atomically."""
         temporary = path.with_name(_TEMPORARY)
         with os.fdopen(os.open(temporary, _WRITE, 0o600), "wb") as output:
             there = os.fstat(output.fileno())
@@ -133,7 +133,7 @@ class Folder:
 def _look(directory: Path) -> Place:
     if directory.is_symlink() or not directory.is_dir():
         link = str(directory.readlink()) if directory.is_symlink() else ""
-        return Place(directory.is_dir(), obstacle="it is no directory of its own but a link or a file", link=link)
+        return Place(directory.is_dir(), obstacle="it is a link or a file, not a directory", link=link)
     certificates = any(path.suffix in _CERTIFICATES for path in directory.iterdir())
     try:
         fd = os.open(directory / _HOSTS, _READ)
@@ -146,9 +146,9 @@ def _look(directory: Path) -> Place:
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_SIZE:
-            return Place(True, obstacle=f"its hosts.toml is no plain file of up to {_MAX_SIZE >> 10} KiB")
+            return Place(True, obstacle=f"its hosts.toml is not a regular file of up to {_MAX_SIZE >> 10} KiB")
         content = file.read()
-    return Place(True, File(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid), "", certificates)
+    return Place(True, HostsFile(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid), "", certificates)
 
 
 def _remove_empty(directory: Path) -> None:
@@ -157,7 +157,7 @@ def _remove_empty(directory: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # busy: it is mounted here
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # busy: a mount point
             raise
         return
     sync_directory(directory.parent)

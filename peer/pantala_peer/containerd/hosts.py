@@ -1,6 +1,7 @@
-"""The text of a ``hosts.toml``: our part goes in before all other hosts, and comes out without a trace.
+"""The text of a ``hosts.toml``. Our part is inserted before all other hosts, and removed without a trace.
 
-The text is changed by insertion, never written anew from what was parsed: comments, order and bytes of others stay.
+The text is changed by insertion. It is never rendered from the parsed document, so comments, order and bytes of others
+stay.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pantala_peer.containerd.errors import UnusableFileError
 from pantala_process.settings import SettingsError
 
 HEADER = "x-pantala-mirror"
-"""Sent by containerd with each request to the mirror, so that others on the node are told apart."""
+"""The header that containerd sends to the mirror, so that the mirror recognises it among the node's processes."""
 
 _BEGIN = "# >>> pantala: written when the peer starts, taken out when it leaves; do not edit between these lines"
 _END = "# <<< pantala"
@@ -27,54 +28,52 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,256}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
-    """The mirror on this node, as containerd is to reach it."""
+class MirrorHost:
+    """The mirror on this node, as containerd reaches it."""
 
     url: str
     token: str
-    """Random, one a node. It stands in files that only root can read."""
+    """Random, one for each node. It is in files that only root can read."""
     resolve: bool = False
-    """It is asked what tags mean, too."""
+    """True if containerd resolves tags at the mirror, too."""
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """What containerd may ask it."""
         return ("pull", "resolve") if self.resolve else ("pull",)
 
     def __post_init__(self) -> None:
-        """Raises :class:`SettingsError` for what may not stand in a file of containerd's."""
+        """Raises :class:`SettingsError` for values that cannot be in containerd's file."""
         try:
             parts = urlsplit(self.url)
             plain = parts.scheme == "http" and parts.hostname and parts.port and self.url == f"http://{parts.netloc}"
         except ValueError:
             plain = False
         if not plain or not self.url.isascii() or not re.fullmatch(r"[^\s\"'\\@]+", self.url):
-            raise SettingsError(f"the mirror {self.url!r} is no plain URL; give one like http://127.0.0.1:65001")
+            raise SettingsError(f"the mirror {self.url!r} is not a plain URL; use one like http://127.0.0.1:65001")
         if not _TOKEN.fullmatch(self.token):
-            raise SettingsError("the mirror's token is empty or has other characters than letters, digits and ._~-")
+            raise SettingsError("the mirror's token must have only letters, digits and ._~-, and at least one")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What is put into one file."""
+class HostPart:
+    """Our part of one file."""
 
-    mirror: Mirror
+    mirror: MirrorHost
     server: str | None = None
-    """Where the registry is, if nothing in the file says so. None: by containerd's own rule, https mostly."""
+    """The registry's URL, if the file does not name it. ``None``: containerd's own rule, mostly https."""
     capabilities: tuple[str, ...] = ("pull",)
-    """Without ``resolve`` a tag is asked for, and so authorised, at the registry itself."""
-    everybody: bool = False
-    """The file is for all registries that have none of their own, so a ``server`` in it would be everybody's."""
+    """Without ``resolve`` containerd asks the registry itself for tags, so the registry authorises each pull."""
+    default: bool = False
+    """The file is for all registries without their own, so a ``server`` in it would apply to all of them."""
 
     def text(self) -> str:
-        """Our lines."""
         host = f'host."{self.mirror.url}"'
         lines = [
             _BEGIN,
             *([f'server = "{self.server}"', ""] if self.server else []),
             f"[{host}]",
             f"  capabilities = [{', '.join(f'{word!r}' for word in self.capabilities)}]".replace("'", '"'),
-            '  dial_timeout = "200ms"',  # containerd 2.1 and newer; others leave it alone
+            '  dial_timeout = "200ms"',  # containerd 2.1 and newer; older ones ignore it
             f"  [{host}.header]",
             f'    {HEADER} = ["{self.mirror.token}"]',
             _END,
@@ -83,23 +82,23 @@ class Part:
 
 
 def has_ours(content: bytes) -> bool:
-    """Whether our part is in it."""
+    """True if our part is in it."""
     return _OURS.search(content) is not None
 
 
 def without_ours(content: bytes) -> bytes:
-    """``content`` without our part: to the byte what it was, if nobody touched it since."""
+    """``content`` without our part: the former bytes, unless the file was edited since."""
     while match := _OURS.search(content):
-        # Our part ends with a newline, unless it was put after a last line that had none: then one came before it.
+        # Our part ends with a newline. After a last line without one, the newline comes before our part instead.
         start = match.start() if match[0].endswith(b"\n") else max(0, match.start() - 1)
         content = content[:start] + content[match.end() :]
     return content
 
 
-def with_ours(theirs: bytes, part: Part) -> bytes:
-    """``theirs`` with our part before all other hosts: a file that containerd takes.
+def with_ours(theirs: bytes, part: HostPart) -> bytes:
+    """``theirs`` with our part before all other hosts, as a file that containerd accepts.
 
-    Raises :class:`UnusableFileError` for what cannot be worked with.
+    Raises :class:`UnusableFileError` for a file that cannot be extended.
     """
     try:
         document = tomllib.loads(theirs.decode())
@@ -116,10 +115,10 @@ def with_ours(theirs: bytes, part: Part) -> bytes:
 
 
 def _head(content: bytes) -> bytes:
-    """All before the first table: keys there belong to the file as a whole."""
+    """The text before the first table. Its keys belong to the whole file."""
     at = 0
     for line in content.splitlines(keepends=True):
-        if line.lstrip(b" \t").startswith(b"[") and _is_toml(content[:at]):  # else it is inside of a value
+        if line.lstrip(b" \t").startswith(b"[") and _is_toml(content[:at]):  # otherwise it is inside a value
             return content[:at]
         at += len(line)
     return content
@@ -144,22 +143,22 @@ def _is_as_meant(new: bytes, before: Mapping[str, Any], url: str, server: str | 
     return url == next(iter(hosts)) and (expected, before.get("host", {})) == (document, others)
 
 
-def _check(document: Mapping[str, Any], part: Part) -> None:
-    """Refuse what containerd would ignore as a whole, ours with it, or what ours would put in force."""
+def _check(document: Mapping[str, Any], part: HostPart) -> None:
+    """Reject a file that containerd would ignore with our part, or in which our part would activate other lines."""
     hosts = document.get("host", {})
     if not isinstance(hosts, dict) or not all(isinstance(host, dict) for host in hosts.values()):
-        raise UnusableFileError("its `host` is no table of hosts, so containerd ignores it; correct or remove it")
+        raise UnusableFileError("its `host` is not a table of hosts, so containerd ignores it; correct or remove it")
     if part.mirror.url in hosts:
-        raise UnusableFileError(f"it has the host {part.mirror.url} already; remove that table")
-    if part.everybody and "server" in document and not hosts:
+        raise UnusableFileError(f"it already has the host {part.mirror.url}; remove that table")
+    if part.default and "server" in document and not hosts:
         raise UnusableFileError(
-            "it has a `server` and no host, which containerd 1.x ignores; our host would make that server everybody's "
-            "registry: remove the line"
+            "it has a `server` and no host, which containerd 1.x ignores. With our host that server would become the "
+            "registry of all images; remove the line"
         )
     for where in (document, *hosts.values()):
         for key, is_good in _FIELDS.items():
             if key in where and not is_good(where[key]):
-                raise UnusableFileError(f"its {key} = {where[key]!r} is nothing that containerd takes; correct it")
+                raise UnusableFileError(f"its {key} = {where[key]!r} is not valid for containerd; correct it")
 
 
 def _is_names(value: Any) -> bool:

@@ -1,7 +1,7 @@
-"""What to change below ``certs.d``, decided from what is there and from what is remembered. Pure.
+"""The changes below ``certs.d``, planned from what is there and from the record. Pure.
 
-One rule serves start, restart, repair and leave: for each directory it is worked out what it was without us, and the
-goal is that, with our part where it is wanted. What others did meanwhile is taken as their will.
+One rule serves start, restart, repair and cleanup. For each directory the plan finds out its state without us. The goal
+is that state, with our part where it is wanted. Changes by others in the meantime are kept.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from msgspec import structs
 
 from pantala_peer.containerd import hosts
 from pantala_peer.containerd.errors import UnusableFileError
-from pantala_peer.containerd.hosts import Mirror, Part
-from pantala_peer.containerd.registry import Registry
+from pantala_peer.containerd.hosts import HostPart, MirrorHost
+from pantala_peer.containerd.registry import ContainerdRegistry
 
 DEFAULT = "_default"
-"""The directory for the registries that have none of their own."""
+"""The directory for the registries without their own."""
 
 _PORT = re.compile(r"(.+)(?:_([0-9]+)_|:([0-9]+))")
 _MOVE = "move it to the first of containerd's folders"
 _MODE = 0o600
-"""Of a file with our token in it, while it is there."""
+"""The mode of a file with our token."""
 
 
-class File(msgspec.Struct, frozen=True):
-    """A ``hosts.toml``, whole."""
+class HostsFile(msgspec.Struct, frozen=True):
+    """A whole ``hosts.toml``."""
 
     content: bytes
     mode: int
@@ -39,127 +39,129 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Place(NamedTuple):
-    """What is at one directory's name."""
+    """One directory below ``certs.d``, or what has its name."""
 
     directory: bool = False
-    file: File | None = None
+    file: HostsFile | None = None
     obstacle: str = ""
-    """Why neither may be touched."""
+    """Why neither may be changed."""
     certificates: bool = False
-    """Files that containerd reads only where there is no ``hosts.toml``."""
+    """True if it has files that containerd reads only without a ``hosts.toml``."""
     link: str = ""
-    """Where it leads, if it is a link."""
+    """The target, if it is a link."""
 
 
 class Tree(NamedTuple):
-    """``certs.d``, and what containerd reads after it."""
+    """``certs.d``, and the folders that containerd reads after it."""
 
     places: Mapping[str, Place]
     missing: tuple[str, ...] = ()
-    """Its path and those of its parents that do not exist, the outermost first."""
+    """Those of its path and its parents' that do not exist, the outermost first."""
     owner: tuple[int, int] = (0, 0)
-    """User and group of what is new."""
+    """User and group of new files."""
     beyond: Mapping[str, str] = {}
-    """Directories in further folders, by name: their paths. Any default in ``certs.d`` hides them from containerd."""
+    """Directories in further folders: name -> path. Any default in ``certs.d`` hides them from containerd."""
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one directory was without us."""
+class FormerState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The state of one directory without us."""
 
     directory: bool
-    file: File | None
+    file: HostsFile | None
     written: tuple[str, ...] = ()
-    """SHA-256 of what we put there, the newest first: a crash may have left its predecessor."""
+    """SHA-256 of our files, the newest first. After a crash the previous one may be there."""
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What has to be known to put all back. Durable before anything changes."""
+class FolderRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that cleanup needs. Durable before anything changes."""
 
-    entries: dict[str, Entry] = {}
+    entries: dict[str, FormerState] = {}
     made: tuple[str, ...] = ()
-    """``certs.d`` and its parents, where we made them; the outermost first."""
+    """``certs.d`` and its parents, as far as we created them, the outermost first."""
     links: dict[str, str] = {}
-    """Links that we made there: where they lead."""
+    """Our links: name -> target."""
 
 
 @dataclass(slots=True)
-class Wish:
-    """What we want to be there."""
+class DesiredFiles:
+    """Our parts and links."""
 
-    parts: dict[str, Part] = field(default_factory=dict)
-    """Our part, by directory."""
+    parts: dict[str, HostPart] = field(default_factory=dict)
+    """By directory."""
     links: dict[str, str] = field(default_factory=dict)
-    """Links to directories that our default would hide otherwise."""
+    """Links to directories that our default would otherwise hide."""
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Plan:
-    """Steps in their order: remember, put back, link, write, unlink, remember what is left."""
+    """Steps in their order: record, restore, link, write, unlink, record the rest."""
 
-    record: Record
+    record: FolderRecord
     links: dict[str, str] = field(default_factory=dict)
-    writes: dict[str, File] = field(default_factory=dict)
-    restores: dict[str, Entry] = field(default_factory=dict)
+    writes: dict[str, HostsFile] = field(default_factory=dict)
+    restores: dict[str, FormerState] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """What a person should know; each names its file."""
+    """Lines for the administrator; each names its file."""
     unlinks: dict[str, str] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
-    """What could not be put back."""
+    """Directories that could not be restored."""
 
     @property
     def idle(self) -> bool:
-        """There is nothing to do."""
         return not (self.links or self.writes or self.restores or self.unlinks)
 
     @property
-    def after(self) -> Record:
-        """What is to be remembered in the end."""
+    def after(self) -> FolderRecord:
+        """The record at the end."""
         gone = {*self.restores.keys() - self.unfinished, *self.unlinks}
         entries = {name: entry for name, entry in self.record.entries.items() if name not in gone}
         links = {name: target for name, target in self.record.links.items() if name not in gone}
-        return Record(entries, self.record.made, links)
+        return FolderRecord(entries, self.record.made, links)
 
 
-def wanted(tree: Tree, record: Record, registries: Iterable[Registry], mirror: Mirror) -> Wish:
-    """Our part in the default, in each registry's directory, and in one of ours to be probed by."""
+def wanted(
+    tree: Tree, record: FolderRecord, registries: Iterable[ContainerdRegistry], mirror: MirrorHost
+) -> DesiredFiles:
+    """Our part in the default, in each registry's directory, and in a directory for the probe."""
     tree = _without_links(tree, record)
     theirs = {name for name, place in tree.places.items() if _before(place, record.entries.get(name)).directory}
-    beyond = {} if DEFAULT in theirs else tree.beyond  # a default of somebody else hides them already
-    result = Wish()
+    beyond = {} if DEFAULT in theirs else tree.beyond  # another default hides them already
+    result = DesiredFiles()
     for registry in registries:
         there = next((name for name in registry.directories if name in theirs), None)
         if there is not None:
-            result.parts[there] = Part(mirror, registry.server, mirror.capabilities)
+            result.parts[there] = HostPart(mirror, registry.server, mirror.capabilities)
         elif beyond.keys().isdisjoint((*registry.directories, DEFAULT)) and not _has_file(DEFAULT, tree, record):
-            result.parts[registry.name] = Part(mirror, registry.server, mirror.capabilities)
-        # Else a directory of its own would hide from containerd what somebody set for it, or for all.
-    if DEFAULT in beyond:
-        result.notes.append(f"{beyond[DEFAULT]}: the mirror is not used by default, for it would hide this; {_MOVE}")
+            result.parts[registry.name] = HostPart(mirror, registry.server, mirror.capabilities)
+        # Otherwise a new directory would hide settings for this registry, or for all registries.
+    hidden = next((name for name in beyond if name == DEFAULT or _is_blocked(name, tree, theirs)), None)
+    if hidden is not None:
+        result.notes.append(f"{beyond[hidden]}: the mirror is not used by default: it would hide this; {_MOVE}")
     else:
-        result.parts[DEFAULT] = Part(mirror, capabilities=mirror.capabilities, everybody=True)
+        result.parts[DEFAULT] = HostPart(mirror, capabilities=mirror.capabilities, default=True)
         for name, path in beyond.items():
             if theirs.isdisjoint(_spellings(name)):
                 result.links[name] = path
-                result.notes.append(f"{path}: the mirror is not used for it; {_MOVE} and list it to change that")
-    name = f"localhost:{mirror.url.rpartition(':')[2]}"  # only the mirror is behind this name
-    result.parts[name] = Part(mirror, server=mirror.url, capabilities=("pull", "resolve"))
+                result.notes.append(f"{path}: the mirror is not used for it; to change that, {_MOVE} and list it")
+    name = f"localhost:{mirror.url.rpartition(':')[2]}"  # only the mirror has this name
+    result.parts[name] = HostPart(mirror, server=mirror.url, capabilities=("pull", "resolve"))
     return result
 
 
-def plan(tree: Tree, record: Record, wish: Wish) -> Plan:
-    """Change what is below ``certs.d`` so that what we wish is there, and nothing else of ours."""
+def plan(tree: Tree, record: FolderRecord, desired: DesiredFiles) -> Plan:
+    """Plan the changes below ``certs.d``, so that exactly the desired parts of ours are there."""
     made = dict.fromkeys((*tree.missing, *record.made))
-    result = Plan(Record(dict(record.entries), tuple(sorted(made, key=len)), {**record.links, **wish.links}))
-    result.notes += wish.notes
+    result = Plan(FolderRecord(dict(record.entries), tuple(sorted(made, key=len)), {**record.links, **desired.links}))
+    result.notes += desired.notes
     there = {name for name, target in record.links.items() if tree.places.get(name, Place()).link == target}
-    result.links = {name: target for name, target in wish.links.items() if name not in there}
-    result.unlinks = {name: target for name, target in record.links.items() if name not in wish.links}
+    result.links = {name: target for name, target in desired.links.items() if name not in there}
+    result.unlinks = {name: target for name, target in record.links.items() if name not in desired.links}
     tree = _without_links(tree, record)
-    for name in sorted({*tree.places, *record.entries, *wish.parts}):
+    for name in sorted({*tree.places, *record.entries, *desired.parts}):
         place, entry = tree.places.get(name, Place()), record.entries.get(name)
         before = _before(place, entry)
-        goal = _goal(name, place, before, wish.parts.get(name), tree.owner, result)
+        goal = _goal(name, place, before, desired.parts.get(name), tree.owner, result)
         if goal is not None:
             written = (hashlib.sha256(goal.content).hexdigest(), *(entry.written if entry else ()))
             result.record.entries[name] = structs.replace(before, written=tuple(dict.fromkeys(written))[:2])
@@ -167,21 +169,26 @@ def plan(tree: Tree, record: Record, wish: Wish) -> Plan:
                 result.writes[name] = goal
         elif entry is not None or (place.file is not None and hosts.has_ours(place.file.content)):
             _restore(name, place, entry, before, result)
-        elif wish.parts and name not in wish.parts and place.directory:
-            result.notes.append(f"{name}: it has a directory of its own, and the mirror is not used for it; list it")
+        elif desired.parts and name not in desired.parts and place.directory:
+            result.notes.append(f"{name}: it has its own directory, and the mirror is not used for it; list it")
     return result
 
 
-def _without_links(tree: Tree, record: Record) -> Tree:
-    """The tree as it is for others: our links are not there."""
+def _without_links(tree: Tree, record: FolderRecord) -> Tree:
+    """The tree without our links."""
     places = {
         name: place for name, place in tree.places.items() if not place.link or record.links.get(name) != place.link
     }
     return tree._replace(places=places)
 
 
+def _is_blocked(name: str, tree: Tree, theirs: set[str]) -> bool:
+    """True if a file or a broken link has the name, so that our default would hide the directory further on."""
+    return theirs.isdisjoint(_spellings(name)) and bool(tree.places.get(name, Place()).obstacle)
+
+
 def _spellings(name: str) -> tuple[str, ...]:
-    """The names of one registry's directory."""
+    """All names of one registry's directory."""
     match = _PORT.fullmatch(name)
     if match is None:
         return (name,)
@@ -189,33 +196,33 @@ def _spellings(name: str) -> tuple[str, ...]:
     return (f"{match[1]}_{port}_", f"{match[1]}:{port}")
 
 
-def _before(place: Place, entry: Entry | None) -> Entry:
-    """What a directory was without us, or is now by the will of somebody else."""
+def _before(place: Place, entry: FormerState | None) -> FormerState:
+    """The state of a directory without us, including later changes by others."""
     if place.file is None:
-        return Entry(place.directory and (entry is None or entry.directory), None)
+        return FormerState(place.directory and (entry is None or entry.directory), None)
     if not hosts.has_ours(place.file.content):
-        return Entry(True, place.file)
+        return FormerState(True, place.file)
     if entry is not None and _digest(place.file) in entry.written:
         return structs.replace(entry, written=())
     rest = hosts.without_ours(place.file.content)
     if not rest.strip() and (entry is None or entry.file is None):
-        return Entry(entry is not None and entry.directory, None)
+        return FormerState(entry is not None and entry.directory, None)
     kept = entry.file if entry is not None and entry.file is not None else None
     if kept is None:
-        return Entry(True, File(rest, 0o644, place.file.uid, place.file.gid))
-    return Entry(True, structs.replace(kept, content=rest))
+        return FormerState(True, HostsFile(rest, 0o644, place.file.uid, place.file.gid))
+    return FormerState(True, structs.replace(kept, content=rest))
 
 
 def _goal(
-    name: str, place: Place, before: Entry, part: Part | None, owner: tuple[int, int], result: Plan
-) -> File | None:
-    """The file with our part in it; ``None`` where it is not wanted, or cannot be, which is noted."""
+    name: str, place: Place, before: FormerState, part: HostPart | None, owner: tuple[int, int], result: Plan
+) -> HostsFile | None:
+    """The file with our part. ``None`` if it is not wanted, or not possible (with a note)."""
     if part is None:
         return None
     why = place.obstacle
     content = before.file.content if before.file is not None else b""
     if not why and not content and place.certificates:
-        why = "its certificates would not be read any more; write a hosts.toml that names them"
+        why = "containerd would not read its certificates any more; write a hosts.toml that names them"
     if not why:
         try:
             new = hosts.with_ours(content, part)
@@ -223,28 +230,28 @@ def _goal(
             why = str(error)
         else:
             uid, gid = (before.file.uid, before.file.gid) if before.file is not None else owner
-            return File(new, _MODE, uid, gid)
+            return HostsFile(new, _MODE, uid, gid)
     result.notes.append(f"{name}: the mirror is not used for it: {why}")
     return None
 
 
-def _restore(name: str, place: Place, entry: Entry | None, before: Entry, result: Plan) -> None:
+def _restore(name: str, place: Place, entry: FormerState | None, before: FormerState, result: Plan) -> None:
     result.restores[name] = before
     if place.obstacle:
         result.unfinished.add(name)
-        result.notes.append(f"{name}: it cannot be put back: {place.obstacle}")
+        result.notes.append(f"{name}: it cannot be restored: {place.obstacle}")
     elif entry is None:
-        result.notes.append(f"{name}: nothing is remembered of it; Pantala's part was taken out")
+        result.notes.append(f"{name}: it is not in the record; Pantala's part was removed")
     elif place.file is None and entry.file is not None:
-        result.notes.append(f"{name}: hosts.toml was removed by somebody; it stays so")
+        result.notes.append(f"{name}: hosts.toml has been removed meanwhile; it stays removed")
     elif place.file is not None and place.file != entry.file and _digest(place.file) not in entry.written:
-        result.notes.append(f"{name}: hosts.toml was changed by somebody; only Pantala's part was taken out")
+        result.notes.append(f"{name}: hosts.toml has been changed meanwhile; only Pantala's part was removed")
 
 
-def _has_file(name: str, tree: Tree, record: Record) -> bool:
+def _has_file(name: str, tree: Tree, record: FolderRecord) -> bool:
     file = _before(tree.places.get(name, Place()), record.entries.get(name)).file
     return file is not None and bool(file.content.strip())
 
 
-def _digest(file: File) -> str:
+def _digest(file: HostsFile) -> str:
     return hashlib.sha256(file.content).hexdigest()

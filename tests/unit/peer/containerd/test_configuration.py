@@ -1,4 +1,4 @@
-"""A node's certs.d: told of the mirror at each start, and put back to the byte."""
+"""A node's certs.d: it names the mirror after each start, and is restored to the byte."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pantala_peer.containerd import registry
 from pantala_peer.containerd.command import main
-from pantala_peer.containerd.configuration import Owner, Report, cleanup, configure, keep_token
+from pantala_peer.containerd.configuration import ConfigurationReport, TokenOwner, cleanup, configure, keep_token
 from pantala_peer.containerd.errors import FolderError
 from tests.support.examples import examples
 
@@ -35,13 +35,15 @@ class Node:
         self.certs_d, self.state = root / "etc/containerd/certs.d", root / "var/state"
         self.folders = [self.certs_d, root / "etc/docker/certs.d"] if further else [self.certs_d]
 
-    def configure(self, *registries: str, token: str = TOKEN) -> Report:
-        return configure(self.folders, self.state, [registry.parse(name) for name in registries], MIRROR, token)
+    def configure(self, *registries: str, token: str = TOKEN) -> ConfigurationReport:
+        return configure(
+            self.folders, self.state, [registry.parse_registry(name) for name in registries], MIRROR, token
+        )
 
-    def cleanup(self) -> Report:
+    def cleanup(self) -> ConfigurationReport:
         return cleanup(self.folders, self.state)
 
-    def changed(self, report: Report) -> list[str]:
+    def changed(self, report: ConfigurationReport) -> list[str]:
         """The names below ``certs.d``."""
         return [Path(path).name for path in report.changed if Path(path).parent == self.certs_d]
 
@@ -66,7 +68,7 @@ def node(tmp_path: Path) -> Node:
 
 @pytest.fixture
 def node_of_two(tmp_path: Path) -> Node:
-    """One whose containerd is told of two folders."""
+    """A node whose containerd reads two folders."""
     return Node(tmp_path, further=True)
 
 
@@ -80,7 +82,7 @@ def snapshot(root: Path) -> dict[str, tuple[int, bytes | str]]:
     return tree
 
 
-def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_afterwards(node: Node, tmp_path: Path) -> None:
+def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_after_cleanup(node: Node, tmp_path: Path) -> None:
     report = node.configure("docker.io", "http://10.0.0.5:5000")
     assert ["10.0.0.5:5000", "_default", "docker.io", PROBE] == node.changed(report)
     assert ((), True) == report[1:]
@@ -92,7 +94,7 @@ def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_afterwards(node:
     assert {"var"} == snapshot(tmp_path).keys()
 
 
-def test_tags_are_asked_of_the_mirror_where_that_is_wanted(tmp_path: Path) -> None:
+def test_tags_are_resolved_at_the_mirror_if_configured(tmp_path: Path) -> None:
     node = Node(tmp_path)
     node.write("r.example", THEIRS)
     folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
@@ -107,7 +109,7 @@ def test_tags_are_asked_of_the_mirror_where_that_is_wanted(tmp_path: Path) -> No
     assert 2 == ended.value.code
 
 
-def test_the_name_for_the_probe_is_resolved_by_the_mirror_alone(node: Node) -> None:
+def test_only_the_mirror_resolves_the_name_of_the_probe(node: Node) -> None:
     node.configure()
     assert MIRROR == node.document(PROBE)["server"]
     assert ["pull", "resolve"] == node.document(PROBE)["host"][MIRROR]["capabilities"]
@@ -125,12 +127,12 @@ def test_a_second_start_changes_nothing(node: Node) -> None:
     node.write("r.example", THEIRS)
     node.configure("r.example", "docker.io")
     before = snapshot(node.certs_d)
-    assert Report((), (), finished=True) == node.configure("r.example", "docker.io")
+    assert ConfigurationReport((), (), finished=True) == node.configure("r.example", "docker.io")
     assert before == snapshot(node.certs_d)
 
 
-def test_a_folder_that_was_made_anew_is_told_again_and_put_back_as_it_is_now(node: Node) -> None:
-    """K3s and others write theirs at each of their starts."""
+def test_a_rewritten_file_is_configured_again_and_restored_as_it_is_now(node: Node) -> None:
+    """K3s and others rewrite their files at each start."""
     node.write("r.example", THEIRS)
     node.configure("r.example")
     node.write("r.example", b'[host."https://new"]\n', 0o640)
@@ -141,7 +143,7 @@ def test_a_folder_that_was_made_anew_is_told_again_and_put_back_as_it_is_now(nod
     assert (b'[host."https://new"]\n', 0o640) == (expected.read_bytes(), stat.S_IMODE(expected.stat().st_mode))
 
 
-def test_a_registry_that_is_not_listed_any_more_is_put_back(node: Node) -> None:
+def test_a_registry_that_is_not_listed_any_more_is_restored(node: Node) -> None:
     node.write("r.example", THEIRS)
     node.configure("r.example", "docker.io")
     assert ["docker.io", "r.example"] == node.changed(node.configure())
@@ -149,7 +151,7 @@ def test_a_registry_that_is_not_listed_any_more_is_put_back(node: Node) -> None:
     assert not (node.certs_d / "docker.io").exists()
 
 
-def test_somebodys_default_is_not_hidden_by_a_directory_of_ours(node: Node) -> None:
+def test_our_directories_do_not_hide_another_default(node: Node) -> None:
     node.write("_default", b'[host."https://company"]\n')
     node.configure("docker.io")
     assert [MIRROR, "https://company"] == node.hosts("_default")
@@ -166,7 +168,7 @@ def test_an_empty_directory_of_a_registry_hides_the_default_and_is_filled(node: 
 
 
 @pytest.mark.parametrize("content", [b"server = ", b"host = 1", b"\xff\xfe"])
-def test_what_cannot_be_parsed_is_left_and_told(node: Node, content: bytes) -> None:
+def test_an_invalid_file_stays_and_is_noted(node: Node, content: bytes) -> None:
     path = node.write("r.example", content)
     report = node.configure("r.example")
     assert content == path.read_bytes()
@@ -175,7 +177,7 @@ def test_what_cannot_be_parsed_is_left_and_told(node: Node, content: bytes) -> N
     assert content == path.read_bytes()
 
 
-def test_certificates_that_only_count_without_a_hosts_toml_go_on_counting(node: Node) -> None:
+def test_certificates_without_a_hosts_toml_stay_in_force(node: Node) -> None:
     (node.certs_d / "r.example").mkdir(parents=True)
     (node.certs_d / "r.example/ca.crt").write_text("x")
     assert "certificates" in "".join(node.configure("r.example").notes)
@@ -195,32 +197,32 @@ def test_links_are_not_followed(node: Node, tmp_path: Path) -> None:
     assert (node.certs_d / "b.example/hosts.toml").is_symlink()
 
 
-def test_a_registry_of_its_own_directory_that_is_not_listed_is_named(node: Node) -> None:
+def test_an_unlisted_registry_with_its_own_directory_is_noted(node: Node) -> None:
     node.write("r.example", THEIRS)
     assert ["r.example"] == [note.partition(":")[0] for note in node.configure().notes]
 
 
-def test_what_somebody_added_meanwhile_stays_and_is_told(node: Node) -> None:
+def test_a_later_addition_stays_and_is_noted(node: Node) -> None:
     path = node.write("r.example", THEIRS, 0o640)
     node.configure("r.example")
     path.write_bytes(path.read_bytes() + b'\n[host."https://late"]\n')
     report = node.cleanup()
     assert THEIRS + b'\n[host."https://late"]\n' == path.read_bytes()
     assert 0o640 == stat.S_IMODE(path.stat().st_mode)
-    assert (True, ["r.example: hosts.toml was changed by somebody; only Pantala's part was taken out"]) == (
+    assert (True, ["r.example: hosts.toml has been changed meanwhile; only Pantala's part was removed"]) == (
         report.finished,
         list(report.notes),
     )
 
 
-def test_what_somebody_removed_meanwhile_stays_removed_and_is_told(node: Node) -> None:
+def test_a_later_removal_stays_and_is_noted(node: Node) -> None:
     node.write("r.example", THEIRS)
     node.configure("r.example")
     (node.certs_d / "r.example/hosts.toml").unlink()
-    assert ("r.example: hosts.toml was removed by somebody; it stays so",) == node.cleanup().notes
+    assert ("r.example: hosts.toml has been removed meanwhile; it stays removed",) == node.cleanup().notes
 
 
-def test_without_a_memory_the_marks_suffice(node: Node) -> None:
+def test_without_the_record_the_marks_suffice(node: Node) -> None:
     path = node.write("r.example", THEIRS)
     node.configure("r.example", "docker.io")
     (node.state / "record.json").unlink()
@@ -229,56 +231,56 @@ def test_without_a_memory_the_marks_suffice(node: Node) -> None:
     assert ["r.example"] == [entry.name for entry in node.certs_d.iterdir()]
 
 
-def test_a_memory_that_cannot_be_read_is_an_error_that_says_what_to_do(node: Node) -> None:
+def test_an_invalid_record_is_an_error_that_says_what_to_do(node: Node) -> None:
     node.configure()
     (node.state / "record.json").write_text("{")
-    with pytest.raises(FolderError, match="move it away"):
+    with pytest.raises(FolderError, match="Move it away"):
         node.cleanup()
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(node: Node) -> None:
+def test_an_unwritable_folder_is_an_error_that_names_it(node: Node) -> None:
     node.certs_d.parent.parent.mkdir(parents=True)
     node.certs_d.parent.write_text("a file")
     with pytest.raises(FolderError, match="Not a directory"):
         node.configure()
 
 
-def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
+def test_a_token_is_created_once_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "made/token"
     token = keep_token(path)
     assert 32 < len(token)
     assert (token, 0o600) == (keep_token(path), stat.S_IMODE(path.stat().st_mode))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_token_is_given_to_who_runs_the_peer(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes owners")
+def test_the_token_belongs_to_the_user_of_the_peer(tmp_path: Path) -> None:
     path = tmp_path / "made/token"
     token = keep_token(path)
     assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
-    assert token == keep_token(path, Owner(65532, 65533))
+    assert token == keep_token(path, TokenOwner(65532, 65533))
     status = path.stat()
     assert (65532, 65533, 0o600) == (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
     assert 0o711 == stat.S_IMODE(path.parent.stat().st_mode)
 
 
-def test_the_commands_are_beside_the_peers_own_flags(tmp_path: Path) -> None:
+def test_the_commands_coexist_with_the_peers_own_flags(tmp_path: Path) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "pantala_peer", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout + done.stderr
 
     folders = ("--certs-d", str(tmp_path / "certs.d"), "--containerd-state", str(tmp_path / "state"))
-    code, said = run("configure", *folders)
-    assert (0, True) == (code, (tmp_path / "certs.d/_default/hosts.toml").exists()), said
-    code, said = run("cleanup", *folders)
-    assert (0, False) == (code, (tmp_path / "certs.d/_default").exists()), said
-    code, said = run("configure", *folders, "--mirror-token-owner", "nobody")
+    code, output = run("configure", *folders)
+    assert (0, True) == (code, (tmp_path / "certs.d/_default/hosts.toml").exists()), output
+    code, output = run("cleanup", *folders)
+    assert (0, False) == (code, (tmp_path / "certs.d/_default").exists()), output
+    code, output = run("configure", *folders, "--mirror-token-owner", "nobody")
     assert 2 == code
-    assert "65532:65532" in said
+    assert "65532:65532" in output
     assert "--supernode is missing" in run()[1]
 
 
-def test_a_token_that_a_crash_left_empty_is_made_again(tmp_path: Path) -> None:
+def test_an_empty_token_after_a_crash_is_created_again(tmp_path: Path) -> None:
     (tmp_path / "token").touch()
     assert 32 < len(keep_token(tmp_path / "token"))
 
@@ -287,7 +289,7 @@ def test_a_token_that_a_crash_left_empty_is_made_again(tmp_path: Path) -> None:
 
 
 def test_a_registry_in_a_further_folder_keeps_its_settings(node_of_two: Node, tmp_path: Path) -> None:
-    """Containerd takes the first folder with a directory for it *or a default*: ours would hide its certificates."""
+    """Containerd uses the first folder with its directory *or a default*: our default would hide its certificates."""
     node = node_of_two
     corp = tmp_path / "etc/docker/certs.d/corp.example:5000"
     corp.mkdir(parents=True)
@@ -295,13 +297,13 @@ def test_a_registry_in_a_further_folder_keeps_its_settings(node_of_two: Node, tm
     report = node.configure("corp.example:5000")
     assert corp == (node.certs_d / "corp.example:5000").resolve()
     assert [str(corp)] == [note.partition(": ")[0] for note in report.notes]
-    assert Report((), report.notes, finished=True) == node.configure("corp.example:5000")
+    assert ConfigurationReport((), report.notes, finished=True) == node.configure("corp.example:5000")
     assert ["ca.crt"] == [path.name for path in corp.iterdir()]
     node.cleanup()
     assert not node.certs_d.exists()
 
 
-def test_a_link_goes_with_what_it_led_to(node_of_two: Node, tmp_path: Path) -> None:
+def test_a_link_is_removed_with_its_target(node_of_two: Node, tmp_path: Path) -> None:
     node = node_of_two
     corp = tmp_path / "etc/docker/certs.d/corp.example"
     corp.mkdir(parents=True)
@@ -311,7 +313,7 @@ def test_a_link_goes_with_what_it_led_to(node_of_two: Node, tmp_path: Path) -> N
     assert not (node.certs_d / "corp.example").is_symlink()
 
 
-def test_a_registry_that_is_set_in_the_first_folder_is_not_overruled(node_of_two: Node, tmp_path: Path) -> None:
+def test_settings_in_the_first_folder_stay_in_force(node_of_two: Node, tmp_path: Path) -> None:
     node = node_of_two
     path = node.write("corp.example:5000", THEIRS)
     (tmp_path / "etc/docker/certs.d/corp.example_5000_").mkdir(parents=True)
@@ -319,7 +321,7 @@ def test_a_registry_that_is_set_in_the_first_folder_is_not_overruled(node_of_two
     assert path.parent == in_force(node, "corp.example:5000")
 
 
-def test_a_link_that_somebody_led_elsewhere_is_theirs(node_of_two: Node, tmp_path: Path) -> None:
+def test_a_changed_link_stays(node_of_two: Node, tmp_path: Path) -> None:
     node = node_of_two
     (tmp_path / "etc/docker/certs.d/corp.example").mkdir(parents=True)
     node.configure()
@@ -330,7 +332,7 @@ def test_a_link_that_somebody_led_elsewhere_is_theirs(node_of_two: Node, tmp_pat
     assert "/elsewhere" == str(link.readlink())
 
 
-def test_a_further_default_stays_everybodys(node_of_two: Node, tmp_path: Path) -> None:
+def test_a_default_in_a_further_folder_stays_in_force(node_of_two: Node, tmp_path: Path) -> None:
     node = node_of_two
     default = tmp_path / "etc/docker/certs.d/_default"
     default.mkdir(parents=True)
@@ -339,7 +341,16 @@ def test_a_further_default_stays_everybodys(node_of_two: Node, tmp_path: Path) -
     assert [str(default)] == [note.partition(": ")[0] for note in report.notes]
 
 
-def test_a_directory_of_ours_makes_way_for_somebodys(node_of_two: Node, tmp_path: Path) -> None:
+def test_a_broken_link_does_not_make_our_default_hide_a_further_folder(node_of_two: Node, tmp_path: Path) -> None:
+    corp = tmp_path / "etc/docker/certs.d/corp.example"
+    corp.mkdir(parents=True)
+    node_of_two.certs_d.mkdir(parents=True)
+    (node_of_two.certs_d / "corp.example").symlink_to("nowhere")
+    assert [str(corp)] == [note.partition(": ")[0] for note in node_of_two.configure().notes]
+    assert corp == in_force(node_of_two, "corp.example")
+
+
+def test_our_directory_yields_to_a_later_one(node_of_two: Node, tmp_path: Path) -> None:
     node = node_of_two
     node.configure("corp.example:5000")
     corp = tmp_path / "etc/docker/certs.d/corp.example_5000_"
@@ -349,8 +360,8 @@ def test_a_directory_of_ours_makes_way_for_somebodys(node_of_two: Node, tmp_path
     assert not (node.certs_d / "corp.example:5000").exists()
 
 
-def test_a_list_is_written_for_those_too_who_take_it_for_one_folder(node_of_two: Node) -> None:
-    """Containerd 2.1 to 2.4 does, and is told of a list by default."""
+def test_a_list_is_also_written_as_the_name_of_one_folder(node_of_two: Node) -> None:
+    """Containerd 2.1 to 2.4 reads it so, and has a list by default."""
     node = node_of_two
     node.configure("docker.io")
     one = Path(":".join(map(str, node.folders)))
@@ -359,11 +370,11 @@ def test_a_list_is_written_for_those_too_who_take_it_for_one_folder(node_of_two:
     assert {"var"} == {path.name for path in node.state.parents[1].iterdir()}
 
 
-# Any tree, any course of events.
+# Any tree and any sequence of events.
 
 
 class PowerCutError(BaseException):
-    """The machine stops here."""
+    """The machine stops."""
 
 
 _cut_after: list[int] = []
@@ -376,12 +387,12 @@ def _audit(event: str, _arguments: tuple[Any, ...]) -> None:
             raise PowerCutError
 
 
-sys.addaudithook(_audit)  # it cannot be taken away again; without a number in the list it does nothing
+sys.addaudithook(_audit)  # it cannot be removed; without a number in the list it does nothing
 
 
 @contextmanager
 def power_cut(after: int) -> Iterator[None]:
-    """Stop before the change number ``after``, if there are so many."""
+    """Stop before change number ``after``, if there are so many."""
     _cut_after[:] = [after]
     try:
         yield
@@ -431,7 +442,7 @@ def _build(folder: Path, places: Places) -> None:
             (folder / name / "ca.crt").write_text("x")
 
 
-def says_anything(directory: Path) -> bool:
+def has_content(directory: Path) -> bool:
     file = directory / "hosts.toml"
     return file.exists() and bool(file.read_bytes().strip())
 
@@ -446,7 +457,7 @@ def in_force(node: Node, host: str) -> Path | None:
 
 @settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 @given(places=st.none() | PLACES, further=st.none() | PLACES, events=EVENTS)
-def test_whatever_was_there_and_wherever_it_stopped_cleanup_gives_the_same_tree(
+def test_cleanup_restores_any_tree_after_any_power_cut(
     places: Places | None, further: Places | None, events: list[tuple[str, list[str], str, int]]
 ) -> None:
     with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
@@ -473,7 +484,7 @@ def test_whatever_was_there_and_wherever_it_stopped_cleanup_gives_the_same_tree(
         assert not (root / "var/state").exists() or [] == list((root / "var/state").iterdir())
 
 
-def test_a_stop_in_the_middle_is_not_taken_for_somebodys_change(node: Node) -> None:
+def test_an_interrupted_change_does_not_count_as_an_edit(node: Node) -> None:
     node.write("r.example", THEIRS)
     node.configure("r.example")
     with power_cut(1):
@@ -487,16 +498,14 @@ def test_a_stop_in_the_middle_is_not_taken_for_somebodys_change(node: Node) -> N
 @given(
     places=PLACES, further=PLACES, registries=EVENTS.map(lambda events: [name for event in events for name in event[1]])
 )
-def test_what_somebody_set_for_a_registry_stays_in_force(
-    places: Places, further: Places, registries: list[str]
-) -> None:
+def test_settings_of_others_stay_in_force(places: Places, further: Places, registries: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
         node = Node(Path(folder), further=True)
         for path, there in zip(node.folders, (places, further), strict=True):
             _build(path, there)
         hosts = ["docker.io", "r.example", "r.example:5000", "other.example", "a-link"]
         before = {host: found for host in hosts if (found := in_force(node, host)) is not None}
-        empty = {found for found in before.values() if found.name == "_default" and not says_anything(found)}
+        empty = {found for found in before.values() if found.name == "_default" and not has_content(found)}
         node.configure(*registries)
         for host, found in before.items():
             assert found in empty or found == in_force(node, host)
@@ -517,7 +526,7 @@ def test_the_two_commands(node: Node, tmp_path: Path, capsys: pytest.CaptureFixt
     assert not node.certs_d.exists()
 
 
-def test_a_wrong_flag_ends_with_two_and_a_disk_that_refuses_with_one(node: Node) -> None:
+def test_an_invalid_flag_exits_with_2_and_a_disk_error_with_1(node: Node) -> None:
     folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
     with pytest.raises(SystemExit, match="2"):
         main(["configure", *folders, "--registries=a b"])

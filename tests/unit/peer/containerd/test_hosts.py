@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_peer.containerd.errors import UnusableFileError
-from pantala_peer.containerd.hosts import Mirror, Part, has_ours, with_ours, without_ours
+from pantala_peer.containerd.hosts import HostPart, MirrorHost, has_ours, with_ours, without_ours
 from pantala_process.settings import SettingsError
 
-MIRROR = Mirror("http://127.0.0.1:65001", "t0ken")
-PART = Part(MIRROR, server="https://registry.example.com")
+MIRROR = MirrorHost("http://127.0.0.1:65001", "t0ken")
+PART = HostPart(MIRROR, server="https://registry.example.com")
 
 LINES = st.sampled_from(
     [
@@ -29,7 +29,7 @@ FILES = st.builds(
 ) | st.binary(max_size=40)
 
 
-def test_a_new_file_says_where_the_registry_is_and_whom_to_ask_first() -> None:
+def test_a_new_file_names_the_registry_and_first_the_mirror() -> None:
     assert {
         "server": "https://registry.example.com",
         "host": {
@@ -43,7 +43,7 @@ def test_a_new_file_says_where_the_registry_is_and_whom_to_ask_first() -> None:
 
 
 @given(FILES)
-def test_what_is_put_in_comes_out_without_a_trace(theirs: bytes) -> None:
+def test_our_part_is_removed_without_a_trace(theirs: bytes) -> None:
     try:
         new = with_ours(theirs, PART)
     except UnusableFileError:
@@ -53,7 +53,7 @@ def test_what_is_put_in_comes_out_without_a_trace(theirs: bytes) -> None:
 
 
 @given(FILES)
-def test_others_keep_what_they_said_behind_the_mirror(theirs: bytes) -> None:
+def test_other_hosts_stay_after_the_mirror(theirs: bytes) -> None:
     try:
         new = tomllib.loads(with_ours(theirs, PART).decode())
     except UnusableFileError:
@@ -68,8 +68,8 @@ def test_others_keep_what_they_said_behind_the_mirror(theirs: bytes) -> None:
 
 
 @given(FILES, st.integers(0, 400), st.text("#x\n[]", max_size=5))
-def test_text_that_others_add_stays_when_ours_goes(theirs: bytes, at: int, added: str) -> None:
-    """Not inside of our part: that is ours."""
+def test_text_added_by_others_stays_when_our_part_is_removed(theirs: bytes, at: int, added: str) -> None:
+    """Text inside our part is removed with it."""
     try:
         new = with_ours(theirs, PART)
     except UnusableFileError:
@@ -89,8 +89,8 @@ def test_text_that_others_add_stays_when_ours_goes(theirs: bytes, at: int, added
     [
         (b"server = ", "not TOML"),
         (b"\xff", "not TOML"),
-        (b"host = 1", "no table of hosts"),
-        (b"[host]\na = 1", "no table of hosts"),
+        (b"host = 1", "not a table of hosts"),
+        (b"[host]\na = 1", "not a table of hosts"),
         (b'host = {"https://a" = {}}', r"write them as \[host"),
         (b'host."https://a".ca = "x"', r"write them as \[host"),
         (b'[host."http://127.0.0.1:65001"]', "already"),
@@ -101,15 +101,15 @@ def test_text_that_others_add_stays_when_ours_goes(theirs: bytes, at: int, added
         (b"server = 1", "server"),
     ],
 )
-def test_what_containerd_would_ignore_is_refused_with_the_reason(theirs: bytes, why: str) -> None:
+def test_a_file_that_containerd_ignores_is_refused_with_the_reason(theirs: bytes, why: str) -> None:
     with pytest.raises(UnusableFileError, match=why):
         with_ours(theirs, PART)
 
 
-def test_a_server_that_is_not_in_force_is_not_made_everybodys() -> None:
+def test_an_inactive_server_does_not_become_the_default() -> None:
     theirs = b'server = "http://cache"\n'
-    with pytest.raises(UnusableFileError, match="everybody"):
-        with_ours(theirs, Part(MIRROR, everybody=True))
+    with pytest.raises(UnusableFileError, match="registry of all images"):
+        with_ours(theirs, HostPart(MIRROR, default=True))
     assert theirs == without_ours(with_ours(theirs, PART))
 
 
@@ -126,6 +126,6 @@ def test_a_server_that_is_not_in_force_is_not_made_everybodys() -> None:
         ("http://127.0.0.1:65001", "a\nb"),
     ],
 )
-def test_nothing_gets_into_the_file_that_is_not_a_mirror(url: str, token: str) -> None:
+def test_an_invalid_mirror_is_refused(url: str, token: str) -> None:
     with pytest.raises(SettingsError):
-        Mirror(url, token)
+        MirrorHost(url, token)
