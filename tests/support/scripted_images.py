@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -193,7 +193,13 @@ async def asked(
         writer.close()
 
 
-async def get(port: int, path: str, *, method: str = "GET", **headers: Any) -> tuple[int, dict[str, str], bytes]:
+class Reply(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def get(port: int, path: str, *, method: str = "GET", **headers: Any) -> Reply:
     """Send one request and read its answer."""
     async with asked(port, path, method=method, **headers) as answer:
-        return answer.status, answer.headers, b"" if method == "HEAD" else await answer.body()
+        return Reply(answer.status, answer.headers, b"" if method == "HEAD" else await answer.body())

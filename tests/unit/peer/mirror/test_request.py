@@ -45,6 +45,7 @@ def test_paths_of_the_pull_api(path: str, expected: MirrorRequest) -> None:
         f"/v2/../x/blobs/{D}", f"/v2/x%2f..%2fy/blobs/{D}", f"/v2/x/blobs/{D}/", f"/v2/x/blobs/{D}\n",
         f"/v2/x%00/blobs/{D}", f"/v2/x/blobs/{D}%0a", f"/v2/x%252f/blobs/{D}", "/v2/" + "a/" * 600 + f"blobs/{D}",
         "/v2/x/manifests/" + "a" * 129, "/v2/x/manifests/sha256:1", "/v2/é/manifests/a",
+        f"/v2/x/blobs/{D[:-1]}", f"/v2/x/blobs/md5:{'0' * 32}", f"/v2/X/blobs/{D}", "/v2/_catalog",
     ],
 )  # fmt: skip
 def test_other_paths_are_a_miss(path: str) -> None:
