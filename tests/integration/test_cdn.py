@@ -19,8 +19,8 @@ from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
-from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
-from testbed.origin import Behaviour, Bytes, Generated, Origin, sha256
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
+from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.cdn import TASK, CDNBench, cdn_bench
 
 MIB = 1024 * 1024
@@ -173,14 +173,6 @@ async def test_an_unframed_body_is_accepted_with_a_digest(origin: Origin, b: CDN
     await b.whole(BODY.read(0, BODY.size))
 
 
-async def test_an_empty_file_is_a_file(origin: Origin, b: CDNBench) -> None:
-    origin.serve("/file", Bytes(b""))
-    b.cdn.trigger(order(origin))
-    copy = await b.ended()
-    assert (copy.status, copy.length, copy.total, copy.cached) == (CDNStatus.SUCCESS, 0, 0, 0)
-    assert f"sha256:{hashlib.sha256(b'').hexdigest()}" == copy.digest
-
-
 @pytest.mark.parametrize("validators", ["all", "etag", "modified", "none"])
 async def test_contents_of_two_requests_are_never_mixed(origin: Origin, b: CDNBench, validators: str) -> None:
     cut = Behaviour(close_after=MIB, validators=validators)  # type: ignore[arg-type]
@@ -221,18 +213,6 @@ async def test_a_closed_port_and_an_unknown_host_are_named(tmp_path: Path) -> No
             copy = await b.until(lambda copy: copy.failure is not None and copy.failure.reason != Reason.SOURCE_REFUSED)
             assert copy.failure is not None
             assert copy.failure.reason == Reason.SOURCE_HOST_UNKNOWN
-
-
-async def test_a_new_attempt_renews_the_retry_limit(origin: Origin, b: CDNBench) -> None:
-    origin.serve("/file", BODY, script=[Behaviour(status=500)] * 3)
-    b.cdn.trigger(order(origin, retry_limit=1))
-    await b.ended()
-    assert len(origin.log) == 2
-    b.cdn.trigger(order(origin, retry_limit=1))  # the same order: nothing
-    await asyncio.sleep(0.05)
-    assert len(origin.log) == 2
-    b.cdn.trigger(order(origin, retry_limit=1, attempt="again"))
-    assert (await b.until(lambda copy: copy.status is CDNStatus.SUCCESS)).failure is None
 
 
 async def test_retry_after_is_honoured(origin: Origin, b: CDNBench) -> None:
@@ -278,23 +258,6 @@ async def test_pause_keeps_the_pieces_and_trigger_continues(origin: Origin, b: C
     assert origin.requests("/file")[1].range == f"bytes={paused.cached.bit_count() * PIECE}-"
 
 
-async def test_a_task_deleted_while_it_is_read_can_come_back(tmp_path: Path, origin: Origin, b: CDNBench) -> None:
-    origin.serve("/file", BODY)
-    origin.rate = 4 * MIB
-    b.cdn.trigger(order(origin))
-    await b.until(lambda copy: copy.cached > 0)
-    deletion = asyncio.create_task(b.cdn.copies.delete(TASK))
-    await asyncio.sleep(0)
-    assert Copy(TASK) == b.cdn.status(TASK)
-    origin.rate = None
-    b.cdn.trigger(order(origin))  # wanted again before it is gone
-    await deletion
-    await b.whole(BODY.read(0, BODY.size))
-    await b.cdn.copies.delete(TASK)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    await b.cdn.copies.delete(TASK)
-
-
 async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path, origin: Origin) -> None:
     origin.serve("/file", BODY)
     origin.rate = 4 * MIB
@@ -331,17 +294,6 @@ async def test_only_a_bad_piece_is_fetched_again_after_a_restart(tmp_path: Path,
         assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
         assert BODY.read(0, BODY.size) == b.data()
     assert [("", 200), (f"bytes={3 * PIECE}-{4 * PIECE - 1}", 206)] == [(a.range, a.status) for a in origin.log]
-
-
-async def test_refetch_replaces_one_piece_of_a_whole_copy(origin: Origin, b: CDNBench) -> None:
-    origin.serve("/file", BODY)
-    b.cdn.trigger(order(origin))
-    whole = await b.ended()
-    b.cdn.refetch(TASK, 3)
-    assert whole.cached & ~(1 << 3) == b.cdn.status(TASK).cached
-    copy = await b.ended()
-    assert (whole.digest, whole.generation, whole.cached) == (copy.digest, copy.generation, copy.cached)
-    assert origin.log[1].sent == PIECE
 
 
 async def test_redirects_are_followed_without_secrets(tmp_path: Path) -> None:

@@ -373,9 +373,6 @@ async def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
             with pytest.raises(supernode_errors.SourceDeniedError):
                 await Lab(registry, opened).read()
         assert [] == plain.asked
-        strict = RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})
-        async with service(strict) as opened:
-            assert isinstance(await Lab(registry, opened).failure(), errors.RegistryCertificateError)
 
 
 async def test_https_is_required_unless_listed_otherwise(registry: FakeRegistry) -> None:

@@ -1,8 +1,5 @@
 """A real registry without accounts, with accounts, and with TLS."""
 
-import asyncio
-import hashlib
-import random
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from pantala_pieces.store import PieceStore
-from pantala_protocol import image, task_id
-from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.table import CopyTable
+from pantala_protocol import image
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.client import ResolvedImage
@@ -22,7 +15,7 @@ from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryA
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
-from pantala_supernode.tasks.copy import FetchOrder, FileSource
+from pantala_supernode.tasks.copy import FileSource
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
@@ -99,23 +92,6 @@ async def test_dockers_own_types_are_read(tmp_path: Path, public: Registry, *, i
     async with service() as opened:
         found = await resolve(opened, public, "team/docker:1")
     assert (made.digest, made.blobs) == (found.digest, {b.digest: b.size for b in found.platforms[AMD64].blobs})
-
-
-async def test_a_moved_tag_is_resolved_again(tmp_path: Path, public: Registry) -> None:
-    one, two = (build(tmp_path / str(seed), [Layer(10, seed=seed)]) for seed in (1, 2))
-    async with service() as opened:
-        digests = []
-        for made in (one, two):
-            push(made, public.host, "team/moving", "1")
-            digests.append((await resolve(opened, public, "team/moving:1")).digest)
-    assert [one.digest, two.digest] == digests
-
-
-@pytest.mark.parametrize("target", ["team/app:none", "team/app@sha256:" + "0" * 64])
-async def test_a_missing_image_is_not_found(public: Registry, target: str) -> None:
-    async with service() as opened:
-        with pytest.raises(errors.ImageNotFoundError, match="team/app"):
-            await resolve(opened, public, target)
 
 
 async def test_a_private_image_needs_the_right_password(private: Registry, app: Image) -> None:
@@ -198,31 +174,3 @@ async def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> N
         with pytest.raises(errors.RegistryCertificateError, match="missing"):
             async with service(RegistryEndpoints({registry.host: RegistrySettings(ca=tmp_path / "missing")})):
                 pass
-
-
-async def test_a_blob_is_read_once_from_the_registry(tmp_path: Path, private: Registry, app: Image) -> None:
-    done = asyncio.Event()
-    store = PieceStore(tmp_path, durable=False)
-    async with service() as opened:
-        found = await resolve(opened, private, keys=Keyring([(private.host, ANN)]))
-        layer = found.platforms[AMD64].layers[0]
-        request = blob(private, layer.digest)
-        assert "secret" not in repr(request)
-        cdn = CDNManager(CopyTable(store, lambda _: done.set()), opened.reader, rng=random.Random(1))
-        await cdn.recover()
-        try:
-            name = task_id.compute(layer.digest)
-            private.forget()
-            for _ in range(3):
-                cdn.trigger(FetchOrder(name, request, retry_limit=2))
-            async with asyncio.timeout(20):
-                while (copy := cdn.status(name)).status is not CDNStatus.SUCCESS:
-                    assert copy.failure is None
-                    await done.wait()
-                    done.clear()
-        finally:
-            await cdn.copies.close()
-    file = store.get(name)
-    assert file is not None
-    assert layer.digest == "sha256:" + hashlib.sha256(file.path.read_bytes()).hexdigest()
-    assert {layer.digest: layer.size} == await sent(private, requests=1)

@@ -1,4 +1,4 @@
-"""Dragonfly's REST API over real sockets: its answers, a download by hand, and what goes with what is deleted."""
+"""Dragonfly's REST API over real sockets: answers, a download by hand, deletions and metrics."""
 
 import asyncio
 import hashlib
@@ -10,11 +10,8 @@ import aiohttp
 import pytest
 from openapi_spec_validator import validate
 
-from pantala_process.settings import ListenAddress
 from pantala_protocol import __version__, task_id
-from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, serving
-from pantala_supernode.http.access import Access
 from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
@@ -26,7 +23,7 @@ WIRE = P + 5
 
 
 class Stage:
-    """One supernode, one origin, and who speaks with them."""
+    """One supernode, one origin, and a client of both."""
 
     def __init__(self, app: App, origin: Origin, http: aiohttp.ClientSession) -> None:
         self.app = app
@@ -67,8 +64,15 @@ class Stage:
 
         return (await eventually(answer))[0]
 
-    async def state(self, *wanted: WantedTask, revision: int) -> None:
-        self.app.supernode.state(Statement(revision, wanted))
+    async def pieces(self, task: str, cid: str) -> list[dict[str, Any]]:
+        """The pieces that a client may download, once there are some."""
+        found: list[dict[str, Any]] = await self.until(f"/tasks/{task}/pieces?clientID={cid}", bool)
+        return found
+
+    async def report(self, task: str, cid: str, result: str = "SUCCESS", pieces: str = f"0-{WIRE - 1}") -> int:
+        """Report a piece, and return the status of the answer."""
+        update = {"srcCid": cid, "status": "RUNNING", "result": result}
+        return (await self.call("PUT", f"/tasks/{task}/pieces/{pieces}", **update))[0]
 
 
 @pytest.fixture
@@ -86,7 +90,7 @@ async def stage(settings: Settings) -> AsyncIterator[Stage]:
         yield Stage(app, origin, http)
 
 
-async def test_the_supernode_answers_and_says_which_it_is(stage: Stage) -> None:
+async def test_the_supernode_answers_with_its_version(stage: Stage) -> None:
     assert (200, "OK") == await stage.call("GET", "/_ping")
     assert (200, {"Version": __version__}) == await stage.call("GET", "/version")
 
@@ -108,7 +112,7 @@ async def test_the_document_is_valid_and_names_every_route(stage: Stage) -> None
 # Peers
 
 
-async def test_a_peer_is_registered_told_listed_and_forgotten(stage: Stage) -> None:
+async def test_a_peer_is_registered_shown_listed_and_deleted(stage: Stage) -> None:
     first, second = await stage.peer(), await stage.peer()
     assert first != second
     shown = {"ID": first, "IP": "127.0.0.1", "hostName": "host-1", "port": 15001, "version": "0.3.1"}
@@ -140,7 +144,7 @@ async def test_keys_are_matched_in_any_case_and_numbers_may_be_text(stage: Stage
     ],
     ids=str,
 )
-async def test_a_peer_that_cannot_be_is_refused(stage: Stage, wrong: dict[str, Any]) -> None:
+async def test_an_invalid_peer_is_refused(stage: Stage, wrong: dict[str, Any]) -> None:
     status, answer = await stage.call("POST", "/peers", **({"IP": "127.0.0.1", "hostName": "a", "port": 1} | wrong))
     assert (400, 400) == (status, answer["code"])
 
@@ -149,7 +153,7 @@ async def test_a_peer_that_cannot_be_is_refused(stage: Stage, wrong: dict[str, A
     "query",
     ["", "pageSize=-1", "pageSize=x", "pageSize=1&pageNum=-1", "pageSize=1&sortDirect=up", "pageSize=1&sortKey=x"],
 )
-async def test_a_page_that_cannot_be_is_refused(stage: Stage, query: str) -> None:
+async def test_an_invalid_page_is_refused(stage: Stage, query: str) -> None:
     assert 400 == (await stage.call("GET", f"/peers?{query}"))[0]
 
 
@@ -172,10 +176,8 @@ async def test_a_file_is_downloaded_piece_by_piece(stage: Stage) -> None:
                 data = await answer.read()
             assert piece["pieceMD5"].partition(":")[0] == hashlib.md5(data, usedforsecurity=False).hexdigest()
             found[start : start + len(data) - 5] = data[4:-1]
-            update = {"srcCid": "c1", "dstCid": piece["cID"], "status": "RUNNING", "result": "SUCCESS"}
             for _ in range(2):
-                answered = await stage.call("PUT", f"/tasks/{name}/pieces/{piece['pieceRange']}", **update)
-                assert (200, None) == answered
+                assert 200 == await stage.report(name, "c1", pieces=piece["pieceRange"])
     assert content == bytes(found)
     assert (200, None) == await stage.call("PUT", f"/tasks/{name}", peerID=peer)
     _, shown = await stage.call("GET", f"/tasks/{name}")
@@ -185,18 +187,17 @@ async def test_a_file_is_downloaded_piece_by_piece(stage: Stage) -> None:
     assert len(content) == stage.origin.body_bytes("/f")
 
 
-async def test_a_client_is_sent_to_one_that_has_the_piece_but_not_to_one_that_cannot_serve_it(stage: Stage) -> None:
+async def test_a_client_becomes_a_provider_when_it_can_serve_a_piece(stage: Stage) -> None:
     stage.serve(P)
     name = await stage.task("c1", peerID=await stage.peer())
-    await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
-    path, update = f"/tasks/{name}/pieces/0-{WIRE - 1}", {"srcCid": "c1", "status": "RUNNING"}
-    assert 200 == (await stage.call("PUT", path, **update, result="SEMISUC"))[0]
+    await stage.pieces(name, "c1")
+    assert 200 == await stage.report(name, "c1", "SEMISUC")
     assert name == await stage.task("c2")
-    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    (piece,) = await stage.pieces(name, "c2")
     assert piece["cID"].startswith("cdnnode:")
-    assert 200 == (await stage.call("PUT", path, srcCid="c2", status="RUNNING", result="FAILED"))[0]
-    assert 200 == (await stage.call("PUT", path, **update, result="SUCCESS"))[0]
-    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    assert 200 == await stage.report(name, "c2", "FAILED")
+    assert 200 == await stage.report(name, "c1")
+    (piece,) = await stage.pieces(name, "c2")
     assert f"dfget:c1~{name}" == piece["cID"]
     assert ("127.0.0.1", 15001, "/p/f") == (piece["peerIP"], piece["peerPort"], piece["path"])
 
@@ -215,16 +216,14 @@ async def test_a_client_is_sent_to_one_that_has_the_piece_but_not_to_one_that_ca
         (f"0-{WIRE - 1}", {"status": "FINISHED", "result": "FAILED"}, 200),
     ],
 )
-async def test_a_report_that_cannot_be_is_refused(
-    stage: Stage, text: str, update: dict[str, str], expected: int
-) -> None:
+async def test_a_report_is_accepted_or_refused(stage: Stage, text: str, update: dict[str, str], expected: int) -> None:
     stage.serve(P)
     name = await stage.task()
     report = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"} | update
     assert expected == (await stage.call("PUT", f"/tasks/{name}/pieces/{text}", **report))[0]
 
 
-async def test_what_nobody_knows_is_not_found(stage: Stage) -> None:
+async def test_an_unknown_name_is_not_found(stage: Stage) -> None:
     stage.serve(P)
     name, peer = await stage.task(), await stage.peer()
     for method, path, body in (
@@ -243,8 +242,9 @@ async def test_what_nobody_knows_is_not_found(stage: Stage) -> None:
         assert (404, True) == (status, bool(answer["message"])), (method, path)
 
 
-async def test_a_client_without_a_name_and_a_url_of_no_use_are_refused(stage: Stage) -> None:
-    assert 400 == (await stage.call("GET", f"/tasks/{await self_made(stage)}/pieces?clientID="))[0]
+async def test_an_empty_client_name_and_an_unusable_url_are_refused(stage: Stage) -> None:
+    stage.serve(P)
+    assert 400 == (await stage.call("GET", f"/tasks/{await stage.task()}/pieces?clientID="))[0]
     assert 400 == (await stage.call("POST", "/tasks", cID="", rawURL=stage.origin.url("/f")))[0]
     assert 400 == (await stage.call("POST", "/tasks", cID="c", rawURL="ftp://origin/f"))[0]
     stage.origin.serve("/gone", Generated(1), always=Behaviour(status=404))
@@ -252,15 +252,10 @@ async def test_a_client_without_a_name_and_a_url_of_no_use_are_refused(stage: St
     assert (400, 607) == (status, answer["code"])
 
 
-async def self_made(stage: Stage) -> str:
-    stage.serve(P)
-    return await stage.task()
-
-
 # Deletion
 
 
-async def test_with_a_task_go_its_downloads_its_progress_and_if_wished_its_copy(
+async def test_a_deleted_task_takes_its_downloads_along_and_on_request_its_copy(
     stage: Stage, settings: Settings
 ) -> None:
     stage.serve(P)
@@ -277,46 +272,22 @@ async def test_with_a_task_go_its_downloads_its_progress_and_if_wished_its_copy(
     assert P == stage.origin.body_bytes("/f")
 
 
-async def test_a_task_that_a_resource_wants_is_not_deleted(stage: Stage) -> None:
-    stage.serve(P)
-    name = task_id.compute(stage.origin.url("/f"))
-    await stage.state(WantedTask("u", "ns/mine", name, stage.origin.url("/f")), revision=1)
-    status, answer = await stage.call("DELETE", f"/tasks/{name}")
-    assert (409, True) == (status, "ns/mine" in answer["message"])
-    assert 200 == (await stage.call("GET", f"/tasks/{name}"))[0]
-
-
-async def test_with_a_peer_go_its_downloads_and_nobody_is_sent_to_it(stage: Stage) -> None:
+async def test_a_deleted_peer_serves_no_client_and_its_downloads_are_removed(stage: Stage) -> None:
     stage.serve(P)
     peer = await stage.peer()
     name = await stage.task("c1", peerID=peer)
-    await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
-    update = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"}
-    assert 200 == (await stage.call("PUT", f"/tasks/{name}/pieces/0-{WIRE - 1}", **update))[0]
+    await stage.pieces(name, "c1")
+    await stage.report(name, "c1")
+    await stage.task("c2")
+    assert [f"dfget:c1~{name}"] == [piece["cID"] for piece in await stage.pieces(name, "c2")]
     assert 204 == (await stage.call("DELETE", f"/peers/{peer}"))[0]
     assert 404 == (await stage.call("GET", f"/tasks/{name}/pieces?clientID=c1"))[0]
-    await stage.task("c2")
-    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
+    (piece,) = await stage.pieces(name, "c2")
     assert piece["cID"].startswith("cdnnode:")
     assert 204 == (await stage.call("DELETE", f"/peers/dfget:c2~{name}"))[0]
 
 
-async def test_who_was_sent_to_a_peer_that_is_deleted_is_sent_elsewhere(stage: Stage) -> None:
-    stage.serve(P)
-    peer = await stage.peer()
-    name = await stage.task("c1", peerID=peer)
-    await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
-    update = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"}
-    await stage.call("PUT", f"/tasks/{name}/pieces/0-{WIRE - 1}", **update)
-    await stage.task("c2")
-    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
-    assert f"dfget:c1~{name}" == piece["cID"]
-    assert 204 == (await stage.call("DELETE", f"/peers/{peer}"))[0]
-    (piece,) = await stage.until(f"/tasks/{name}/pieces?clientID=c2", bool)
-    assert piece["cID"].startswith("cdnnode:")
-
-
-async def test_a_nodes_peer_that_is_there_is_not_deleted(stage: Stage) -> None:
+async def test_a_connected_peer_of_a_node_is_not_deleted(stage: Stage) -> None:
     sync = {"peer": "node1", "boot": "b", "seq": 1, "port": 65002, "inventory": {}}
     assert 200 == (await stage.call("POST", "/api/v1/sync", **sync))[0]
     assert 409 == (await stage.call("DELETE", "/peers/node1"))[0]
@@ -331,7 +302,7 @@ async def test_a_nodes_peer_that_is_there_is_not_deleted(stage: Stage) -> None:
 # Preheats
 
 
-async def test_a_preheated_file_is_there_before_anybody_asks(stage: Stage) -> None:
+async def test_a_preheated_file_is_cached_before_the_first_request(stage: Stage) -> None:
     stage.serve(3 * P)
     url = stage.origin.url("/f")
     status, answer = await stage.call("POST", "/preheats", type="file", url=url)
@@ -346,7 +317,7 @@ async def test_a_preheated_file_is_there_before_anybody_asks(stage: Stage) -> No
     assert 404 == (await stage.call("GET", f"/preheats/{answer['ID']}"))[0]
 
 
-async def test_a_preheat_that_fails_says_why_and_may_be_tried_again(stage: Stage) -> None:
+async def test_a_failed_preheat_has_a_reason_and_may_be_repeated(stage: Stage) -> None:
     stage.serve(P, status=404)
     body = {"type": "file", "url": stage.origin.url("/f")}
     _, answer = await stage.call("POST", "/preheats", **body)
@@ -357,7 +328,7 @@ async def test_a_preheat_that_fails_says_why_and_may_be_tried_again(stage: Stage
     await stage.until(f"/preheats/{answer['ID']}", lambda preheat: preheat["status"] == "SUCCESS")
 
 
-async def test_images_are_refused_with_what_to_do(stage: Stage) -> None:
+async def test_a_preheat_of_an_image_is_refused_with_an_action(stage: Stage) -> None:
     status, answer = await stage.call("POST", "/preheats", type="image", url="http://registry/v2/a/manifests/b")
     assert (400, True) == (status, "layers" in answer["message"])
     assert 400 == (await stage.call("POST", "/preheats", type="tape", url="http://origin/f"))[0]
@@ -370,15 +341,14 @@ def sample(text: str, name: str) -> float:
     return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
-async def test_metrics_count_what_happened_and_name_nobody(stage: Stage) -> None:
+async def test_metrics_count_events_and_name_no_client(stage: Stage) -> None:
     stage.serve(3 * P)
     stage.origin.serve("/gone", Generated(1), always=Behaviour(status=404))
     name = await stage.task()
     await stage.until(f"/tasks/{name}", lambda task: task["cdnStatus"] == "SUCCESS")
     await stage.call("POST", "/tasks", cID="c", rawURL=stage.origin.url("/gone"))
-    (piece, *_) = await stage.until(f"/tasks/{name}/pieces?clientID=c1", bool)
-    update = {"srcCid": "c1", "status": "RUNNING", "result": "SUCCESS"}
-    await stage.call("PUT", f"/tasks/{name}/pieces/{piece['pieceRange']}", **update)
+    (piece, *_) = await stage.pieces(name, "c1")
+    await stage.report(name, "c1", pieces=piece["pieceRange"])
     _, text = await stage.call("GET", "/metrics")
     assert 1 == sample(text, 'pantala_tasks{cdn_status="SUCCESS"}')
     assert 3 * P == sample(text, "pantala_origin_bytes_total")
@@ -391,18 +361,9 @@ async def test_metrics_count_what_happened_and_name_nobody(stage: Stage) -> None
         assert private not in text
 
 
-@pytest.mark.parametrize(("opened", "expected"), [(False, Access.OPERATOR), (True, Access.METRICS)])
-async def test_metrics_are_the_operators_unless_they_are_opened(
-    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], opened: bool, expected: Access
-) -> None:
-    settings = Settings(
-        listen=ListenAddress("127.0.0.1", unused_tcp_port_factory()),
-        piece_listen=ListenAddress("127.0.0.1", unused_tcp_port_factory()),
-        data=tmp_path,
-        advertise="127.0.0.1",
-        metrics_open=opened,
-        api_server="http://127.0.0.1:9",
-    )
+@pytest.mark.parametrize("opened", [False, True])
+async def test_only_the_operator_reads_metrics_unless_they_are_open(tmp_path: Path, opened: bool) -> None:
+    settings = loopback(tmp_path, no_auth=False, metrics_open=opened, api_server="http://127.0.0.1:9")
     async with serving(settings), aiohttp.ClientSession(f"http://127.0.0.1:{settings.listen.port}") as http:
         async with http.get("/metrics") as answer:
             assert (200 if opened else 401) == answer.status

@@ -226,15 +226,6 @@ async def test_the_operator_is_told_why_an_image_cannot_be_resolved(
     assert "Unauthorized" == (await lab.resolve(f"{private.host}/team/app:1", credentials=("{",))).reason
 
 
-async def test_a_tag_that_moved_is_seen_at_once(lab: Lab, public: Registry, image: Image, tmp_path: Path) -> None:
-    assert image.digest == (await lab.resolve(f"{public.host}/team/app:1")).digest
-    moved = images.build(tmp_path / "moved", [Layer(1000, seed=7)])
-    images.push(moved, public.host, "team/app", "1")
-    found = await lab.resolve(f"{public.host}/team/app:1", "linux/amd64")
-    assert moved.digest == found.digest
-    assert dict(moved.blobs) == {blob.digest: blob.size for blob in found.platforms["linux/amd64"]}
-
-
 async def test_what_another_registry_has_too_is_served_after_it_showed_some_bytes(
     lab: Lab, public: Registry, private: Registry, image: Image
 ) -> None:

@@ -21,7 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror, peer
 
 
-def loopback(data: Path, **changes: Any) -> Settings:
+def loopback(data: Path, *, no_auth: bool = True, **changes: Any) -> Settings:
     """Settings for free ports of this machine. ``changes`` are the settings that the test is about."""
     port, piece_port = free_ports(2)
     return Settings(
@@ -29,7 +29,7 @@ def loopback(data: Path, **changes: Any) -> Settings:
         piece_listen=ListenAddress("127.0.0.1", piece_port),
         data=data,
         advertise="127.0.0.1",
-        no_auth=True,
+        no_auth=no_auth,
         **changes,
     )
 

@@ -68,15 +68,6 @@ def test_an_upload_keeps_a_provider(bench: Bench, task: Task) -> None:
     assert provider is bench.clients.get(ID, "provider")
 
 
-def test_a_piece_is_offered_once_the_client_can_serve_it(bench: Bench, task: Task) -> None:
-    first, second = add(bench, task, "first"), add(bench, task, "second")
-    bench.dispatcher.succeeded(first.session, task, 0b1111, serves=False)
-    assert {""} == providers(bench, second)
-    bench.dispatcher.release(second.session)
-    bench.dispatcher.succeeded(first.session, task, 0b1111)
-    assert {first.name} == providers(bench, second)
-
-
 @pytest.mark.parametrize(("port", "ip"), [(0, "10.0.0.1"), (15000, "10.0.0.2")])
 def test_a_client_without_a_port_or_with_another_address_is_not_a_provider(
     bench: Bench, task: Task, port: int, ip: str

@@ -4,7 +4,7 @@ import pytest
 
 from pantala_protocol.statement import Member, Membership, Statement
 from pantala_supernode.replicas.membership import ReplicaSet
-from tests.unit.supernode.conftest import ID, Bench, Wish
+from tests.unit.supernode.conftest import ID
 
 
 def membership(revision: int, *names: str, leaving: tuple[str, ...] = ()) -> Membership:
@@ -52,14 +52,3 @@ def test_a_replica_that_is_alone_or_first_stops_at_once(
 ) -> None:
     replicas = replica_set(stated)
     assert (leaving, may_leave) == (replicas.leaving, replicas.may_leave)
-
-
-def test_another_membership_is_sent_with_the_assignments(bench: Bench, wanted: Wish) -> None:
-    session = bench.peer("n1")
-    bench.state(wanted("u", "n1"))
-    assert bench.assignments.assign(session)
-    stated = membership(1, "s-0", "s-1")
-    bench.replicas.take(Statement(2, membership=stated, member="s-1"))
-    assert bench.assignments.assign(session)
-    assert (2, stated) == (session.revision, session.membership)
-    assert not bench.assignments.assign(session)

@@ -22,10 +22,6 @@ def serve_well(reputation: Reputation, pieces: int, now: float) -> None:
         reputation.served("bad", "c", now=now)
 
 
-def test_a_stranger_is_trusted(reputation: Reputation) -> None:
-    assert 4 == reputation.allows("x", 4, now=0.0)
-
-
 def test_one_accuser_alone_excludes_no_provider(reputation: Reputation) -> None:
     for second in range(100):
         reputation.failed("honest", "liar", corrupt=True, now=float(second))

@@ -70,7 +70,3 @@ def test_a_list_forbids_all_other_registries() -> None:
 def test_a_blobs_url_needs_a_digest() -> None:
     with pytest.raises(ValueError, match="digest"):
         ENDPOINTS.blob(ImageRepository("a.b", "x"), "latest")
-
-
-def test_authorities_are_listed() -> None:
-    assert {"own.ca": Path("x")} == ENDPOINTS.authorities
