@@ -1,7 +1,5 @@
 """``kubectl-pantala``. Exit codes: 0 success, 1 failure with one line of explanation, 2 invalid flags, 130 Ctrl-C."""
 
-from __future__ import annotations
-
 import sys
 
 from pantala_cli.app import app

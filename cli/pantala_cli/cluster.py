@@ -1,7 +1,5 @@
 """The commands' access to the cluster. Only this module uses pykube."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -10,8 +10,6 @@ CLIError
 └── RefusedError            the API server rejected the request for another reason
 """
 
-from __future__ import annotations
-
 
 class CLIError(Exception):
     """Printed as one line. The exit code is 1."""

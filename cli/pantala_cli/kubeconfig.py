@@ -4,8 +4,6 @@ pykube reads only one file and does not support exec plugins of version v1. It w
 users can read. So this module gives it only private files and a token.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Turns resources into the tables that the commands print. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple

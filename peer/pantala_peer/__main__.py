@@ -1,7 +1,5 @@
 """``pantala-peer``, with the commands ``configure`` and ``cleanup``."""
 
-from __future__ import annotations
-
 import sys
 
 from pantala_process import lifecycle

@@ -1,7 +1,5 @@
 """The peer: :func:`build` composes its objects, and :meth:`PeerApp.run` is its life."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -20,8 +20,6 @@
 The errors of the disk are :class:`pantala_pieces.errors.StoreError`.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from pantala_pieces.errors import StoreError, StoreFullError

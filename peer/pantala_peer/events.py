@@ -10,8 +10,6 @@ DownloadEnded  Downloads            AssignedTasks, PieceWaiters
 ============== ==================== =======================================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 

@@ -1,7 +1,5 @@
 """The metrics of a peer."""
 
-from __future__ import annotations
-
 from collections import Counter as Tally
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The helper's HTTP interface on its own socket."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence

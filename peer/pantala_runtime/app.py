@@ -1,7 +1,5 @@
 """The runtime helper, composed."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

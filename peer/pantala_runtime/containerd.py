@@ -1,7 +1,5 @@
 """containerd behind its socket: the runtime interface of Kubernetes, and its own interface for names and labels."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from types import TracebackType

@@ -15,8 +15,6 @@
     └── RuntimeSilentError          503     RuntimeUnavailable  the container runtime does not answer
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 

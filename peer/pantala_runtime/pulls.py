@@ -1,7 +1,5 @@
 """Pulls into the container runtime: one a time for each image, shared by all requests that wait for it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from weakref import WeakValueDictionary

@@ -1,7 +1,5 @@
 """The port to the container runtime."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol
 
 from pantala_protocol.runtime import PullCredentials, RuntimeImage, RuntimeVersion

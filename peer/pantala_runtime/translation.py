@@ -1,7 +1,5 @@
 """Turns the runtime's failure of a pull into one of our errors. Pure: its input is a code and a text."""
 
-from __future__ import annotations
-
 import re
 
 from pantala_protocol.redaction import RedactedURL

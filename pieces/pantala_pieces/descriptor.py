@@ -1,7 +1,5 @@
 """A file that is opened on its first use, and closed after its last one."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -7,8 +7,6 @@
     PieceMissingError   the piece is not held, or not verified
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 from collections.abc import Iterator

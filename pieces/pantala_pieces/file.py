@@ -1,7 +1,5 @@
 """One task's pieces on a disk."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -4,8 +4,6 @@ A record has 44 bytes, ``piece:u32 | size:u32 | sha256:32 | crc32 of the first 4
 appended, and only after the piece's bytes are durable. Reading stops at a torn or wrong record.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator

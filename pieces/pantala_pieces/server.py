@@ -4,8 +4,6 @@ Answers 206 only with bytes of verified pieces, by ``sendfile``. 403: the ticket
 held. 416: the range is not valid. 503: too many pieces are being sent.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable

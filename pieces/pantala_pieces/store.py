@@ -1,7 +1,5 @@
 """The pieces of all tasks on one disk."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ The range is one piece in the coordinates of :mod:`pantala_protocol.geometry`, a
 the file's end. Head and tail are added on the fly. These clients do not send our header, so the ticket is in the path.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from aiohttp import web

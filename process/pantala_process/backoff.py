@@ -1,7 +1,5 @@
 """Pauses between attempts, which double up to a limit."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 

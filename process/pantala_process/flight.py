@@ -1,7 +1,5 @@
 """One call at a time for each key: callers that come meanwhile share its result."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass

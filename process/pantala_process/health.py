@@ -1,7 +1,5 @@
 """``/healthz``: the process lives. ``/readyz``: it can do its work now, or why not. ``/metrics`` is beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import msgspec

@@ -1,7 +1,5 @@
 """HTTP as all processes speak it: bounded bodies, bearer tokens, one shape of errors, and serving at an address."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path

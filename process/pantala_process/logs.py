@@ -1,7 +1,5 @@
 """Logs: one JSON object a line on standard error, or coloured text where that is a terminal."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Labels come from closed lists: never a URL, an address or an ID. Most figures are read when they are asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from aiohttp import web

@@ -3,8 +3,6 @@
 A flag ``--foo-bar`` wins over ``PANTALA_FOO_BAR``, which wins over the default. An empty value counts as not given.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import ipaddress

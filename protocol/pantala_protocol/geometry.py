@@ -8,8 +8,6 @@ endian. Piece ``n`` of the wrapped file is piece ``n`` of the file. Only the off
 wrapped piece without content.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Image references, read as containerd and Docker do: ``nginx`` is ``docker.io/library/nginx:latest``."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from typing import Final, Self

@@ -5,8 +5,6 @@ orders even if some supernodes do not answer. The orders with the greater revisi
 supernode that it has a session with.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Sets of pieces: a bit mask in memory, ``"0-3,7"`` on the wire."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -8,8 +8,6 @@ The operator sends ``POST /api/v1/registry/resolve`` with a :class:`Resolve`. Th
 200, also if the registry rejects the request. Another status means that the registry's answer is not known.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import msgspec

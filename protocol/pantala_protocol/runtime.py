@@ -1,7 +1,5 @@
 """The runtime helper's HTTP interface: the peer asks it about images in the node's container runtime."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct

@@ -4,8 +4,6 @@
 /api/v1/changes?boot=&since=&wait=`` answers :class:`Changes`, and is held open until there are any.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from enum import StrEnum

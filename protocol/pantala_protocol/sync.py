@@ -5,8 +5,6 @@ with an empty answer. An exchange without an answer is repeated with the same ``
 field is a state or an idempotent report, so order and repetition do no harm.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Annotated, Any
 

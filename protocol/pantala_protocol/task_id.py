@@ -1,7 +1,5 @@
 """The ID of a task. Requests for the same bytes get the same ID."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ Each piece server (peer or supernode) has its own key, which only the supernode 
 ``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry)``. The server checks it by itself.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 

@@ -1,7 +1,5 @@
 """``pantala-supernode``."""
 
-from __future__ import annotations
-
 from pantala_process import lifecycle
 
 

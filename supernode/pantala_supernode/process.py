@@ -1,7 +1,5 @@
 """``pantala-supernode``: read the settings and serve until a signal."""
 
-from __future__ import annotations
-
 import gc
 from typing import NoReturn
 

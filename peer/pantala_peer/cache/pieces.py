@@ -4,8 +4,6 @@ One thread writes to the disk, so a slow disk does not block the process, and th
 read whole files, after a start and before a publication.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

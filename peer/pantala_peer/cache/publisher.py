@@ -5,8 +5,6 @@ at most a record without a file, which is harmless. A foreign file with exactly 
 delivery, and stays foreign.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

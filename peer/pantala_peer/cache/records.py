@@ -1,7 +1,5 @@
 """Records of the published paths that are ours: one small file each, which survives a crash."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections import Counter

@@ -1,7 +1,5 @@
 """Removes the peer's cache from a node when Pantala is uninstalled."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

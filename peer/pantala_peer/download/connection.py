@@ -4,8 +4,6 @@ A general client costs three times the CPU on a slow link, because each burst of
 kernel to wake it for many bytes at once. It copies only the bytes that arrive together with the answer's head.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable

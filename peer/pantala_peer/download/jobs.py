@@ -1,7 +1,5 @@
 """The pieces that this node downloads now, and the readers that wait for them."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 

@@ -1,7 +1,5 @@
 """Fetches pieces from their providers: other peers, Dragonfly's clients and the supernode."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections import deque

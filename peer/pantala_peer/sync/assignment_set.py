@@ -4,8 +4,6 @@ Two supernodes may assign the same task while it moves from one to the other. A 
 supernode of the present membership has reported, because the new owner may be the last to report.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 
 from msgspec import structs

@@ -1,7 +1,5 @@
 """Keeps exchanging with one supernode: one exchange is always under way, and a second one begins when there is news."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

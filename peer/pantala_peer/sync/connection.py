@@ -1,7 +1,5 @@
 """The supernode over HTTP: ``POST /api/v1/sync``."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from types import TracebackType

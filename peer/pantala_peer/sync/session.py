@@ -5,8 +5,6 @@ again unchanged until it succeeds. A supernode that does not know the peer gets 
 it asks for the inventory.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ What the replicas assign is joined (:mod:`pantala_peer.sync.assignment_set`). A 
 concerns.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import random

@@ -4,8 +4,6 @@ Each task is settled by itself, one settling at a time, until nothing has change
 assigned with what is on the disk. It does not depend on what happened before.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Collection

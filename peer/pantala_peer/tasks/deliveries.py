@@ -1,7 +1,5 @@
 """Publishes whole files at their paths, and reports each delivery to the supernodes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor

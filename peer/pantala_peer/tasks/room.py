@@ -3,8 +3,6 @@
 A blob has a task without deliveries. It can be fetched again, so it is kept only while there is room.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Collection, Mapping
 

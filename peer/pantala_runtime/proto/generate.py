@@ -1,7 +1,5 @@
 """Generates ``*_pb2`` from the ``.proto`` files beside this one: ``python -m pantala_runtime.proto.generate``."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """What remains between two tries to complete a copy: its pieces, and what is known about the origin."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

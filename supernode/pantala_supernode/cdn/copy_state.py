@@ -1,7 +1,5 @@
 """The state of one copy."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Blocking work on one copy's files, outside the event loop."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor

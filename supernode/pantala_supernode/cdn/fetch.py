@@ -1,7 +1,5 @@
 """One try to complete one copy from its source."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Takes in a body from the origin: cuts it into pieces and keeps each one, but holds back the last piece."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 

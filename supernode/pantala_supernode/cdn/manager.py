@@ -1,7 +1,5 @@
 """Keeps each ordered copy complete: one read of its origin, resumed after failures and restarts."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -1,7 +1,5 @@
 """Cuts a body into pieces, and groups the pieces on their way to the disk."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 

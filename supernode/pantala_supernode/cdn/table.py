@@ -1,7 +1,5 @@
 """The copies by task, and their removal from the volume."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The job that completes one copy: it tries, rests after a failure, and tries again."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """The clients. Each is one run of dfget with one task, and may serve pieces after it ended."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

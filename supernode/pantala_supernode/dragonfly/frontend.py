@@ -1,7 +1,5 @@
 """All parts for Dragonfly's clients and its REST API, put together."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Callable

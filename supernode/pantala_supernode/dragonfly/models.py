@@ -1,7 +1,5 @@
 """The bodies and queries of Dragonfly's REST API, with its keys. Incoming keys match in any case."""
 
-from __future__ import annotations
-
 import ipaddress
 from typing import Annotated, Any, Self, TypeVar
 

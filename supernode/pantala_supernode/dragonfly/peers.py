@@ -3,8 +3,6 @@
 A registered peer creates tasks, asks for pieces and reports them. The peers of nodes use the exchange instead. Pure.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

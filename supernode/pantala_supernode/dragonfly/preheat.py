@@ -3,8 +3,6 @@
 A preheat is a lease without a client: the CDN fetches the file, and keeps it for clients that want it within hours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Registrations: the supernode leases the task, waits for the origin and answers with a code of the clients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Dragonfly's REST API (v0.3.1), with correct status codes. Handlers only translate."""
 
-from __future__ import annotations
-
 import msgspec
 from aiohttp import web
 

@@ -1,7 +1,5 @@
 """The routes of dfget and dfdaemon. Every answer is HTTP 200 with an envelope. Handlers only translate."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 import msgspec

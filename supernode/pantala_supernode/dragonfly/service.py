@@ -5,8 +5,6 @@ pull is held for a moment instead of answered "wait", because clients sleep on t
 answer while one of their pieces runs, because old clients would then wait for ever.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable

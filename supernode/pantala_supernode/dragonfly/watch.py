@@ -1,7 +1,5 @@
 """Waiting for news of a task's copy."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable

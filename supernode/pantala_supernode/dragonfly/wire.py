@@ -3,8 +3,6 @@
 Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Keys come in any case, numbers also as text.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Who may call which route. A route without a decision is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from enum import Enum
 

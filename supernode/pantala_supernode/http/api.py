@@ -1,7 +1,5 @@
 """The native API for the operator, the peers and probes. Handlers only translate."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import msgspec

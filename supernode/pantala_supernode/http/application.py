@@ -1,7 +1,5 @@
 """The application at the API port, made from the table of operations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

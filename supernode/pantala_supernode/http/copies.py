@@ -1,7 +1,5 @@
 """The operations between replicas. Handlers only translate."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Annotated
 

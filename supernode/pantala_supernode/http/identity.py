@@ -1,7 +1,5 @@
 """The identity of a client: a projected service account token, checked with the cluster's published keys."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 import time

@@ -1,7 +1,5 @@
 """JSON bodies and queries, as msgspec types."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """The table of operations of an HTTP interface. Routes and the OpenAPI 3.1 document come from the same table."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The operations about registries. Handlers only translate."""
 
-from __future__ import annotations
-
 import msgspec
 from aiohttp import web
 

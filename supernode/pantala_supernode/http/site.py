@@ -1,7 +1,5 @@
 """The site that serves an application, with limits on connections."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import resource

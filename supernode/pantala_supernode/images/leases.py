@@ -7,8 +7,6 @@ Any waiting peer's credentials can fetch the blob, so a refused one does not aff
 nothing: each peer must prove that a repository which it can read has the blob.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 

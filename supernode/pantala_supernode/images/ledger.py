@@ -1,7 +1,5 @@
 """Records on the volume which blobs are kept and when they were last wanted, for the next process."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Callable

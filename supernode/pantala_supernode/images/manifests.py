@@ -1,7 +1,5 @@
 """Serves manifests to nodes and resolved images to the operator, with the credentials of each request."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum

@@ -4,8 +4,6 @@ A supernode decides nothing about images. It relays each node's orders, and asks
 a node has.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Proves that a repository has a cached blob: a few bytes at a random position must be equal there."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Builds everything that a supernode does for container images."""
 
-from __future__ import annotations
-
 import random
 import secrets
 import time

@@ -1,7 +1,5 @@
 """Forbids connections to certain addresses, under every name and spelling."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 from collections.abc import Iterable, Iterator

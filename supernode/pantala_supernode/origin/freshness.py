@@ -1,7 +1,5 @@
 """Whether a copy is still current, and whether an answer continues it. Pure."""
 
-from __future__ import annotations
-
 import email.utils
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reads origins over HTTP: :class:`pantala_supernode.origin.source.SourceReader` with aiohttp."""
 
-from __future__ import annotations
-
 import asyncio
 import email.utils
 import re

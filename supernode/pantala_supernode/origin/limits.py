@@ -1,7 +1,5 @@
 """Limits that all readers of origins share: concurrent requests, and bytes per second."""
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from collections.abc import AsyncIterator

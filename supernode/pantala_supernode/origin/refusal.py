@@ -1,7 +1,5 @@
 """Maps HTTP statuses and the HTTP client's exceptions to our errors. No other module does that for origins."""
 
-from __future__ import annotations
-
 import asyncio
 import email.utils
 import errno

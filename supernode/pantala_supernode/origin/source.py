@@ -1,7 +1,5 @@
 """The ports for reading files: from origins, and from other replicas that have them already."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass

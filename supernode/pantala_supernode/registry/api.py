@@ -1,7 +1,5 @@
 """Requests of the distribution API, made on behalf of an account."""
 
-from __future__ import annotations
-
 from typing import Final, Literal
 
 from pantala_supernode.registry import manifest

@@ -1,7 +1,5 @@
 """Authenticates at registries: remembers each registry's challenge and the tokens that it issued."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 

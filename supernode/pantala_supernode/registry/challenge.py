@@ -1,7 +1,5 @@
 """How registries ask for proof: ``WWW-Authenticate`` challenges (RFC 9110, 11.6.1) and Docker's token servers. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple

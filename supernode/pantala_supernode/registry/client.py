@@ -1,7 +1,5 @@
 """Resolves image names at registries, and remembers the answers for a while."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 

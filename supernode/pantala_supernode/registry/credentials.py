@@ -1,7 +1,5 @@
 """Accounts at registries, and how to find them in pull secrets as kubelet does. In memory only, never shown."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

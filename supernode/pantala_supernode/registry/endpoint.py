@@ -1,7 +1,5 @@
 """The URL of each registry, and whether it has TLS. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Whether a registry lets a node's containerd read a manifest: asks the registry and remembers its consent."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Chooses an image of an index for a node's platform, by containerd's rules. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar

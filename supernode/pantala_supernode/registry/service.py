@@ -1,7 +1,5 @@
 """Builds everything that the supernode needs to work with registries."""
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 import time

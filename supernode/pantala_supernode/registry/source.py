@@ -1,7 +1,5 @@
 """Reads blobs of registries for the CDN."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Sends small requests to registries and token servers. The adapter uses aiohttp."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Chooses which unwanted copies to evict from the volume. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum

@@ -4,8 +4,6 @@ If the volume has another format, or tasks without a ``volume.json``, the supern
 an empty directory of its own next to them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

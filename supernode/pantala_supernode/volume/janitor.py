@@ -1,7 +1,5 @@
 """Evicts unwanted copies: by age, when the volume is too full, and when another copy needs room."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter
