@@ -182,6 +182,6 @@ def rate(text: str) -> float:
 
 def yes_or_no(text: str) -> bool:
     """``yes`` or ``no``."""
-    if text.lower() not in {"yes", "no", "true", "false"}:
+    if text not in {"yes", "no"}:
         raise ValueError("is neither yes nor no.")
-    return is_on(text)
+    return text == "yes"

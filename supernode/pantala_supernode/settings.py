@@ -36,6 +36,11 @@ def _rule(text: str) -> str:
     return text
 
 
+def _boolean(text: str) -> bool:
+    lower = text.lower()
+    return lower == "true" or (lower != "false" and settings.yes_or_no(lower))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One supernode's settings."""
@@ -118,7 +123,7 @@ class Settings:
 _MORE = {
     "registries": Flag(str, "REGISTRY,...", "registries: names or https:// for TLS, http://HOST:PORT for plain http"),
     "registry_ca": Flag(str, "HOST=FILE,...", "the authority that signed a registry's certificate"),
-    "registries_only": Flag(settings.yes_or_no, "yes|no", "use no registries but the listed ones (no)"),
+    "registries_only": Flag(_boolean, "yes|no", "use no registries but the listed ones (no)"),
     "i_know": Flag(settings.is_on, None, "I know that --no-auth lets in every client that reaches the ports"),
 }
 """Flags that are not a field of the settings."""

@@ -69,8 +69,8 @@ def test_a_wrong_value_gives_one_line_without_secrets(arguments: list[str], mess
         (settings.size, "2Gi", 2 << 30),
         (settings.rate, "500k", 500_000.0),
         (settings.rate, "1Gi", float(1 << 30)),
-        (settings.yes_or_no, "Yes", True),
-        (settings.yes_or_no, "false", False),
+        (settings.yes_or_no, "yes", True),
+        (settings.yes_or_no, "no", False),
     ],
 )
 def test_values(reader: Callable[[str], Any], text: str, expected: object) -> None:
@@ -87,7 +87,7 @@ def test_values(reader: Callable[[str], Any], text: str, expected: object) -> No
         (settings.whole(1, 100, "percent"), ["0", "101", "1.5", "²", "9" * 5000]),
         (settings.size, ["10G", "Gi", "-1", "1.5Gi", "10 Gi", "10GiGi", "9" * 16]),
         (settings.rate, ["fast", "0", "0k", "1Ti", "1.5M", "k"]),
-        (settings.yes_or_no, ["maybe", "1"]),
+        (settings.yes_or_no, ["maybe", "1", "Yes", "true"]),
     ],
 )
 def test_unusable_values(reader: Callable[[str], object], texts: list[str]) -> None:
