@@ -1,5 +1,6 @@
 """The observation stays right although events come late, twice or not at all."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,19 +12,22 @@ def node(name: str, version: int, uid: str = "") -> Node:
     return Node(Metadata(name, uid=uid or f"uid-{name}", resource_version=str(version)))
 
 
+@pytest.fixture
+def nodes() -> Collection[Node]:
+    return Collection()
+
+
 def versions(collection: Collection[Node]) -> dict[str, str]:
     return {key: item.metadata.resource_version for key, item in collection.items.items()}
 
 
-def test_a_deletion_does_not_remove_the_successor() -> None:
-    nodes: Collection[Node] = Collection()
+def test_a_deletion_does_not_remove_the_successor(nodes: Collection[Node]) -> None:
     nodes.update(node("a", 5, "new"))
     assert not nodes.remove(node("a", 4, "old"))
     assert {"a": "5"} == versions(nodes)
 
 
-def test_a_full_list_finds_what_the_watch_missed() -> None:
-    nodes: Collection[Node] = Collection()
+def test_a_full_list_finds_what_the_watch_missed(nodes: Collection[Node]) -> None:
     nodes.update(node("gone", 1))
     nodes.update(node("changed", 2))
     before = nodes.begin_list()
@@ -32,9 +36,8 @@ def test_a_full_list_finds_what_the_watch_missed() -> None:
     assert nodes.listed
 
 
-def test_changes_during_a_full_list_count() -> None:
+def test_changes_during_a_full_list_count(nodes: Collection[Node]) -> None:
     """The watch may be ahead of the list, which shows some moment between its start and its end."""
-    nodes: Collection[Node] = Collection()
     nodes.update(node("deleted", 1))
     nodes.update(node("changed", 2))
     before = nodes.begin_list()

@@ -27,42 +27,41 @@ def secret(**data: bytes) -> Secret:
     )
 
 
-def test_keys_are_names_and_values_are_lines() -> None:
-    read = headers("ns/s", secret(Authorization=b"Bearer t", X_Tenant=b"caf\xe9"))
-    assert Headers({"Authorization": "Bearer t", "X-Tenant": "café"}, "secret-uid") == read
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            secret(Authorization=b"Bearer t", X_Tenant=b"caf\xe9"),
+            {"Authorization": "Bearer t", "X-Tenant": "caf\u00e9"},
+        ),
+        (secret(Authorization=b"Basic eA==\n"), {"Authorization": "Basic eA=="}),
+    ],
+    ids=["names and lines", "the last newline of a file"],
+)
+def test_keys_are_names_and_values_are_lines(content: Secret, expected: dict[str, str]) -> None:
+    assert Headers(expected, "secret-uid") == headers("ns/s", content)
 
 
-def test_the_last_newline_of_a_file_is_not_part_of_the_value() -> None:
-    read = headers("ns/s", secret(Authorization=b"Basic eA==\n"))
-    assert Headers({"Authorization": "Basic eA=="}, "secret-uid") == read
+RESERVED = (
+    *("Host", "Range", "If_Range", "if_none_match", "Accept_Encoding", "Content_Length", "Connection", "TE"),
+    *("Transfer_Encoding", "Upgrade", "Keep_Alive", "Proxy_Authorization", "Expect"),
+)
+NOT_ONE_LINE = (b"a\nb", b"a\r\nX-Evil: 1", b"a\0b", b"\x7f", b"x" * 20_000, b"\n\n")
+NOT_HEADERS: list[dict[str, str]] = [{"a.b c": "eA=="}, {"": "eA=="}, {"A": "%"}, {"a": "eA==", "A": "eA=="}, {}]
 
 
 @pytest.mark.parametrize(
-    "key",
+    "content",
     [
-        *("Host", "Range", "If_Range", "if_none_match", "Accept_Encoding", "Content_Length", "Connection", "TE"),
-        *("Transfer_Encoding", "Upgrade", "Keep_Alive", "Proxy_Authorization", "Expect"),
+        *(secret(**{key: b"x"}) for key in RESERVED),
+        *(secret(Authorization=value) for value in NOT_ONE_LINE),
+        *(Secret(Metadata("s"), data) for data in NOT_HEADERS),
     ],
 )
-def test_headers_that_would_change_the_request_itself_are_refused(key: str) -> None:
-    read = headers("ns/s", secret(**{key: b"x"}))
+def test_headers_are_refused_that_are_not_valid_or_would_change_the_request_itself(content: Secret) -> None:
+    read = headers("ns/s", content)
     assert isinstance(read, Obstacle)
-    assert ("SecretInvalid", False) == (read.reason, read.final)
-
-
-@pytest.mark.parametrize("value", [b"a\nb", b"a\r\nX-Evil: 1", b"a\0b", b"\x7f", b"x" * 20_000, b"\n\n"])
-def test_a_value_must_be_one_line(value: bytes) -> None:
-    read = headers("ns/s", secret(Authorization=value))
-    assert isinstance(read, Obstacle)
-    assert "SecretInvalid" == read.reason
-    assert "Evil" not in read.message
-
-
-@pytest.mark.parametrize("data", [{"a.b c": "eA=="}, {"": "eA=="}, {"A": "%"}, {"a": "eA==", "A": "eA=="}, {}])
-def test_a_key_must_be_a_header(data: dict[str, str]) -> None:
-    read = headers("ns/s", Secret(Metadata("s"), data))
-    assert isinstance(read, Obstacle)
-    assert "SecretInvalid" == read.reason
+    assert ("SecretInvalid", False, False) == (read.reason, read.final, "Evil" in read.message)
 
 
 def test_why_there_are_no_headers() -> None:

@@ -15,6 +15,7 @@ from pantala_operator.resources.status import Obstacle
 from pantala_protocol import task_id
 
 ROOT = "/var/lib/pantala/files"
+PRIVATE: dict[str, Any] = {"headersFrom": {"secretRef": {"name": "s"}}}
 URL = "https://origin.example/f?sig=1&v=2"
 
 
@@ -31,20 +32,11 @@ def named(each: TaskResource, credentials: str = "s1") -> str:
     return origin.task_id
 
 
-def test_public_tasks_are_shared_by_the_cluster() -> None:
+def test_public_tasks_are_shared_by_the_cluster_and_others_within_their_namespace_and_secret() -> None:
     assert task_id.compute(URL) == named(task("one")) == named(task("two"))
-
-
-def test_tasks_with_credentials_are_shared_within_their_namespace_and_secret() -> None:
-    private = {"headersFrom": {"secretRef": {"name": "s"}}}
-    ids = [
-        named(task("one")),
-        named(task("one", **private)),
-        named(task("two", **private)),
-        named(task("one", **private), "s2"),
-    ]
-    assert 4 == len(set(ids))
-    assert named(task("one", **private)) == ids[1]
+    one, two = (task(namespace, **PRIVATE) for namespace in ("one", "two"))
+    assert 4 == len({named(task("one")), named(one), named(two), named(one, "s2")})
+    assert named(one) == named(task("one", path="p", **PRIVATE))
 
 
 def test_filtered_parameters_do_not_name_the_task_but_are_sent() -> None:
@@ -101,12 +93,12 @@ def test_the_attempt_changes_with_the_spec_and_with_a_request() -> None:
 
 def test_a_task_without_its_secret_keeps_its_copies_and_gets_nothing_more() -> None:
     """Else the loss of a Secret would take files off nodes."""
-    each = task(headersFrom={"secretRef": {"name": "s"}}, status={"taskID": "f" * 64})
+    each = task(**PRIVATE, status={"taskID": "f" * 64})
     obstacle = statement.origin(each, Absent())
     wanted = statement.wanted(each, obstacle, "ns/t", Targets(("a",)), suspended=False)
     assert wanted is not None
     assert ("f" * 64, {}, True, ("a",)) == (wanted.task_id, wanted.headers, wanted.suspended, wanted.peers)
-    fresh = task(headersFrom={"secretRef": {"name": "s"}})
+    fresh = task(**PRIVATE)
     assert statement.wanted(fresh, obstacle, "ns/t", Targets(("a",)), suspended=False) is None
 
 

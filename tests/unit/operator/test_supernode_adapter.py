@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
@@ -23,7 +24,7 @@ class Script:
         self.answer = b""
         self.requests: list[tuple[str, str, str | None, bytes]] = []
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
         self.requests.append((request.method, request.path_qs, request.headers.get("Authorization"), body))
         return web.Response(status=self.status, body=self.answer)
@@ -32,14 +33,9 @@ class Script:
 @pytest.fixture
 async def server() -> AsyncIterator[Script]:
     script = Script()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", script.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    script.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield script
-    await runner.cleanup()
+    async with RawTestServer(script.handle) as server:
+        script.url = str(server.make_url("")).rstrip("/")
+        yield script
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from pantala_operator.events import ReplicasFound
 from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
@@ -42,10 +44,12 @@ def view(supernodes: SupernodeOverview) -> TaskView:
     return supernodes.task_view("u", TASK, "1/")
 
 
-def three() -> SupernodeOverview:
-    supernodes = SupernodeOverview()
-    supernodes.set_replicas(scaled(3))
-    return supernodes
+@pytest.fixture
+def supernodes() -> SupernodeOverview:
+    """Three supernodes that have not reported."""
+    made = SupernodeOverview()
+    made.set_replicas(scaled(3))
+    return made
 
 
 def test_the_statefulset_names_the_supernodes() -> None:
@@ -62,8 +66,7 @@ def test_supernodes_of_a_list_are_named_by_host_and_port_and_a_single_one_has_no
     assert supernodes.membership(NOW) is None
 
 
-def test_a_supernode_that_should_not_run_is_leaving_until_it_is_released() -> None:
-    supernodes = three()
+def test_a_supernode_that_should_not_run_is_leaving_until_it_is_released(supernodes: SupernodeOverview) -> None:
     assert supernodes.set_replicas(scaled(1, pods=3))
     assert {"s-0": False, "s-1": True, "s-2": True} == members(supernodes)
     supernodes.release("s-2")
@@ -73,8 +76,7 @@ def test_a_supernode_that_should_not_run_is_leaving_until_it_is_released() -> No
     assert dict.fromkeys(ALL, False) == members(supernodes)
 
 
-def test_scaled_to_0_all_supernodes_stay_with_a_reason() -> None:
-    supernodes = three()
+def test_scaled_to_0_all_supernodes_stay_with_a_reason(supernodes: SupernodeOverview) -> None:
     supernodes.on_update("s-0", reported(has("a"), a=True))
     assert supernodes.set_replicas(scaled(0, pods=3))
     assert dict.fromkeys(ALL, False) == members(supernodes)
@@ -85,8 +87,7 @@ def test_scaled_to_0_all_supernodes_stay_with_a_reason() -> None:
     assert "" == view(supernodes).away
 
 
-def test_the_revision_of_the_membership_grows_with_each_change_only() -> None:
-    supernodes = three()
+def test_the_revision_of_the_membership_grows_with_each_change_only(supernodes: SupernodeOverview) -> None:
     supernodes.on_update("s-0", reported(revision=int(NOW.timestamp() * 1000) + 5000))
     first = supernodes.membership(NOW)
     assert first is not None
@@ -99,8 +100,7 @@ def test_the_revision_of_the_membership_grows_with_each_change_only() -> None:
     assert supernodes.members == second.members
 
 
-def test_all_reachable_supernodes_must_report_before_a_statement() -> None:
-    supernodes = three()
+def test_all_reachable_supernodes_must_report_before_a_statement(supernodes: SupernodeOverview) -> None:
     supernodes.on_update("s-0", reported())
     supernodes.on_reachability("s-1", "timeout")
     before = supernodes.complete
@@ -110,8 +110,7 @@ def test_all_reachable_supernodes_must_report_before_a_statement() -> None:
     assert supernodes.complete, "a later supernode delays nothing"
 
 
-def test_a_peer_is_connected_if_a_reachable_supernode_says_so() -> None:
-    supernodes = three()
+def test_a_peer_is_connected_if_a_reachable_supernode_says_so(supernodes: SupernodeOverview) -> None:
     supernodes.on_update("s-0", reported(a=True, b=False))
     supernodes.on_update("s-1", reported(a=False, b=True))
     assert {"a": True, "b": True} == {name: each.connected for name, each in supernodes.peers.items()}
@@ -119,8 +118,7 @@ def test_a_peer_is_connected_if_a_reachable_supernode_says_so() -> None:
     assert {"a": True, "b": False} == {name: each.connected for name, each in supernodes.peers.items()}
 
 
-def test_counts_of_supernodes_add_up_and_counts_of_peers_do_not() -> None:
-    supernodes = three()
+def test_counts_of_supernodes_add_up_and_counts_of_peers_do_not(supernodes: SupernodeOverview) -> None:
     for name, report in {
         "s-0": PeerReport("a", False, "", 0, cache_bytes=5, tasks=1, uploads=2, succeeded=3, failed=1),
         "s-1": PeerReport("a", True, "h", 9, cache_bytes=7, tasks=2, uploads=1, succeeded=4, failed=0),
@@ -130,8 +128,7 @@ def test_counts_of_supernodes_add_up_and_counts_of_peers_do_not() -> None:
     assert {"a": expected} == supernodes.peers
 
 
-def test_only_tasks_of_an_unreachable_supernode_have_that_reason() -> None:
-    supernodes = three()
+def test_only_tasks_of_an_unreachable_supernode_have_that_reason(supernodes: SupernodeOverview) -> None:
     supernodes.on_reachability(OWNER, "timeout")
     assert "timeout" == view(supernodes).away
     assert "" == supernodes.away
@@ -139,8 +136,7 @@ def test_only_tasks_of_an_unreachable_supernode_have_that_reason() -> None:
     assert "" == view(supernodes).away, "another supernode has it"
 
 
-def test_a_report_about_other_content_does_not_count() -> None:
-    supernodes = three()
+def test_a_report_about_other_content_does_not_count(supernodes: SupernodeOverview) -> None:
     supernodes.on_update(OTHER, reported(has("a", "b", task_id="e" * 64)))
     found = view(supernodes)
     assert {OWNER} == found.stated
@@ -149,9 +145,8 @@ def test_a_report_about_other_content_does_not_count() -> None:
     assert frozenset() == view(supernodes).holders
 
 
-def test_a_node_that_is_disconnected_during_a_move_is_remembered() -> None:
+def test_a_node_that_is_disconnected_during_a_move_is_remembered(supernodes: SupernodeOverview) -> None:
     """The former owner would remember it, too."""
-    supernodes = three()
     supernodes.on_update(OTHER, reported(has("a", "b"), a=True))
     supernodes.on_update(OWNER, reported(has("a"), a=True))
     assert {OWNER} == view(supernodes).stated
@@ -161,9 +156,8 @@ def test_a_node_that_is_disconnected_during_a_move_is_remembered() -> None:
     assert {"a"} == view(supernodes).holders
 
 
-def test_a_supernode_that_restarts_during_a_move_keeps_its_task() -> None:
+def test_a_supernode_that_restarts_during_a_move_keeps_its_task(supernodes: SupernodeOverview) -> None:
     """If its first statement lacked the task, it would drop the only copy."""
-    supernodes = three()
     supernodes.on_update(OTHER, reported(has("a"), a=True))
     supernodes.on_update(OTHER, reported(boot="new", revision=0))
     found = view(supernodes)
@@ -174,16 +168,14 @@ def test_a_supernode_that_restarts_during_a_move_keeps_its_task() -> None:
     assert {OWNER} == view(supernodes).stated, "a statement without the task is in force"
 
 
-def test_a_deleted_task_is_forgotten() -> None:
-    supernodes = three()
+def test_a_deleted_task_is_forgotten(supernodes: SupernodeOverview) -> None:
     for name in ALL:
         supernodes.on_update(name, reported(has("a")))
     supernodes.forget("u")
     assert (None, frozenset()) == (view(supernodes).report, view(supernodes).holders)
 
 
-def test_an_update_names_its_tasks_and_changed_peers() -> None:
-    supernodes = three()
+def test_an_update_names_its_tasks_and_changed_peers(supernodes: SupernodeOverview) -> None:
     assert ({"u"}, True) == supernodes.on_update("s-0", reported(has("a"), a=True))
     assert ({"u"}, False) == supernodes.on_update("s-0", reported(gone="u"))
     assert (set(), True) == supernodes.on_update("s-0", reported(a=False))

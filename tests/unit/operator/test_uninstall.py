@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 from kubernetes.aio import client
 
 from pantala_operator.adapters.kubernetes import KubernetesCluster
@@ -123,28 +124,21 @@ def test_a_wrong_name_is_refused(given: str, capsys: pytest.CaptureFixture[str])
     assert "is not NAMESPACE/NAME" in capsys.readouterr().err
 
 
-Handler = Callable[[web.Request], Any]
+Handler = Callable[[web.BaseRequest], Any]
 
 
 @asynccontextmanager
 async def api_server(handler: Handler) -> AsyncIterator[CleanupCluster]:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         found = handler(request)
         return web.Response(status=found) if isinstance(found, int) else web.json_response(found)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with RawTestServer(answer) as server:
         configuration = client.Configuration()
-        configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        configuration.host = str(server.make_url("")).rstrip("/")
         cluster = KubernetesCluster(configuration)
         yield CleanupCluster(cluster.request)
         await cluster.close()
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize(("seen", "observed"), [(None, False), (1, False), (2, True)])
@@ -169,7 +163,7 @@ async def test_a_pod_that_is_not_bound_names_its_node_too() -> None:
         {"spec": {"nodeName": "c"}, "status": again},
     ]
 
-    def pods(request: web.Request) -> Any:
+    def pods(request: web.BaseRequest) -> Any:
         assert ("/api/v1/namespaces/ns/pods", "app=cleanup") == (request.path, request.query["labelSelector"])
         return {"items": items}
 
@@ -181,7 +175,7 @@ async def test_a_pod_that_is_not_bound_names_its_node_too() -> None:
 async def test_deletion_does_not_wait_for_pods_of_nodes_that_are_down() -> None:
     asked: list[tuple[str, str, str]] = []
 
-    def note(request: web.Request) -> Any:
+    def note(request: web.BaseRequest) -> Any:
         asked.append((request.method, request.path, request.query["propagationPolicy"]))
         return {}
 

@@ -100,17 +100,19 @@ def test_an_invalid_schedule_is_reported(cron: str, zone: str, says: str) -> Non
     assert run.fault.message.endswith("Correct spec.schedule.")
 
 
-def test_a_time_that_the_clock_skips_is_due_right_after_it() -> None:
-    before = berlin(2026, 3, 28, 12, 0)
-    assert berlin(2026, 3, 29, 3, 0) == following(NIGHTLY, before)
-    assert berlin(2026, 3, 30, 2, 30) == following(NIGHTLY, berlin(2026, 3, 29, 3, 0))
-
-
-def test_a_time_that_comes_twice_is_due_once() -> None:
-    first = following(NIGHTLY, berlin(2026, 10, 24, 12, 0))
-    assert berlin(2026, 10, 25, 2, 30) == first
-    assert first is not None
-    assert berlin(2026, 10, 26, 2, 30) == following(NIGHTLY, first)
+@pytest.mark.parametrize(
+    ("after", "due"),
+    [
+        (berlin(2026, 3, 28, 12, 0), berlin(2026, 3, 29, 3, 0)),
+        (berlin(2026, 3, 29, 3, 0), berlin(2026, 3, 30, 2, 30)),
+        (berlin(2026, 10, 24, 12, 0), berlin(2026, 10, 25, 2, 30)),
+        (berlin(2026, 10, 25, 2, 30), berlin(2026, 10, 26, 2, 30)),
+    ],
+)
+def test_a_time_that_the_clock_skips_is_due_right_after_it_and_one_that_comes_twice_once(
+    after: datetime, due: datetime
+) -> None:
+    assert due == following(NIGHTLY, after)
 
 
 @given(

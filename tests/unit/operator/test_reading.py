@@ -1,16 +1,19 @@
-"""How often the operator lists what ImagePrefetches follow."""
+"""How often the operator reads Secrets again, and lists what ImagePrefetches follow."""
 
 import msgspec
 import pytest
 
-from pantala_operator.events import OperatorEvents
+from pantala_operator.events import OperatorEvents, SecretRead
 from pantala_operator.plan.targets import Pod
+from pantala_operator.resources.api import Secret
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.watch.observation import Observation
+from pantala_operator.watch.secrets import SecretReader
 from pantala_operator.watch.workloads import WorkloadLists, WorkloadWatch
 from tests.support.cluster import MemoryClock, MemoryCluster
 
 
-class _Stage(MemoryCluster):
+class PodLists(MemoryCluster):
     """Each list of pods takes ``seconds``. One ImagePrefetch follows them."""
 
     def __init__(self, seconds: float) -> None:
@@ -48,13 +51,52 @@ class _Stage(MemoryCluster):
     ],
 )
 async def test_a_list_is_made_as_rarely_as_it_takes_long(seconds: float, within: int, count: int) -> None:
-    assert count == await _Stage(seconds).run(within)
+    assert count == await PodLists(seconds).run(within)
 
 
-async def test_what_no_image_prefetch_follows_is_not_listed() -> None:
-    stage = _Stage(0.0)
+async def test_pods_that_no_image_prefetch_follows_are_not_listed() -> None:
+    stage = PodLists(0.0)
     assert 1 == await stage.run(1)
     assert stage.known.are_read(stage.follower)
     stage.prefetches.clear()
     assert 1 == await stage.run(60)
     assert not stage.known.are_read(stage.follower)
+
+
+KEY = ("ns", "s")
+
+
+class CountingCluster(MemoryCluster):
+    """Remembers when each Secret was read."""
+
+    def __init__(self, clock: MemoryClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.asked: list[float] = []
+
+    async def get_secret(self, namespace: str, name: str) -> Secret:
+        self.asked.append(self.clock.monotonic())
+        return await super().get_secret(namespace, name)
+
+
+async def test_a_missing_secret_is_read_again_soon_and_then_less_often_and_a_valid_one_rarely() -> None:
+    clock, known, events, changed = MemoryClock(), Observation(), OperatorEvents(), list[SecretRead]()
+    cluster = CountingCluster(clock)
+    events.subscribe(SecretRead, changed.append)
+    reader = SecretReader(cluster, known, events, clock)
+    known.pull_secrets = frozenset({KEY})
+
+    async def run(seconds: int) -> list[float]:
+        cluster.asked.clear()
+        begun = clock.monotonic()
+        for _ in range(2 * seconds):
+            await reader.turn()
+            clock.advance(0.5)
+        return [at - begun for at in cluster.asked]
+
+    assert [0, 1, 3, 7, 15, 25, 35] == await run(40)
+    cluster.put("secrets", {"metadata": {"name": "s", "namespace": "ns"}, "data": {"Authorization": "eA=="}})
+    assert [5, 185] == await run(200)
+    cluster.remove("secrets", "ns/s")
+    assert [165, 166, 168] == await run(170)
+    assert [SecretRead(KEY)] * 3 == changed
