@@ -1,4 +1,4 @@
-"""The exchange of a real supernode, with peers that send each request by hand."""
+"""The exchange of a real supernode, with peers that send each request by hand. See also test_sync_port."""
 
 import asyncio
 import time
@@ -54,45 +54,6 @@ async def test_before_a_statement_the_first_exchange_is_answered_at_once_without
     assert 32 == len(bytes.fromhex(answer.key))
 
 
-async def test_a_held_exchange_is_answered_when_there_is_news(lab: SupernodeLab, origin: Origin) -> None:
-    peer = ManualPeer(lab, "n1")
-    await peer.say()
-    waiting = asyncio.create_task(peer.say())
-    await asyncio.sleep(0.3)
-    assert not waiting.done()
-    await lab.state(wanted(origin, "n1"))
-    answer = await asyncio.wait_for(waiting, 3)
-    assert answer.assignments is not None
-    assert ["a/file"] == [delivery.path for task in answer.assignments for delivery in task.deliveries]
-    assert 4 == len(await peer.work())
-
-
-async def test_a_newer_exchange_releases_the_held_one_without_orders(lab: SupernodeLab) -> None:
-    peer = ManualPeer(lab, "n1")
-    await peer.say()
-    first = asyncio.create_task(peer.say())
-    await asyncio.sleep(0.1)
-    second = asyncio.create_task(peer.say())
-    answer = await asyncio.wait_for(first, 2)
-    assert ((), None) == (answer.work, answer.assignments)
-    assert not second.done()
-    second.cancel()
-
-
-async def test_a_lost_answer_is_repeated_and_its_work_is_given_once(lab: SupernodeLab, origin: Origin) -> None:
-    await lab.state(wanted(origin, "n1"))
-    await lab.cached()
-    peer = ManualPeer(lab, "n1")
-    request = peer.request()
-    first = await peer.send(request)
-    assert pieces(list(first.work)) == pieces(list((await peer.send(request)).work))
-    assert first.work
-    nothing = asyncio.create_task(peer.say())  # the window is full
-    await asyncio.sleep(0.3)
-    assert not nothing.done()
-    nothing.cancel()
-
-
 async def test_the_work_of_a_lost_peer_is_given_to_another(lab: SupernodeLab, origin: Origin) -> None:
     await lab.state(wanted(origin, "n1", "n2"))
     await lab.cached()
@@ -106,38 +67,6 @@ async def test_the_work_of_a_lost_peer_is_given_to_another(lab: SupernodeLab, or
         if have != (1 << PIECES) - 1:
             work = list((await other.say(done=held(work[0], have) if work else {})).work)
     assert given <= set(range(PIECES))
-
-
-async def test_a_restarted_supernode_asks_for_the_inventory_and_gives_only_what_is_missing(
-    lab: SupernodeLab, origin: Origin
-) -> None:
-    task = wanted(origin, "n1")
-    await lab.state(task)
-    await lab.cached()
-    peer = ManualPeer(lab, "n1")
-    work = await peer.work()
-    mine = sum(1 << one.piece for one in work)
-    await peer.say(done=held(work[0], mine))
-    await lab.stop()
-    await lab.start()
-    answer = await peer.say()
-    assert (True, None) == (answer.inventory_wanted, answer.assignments)
-    await lab.state(task)
-    answer = await peer.say(inventory=held(work[0], mine))
-    fresh = list(answer.work) or await peer.work()
-    assert set() == pieces(fresh) & set(ranges.members(mine))
-    assert {work[0].generation} == {one.generation for one in fresh}
-    assert SIZE == origin.body_bytes("/file")
-    assert SIZE == (await lab.cached()).origin_bytes
-
-
-async def test_an_exchange_with_an_inventory_is_answered_at_once(lab: SupernodeLab) -> None:
-    """A peer sends no second exchange beside an inventory. News from the node must not wait for a hold."""
-    await lab.state()
-    peer = ManualPeer(lab, "n1")
-    first = await peer.say()
-    answer = await asyncio.wait_for(peer.say(inventory={}), 2)
-    assert (first.revision, None, ()) == (answer.revision, answer.assignments, answer.work)
 
 
 async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: SupernodeLab, origin: Origin) -> None:
