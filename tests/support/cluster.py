@@ -56,6 +56,8 @@ class MemoryCluster:
         """(object, ``Normal`` or ``Warning``, reason) in the order they were written."""
         self.writes: list[str] = []
         """Keys of objects written by the operator, in order."""
+        self.missing: list[str] = []
+        """The CRDs that are not installed."""
         self.outage: ClusterError | None = None
         """Raised by every call while it is set."""
         self.forbidden: set[str] = set()
@@ -116,9 +118,11 @@ class MemoryCluster:
 
     async def missing_kinds(self) -> list[str]:
         self._check("get kinds")
-        return []
+        return self.missing
 
     async def list_all(self, kind: type[R]) -> list[R]:
+        if f"{_PLURALS[kind]}.pantala.dev" in self.missing:
+            raise ClusterNotFoundError("the server could not find the requested resource")
         return self._list(_PLURALS[kind], kind)
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:

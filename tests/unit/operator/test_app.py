@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -205,6 +206,25 @@ async def test_each_peer_on_a_node_has_a_resource(stage: OperatorStage) -> None:
     await eventually(lambda: set(NODES) == set(stage.cluster.objects["peers"]))
     stage.cluster.remove("nodes", "b")
     await eventually(lambda: {"a"} == set(stage.cluster.objects["peers"]))
+
+
+async def test_a_missing_crd_is_a_problem(stopped: OperatorStage) -> None:
+    stopped.cluster.missing = ["tasks.pantala.dev"]
+    async with stopped.operator() as app:
+        await eventually(lambda: "CRD tasks.pantala.dev is not served; install crds/" in app.problems())
+        stopped.cluster.missing = []
+        await eventually(lambda: app.problems() == [])
+
+
+async def test_files_are_distributed_without_the_crd_of_image_prefetches(
+    stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is refused although all kinds were served before."""
+    stopped.cluster.missing = ["imageprefetches.pantala.dev"]
+    monkeypatch.setattr(stopped.cluster, "missing_kinds", AsyncMock(return_value=[]))
+    async with stopped.operator():
+        stopped.task()
+        await eventually(lambda: "ns/t" in stopped.supernode.wanted)
 
 
 async def test_a_statement_is_sent_only_for_a_difference(stage: OperatorStage) -> None:

@@ -13,7 +13,7 @@ from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, Sur
 from pantala_operator.plan.prefetch.plan import plan
 from pantala_operator.plan.secrets import Absent, Unread
 from pantala_operator.plan.targets import PeerState, Pod
-from pantala_operator.resources.api import Taint
+from pantala_operator.resources.api import Metadata, Node, Taint
 from pantala_operator.resources.conditions import is_true
 from pantala_operator.resources.prefetch import ImageKey, NodeCount
 from pantala_operator.resources.status import Notice, notices
@@ -53,7 +53,7 @@ def following(*images: str) -> Surroundings:
 
 
 ARM64 = "linux/arm64"
-FOLLOWS = {"from": {"workloadRef": {"kind": "Deployment", "name": "web"}}}
+FOLLOWS: dict[str, Any] = {"from": {"workloadRef": {"kind": "Deployment", "name": "web"}}}
 
 
 def test_every_node_gets_every_image_and_then_it_is_ready() -> None:
@@ -398,7 +398,9 @@ def test_a_spec_that_nothing_can_follow_from_is_reported(spec: dict[str, Any], r
 def test_a_node_of_a_missing_platform_is_left_out(platform: str, asked: tuple[str, ...], left_out: str) -> None:
     """An image for one platform is asked for with it."""
     it = world(
-        node("a"), node("arm", **{"kubernetes.io/arch": "arm64"}), images=[{"image": "one:1", "platform": platform}]
+        node("a"),
+        Node(Metadata("arm", labels={"kubernetes.io/arch": "arm64"})),
+        images=[{"image": "one:1", "platform": platform}],
     )
     it.registry[ONE] = resolved("a", asked=frozenset(asked), platform=platform or AMD64)
     ((key, question),) = it.plan().questions
