@@ -12,7 +12,7 @@ from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Member, Membership, TaskReport, WantedTask
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.peer_lab import peer
+from tests.support.peer_lab import peer, stays
 from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
@@ -96,28 +96,11 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield made
 
 
-@contextlib.asynccontextmanager
-async def all_stay(files: list[Path]) -> AsyncIterator[None]:
-    """Check that each file exists all the time, with the same inode."""
-    before = [file.stat().st_ino for file in files]
-
-    async def look() -> None:
-        while True:
-            assert before == [file.stat().st_ino for file in files]
-            await asyncio.sleep(0.002)
-
-    looking = asyncio.create_task(look())
-    yield
-    looking.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await looking
-
-
 async def test_every_file_stays_from_one_supernode_to_three_and_back(cluster: Cluster) -> None:
     paths = [path for path in FILES if path != SLOW]
     here = await cluster.move({}, paths)
     published = [cluster.root / name / "files" / path[1:] for name in NODES for path in paths]
-    async with all_stay(published):
+    async with stays(*published):
         await cluster.start(1)
         await cluster.start(2)
         cluster.scale(range(3), range(3))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,18 +9,13 @@ from pathlib import Path
 import pytest
 
 from pantala_protocol.statement import Member, Membership
-from pantala_protocol.sync import Delivery, DeliveryState, DeliveryStatus
+from pantala_protocol.sync import Delivery
 from tests.support.eventually import eventually
-from tests.support.peer_lab import peer
-from tests.support.scripted_supernode import PIECE, File, ScriptedSupernode
+from tests.support.peer_lab import peer, stays
+from tests.support.scripted_supernode import PUBLISHED, File, ScriptedSupernode, content
 
-PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 HERE = (Delivery("uid-1", "a"),)
 Supernodes = list[ScriptedSupernode]
-
-
-def content(pieces: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(pieces * PIECE - 5)
 
 
 @pytest.fixture
@@ -44,23 +38,6 @@ async def join(revision: int, supernodes: Supernodes) -> None:
         await supernode.join(membership(revision, *supernodes))
 
 
-@contextlib.asynccontextmanager
-async def never_gone(path: Path) -> AsyncIterator[None]:
-    """Check that the file exists all the time, with the same inode."""
-    before = path.stat().st_ino
-
-    async def look() -> None:
-        while True:
-            assert before == path.stat().st_ino
-            await asyncio.sleep(0.001)
-
-    looking = asyncio.create_task(look())
-    yield
-    looking.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await looking
-
-
 async def until_it_has_all(supernode: ScriptedSupernode, file: File) -> None:
     """Wait until the node has reported all pieces and the publication of the file."""
 
@@ -68,7 +45,11 @@ async def until_it_has_all(supernode: ScriptedSupernode, file: File) -> None:
         node = supernode.peers.get("node-1")
         return node is not None and node.held.get(file.task_id) == file.geometry.all
 
-    await eventually(lambda: has_all() and supernode.delivered("node-1") == PUBLISHED)
+    await eventually(lambda: has_all() and supernode.delivered() == PUBLISHED)
+
+
+async def until_greeted(*supernodes: ScriptedSupernode) -> None:
+    await eventually(lambda: all("node-1" in each.peers and each.peers["node-1"].greeted for each in supernodes))
 
 
 def sent(supernodes: Supernodes) -> list[int]:
@@ -79,9 +60,8 @@ async def test_a_published_file_stays_while_its_task_moves(supernodes: Supernode
     file = File("a", content(8))
     old, new, _ = supernodes
     async with peer(old.url, tmp_path):
-        await old.deliver("node-1", file, "a")
-        await old.until_delivered("node-1")
-        async with never_gone(tmp_path / "files/a"):
+        await old.publish(file)
+        async with stays(tmp_path / "files/a"):
             for revision, (here, there) in enumerate([(old, new), (new, old)] * 3, start=2):
                 both = membership(revision, old, new)
                 await here.state(both, "node-1")  # too early: before the new owner has reported
@@ -95,14 +75,14 @@ async def test_a_running_task_moves_and_continues(supernodes: Supernodes, tmp_pa
     file = File("a", content(20))
     old, new, _ = supernodes
     async with peer(old.url, tmp_path):
-        await old.deliver("node-1", file, "a")
+        await old.deliver(file)
         await eventually(lambda: len(old.sent) >= 8)
         old.window = 0
         await asyncio.sleep(0.1)
         await join(2, [old, new])
-        await new.deliver("node-1", file, "a")
+        await new.deliver(file)
         await old.assign("node-1")
-        assert PUBLISHED == await new.until_delivered("node-1")
+        await new.until_published()
         await eventually(lambda: not old.peers["node-1"].leaving)
     assert file.content == (tmp_path / "files/a").read_bytes()
     assert list(range(file.geometry.pieces)) == sent(supernodes)
@@ -114,35 +94,25 @@ async def test_another_supernode_continues_the_tasks_of_a_dead_one(supernodes: S
     whole = File("a", content(20))
     _, new, third = supernodes
     old = ScriptedSupernode("s-old")
-    async with contextlib.AsyncExitStack() as life, peer_of(old, life, tmp_path):
+    async with contextlib.AsyncExitStack() as life, peer(await life.enter_async_context(old.serving()), tmp_path):
         for number, supernode in enumerate((old, new, third)):
             await supernode.join(membership(1, old, new, third))
             await supernode.assign("node-1", *[(file, HERE)] * (number == 0))
         await eventually(lambda: len(old.sent) >= 4)
         await life.aclose()
-        new.window = 4
-        await new.deliver("node-1", whole, "a")
-        assert PUBLISHED == await new.until_delivered("node-1")
+        await new.publish(whole)
     assert file.content == (tmp_path / "files/a").read_bytes()
 
 
-@contextlib.asynccontextmanager
-async def peer_of(supernode: ScriptedSupernode, life: contextlib.AsyncExitStack, root: Path) -> AsyncIterator[None]:
-    at = await life.enter_async_context(supernode.serving())
-    async with peer(at, root):
-        yield
-
-
-async def test_a_piece_from_two_supernodes_is_fetched_once_and_reported_to_both(
-    supernodes: Supernodes, tmp_path: Path
-) -> None:
+async def test_a_piece_of_several_supernodes_is_fetched_once(supernodes: Supernodes, tmp_path: Path) -> None:
+    """It is reported to all of them."""
     file = File("a", content(24))
     async with peer(supernodes[0].url, tmp_path):
         await join(2, supernodes)
         for supernode in supernodes:
             await supernode.assign("node-1", (file, HERE))
         for supernode in supernodes:
-            assert PUBLISHED == await supernode.until_delivered("node-1")
+            await supernode.until_published()
             held = supernode.peers["node-1"].held
             assert {file.task_id: file.geometry.all} == held
     assert list(range(file.geometry.pieces)) == sent(supernodes)
@@ -157,7 +127,7 @@ async def test_a_corrupt_piece_of_one_supernode_is_fetched_from_another(supernod
         await liar.assign("node-1", (bad, HERE))
         await eventually(lambda: liar.failures)
         await honest.assign("node-1", (good, HERE))
-        assert PUBLISHED == await honest.until_delivered("node-1")
+        await honest.until_published()
     assert good.content == (tmp_path / "files/a").read_bytes()
     assert {"corrupt"} == {failure.kind for failure in liar.failures}
     assert [] == honest.failures
@@ -168,35 +138,19 @@ async def test_a_file_stays_while_a_supernode_does_not_answer(supernodes: Supern
     file = File("a", content(3))
     owner, other, silent = supernodes
     async with peer(owner.url, tmp_path):
-        await owner.deliver("node-1", file, "a")
-        await owner.until_delivered("node-1")
+        await owner.publish(file)
     await join(2, supernodes)
     silent.status = 503
     owner.status = 503
-    async with never_gone(tmp_path / "files/a"), peer(other.url, tmp_path):
-        await eventually(lambda: "node-1" in other.peers and other.peers["node-1"].greeted)
+    async with stays(tmp_path / "files/a"), peer(other.url, tmp_path):
+        await until_greeted(other)
         await asyncio.sleep(0.3)
         owner.status = 200
-        await eventually(lambda: "node-1" in owner.peers and owner.delivered("node-1") == PUBLISHED)
+        await eventually(lambda: owner.delivered() == PUBLISHED)
         silent.status = 200
-        await eventually(lambda: "node-1" in silent.peers and silent.peers["node-1"].greeted)
+        await until_greeted(silent)
         await asyncio.sleep(0.3)
-        sent_before = len(sent(supernodes))
-    assert file.geometry.pieces == sent_before
-
-
-async def test_a_file_is_removed_when_no_supernode_assigns_it_any_more(supernodes: Supernodes, tmp_path: Path) -> None:
-    file = File("a", content(3))
-    async with peer(supernodes[0].url, tmp_path) as node:
-        await join(2, supernodes)
-        for supernode in supernodes[:2]:
-            await supernode.deliver("node-1", file, "a")
-            await supernode.until_delivered("node-1")
-        await supernodes[0].assign("node-1")
-        await asyncio.sleep(0.2)
-        assert (tmp_path / "files/a").exists()
-        await supernodes[1].assign("node-1")
-        await eventually(lambda: not (tmp_path / "files/a").exists() and not node.cache.tasks())
+    assert file.geometry.pieces == len(sent(supernodes))
 
 
 async def test_peers_accept_the_tickets_of_any_supernode(supernodes: Supernodes, tmp_path: Path) -> None:
@@ -206,38 +160,20 @@ async def test_peers_accept_the_tickets_of_any_supernode(supernodes: Supernodes,
         await join(2, supernodes)
         for name in ("node-1", "node-2"):
             for supernode, file in zip(supernodes, files, strict=True):
-                await supernode.deliver(name, file, file.name, file.name)
+                await supernode.deliver(file, file.name, peer=name, uid=file.name)
             for supernode, file in zip(supernodes, files, strict=True):
-                assert PUBLISHED == await supernode.until_delivered(name, file.name)
+                await supernode.until_published(name, file.name)
     for number, (supernode, file) in enumerate(zip(supernodes, files, strict=True)):
         assert file.content == (tmp_path / "2/files" / str(number)).read_bytes()
         assert file.geometry.pieces == len(supernode.sent)
         assert [] == supernode.failures
 
 
-async def test_without_news_each_supernode_holds_one_exchange(supernodes: Supernodes, tmp_path: Path) -> None:
-    file = File("a", content(4))
+async def test_a_peer_is_ready_while_any_supernode_answers(supernodes: Supernodes, tmp_path: Path) -> None:
     async with peer(supernodes[0].url, tmp_path) as node:
         await join(2, supernodes)
-        await supernodes[1].deliver("node-1", file, "a")
-        await supernodes[1].until_delivered("node-1")
-        await asyncio.sleep(0.7)
-        before = [len(supernode.requests) for supernode in supernodes]
-        await asyncio.sleep(2.0)
-        after = [len(supernode.requests) for supernode in supernodes]
-        assert node.problems() == []
-    assert max(b - a for a, b in itertools.zip_longest(before, after)) <= 1
-
-
-async def test_a_peer_is_ready_while_any_supernode_answers_and_reports_its_end_to_all(
-    supernodes: Supernodes, tmp_path: Path
-) -> None:
-    async with peer(supernodes[0].url, tmp_path) as node:
-        await join(2, supernodes)
-        await eventually(lambda: all("node-1" in s.peers and s.peers["node-1"].greeted for s in supernodes))
+        await until_greeted(*supernodes)
         supernodes[0].status = supernodes[1].status = 503
         await asyncio.sleep(0.5)
         assert node.problems() == []
-        supernodes[0].status = supernodes[1].status = 200
-        await asyncio.sleep(0.5)
-    assert [True] * 3 == [supernode.peers["node-1"].leaving for supernode in supernodes]
+    assert supernodes[2].peers["node-1"].leaving

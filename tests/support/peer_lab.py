@@ -1,15 +1,59 @@
 """Real peers in the test's process."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pantala_peer.app import PeerApp, build
 from pantala_peer.settings import Settings
 from pantala_process.settings import ListenAddress
 from tests.support.eventually import eventually
+from tests.support.scripted_supernode import ScriptedSupernode
+
+
+class PeerLab:
+    """A scripted supernode, and peers below one folder."""
+
+    def __init__(self, folder: Path, supernode: ScriptedSupernode) -> None:
+        self.folder, self.supernode = folder, supernode
+
+    def peer(self, name: str = "node-1", **changes: Any) -> AbstractAsyncContextManager[PeerApp]:
+        return peer(self.supernode.url, self.root(name), name, **changes)
+
+    def root(self, name: str = "node-1") -> Path:
+        return self.folder / name
+
+    def published(self, path: str = "a", *, peer: str = "node-1") -> Path:
+        return self.root(peer) / "files" / path
+
+
+@pytest.fixture
+async def it(tmp_path: Path) -> AsyncIterator[PeerLab]:
+    supernode = ScriptedSupernode()
+    async with supernode.serving():
+        yield PeerLab(tmp_path, supernode)
+
+
+@asynccontextmanager
+async def stays(*files: Path) -> AsyncIterator[None]:
+    """Check that each file exists all the time, with the same inode."""
+    before = [file.stat().st_ino for file in files]
+
+    async def look() -> None:
+        while True:
+            assert before == [file.stat().st_ino for file in files]
+            await asyncio.sleep(0.001)
+
+    looking = asyncio.create_task(look())
+    yield
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking
 
 
 @asynccontextmanager

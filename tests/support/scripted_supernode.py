@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -14,12 +15,27 @@ from pantala_protocol import ranges, registry, task_id, ticket
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.statement import Membership
-from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceFailure, PieceWork, SyncAnswer, SyncRequest
+from pantala_protocol.sync import (
+    Assignment,
+    Delivery,
+    DeliveryState,
+    DeliveryStatus,
+    HeldPieces,
+    PieceFailure,
+    PieceWork,
+    SyncAnswer,
+    SyncRequest,
+)
 from tests.support.eventually import eventually
 
 KEY = b"k" * 32
 HOLD = 5.0
 PIECE = 128 * 1024
+PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
+
+
+def content(pieces: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(pieces * PIECE - 5)
 
 
 @dataclass
@@ -61,7 +77,6 @@ class Known:
     leaving: bool = False
     held: dict[str, int] = field(default_factory=dict)
     given: dict[tuple[str, int], PieceWork] = field(default_factory=dict)
-    told: int = 0
     greeted: bool = False
     answers: dict[int, SyncAnswer] = field(default_factory=dict)
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
@@ -116,11 +131,21 @@ class ScriptedSupernode:
         self.membership = membership
         await self.assign(peer, *files)
 
-    async def deliver(self, peer: str, file: File, path: str, uid: str = "uid-1") -> None:
+    async def deliver(self, file: File, path: str = "a", *, peer: str = "node-1", uid: str = "uid-1") -> None:
         await self.assign(peer, (file, (Delivery(uid, path),)))
 
+    async def publish(
+        self, file: File, path: str = "a", *, peer: str = "node-1", uid: str = "uid-1", timeout: float = 10.0
+    ) -> None:
+        """Assign a file, and wait until the peer has published it."""
+        await self.deliver(file, path, peer=peer, uid=uid)
+        await self.until_published(peer, uid, timeout)
+
+    async def until_published(self, peer: str = "node-1", uid: str = "uid-1", timeout: float = 10.0) -> None:
+        """Wait for the first report about a delivery, which must be its success."""
+        assert PUBLISHED == await self.until_delivered(peer, uid, timeout)
+
     async def order(self, images: NodeOrders) -> None:
-        """Send these orders about images."""
         self.orders = images
         await self.notify()
 
@@ -138,12 +163,16 @@ class ScriptedSupernode:
         self.peers.clear()
         await self.notify()
 
-    def delivered(self, peer: str, uid: str = "uid-1") -> DeliveryState | None:
+    def delivered(self, peer: str = "node-1", uid: str = "uid-1") -> DeliveryState | None:
         state = self.peers[peer].deliveries.get(uid) if peer in self.peers else None
         return msgspec.structs.replace(state, path="") if state else None
 
-    async def until_delivered(self, peer: str, uid: str = "uid-1", timeout: float = 10.0) -> DeliveryState:
+    async def until_delivered(self, peer: str = "node-1", uid: str = "uid-1", timeout: float = 10.0) -> DeliveryState:
         return await eventually(lambda: self.delivered(peer, uid), within=timeout)
+
+    def has_sent_once(self, file: File) -> bool:
+        """True if this supernode sent each piece of the file, and nothing else."""
+        return sorted(self.sent) == [(file.task_id, number) for number in range(file.geometry.pieces)]
 
     # Serving
 
@@ -179,92 +208,92 @@ class ScriptedSupernode:
     async def _manifest(self, request: web.Request) -> web.Response:
         raise web.HTTPNotFound
 
-    async def _sync(self, request: web.Request) -> web.Response:
-        said = msgspec.json.decode(await request.read(), type=SyncRequest)
-        self.requests.append(said)
+    async def _sync(self, http: web.Request) -> web.Response:
+        request = msgspec.json.decode(await http.read(), type=SyncRequest)
+        self.requests.append(request)
         if self.status != 200:
             return web.Response(status=self.status)
-        known = self._meet(said, request.remote or "")
-        answer = known.answers.get(said.seq)
+        known = self._connected(request, http.remote or "")
+        answer = known.answers.get(request.seq)
         if answer is None:
-            self._apply(known, said)
+            self._apply(known, request)
             await self.notify()
-            answer = await self._answer(known, said)
-            known.answers[said.seq] = answer
-        if self.drop(said):
-            assert request.transport is not None
-            request.transport.abort()
+            answer = await self._answer(known, request)
+            known.answers[request.seq] = answer
+        if self.drop(request):
+            assert http.transport is not None
+            http.transport.abort()
         return web.Response(body=msgspec.json.encode(answer))
 
-    def _meet(self, said: SyncRequest, host: str) -> Known:
-        known = self.peers.get(said.peer)
-        if known is None or known.boot != said.boot:
-            known = self.peers[said.peer] = Known(boot=said.boot)
-        known.host, known.port = host, said.port
-        known.leaving = said.leaving
+    def _connected(self, request: SyncRequest, host: str) -> Known:
+        known = self.peers.get(request.peer)
+        if known is None or known.boot != request.boot:
+            known = self.peers[request.peer] = Known(boot=request.boot)
+        known.host, known.port = host, request.port
+        known.leaving = request.leaving
         return known
 
-    def _apply(self, known: Known, said: SyncRequest) -> None:
-        known.seq = max(known.seq, said.seq)
-        if said.inventory is not None:
+    def _apply(self, known: Known, request: SyncRequest) -> None:
+        known.seq = max(known.seq, request.seq)
+        if request.inventory is not None:
             known.greeted = True
-            known.held = {name: self._mask(name, held) for name, held in said.inventory.items()}
+            known.held = {name: self._mask(name, held) for name, held in request.inventory.items()}
             known.deliveries = {}
-        for name, held in said.done.items():
+        for name, held in request.done.items():
             known.held[name] = known.held.get(name, 0) | self._mask(name, held)
         for name, mask in known.held.items():
             for number in ranges.members(mask):
                 known.given.pop((name, number), None)
-        for failure in said.failures:
+        for failure in request.failures:
             self.failures.append(failure)
             known.given.pop((failure.task_id, failure.piece), None)
-        known.deliveries.update(said.deliveries)
-        if said.seq > known.stated:
-            known.stated = said.seq
-            known.pulls = known.pulls if said.pulls is None else said.pulls
-            known.runtime = known.runtime if said.runtime is None else said.runtime
+        known.deliveries.update(request.deliveries)
+        if request.seq > known.stated:
+            known.stated = request.seq
+            known.pulls = known.pulls if request.pulls is None else request.pulls
+            known.runtime = known.runtime if request.runtime is None else request.runtime
 
-    def _mask(self, name: str, held: object) -> int:
+    def _mask(self, name: str, held: HeldPieces) -> int:
         file = self.files.get(name)
-        return ranges.parse(held.pieces) if file and held.generation == file.generation else 0  # type: ignore[attr-defined]
+        return ranges.parse(held.pieces) if file and held.generation == file.generation else 0
 
-    async def _answer(self, known: Known, said: SyncRequest) -> SyncAnswer:
+    async def _answer(self, known: Known, request: SyncRequest) -> SyncAnswer:
         if not known.greeted:
-            return SyncAnswer(self.boot, said.seq, key=self.key.hex(), inventory_wanted=True)
-        if said.failures and self.pause_after_failure:
+            return SyncAnswer(self.boot, request.seq, key=self.key.hex(), inventory_wanted=True)
+        if request.failures and self.pause_after_failure:
             await asyncio.sleep(self.pause_after_failure)
-        revision_told = said.revision if said.supernode == self.boot else 0
+        known_revision = request.revision if request.supernode == self.boot else 0
         work: tuple[PieceWork, ...] = ()
 
-        def something() -> bool:
+        def may_answer() -> bool:
             nonlocal work
-            if known.seq > said.seq or known is not self.peers.get(said.peer):
+            if known.seq > request.seq or known is not self.peers.get(request.peer):
                 return True
-            work = self._work(known, said) if not said.leaving else ()
-            news = bool(work) or revision_told != self.revision or unsaid() is not None
-            return news or said.leaving or said.inventory is not None
+            work = self._work(known, request) if not request.leaving else ()
+            news = bool(work) or known_revision != self.revision or unsent_orders() is not None
+            return news or request.leaving or request.inventory is not None
 
-        def unsaid() -> NodeOrders | None:
-            told = said.images if said.supernode == self.boot else 0
-            return self.orders if self.orders is not None and self.orders.revision != told else None
+        def unsent_orders() -> NodeOrders | None:
+            known_orders = request.images if request.supernode == self.boot else 0
+            return self.orders if self.orders is not None and self.orders.revision != known_orders else None
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HOLD), self._changed:
-                await self._changed.wait_for(something)
-        if known.seq > said.seq:
-            return SyncAnswer(self.boot, said.seq)
+                await self._changed.wait_for(may_answer)
+        if known.seq > request.seq:
+            return SyncAnswer(self.boot, request.seq)
         for piece in work:
             known.given[piece.task_id, piece.piece] = piece
-        news = revision_told != self.revision
+        news = known_revision != self.revision
         return SyncAnswer(
             self.boot,
-            said.seq,
+            request.seq,
             key=self.key.hex(),
             revision=self.revision,
-            assignments=self._assignments(said.peer) if news else None,
+            assignments=self._assignments(request.peer) if news else None,
             work=work,
             membership=self.membership if news else None,
-            images=unsaid(),
+            images=unsent_orders(),
         )
 
     def _assignments(self, peer: str) -> tuple[Assignment, ...]:
@@ -280,15 +309,15 @@ class ScriptedSupernode:
             for file, deliveries in self.assigned.get(peer, [])
         )
 
-    def _work(self, known: Known, said: SyncRequest) -> tuple[PieceWork, ...]:
+    def _work(self, known: Known, request: SyncRequest) -> tuple[PieceWork, ...]:
         work: list[PieceWork] = []
-        for file, _ in self.assigned.get(said.peer, []):
+        for file, _ in self.assigned.get(request.peer, []):
             missing = file.geometry.all & ~known.held.get(file.task_id, 0)
             for number in ranges.members(missing):
                 if len(known.given) + len(work) >= self.window:
                     return tuple(work)
                 if (file.task_id, number) not in known.given:
-                    work.append(self._one(file, number, said.peer))
+                    work.append(self._one(file, number, request.peer))
         return tuple(work)
 
     def _one(self, file: File, number: int, asking: str) -> PieceWork:
