@@ -52,6 +52,10 @@ class Node(SupernodeLab):
     async def whole(self, uid: str = "u") -> TaskReport:
         return await self.until_report(lambda report: report.cdn_status is CDNStatus.SUCCESS, uid)
 
+    async def cached_to(self, share: float) -> TaskReport:
+        """Wait until it has more than this share of the file."""
+        return await self.until_report(lambda report: report.pieces_cached * report.piece_size > share * BODY.size)
+
     def content(self, task: str) -> bytes:
         file = self.app.store.get(task)
         assert file is not None
@@ -59,19 +63,38 @@ class Node(SupernodeLab):
 
 
 class Ring:
-    """Some replicas and an origin."""
+    """Some replicas, an origin, and a task that ``owner`` owns and ``holder`` reads first."""
 
     def __init__(self, nodes: list[Node], origin: Origin) -> None:
         self.nodes = nodes
         self.origin = origin
+        self.holder, self.owner, _ = nodes
+        self.wanted, self.shared = self.owned_by(self.owner)
+        """The task, and the membership of all replicas."""
 
-    def membership(self, *nodes: Node, leaving: tuple[Node, ...] = ()) -> Membership:
-        members = tuple(Member(node.name, node.url, leaving=node in leaving) for node in nodes or self.nodes)
+    async def hold(self, **behaviour: Any) -> Node:
+        """Let the holder want the task before the others are members."""
+        self.origin.serve("/file", BODY, always=Behaviour(**behaviour))
+        await self.holder.want(None, self.wanted)
+        return self.holder
+
+    async def move(self) -> Node:
+        """Let the holder and the owner want the task, as members."""
+        for node in (self.holder, self.owner):
+            await node.want(self.shared, self.wanted)
+        return self.owner
+
+    def check_content(self, *nodes: Node) -> None:
+        for node in nodes:
+            assert BODY.read(0, BODY.size) == node.content(self.wanted.task_id)
+
+    def membership(self, *, leaving: tuple[Node, ...] = ()) -> Membership:
+        members = tuple(Member(node.name, node.url, leaving=node in leaving) for node in self.nodes)
         return Membership(next(REVISIONS), members)
 
-    def owned_by(self, owner: Node, *nodes: Node) -> tuple[WantedTask, Membership]:
-        """A wanted task that ``owner`` owns among ``nodes``, and their membership."""
-        membership = self.membership(*nodes)
+    def owned_by(self, owner: Node) -> tuple[WantedTask, Membership]:
+        """A task that ``owner`` owns, and the membership of all replicas."""
+        membership = self.membership()
         for number in itertools.count():
             task = task_id.compute(self.origin.url(f"/{owner.name}/{number}"))
             found = membership.owner(task)
@@ -93,47 +116,37 @@ async def ring(tmp_path: Path) -> AsyncIterator[Ring]:
 
 
 async def test_a_running_task_moves_without_reading_the_origin_again(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB))
-    await holder.want(None, wanted)
-    await holder.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
-    for node in (holder, owner):
-        await node.want(membership, wanted)
-    await owner.until_report(lambda report: report.pieces_cached > 0)
+    holder = await ring.hold(rate=4 * MIB)
+    await holder.cached_to(0.5)
+    owner = await ring.move()
+    await owner.cached_to(0)
     assert holder.report().cdn_status is CDNStatus.RUNNING
     reports = [await node.whole() for node in (holder, owner)]
     assert BODY.size == ring.origin.body_bytes("/file")
     assert reports[0] == reports[1]
     assert (f"sha256:{sha256(BODY)}", BODY.size) == (reports[1].digest, reports[1].origin_bytes)
-    assert holder.content(wanted.task_id) == owner.content(wanted.task_id) == BODY.read(0, BODY.size)
-    assert holder.app.copies.report(wanted.task_id) == owner.app.copies.report(wanted.task_id)
+    ring.check_content(holder, owner)
+    task = ring.wanted.task_id
+    assert holder.app.copies.report(task) == owner.app.copies.report(task)
 
 
 async def test_a_whole_task_is_copied_when_it_moves(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    await holder.want(None, wanted)
+    holder = await ring.hold()
     await holder.whole()
-    for node in (holder, owner):
-        await node.want(membership, wanted)
+    owner = await ring.move()
     assert holder.report() == await owner.whole()
-    await holder.want(membership)
+    await holder.want(ring.shared)
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
 async def test_if_the_holder_dies_the_owner_continues_at_the_origin(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    ring.origin.serve("/file", BODY, always=Behaviour(rate=2 * MIB))
-    await holder.want(None, wanted)
-    await holder.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 3)
-    for node in (holder, owner):
-        await node.want(membership, wanted)
-    copied = await owner.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
+    holder = await ring.hold(rate=2 * MIB)
+    await holder.cached_to(1 / 3)
+    owner = await ring.move()
+    copied = await owner.cached_to(0.5)
     await holder.stop()
     report = await owner.whole()
-    assert BODY.read(0, BODY.size) == owner.content(wanted.task_id)
+    ring.check_content(owner)
     _, again = ring.origin.requests("/file")
     resumed_at = int(again.range.removeprefix("bytes=").rstrip("-"))
     assert resumed_at >= copied.pieces_cached * copied.piece_size
@@ -142,88 +155,71 @@ async def test_if_the_holder_dies_the_owner_continues_at_the_origin(ring: Ring) 
 
 
 async def test_a_new_task_of_all_replicas_is_read_once(ring: Ring) -> None:
-    wanted, membership = ring.owned_by(ring.nodes[1])
     for node in ring.nodes:
-        await node.want(membership, wanted)
+        await node.want(ring.shared, ring.wanted)
     reports = [await node.whole() for node in ring.nodes]
     assert BODY.size == ring.origin.body_bytes("/file")
     assert 1 == len({(report.digest, report.origin_bytes) for report in reports})
 
 
 async def test_replicas_that_all_take_themselves_for_the_owner_read_the_origin_once(ring: Ring) -> None:
-    wanted, _ = ring.owned_by(ring.nodes[0])
-    others = ring.nodes[1:]
     for node in ring.nodes:
         rest = tuple(other for other in ring.nodes if other is not node)
-        await node.want(ring.membership(leaving=rest), wanted)
-    for node in (ring.nodes[0], *others):
+        await node.want(ring.membership(leaving=rest), ring.wanted)
+    for node in ring.nodes:
         await node.whole()
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
 async def test_another_replica_reads_the_origin_if_the_owner_is_dead(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    await owner.stop()
-    await holder.want(membership, wanted)
-    await holder.whole()
+    await ring.owner.stop()
+    await ring.holder.want(ring.shared, ring.wanted)
+    await ring.holder.whole()
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
 async def test_the_failure_of_the_owner_is_reported_by_the_replica_that_wants_the_task(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
     ring.origin.serve("/file", BODY, always=Behaviour(status=404))
-    await owner.want(membership)
-    await holder.want(membership, wanted)
-    report = await holder.until_report(lambda report: report.failure is not None)
+    await ring.owner.want(ring.shared)
+    await ring.holder.want(ring.shared, ring.wanted)
+    report = await ring.holder.until_report(lambda report: report.failure is not None)
     assert report.failure is not None
     assert (Reason.SOURCE_NOT_FOUND, True) == (report.failure.reason, report.failure.final)
     assert 1 == len(ring.origin.requests("/file"))
 
 
 async def test_a_wrong_piece_on_the_holders_disk_is_never_copied(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    await holder.want(None, wanted)
+    holder = await ring.hold()
     report = await holder.whole()
-    file = holder.app.store.get(wanted.task_id)
+    file = holder.app.store.get(ring.wanted.task_id)
     assert file is not None
     with file.path.open("r+b") as data:
         data.seek(2 * report.piece_size)
         data.write(b"wrong")
-    for node in (holder, owner):
-        await node.want(membership, wanted)
+    owner = await ring.move()
     for node in (owner, holder):
         await node.whole()
-        assert BODY.read(0, BODY.size) == node.content(wanted.task_id)
+    ring.check_content(owner, holder)
     assert report.digest == owner.report().digest
 
 
 async def test_a_running_task_of_unknown_length_moves(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    ring.origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB, framing="chunked"))
-    await holder.want(None, wanted)
-    await holder.until_report(lambda report: report.pieces_cached > 0)
-    for node in (holder, owner):
-        await node.want(membership, wanted)
+    holder = await ring.hold(rate=4 * MIB, framing="chunked")
+    await holder.cached_to(0)
+    owner = await ring.move()
     assert (await owner.whole()).digest == (await holder.whole()).digest == f"sha256:{sha256(BODY)}"
     assert BODY.size == ring.origin.body_bytes("/file")
 
 
 async def test_the_pieces_of_a_suspended_task_are_copied_and_not_read_again(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    ring.origin.serve("/file", BODY, script=[Behaviour(rate=4 * MIB)])
-    await holder.want(None, wanted)
-    await holder.until_report(lambda report: report.pieces_cached * report.piece_size > BODY.size / 2)
-    await holder.want(membership, msgspec.structs.replace(wanted, suspended=True))
+    holder = await ring.hold(rate=4 * MIB)
+    await holder.cached_to(0.5)
+    await holder.want(ring.shared, msgspec.structs.replace(ring.wanted, suspended=True))
     await asyncio.sleep(0.1)
     held = holder.report()
-    await owner.want(membership, wanted)
-    report = await owner.whole()
-    assert BODY.read(0, BODY.size) == owner.content(wanted.task_id)
+    await ring.owner.want(ring.shared, ring.wanted)
+    report = await ring.owner.whole()
+    ring.check_content(ring.owner)
     starts = [access.range for access in ring.origin.requests("/file")]
     assert ["", f"bytes={held.pieces_cached * held.piece_size}-"] == starts
     assert report.origin_bytes >= BODY.size
@@ -270,18 +266,15 @@ async def test_earlier_copies_are_revalidated_once_or_read_again_once(ring: Ring
 
 
 async def test_a_replica_names_the_owner_of_a_task_that_it_does_not_own(ring: Ring) -> None:
-    holder, owner, _ = ring.nodes
-    wanted, membership = ring.owned_by(owner)
-    await holder.want(membership)
-    status, body = await holder.ask("PUT", wanted.task_id, {"url": wanted.url})
-    said = msgspec.json.decode(body)
-    assert (421, {"name": owner.name, "url": owner.url}) == (status, said["owner"])
-    assert "Misdirected" == said["error"]["reason"]
+    await ring.holder.want(ring.shared)
+    status, body = await ring.holder.ask("PUT", ring.wanted.task_id, {"url": ring.wanted.url})
+    answer = msgspec.json.decode(body)
+    assert (421, {"name": ring.owner.name, "url": ring.owner.url}) == (status, answer["owner"])
+    assert "Misdirected" == answer["error"]["reason"]
 
 
 async def test_copies_are_reported_and_served_whole_or_in_parts(ring: Ring) -> None:
-    node = ring.nodes[0]
-    wanted, _ = ring.owned_by(node)
+    node, wanted = ring.holder, ring.wanted
     assert 404 == (await node.ask("GET", wanted.task_id))[0]
     assert 400 == (await node.ask("PUT", "nothing", {"url": wanted.url}))[0]
     assert 200 == (await node.ask("PUT", wanted.task_id, {"url": wanted.url, "headers": {"X-Key": "secret"}}))[0]
@@ -305,11 +298,8 @@ async def test_copies_are_reported_and_served_whole_or_in_parts(ring: Ring) -> N
 
 
 async def test_a_reader_is_cut_off_when_the_copy_is_removed(ring: Ring) -> None:
-    node = ring.nodes[0]
-    wanted, _ = ring.owned_by(node)
-    ring.origin.serve("/file", BODY, always=Behaviour(rate=MIB))
-    await node.want(None, wanted)
-    report = await node.until_report(lambda report: report.pieces_cached > 0)
+    node, wanted = await ring.hold(rate=MIB), ring.wanted
+    report = await node.cached_to(0)
     assert report.length == BODY.size
     query = {"generation": node.app.copies.report(wanted.task_id).generation}
     reading = asyncio.create_task(node.ask("GET", f"{wanted.task_id}/content", params=query))
