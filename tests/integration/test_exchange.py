@@ -46,9 +46,7 @@ def held(work: PieceWork, mask: int) -> dict[str, HeldPieces]:
     return {work.task_id: HeldPieces(work.generation, ranges.render(mask))}
 
 
-async def test_before_a_statement_the_first_exchange_is_answered_at_once_without_assignments(
-    lab: SupernodeLab,
-) -> None:
+async def test_before_a_statement_the_first_exchange_is_answered_at_once_without_assignments(lab: SupernodeLab) -> None:
     answer = await asyncio.wait_for(ManualPeer(lab, "n1").say(), 2)
     assert (None, 0) == (answer.assignments, answer.revision)
     assert 32 == len(bytes.fromhex(answer.key))

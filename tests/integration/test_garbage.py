@@ -157,10 +157,7 @@ async def test_every_route_refuses_garbage_and_the_server_lives(
         mounted = (
             routes(application)
             if application is not None
-            else [
-                ("GET", "/pieces/{task_id}/{generation}"),
-                ("GET", "/wrapped/{ticket}/{task_id}/{generation}"),
-            ]
+            else [("GET", "/pieces/{task_id}/{generation}"), ("GET", "/wrapped/{ticket}/{task_id}/{generation}")]
         )
         for method, path in mounted:
             for data, refused in garbage(method, path):

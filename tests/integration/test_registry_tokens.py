@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pantala_protocol import image
-from pantala_supernode.registry import challenge, errors
+from pantala_supernode.registry import challenge
 from pantala_supernode.registry.credentials import Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.platform import Platform
@@ -65,41 +65,6 @@ async def test_a_private_image_needs_one_token_for_its_repository(
                 assert app.read(blob.digest) == b"".join([chunk async for chunk in answer.chunks])
     assert app.digest == found.digest
     assert [TokenRequest("ann", PULL)] == tokens.requests
-
-
-@pytest.mark.parametrize(
-    ("keys", "asked"),
-    [
-        (Keyring(), TokenRequest("", PULL)),  # gets a token that is good for nothing
-        (Keyring([("other.example", ANN)]), TokenRequest("", PULL)),
-        (Keyring([("127.0.0.1:*", ANN)]), TokenRequest("", PULL)),
-    ],
-    ids=["none", "of another registry", "of any port"],
-)
-async def test_an_anonymous_client_is_refused_by_the_registry(
-    registry: Registry, tokens: TokenServer, keys: Keyring, asked: TokenRequest
-) -> None:
-    async with service() as opened:
-        with pytest.raises(errors.RegistryUnauthorizedError, match="team/app:1"):
-            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), [AMD64], keys)
-    assert {asked} == set(tokens.requests)
-
-
-async def test_a_wrong_password_is_refused_by_the_token_server(registry: Registry, tokens: TokenServer) -> None:
-    wrong = Keyring([(registry.host, RegistryAccount("ann", "guess"))])
-    async with service() as opened:
-        with pytest.raises(errors.RegistryUnauthorizedError, match=r"team/app.*token server rejected the credentials"):
-            await opened.client.resolve(image.parse(f"{registry.host}/team/app:1"), [AMD64], wrong)
-    assert {TokenRequest("ann", PULL, given=False)} == set(tokens.requests)
-
-
-async def test_a_public_image_needs_no_account(registry: Registry, tokens: TokenServer, app: Image) -> None:
-    where = ImageRepository(registry.host, "public/app")
-    async with service() as opened:
-        found = await opened.client.resolve(image.parse(f"{where}:1"), [AMD64], Keyring())
-        assert app.digest == found.digest
-        assert (await opened.access.check(where, app.digest)).allowed
-    assert {TokenRequest("", ("repository:public/app:pull",))} == set(tokens.requests)
 
 
 async def test_a_nodes_runtime_is_admitted_with_a_token_of_the_token_server(

@@ -317,17 +317,6 @@ async def test_a_preheated_file_is_cached_before_the_first_request(stage: Stage)
     assert 404 == (await stage.call("GET", f"/preheats/{answer['ID']}"))[0]
 
 
-async def test_a_failed_preheat_has_a_reason_and_may_be_repeated(stage: Stage) -> None:
-    stage.serve(P, status=404)
-    body = {"type": "file", "url": stage.origin.url("/f")}
-    _, answer = await stage.call("POST", "/preheats", **body)
-    failed = await stage.until(f"/preheats/{answer['ID']}", lambda preheat: preheat["status"] == "FAILED")
-    assert failed["errorMsg"]
-    stage.serve(P)
-    assert 200 == (await stage.call("POST", "/preheats", **body))[0]
-    await stage.until(f"/preheats/{answer['ID']}", lambda preheat: preheat["status"] == "SUCCESS")
-
-
 async def test_a_preheat_of_an_image_is_refused_with_an_action(stage: Stage) -> None:
     status, answer = await stage.call("POST", "/preheats", type="image", url="http://registry/v2/a/manifests/b")
     assert (400, True) == (status, "layers" in answer["message"])

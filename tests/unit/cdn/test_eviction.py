@@ -9,12 +9,7 @@ from pantala_supernode.volume.eviction import Unwanted, Watermarks, aged, least_
 
 NAMES = [task_id.compute(str(number)) for number in range(8)]
 COPIES = st.lists(
-    st.builds(
-        Unwanted,
-        st.sampled_from(NAMES),
-        st.floats(0, 1000, allow_nan=False),
-        st.integers(0, 1000),
-    ),
+    st.builds(Unwanted, st.sampled_from(NAMES), st.floats(0, 1000, allow_nan=False), st.integers(0, 1000)),
     unique_by=lambda copy: copy.task_id,
 )
 

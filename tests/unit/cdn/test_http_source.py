@@ -186,8 +186,7 @@ async def test_a_connection_closed_without_an_answer_is_an_interruption() -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("5", 5.0), ("999999", 3600.0), ("soon", None), ("", None), ("-5", None), ("\u0665", None)],
+    ("text", "expected"), [("5", 5.0), ("999999", 3600.0), ("soon", None), ("", None), ("-5", None), ("\u0665", None)]
 )
 def test_retry_after_is_read_in_seconds(text: str, expected: float | None) -> None:
     with pytest.raises(errors.SourceAnswerError) as caught:

@@ -5,12 +5,6 @@ from pantala_supernode.swarm.download import DfgetTaskStatus
 from tests.unit.supernode.conftest import ID, Bench, Wish
 
 
-def test_before_the_first_statement_there_are_no_assignments(bench: Bench) -> None:
-    session = bench.peer("n1")
-    assert not bench.assignments.assign(session)
-    assert (None, 0) == (session.last_sent, session.revision)
-
-
 def test_an_assignment_is_sent_once(bench: Bench, wanted: Wish) -> None:
     session = bench.peer("n1")
     bench.state(wanted("u", "n1"))

@@ -153,7 +153,3 @@ async def test_equal_checks_are_shared_and_end_with_close(bench: Bench) -> None:
     assert 1 == len(bench.registry.asked)
     await bench.proofs.close()
     assert ([], {}) == (bench.told, bench.proofs._checks)
-
-
-def test_a_source_does_not_show_its_secret() -> None:
-    assert "secret" not in repr(ORIGIN)

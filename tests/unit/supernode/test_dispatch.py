@@ -122,29 +122,6 @@ async def test_a_peer_that_cannot_be_answered_gets_no_piece(lab: Lab) -> None:
     assert set() == lab.given("b")
 
 
-async def test_wrong_bytes_count_against_their_provider(lab: Lab) -> None:
-    lab.progress.init_progress(ID, "c", ALL)
-    for name in ("a", "b"):
-        lab.progress.give(ID, name, 0, "c")
-        lab.fails(name, 0, "c", "corrupt")
-    assert 2 == lab.progress.service["c"].failed
-    lab.clock.now += POLICY.blacklist_seconds
-    lab.dispatcher.expire()
-    assert {SUPERNODE} == {work.provider for work in lab.work("a")}
-
-
-async def test_a_wrong_piece_of_the_supernode_is_inspected(lab: Lab) -> None:
-    lab.progress.give(ID, "a", 0, SUPERNODE)
-    lab.fails("a", 0, SUPERNODE, "corrupt")
-    assert [(ID, 0)] == lab.accused
-
-
-async def test_a_peer_bounds_its_own_window(lab: Lab) -> None:
-    lab.managers.peers.update("a", downloads=1)
-    assert 1 == len(lab.work("a"))
-    assert () == lab.work("a")
-
-
 async def test_a_missing_byte_frees_its_piece_for_a_waiting_peer(lab: Lab) -> None:
     lab.takes_everything("a")
     held = lab.waits("b")

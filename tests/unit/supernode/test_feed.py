@@ -1,7 +1,5 @@
 """The feed of changes: what it reports, when, and what it leaves out."""
 
-import asyncio
-
 from pantala_protocol.statement import Failure, PeerReport, TaskReport
 from pantala_protocol.sync import DeliveryState, DeliveryStatus
 from pantala_supernode.sync.feed import MAX_FAILURES
@@ -14,46 +12,6 @@ async def test_a_reader_of_another_boot_or_of_the_future_gets_everything(bench: 
     for boot, since in (("", 0), ("other", 1), ("boot", 99)):
         changes = await bench.feed.changes(boot=boot, since=since, wait=60)
         assert (True, ["u"], 1) == (changes.full, [task.uid for task in changes.tasks], changes.version)
-
-
-async def test_each_change_is_reported_once(bench: Bench, wanted: Wish) -> None:
-    bench.state(wanted("u"), wanted("v"))
-    bench.peer("n1")
-    bench.feed.touch_task(ID)
-    first = await bench.feed.changes(boot="boot", since=0, wait=0)
-    assert {"u", "v"} == {task.uid for task in first.tasks}
-    bench.feed.touch_peer("n1")
-    bench.feed.touch_peer("n1")
-    second = await bench.feed.changes(boot="boot", since=first.version, wait=0)
-    assert ((), ["n1"], False) == (second.tasks, [peer.name for peer in second.peers], second.full)
-
-
-async def test_a_reader_without_news_is_answered_after_the_wait(bench: Bench) -> None:
-    changes = await bench.feed.changes(boot="boot", since=0, wait=0.01)
-    assert (0, (), False) == (changes.version, changes.tasks, changes.full)
-
-
-async def test_a_waiting_reader_is_answered_by_a_change(bench: Bench) -> None:
-    waiting = asyncio.create_task(bench.feed.changes(boot="boot", since=0, wait=60))
-    await asyncio.sleep(0)
-    bench.feed.touch_statement()
-    async with asyncio.timeout(5):
-        assert 1 == (await waiting).version
-
-
-async def test_a_waiting_reader_is_answered_when_the_supernode_stops(bench: Bench) -> None:
-    waiting = asyncio.create_task(bench.feed.changes(boot="boot", since=0, wait=60))
-    await asyncio.sleep(0)
-    bench.feed.release()
-    async with asyncio.timeout(5):
-        assert 0 == (await waiting).version
-
-
-async def test_a_dropped_resource_is_named_once(bench: Bench) -> None:
-    bench.feed.touch_statement()
-    bench.feed.touch_dropped("u")
-    assert ("u",) == (await bench.feed.changes(boot="boot", since=1, wait=0)).gone
-    assert () == (await bench.feed.changes(boot="", since=0, wait=0)).gone
 
 
 def test_an_unwanted_task_has_no_report(bench: Bench) -> None:

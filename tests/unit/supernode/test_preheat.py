@@ -107,11 +107,7 @@ def test_unknown_and_empty_ids_are_different_errors(preheats: PreheatManager) ->
 
 @pytest.mark.parametrize(
     ("fetchers", "status", "expected"),
-    [
-        (set(), CDNStatus.RUNNING, [(ID, True)]),
-        ({"guest"}, CDNStatus.RUNNING, []),
-        (set(), CDNStatus.SUCCESS, []),
-    ],
+    [(set(), CDNStatus.RUNNING, [(ID, True)]), ({"guest"}, CDNStatus.RUNNING, []), (set(), CDNStatus.SUCCESS, [])],
 )
 def test_a_deleted_preheat_stops_unless_clients_want_the_file(
     leases: Leases, preheats: PreheatManager, fetchers: set[str], status: CDNStatus, expected: list[tuple[str, bool]]

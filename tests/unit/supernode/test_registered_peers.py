@@ -20,12 +20,7 @@ RANGE = Wrapping(10).range(1)
 def peers(bench: Bench, leases: Leases) -> RegisteredPeers:
     numbers = iter(range(1_000_000))
     return RegisteredPeers(
-        leases,
-        bench.managers,
-        bench.dispatcher,
-        bench.clients,
-        new_id=lambda: str(next(numbers)),
-        clock=bench.clock,
+        leases, bench.managers, bench.dispatcher, bench.clients, new_id=lambda: str(next(numbers)), clock=bench.clock
     )
 
 

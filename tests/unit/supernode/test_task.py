@@ -81,6 +81,10 @@ def test_the_order_of_a_lease_alone_accepts_a_stale_copy(tasks: TaskManager) -> 
     assert FetchOrder(ID, FileSource(URL, attempt="lease:1"), stale_will_do=True) == tasks.known(ID).order()
 
 
+def test_a_source_does_not_show_its_secret() -> None:
+    assert "secret" not in repr(FileSource(URL, {"Authorization": "Bearer secret"}))
+
+
 def test_an_unwanted_task_has_no_order() -> None:
     with pytest.raises(ValueError, match="no lease wants"):
         Task(ID, Copy(ID)).order()

@@ -19,9 +19,7 @@ PARAMETERS = {
 tokens = st.text("abcXYZ019-_.~!", min_size=1, max_size=8)
 texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 challenges = st.builds(
-    AuthChallenge,
-    tokens.map(str.lower),
-    st.dictionaries(tokens.map(str.lower), texts, min_size=1, max_size=3),
+    AuthChallenge, tokens.map(str.lower), st.dictionaries(tokens.map(str.lower), texts, min_size=1, max_size=3)
 )
 
 
