@@ -17,9 +17,9 @@ from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration.test_supernode_images import ANN, SHOWN, of_amd64, pull, settled
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
+from tests.support.registry_images import SHOWN, of_amd64, pull, registry_of, sent
 from tests.support.scripted_images import get
 from tests.support.supernode_lab import SupernodeProcess
 
@@ -38,8 +38,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, image: Image) -> Iterator[Registry]:
-    with Registry(tmp_path_factory.mktemp("registry"), accounts=dict([ANN])) as registry:
-        images.push(image, registry.host, "team/app", "1", account=ANN)
+    with registry_of(image, tmp_path_factory.mktemp("registry"), private=True) as registry:
         yield registry
 
 
@@ -104,7 +103,7 @@ async def test_after_a_kill_the_next_node_costs_only_a_proof_from_the_registry(
     ):
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
-        assert of_amd64(image) == await settled(registry)
+        assert of_amd64(image) == await sent(registry)
         for _ in range(2):
             supernode.kill()
             await restarted(supernode, one, other)
@@ -112,7 +111,7 @@ async def test_after_a_kill_the_next_node_costs_only_a_proof_from_the_registry(
         registry.forget()
         assert 401 == (await get(other.mirror.port, f"/v2/team/app/manifests/{image.digest}?ns={registry.host}"))[0]
         await pull(other, registry, image, shown=SHOWN)
-        shown = await settled(registry)
+        shown = await sent(registry)
         assert of_amd64(image).keys() == shown.keys()
         assert all(0 < count <= PROOF for count in shown.values()), shown
     assert "secret" not in (supernode.data / "blobs.json").read_text()
@@ -153,7 +152,7 @@ async def test_an_expired_lease_is_not_restored(
         await eventually(lambda: layer not in kept(supernode))
         registry.forget()
         await pull(one, registry, image, shown=SHOWN)
-        assert of_amd64(image)[layer] <= (await settled(registry))[layer]
+        assert of_amd64(image)[layer] <= (await sent(registry))[layer]
 
 
 @pytest.mark.parametrize("harm", ["changed", "deleted"])
@@ -180,7 +179,7 @@ async def test_a_damaged_blob_on_the_volume_is_never_served(
         await restarted(supernode, one, other)
         registry.forget()
         await pull(other, registry, image, shown=SHOWN)  # it checks each digest
-        again = (await settled(registry))[layer]
+        again = (await sent(registry))[layer]
     if harm == "deleted":
         assert size <= again <= size + PROOF
     else:

@@ -20,9 +20,7 @@ from pantala_protocol.sync import PieceWork, SyncRequest
 from testbed.image import Layer, push
 from testbed.image import build as build_image
 from tests.integration.test_image_orders import LeasingSupernode
-from tests.integration.test_mirror_containerd import Node, Pushed
-from tests.integration.test_mirror_containerd import node as node
-from tests.integration.test_mirror_containerd import processes as processes
+from tests.support.containerd_node import ContainerdNode, Pushed
 from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
@@ -167,7 +165,7 @@ async def test_an_order_that_does_not_fit_fails_with_no_space_and_another_succee
 
 @needs_registry
 @pytest.mark.parametrize("processes", ONE, ids=["one"], indirect=True)
-async def test_containerd_reads_a_blob_that_does_not_fit_from_the_registry(node: Node, disk: Path) -> None:
+async def test_containerd_reads_a_blob_that_does_not_fit_from_the_registry(node: ContainerdNode, disk: Path) -> None:
     layout = build_image(node.folder / "image", [Layer(LARGE, seed=1), Layer(1000, seed=2)])
     push(layout, node.registry.host, "team/large", "1")
     node.registry.forget()

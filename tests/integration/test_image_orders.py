@@ -16,10 +16,8 @@ from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, Pul
 from pantala_protocol.sync import PieceWork, SyncRequest
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import PullUnauthorizedError
-from tests.integration.test_mirror_containerd import Node, Pushed, crictl_remove
-from tests.integration.test_mirror_containerd import node as node
-from tests.integration.test_mirror_containerd import processes as processes
-from tests.support.containerds import MARKS, ONE
+from tests.support.containerd_node import ContainerdNode, Pushed
+from tests.support.containerds import MARKS, ONE, crictl_remove
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
 from tests.support.scripted_images import RegistrySupernode
@@ -33,18 +31,25 @@ KEY = "ns/web"
 
 
 @contextlib.asynccontextmanager
-async def ordered(node: Node, supernode: RegistrySupernode, image: Pushed, folder: Path) -> AsyncIterator[PeerApp]:
+async def ordered(
+    node: ContainerdNode, supernode: RegistrySupernode, image: Pushed, folder: Path
+) -> AsyncIterator[PeerApp]:
     async with node.mirrored(supernode, image, folder, runtime_socket=node.helper.socket) as peer:
         yield peer
 
 
-def name(node: Node, image: Pushed) -> str:
+def name(node: ContainerdNode, image: Pushed) -> str:
     registry = node.private if image.authorization else node.registry
     return f"{registry.host}/{image.repository}"
 
 
 async def order(
-    supernode: RegistrySupernode, node: Node, *images: Pushed, number: int = 1, pin: bool = False, **settings: int
+    supernode: RegistrySupernode,
+    node: ContainerdNode,
+    *images: Pushed,
+    number: int = 1,
+    pin: bool = False,
+    **settings: int,
 ) -> None:
     """Order these, and nothing else."""
     revision = supernode.orders.revision + 1 if supernode.orders else 1
@@ -63,7 +68,9 @@ async def reach(supernode: RegistrySupernode, phase: PullPhase, number: int = 1)
     return await eventually(reached, within=30)
 
 
-async def test_it_is_pulled_by_digest_through_the_mirror_and_known_by_its_tag(node: Node, tmp_path: Path) -> None:
+async def test_it_is_pulled_by_digest_through_the_mirror_and_known_by_its_tag(
+    node: ContainerdNode, tmp_path: Path
+) -> None:
     image, supernode = node.push(), RegistrySupernode()
     async with ordered(node, supernode, image, tmp_path / "node") as peer:
         await order(supernode, node, image)
@@ -78,7 +85,9 @@ async def test_it_is_pulled_by_digest_through_the_mirror_and_known_by_its_tag(no
         assert [] == node.registry.requests()
 
 
-async def test_a_private_image_comes_by_the_orders_secrets_and_nobody_else_gets_in(node: Node, tmp_path: Path) -> None:
+async def test_a_private_image_comes_by_the_orders_secrets_and_nobody_else_gets_in(
+    node: ContainerdNode, tmp_path: Path
+) -> None:
     image, supernode = node.push(private=True), RegistrySupernode()
     supernode.challenges = ('Basic realm="private"',)
     image.order = KEY
@@ -96,7 +105,9 @@ async def test_a_private_image_comes_by_the_orders_secrets_and_nobody_else_gets_
     assert {} == dict(node.private.blob_bytes())
 
 
-async def test_what_is_there_is_not_pulled_again_and_only_its_name_is_made(node: Node, tmp_path: Path) -> None:
+async def test_what_is_there_is_not_pulled_again_and_only_its_name_is_made(
+    node: ContainerdNode, tmp_path: Path
+) -> None:
     image, supernode = node.push(), RegistrySupernode()
     assert 200 == (await node.helper.pull(f"{name(node, image)}@{image.digest}"))[0]
     async with ordered(node, supernode, image, tmp_path / "node"):
@@ -107,7 +118,7 @@ async def test_what_is_there_is_not_pulled_again_and_only_its_name_is_made(node:
         assert [[f"{name(node, image)}:1"]] == [found["tags"] for found in await node.helper.get("/v1/images")]
 
 
-async def test_an_order_that_is_withdrawn_cuts_its_pull(node: Node, tmp_path: Path) -> None:
+async def test_an_order_that_is_withdrawn_cuts_its_pull(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     supernode.released = 0
     async with ordered(node, supernode, image, tmp_path / "node"):
@@ -122,7 +133,7 @@ async def test_an_order_that_is_withdrawn_cuts_its_pull(node: Node, tmp_path: Pa
 
 
 async def test_an_image_that_was_removed_is_gone_and_comes_again_by_another_order(
-    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: ContainerdNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, "_LOOK", 0.2)
     image, supernode = node.push(), RegistrySupernode()
@@ -139,7 +150,7 @@ async def test_an_image_that_was_removed_is_gone_and_comes_again_by_another_orde
 
 
 @once
-async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> None:
+async def test_a_peer_that_starts_anew_remembers(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     async with ordered(node, supernode, image, tmp_path / "node"):
         await order(supernode, node, image)
@@ -156,7 +167,7 @@ async def test_a_peer_that_starts_anew_remembers(node: Node, tmp_path: Path) -> 
 
 
 @once
-async def test_without_its_helper_a_node_says_so(node: Node, tmp_path: Path) -> None:
+async def test_without_its_helper_a_node_says_so(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     nowhere = node.helper.socket.with_name("nowhere.sock")
     async with node.mirrored(supernode, image, tmp_path / "node", runtime_socket=nowhere):
@@ -172,7 +183,7 @@ async def test_without_its_helper_a_node_says_so(node: Node, tmp_path: Path) -> 
 
 
 @once
-async def test_a_registry_without_the_image_is_told_in_the_helpers_words(node: Node, tmp_path: Path) -> None:
+async def test_a_registry_without_the_image_is_told_in_the_helpers_words(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     absent = Pushed(image.layout, "team/none")
     async with ordered(node, supernode, image, tmp_path / "node"):
@@ -180,7 +191,7 @@ async def test_a_registry_without_the_image_is_told_in_the_helpers_words(node: N
         assert "NotFound" == (await reach(supernode, PullPhase.FAILED)).reason
 
 
-async def test_the_runtime_is_told_of(node: Node, tmp_path: Path) -> None:
+async def test_the_runtime_is_told_of(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     async with ordered(node, supernode, image, tmp_path / "node"):
         layer, absent = image.layers[0].digest, f"sha256:{'0' * 64}"
@@ -200,7 +211,7 @@ async def test_the_runtime_is_told_of(node: Node, tmp_path: Path) -> None:
 
 
 async def test_another_pull_of_a_public_image_at_the_same_moment_has_it_from_the_registry(
-    node: Node, tmp_path: Path
+    node: ContainerdNode, tmp_path: Path
 ) -> None:
     image, supernode = node.push(), RegistrySupernode()
     supernode.released = 0
@@ -221,7 +232,7 @@ async def grant(peer: PeerApp, repository: str) -> AsyncIterator[None]:
 
 
 @once
-async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: Node, tmp_path: Path) -> None:
+async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     blobs = tuple(ImageBlob(blob.digest, len(blob.content)) for blob in [image.config, *image.layers])
     async with ordered(node, supernode, image, tmp_path / "node") as peer:
@@ -238,7 +249,9 @@ async def test_at_depth_peer_the_blobs_come_into_the_cache_and_stay(node: Node, 
 
 
 @once
-async def test_blobs_that_nobody_wants_make_room_for_those_that_are_wanted(node: Node, tmp_path: Path) -> None:
+async def test_blobs_that_nobody_wants_make_room_for_those_that_are_wanted(
+    node: ContainerdNode, tmp_path: Path
+) -> None:
     first, supernode = node.push(), LeasingSupernode()
     size = len(first.layers[0].content)
     async with node.mirrored(

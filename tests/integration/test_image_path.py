@@ -27,10 +27,9 @@ from testbed.containerd import Containerd
 from testbed.image import Image, Layer
 from testbed.process import free_ports
 from testbed.registry import Registry
-from tests.integration.test_mirror_containerd import crictl_remove
-from tests.integration.test_runtime import Helper
-from tests.support.containerds import EACH, MARKS
+from tests.support.containerds import EACH, MARKS, Helper, crictl_remove
 from tests.support.eventually import eventually
+from tests.support.registry_images import registry_of
 from tests.support.supernode_lab import SupernodeLab
 
 pytestmark = MARKS
@@ -113,9 +112,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def way(program: str, image: Image, folder: Path, *, config_path: str | None = None) -> AsyncIterator[Way]:
     token = folder / "mirror-token"
     async with contextlib.AsyncExitStack() as stack:
-        registry = stack.enter_context(Registry(folder / "registry"))
-        images.push(image, registry.host, "team/app", "1")
-        registry.forget()
+        registry = stack.enter_context(registry_of(image, folder / "registry"))
         containerd = stack.enter_context(Containerd(folder / "containerd", program, config_path=config_path))
         helper = stack.enter_context(Helper(folder, containerd))
         (port,) = free_ports(1)

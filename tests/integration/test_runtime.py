@@ -8,14 +8,12 @@ import shutil
 import socket
 import ssl
 import stat
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 from aiohttp import web
 
@@ -24,74 +22,35 @@ from pantala_peer.containerd.configuration import cleanup, configure
 from testbed.containerd import Containerd
 from testbed.image import Image, Layer, build, push
 from testbed.pki import Authority
-from testbed.process import Process, free_ports
+from testbed.process import free_ports
 from testbed.registry import Registry
-from tests.support.containerds import EACH, MARKS
+from tests.support.containerd_node import ContainerdNode
+from tests.support.containerds import EACH, MARKS, Helper
 from tests.support.eventually import eventually
+from tests.support.registry_images import ANN, registry_of
 
 pytestmark = MARKS
 
-ANN = {"ann": "s3cr3t-of-ann"}
 SIZE = 300_000
 
 
-class Helper:
-    """The real process, while it is entered, and its interface."""
-
-    def __init__(self, folder: Path, containerd: Containerd, name: str = "helper.sock") -> None:
-        self.socket = containerd.socket.with_name(name)
-        content = containerd.certs_d.parent / "root/io.containerd.content.v1.content"
-        flags = ["--runtime", containerd.address, "--listen", f"unix:{self.socket}", "--content", str(content)]
-        self._process = Process([sys.executable, "-m", "pantala_runtime", *flags], folder / "helper.log")
-        self.log = self._process.log
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.stop()
-        assert 0 == self._process.returncode
-
-    def open(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession("http://helper", connector=aiohttp.UnixConnector(str(self.socket)))
-
-    async def get(self, path: str) -> Any:
-        async with self.open() as session, session.get(path) as response:
-            assert 200 == response.status, await response.text()
-            return await response.json()
-
-    async def post(self, path: str, **body: Any) -> tuple[int, Any]:
-        async with self.open() as session, session.post(path, data=msgspec.json.encode(body)) as response:
-            content = await response.read()
-            return response.status, json.loads(content) if content else None
-
-    async def pull(self, image: str, *, seconds: float = 30, **body: Any) -> tuple[int, Any]:
-        """Status, and the answer or the error's reason."""
-        status, answer = await self.post("/v1/pull", image=image, timeout_seconds=seconds, **body)
-        return status, answer if status == 200 else answer["error"]["reason"]
-
-    async def ready(self) -> None:
-        await eventually(lambda: self.get("/v1/status"), ignoring=(aiohttp.ClientError, AssertionError))
-
-
 @dataclass
-class Node:
-    """A containerd, its helper, and what they pull from."""
+class Node(ContainerdNode):
+    """A node whose registries have the image ``team/app:1``."""
 
-    containerd: Containerd
-    helper: Helper
-    open: Registry
-    private: Registry
-    image: Image
-    state: Path
+    image: Image = field(kw_only=True)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
 
     @property
     def modern(self) -> bool:
-        """Pins are heeded; Debian 12 has 1.6.20, where they are not."""
+        """True if it honours pins. Debian 12 has 1.6.20, which ignores them."""
         return self.containerd.version >= (1, 7)
 
     @contextlib.contextmanager
-    def mirrored(self, port: int, *names: str) -> Iterator[None]:
+    def configured(self, port: int, *names: str) -> Iterator[None]:
         listed = [registries.parse_registry(name) for name in names]
         configure([self.containerd.certs_d], self.state, listed, f"http://127.0.0.1:{port}", "t0ken")
         try:
@@ -105,15 +64,13 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("node")
     image = build(folder / "image", [Layer(SIZE), Layer(1000, seed=1)])
     with (
-        Registry(folder / "open") as open_registry,
-        Registry(folder / "private", accounts=ANN) as private,
+        registry_of(image, folder / "open") as registry,
+        registry_of(image, folder / "private", private=True) as private,
         Containerd(folder / "containerd", request.param) as containerd,
         Helper(folder, containerd) as helper,
     ):
-        push(image, open_registry.host, "team/app", "1")
-        push(image, private.host, "team/app", "1", account=next(iter(ANN.items())))
         asyncio.run(helper.ready())
-        yield Node(containerd, helper, open_registry, private, image, folder / "state")
+        yield Node(containerd, helper, registry, private, folder, image=image)
 
 
 def credentials(node: Node, password: str, server: str = "") -> dict[str, str]:
@@ -158,7 +115,7 @@ class Mirror:
 
 
 async def test_a_tag_and_a_digest_are_pulled_and_listed(node: Node) -> None:
-    name, digest = f"{node.open.host}/team/app", node.image.digest
+    name, digest = f"{node.registry.host}/team/app", node.image.digest
     for image in (f"{name}:1", f"{name}@{digest}"):
         status, pulled = await node.helper.pull(image)
         assert (200, digest) == (status, pulled["digest"])
@@ -169,9 +126,9 @@ async def test_a_tag_and_a_digest_are_pulled_and_listed(node: Node) -> None:
 
 async def test_a_tag_stands_for_what_was_pulled_by_digest_and_for_what_is_told_later(node: Node) -> None:
     first, second = (build(node.state.parent / f"tag-{n}", [Layer(SIZE, seed=20 + n)]) for n in range(2))
-    name = f"{node.open.host}/team/tagged"
+    name = f"{node.registry.host}/team/tagged"
     for image in (first, second):
-        push(image, node.open.host, "team/tagged", "moves")
+        push(image, node.registry.host, "team/tagged", "moves")
         assert 200 == (await node.helper.pull(f"{name}@{image.digest}"))[0]
         told = {"image": f"{name}@{image.digest}", "name": f"{name}:moves"}
         for _ in range(2):
@@ -186,13 +143,13 @@ async def test_a_tag_stands_for_what_was_pulled_by_digest_and_for_what_is_told_l
 
 
 async def test_a_name_for_what_is_not_there_is_not_made(node: Node) -> None:
-    name = f"{node.open.host}/team/app"
+    name = f"{node.registry.host}/team/app"
     status, answer = await node.helper.post("/v1/name", image=f"{name}@sha256:{'0' * 64}", name=f"{name}:9")
     assert (404, "NotFound") == (status, answer["error"]["reason"])
 
 
 async def test_the_blobs_that_the_runtime_has_are_told(node: Node) -> None:
-    assert 200 == (await node.helper.pull(f"{node.open.host}/team/app:1"))[0]
+    assert 200 == (await node.helper.pull(f"{node.registry.host}/team/app:1"))[0]
     asked = [*dict(node.image.blobs), f"sha256:{'0' * 64}"]
     assert (200, {"present": asked[:-1]}) == await node.helper.post("/v1/blobs", digests=asked)
     assert 400 == (await node.helper.post("/v1/blobs", digests=["sha256:../../../../etc/passwd"]))[0]
@@ -200,18 +157,18 @@ async def test_the_blobs_that_the_runtime_has_are_told(node: Node) -> None:
 
 async def test_pulls_at_the_same_moment_load_each_blob_once(node: Node) -> None:
     image = build(node.state.parent / "shared", [Layer(SIZE, seed=7), Layer(SIZE, seed=8)])
-    digest = push(image, node.open.host, "team/shared", "1")
-    node.open.forget()
-    name = f"{node.open.host}/team/shared@{digest}"
+    digest = push(image, node.registry.host, "team/shared", "1")
+    node.registry.forget()
+    name = f"{node.registry.host}/team/shared@{digest}"
     answers = await asyncio.gather(*(node.helper.pull(name) for _ in range(4)))
     assert [digest] * 4 == [answer["digest"] for _, answer in answers]
     await asyncio.sleep(0.2)  # the registry logs at the end
-    assert dict(image.blobs) == dict(node.open.blob_bytes())
+    assert dict(image.blobs) == dict(node.registry.blob_bytes())
 
 
 async def test_what_is_missing_is_not_found(node: Node) -> None:
     for name in ("team/app:2", "team/none:1", f"team/app@sha256:{'0' * 64}"):
-        assert (404, "NotFound") == await node.helper.pull(f"{node.open.host}/{name}")
+        assert (404, "NotFound") == await node.helper.pull(f"{node.registry.host}/{name}")
 
 
 async def test_a_private_image_needs_the_right_password_for_its_registry(node: Node) -> None:
@@ -219,12 +176,12 @@ async def test_a_private_image_needs_the_right_password_for_its_registry(node: N
     refused = (403, "Unauthorized")
     assert refused == await node.helper.pull(name)
     assert refused == await node.helper.pull(name, auth=credentials(node, "wrong"))
-    assert refused == await node.helper.pull(name, auth=credentials(node, ANN["ann"], server="http://another.example"))
-    status, pulled = await node.helper.pull(name, auth=credentials(node, ANN["ann"]))
+    assert refused == await node.helper.pull(name, auth=credentials(node, ANN[1], server="http://another.example"))
+    status, pulled = await node.helper.pull(name, auth=credentials(node, ANN[1]))
     assert (200, node.image.digest) == (status, pulled["digest"])
     log = node.helper.log.read_text()
     assert f"{node.private.host}/team/app:1" in log
-    assert ANN["ann"] not in log
+    assert ANN[1] not in log
 
 
 async def test_no_way_to_the_registry_is_unreachable(node: Node) -> None:
@@ -297,10 +254,10 @@ async def test_a_full_disk_is_no_space(node: Node, tmp_path: Path) -> None:
     await _run("mount", "-t", "tmpfs", "-o", "size=16m", "none", str(small))
     try:
         image = build(tmp_path / "large", [Layer(24_000_000, seed=3)])
-        digest = push(image, node.open.host, "team/large", "1")
+        digest = push(image, node.registry.host, "team/large", "1")
         with Containerd(small, node.containerd.program) as containerd, Helper(tmp_path, containerd) as helper:
             await helper.ready()
-            assert (507, "NoSpace") == await helper.pull(f"{node.open.host}/team/large@{digest}")
+            assert (507, "NoSpace") == await helper.pull(f"{node.registry.host}/team/large@{digest}")
             assert 16 << 20 == (await helper.get("/v1/status"))["image_filesystem"]["total"]
     finally:
         await _run("umount", "--lazy", str(small))
@@ -312,7 +269,7 @@ async def _run(*command: str) -> None:
 
 
 async def test_a_restart_of_containerd_is_survived(node: Node) -> None:
-    name = f"{node.open.host}/team/app:1"
+    name = f"{node.registry.host}/team/app:1"
     node.containerd.stop()
     assert (503, "RuntimeUnavailable") == await node.helper.pull(name)
     node.containerd.start()
@@ -324,11 +281,11 @@ async def test_a_restart_of_containerd_is_survived(node: Node) -> None:
 
 
 async def test_a_pin_is_believed_when_the_runtime_shows_it(node: Node) -> None:
-    name = f"{node.open.host}/team/app@{node.image.digest}"
+    name = f"{node.registry.host}/team/app@{node.image.digest}"
     status, pulled = await node.helper.pull(name, pin=True)
     assert (200, node.modern) == (status, pulled["pinned"])
     assert {"honoured": node.modern} == (await node.helper.get("/v1/status"))["pinning"]
-    status, pulled = await node.helper.pull(f"{node.open.host}/team/app:1")
+    status, pulled = await node.helper.pull(f"{node.registry.host}/team/app:1")
     assert (200, node.modern) == (status, pulled["pinned"])  # another name does not take the pin away
     status, pulled = await node.helper.pull(name, pin=True)
     assert (200, node.modern) == (status, pulled["pinned"])
@@ -338,7 +295,7 @@ async def test_a_pin_is_believed_when_the_runtime_shows_it(node: Node) -> None:
 
 
 async def test_nothing_is_pinned_that_is_not_here(node: Node) -> None:
-    status, answer = await node.helper.post("/v1/unpin", image=f"{node.open.host}/team/none:1")
+    status, answer = await node.helper.post("/v1/unpin", image=f"{node.registry.host}/team/none:1")
     assert (404, "NotFound") == (status, answer["error"]["reason"])
 
 
@@ -348,7 +305,7 @@ async def test_nothing_is_pinned_that_is_not_here(node: Node) -> None:
 async def test_the_probe_is_seen_by_the_mirror_as_a_mirror(node: Node) -> None:
     mirror = Mirror()
     async with mirror.serving() as port:
-        with node.mirrored(port):
+        with node.configured(port):
             status, answer = await node.helper.post("/v1/probe", node="node-1", port=port)
     assert (200, "NotFound") == (status, answer["outcome"])
     assert ("HEAD", "/v2/probe/node-1/manifests/1", f"localhost:{port}", "t0ken") in mirror.requests
@@ -398,24 +355,24 @@ async def test_containerd_takes_what_we_wrote_and_asks_the_mirror_then_the_regis
     image = build(
         node.state.parent / shape, [Layer(2000, seed=int(hashlib.sha256(shape.encode()).hexdigest()[:8], 16))]
     )
-    digest = push(image, node.open.host, f"shape/{shape}", "1")
-    path = node.containerd.certs_d / node.open.host / "hosts.toml"
+    digest = push(image, node.registry.host, f"shape/{shape}", "1")
+    path = node.containerd.certs_d / node.registry.host / "hosts.toml"
     if theirs is not None:
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(theirs.replace(b"{host}", node.open.host.encode()))
+        path.write_bytes(theirs.replace(b"{host}", node.registry.host.encode()))
     mirror = Mirror()
     try:
         async with mirror.serving() as port:
-            with node.mirrored(port, node.open.url):
+            with node.configured(port, node.registry.url):
                 assert 0o600 == stat.S_IMODE(path.stat().st_mode)
-                status, pulled = await node.helper.pull(f"{node.open.host}/shape/{shape}@{digest}")
+                status, pulled = await node.helper.pull(f"{node.registry.host}/shape/{shape}@{digest}")
         assert (200, digest) == (status, pulled["digest"])
-        assert {node.open.host} == {ns for _, _, ns, _ in mirror.requests}
+        assert {node.registry.host} == {ns for _, _, ns, _ in mirror.requests}
         assert {"t0ken"} == {token for *_, token in mirror.requests}
         assert ("HEAD", f"/v2/shape/{shape}/manifests/{digest}") == mirror.requests[0][:2]
         assert 3 <= len(mirror.requests)
         if theirs is not None:
-            assert theirs.replace(b"{host}", node.open.host.encode()) == path.read_bytes()
+            assert theirs.replace(b"{host}", node.registry.host.encode()) == path.read_bytes()
     finally:
         path.unlink(missing_ok=True)
         if path.parent.exists():
@@ -450,7 +407,7 @@ async def test_certificates_in_a_further_folder_stay_in_force(node: Node, tmp_pa
             configure([two.certs_d, further], node.state, [], f"http://127.0.0.1:{port}", "t0ken")
             assert 200 == (await helper.pull(image))[0]
             assert [] == mirror.requests
-            assert 200 == (await helper.pull(f"{node.open.host}/team/app@{node.image.digest}"))[0]
+            assert 200 == (await helper.pull(f"{node.registry.host}/team/app@{node.image.digest}"))[0]
             assert [] != mirror.requests
         cleanup([two.certs_d, further], node.state)
         assert 200 == (await helper.pull(image))[0]
@@ -477,18 +434,18 @@ async def test_a_list_of_folders_is_in_force_however_containerd_takes_it(node: N
 async def test_the_default_serves_a_registry_without_a_folder_until_we_leave(node: Node) -> None:
     mirror = Mirror()
     async with mirror.serving() as port:
-        with node.mirrored(port):
-            await node.helper.pull(f"{node.open.host}/team/app@{node.image.digest}")
+        with node.configured(port):
+            await node.helper.pull(f"{node.registry.host}/team/app@{node.image.digest}")
         asked = len(mirror.requests)
         assert 0 < asked
-        await node.helper.pull(f"{node.open.host}/team/app@{node.image.digest}")
+        await node.helper.pull(f"{node.registry.host}/team/app@{node.image.digest}")
         assert asked == len(mirror.requests)
     assert [] == list(node.containerd.certs_d.iterdir())
 
 
 async def test_a_mirror_that_is_gone_costs_nothing(node: Node) -> None:
-    with node.mirrored(free_ports(1)[0], node.open.url):
+    with node.configured(free_ports(1)[0], node.registry.url):
         begun = asyncio.get_running_loop().time()
-        status, _ = await node.helper.pull(f"{node.open.host}/team/app@{node.image.digest}")
+        status, _ = await node.helper.pull(f"{node.registry.host}/team/app@{node.image.digest}")
         assert 200 == status
         assert asyncio.get_running_loop().time() - begun < 2

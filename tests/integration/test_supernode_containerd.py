@@ -13,25 +13,19 @@ from pantala_runtime.containerd import Containerd as Runtime
 from testbed import image as images
 from testbed.containerd import Containerd
 from testbed.image import Layer
-from testbed.registry import Registry
-from tests.integration.test_runtime import Helper
-from tests.support.containerds import MARKS, ONE
+from tests.support.containerds import MARKS, ONE, Helper
+from tests.support.registry_images import ANN, registry_of
 from tests.support.supernode_lab import SupernodeLab
 
 pytestmark = MARKS
-ANN = ("ann", "s3cr3t-of-ann")
 TOKEN = "t0ken"
 
 
-@pytest.mark.parametrize("accounts", [{}, dict([ANN])], ids=["public", "private"])
-async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
-    accounts: dict[str, str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("private", [False, True], ids=["public", "private"])
+async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(private: bool, tmp_path: Path) -> None:
     image = images.build(tmp_path / "image", [Layer(6_000_000, seed=1), Layer(2000, seed=2)])
     async with contextlib.AsyncExitStack() as stack:
-        registry = stack.enter_context(Registry(tmp_path / "registry", accounts=accounts))
-        images.push(image, registry.host, "team/app", "1", account=ANN if accounts else None)
-        registry.forget()
+        registry = stack.enter_context(registry_of(image, tmp_path / "registry", private=private))
         lab = await stack.enter_async_context(SupernodeLab(tmp_path))
         await lab.state()
         for name in ("n1", "n2"):
@@ -50,7 +44,7 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(
                 TOKEN,
             )
             async with Runtime(containerd.address) as runtime:
-                shown = PullCredentials(*ANN, server="") if accounts else None
+                shown = PullCredentials(*ANN, server="") if private else None
                 await runtime.pull(f"{registry.host}/team/app@{image.digest}", shown)
             counts = peer.mirror.server.counts
             assert (3, 0, 0) == (counts.blobs, counts.misses, counts.broken)

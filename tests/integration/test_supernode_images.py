@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pantala_peer.app import PeerApp
 from pantala_protocol import ranges, task_id
 from pantala_protocol import registry as routes
 from pantala_protocol.images import PullOrder, WantedImage
@@ -24,14 +22,13 @@ from testbed.registry import Registry
 from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry
 from tests.support.manual_peer import ManualPeer
+from tests.support.registry_images import ANN, SHOWN, of_amd64, pull, registry_of, sent
 from tests.support.scripted_images import get
 from tests.support.supernode_lab import SupernodeLab
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
 )
-ANN = ("ann", "ann's secret")
-SHOWN = "Basic " + base64.b64encode(":".join(ANN).encode()).decode()
 
 
 def secret(registry: Registry, user: str = ANN[0], password: str = ANN[1]) -> str:
@@ -47,17 +44,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture
 def public(tmp_path: Path, image: Image) -> Iterator[Registry]:
-    with Registry(tmp_path / "public") as registry:
-        images.push(image, registry.host, "team/app", "1")
-        registry.forget()
+    with registry_of(image, tmp_path / "public") as registry:
         yield registry
 
 
 @pytest.fixture
 def private(tmp_path: Path, image: Image) -> Iterator[Registry]:
-    with Registry(tmp_path / "private", accounts=dict([ANN])) as registry:
-        images.push(image, registry.host, "team/app", "1", account=ANN)
-        registry.forget()
+    with registry_of(image, tmp_path / "private", private=True) as registry:
         yield registry
 
 
@@ -84,37 +77,9 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield lab
 
 
-async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
-    """All of an image through a node's mirror, as a runtime does it."""
-    headers = {"Authorization": shown} if shown else {}
-    base, port = "/v2/team/app", peer.mirror.port
-    top = image.digest
-    for digest in (top, image.manifests["linux/amd64"]):
-        status, said, body = await get(port, f"{base}/manifests/{digest}?ns={registry.host}", **headers)
-        assert (200, digest) == (status, said.get("docker-content-digest"))
-        assert image.read(digest) == body
-    manifest = json.loads(image.read(image.manifests["linux/amd64"]))
-    for described in (manifest["config"], *manifest["layers"]):
-        digest = described["digest"]
-        status, _, body = await get(port, f"{base}/blobs/{digest}?ns={registry.host}", **headers)
-        assert 200 == status
-        assert digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
-
-
-def of_amd64(image: Image) -> dict[str, int]:
-    manifest = json.loads(image.read(image.manifests["linux/amd64"]))
-    return {described["digest"]: described["size"] for described in (manifest["config"], *manifest["layers"])}
-
-
 def holders(lab: Lab, name: str) -> set[str]:
     """The nodes that keep a blob for others."""
     return {peer.name for peer in lab.app.managers.peers if name in lab.app.managers.tasks.kept_by(peer.name)}
-
-
-async def settled(registry: Registry) -> dict[str, int]:
-    """What the registry sent of blobs; it logs at the end."""
-    await asyncio.sleep(0.3)
-    return dict(registry.blob_bytes())
 
 
 async def test_two_nodes_pull_and_the_registry_serves_each_blob_once(lab: Lab, public: Registry, image: Image) -> None:
@@ -124,14 +89,14 @@ async def test_two_nodes_pull_and_the_registry_serves_each_blob_once(lab: Lab, p
     await pull(one, public, image)
     assert asyncio.get_running_loop().time() - begun < 8
     await pull(other, public, image)
-    assert of_amd64(image) == await settled(public)
+    assert of_amd64(image) == await sent(public)
 
 
 async def test_nodes_that_pull_at_once_cost_one_read(lab: Lab, public: Registry, image: Image) -> None:
     await lab.state()
     nodes = [await lab.mirror(f"n{number}") for number in range(3)]
     await asyncio.gather(*(pull(node, public, image) for node in nodes))
-    assert of_amd64(image) == await settled(public)
+    assert of_amd64(image) == await sent(public)
 
 
 async def test_a_private_image_is_for_who_has_its_password(lab: Lab, private: Registry, image: Image) -> None:
@@ -143,7 +108,7 @@ async def test_a_private_image_is_for_who_has_its_password(lab: Lab, private: Re
     wrong = "Basic " + base64.b64encode(b"ann:wrong").decode()
     assert 401 == (await get(node.mirror.port, path, Authorization=wrong))[0]
     assert 401 == (await get(node.mirror.port, path))[0]
-    assert of_amd64(image) == await settled(private)
+    assert of_amd64(image) == await sent(private)
 
 
 async def test_an_order_is_pulled_with_the_operators_secret_by_its_node_alone(
@@ -233,8 +198,8 @@ async def test_what_another_registry_has_too_is_served_after_it_showed_some_byte
     one, other = await lab.mirror("n1"), await lab.mirror("n2")
     await pull(one, public, image)
     await pull(other, private, image, shown=SHOWN)
-    assert of_amd64(image) == await settled(public)
-    shown = await settled(private)
+    assert of_amd64(image) == await sent(public)
+    shown = await sent(private)
     assert of_amd64(image).keys() == shown.keys()
     assert all(0 < count <= 64 for count in shown.values())
 
@@ -301,7 +266,7 @@ async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, pr
         while sum(got.values()) < of_amd64(image)[layer]:
             work = (await node.say(wants=said, done=done(task, work))).work
             got |= {one.piece: one.size for one in work}
-    assert (0, of_amd64(image)[layer]) == (min(got), (await settled(private))[layer])
+    assert (0, of_amd64(image)[layer]) == (min(got), (await sent(private))[layer])
     await node.say(wants={}, leaving=True)
     assert {"n1"} == holders(lab, task)
 

@@ -24,10 +24,10 @@ from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.integration.test_supernode_images import SHOWN, of_amd64, pull, settled
 from tests.integration.test_supernode_images import private as private
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
+from tests.support.registry_images import SHOWN, of_amd64, pull, sent
 from tests.support.scripted_images import asked, get
 from tests.support.supernode_lab import SupernodeProcess
 
@@ -132,7 +132,7 @@ async def test_nodes_that_pull_at_once_from_several_supernodes_cost_one_read(
     one, other = await ring.peer("n1"), await ring.peer("n2")
     await asyncio.gather(*(pull(node, registry, image, shown=SHOWN) for node in (one, other)))
     assert 1 < len({ring.owner(task_id.of_blob(digest)) for digest in of_amd64(image)})
-    assert once(image, await settled(registry)), await settled(registry)
+    assert once(image, await sent(registry)), await sent(registry)
     assert {image.digest: 1, image.manifests["linux/amd64"]: 1} == dict(manifests(registry))
 
 
@@ -148,7 +148,7 @@ async def test_a_supernode_that_joins_takes_blobs_from_the_others(ring: Ring, re
     other = await ring.peer("n2")
     await eventually(lambda: 3 == len(one.supernodes._links) == len(other.supernodes._links))
     await pull(other, registry, image, shown=SHOWN)
-    assert once(image, await settled(registry)), await settled(registry)
+    assert once(image, await sent(registry)), await sent(registry)
     await eventually(lambda: moved <= ring.kept(2))
 
 
@@ -167,7 +167,7 @@ async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
     await asyncio.sleep(0.5)
     assert {task_id.of_blob(digest) for digest in of_amd64(image)} <= one.cache.tasks()
     await pull(other, registry, image, shown=SHOWN)
-    assert once(image, await settled(registry)), await settled(registry)
+    assert once(image, await sent(registry)), await sent(registry)
 
 
 @pytest.mark.parametrize("ring", [("--origin-rate", "2M")], indirect=True)

@@ -4,13 +4,22 @@ Each of them: the distribution's (Debian 12's is 1.6, which heeds no pin and rea
 2, and those that ``PANTALA_CONTAINERD`` names, colon-separated. What does not hang on the version runs with one.
 """
 
+import json
 import os
 import shutil
+import sys
+from pathlib import Path
+from typing import Any, Self
 
+import aiohttp
+import grpc.aio
+import msgspec
 import pytest
 
 from testbed import registry
-from testbed.containerd import BUILT, programs
+from testbed.containerd import BUILT, Containerd, programs
+from testbed.process import Process
+from tests.support.eventually import eventually
 
 MARKS = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root: run as root to see it pull"),
@@ -25,3 +34,50 @@ EACH = [
 ]
 ONE = [programs()[0]]
 """For ``parametrize("node", ONE, ids=["one"], indirect=True)``."""
+
+
+class Helper:
+    """The real process, while it is entered, and its interface."""
+
+    def __init__(self, folder: Path, containerd: Containerd, name: str = "helper.sock") -> None:
+        self.socket = containerd.socket.with_name(name)
+        content = containerd.certs_d.parent / "root/io.containerd.content.v1.content"
+        flags = ["--runtime", containerd.address, "--listen", f"unix:{self.socket}", "--content", str(content)]
+        self._process = Process([sys.executable, "-m", "pantala_runtime", *flags], folder / "helper.log")
+        self.log = self._process.log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop()
+        assert 0 == self._process.returncode
+
+    def open(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession("http://helper", connector=aiohttp.UnixConnector(str(self.socket)))
+
+    async def get(self, path: str) -> Any:
+        async with self.open() as session, session.get(path) as response:
+            assert 200 == response.status, await response.text()
+            return await response.json()
+
+    async def post(self, path: str, **body: Any) -> tuple[int, Any]:
+        async with self.open() as session, session.post(path, data=msgspec.json.encode(body)) as response:
+            content = await response.read()
+            return response.status, json.loads(content) if content else None
+
+    async def pull(self, image: str, *, seconds: float = 30, **body: Any) -> tuple[int, Any]:
+        """Status, and the answer or the error's reason."""
+        status, answer = await self.post("/v1/pull", image=image, timeout_seconds=seconds, **body)
+        return status, answer if status == 200 else answer["error"]["reason"]
+
+    async def ready(self) -> None:
+        await eventually(lambda: self.get("/v1/status"), ignoring=(aiohttp.ClientError, AssertionError))
+
+
+async def crictl_remove(containerd: Containerd, removed: str) -> None:
+    """As the kubelet removes it: by the runtime interface, which the helper has no word for."""
+    async with grpc.aio.insecure_channel(containerd.address) as channel:
+        call: Any = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
+        spec = bytes([0x0A, len(removed)]) + removed.encode()
+        await call(bytes([0x0A, len(spec)]) + spec, timeout=10)

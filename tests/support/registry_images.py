@@ -1,0 +1,55 @@
+"""Images in real registries, and their pulls through a mirror."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pantala_peer.app import PeerApp
+from testbed.image import Image, push
+from testbed.registry import Registry
+from tests.support.fake_registry import basic
+from tests.support.scripted_images import get
+
+ANN = ("ann", "s3cr3t-of-ann")
+ACCOUNTS = dict([ANN])
+SHOWN = basic(*ANN)
+
+
+@contextmanager
+def registry_of(image: Image, folder: Path, *, private: bool = False) -> Iterator[Registry]:
+    """A registry with ``image`` as ``team/app:1`` and an empty log. Only ann may read a private one."""
+    with Registry(folder, accounts=ACCOUNTS if private else {}) as registry:
+        push(image, registry.host, "team/app", "1", account=ANN if private else None)
+        registry.forget()
+        yield registry
+
+
+async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
+    """All of an image through a node's mirror, as a runtime does it."""
+    headers = {"Authorization": shown} if shown else {}
+    base, port = "/v2/team/app", peer.mirror.port
+    top = image.digest
+    for digest in (top, image.manifests["linux/amd64"]):
+        status, said, body = await get(port, f"{base}/manifests/{digest}?ns={registry.host}", **headers)
+        assert (200, digest) == (status, said.get("docker-content-digest"))
+        assert image.read(digest) == body
+    manifest = json.loads(image.read(image.manifests["linux/amd64"]))
+    for described in (manifest["config"], *manifest["layers"]):
+        digest = described["digest"]
+        status, _, body = await get(port, f"{base}/blobs/{digest}?ns={registry.host}", **headers)
+        assert 200 == status
+        assert digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def of_amd64(image: Image) -> dict[str, int]:
+    manifest = json.loads(image.read(image.manifests["linux/amd64"]))
+    return {described["digest"]: described["size"] for described in (manifest["config"], *manifest["layers"])}
+
+
+async def sent(registry: Registry) -> dict[str, int]:
+    """What the registry sent of blobs; it logs at the end."""
+    await asyncio.sleep(0.3)
+    return dict(registry.blob_bytes())
