@@ -1,4 +1,4 @@
-"""One swarm: a peer of ours and a client of Dragonfly give each other the pieces of one task."""
+"""One swarm: a peer and a client of Dragonfly exchange the pieces of one task."""
 
 import asyncio
 import hashlib
@@ -35,13 +35,13 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 def state(app: App, url: str) -> None:
-    """Let the node have the file."""
+    """Assign the file to the node."""
     wanted = WantedTask("u", "ns/n", task_id.compute(url), url, path="f", peers=("node-1",))
     app.supernode.state(Statement(1, (wanted,)))
 
 
-def dfget(app: App, url: str, **wishes: Any) -> Dfget:
-    return Dfget(f"127.0.0.1:{app.settings.listen.port}", url, **wishes)
+def dfget(app: App, url: str, **settings: Any) -> Dfget:
+    return Dfget(f"127.0.0.1:{app.settings.listen.port}", url, **settings)
 
 
 async def published(root: Path) -> bytes:
@@ -55,8 +55,8 @@ def from_supernode(app: App, url: str) -> int:
     return app.managers.progress.tasks[task_id.compute(url)].supernode_bytes
 
 
-async def test_a_peer_takes_from_a_client(app: App, origin: Origin, tmp_path: Path) -> None:
-    """The supernode serves each byte once: what the peer has, it has of the client, unwrapped and verified."""
+async def test_a_peer_downloads_from_a_client(app: App, origin: Origin, tmp_path: Path) -> None:
+    """The supernode serves each byte once. The peer gets all pieces from the client, unwrapped and verified."""
     url, root = origin.url("/f"), tmp_path / "peer"
     async with dfget(app, url) as client:
         content = await client.run()
@@ -67,7 +67,7 @@ async def test_a_peer_takes_from_a_client(app: App, origin: Origin, tmp_path: Pa
     assert SIZE == origin.body_bytes("/f")
 
 
-async def test_a_client_takes_from_a_peer(app: App, origin: Origin, tmp_path: Path) -> None:
+async def test_a_client_downloads_from_a_peer(app: App, origin: Origin, tmp_path: Path) -> None:
     url, root = origin.url("/f"), tmp_path / "peer"
     async with peer(f"http://127.0.0.1:{app.settings.listen.port}", root):
         state(app, url)
@@ -80,7 +80,7 @@ async def test_a_client_takes_from_a_peer(app: App, origin: Origin, tmp_path: Pa
     assert SIZE == origin.body_bytes("/f")
 
 
-async def test_a_client_that_serves_wrong_bytes_spoils_no_peer(app: App, origin: Origin, tmp_path: Path) -> None:
+async def test_wrong_bytes_of_a_client_harm_no_peer(app: App, origin: Origin, tmp_path: Path) -> None:
     url, root = origin.url("/f"), tmp_path / "peer"
     async with dfget(app, url) as client:
         content = await client.run()
@@ -90,7 +90,7 @@ async def test_a_client_that_serves_wrong_bytes_spoils_no_peer(app: App, origin:
             assert content == await published(root)
 
 
-async def test_all_together_read_the_origin_once(app: App, origin: Origin, tmp_path: Path) -> None:
+async def test_peers_and_clients_read_the_origin_once(app: App, origin: Origin, tmp_path: Path) -> None:
     origin.serve("/f", Generated(SIZE, seed=1), always=Behaviour(rate=SIZE / 2))
     url, root = origin.url("/f"), tmp_path / "peer"
     state(app, url)

@@ -1,6 +1,6 @@
-"""Garbage on every route of every port of a supernode: an error answer, a live server, nothing touched on the disk.
+"""Garbage on every route of every port of a supernode: it answers an error, lives, and leaves the disk unchanged.
 
-Raw sockets, since clients refuse to send most of this.
+The tests use raw sockets, because HTTP clients refuse to send most of this.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
 from tests.support.supernode_lab import loopback
 
-SECRET = "what-lies-beside-the-volume"
+SECRET = "a-file-beside-the-volume"
 TASK = task_id.compute("http://origin.invalid/f")
 HUGE = "9" * 400
 
@@ -32,40 +32,40 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
 
 
 async def send(port: int, data: bytes, *, to_the_end: bool = False) -> bytes:
-    """The server's answer to ``data``; or all that it says until it closes, or is silent for seconds."""
+    """The server's answer to ``data``; or all its bytes until it closes or is silent for seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    said = b""
+    answer = b""
     try:
         writer.write(data)
         async with asyncio.timeout(5):
             while part := await reader.read(65536):
-                said += part
-                if _whole(said) and not to_the_end:
+                answer += part
+                if _whole(answer) and not to_the_end:
                     break
     except (TimeoutError, ConnectionError):
         pass
     finally:
         writer.close()
-    return said
+    return answer
 
 
-def _whole(said: bytes) -> bool:
-    head, end, body = said.partition(b"\r\n\r\n")
+def _whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
     return bool(end) and length is not None and len(body) >= int(length[1])
 
 
-def statuses(said: bytes) -> list[int]:
-    """The status of each answer in what was said."""
-    return [int(found) for found in re.findall(rb"^HTTP/1\.[01] (\d{3})", said, re.MULTILINE)]
+def statuses(answer: bytes) -> list[int]:
+    """The status of each answer."""
+    return [int(found) for found in re.findall(rb"^HTTP/1\.[01] (\d{3})", answer, re.MULTILINE)]
 
 
-def is_error(said: bytes) -> bool:
-    """An answer that says no; Dragonfly's clients get that as a code in an answer with status 200."""
-    (status,) = statuses(said)
+def is_error(answer: bytes) -> bool:
+    """True for an error. Dragonfly's clients get it as a code in an answer with status 200."""
+    (status,) = statuses(answer)
     if status != 200:
         return 400 <= status < 500 or status == 503
-    return int(json.loads(said.partition(b"\r\n\r\n")[2])["code"]) in (501, 502)
+    return int(json.loads(answer.partition(b"\r\n\r\n")[2])["code"]) in (501, 502)
 
 
 def request(method: str, target: str, body: bytes = b"", *headers: str) -> bytes:
@@ -74,7 +74,7 @@ def request(method: str, target: str, body: bytes = b"", *headers: str) -> bytes
 
 
 def routes(application: web.Application) -> list[tuple[str, str]]:
-    """Method and path of all that is mounted."""
+    """Method and path of all mounted routes."""
     found = [
         (route.method, route.resource.canonical) for route in application.router.routes() if route.resource is not None
     ]
@@ -131,7 +131,7 @@ QUERIES = [
 
 
 def garbage(method: str, path: str) -> Iterator[tuple[bytes, bool]]:
-    """Requests, and whether they must be refused: a query that a route does not know changes nothing."""
+    """Requests, and whether they must be refused. A query that a route does not know has no effect."""
     named = path.replace("{task_id}", TASK).replace("{id}", TASK)
     plain = re.sub(r"\{[^}]*\}", "x", named)
     if method in ("POST", "PUT"):
@@ -145,7 +145,7 @@ def garbage(method: str, path: str) -> Iterator[tuple[bytes, bool]]:
 
 
 UNREAD = ("/task/metrics", "/peer/heartbeat", "/peer/network")
-"""What is said here is taken and thrown away."""
+"""Routes that accept any body and drop it."""
 
 
 async def test_every_route_refuses_garbage_and_the_server_lives(
@@ -161,12 +161,12 @@ async def test_every_route_refuses_garbage_and_the_server_lives(
         )
         for method, path in mounted:
             for data, refused in garbage(method, path):
-                said = await send(port, data)
-                shown = (method, path, data[:300], said[:300])
-                assert 1 == len(statuses(said)), shown
-                assert not refused or is_error(said), shown
-                assert not [status for status in statuses(said) if status == 500], shown
-                assert SECRET.encode() not in said
+                answer = await send(port, data)
+                shown = (method, path, data[:300], answer[:300])
+                assert 1 == len(statuses(answer)), shown
+                assert not refused or is_error(answer), shown
+                assert not [status for status in statuses(answer) if status == 500], shown
+                assert SECRET.encode() not in answer
                 answered += 1
     assert answered > 500
     assert [200] == statuses(await send(app.settings.listen.port, request("GET", "/readyz")))
@@ -175,12 +175,12 @@ async def test_every_route_refuses_garbage_and_the_server_lives(
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """All files below a directory and what they hold."""
+    """All files below a directory, with their content."""
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 VICTIM = b"GET /peers HTTP/1.1\r\nHost: x\r\n\r\n"
-"""Hidden in another's body: it must not be taken for a request of its own."""
+"""A request hidden in the body of another. It must not be handled."""
 
 FRAMES = {
     "length and chunks": b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -201,7 +201,7 @@ FRAMES = {
     "a header without a name": b": a\r\n\r\n",
     "a huge header": b"X: " + b"a" * 100_000 + b"\r\n\r\n",
 }
-"""What follows ``POST /peers HTTP/1.1`` and ``Host``: a request whose end two servers may see at two places."""
+"""The rest of a request after ``POST /peers HTTP/1.1`` and ``Host``. Two servers may disagree on its end."""
 
 LINES = {
     "a huge target": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -216,16 +216,16 @@ SMUGGLERS = {name: b"POST /peers HTTP/1.1\r\nHost: x\r\n" + frame for name, fram
 @pytest.mark.parametrize("port", ["listen", "piece_listen"])
 @pytest.mark.parametrize("frame", SMUGGLERS)
 async def test_no_request_is_smuggled_in_another(app: App, frame: str, port: str) -> None:
-    """What can be framed in two ways is refused, and the connection with it."""
+    """An ambiguous request is refused, and its connection closed."""
     number = getattr(app.settings, port).port
-    said = await send(number, SMUGGLERS[frame] + VICTIM, to_the_end=True)
-    assert not [status for status in statuses(said) if status < 400 or status == 500], said[:500]
-    assert 1 >= len(statuses(said)), said[:500]
+    answer = await send(number, SMUGGLERS[frame] + VICTIM, to_the_end=True)
+    assert not [status for status in statuses(answer) if status < 400 or status == 500], answer[:500]
+    assert 1 >= len(statuses(answer)), answer[:500]
     good = statuses(await send(app.settings.listen.port, request("GET", "/readyz")))
     assert [200] == good
 
 
-async def test_a_client_that_says_half_a_request_holds_nobody_up(app: App) -> None:
+async def test_a_client_with_half_a_request_delays_no_other(app: App) -> None:
     port = app.settings.listen.port
     silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
     for _, writer in silent:

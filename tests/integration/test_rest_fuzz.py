@@ -1,4 +1,4 @@
-"""The running API against its own document: whatever is asked, no crash and no answer that is not documented."""
+"""The running API and its own document: no request crashes it or gets an undocumented answer."""
 
 import contextlib
 import functools
@@ -28,11 +28,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
-"""No operation documents a 500, so that one is undocumented, too."""
+"""No operation documents a 500, so these checks find it."""
 
 
 def fetched(url: str, body: dict[str, Any] | None = None) -> Any:
-    """What a GET, or a POST of ``body``, is answered."""
+    """The answer to a GET, or to a POST of ``body``."""
     with urllib.request.urlopen(url, json.dumps(body).encode() if body else None, timeout=5) as answer:
         return json.load(answer)
 
@@ -76,7 +76,7 @@ def origin(folder: Path) -> Iterator[str]:
 
 
 def known(url: str, file: str) -> dict[str, list[str]]:
-    """IDs of a task, a peer and a preheat that there are, by the first part of their paths."""
+    """Known IDs of a task, a peer and a preheat, by the first part of their paths."""
     peer = fetched(f"{url}/peers", {"IP": "127.0.0.1", "hostName": "host", "port": 15001})["ID"]
     task = fetched(f"{url}/tasks", {"cID": "c1", "rawURL": file, "path": "/f", "peerID": peer})["ID"]
     preheat = fetched(f"{url}/preheats", {"type": "file", "url": file, "identifier": "another"})["ID"]
@@ -84,7 +84,7 @@ def known(url: str, file: str) -> dict[str, list[str]]:
 
 
 def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, there: list[str]) -> None:
-    """Ask an operation for what its document allows and for what it does not, half the time of what there is."""
+    """Send valid and invalid requests for an operation, half of them with a known ID."""
 
     @given(case=st.one_of([operation.as_strategy(mode) for mode in GenerationMode]), pick=st.booleans())
     @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -98,7 +98,7 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, there: list[str]
 
 
 @pytest.mark.timeout(180)
-def test_whatever_is_asked_is_answered_as_documented(tmp_path: Path, unused_tcp_port_factory: Any) -> None:
+def test_every_answer_is_documented(tmp_path: Path, unused_tcp_port_factory: Any) -> None:
     ports = unused_tcp_port_factory(), unused_tcp_port_factory()
     with origin(tmp_path / "origin") as file, supernode(tmp_path, *ports) as url:
         document = schemathesis.openapi.from_dict(fetched(f"{url}/openapi.json"))

@@ -1,4 +1,4 @@
-"""A client of Dragonfly, written from its protocol's description: it does as dfget does, traps and all.
+"""A client of Dragonfly, written from its protocol's description. It has the bugs of dfget, too.
 
 It probes each provider, checks each piece's md5, merges reports, and in its ``old`` way of v0.3.1 and v0.4.3 repeats a
 pull for as long as it is told to wait, blind for its own queue.
@@ -20,7 +20,7 @@ _RUNS = itertools.count(10_000)
 
 
 class GaveUpError(Exception):
-    """The client would end, or go back to the source; ``code`` is what it was told."""
+    """The client would end, or download from the source, because of ``code``."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"code {code}")
@@ -237,5 +237,5 @@ class Dfget:
 async def _envelope(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     if answer.status != 200:
         raise AssertionError(f"a client takes nothing but HTTP 200, not {answer.status}")
-    said: dict[str, Any] = await answer.json(content_type=None)
-    return said
+    body: dict[str, Any] = await answer.json(content_type=None)
+    return body

@@ -4,7 +4,7 @@
 
     PeerError
     └── OrderError                      ``reason`` is that of a PullState: the runtime helper's, or one of these
-        ├── RuntimeUnavailableError     RuntimeUnavailable  there is no helper, or it does not answer
+        ├── RuntimeUnavailableError     RuntimeUnavailable  the helper is missing or does not answer
         ├── OrderTimeoutError           Timeout             the order's time has passed
         ├── InvalidOrderError           InvalidImage        the order does not name a valid image
         ├── NodeDiskFullError           NoSpace             the node's disk has no room for the blobs

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class ImageOrders:
     """Carries out the orders about images.
 
-    ``mirror_url`` returns the URL at which containerd reaches the mirror (``None``: there is no mirror), ``wall``
+    ``mirror_url`` returns the URL at which containerd reaches the mirror (``None`` without a mirror), ``wall``
     seconds since the epoch. ``keep`` gets the tasks of all blobs that orders keep in the cache. ``pinned`` gets whether
     the runtime honours a pin.
     """

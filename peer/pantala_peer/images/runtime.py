@@ -27,7 +27,7 @@ _STEP = 64 * 1024 * 1024
 class RuntimeWatch:
     """Checks the runtime and reports changes.
 
-    ``port`` returns the port at which containerd reaches the mirror (0: there is no mirror). ``last_probe`` returns
+    ``port`` returns the port at which containerd reaches the mirror (0 without a mirror). ``last_probe`` returns
     the last probe that the mirror saw.
     """
 

@@ -73,7 +73,7 @@ class Checksums:
     def _file(self, task_id: str, generation: str) -> PieceFile:
         file = self._lookup(task_id)
         if file is None or file.meta.generation != generation:
-            raise LookupError(f"there is no copy of task {task_id} with generation {generation}")
+            raise LookupError(f"the copy of task {task_id} with generation {generation} is not here")
         return file
 
 

@@ -79,7 +79,7 @@ class PreheatManager:
             raise EmptyValueError("name a preheat")
         preheat = self._preheats.get(name)
         if preheat is None:
-            raise NotFoundError(f"there is no preheat {name[:64]!r}")
+            raise NotFoundError(f"preheat {name[:64]!r} is not known")
         return preheat
 
     def __iter__(self) -> Iterator[Preheat]:
