@@ -27,7 +27,7 @@ from pantala_supernode.http.copies import CopiesAPI
 from pantala_supernode.http.identity import ClusterKeys
 from pantala_supernode.http.registries import RegistriesAPI
 from pantala_supernode.http.site import site
-from pantala_supernode.images.service import Imaging
+from pantala_supernode.images.service import ImageService
 from pantala_supernode.metrics import Metrics, StateCollector
 from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
@@ -103,7 +103,7 @@ class App:
         boot = _new_id()
         self.feed = feed = ChangeFeed(boot, managers)
         self.supernode = Supernode(boot, managers, replicas, cdn, feed, events, clock=clock)
-        self.imaging = Imaging(
+        self.images = ImageService(
             registries,
             settings.registries,
             managers,
@@ -132,7 +132,7 @@ class App:
             clock=clock,
         )
         self.sync = SyncServer(
-            boot, managers, assignments, feed, dispatcher, self.imaging, clock=clock, timing=SyncTiming()
+            boot, managers, assignments, feed, dispatcher, self.images, clock=clock, timing=SyncTiming()
         )
         self._pieces = PieceServer(
             store.get,
@@ -162,7 +162,7 @@ class App:
         # The routes.
         self.metrics.registry.register(
             StateCollector(
-                managers, dispatcher.waiting, cdn, self._pieces, self.imaging.manifests, self._janitor, self.supernode
+                managers, dispatcher.waiting, cdn, self._pieces, self.images.manifests, self._janitor, self.supernode
             )
         )
         self.guard = _guard(settings, session)
@@ -172,20 +172,18 @@ class App:
     def _subscribe(self) -> None:
         """Connect each event with its subscribers, in the order in which they react."""
         events = self.events
-        events.volume_read.subscribe(self.imaging.blobs.on_volume_read)
-        events.statement_taken.subscribe(self.imaging.on_statement)
+        events.volume_read.subscribe(self.images.blobs.on_volume_read)
+        events.statement_taken.subscribe(self.images.on_statement)
         events.copy_reported.subscribe(self.supernode.on_copy_report)
         events.copy_changed.subscribe(self.sync.on_copy, self.metrics.on_copy)
         events.task_changed.subscribe(
-            self.copies.on_task_changed, self.imaging.blobs.on_task_changed, self.dragonfly.preheats.on_task_changed
+            self.copies.on_task_changed, self.images.blobs.on_task_changed, self.dragonfly.preheats.on_task_changed
         )
         events.assignments_changed.subscribe(self.sync.on_assignments)
         events.orders_changed.subscribe(self.sync.on_orders)
         events.piece_accused.subscribe(self._inspector.inspect)
-        events.room_needed.subscribe(self.imaging.blobs.release_idle, self.dragonfly.service.release_idle)
-        events.second_passed.subscribe(
-            self.supernode.tick, self.sync.tick, self.imaging.blobs.tick, self.dragonfly.tick
-        )
+        events.room_needed.subscribe(self.images.blobs.release_idle, self.dragonfly.service.release_idle)
+        events.second_passed.subscribe(self.supernode.tick, self.sync.tick, self.images.blobs.tick, self.dragonfly.tick)
 
     def _api(self) -> web.Application:
         settings = self.settings
@@ -193,7 +191,7 @@ class App:
             (
                 *NativeAPI(self.supernode, self.feed, self.sync, self.metrics).operations(),
                 *CopiesAPI(self.copies).operations(),
-                *RegistriesAPI(self.imaging.manifests).operations(),
+                *RegistriesAPI(self.images.manifests).operations(),
                 *self.dragonfly.operations(),
             ),
             self.guard,
@@ -209,9 +207,9 @@ class App:
     async def running(self) -> AsyncIterator[None]:
         """Run all parts and serve until the block ends."""
         settings = self.settings
-        await self.imaging.ledger.restore()
+        await self.images.ledger.restore()
         self._running = asyncio.gather(
-            self.supernode.recover(), self._tick(), self._janitor.run(), self.imaging.ledger.run()
+            self.supernode.recover(), self._tick(), self._janitor.run(), self.images.ledger.run()
         )
         try:
             async with (
@@ -224,7 +222,7 @@ class App:
                 if settings.dragonfly:
                     _log.warning("--dragonfly: every client that reaches the API may fetch and read files")
                 yield
-                await self.imaging.prover.close()
+                await self.images.prover.close()
                 await self._inspector.close()
                 await self.supernode.close()
         finally:

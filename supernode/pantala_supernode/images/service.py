@@ -21,7 +21,7 @@ from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.task import LeaseHolder
 
 
-class Imaging:
+class ImageService:
     """Orders, manifests and blobs. See :class:`BlobLeases` for ``unknown``, and :class:`BlobLedger` for ``ledger``."""
 
     def __init__(
@@ -40,14 +40,14 @@ class Imaging:
         clock: Callable[[], float],
     ) -> None:
         self._events = events
-        self.images = StatedImages()
+        self.stated = StatedImages()
         self.prover = BlobProver(store, registries.reader, chance)
         accounts = OrderAccounts()
-        self.manifests = ManifestService(registries.client, registries.access, self.images, accounts, clock=clock)
+        self.manifests = ManifestService(registries.client, registries.access, self.stated, accounts, clock=clock)
         self.blobs = BlobLeases(
             leases,
             managers,
-            self.images,
+            self.stated,
             accounts,
             endpoints,
             RegistryPermissions(secrets.token_bytes(32), clock),
@@ -60,5 +60,5 @@ class Imaging:
         self.ledger = BlobLedger(ledger, self.blobs, wall=time.time)
 
     def on_statement(self, statement: Statement) -> None:
-        self._events.orders_changed.publish(self.images.take(statement))
+        self._events.orders_changed.publish(self.stated.take(statement))
         self.blobs.on_statement()

@@ -9,6 +9,7 @@ from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure, PieceWork
 from pantala_protocol.task_id import TaskID
+from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable
@@ -77,6 +78,7 @@ class Dispatcher:
         timer: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.sessions: dict[str, PeerSession] = {}
+        """By peer."""
         self.waiting = HeldExchanges()
         self._managers = managers
         self._progress = managers.progress
@@ -194,6 +196,14 @@ class Dispatcher:
         for task_id in self._progress.release(session.peer):
             self._feed.touch_task(task_id)
             self.serve_waiting(task_id)
+
+    def add(self, session: PeerSession, peer: SwarmPeer) -> None:
+        """Add a peer with its session, in place of its former process."""
+        former = self.sessions.get(peer.name)
+        if former is not None:
+            self.forget(former)
+        self.sessions[peer.name] = session
+        self._managers.peers.register(peer)
 
     def forget(self, session: PeerSession) -> None:
         """Remove a peer with its session, its progress and its downloads."""

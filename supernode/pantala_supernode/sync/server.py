@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders
 from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer, SyncRequest
-from pantala_supernode.images.service import Imaging
+from pantala_supernode.images.service import ImageService
 from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.assignments import AssignmentTable
@@ -51,7 +51,7 @@ class SyncServer:
         assignments: AssignmentTable,
         feed: ChangeFeed,
         dispatcher: Dispatcher,
-        imaging: Imaging,
+        images: ImageService,
         *,
         clock: Callable[[], float],
         timing: SyncTiming,
@@ -61,8 +61,8 @@ class SyncServer:
         self._assignments = assignments
         self._feed = feed
         self._dispatcher = dispatcher
-        self._images = imaging.images
-        self._blobs = imaging.blobs
+        self._images = images.stated
+        self._blobs = images.blobs
         self._sessions = dispatcher.sessions
         self._waiting = dispatcher.waiting
         self._clock = clock
@@ -135,11 +135,9 @@ class SyncServer:
     def _session(self, request: SyncRequest, host: str) -> PeerSession:
         session, peers = self._sessions.get(request.peer), self._managers.peers
         if session is None or session.boot != request.boot:
-            if session is not None:
-                self._dispatcher.forget(session)
-            session = self._sessions[request.peer] = PeerSession(request.peer, request.boot)
-            key = secrets.token_bytes(32)
-            peers.register(SwarmPeer(request.peer, request.boot, host, request.port, key, connected=False))
+            session, key = PeerSession(request.peer, request.boot), secrets.token_bytes(32)
+            peer = SwarmPeer(request.peer, request.boot, host, request.port, key, connected=False)
+            self._dispatcher.add(session, peer)
         if peers.update(
             request.peer,
             address=host,

@@ -84,10 +84,9 @@ class Bench:
 
     def peer(self, name: str, *, inventoried: bool = True, **more: int) -> PeerSession:
         """A node's peer that is there."""
-        session = self.dispatcher.sessions[name] = PeerSession(name, "boot", inventoried=inventoried)
-        self.managers.peers.register(
-            SwarmPeer(name, "boot", f"10.0.0.{len(self.dispatcher.sessions)}", 65002, b"k" * 32)
-        )
+        session = PeerSession(name, "boot", inventoried=inventoried)
+        address = f"10.0.0.{len(self.dispatcher.sessions) + 1}"
+        self.dispatcher.add(session, SwarmPeer(name, "boot", address, 65002, b"k" * 32))
         self.managers.peers.update(name, **more)
         return session
 
