@@ -5,6 +5,7 @@ Most values are read from the parts of the supernode when the metrics are render
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import Counter, Histogram
@@ -52,29 +53,20 @@ class Metrics:
             self._failures.labels(failure.reason).inc()
 
 
+@dataclass(frozen=True, slots=True)
 class StateCollector(Collector):
     """Reads the state of a supernode's parts."""
 
-    def __init__(
-        self,
-        managers: Managers,
-        waiting: HeldExchanges,
-        cdn: CDNManager,
-        pieces: PieceServer,
-        manifests: ManifestService,
-        janitor: Janitor,
-        supernode: Supernode,
-    ) -> None:
-        self._managers = managers
-        self._waiting = waiting
-        self._cdn = cdn
-        self._pieces = pieces
-        self._manifests = manifests
-        self._janitor = janitor
-        self._supernode = supernode
+    managers: Managers
+    waiting: HeldExchanges
+    cdn: CDNManager
+    pieces: PieceServer
+    manifests: ManifestService
+    janitor: Janitor
+    supernode: Supernode
 
     def collect(self) -> Iterator[Metric]:
-        managers, cdn, pieces = self._managers, self._cdn, self._pieces
+        managers, cdn, pieces = self.managers, self.cdn, self.pieces
         statuses = (task.copy.status for task in managers.tasks)
         yield _by("pantala_tasks", "Tasks by their copy's status.", "cdn_status", CDNStatus, statuses)
         downloads = (download.status for download in managers.dfget_tasks)
@@ -84,16 +76,16 @@ class StateCollector(Collector):
         progress = managers.progress
         served = {"supernode": progress.supernode_bytes, "peer": progress.peer_bytes}
         yield _counter("pantala_served_bytes", "Bytes that peers took and verified.", "by", served, served)
-        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", len(self._waiting))
+        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", len(self.waiting))
         yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", cdn.gate.queue)
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
         yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.worker.origin_bytes)
         text = "Newly wanted files, by what the volume had."
         yield _counter("pantala_cache_uses", text, "found", CopyUse, cdn.worker.uses)
-        evictions = self._janitor.evictions | {EvictionCause.DROPPED: self._supernode.dropped}
+        evictions = self.janitor.evictions | {EvictionCause.DROPPED: self.supernode.dropped}
         yield _counter("pantala_evictions", "Copies removed from the volume.", "cause", EvictionCause, evictions)
-        outcomes = self._manifests.outcomes
+        outcomes = self.manifests.outcomes
         yield _counter("pantala_manifests", "Manifests requested by nodes.", "outcome", ManifestOutcome, outcomes)
 
 

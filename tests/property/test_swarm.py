@@ -31,7 +31,7 @@ limits = st.none() | st.sampled_from([0, 1, 3, 10**9])
 
 
 def peer(name: str, zone: str = "", slots: int | None = None, downloads: int | None = None) -> SwarmPeer:
-    return SwarmPeer(name, "boot", "10.0.0.1", 65002, b"k", zone, downloads=downloads, upload_slots=slots)
+    return SwarmPeer(name, "10.0.0.1", 65002, b"k", zone, downloads=downloads, upload_slots=slots)
 
 
 def copy_of(cached: int, *, whole: bool = False) -> Copy:

@@ -224,7 +224,7 @@ async def service(
         open_service(
             endpoints or RegistryEndpoints(),
             origins,
-            egress=egress,
+            egress=egress or EgressPolicy(),
             timeouts=RegistryTimeouts(connect=2.0, total=total),
             clock=clock or Clock(),
         ) as opened,

@@ -1,7 +1,7 @@
 """One try to complete one copy from its source."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pantala_pieces.errors import StoreFullError
@@ -13,7 +13,7 @@ from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import Attempts
-from pantala_supernode.cdn.disk import VolumeWriter
+from pantala_supernode.cdn.disk import MakeRoom, VolumeWriter
 from pantala_supernode.cdn.intake import Intake
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.origin import freshness
@@ -25,7 +25,10 @@ _CUTS = 3
 """A body that is cut so often at the same byte is shorter than announced."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
 class FetchTools:
     """What all fetches of one supernode share."""
 
@@ -34,6 +37,10 @@ class FetchTools:
     """Limits the bytes per second of all fetches together."""
     piece_size: PieceSizeRule
     rng: random.Random
+    make_room: MakeRoom
+    fresh_for: float
+    """Seconds for which an unused copy is trusted, unless its origin declared a lifetime."""
+    sleep: Sleep
     wall: Callable[[], float]
     """Returns seconds since the epoch."""
 

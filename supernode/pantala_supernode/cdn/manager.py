@@ -11,10 +11,10 @@ from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState
 from pantala_supernode.cdn.disk import MakeRoom, no_room
-from pantala_supernode.cdn.fetch import FetchTools
+from pantala_supernode.cdn.fetch import FetchTools, Sleep
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.table import CopyTable
-from pantala_supernode.cdn.worker import Sleep, Worker
+from pantala_supernode.cdn.worker import Worker
 from pantala_supernode.origin.limits import Gate, GatedReader, Rate
 from pantala_supernode.origin.source import Replicas, SourceReader
 from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
@@ -44,16 +44,8 @@ class CDNManager:
     ) -> None:
         self.copies = copies
         self.gate = Gate(fetches)
-        tools = FetchTools(store=copies.store, rate=limiter, piece_size=piece_size, rng=rng, wall=wall)
-        self.worker = Worker(
-            tools,
-            GatedReader(reader, self.gate),
-            replicas,
-            copies.on_change,
-            make_room=make_room,
-            sleep=sleep,
-            fresh_for=fresh_for,
-        )
+        tools = FetchTools(copies.store, limiter, piece_size, rng, make_room, fresh_for, sleep=sleep, wall=wall)
+        self.worker = Worker(tools, GatedReader(reader, self.gate), replicas, copies.on_change)
 
     async def recover(self) -> None:
         """Load the volume, then verify its copies by hashing. Ordered copies are verified first.

@@ -12,15 +12,13 @@ from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import Failure
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState, CopyUse
-from pantala_supernode.cdn.disk import MakeRoom, VolumeWriter, settled
+from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.fetch import Fetch, FetchTools
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.origin.source import Replicas, SourceReader
 from pantala_supernode.tasks.copy import CopyPhase, FetchOrder
 
 log = structlog.get_logger(__name__)
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 class Worker:
@@ -32,10 +30,6 @@ class Worker:
         reader: SourceReader,
         replicas: Replicas | None,
         on_change: Callable[[TaskID], None],
-        *,
-        make_room: MakeRoom,
-        sleep: Sleep,
-        fresh_for: float,
     ) -> None:
         self.uses: Counter[CopyUse] = Counter()
         """How copies were used when a task started to want them."""
@@ -47,9 +41,6 @@ class Worker:
         self._reader = reader
         self._replicas = replicas
         self._on_change = on_change
-        self._make_room = make_room
-        self._sleep = sleep
-        self._fresh_for = fresh_for
 
     async def verify(self, copy: CopyState) -> None:
         """Hash the pieces of a copy that an earlier process left, unless that was done already."""
@@ -69,7 +60,7 @@ class Worker:
         """Decide how to use a copy that a task starts to want, once the contents of the volume are known."""
         if self.loaded.is_set():
             shown = copy.status
-            use = copy.decide(now=self._tools.wall(), fresh_for=self._fresh_for)
+            use = copy.decide(now=self._tools.wall(), fresh_for=self._tools.fresh_for)
             if use is not None:
                 self.uses[use] += 1
             if copy.status is not shown:
@@ -155,7 +146,7 @@ class Worker:
             order,
             copy.attempts,
             reader,
-            VolumeWriter(copy.executor, self._tools.store, copy.attempts, self._make_room),
+            VolumeWriter(copy.executor, self._tools.store, copy.attempts, self._tools.make_room),
             self._tools,
             on_bytes=on_bytes,
             on_pieces=lambda: self._on_change(copy.task_id),
@@ -172,7 +163,7 @@ class Worker:
     async def _rest(self, copy: CopyState, delay: float) -> None:
         """Wait ``delay`` seconds, or until another order arrives."""
         loop = asyncio.get_running_loop()
-        waits = {loop.create_task(_awaited(self._sleep(delay))), loop.create_task(_awaited(copy.woken.wait()))}
+        waits = {loop.create_task(_awaited(self._tools.sleep(delay))), loop.create_task(_awaited(copy.woken.wait()))}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -103,7 +103,7 @@ class Clients:
         port = registration.port if registration.ip == host else 0
         session = PeerSession(name, boot=secrets.token_hex(8), path=registration.path)
         session.open_tasks[task.id] = None
-        self._dispatcher.add(session, SwarmPeer(name, session.boot, host, port, secrets.token_bytes(32)))
+        self._dispatcher.add(session, SwarmPeer(name, host, port, secrets.token_bytes(32)))
         self._managers.dfget_tasks.add(name, task.id)
         self._managers.progress.init_progress(task.id, name)
         task.fetchers.add(name)

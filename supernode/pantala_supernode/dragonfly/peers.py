@@ -54,7 +54,7 @@ class RegisteredPeers:
             raise NotReadyError("too many peers are registered; delete some, or wait until silent ones are removed")
         address = request.address
         name = f"{request.host_name}-{address}-{self._new_id()}"
-        peer = SwarmPeer(name, "", address, request.port, b"", host=request.host_name, version=request.version)
+        peer = SwarmPeer(name, address, request.port, b"", host=request.host_name, version=request.version)
         self._managers.peers.register(peer)
         self._entries[name] = _Entry(self._clock())
         return name

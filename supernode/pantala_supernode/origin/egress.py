@@ -4,9 +4,12 @@ import contextlib
 import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from pantala_protocol import __version__
 from pantala_supernode.errors import SourceDeniedError
 
 Address = IPv4Address | IPv6Address
@@ -81,6 +84,27 @@ class CheckedResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
+
+
+def open_session(
+    policy: EgressPolicy,
+    timeout: ClientTimeout,
+    *,
+    resolver: AbstractResolver | None = None,
+    read_bufsize: int = 64 * 1024,
+    **connector: Any,
+) -> ClientSession:
+    """An HTTP client without cookies and proxies. ``connector`` goes to :class:`aiohttp.TCPConnector`."""
+    checked = CheckedResolver(resolver or ThreadedResolver(), policy)
+    return ClientSession(
+        connector=TCPConnector(resolver=checked, use_dns_cache=False, **connector),  # a cache ignores names' lifetimes
+        timeout=timeout,
+        auto_decompress=False,
+        cookie_jar=DummyCookieJar(),
+        headers={"User-Agent": f"pantala/{__version__}"},
+        read_bufsize=read_bufsize,
+        trust_env=False,
+    )
 
 
 def _meanings(address: Address) -> Iterator[Address]:

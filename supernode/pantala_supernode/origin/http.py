@@ -15,11 +15,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
-from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin import freshness, refusal
-from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
+from pantala_supernode.origin.egress import EgressPolicy, open_session
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FileSource
 
@@ -68,32 +67,20 @@ class HTTPReader:
     ) -> None:
         self._egress = egress or EgressPolicy()
         self._timeouts = timeouts or OriginTimeouts()
-        self._tls = tls
-        self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver(), self._egress),
-            use_dns_cache=False,  # a cache would ignore the lifetime of the name's records
-            ssl=self._tls or True,
+        self._session = open_session(
+            self._egress,
+            aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect, sock_read=self._timeouts.silence),
+            resolver=resolver,
+            read_bufsize=_READ_SIZE,
+            ssl=tls or True,
             limit=0,  # the CDN bounds how many origins are read at once
         )
-        timeout = aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect, sock_read=self._timeouts.silence)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"pantala/{__version__}"},
-            read_bufsize=_READ_SIZE,
-            trust_env=False,
-        )
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
@@ -110,8 +97,6 @@ class HTTPReader:
             response.close()
 
     async def _get(self, url: URL, headers: Mapping[str, str], resume: Resume | None) -> aiohttp.ClientResponse:
-        if self._session is None:
-            raise RuntimeError("the source is not open: use it as a context manager")
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
             self._egress.check_literal(url.host or "")

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from aiohttp.abc import AbstractResolver
-
 from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.source import SourceReader
@@ -36,9 +34,8 @@ async def open_service(
     endpoints: RegistryEndpoints,
     origins: SourceReader,
     *,
-    egress: EgressPolicy | None = None,
+    egress: EgressPolicy,
     timeouts: RegistryTimeouts | None = None,
-    resolver: AbstractResolver | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RegistryService]:
     """Keep the connections to registries open. ``origins`` reads blobs of registries without their own authority.
@@ -46,7 +43,7 @@ async def open_service(
     Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file is not readable.
     """
     async with AsyncExitStack() as stack:
-        asked = await stack.enter_async_context(RegistryTransport(egress=egress, timeouts=timeouts, resolver=resolver))
+        asked = await stack.enter_async_context(RegistryTransport(egress, timeouts or RegistryTimeouts()))
         authenticator = Authenticator(asked, endpoints, clock)
         stack.push_async_callback(authenticator.close)
         api = RegistryAPI(asked, endpoints, authenticator)
@@ -54,15 +51,15 @@ async def open_service(
         stack.push_async_callback(client.close)
         access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32), clock))
         stack.push_async_callback(access.close)
-        private = await _private_sources(stack, endpoints, egress, resolver)
+        private = await _private_sources(stack, endpoints, egress)
         yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access)
 
 
 async def _private_sources(
-    stack: AsyncExitStack, endpoints: RegistryEndpoints, egress: EgressPolicy | None, resolver: AbstractResolver | None
+    stack: AsyncExitStack, endpoints: RegistryEndpoints, egress: EgressPolicy
 ) -> Mapping[str, SourceReader]:
     found: dict[str, SourceReader] = {}
     for registry, ca in endpoints.authorities.items():
         tls = await asyncio.to_thread(transport.trust, ca)
-        found[registry] = await stack.enter_async_context(HTTPReader(egress=egress, tls=tls, resolver=resolver))
+        found[registry] = await stack.enter_async_context(HTTPReader(egress=egress, tls=tls))
     return found

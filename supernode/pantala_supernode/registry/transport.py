@@ -12,11 +12,10 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from pantala_process.http import TooLargeError, read_bounded
-from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin import refusal
-from pantala_supernode.origin.egress import CheckedResolver, EgressPolicy
+from pantala_supernode.origin.egress import EgressPolicy, open_session
 from pantala_supernode.registry.errors import (
     InvalidAnswerError,
     RegistryCertificateError,
@@ -74,39 +73,18 @@ class RegistryReply(NamedTuple):
 class RegistryTransport:
     """An HTTP client without cookies and proxies that connects only where ``egress`` allows."""
 
-    def __init__(
-        self,
-        *,
-        egress: EgressPolicy | None = None,
-        timeouts: RegistryTimeouts | None = None,
-        resolver: aiohttp.abc.AbstractResolver | None = None,
-    ) -> None:
-        self._egress = egress or EgressPolicy()
-        self._timeouts = timeouts or RegistryTimeouts()
-        self._resolver = resolver
+    def __init__(self, egress: EgressPolicy, timeouts: RegistryTimeouts) -> None:
+        self._egress = egress
+        self._timeouts = timeouts
         self._contexts: dict[Path, ssl.SSLContext] = {}
-        self._session: aiohttp.ClientSession | None = None
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
+        self._session = open_session(egress, timeout, limit=_CONNECTIONS, limit_per_host=_CONNECTIONS_PER_HOST)
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            resolver=CheckedResolver(self._resolver or aiohttp.ThreadedResolver(), self._egress),
-            use_dns_cache=False,
-            limit=_CONNECTIONS,
-            limit_per_host=_CONNECTIONS_PER_HOST,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"pantala/{__version__}"},
-            trust_env=False,
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
     async def ask(self, request: RegistryRequest) -> RegistryReply:
         """Send one request and follow its redirects. Raises :class:`RegistryError` without an answer.
@@ -124,8 +102,6 @@ class RegistryTransport:
             raise from_source_error(refusal.from_exception(error, RedactedURL(request.url)), request.what) from None
 
     async def _follow(self, request: RegistryRequest) -> RegistryReply:
-        if self._session is None:
-            raise RuntimeError("the transport is not open: use it as a context manager")
         first = url = URL(request.url, encoded=True)
         tls = self._context(request.ca)
         for _ in range(_MAX_REDIRECTS + 1):

@@ -17,8 +17,6 @@ class SwarmPeer:
 
     name: str
     """A peer on a node has the node's name, which its token proves."""
-    boot: str
-    """The ID of the process."""
     address: str
     """The source address of its connection."""
     port: int

@@ -136,7 +136,7 @@ class SyncServer:
         session, peers = self._sessions.get(request.peer), self._managers.peers
         if session is None or session.boot != request.boot:
             session, key = PeerSession(request.peer, request.boot), secrets.token_bytes(32)
-            peer = SwarmPeer(request.peer, request.boot, host, request.port, key, connected=False)
+            peer = SwarmPeer(request.peer, host, request.port, key, connected=False)
             self._dispatcher.add(session, peer)
         if peers.update(
             request.peer,

@@ -86,7 +86,7 @@ class Bench:
         """A node's peer that is there."""
         session = PeerSession(name, "boot", inventoried=inventoried)
         address = f"10.0.0.{len(self.dispatcher.sessions) + 1}"
-        self.dispatcher.add(session, SwarmPeer(name, "boot", address, 65002, b"k" * 32))
+        self.dispatcher.add(session, SwarmPeer(name, address, 65002, b"k" * 32))
         self.managers.peers.update(name, **more)
         return session
 

@@ -44,7 +44,7 @@ class Stage:
         scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=None, lookup=lambda _: None)  # type: ignore[arg-type]
         self.managers = Managers(TaskManager(grace=5), DfgetTaskManager(), PeerManager(), progress, scheduler)
         for name in ("n1", "n2"):
-            self.managers.peers.register(SwarmPeer(name, "boot", "10.0.0.1", 1, b""))
+            self.managers.peers.register(SwarmPeer(name, "10.0.0.1", 1, b""))
         self.blobs = BlobLeases(
             self,
             self.managers,

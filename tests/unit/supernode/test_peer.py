@@ -7,7 +7,7 @@ from pantala_supernode.swarm.peer import Direction, PageFilter, PeerManager, Swa
 
 
 def peer(name: str, *, port: int = 65002, version: str = "") -> SwarmPeer:
-    return SwarmPeer(name, "boot", "10.0.0.1", port, b"key", version=version)
+    return SwarmPeer(name, "10.0.0.1", port, b"key", version=version)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class Stage:
     def joins(self, *names: str, have: int = 0, zone: str = "", **more: Any) -> None:
         for name in names:
             self.progress.init_progress("t", name, have, zone=zone)
-            self.there[name] = SwarmPeer(name, "boot", "10.0.0.1", 65002, b"key", zone, **more)
+            self.there[name] = SwarmPeer(name, "10.0.0.1", 65002, b"key", zone, **more)
 
     def asks(self, name: str, room: int = 4, now: float = 0.0, **more: Any) -> list[PieceChoice]:
         return self.scheduler.schedule("t", name, room=room, now=now, **more)
