@@ -97,7 +97,10 @@ class App:
     def problems(self) -> list[str]:
         """What keeps the operator from its work now."""
         known = self._observation
-        reasons = [self._kinds.problem, "" if known.listed else f"no full list yet: {self._lists.problem}"]
+        reasons = [
+            self._kinds.problem,
+            "" if known.listed else f"the first full list is not complete: {self._lists.problem}",
+        ]
         if self._discovery is not None and not known.supernodes.members:
             reasons.append(self._discovery.problem)
         return [reason for reason in reasons if reason]

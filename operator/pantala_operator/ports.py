@@ -103,7 +103,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never jump."""
+        """Monotonic seconds."""
         ...
 
 

@@ -65,7 +65,7 @@ class Settings:
     uploads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces sent at once (4)", default=4)
     """Other requests wait a little, in their order. As many as each other peer downloads."""
     connect_timeout: float = 3.0
-    """Seconds to connect to a provider: a lost SYN is repeated after 1 s and 3 s."""
+    """Seconds to connect to a provider. The kernel repeats a lost SYN after 1 s and 3 s."""
     head_timeout: float = 5.0
     """Seconds to an answer's head. A provider lets a request wait 2 s for a slot. A peer has at most 3 s."""
     stall_timeout: float = 2.0

@@ -1,4 +1,4 @@
-"""One call at a time for each key: callers that come meanwhile share its result."""
+"""One call at a time for each key. Callers that arrive during a call share its result."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable

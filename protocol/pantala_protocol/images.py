@@ -32,9 +32,9 @@ class ImageBlob(msgspec.Struct, frozen=True):
 
 
 class PullOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node must do the pull with this number in this run once, and then keep the image.
+    """The node must pull once for each pair of run and number, and then keep the image.
 
-    If the order is not stated any more, a running pull is cancelled.
+    When a statement no longer contains the order, a running pull is cancelled.
     """
 
     run: str

@@ -1,6 +1,6 @@
-"""Why something failed: one closed table of reasons, with when each is tried again and what the user can do.
+"""One table of all reasons for a failure: when it is retried, and what the user can do.
 
-Files and images of all resources use it. A reason is the ``reason`` of a condition, of a status' failure, and of the
+The resources for files and for images use it. A reason appears in conditions, in ``status.failures``, and in the
 messages between processes.
 """
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 
 class Retry(enum.Enum):
-    """When a failure is tried again without a user's request."""
+    """When a failure is retried without a user's request."""
 
-    SOON = "soon"  # passing: exponential backoff, at most about a minute apart
-    LATER = "later"  # something else must change first and a try is cheap: minutes apart
-    NEVER = "never"  # a try would read the origin again for the same result: when the spec changes
+    SOON = "soon"  # it may pass by itself: pauses grow up to about a minute
+    LATER = "later"  # something else must change first, and an attempt is cheap: pauses of minutes
+    NEVER = "never"  # an attempt would have the same result until the spec changes
 
 
 SOON, LATER, NEVER = Retry
@@ -30,7 +30,7 @@ class Advice(NamedTuple):
 
 
 class Reason(enum.StrEnum):
-    """A failure's name (CamelCase, as a condition's reason must be), when it is tried again, and what to do."""
+    """The name of a failure in CamelCase, when it is retried, and what to do."""
 
     retry: Retry
     action: str
@@ -43,9 +43,9 @@ class Reason(enum.StrEnum):
         return member
 
     # Files: the origin.
-    SOURCE_NOT_FOUND = "SourceNotFound", LATER, "Check spec.source.url; it is asked again every few minutes."
+    SOURCE_NOT_FOUND = "SourceNotFound", LATER, "Check spec.source.url. The supernode asks again every few minutes."
     SOURCE_UNAUTHORIZED = (
-        "SourceUnauthorized", LATER, "Give valid credentials in the Secret that spec.headersFrom names.",
+        "SourceUnauthorized", LATER, "Put valid credentials into the Secret that spec.headersFrom names.",
     )  # fmt: skip
     SOURCE_FORBIDDEN = "SourceForbidden", LATER, "Check that the credentials in spec.headersFrom may read the file."
     SOURCE_REFUSED = "SourceRefused", SOON, "Check that the origin is up and that the port in spec.source.url is right."
@@ -54,91 +54,112 @@ class Reason(enum.StrEnum):
     SOURCE_TIMEOUT = "SourceTimeout", SOON, "Check the origin's load and the network to it."
     SOURCE_INTERRUPTED = (
         "SourceInterrupted", SOON,
-        "Check the origin and the network to it if this stays; the download continues where it stopped.",
+        "The download continues where it stopped. If this repeats, check the origin and the network to it.",
     )  # fmt: skip
-    SOURCE_ERROR = "SourceError", SOON, "Check the origin: it answered with a server error."
+    SOURCE_ERROR = "SourceError", SOON, "Check the origin and its log."
     SOURCE_CHANGED = (
         "SourceChanged", SOON,
-        "Check that the origin leaves the file alone while it is read; it is read from the start.",
+        "The file is read again from the start. If this repeats, let the origin change the file less often.",
     )  # fmt: skip
     SOURCE_DENIED = "SourceDenied", NEVER, "Ask the cluster's administrator to allow this source."
     SOURCE_TLS = "SourceCertificateInvalid", LATER, "Check the origin's certificate and the supernode's trusted roots."
-    SOURCE_PROTOCOL = "SourceProtocolError", SOON, "Check the origin: its answer breaks HTTP."
+    SOURCE_PROTOCOL = "SourceProtocolError", SOON, "Check the origin and the proxies in front of it."
     SOURCE_UNUSABLE = (
         "SourceUnusable", LATER,
-        "Have the origin serve the plain file, with its length; it is asked again every few minutes.",
+        "Let the origin serve the plain file, with its length. The supernode asks again every few minutes.",
     )  # fmt: skip
     SOURCE_URL_INVALID = "SourceURLInvalid", NEVER, "Correct spec.source.url in a new Task."
     SOURCE_UNSUPPORTED = "SourceUnsupported", NEVER, "Set spec.depth to Runtime or Peer, or spec.source.url."
-    LENGTH_MISMATCH = "LengthMismatch", SOON, "Check the origin: its body is not as long as it announced."
-    DIGEST_MISMATCH = "DigestMismatch", NEVER, "Check spec.digest against the file at the origin; create a new Task."
+    LENGTH_MISMATCH = "LengthMismatch", SOON, "Check the origin and the proxies in front of it."
+    DIGEST_MISMATCH = (
+        "DigestMismatch",
+        NEVER,
+        "Compare spec.digest with the file at the origin. Then create a new Task.",
+    )
 
     # Files: the supernode, the nodes, the resource.
-    VOLUME_FULL = "VolumeFull", SOON, "Delete Tasks or enlarge the supernode's volume; it continues by itself."
+    VOLUME_FULL = "VolumeFull", SOON, "Delete Tasks, or enlarge the supernode's volume. The download then continues."
     VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume and its log."
-    NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node; it continues by itself."
+    NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node. The download then continues."
     NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."
     PATH_OUTSIDE_ROOT = "PathOutsideRoot", NEVER, "Choose a spec.path below the configured root."
     PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this one."
     SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
-    SECRET_INVALID = "SecretInvalid", LATER, "Make each key of the Secret a header's name and each value one line."
+    SECRET_INVALID = "SecretInvalid", LATER, "Each key of the Secret must be a header's name, and each value one line."
     SECRET_FORBIDDEN = (
-        "SecretForbidden", LATER, "Allow the operator to get secrets in this namespace; it continues by itself.",
+        "SecretForbidden", LATER, "Allow the operator to get Secrets in this namespace. It then continues.",
     )  # fmt: skip
-    NO_NODE_MATCHES = "NoNodeMatches", LATER, "Check spec.target and that peers run on those nodes."
-    DEADLINE_EXCEEDED = "DeadlineExceeded", NEVER, "Raise spec.activeDeadlineSeconds or check what is slow."
-    INTERNAL = "InternalError", SOON, "See the supernode's log, and please report it."
+    NO_NODE_MATCHES = "NoNodeMatches", LATER, "Check spec.target, and that peers run on those nodes."
+    DEADLINE_EXCEEDED = "DeadlineExceeded", NEVER, "Raise spec.activeDeadlineSeconds, or find the slow part."
+    INTERNAL = "InternalError", SOON, "Read the supernode's log, and please report the problem."
 
     # Images: the registry and the nodes' container runtimes.
     NOT_FOUND = (
         "NotFound", LATER,
-        "Check the image's name, and its tag or digest; some registries answer this for private images, too.",
+        "Check the image's name, tag and digest. Some registries report private images as missing.",
     )  # fmt: skip
-    UNAUTHORIZED = "Unauthorized", LATER, "Name a Secret with valid credentials for this registry in spec.pullSecrets."
+    UNAUTHORIZED = (
+        "Unauthorized", LATER,
+        (
+            "Name a Secret with valid credentials for this registry in spec.pullSecrets. Check the image's name too: "
+            "some registries answer like this for missing images."
+        ),
+    )  # fmt: skip
     FORBIDDEN = "Forbidden", LATER, "Check that the credentials in spec.pullSecrets may read this repository."
     RATE_LIMITED = (
         "RateLimited", LATER,
-        "It is asked again in a while; with credentials in spec.pullSecrets most registries allow more.",
+        "The registry is asked again later. Most registries allow more requests with credentials in spec.pullSecrets.",
     )  # fmt: skip
-    UNREACHABLE = "Unreachable", SOON, "Check that the registry is up, and the network to it."
-    CERTIFICATE_INVALID = "CertificateInvalid", LATER, "Check the registry's certificate and the trusted roots."
+    UNREACHABLE = "Unreachable", SOON, "Check the registry's name, that it is up, and the network to it."
+    CERTIFICATE_INVALID = (
+        "CertificateInvalid", LATER,
+        (
+            "Check the registry's certificate. In the chart's values, list a private authority in mirror.authorities, "
+            "and a registry without TLS in mirror.registries."
+        ),
+    )  # fmt: skip
     DENIED = "Denied", NEVER, "Ask the cluster's administrator to allow this registry."
-    INVALID_ANSWER = "InvalidAnswer", LATER, "Check that a registry answers there, and its proxy."
+    INVALID_ANSWER = (
+        "InvalidAnswer",
+        LATER,
+        "Check that a registry answers at this address. Check the proxies in front of it.",
+    )
     INVALID_MANIFEST = "InvalidManifest", LATER, "Check the image in the registry, and push it again."
     PLATFORM_MISSING = (
         "PlatformMissing", NEVER, "Choose other nodes in spec.target, or push the image for this platform.",
     )  # fmt: skip
-    INVALID_IMAGE = "InvalidImage", NEVER, "Correct the reference."
+    INVALID_IMAGE = "InvalidImage", NEVER, "Correct the image reference."
     NO_SPACE = "NoSpace", SOON, "Free space on the node's image file system."
-    TIMEOUT = "Timeout", SOON, "Check what is slow, or raise spec.timeoutSecondsPerNode."
+    TIMEOUT = "Timeout", SOON, "Find the slow part, or raise spec.timeoutSecondsPerNode."
     RUNTIME_UNAVAILABLE = (
         "RuntimeUnavailable", SOON, "Check the container runtime on the node and the peer's runtime helper.",
     )  # fmt: skip
-    PULL_FAILED = "PullFailed", SOON, "See the log of the node's container runtime."
-    FAILED = "Failed", SOON, "See the log of the node's peer."
+    PULL_FAILED = "PullFailed", SOON, "Read the log of the node's container runtime."
+    FAILED = "Failed", SOON, "Check the registry and the node's disk, and read the log of the node's peer."
 
     # Images: the resource and its nodes.
     WORKLOAD_MISSING = "WorkloadMissing", LATER, "Create the workload, or correct spec.from.workloadRef."
     NAMESPACES_FORBIDDEN = (
-        "NamespacesForbidden", NEVER, "Create it in the operator's own namespace, or use spec.from.workloadRef.",
+        "NamespacesForbidden", NEVER,
+        "Create the ImagePrefetch in the operator's own namespace, or use spec.from.workloadRef.",
     )  # fmt: skip
     SCHEDULE_INVALID = "ScheduleInvalid", NEVER, "Correct spec.schedule."
-    NO_IMAGE = "NoImage", LATER, "Give spec.images, or let spec.from select workloads that have some."
-    TOO_MANY_IMAGES = "TooManyImages", LATER, "Spread them over several ImagePrefetches."
+    NO_IMAGE = "NoImage", LATER, "Set spec.images, or let spec.from select workloads with images."
+    TOO_MANY_IMAGES = "TooManyImages", LATER, "Spread the images over several ImagePrefetches."
     NAME_TAKEN = "TaskNameTaken", LATER, "Delete or rename that Task."
     TOO_MANY_FAILURES = (
         "TooManyFailures", LATER,
-        "Fix the causes in status.failures, or raise spec.rollout.maxFailures; it continues by itself.",
+        "Correct the problems in status.failures, or raise spec.rollout.maxFailures. The rollout then continues.",
     )  # fmt: skip
     EVICTED = (
         "EvictedByKubelet", NEVER,
         (
             "Free disk space, set spec.retention.pin, or raise the kubelet's imageMaximumGCAge or "
-            "imageGCHighThresholdPercent; then set the annotation pantala.dev/requested-at."
+            "imageGCHighThresholdPercent. Then set the annotation pantala.dev/requested-at to a new value."
         ),
     )  # fmt: skip
-    BUDGET_EXCEEDED = "BudgetExceeded", NEVER, "Raise spec.retention.byteBudget, or want fewer images."
-    NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer; nothing waits for it."
+    BUDGET_EXCEEDED = "BudgetExceeded", NEVER, "Raise spec.retention.byteBudget, or prefetch fewer images."
+    NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer. The rollout does not wait for it."
 
 
 def of_file(reason: str) -> Advice | None:
@@ -148,7 +169,7 @@ def of_file(reason: str) -> Advice | None:
 
 
 def of_image(reason: str) -> Advice:
-    """The advice for an image's failure; an unknown reason is tried again soon."""
+    """The advice for an image's failure; an unknown reason is retried soon."""
     if reason == Reason.DIGEST_MISMATCH:  # A node can read the image again; a file's origin would send the same bytes.
-        return Advice(Retry.SOON, "Push the image again if this stays: the registry's copy is damaged.")
+        return Advice(Retry.SOON, "If this repeats, the registry's copy is damaged. Push the image again.")
     return of_file(reason) or Advice(Retry.SOON, Reason.FAILED.action)

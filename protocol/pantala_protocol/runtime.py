@@ -116,7 +116,7 @@ class MirrorStatus(Struct, frozen=True):
     """Whether the runtime reads ``certs.d``, as far as the runtime shows it."""
 
     config_path: str | None
-    """Empty: it reads none. ``None``: the runtime does not show it."""
+    """Empty: the runtime reads no folder. ``None``: the runtime does not report it."""
     in_force: bool | None = None
 
 

@@ -68,7 +68,7 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 0
     """Work with a higher priority is done first."""
     suspended: bool = False
-    """Keep the pieces, but fetch and give no more."""
+    """Keep the pieces, but neither fetch nor serve more."""
     attempt: str = ""
     """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
     retry_limit: int | None = None

@@ -26,14 +26,14 @@ class HeldPieces(msgspec.Struct, frozen=True):
 
 
 class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A given piece that the peer did not receive."""
+    """An assigned piece that the peer did not receive."""
 
     task_id: str
     piece: Count
     provider: str
     """The name of the peer. Empty: the supernode."""
     kind: str
-    """``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (its own disk)."""
+    """``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, or ``local`` (the peer's own disk)."""
 
 
 class DeliveryStatus(StrEnum):

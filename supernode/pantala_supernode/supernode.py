@@ -55,7 +55,7 @@ class Supernode:
     def state(self, statement: Statement) -> StatementReceipt:
         """Apply the full set of wanted tasks. Raises :class:`ValueError` for a statement that no operator sends."""
         if statement.membership is not None and not statement.member:
-            raise ValueError("The statement has a membership, and not this supernode's name in it.")
+            raise ValueError("The statement's list of replicas does not contain this supernode.")
         first = not self._tasks.stated
         changes = self._tasks.state(statement, now=self._clock())
         moved, self.stated = self._members.take(statement), len(statement.tasks)

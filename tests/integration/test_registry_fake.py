@@ -379,7 +379,7 @@ async def test_https_is_required_unless_listed_otherwise(registry: FakeRegistry)
     async with service(RegistryEndpoints({registry.host: RegistrySettings(plain_http=False)})) as opened:
         error = await Lab(registry, opened).failure(Keyring([(registry.host, ANN)]))
     assert isinstance(error, errors.RegistryCertificateError)
-    assert "as plain http" in str(error)
+    assert "without TLS" in str(error)
     assert [] == registry.asked
 
 
@@ -444,7 +444,7 @@ async def test_a_fault_of_the_registry_is_named_with_an_action(
         error = await Lab(registry, opened).failure(Keyring([(registry.host, ANN)]))
     assert expected is type(error)
     assert isinstance(error, errors.RegistryError)
-    assert (registry.host in str(error), str(error).endswith(error.action)) == (True, True)
+    assert (registry.host in str(error), str(error).endswith(error.image_reason.action)) == (True, True)
     shown = caplog.text + "".join(traceback.format_exception(error))
     assert not [secret for secret in (PASSWORD, basic("ann", PASSWORD)) if secret in shown]
     assert (7.0 if expected is errors.RateLimitedError else None) == error.retry_after

@@ -38,7 +38,7 @@ _LONGEST_SLEEP = 5.0
 
 
 class Loop:
-    """Waits for marks, plans what is marked, and states to each supernode what it should have."""
+    """Waits until objects are marked, plans these objects, and sends each supernode its statement."""
 
     def __init__(
         self,

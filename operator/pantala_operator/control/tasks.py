@@ -74,7 +74,7 @@ class TaskController:
         return tuple(self._wanted[uid] for uid in sorted(self._wanted) if supernode in self._stated[uid])
 
     def turn(self, tasks: Mapping[str, TaskResource], marked: Set[str], now: datetime, *, everything: bool) -> None:
-        """Plan the ``marked`` ones of all ``tasks``, by UID, and those that depend on them."""
+        """Plan the ``marked`` Tasks (UIDs), and those that depend on them."""
         dirty = set(tasks) if everything else set(marked)
         dirty |= {uid for uid, at in self._wake.items() if at <= now}
         for uid in (self._wanted.keys() | self._claims.keys() | self._wake.keys() | marked) - tasks.keys():

@@ -126,7 +126,7 @@ class Writer:
                 self._submit(f"taint/{node}", self._clock.monotonic(), partial(self._remove_taint, node, key))
 
     def forget(self, key: str) -> None:
-        """Drop all about a deleted object."""
+        """Forget a deleted object."""
         for kept in (self._pending, self._written, self._failures, self._not_before):
             kept.pop(key, None)
 
@@ -198,7 +198,7 @@ class Writer:
         """Log each error once: an outage fails thousands of writes in the same way."""
         if str(error) != self._complaint:
             self._complaint = str(error)
-            log.warning("The API server rejected a write. It is tried again.", error=str(error))
+            log.warning("The API server rejected a write. It is retried.", error=str(error))
 
     # How it is written. The observation takes each answer, as the watch may bring it later.
 

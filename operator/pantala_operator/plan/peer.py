@@ -98,9 +98,9 @@ def _mirror(runtime: RuntimeState) -> Verdict:
     return Verdict(ConditionStatus.UNKNOWN, "MirrorDisabled", runtime.message or _NO_MIRROR)
 
 
-_NOT_USED = "The container runtime does not use the node's mirror. See the log of the node's peer."
+_NOT_USED = "The container runtime does not use the node's mirror. Read the log of the node's peer."
 _NO_RUNTIME = "The container runtime or the runtime helper does not answer on the node. Check the peer's pod."
-_NO_MIRROR = "The use of the mirror was not tested. Enable the mirror of the peers."
+_NO_MIRROR = "The peer's mirror is off. To turn it on, set the chart's value mirror.enabled."
 
 
 def _address(host: str, port: int) -> str:

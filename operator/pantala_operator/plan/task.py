@@ -47,7 +47,7 @@ class TaskPlan:
     delete: bool = False
     """Its time to live is over."""
     settling: bool = False
-    """It was done before an edit, and the supernode has not reported yet whether it still is."""
+    """True if it was done before an edit, and the supernode has not reported since."""
     wake_at: datetime | None = None
     """When the plan changes without a further event."""
 
@@ -64,7 +64,7 @@ def plan(task: TaskResource, observed: ObservedTask, root: str, now: datetime) -
     inputs = _inputs(task, observed, source, delivery, report, known)
     deadline = _deadline(task, started, completed)
     if deadline is not None and now >= deadline and not inputs.complete:
-        what = f"The Task is not done after {task.spec.active_deadline_seconds} s"
+        what = f"The Task was not Ready within {task.spec.active_deadline_seconds} s"
         inputs = replace(inputs, overdue=Obstacle.of(Reason.DEADLINE_EXCEEDED, what))
     suspended = task.spec.suspend or inputs.overdue is not None
     if _stays(task, inputs):
@@ -130,7 +130,7 @@ def _inputs(
 
 
 def _stays(task: TaskResource, inputs: TaskInputs) -> bool:
-    """Whether a Task that is Ready stays as it is, because nothing is known that says otherwise.
+    """True if a Ready Task keeps its status, because nothing contradicts it.
 
     So a restart of the operator or of the supernode, or an outage, does not make a finished Task look unfinished.
     """

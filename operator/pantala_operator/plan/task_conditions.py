@@ -12,9 +12,9 @@ from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
-_GIVEN_UP = "All retries failed; a new value of the annotation pantala.dev/requested-at starts another try."
+_GIVEN_UP = "All retries failed. To try again, set the annotation pantala.dev/requested-at to a new value."
 _AFTER_AN_ANSWER = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED})
-"""Failures after the origin's answer."""
+"""Reasons of failures after the origin has answered."""
 _OF_THE_SUPERNODE = frozenset({Reason.VOLUME_FULL, Reason.VOLUME_FAILED, Reason.INTERNAL})
 """Failures that say nothing about the origin."""
 
@@ -65,7 +65,7 @@ def evaluate(inputs: TaskInputs) -> dict[ConditionType, Verdict]:
     """All six conditions, ``Ready`` first."""
     cached, distributed = _cached(inputs), _distributed(inputs)
     goal = distributed if inputs.to_peers else cached
-    what = "spec.suspend is set. Existing copies stay; nothing more is fetched or distributed"
+    what = "spec.suspend is set. Existing copies stay. Nothing more is fetched or distributed"
     summary = status.evaluate(
         StatusInputs(
             done=goal if inputs.complete else None,
@@ -118,14 +118,14 @@ def _cached(inputs: TaskInputs) -> Verdict:
 def _distributed(inputs: TaskInputs) -> Verdict:
     report = inputs.report
     if not inputs.to_peers:
-        return no("NotWanted", "spec.depth is Supernode: no node gets the file")
+        return no("NotWanted", "spec.depth is Supernode, so no node gets the file")
     if inputs.delivery is not None:
         return no(inputs.delivery.reason, inputs.delivery.message)
     if report is None:
         return status.kept(inputs.former, ConditionType.DISTRIBUTED)
     progress = f"{inputs.ready} of {inputs.desired} {'node has' if inputs.desired == 1 else 'nodes have'} the file"
     if inputs.desired == 0:
-        return no("NodesUnavailable", "None of the wanted nodes can be reached")
+        return no("NodesUnavailable", "None of the selected nodes can be reached. Check the nodes and their peers")
     if inputs.ready == inputs.desired:
         return Verdict(ConditionStatus.TRUE, "Distributed", progress)
     if report.failures:

@@ -195,7 +195,7 @@ class TaskResource(msgspec.Struct, frozen=True):
 
     @property
     def requested_at(self) -> str:
-        """The annotation that requested the newest try; empty: none did."""
+        """The value of the annotation that requested the newest attempt. Empty without a request."""
         return self.metadata.annotations.get(REQUESTED_AT, "")
 
 

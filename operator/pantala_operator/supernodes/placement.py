@@ -49,7 +49,7 @@ def place(owner: str | None, reports: Mapping[str, ReplicaReport], attempt: str)
 
 
 def _caught_up(own: ReplicaReport | None, other: ReplicaReport) -> bool:
-    """True if the owner has all that ``other`` has: the copy, and the report of each node with the file."""
+    """True if the owner has everything that ``other`` has: the copy, and a report from each node with the file."""
     if own is None or own.before_restart or own.report.attempt != other.report.attempt:
         return False
     if not set(other.report.ready_peers) & own.connected <= set(own.report.ready_peers):
@@ -69,7 +69,7 @@ def _ended(report: TaskReport) -> bool:
 
 
 def _most_advanced(reports: Mapping[str, ReplicaReport], attempt: str) -> str:
-    """The supernode with the most progress, so that a status never falls back."""
+    """The supernode whose report has the most progress, so that a status never falls back."""
 
     def progress(name: str) -> tuple[bool, bool, bool, int, int, str]:
         replica, report = reports[name], reports[name].report

@@ -102,7 +102,7 @@ class TaskView:
     holders: frozenset[str]
     """Nodes that have its file."""
     away: str
-    """Why no supernode can report more; empty: one can."""
+    """Why no supernode can report at the moment. Empty if one can."""
 
 
 class SupernodeOverview:

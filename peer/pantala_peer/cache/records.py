@@ -20,7 +20,7 @@ class PublicationRecord(msgspec.Struct, frozen=True):
     inodes: tuple[int, ...]
     """Our inode numbers there: the published file, or the one that will be published, then its predecessor."""
     directories: tuple[str, ...]
-    """Its parent directories that we made. They are removed when they are empty."""
+    """The parent directories that the peer created. The peer removes them when they are empty."""
 
 
 class PublicationRecords:

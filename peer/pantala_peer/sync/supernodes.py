@@ -80,7 +80,7 @@ class SupernodeSessions:
 
     @property
     def errors(self) -> list[str]:
-        """Why supernodes do not answer, one text for each of them."""
+        """Why supernodes do not answer: one text for each silent supernode."""
         return [link.client.error for link in self._links.values() if link.client.error is not None]
 
     def answering(self, task_id: str) -> str | None:
@@ -225,7 +225,7 @@ class SupernodeSessions:
         self._events.emit(Assigned(self._assignments.joined(), self._assignments.complete))
 
     def _on_membership(self, membership: Membership) -> None:
-        """Begin a session with each new member, and end those with other supernodes except the first session."""
+        """Open a session with each new replica, and close those with removed replicas. The first session stays."""
         log.info("the supernodes", revision=membership.revision, members=[member.name for member in membership.members])
         self._membership_at = asyncio.get_running_loop().time()
         urls = {member.name: member.url for member in membership.members}

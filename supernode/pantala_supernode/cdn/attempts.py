@@ -62,7 +62,7 @@ class Attempts:
         self.room_needed = 0
         """Bytes that the volume lacked. The origin is not asked until they are free."""
         self.lost = 0
-        """Pieces that went bad on the volume, as a bit mask."""
+        """Pieces that are damaged on the volume, as a bit mask."""
         self.provenance: Provenance | None = None
         """Where the pieces come from. ``None``: from the origin alone."""
         self.stale = False

@@ -97,7 +97,7 @@ class CDNManager:
             self.copies.on_change(task_id)
 
     def refetch(self, task_id: TaskID, piece: int) -> None:
-        """Fetch one piece again, because it went bad on the volume. The generation stays."""
+        """Fetch one piece again, because it is damaged on the volume. The generation stays."""
         copy = self.copies.get(task_id)
         if copy is None or copy.attempts.recorder is None:
             return

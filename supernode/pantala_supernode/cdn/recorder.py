@@ -151,7 +151,7 @@ class Recorder:
         if data is None:
             self._file.forget(1 << piece)
             raise VolumeFailedError(
-                f"Piece {piece} of task {self.meta.task_id} went bad on the volume. It is fetched again."
+                f"Piece {piece} of task {self.meta.task_id} is damaged on the volume. It is fetched again."
             )
         return data
 

@@ -31,7 +31,7 @@ class RegistrationTimeouts:
     pause: float = 0.1
     """The answer to a failure waits, so that a client that reaches no provider does not loop."""
     refusal: float = 10.0
-    """A registration may ask an origin again after a final refusal."""
+    """Seconds after a final refusal until a registration may ask the origin again."""
     rejection: float = 180.0
     """A file with the wrong md5 is not fetched again."""
 

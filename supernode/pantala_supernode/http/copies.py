@@ -55,7 +55,7 @@ class CopiesAPI:
                 path,
                 self.want,
                 access,
-                "Fetch a task for another replica, for a minute",
+                "Lease a task for a minute on behalf of another replica",
                 wanted,
                 body=SourceRequest,
             ),
@@ -74,9 +74,9 @@ class CopiesAPI:
         return json_response(self._copies.report(request.match_info["task_id"]))
 
     async def want(self, request: web.Request) -> web.Response:
-        wish = await read_body(request, SourceRequest)
+        wanted = await read_body(request, SourceRequest)
         try:
-            return json_response(self._copies.want(request.match_info["task_id"], wish))
+            return json_response(self._copies.want(request.match_info["task_id"], wanted))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error
         except MisdirectedError as error:

@@ -28,7 +28,7 @@ from pantala_supernode.registry.manifest import ImageIndex, ManifestDocument
 from pantala_supernode.registry.permissions import AccessCheck
 
 _INVALID: Final = "InvalidImage"
-_SECRET_INVALID: Final = RegistryUnauthorizedError.name
+_SECRET_INVALID: Final = RegistryUnauthorizedError.image_reason
 _HELD_BYTES: Final = 64 * 1024 * 1024
 _HELD_SECONDS: Final = 3600.0
 _COST: Final = 512
@@ -100,7 +100,7 @@ class ManifestService:
         try:
             found = await self._client.resolve(reference, wanted.values(), keyring)
         except RegistryError as error:
-            return Resolved(reason=error.name, message=str(error))
+            return Resolved(reason=error.image_reason, message=str(error))
         images = found.platforms
         blobs = {text: images[platform].blobs for text, platform in wanted.items() if platform in images}
         return Resolved(digest=found.digest, platforms=blobs)

@@ -30,92 +30,75 @@ from pantala_supernode.origin import refusal
 class RegistryError(SourceError):
     """The registry answered with an error."""
 
-    name: ClassVar[str] = "Failed"
-    """The reason in the API."""
-    action: ClassVar[str] = "The request is retried. Check the registry."
-    """What to do next, in full sentences."""
+    image_reason: ClassVar[Reason] = Reason.FAILED
+    """The reason for the image; ``reason`` is that for one of its blobs."""
 
     @classmethod
     def of(cls, what: str, happened: str, *, retry_after: float | None = None) -> RegistryError:
         """Join the parts of the message: ``what`` is concerned, what ``happened``, and the action."""
-        return cls(f"{what}: {happened}. {cls.action}", retry_after=retry_after)
+        return cls(f"{what}: {happened}. {cls.image_reason.action}", retry_after=retry_after)
 
 
 class ImageNotFoundError(RegistryError):
     """The registry has no such tag, digest or repository."""
 
     reason = Reason.SOURCE_NOT_FOUND
-    name = "NotFound"
-    action = "Check the image's name, tag and digest. Some registries answer like this for private images, too."
+    image_reason = Reason.NOT_FOUND
 
 
 class RegistryUnauthorizedError(RegistryError):
     """The registry requires credentials, or rejected the given ones."""
 
     reason = Reason.SOURCE_UNAUTHORIZED
-    name = "Unauthorized"
-    action = (
-        "Provide valid credentials in a Secret of type kubernetes.io/dockerconfigjson. "
-        "Check the image's name: some registries answer like this for images that do not exist."
-    )
+    image_reason = Reason.UNAUTHORIZED
 
 
 class RegistryForbiddenError(RegistryError):
     """The registry accepted the credentials and denied access."""
 
     reason = Reason.SOURCE_FORBIDDEN
-    name = "Forbidden"
-    action = "Check that the account in the pull secret may read this repository."
+    image_reason = Reason.FORBIDDEN
 
 
 class RateLimitedError(RegistryError):
     """The registry received too many requests."""
 
-    name = "RateLimited"
-    action = "The request is retried as soon as the registry allows it. Most registries allow more with credentials."
+    image_reason = Reason.RATE_LIMITED
 
 
 class RegistryUnreachableError(RegistryError):
     """The registry cannot be reached, or does not answer."""
 
     reason = Reason.SOURCE_UNREACHABLE
-    name = "Unreachable"
-    action = "Check the registry's name, its state, and the network between it and the supernode."
+    image_reason = Reason.UNREACHABLE
 
 
 class RegistryCertificateError(RegistryError):
     """The registry's certificate is not valid."""
 
     reason = Reason.SOURCE_TLS
-    name = "CertificateInvalid"
-    action = (
-        "Check its certificate. If a private authority signed it, configure that authority in the supernode. "
-        "List a registry without TLS as plain http."
-    )
+    image_reason = Reason.CERTIFICATE_INVALID
 
 
 class RegistryDeniedError(RegistryError):
     """The supernode's configuration forbids the connection."""
 
     reason = Reason.SOURCE_DENIED
-    name = "Denied"
-    action = "Ask the cluster's administrator to allow it."
+    image_reason = Reason.DENIED
 
 
 class InvalidManifestError(RegistryError):
     """The registry sent an invalid manifest, or another one than requested."""
 
     reason = Reason.SOURCE_PROTOCOL
-    name = "InvalidManifest"
-    action = "Check the image in the registry, and push it again."
+    image_reason = Reason.INVALID_MANIFEST
 
 
 class InvalidAnswerError(RegistryError):
     """The registry or its token server sent an answer that breaks the protocol."""
 
     reason = Reason.SOURCE_PROTOCOL
-    name = "InvalidAnswer"
-    action = "Check that the host is a registry (OCI distribution or Docker v2). Check the proxies in front of it."
+    image_reason = Reason.INVALID_ANSWER
 
 
 _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {

@@ -69,7 +69,7 @@ class ReplicaClient:
         return silence is not None and not silence.sure
 
     async def report(self, replica: Member, task_id: TaskID) -> CopyReport | None:
-        """What a replica has of a file; ``None``: the file is not wanted there."""
+        """What a replica has of a file, or ``None`` if the replica does not want the file."""
         return await self._ask(replica, "GET", task_id)
 
     async def want(self, replica: Member, task_id: TaskID, request: SourceRequest) -> CopyReport | None:
@@ -128,7 +128,7 @@ async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
         return None
     if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_REPORT:
         _log.warning("a replica refused a request", path=answer.url.path, status=answer.status)
-        raise ReplicaError(f"A replica answered {answer.status}.")
+        raise ReplicaError(f"A replica answered {answer.status}. Read that replica's log.")
     return msgspec.json.decode(await answer.read(), type=CopyReport)
 
 

@@ -34,7 +34,7 @@ class SchedulingPolicy:
     draws: int = 4
     """Samples that one decision looks at while no provider has room."""
     blacklist_seconds: float = 30.0
-    """A peer is kept away from a provider that failed it for so long."""
+    """Seconds for which a peer does not use a provider again that failed it."""
     zone_patience: float = 5.0
     """Seconds that a zone waits at least for a piece given to one of its peers before the piece is brought in again."""
     tolerance: Tolerance = field(default_factory=Tolerance)

@@ -126,7 +126,7 @@ class PeerManager:
         return (page or PageFilter()).of(self._peers.values(), _SORT_KEYS)
 
     def update(self, name: str, **news: object) -> bool:
-        """Set fields of a peer. Returns whether any of them changed. Raises as :meth:`known`."""
+        """Set fields of a peer, and return whether any of them changed. Raises the errors of :meth:`known`."""
         peer = self.known(name)
         changed = {name for name, value in news.items() if getattr(peer, name) != value}
         for name in changed:

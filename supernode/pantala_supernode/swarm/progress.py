@@ -92,9 +92,9 @@ class ProgressManager:
         return list(given.values())
 
     def fail(self, task_id: str, peer: str, piece: int, *, blame: bool) -> str | None:
-        """Note that a peer failed to get a given piece; ``blame``: because of the provider. Idempotent.
+        """Record that a peer failed to get an assigned piece. ``blame``: because of the provider. Idempotent.
 
-        Returns the provider, or ``None`` if the piece is not given to the peer (any more).
+        Returns the provider, or ``None`` if the piece is not assigned to the peer.
         """
         task, progress = self._part(task_id, peer)
         if piece not in progress.given:

@@ -48,13 +48,13 @@ class _Demand:
     peer: str
     progress: PeerProgress
     missing: int
-    """Cached pieces that it neither has nor was given."""
+    """Cached pieces that the peer neither has nor is fetching."""
     zone: Zone | None
-    """Its zone, if borders count."""
+    """The peer's zone, or ``None`` if pieces may come from any zone."""
     task_id: str
     now: float
     urgent: bool = False
-    """It may get more than its share."""
+    """It may get more than its share of pieces."""
 
     @property
     def imports(self) -> int:

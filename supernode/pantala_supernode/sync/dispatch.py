@@ -118,7 +118,7 @@ class Dispatcher:
             self.serve_waiting(task_id, provider)
 
     def given(self, session: PeerSession, task: Task) -> tuple[tuple[int, str], ...]:
-        """The pieces of a task that a peer was given and has not reported, with their providers."""
+        """The pieces of a task that a peer is fetching, with their providers."""
         return tuple(self._progress.tasks[task.id].peers[session.peer].given.items())
 
     def piece(self, task: Task, piece: int, provider: str) -> PieceWork:
@@ -285,7 +285,7 @@ class Dispatcher:
         for choice in decided:
             try:
                 work.append(self.piece(task, choice.piece, choice.provider))
-            except PieceMissingError:  # it went bad a moment ago, and the CDN is about to report that
+            except PieceMissingError:  # it was just found to be damaged, and the CDN will report that
                 self._progress.fail(task_id, session.peer, choice.piece, blame=False)
         return work
 

@@ -85,7 +85,7 @@ class HeldExchanges:
         return held
 
     def leave(self, peer: str, held: Hold | None = None) -> Hold | None:
-        """Hold a peer's exchange no more. Returns what it waited on. With ``held``, only that one."""
+        """Stop holding a peer's exchange, and return what it waited on. ``held``: only if it is this one."""
         if held is not None and self._held.get(peer) is not held:
             return None
         for task_id in self._tasks_of.pop(peer, ()):

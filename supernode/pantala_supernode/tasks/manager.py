@@ -17,7 +17,7 @@ from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Lease, Task
 
 _GRAIN = 1.0
-"""Seconds by which a lease is renewed at least. Clients ask for that with each piece."""
+"""Seconds that a renewal must add at least. Clients renew with each piece, so smaller steps are skipped."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class TaskManager:
         self._ends: dict[str, float] = {}
         """The end of the grace period by UID."""
         self._recipients: defaultdict[str, set[str]] = defaultdict(set)
-        """The task IDs by their recipients."""
+        """The task IDs by the names of their recipients."""
 
     @property
     def stated(self) -> bool:

@@ -45,7 +45,7 @@ async def test_nothing_is_stated_before_all_lists_are_read(stopped: OperatorStag
     stopped.task()
     stopped.cluster.forbidden = {forbidden}
     async with stopped.operator() as app:
-        assert any("no full list yet" in problem for problem in app.problems())
+        assert any("the first full list is not complete" in problem for problem in app.problems())
         assert [] == stopped.supernode.statements
         stopped.cluster.forbidden = set()
         await eventually(lambda: "ns/t" in stopped.supernode.wanted, within=60)

@@ -139,7 +139,7 @@ def test_a_failure_says_what_to_do(reason: Reason) -> None:
     result = plan(task(), observe(report(failure=failure, ready_peers=())), ROOT, NOW)
     stalled = find(result.status.conditions, "Stalled")
     assert stalled is not None
-    again = "All retries failed; a new value of the annotation pantala.dev/requested-at starts another try."
+    again = "All retries failed. To try again, set the annotation pantala.dev/requested-at to a new value."
     given_up = f" {again}" if reason.retry is Retry.SOON else ""
     assert f"it happened. {reason.action}{given_up}" == stalled.message
 

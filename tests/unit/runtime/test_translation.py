@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_protocol.reasons import Reason
 from pantala_runtime import errors
 from pantala_runtime.translation import redact, translate
 
@@ -87,10 +88,9 @@ def test_each_cause_has_its_error(code: str, text: str, expected: type[errors.He
     assert expected is type(translate(code, text, IMAGE))
 
 
-def test_the_message_gives_advice_and_the_cause_once() -> None:
-    advice = "Check the registry and the node's way to it."
+def test_the_message_gives_the_cause_and_the_advice_once() -> None:
     cause = 'Head "http://r/": dial tcp: refused'
-    expected = f"{IMAGE}: {advice} The runtime reported: {cause}"
+    expected = f"{IMAGE}: the container runtime reported: {cause}. {Reason.UNREACHABLE.action}"
     assert expected == str(translate("UNKNOWN", RESOLVE + cause, IMAGE))
 
 

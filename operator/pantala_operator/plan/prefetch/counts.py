@@ -18,7 +18,9 @@ from pantala_protocol.reasons import Reason
 MAX_FAILURES: Final = 10
 """Failures that a status lists."""
 _MAX_MESSAGE: Final = 512
-_LAST = "It is not tried again in this run; pantala.dev/requested-at starts another."
+_LAST = (
+    "This run does not try it again. To start a new run, set the annotation pantala.dev/requested-at to a new value."
+)
 EVICTED = "The node's kubelet removed the image twice within an hour"
 LEFT_OUT = "The node does not get the image"
 

@@ -22,7 +22,7 @@ class ImageSet:
     secrets: Mapping[ImageKey, tuple[str, ...]]
     """The names of each image's pull secrets."""
     problems: tuple[Obstacle, ...]
-    """Why other images are not in the set."""
+    """Why wanted images are missing from the set."""
     secret_names: tuple[str, ...]
     """All pull secrets."""
     configs: Mapping[str, str] = field(default_factory=dict)

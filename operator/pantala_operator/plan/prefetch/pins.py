@@ -35,7 +35,7 @@ class Pin:
     """The digest is of this run. One of a former run stays where it is, but no further node gets it."""
     resolved: datetime | None = None
     latest: str = ""
-    """The digest that the tag has by now, if it is another one."""
+    """The current digest of the tag, if it differs."""
     platforms: Mapping[str, tuple[ImageBlob, ...]] | None = None
     """The blobs of ``digest`` by platform; ``None``: not known."""
     asked: frozenset[str] = frozenset()

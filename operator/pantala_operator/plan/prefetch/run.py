@@ -101,7 +101,7 @@ def schedule_fault(schedule: Schedule, now: datetime) -> Obstacle | None:
 
 
 def following(schedule: Schedule, after: datetime) -> datetime | None:
-    """The first due time later than ``after``; ``None``: there is none within decades. ``schedule`` has no fault."""
+    """The first scheduled time after ``after``. ``None``: no such time in the next decades. ``schedule`` is valid."""
     return next(_forward(schedule, after), None)
 
 

@@ -246,12 +246,12 @@ def _drifted(snapshot: Snapshot) -> Verdict:
     if moved:
         first = moved[0]
         others = f", and {len(moved) - 1} other tags moved" if len(moved) > 1 else ""
-        what = f"{first.key.reference} is {first.latest} by now, but nodes get {first.digest}{others}"
-        action = "Set the annotation pantala.dev/requested-at, or spec.updatePolicy Follow, to update the nodes."
+        what = f"{first.key.reference} now has the digest {first.latest}, but nodes get {first.digest}{others}"
+        action = "To update the nodes, set spec.updatePolicy to Follow, or request a run with pantala.dev/requested-at."
         return Verdict(ConditionStatus.TRUE, "TagMoved", f"{what}. {action}")
     if any(pin.current for pin in snapshot.pins.values()):
         return no("AsResolved", "Nodes get the digests that the tags have now")
-    return PENDING._replace(message="Nothing is resolved yet")
+    return PENDING._replace(message="No image has been resolved yet")
 
 
 def _evicted(snapshot: Snapshot) -> Verdict:
@@ -283,7 +283,7 @@ def _transferred(snapshot: Snapshot, counts: PrefetchCounts, former: PrefetchByt
 
 
 def _report(snapshot: Snapshot, former: Forecast | None) -> Forecast | None:
-    """Made once registries and nodes have answered; before that, the report of this run stays."""
+    """The report of mode ``Plan``. Until registries and nodes have answered, the former report of this run stays."""
     if not snapshot.demand.planning:
         return None
     if snapshot.observed.reported and _answered(snapshot):

@@ -12,6 +12,7 @@ from pantala_operator.plan.prefetch.pins import Pin, pin
 from pantala_operator.plan.prefetch.questions import LOOK_INTERVAL, ask_at
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus
+from pantala_protocol.reasons import Reason
 from pantala_protocol.registry import Resolved
 from tests.support.prefetch import AMD64, NOW, ONE, SECOND, digest, refused, resolved
 
@@ -78,8 +79,7 @@ def test_a_digest_names_itself() -> None:
 def test_a_refusal_comes_with_advice() -> None:
     problem = pin(KEY, None, REFUSED, RUN, follow=False).problem
     assert problem is not None
-    expected = f"{ONE}: no. Name a Secret with valid credentials for this registry in spec.pullSecrets."
-    assert ("Unauthorized", expected, False) == problem
+    assert ("Unauthorized", f"{ONE}: no. {Reason.UNAUTHORIZED.action}", False) == problem
 
 
 def test_a_platform_is_missing_only_if_it_was_asked_for() -> None:

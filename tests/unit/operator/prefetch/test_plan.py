@@ -163,9 +163,9 @@ def test_a_failure_is_retried_with_a_new_number_up_to_the_limit() -> None:
     it = settled(node("a"), images=ONLY_ONE, retry={"limit": 2}, outcome=outcome)
     assert [1, 2, 3] == numbers
     assert [(NO, "Unreachable"), (YES, "Unreachable")] == [it.says("Ready"), it.says("Stalled")]
-    assert it.message("Stalled").startswith(f"0 of 1 node has all images. a, {ONE}: it failed. Check that")
+    assert it.message("Stalled").startswith(f"0 of 1 node has all images. a, {ONE}: it failed. Check the registry")
     (listed,) = it.each.status.failures
-    assert listed.message.endswith("It is not tried again in this run; pantala.dev/requested-at starts another.")
+    assert "This run does not try it again. To start a new run, set the annotation" in listed.message
 
 
 def test_nodes_get_the_same_digest_though_a_tag_moves_during_a_run() -> None:
