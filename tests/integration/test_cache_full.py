@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,15 @@ from pantala_peer.app import PeerApp
 from pantala_peer.images import blobs as cached_images
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
-from pantala_protocol.sync import PieceWork, SyncRequest
+from pantala_protocol.sync import SyncRequest
 from testbed.image import Layer, push
 from testbed.image import build as build_image
-from tests.integration.test_image_orders import LeasingSupernode
 from tests.support.containerd_node import ContainerdNode, Pushed
 from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
-from tests.support.scripted_images import BlobFile, Image, RegistrySupernode, get
-from tests.support.scripted_supernode import Known
+from tests.support.scripted_images import BlobFile, Image, LeasingSupernode, RegistrySupernode, get
+from tests.support.scripted_supernode import File, Known
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount: run as root to see it fill")
 needs_registry = MARKS[1]
@@ -59,9 +59,9 @@ class Patient(LeasingSupernode):
         super().__init__()
         self.paused: set[str] = set()
 
-    def _apply(self, known: Known, said: SyncRequest) -> None:
-        super()._apply(known, said)
-        for name in {failure.task_id for failure in said.failures}:
+    def _apply(self, known: Known, request: SyncRequest) -> None:
+        super()._apply(known, request)
+        for name in {failure.task_id for failure in request.failures}:
             self.paused.add(name)
             asyncio.get_running_loop().call_later(self.pause, self._resume, name)
 
@@ -69,13 +69,8 @@ class Patient(LeasingSupernode):
         self.paused.discard(name)
         self.resuming = asyncio.ensure_future(self.notify())
 
-    def _work(self, known: Known, said: SyncRequest) -> tuple[PieceWork, ...]:
-        assigned = self.assigned.get(said.peer, [])
-        self.assigned[said.peer] = [pair for pair in assigned if pair[0].task_id not in self.paused]
-        try:
-            return super()._work(known, said)
-        finally:
-            self.assigned[said.peer] = assigned
+    def _given(self, peer: str) -> list[File]:
+        return [file for file in super()._given(peer) if file.task_id not in self.paused]
 
 
 @pytest.fixture
@@ -83,6 +78,10 @@ async def supernode() -> AsyncIterator[RegistrySupernode]:
     made = Patient()
     async with made.serving():
         yield made
+
+
+def peer_on(disk: Path, supernode: RegistrySupernode) -> AbstractAsyncContextManager[PeerApp]:
+    return mirror(supernode.url, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40)
 
 
 async def pulled(peer: PeerApp, image: Image) -> list[int]:
@@ -97,33 +96,26 @@ async def pulled(peer: PeerApp, image: Image) -> list[int]:
     return statuses
 
 
-async def test_unused_blobs_make_room_oldest_first_and_as_many_as_needed(
-    supernode: RegistrySupernode, disk: Path
-) -> None:
-    first, second, third = (
-        supernode.add(Image([blob(number, 3 * MIB)], repository=f"library/{number}")) for number in (1, 2, 3)
-    )
-    async with mirror(supernode.url, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
-        for image in (first, second, third):
+async def test_the_oldest_unused_blobs_make_room(supernode: RegistrySupernode, disk: Path) -> None:
+    images = [supernode.add(Image([blob(number, 3 * MIB)], repository=f"library/{number}")) for number in (1, 2, 3)]
+    async with peer_on(disk, supernode) as peer:
+        for image in images:
             assert [200] == await pulled(peer, image)
-        assert not peer.cache.is_whole(first.layers[0].task_id)
-        assert peer.cache.is_whole(second.layers[0].task_id)
-        assert peer.cache.is_whole(third.layers[0].task_id)
+        assert [False, True, True] == [peer.cache.is_whole(image.layers[0].task_id) for image in images]
         assert 6 * MIB == peer.cache.total_bytes()
-        assert [200] == await pulled(peer, first), "it is fetched again, and another blob is evicted"
+        assert [200] == await pulled(peer, images[0]), "it is fetched again, and another blob is evicted"
 
 
-async def test_a_blob_larger_than_the_disk_is_a_miss_and_does_not_evict_others(
+async def test_a_blob_larger_than_the_disk_is_a_miss_and_evicts_no_other(
     supernode: RegistrySupernode, disk: Path
 ) -> None:
     small = supernode.add(Image([blob(1, 3 * MIB)], repository="library/small"))
     large = supernode.add(Image([blob(2, LARGE)], repository="library/large"))
-    async with mirror(supernode.url, disk / "peer", mirror_deadlines=DEADLINES, blob_cache=1 << 40) as peer:
+    async with peer_on(disk, supernode) as peer:
         assert [200] == await pulled(peer, small)
         async with asyncio.timeout(DEADLINES.blob + 2):
             assert [404] == await pulled(peer, large)
-        assert {"local"} == {failure.kind for failure in supernode.failures}
-        assert {large.layers[0].task_id} == {failure.task_id for failure in supernode.failures}
+        assert {(large.layers[0].task_id, "local")} == {(each.task_id, each.kind) for each in supernode.failures}
         trouble = peer.tasks.trouble(large.layers[0].task_id)
         assert trouble is not None
         assert "NodeDiskFull" == trouble.reason
@@ -133,7 +125,7 @@ async def test_a_blob_larger_than_the_disk_is_a_miss_and_does_not_evict_others(
         await eventually(lambda: not supernode.wanted[-1])
 
 
-async def test_an_order_that_does_not_fit_fails_with_no_space_and_another_succeeds(
+async def test_an_order_that_does_not_fit_fails_and_another_one_succeeds(
     supernode: RegistrySupernode, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached_images, "_AGAIN", 0.5)
@@ -141,7 +133,7 @@ async def test_an_order_that_does_not_fit_fails_with_no_space_and_another_succee
 
         async def ordered(revision: int, size: int, phase: PullPhase) -> PullState:
             image = supernode.add(Image([blob(revision, size)]))
-            wanted = tuple(ImageBlob(file.digest, len(file.content)) for file in [image.config, *image.layers])
+            wanted = tuple(ImageBlob(file.digest, len(file.content)) for file in image.blobs)
             name = f"{supernode.registry}/{image.repository}@{image.digest}"
             order = NodeOrder(KEY, name, PullOrder("run", revision, timeout=60), depth=Depth.PEER, blobs=wanted)
             await supernode.order(NodeOrders(revision, (order,)))
@@ -150,10 +142,7 @@ async def test_an_order_that_does_not_fit_fails_with_no_space_and_another_succee
                 state = supernode.peers["node-1"].pulls.get(KEY)
                 return state if state and (state.number, state.phase) == (revision, phase) else None
 
-            await eventually(lambda: found() is not None)
-            state = found()
-            assert state is not None
-            return state
+            return await eventually(found)
 
         failed = await ordered(1, LARGE, PullPhase.FAILED)
         assert "NoSpace" == failed.reason

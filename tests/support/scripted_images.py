@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -68,11 +68,22 @@ class Image:
     def digest(self) -> str:
         return digest(self.manifest)
 
+    @property
+    def blobs(self) -> list[BlobFile]:
+        return [self.config, *self.layers]
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(blob.content) for blob in self.blobs)
+
     def path(self, *, ns: str = REGISTRY) -> str:
         return f"/v2/{self.repository}/manifests/{self.digest}?ns={ns}"
 
     def blob(self, file: BlobFile, *, ns: str = REGISTRY) -> str:
         return f"/v2/{self.repository}/blobs/{file.digest.replace(':', '%3A')}?ns={ns}"
+
+
+AnImage = TypeVar("AnImage", bound=Image)
 
 
 class RegistrySupernode(ScriptedSupernode):
@@ -99,9 +110,9 @@ class RegistrySupernode(ScriptedSupernode):
         self.begun: list[int] = []
         """The given pieces, in their order."""
 
-    def add(self, image: Image) -> Image:
+    def add(self, image: AnImage) -> AnImage:
         self.images.append(image)
-        self.blobs |= {file.task_id: file for file in [image.config, *image.layers]}
+        self.blobs |= {file.task_id: file for file in image.blobs}
         return image
 
     async def release(self, pieces: int | None) -> None:
@@ -123,23 +134,23 @@ class RegistrySupernode(ScriptedSupernode):
                 answer = found if allowed else ManifestAnswer(challenges=self.challenges)
         return web.Response(body=msgspec.json.encode(answer))
 
-    def _apply(self, known: Known, said: SyncRequest) -> None:
-        super()._apply(known, said)
-        if said.seq < known.seq:
+    def _apply(self, known: Known, request: SyncRequest) -> None:
+        super()._apply(known, request)
+        if request.seq < known.seq:
             return
-        if not self.wanted or self.wanted[-1] != said.wants:
-            self.wanted.append(said.wants)
-        kept = [] if self.deaf else [self.blobs[name] for name in said.wants if name in self.blobs]
-        held = [file for file, _ in self.assigned.get(said.peer, []) if file not in kept]
+        if not self.wanted or self.wanted[-1] != request.wants:
+            self.wanted.append(request.wants)
+        kept = [] if self.deaf else [self.blobs[name] for name in request.wants if name in self.blobs]
+        held = [file for file, _ in self.assigned.get(request.peer, []) if file not in kept]
         chosen = [(file, ()) for file in [*held, *kept]]
-        if chosen != self.assigned.get(said.peer, []):
-            self.assigned[said.peer] = list(chosen)
+        if chosen != self.assigned.get(request.peer, []):
+            self.assigned[request.peer] = list(chosen)
             self.files |= {file.task_id: file for file, _ in chosen}
             self.revision += 1
 
-    def _work(self, known: Known, said: SyncRequest) -> tuple[PieceWork, ...]:
+    def _work(self, known: Known, request: SyncRequest) -> tuple[PieceWork, ...]:
         work: list[PieceWork] = []
-        for file, _ in self.assigned.get(said.peer, []):
+        for file in self._given(request.peer):
             missing = file.geometry.all & ~known.held.get(file.task_id, 0)
             pieces = [
                 number for number in ranges.members(missing) if self.released is None or self.released >> number & 1
@@ -150,9 +161,16 @@ class RegistrySupernode(ScriptedSupernode):
                 pieces.sort(key=lambda number: number != urgent)
             for number in pieces:
                 if (file.task_id, number) not in known.given and len(known.given) + len(work) < self.window:
-                    work.append(self._one(file, number, said.peer))
+                    work.append(self._one(file, number, request.peer))
                     self.begun.append(number)
         return tuple(work)
+
+
+class LeasingSupernode(RegistrySupernode):
+    """Gives only wanted pieces, though more stays assigned: as the real one does during a lease."""
+
+    def _given(self, peer: str) -> list[File]:
+        return [file for file in super()._given(peer) if file.task_id in self.wanted[-1]]
 
 
 class Answer:

@@ -311,7 +311,7 @@ class ScriptedSupernode:
 
     def _work(self, known: Known, request: SyncRequest) -> tuple[PieceWork, ...]:
         work: list[PieceWork] = []
-        for file, _ in self.assigned.get(request.peer, []):
+        for file in self._given(request.peer):
             missing = file.geometry.all & ~known.held.get(file.task_id, 0)
             for number in ranges.members(missing):
                 if len(known.given) + len(work) >= self.window:
@@ -319,6 +319,10 @@ class ScriptedSupernode:
                 if (file.task_id, number) not in known.given:
                     work.append(self._one(file, number, request.peer))
         return tuple(work)
+
+    def _given(self, peer: str) -> list[File]:
+        """The files whose pieces this supernode gives to a peer."""
+        return [file for file, _ in self.assigned.get(peer, [])]
 
     def _one(self, file: File, number: int, asking: str) -> PieceWork:
         provider = ""
