@@ -4,7 +4,6 @@ from pantala_process import lifecycle
 
 
 def main() -> None:
-    """Run a supernode until SIGTERM or SIGINT."""
     lifecycle.start("pantala_supernode.process")
 
 

@@ -205,7 +205,6 @@ class App:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run all parts and serve until the block ends."""
         settings = self.settings
         await self.images.ledger.restore()
         self._running = asyncio.gather(

@@ -47,7 +47,6 @@ class Metrics:
         self._answers.labels(str(status)).inc()
 
     def on_copy(self, task: Task, before: Copy) -> None:
-        """Count a new failure of a copy."""
         failure = task.copy.failure
         if failure is not None and failure is not before.failure:
             self._failures.labels(failure.reason).inc()

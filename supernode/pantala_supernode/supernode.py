@@ -67,11 +67,9 @@ class Supernode:
         return StatementReceipt(boot=self.boot, revision=statement.revision)
 
     def lease(self, task_id: str, lease: Lease) -> None:
-        """See :class:`pantala_supernode.tasks.task.LeaseHolder`."""
         self._apply(self._tasks.lease(task_id, lease))
 
     def end_lease(self, task_id: str, *, keep: bool = False) -> None:
-        """See :class:`pantala_supernode.tasks.task.LeaseHolder`."""
         self._apply(self._tasks.end_lease(task_id, keep=keep))
 
     def on_copy_report(self, task_id: TaskID) -> None:
@@ -91,18 +89,15 @@ class Supernode:
         return self.recovered and not (self._members.others or self._cdn.status(TaskID(task_id)).generation)
 
     async def recover(self) -> None:
-        """Read the volume."""
         await self._cdn.recover()
         self.recovered = True
         self._events.volume_read.publish()
 
     def tick(self) -> None:
-        """End what time alone ends."""
         if self.recovered:
             self._apply(self._tasks.expire(now=self._clock()))
 
     async def close(self) -> None:
-        """Stop fetching."""
         for deletion in self._deletions.values():
             deletion.cancel()
         await asyncio.gather(*self._deletions.values(), return_exceptions=True)

@@ -77,12 +77,10 @@ class Attempts:
         self.recorder = recorder
 
     def discard(self) -> None:
-        """Start from zero."""
         self.recorder = self.provenance = None
         self.unverified_join, self.lost = False, 0
 
     def join(self, provenance: Provenance) -> None:
-        """Continue with the copy of another replica."""
         self.provenance = provenance
         self.know_origin_bytes(provenance.origin_bytes)
 
@@ -97,11 +95,9 @@ class Attempts:
         self.origin_bytes += count
 
     def progress(self) -> None:
-        """Pieces became durable."""
         self.budget.streak = 0
 
     def renew(self) -> None:
-        """Allow all retries again."""
         self.budget = RetryBudget()
 
     def restart(self, *, same_content: bool = True) -> None:
@@ -120,7 +116,6 @@ class Attempts:
         self.room_needed = size
 
     def lose(self, pieces: int) -> None:
-        """Mark pieces (a bit mask) as bad."""
         self.lost |= pieces
 
     def forgot(self, pieces: int) -> None:

@@ -82,7 +82,6 @@ class CopyState:
         return self.become(CopyPhase.PAUSED)
 
     def release(self) -> None:
-        """No task wants the copy any more."""
         if self.phase is not CopyPhase.SUCCESS:
             self.stop()
         self.order = None

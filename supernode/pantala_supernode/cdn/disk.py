@@ -58,7 +58,6 @@ class VolumeWriter:
                 raise
 
     async def check_room(self, shown: RedactedURL) -> None:
-        """Raise :class:`VolumeFullError` if the room that an earlier try lacked is still missing."""
         needed = self._attempts.room_needed
         if not needed:
             return

@@ -95,7 +95,6 @@ class Intake:
         return recorder is None or recorder.meta.length is None or cutter.position == recorder.meta.length
 
     def _check_end(self, cutter: PieceCutter) -> None:
-        """After a regular end: check that the body ended at the right byte."""
         recorder = self._attempts.recorder
         if cutter.surplus:
             raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")

@@ -122,7 +122,6 @@ class CDNManager:
         return copy.attempts.recorder.piece_digest(piece)
 
     def _start(self, copy: CopyState) -> None:
-        """Wake the job of a copy, or create one."""
         if self.copies.closed:
             return
         if copy.phase is CopyPhase.FAILED:

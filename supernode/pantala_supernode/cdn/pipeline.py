@@ -34,7 +34,6 @@ class PieceCutter:
         return self._end is not None and self._number * self.piece_size + len(self.rest) >= self._end
 
     def cut(self, data: memoryview) -> Iterator[tuple[int, bytearray]]:
-        """Yield the pieces that ``data`` completes, with their numbers."""
         while data:
             first = self._number * self.piece_size
             size = self.piece_size if self._end is None else min(self.piece_size, self._end - first)

@@ -102,7 +102,6 @@ class Recorder:
         self._file.update(msgspec.structs.replace(self.meta, claims=tuple(sorted(claims))))
 
     def keep(self, pieces: Mapping[int, Buffer]) -> None:
-        """Hash ``pieces`` and make them durable with one sync."""
         running = {name: one.copy() for name, one in self._running.items()}
         for one in running.values():
             self._advance(one, pieces)

@@ -43,7 +43,6 @@ class Worker:
         self._on_change = on_change
 
     async def verify(self, copy: CopyState) -> None:
-        """Hash the pieces of a copy that an earlier process left, unless that was done already."""
         recorder = copy.attempts.recorder
         if recorder is None or recorder.verified or copy.phase is CopyPhase.REMOVED:
             return
@@ -161,7 +160,6 @@ class Worker:
         return delay
 
     async def _rest(self, copy: CopyState, delay: float) -> None:
-        """Wait ``delay`` seconds, or until another order arrives."""
         loop = asyncio.get_running_loop()
         waits = {loop.create_task(_awaited(self._tools.sleep(delay))), loop.create_task(_awaited(copy.woken.wait()))}
         try:

@@ -50,7 +50,6 @@ class Checksums:
         return await asyncio.shield(sums.whole)
 
     def close(self) -> None:
-        """Stop all computations."""
         for sums in self._sums.values():
             if sums.whole is not None:
                 sums.whole.cancel()

@@ -56,7 +56,6 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The name among the peers."""
         return self.session.peer
 
 
@@ -84,7 +83,6 @@ class Clients:
         return self._clients.get((task_id, cid))
 
     def of(self, task_id: str) -> Iterator[Client]:
-        """The clients of a task."""
         task = self._managers.tasks.get(task_id)
         for name in tuple(task.fetchers) if task is not None else ():
             client = self.get(task_id, name.removeprefix("dfget:").removesuffix(f"~{task_id}"))
@@ -112,7 +110,6 @@ class Clients:
         return client
 
     def renew(self, client: Client) -> None:
-        """Note that a client sent a request, and renew the lease of its task."""
         client.last_alive, client.released = self._clock(), False
         self._managers.tasks.renew(client.task_id, until=client.last_alive + self.lifetimes.lease)
 

@@ -61,20 +61,16 @@ class DragonflyFrontend:
 
     @property
     def busy(self) -> bool:
-        """True while a client downloads."""
         return any(not client.finished for client in self._clients)
 
     def operations(self) -> tuple[Operation, ...]:
-        """The operations of the REST API."""
         return self._rest.operations()
 
     def add_routes(self, router: web.UrlDispatcher, guard: Guard) -> None:
-        """Add the routes of dfget and dfdaemon, if enabled."""
         if self.access is Access.DRAGONFLY:
             DragonflyAPI(self.service).add_routes(router, guard)
 
     def tick(self) -> None:
-        """Remove what has expired. Call about once a second."""
         self._clients.tick()
         self.service.registrations.tick()
         self.peers.tick()

@@ -60,7 +60,6 @@ class RegisteredPeers:
         return name
 
     def join(self, name: str, task_id: str, cid: str) -> None:
-        """Note that a registered peer started a download."""
         entry = self._entries.get(name)
         if entry is not None:
             entry.last_alive = self._clock()

@@ -102,7 +102,6 @@ class PreheatManager:
             preheat.finished_at = self._now()
 
     def tick(self) -> None:
-        """Forget preheats that ended long ago."""
         oldest = self._now() - _KEPT_FOR
         for name, preheat in list(self._preheats.items()):
             if preheat.finished_at is not None and preheat.finished_at < oldest:

@@ -59,7 +59,6 @@ class Registrations:
         self._rejected: dict[TaskID, float] = {}
 
     async def register(self, registration: Registration, host: str) -> Envelope:
-        """Register a run of dfget whose connection comes from ``host``."""
         task_id = registration.task_id
         task, client = self._tasks.get(task_id), self._clients.get(task_id, registration.cid)
         if task_id in self._rejected:
@@ -96,7 +95,6 @@ class Registrations:
         self._leases.end_lease(task.id)
 
     def tick(self) -> None:
-        """Forget past tries and rejections. Call about once a second."""
         now = self._clock()
         self._tried = {name: at for name, at in self._tried.items() if now - at < self._timeouts.refusal}
         self._rejected = {name: at for name, at in self._rejected.items() if now - at < self._timeouts.rejection}
@@ -119,6 +117,5 @@ def _is_decided(task: Task) -> bool:
 
 
 def _failure(task: Task | None) -> tuple[str, str]:
-    """Reason and message of the last failure; empty if there is none."""
     failure = task.copy.failure if task is not None else None
     return (failure.reason, failure.message) if failure is not None else ("", "")

@@ -224,8 +224,6 @@ def _id(request: web.Request) -> str:
 
 
 def _with_errors(handler: Handler) -> Handler:
-    """Answer the handler's errors with Dragonfly's codes."""
-
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)

@@ -91,7 +91,6 @@ class DragonflyService:
             return envelope(Code.WAIT, "a newer request of this client replaced this one")
 
     async def _answer(self, client: Client) -> Envelope:
-        """Answer with pieces, or wait for some."""
         deadline = self._clock() + self._timeouts.hold
         while True:
             known, task = self._client(client.task_id, client.cid)
@@ -194,7 +193,6 @@ class DragonflyService:
         return envelope(Code.OK)
 
     def down(self, task_id: str, cid: str) -> Envelope:
-        """A client's uploader stopped serving the file."""
         client = self._clients.get(task_id, cid)
         if client is not None:
             self._clients.remove(client)
@@ -228,6 +226,5 @@ class DragonflyService:
         return task.complete and have & task.copy.cached == task.copy.cached
 
     def _on_copy_change(self, task_id: str) -> None:
-        """Answer held pulls with the change."""
         for client in self._clients.of(task_id):
             self._dispatcher.waiting.release(client.name)

@@ -43,7 +43,6 @@ class Guard:
         self._decisions: dict[web.AbstractRoute, Access] = {}
 
     def add(self, router: web.UrlDispatcher, method: str, path: str, handler: Handler, access: Access) -> None:
-        """Add a route with its decision."""
         self._decisions[router.add_route(method, path, handler)] = access
 
     def decision(self, route: web.AbstractRoute) -> Access | None:
@@ -51,7 +50,6 @@ class Guard:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Check the client before anything of the request is read."""
         if request.match_info.http_exception is not None:
             return await handler(request)
         access = self._decisions.get(request.match_info.route)

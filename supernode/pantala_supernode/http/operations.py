@@ -35,7 +35,6 @@ class Operation:
 
 
 def mount(operations: Iterable[Operation], router: web.UrlDispatcher, guard: Guard) -> None:
-    """Add the operations to an application's router."""
     for operation in operations:
         for path in (operation.path, *operation.aliases):
             guard.add(router, operation.method, path, operation.handler, operation.access)
@@ -137,7 +136,6 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    """A parameter's schema without references."""
     if "$ref" in part:
         rest = {name: value for name, value in part.items() if name != "$ref"}
         return _plain(components[part["$ref"]], components) | rest

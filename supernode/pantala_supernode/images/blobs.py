@@ -38,7 +38,6 @@ class LeasedBlob:
     """The generation of a copy that an earlier process kept."""
 
     def offered(self) -> Iterator[FileSource]:
-        """All sources that were not refused."""
         return (source for sources in self.waiting.values() for source in sources if source not in self.refused)
 
     def right(self, source: FileSource) -> tuple[str, str]:

@@ -92,7 +92,6 @@ class BlobLeases:
                 self._tasks.add_keeper(name, peer)
 
     def take_inventory(self, peer: str, held: Iterable[str]) -> None:
-        """Release the blobs that a peer does not have any more."""
         lost = self._tasks.kept_by(peer) - {*held, *self._demand.get(peer, {})}
         for task in lost:
             self._tasks.remove_keeper(task, peer)
@@ -132,7 +131,6 @@ class BlobLeases:
                 blob.restored = None
 
     def on_statement(self) -> None:
-        """Apply the demand again, because orders may have changed."""
         for peer, wants in list(self._demand.items()):
             self._apply(peer, wants, ())
 
@@ -154,7 +152,6 @@ class BlobLeases:
             self._tasks.renew(name, until=self._until(name))
 
     def on_proof(self, name: str, origin: FileSource, has_it: bool) -> None:
-        """Take the prover's answer."""
         blob = self._blobs.get(name)
         if blob is None:
             return

@@ -47,7 +47,6 @@ class StatedImages:
         return NodeOrders(self._revision, self._pulls.get(node, ()), self._survey)
 
     def news(self, node: str, last_sent: NodeOrders | None) -> bool:
-        """True if the orders of a node differ from the last ones that were sent to it."""
         if not self._revision:
             return False
         return last_sent is None or (last_sent.pulls, last_sent.survey) != (self._pulls.get(node, ()), self._survey)

@@ -28,7 +28,6 @@ class Gate:
 
     @asynccontextmanager
     async def place(self, priority: int) -> AsyncIterator[None]:
-        """Hold a place while the block runs."""
         await self._enter(priority)
         try:
             yield
@@ -80,7 +79,6 @@ class Rate:
         self._turn = asyncio.Lock()
 
     async def acquire(self, amount: float = 1) -> None:
-        """Wait until ``amount`` more bytes may pass."""
         async with self._turn:
             while amount > 0:
                 portion = min(amount, self._portion)

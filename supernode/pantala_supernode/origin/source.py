@@ -68,7 +68,6 @@ class Answer:
 
     @property
     def validator(self) -> str:
-        """The ETag, else Last-Modified, else empty."""
         return self.etag or self.last_modified
 
 

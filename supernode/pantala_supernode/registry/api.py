@@ -88,5 +88,4 @@ class RegistryAPI:
 
 
 def image_name(repository: ImageRepository, target: str) -> str:
-    """The image's full name, for messages."""
     return f"{repository}{'@' if ':' in target else ':'}{target}"

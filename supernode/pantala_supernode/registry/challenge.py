@@ -132,7 +132,6 @@ def _challenges(text: str) -> Iterator[AuthChallenge]:
 
 
 def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
-    """The parameters after a scheme, and where the next scheme starts."""
     found: dict[str, str] = {}
     token68 = _TOKEN68.match(text, at)
     if token68 is not None and not _PARAMETER.match(text, at):

@@ -104,7 +104,6 @@ class RegistryClient:
         return ResolvedImage(digest, {platform: manifest for platform, manifest in found.items() if manifest})
 
     async def _find(self, image: ImageReference, platform: Platform, account: RegistryAccount) -> ImageManifest | None:
-        """The manifest for one platform, or ``None`` if the image does not have it."""
         document = await self._document(image, image.target, account)
         for _ in range(_MAX_DEPTH):
             content = document.parse(str(image))

@@ -59,7 +59,6 @@ class RegistryEndpoints:
         return setting.plain_http if setting is not None else _is_local(registry)
 
     def ca(self, registry: str) -> Path | None:
-        """The file with the registry's own authority."""
         setting = self._settings.get(registry.lower())
         return setting.ca if setting is not None else None
 

@@ -45,7 +45,6 @@ class ImageIndex(NamedTuple):
     children: tuple[IndexEntry, ...]
 
     def choose(self, wanted: Platform) -> IndexEntry | None:
-        """The best entry for a node of platform ``wanted``."""
         return platform.choose(wanted, ((child.platform, child) for child in self.children))
 
 
@@ -58,7 +57,6 @@ class ImageManifest(NamedTuple):
 
     @property
     def blobs(self) -> tuple[ImageBlob, ...]:
-        """The config and the layers, without duplicates."""
         return tuple(dict.fromkeys((self.config, *self.layers)))
 
 

@@ -51,7 +51,6 @@ class ReplicaSet:
         return len(members) > 1 and members[0].name != self.name
 
     def other_owner(self, task_id: str) -> Member | None:
-        """The owner of a task, if that is another replica."""
         owner = self.membership.owner(task_id) if self.membership is not None else None
         return None if owner is None or owner.name == self.name else owner
 

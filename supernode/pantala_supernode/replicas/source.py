@@ -52,7 +52,6 @@ class ReplicaSource:
         self._stages: dict[TaskID, Stage] = {}
 
     def stage(self, task_id: TaskID) -> Stage:
-        """The stage of this replica's work on a file."""
         return self._stages.get(task_id, Stage.IDLE)
 
     def enter(self, task_id: TaskID, stage: Stage) -> None:
@@ -61,7 +60,6 @@ class ReplicaSource:
 
     @asynccontextmanager
     async def trying(self, order: FetchOrder, origin: SourceReader) -> AsyncIterator[SourceReader]:
-        """See :meth:`pantala_supernode.origin.source.Replicas.trying`."""
         try:
             yield _Try(self, order, origin)
         finally:
@@ -90,7 +88,6 @@ class _Try:
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.SourceReader.open`. Also raises :class:`errors.ReplicaError`."""
         provider = await self._find(resume)
         if provider is None:
             async with self._origin.open(source, resume) as answer:
@@ -228,7 +225,6 @@ class _Try:
         return await self._client.report(replica, self._order.task_id)
 
     async def _renew(self) -> None:
-        """Renew the lease at the owner while its copy is read."""
         while self._helper is not None:
             await asyncio.sleep(_RENEWAL)
             try:

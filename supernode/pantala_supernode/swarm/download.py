@@ -58,7 +58,6 @@ class DfgetTaskManager:
         return task
 
     def list(self, peer: str) -> Iterator[DfgetTask]:
-        """All downloads of a peer."""
         return iter(tuple(self._by_peer.get(peer, {}).values()))
 
     def __iter__(self) -> Iterator[DfgetTask]:
@@ -87,22 +86,18 @@ class DfgetTaskManager:
             task.deliveries[uid] = state
 
     def delivery(self, peer: str, task_id: str, uid: str) -> DeliveryState | None:
-        """The last report of a delivery."""
         task = self.get(peer, task_id)
         return task.deliveries.get(uid) if task else None
 
     def delete(self, peer: str, task_id: str) -> None:
-        """Forget one download. Idempotent."""
         tasks = self._by_peer.get(peer, {})
         tasks.pop(task_id, None)
         if not tasks:
             self._by_peer.pop(peer, None)
 
     def delete_task(self, task_id: str) -> None:
-        """Forget all downloads of a task. Idempotent."""
         for peer in tuple(self._by_peer):
             self.delete(peer, task_id)
 
     def delete_client(self, peer: str) -> None:
-        """Forget all downloads of a peer. Idempotent."""
         self._by_peer.pop(peer, None)

@@ -69,7 +69,6 @@ class Uplink:
 
     @property
     def slots(self) -> int:
-        """Pieces at once."""
         if self._bandwidth is None or self._under_way < _ENOUGH or not self._taken:
             return self._least
         rate = self._taken / self._under_way

@@ -42,7 +42,6 @@ class SwarmPeer:
 
     @property
     def can_serve(self) -> bool:
-        """Whether others may take pieces from it."""
         return self.connected and not self.leaving and self.port > 0
 
 

@@ -35,7 +35,6 @@ class Pool:
         return name in self._place
 
     def put(self, name: str, *, member: bool) -> None:
-        """Add or discard a name."""
         if member:
             self.add(name)
         else:

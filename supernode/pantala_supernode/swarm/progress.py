@@ -43,7 +43,6 @@ class ProgressManager:
         self._outstanding: defaultdict[str, int] = defaultdict(int)
 
     def init_task(self, task_id: str) -> TaskProgress:
-        """A task's swarm; a new one if it has none."""
         if task_id not in self.tasks:
             self.tasks[task_id] = TaskProgress(Copy(TaskID(task_id)))
         return self.tasks[task_id]
@@ -60,7 +59,6 @@ class ProgressManager:
         return progress
 
     def restart_task(self, task_id: str) -> None:
-        """Forget all progress of a task, because its content changed."""
         task = self.init_task(task_id)
         for peer in list(task.peers):
             self.forget_progress(task_id, peer)
@@ -104,7 +102,6 @@ class ProgressManager:
         return self._take_back(task, peer, progress, piece)
 
     def remove_pieces(self, task_id: str, peer: str, pieces: int) -> None:
-        """Note that a peer does not have pieces that it reported."""
         task, progress = self._part(task_id, peer)
         task.remove_pieces(peer, progress, pieces)
 
@@ -132,7 +129,6 @@ class ProgressManager:
         return concerned
 
     def forget_progress(self, task_id: str, peer: str) -> None:
-        """Forget a peer's progress of one task. Idempotent."""
         task = self._swarm(task_id)
         progress = task.peers.get(peer)
         if progress is None:
@@ -152,7 +148,6 @@ class ProgressManager:
             self.service[peer] = PeerService(booked=service.booked)
 
     def delete_task(self, task_id: str) -> None:
-        """Forget a task with all progress of it. Idempotent."""
         task = self.tasks.get(task_id)
         if task is not None:
             for peer in list(task.peers):
@@ -160,7 +155,6 @@ class ProgressManager:
             del self.tasks[task_id]
 
     def tasks_of(self, peer: str) -> frozenset[str]:
-        """The tasks whose swarms a peer is in."""
         return frozenset(self._tasks_of.get(peer, ()))
 
     def pieces_by_cid(self, task_id: str, peer: str) -> int:
@@ -168,11 +162,9 @@ class ProgressManager:
         return self._part(task_id, peer)[1].have
 
     def peers_by_piece(self, task_id: str, piece: int) -> Iterator[str]:
-        """The peers that hold a piece."""
         return (name for name, progress in self._swarm(task_id).peers.items() if progress.have >> piece & 1)
 
     def peers_by_task(self, task_id: str) -> Iterator[str]:
-        """The peers in a task's swarm."""
         return iter(self._swarm(task_id).peers)
 
     def _swarm(self, task_id: str) -> TaskProgress:

@@ -78,7 +78,6 @@ class Reputation:
         return min(1, slots) if record.owed else slots
 
     def served(self, provider: str, peer: str, *, now: float) -> None:
-        """Note that a peer took a right piece from a provider."""
         tolerance = self._tolerance
         record = self._records.setdefault(provider, _Record())
         record.served.add(1.0, tolerance.memory, now, tolerance.half_life)
@@ -107,13 +106,11 @@ class Reputation:
             self._exclude(record, now)
 
     def forget(self, peer: str) -> None:
-        """Forget all of a peer, as provider and as accuser."""
         self._records.pop(peer, None)
         self._complaints.pop(peer, None)
         self._taken.pop(peer, None)
 
     def expire(self, now: float) -> None:
-        """Drop what has faded."""
         for record in self._records.values():
             record.accusers = self._lasting(record.accusers, now)
         self._complaints = self._lasting(self._complaints, now)

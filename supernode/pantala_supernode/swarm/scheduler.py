@@ -111,7 +111,6 @@ class SchedulerManager:
         return decided
 
     def room(self, peer: str) -> int:
-        """How many more pieces a peer may be given, over all its tasks."""
         known, window = self._lookup(peer), self.policy.window
         if known is not None and known.downloads is not None:
             window = max(1, min(known.downloads, self.policy.most_window))
@@ -131,7 +130,6 @@ class SchedulerManager:
         return sorted(names, key=lambda name: 0 if task.peers[name].local else 1 + task.peers[name].have.bit_count())
 
     def served(self, peer: str, providers: Iterable[str], *, now: float) -> None:
-        """Note that a peer took a right piece from each of ``providers``."""
         for provider in providers:
             if provider != SUPERNODE:
                 self._reputation.served(provider, peer, now=now)
@@ -143,7 +141,6 @@ class SchedulerManager:
             self._reputation.failed(provider, peer, corrupt=corrupt, now=now)
 
     def forget(self, peer: str) -> None:
-        """Forget all failures of a peer."""
         self._reputation.forget(peer)
         self._blacklist = {pair: until for pair, until in self._blacklist.items() if peer not in pair}
 
@@ -193,7 +190,6 @@ class SchedulerManager:
         return self._choose(task, only)
 
     def _from_here(self, task: TaskProgress, demand: _Demand) -> PieceChoice | None:
-        """A piece from this machine: from the local peer, otherwise from the supernode."""
         name = self._progress.local_peer
         choice = self._from(task, name, demand) if name is not None and name in task.peers else None
         return choice or self._from(task, SUPERNODE, demand)
@@ -239,7 +235,6 @@ class SchedulerManager:
         return self._from_peers(task, task.free, free) or self._from_here(task, free)
 
     def _offer(self, task: TaskProgress, provider: str, demand: _Demand) -> int:
-        """The pieces that a provider with room may give to the peer."""
         if provider == SUPERNODE:
             return demand.missing if demand.progress.local else self._here(task, demand, provider)
         other = task.peers.get(provider)
@@ -295,7 +290,6 @@ class SchedulerManager:
         return service.booked if service is not None else 0
 
     def _slots(self, provider: str, now: float) -> int:
-        """How many pieces may be booked at a provider."""
         if provider == SUPERNODE:
             return self.uplink.slots
         peer = self._lookup(provider)

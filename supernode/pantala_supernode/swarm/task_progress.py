@@ -41,7 +41,6 @@ class PeerProgress:
 
     @property
     def served(self) -> int:
-        """The pieces that others may take from it."""
         return self.have & ~self.withheld
 
 
@@ -110,12 +109,10 @@ class TaskProgress:
 
     @property
     def cached(self) -> int:
-        """Pieces that the supernode can serve."""
         return self.copy.cached
 
     @property
     def arriving(self) -> bool:
-        """More pieces are to come from the origin."""
         return self.copy.status is not CDNStatus.SUCCESS
 
     @property
@@ -124,7 +121,6 @@ class TaskProgress:
         return self.copy.cached & ~self._counted
 
     def is_near(self, provider: str) -> bool:
-        """Whether a provider is the supernode, or on its machine."""
         return provider == SUPERNODE or (provider in self.peers and self.peers[provider].local)
 
     def zone_of(self, progress: PeerProgress) -> Zone | None:
@@ -143,7 +139,6 @@ class TaskProgress:
         return 0
 
     def copies(self, piece: int) -> int:
-        """How many peers hold the piece or were given it."""
         return self._copies[piece] if self._counted >> piece & 1 else 0
 
     def add_peer(self, name: str, progress: PeerProgress) -> None:
@@ -168,7 +163,6 @@ class TaskProgress:
                 del self.zones[progress.zone]
 
     def give(self, progress: PeerProgress, piece: int, provider: str) -> None:
-        """Note that a peer is to take a piece from a provider."""
         if not progress.given and not progress.local:
             self._busy += 1
             self._busy_seeds += progress.seeds
@@ -205,7 +199,6 @@ class TaskProgress:
         return given
 
     def remove_pieces(self, name: str, progress: PeerProgress, pieces: int) -> None:
-        """Note that a peer does not have ``pieces`` after all."""
         lost = pieces & progress.have
         progress.have &= ~lost
         self._count(progress, lost, -1)

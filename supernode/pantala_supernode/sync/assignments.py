@@ -64,7 +64,6 @@ class AssignmentTable:
             self._dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.RUNNING)
 
     def takes_part(self, peer: str, task_id: str) -> bool:
-        """Whether a peer is in the swarm of a task."""
         swarm = self._progress.tasks.get(task_id)
         return swarm is not None and peer in swarm.peers
 

@@ -43,7 +43,6 @@ class TicketCache:
         self._issued: dict[tuple[bytes, str, str], tuple[float, str]] = {}
 
     def ticket(self, key: bytes, task_id: str, generation: str) -> str:
-        """A ticket for one generation of a task at the server that has ``key``."""
         now = self._clock()
         issued_at, text = self._issued.get((key, task_id, generation), (0.0, ""))
         if not 0 <= now - issued_at < _REUSED_FOR:
@@ -52,7 +51,6 @@ class TicketCache:
         return text
 
     def expire(self) -> None:
-        """Drop the tickets that are not reused any more."""
         now = self._clock()
         self._issued = {key: issued for key, issued in self._issued.items() if 0 <= now - issued[0] < _REUSED_FOR}
 
@@ -113,12 +111,10 @@ class Dispatcher:
             pass
 
     def serve_all_waiting(self, provider: str | None = None) -> None:
-        """Serve the peers that wait for any task."""
         for task_id in self.waiting.tasks():
             self.serve_waiting(task_id, provider)
 
     def given(self, session: PeerSession, task: Task) -> tuple[tuple[int, str], ...]:
-        """The pieces of a task that a peer is fetching, with their providers."""
         return tuple(self._progress.tasks[task.id].peers[session.peer].given.items())
 
     def piece(self, task: Task, piece: int, provider: str) -> PieceWork:
@@ -164,7 +160,6 @@ class Dispatcher:
             self.serve_all_waiting(SUPERNODE)
 
     def failed(self, session: PeerSession, failure: PieceFailure) -> None:
-        """A peer failed to get a piece."""
         task_id, now = failure.task_id, self._clock()
         if not self._assignments.takes_part(session.peer, task_id):
             return
@@ -192,7 +187,6 @@ class Dispatcher:
                 self.failed(session, PieceFailure(task.id, piece, provider, "stalled"))
 
     def release(self, session: PeerSession) -> None:
-        """Free the pieces that a peer was given."""
         for task_id in self._progress.release(session.peer):
             self._feed.touch_task(task_id)
             self.serve_waiting(task_id)
@@ -206,7 +200,6 @@ class Dispatcher:
         self._managers.peers.register(peer)
 
     def forget(self, session: PeerSession) -> None:
-        """Remove a peer with its session, its progress and its downloads."""
         concerned = self._progress.tasks_of(session.peer)
         self.waiting.supersede(session.peer)
         self._progress.forget_peer(session.peer)
@@ -234,7 +227,6 @@ class Dispatcher:
                     self._progress.fail(task_id, name, piece, blame=False)
 
     def expire(self) -> None:
-        """Drop what time ended, and serve the peers that can take a piece because of that."""
         self._scheduler.expire(self._clock())
         self._tickets.expire()
         self.serve_all_waiting()

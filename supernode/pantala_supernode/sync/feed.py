@@ -35,14 +35,12 @@ class ChangeFeed:
             self._touch(("task", uid))
 
     def touch_dropped(self, uid: str) -> None:
-        """A Task resource was dropped completely."""
         self._touch(("task", uid))
 
     def touch_peer(self, name: str) -> None:
         self._touch(("peer", name))
 
     def touch_statement(self) -> None:
-        """Another statement is in force."""
         self._touch(("statement", ""))
 
     async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
@@ -60,7 +58,6 @@ class ChangeFeed:
         return self._since(since, full=full)
 
     def release(self) -> None:
-        """Answer all held requests."""
         self._news.set()
         self._news = asyncio.Event()
 

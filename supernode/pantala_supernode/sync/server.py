@@ -122,11 +122,9 @@ class SyncServer:
         self._dispatcher.expire()
 
     def close(self) -> None:
-        """Answer all held exchanges."""
         self._waiting.release_all()
 
     def _restart(self, task: Task) -> None:
-        """Match what the peers hold of a task with its new content."""
         self._managers.progress.restart_task(task.id)
         for name in self._sessions:
             self._managers.dfget_tasks.restart(name, task.id)
@@ -215,7 +213,6 @@ class SyncServer:
         )
 
     def _has_orders(self, session: PeerSession) -> bool:
-        """Whether the node's orders about images are others than those sent last."""
         return session.path is None and self._images.news(session.peer, session.images)
 
     def _orders(self, session: PeerSession, request: SyncRequest) -> NodeOrders | None:

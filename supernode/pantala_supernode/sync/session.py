@@ -102,7 +102,6 @@ class HeldExchanges:
             held.set_result(work)
 
     def supersede(self, peer: str) -> None:
-        """End a peer's held exchange, if there is one, without an answer."""
         held = self.leave(peer)
         if held is not None and not held.done():
             held.set_exception(SupersededError())
@@ -116,7 +115,6 @@ class HeldExchanges:
         return self._by_task.get(task_id, _EMPTY)
 
     def listens(self, peer: str) -> bool:
-        """Whether a peer waits and can still be answered."""
         held = self._held.get(peer)
         return held is not None and not held.done()
 
@@ -124,5 +122,4 @@ class HeldExchanges:
         return len(self._held)
 
     def tasks(self) -> list[str]:
-        """The tasks that peers wait for."""
         return list(self._by_task)

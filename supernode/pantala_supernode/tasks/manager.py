@@ -57,7 +57,6 @@ class TaskManager:
 
     @property
     def stated(self) -> bool:
-        """A statement is in force."""
         return self.revision > 0
 
     def get(self, name: str) -> Task | None:
@@ -79,7 +78,6 @@ class TaskManager:
         return task
 
     def of(self, uid: str) -> Task | None:
-        """The task that a Task resource wants."""
         name = self._task_of.get(uid)
         return self._tasks.get(name) if name else None
 
@@ -87,7 +85,6 @@ class TaskManager:
         return [self._tasks[name] for name in self._recipients.get(peer, ())]
 
     def kept_by(self, peer: str) -> set[str]:
-        """The tasks that a peer keeps because of leases."""
         return {name for name in self._recipients.get(peer, ()) if peer in self._tasks[name].keepers}
 
     def add_fetcher(self, name: str, peer: str) -> None:
@@ -111,7 +108,6 @@ class TaskManager:
             task.fetchers.discard(peer)
 
     def remove_keeper(self, name: str, peer: str) -> None:
-        """Let a peer neither fetch nor keep a leased task any more."""
         task = self._tasks.get(name)
         if task is not None and peer in task.keepers:
             task.fetchers.discard(peer)
@@ -119,7 +115,6 @@ class TaskManager:
             self._reindex(task, {peer})
 
     def update(self, name: str, copy: Copy) -> None:
-        """Take the copy that the CDN has now."""
         task = self._tasks.get(name)
         if task is not None:
             task.copy = copy
@@ -144,7 +139,6 @@ class TaskManager:
         return changes
 
     def expire(self, *, now: float) -> TaskChanges:
-        """End the grace periods and leases whose time has come."""
         changes = TaskChanges()
         for uid in [uid for uid, end in self._ends.items() if end <= now]:
             del self._ends[uid]

@@ -54,7 +54,6 @@ class Task:
 
     @property
     def complete(self) -> bool:
-        """The supernode has all of it, verified."""
         return self.copy.status is CDNStatus.SUCCESS
 
     @property
@@ -81,7 +80,6 @@ class Task:
 
     @property
     def source(self) -> FileSource | None:
-        """The source named by a Task resource, else by the lease."""
         for wanted in self.wanted.values():
             return FileSource(wanted.url, wanted.headers, wanted.digest or None)
         return self.lease.source if self.lease is not None else None
@@ -108,11 +106,9 @@ class Task:
 
     @property
     def recipients(self) -> frozenset[str]:
-        """The peers that have it among their assignments."""
         return self.peers | self.keepers
 
     def want(self, wanted: WantedTask) -> None:
-        """Add the wish of a Task resource, or replace it."""
         self.wanted[wanted.uid] = wanted
         self._index()
 
@@ -122,7 +118,6 @@ class Task:
         return wanted
 
     def runs_on(self, peer: str) -> bool:
-        """Whether the peer may fetch it now."""
         return peer in self._fetching or peer in self.fetchers
 
     def _index(self) -> None:

@@ -82,7 +82,6 @@ class Janitor:
             self._stamp()
 
     async def look(self) -> None:
-        """Evict copies that are too old, then down to the low watermark."""
         self._take_note()
         async with self._turn:
             now, rules = self._clock(), self._rules
