@@ -118,17 +118,6 @@ async def test_a_task_without_its_data_file_does_not_fit(cache: PieceCache) -> N
     assert not cache.fits(assignment())
 
 
-async def test_verified_pieces_are_held_after_a_restart(cache: PieceCache) -> None:
-    await cache.hold(assignment())
-    await cache.put(*piece(0))
-    await cache.put(*piece(2))
-    again, rotten = await reopened(cache)
-    assert [] == rotten
-    assert {TASK: HeldPieces("g", "0,2")} == again.inventory()
-    assert 2 * PIECE == again.total_bytes()
-    again.close()
-
-
 async def test_f21_a_piece_that_rotted_is_not_held_after_a_restart(cache: PieceCache) -> None:
     await cache.hold(assignment())
     await cache.put(*piece(0))

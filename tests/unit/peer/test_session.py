@@ -56,11 +56,6 @@ def assigned(*uids: str) -> tuple[Assignment, ...]:
     return (Assignment(TASK, "g", deliveries=tuple(Delivery(uid, uid) for uid in uids)),)
 
 
-def test_the_first_exchange_contains_the_inventory() -> None:
-    held = {TASK: HeldPieces("g", "0-3")}
-    assert held == begin(SupernodeSession(IDENTITY), held).inventory
-
-
 def test_a_report_is_in_one_exchange_only(session: SupernodeSession) -> None:
     failure = PieceFailure(TASK, 7, "node-2", "stalled")
     session.piece_done(TASK, "g", 1)
@@ -138,12 +133,6 @@ def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change(session
         session.want(wants)
         assert session.has_news
         assert wants == begin(session).wants
-
-
-def test_a_supernode_receives_the_inventory_that_it_asks_for(session: SupernodeSession) -> None:
-    answer(session, inventory_wanted=True)
-    assert session.has_news
-    assert begin(session, {TASK: HeldPieces("g", "0")}).inventory is not None
 
 
 def test_assignments_are_applied_once_and_the_newest_stay(session: SupernodeSession) -> None:

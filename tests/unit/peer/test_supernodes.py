@@ -213,16 +213,6 @@ async def test_the_first_answer_contains_the_members_and_each_gets_a_session(lab
     assert [1, 1, 1] == [fake.under_way for fake in lab.fakes.values()]
 
 
-async def test_no_task_counts_as_unwanted_while_a_member_is_silent(lab: Lab) -> None:
-    lab.fakes["s-2"].set(away=True)
-    lab.all_assign(membership(1, *NAMES))
-    await lab.until(lambda: lab.fakes["s-1"].under_way == 1)
-    await asyncio.sleep(0.1)
-    assert not any(event.complete for event in lab.assigned)
-    lab.fakes["s-2"].set(away=False)
-    await lab.until_complete()
-
-
 async def test_a_task_stays_assigned_while_sessions_replace_the_first_and_supernodes_restart(lab: Lab) -> None:
     await lab.begin(s0=(Assignment(TASK, "g"),))
     fake = lab.fakes["s-0"]
