@@ -3,7 +3,7 @@
 from collections import Counter as Tally
 from collections.abc import Iterator
 
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import DownloadEnded, PeerEvents
@@ -26,8 +26,11 @@ class PeerMetrics:
         self._downloads["done" if event.error is None else event.kind] += 1
 
     def _read(self) -> Iterator[Metric]:
-        yield metrics.counters("pantala_peer_downloads", "Pieces downloaded, by result.", "result", self._downloads)
-        yield metrics.gauge("pantala_peer_uploads", "Pieces that are being sent.", self._pieces.uploads)
-        yield metrics.counter("pantala_peer_sent_bytes", "Bytes of pieces sent.", self._pieces.bytes_sent)
-        yield metrics.gauge("pantala_peer_cached_bytes", "Bytes of pieces in the cache.", self._cache.total_bytes())
-        yield metrics.gauge("pantala_peer_cached_tasks", "Tasks with pieces in the cache.", len(self._cache.tasks()))
+        downloads = CounterMetricFamily("pantala_peer_downloads", "Pieces downloaded, by result.", labels=["result"])
+        for result, count in self._downloads.items():
+            downloads.add_metric([result], count)
+        yield downloads
+        yield GaugeMetricFamily("pantala_peer_uploads", "Pieces that are being sent.", self._pieces.uploads)
+        yield CounterMetricFamily("pantala_peer_sent_bytes", "Bytes of pieces sent.", self._pieces.bytes_sent)
+        yield GaugeMetricFamily("pantala_peer_cached_bytes", "Bytes of pieces in the cache.", self._cache.total_bytes())
+        yield GaugeMetricFamily("pantala_peer_cached_tasks", "Tasks in the cache.", len(self._cache.tasks()))

@@ -3,16 +3,14 @@
 Labels come from closed lists: never a URL, an address or an ID. Most figures are read when they are asked for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Info, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from pantala_protocol import __version__
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 def new_registry(process: str) -> CollectorRegistry:
@@ -27,7 +25,7 @@ def new_registry(process: str) -> CollectorRegistry:
 
 def metrics_response(registry: CollectorRegistry) -> web.Response:
     """All metrics, in Prometheus' text format."""
-    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE})
+    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class Readings(Collector):
@@ -38,21 +36,3 @@ class Readings(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._read()
-
-
-def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    """A gauge without labels."""
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def counter(name: str, text: str, value: float) -> CounterMetricFamily:
-    """A counter without labels."""
-    return CounterMetricFamily(name, text, value=value)
-
-
-def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
-    """A counter for each value of one label."""
-    family = CounterMetricFamily(name, text, labels=[label])
-    for value, count in values.items():
-        family.add_metric([value], count)
-    return family

@@ -44,7 +44,7 @@ class ScriptedSubject(StatedSupernode):
 
     async def assign(self, *peers: str) -> None:
         for peer in peers:
-            await self.supernode.deliver(peer, File("file", BODY, PIECE), "a/file")
+            await self.supernode.deliver(File("file", BODY, PIECE), "a/file", peer=peer)
 
     async def restart(self) -> None:
         await self.supernode.restart()

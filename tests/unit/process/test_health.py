@@ -5,6 +5,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client.core import CounterMetricFamily
 
 from pantala_process import health, http, metrics
 from pantala_process.http import TooLargeError
@@ -13,7 +14,7 @@ from pantala_process.settings import ListenAddress
 
 async def get(path: str, *reasons: str) -> tuple[int, str]:
     registry = metrics.new_registry("example")
-    registry.register(metrics.Readings(lambda: [metrics.counter("pantala_sent_bytes", "Sent.", 7)]))
+    registry.register(metrics.Readings(lambda: [CounterMetricFamily("pantala_sent_bytes", "Sent.", 7)]))
     app = health.application(registry, ready=lambda: reasons)
     async with (
         http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port,
