@@ -19,7 +19,7 @@ from testbed.image import Image, Layer
 from testbed.registry import Registry
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
-from tests.support.registry_images import SHOWN, of_amd64, pull, registry_of, sent
+from tests.support.registry_images import SHOWN, largest, of_amd64, pull, registry_of, sent
 from tests.support.scripted_images import get
 from tests.support.supernode_lab import SupernodeProcess
 
@@ -141,7 +141,7 @@ async def test_an_expired_lease_is_not_restored(
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
         supernode.kill()
-        layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
+        layer, size = largest(image)
         entries = kept(supernode)
         entries[layer]["wanted"] = time.time() - 21_601
         (supernode.data / "blobs.json").write_text(json.dumps(entries))
@@ -152,14 +152,14 @@ async def test_an_expired_lease_is_not_restored(
         await eventually(lambda: layer not in kept(supernode))
         registry.forget()
         await pull(one, registry, image, shown=SHOWN)
-        assert of_amd64(image)[layer] <= (await sent(registry))[layer]
+        assert size <= (await sent(registry))[layer]
 
 
 @pytest.mark.parametrize("harm", ["changed", "deleted"])
 async def test_a_damaged_blob_on_the_volume_is_never_served(
     supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path, harm: str
 ) -> None:
-    layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
+    layer, size = largest(image)
     async with (
         mirror(supernode.url, tmp_path / "n1", "n1", grace=0.2) as one,
         mirror(supernode.url, tmp_path / "n2", "n2", grace=0.2) as other,

@@ -1,4 +1,4 @@
-"""A supernode and peers with mirrors, beside a real registry: manifests and blobs as runtimes ask for them."""
+"""A supernode, peers with mirrors and a real registry: manifests and blobs as runtimes request them."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ from testbed.registry import Registry
 from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry
 from tests.support.manual_peer import ManualPeer
-from tests.support.registry_images import ANN, SHOWN, of_amd64, pull, registry_of, sent
+from tests.support.registry_images import ANN, SHOWN, largest, of_amd64, pull, registry_of, sent
 from tests.support.scripted_images import get
 from tests.support.supernode_lab import SupernodeLab
 
@@ -57,12 +57,21 @@ def private(tmp_path: Path, image: Image) -> Iterator[Registry]:
 class Lab(SupernodeLab):
     """A supernode, and the requests of nodes and operators for images."""
 
-    async def manifest(self, registry: Registry, reference: str, shown: str = "", **query: str) -> ManifestAnswer:
+    async def ask(self, registry: Registry, reference: str, **query: str) -> tuple[int, bytes]:
+        """Request a manifest, and return the status and the body of the answer."""
         asked = {"registry": registry.host, "repository": "team/app", "reference": reference, **query}
-        headers = {routes.AUTHORIZATION: shown} if shown else {}
-        async with self.session.get(self.url + routes.PATH, params=asked, headers=headers) as answer:
-            assert 200 == answer.status, await answer.text()
-            return msgspec.json.decode(await answer.read(), type=ManifestAnswer)
+        async with self.session.get(self.url + routes.PATH, params=asked) as answer:
+            return answer.status, await answer.read()
+
+    async def manifest(self, registry: Registry, reference: str, **query: str) -> ManifestAnswer:
+        status, body = await self.ask(registry, reference, **query)
+        assert 200 == status, body
+        return msgspec.json.decode(body, type=ManifestAnswer)
+
+    async def order(self, registry: Registry, image: Image, *secrets: str) -> None:
+        """Order a pull by the node n1."""
+        name, orders = f"{registry.host}/team/app@{image.digest}", {"n1": PullOrder("run-1")}
+        await self.state(images=(WantedImage("ns/app", name, credentials=secrets, orders=orders),))
 
     async def resolve(self, image: str, *platforms: str, credentials: tuple[str, ...] = ()) -> Resolved:
         body = msgspec.json.encode(Resolve(image, platforms, credentials))
@@ -99,7 +108,7 @@ async def test_nodes_that_pull_at_once_cost_one_read(lab: Lab, public: Registry,
     assert of_amd64(image) == await sent(public)
 
 
-async def test_a_private_image_is_for_who_has_its_password(lab: Lab, private: Registry, image: Image) -> None:
+async def test_a_private_image_requires_its_password(lab: Lab, private: Registry, image: Image) -> None:
     await lab.state()
     node, path = await lab.mirror("n1"), f"/v2/team/app/manifests/{image.digest}?ns={private.host}"
     status, said, _ = await get(node.mirror.port, path)
@@ -114,53 +123,37 @@ async def test_a_private_image_is_for_who_has_its_password(lab: Lab, private: Re
 async def test_an_order_is_pulled_with_the_operators_secret_by_its_node_alone(
     lab: Lab, private: Registry, image: Image
 ) -> None:
-    name = f"{private.host}/team/app@{image.digest}"
-    secrets = (secret(private, password="wrong"), "no JSON", secret(private))
-    await lab.state(images=(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}),))
-    top = await lab.manifest(private, image.digest, order="ns/app", peer="n1")
-    assert image.read(image.digest) == top.body
-    child = image.manifests["linux/amd64"]
-    assert child == (await lab.manifest(private, child, order="ns/app", peer="n1")).digest
-    layer = next(iter(of_amd64(image)))
+    await lab.order(private, image, secret(private, password="wrong"), "no JSON", secret(private))
+    for digest in (image.digest, image.manifests["linux/amd64"]):
+        assert image.read(digest) == (await lab.manifest(private, digest, order="ns/app", peer="n1")).body
+    right = {"reference": image.digest, "order": "ns/app", "peer": "n1"}
     for wrong in (
-        {"reference": image.digest, "order": "ns/app", "peer": "n2"},
-        {"reference": image.digest, "order": "ns/other", "peer": "n1"},
-        {"reference": layer, "order": "ns/app", "peer": "n1"},
-        {"reference": "1", "order": "ns/app", "peer": "n1"},
-        {"reference": image.digest, "order": "ns/app", "peer": "n1", "repository": "team/other"},
+        {"peer": "n2"},
+        {"order": "ns/other"},
+        {"reference": next(iter(of_amd64(image)))},
+        {"reference": "1"},
+        {"repository": "team/other"},
     ):
-        asked = {"registry": private.host, "repository": "team/app", **wrong}
-        async with lab.session.get(lab.url + routes.PATH, params=asked) as answer:
-            assert 403 == answer.status, wrong
-            assert ANN[1] not in await answer.text()
+        status, body = await lab.ask(private, **{**right, **wrong})
+        assert 403 == status, wrong
+        assert ANN[1].encode() not in body
 
 
-async def test_an_order_is_withdrawn_and_its_secret_opens_nothing_more(
-    lab: Lab, private: Registry, image: Image
-) -> None:
-    name = f"{private.host}/team/app@{image.digest}"
-    await lab.state(
-        images=(WantedImage("ns/app", name, credentials=(secret(private),), orders={"n1": PullOrder("run-1")}),)
-    )
+async def test_the_secret_of_a_withdrawn_order_is_not_used(lab: Lab, private: Registry, image: Image) -> None:
+    await lab.order(private, image, secret(private))
     await lab.manifest(private, image.digest, order="ns/app", peer="n1")
     await lab.state()
-    asked = {"registry": private.host, "repository": "team/app", "reference": image.digest, "order": "ns/app"}
-    async with lab.session.get(lab.url + routes.PATH, params={**asked, "peer": "n1"}) as answer:
-        assert 403 == answer.status
+    assert 403 == (await lab.ask(private, image.digest, order="ns/app", peer="n1"))[0]
 
 
-async def test_what_the_registry_does_not_have_is_an_answer_without_a_body(
-    lab: Lab, public: Registry, image: Image
-) -> None:
+async def test_a_missing_manifest_is_an_answer_without_a_body(lab: Lab, public: Registry, image: Image) -> None:
     assert ManifestAnswer() == await lab.manifest(public, "sha256:" + "0" * 64)
     assert image.digest == (await lab.manifest(public, "1")).digest
 
 
-async def test_a_registry_that_is_away_is_a_failure(lab: Lab, public: Registry, image: Image) -> None:
+async def test_an_unreachable_registry_is_a_failure(lab: Lab, public: Registry, image: Image) -> None:
     public.stop()
-    asked = {"registry": public.host, "repository": "team/app", "reference": image.digest}
-    async with lab.session.get(lab.url + routes.PATH, params=asked) as answer:
-        assert 503 == answer.status
+    assert 503 == (await lab.ask(public, image.digest))[0]
 
 
 async def test_an_image_is_resolved_for_the_operator(lab: Lab, private: Registry, image: Image) -> None:
@@ -171,7 +164,7 @@ async def test_an_image_is_resolved_for_the_operator(lab: Lab, private: Registry
     assert of_amd64(image) == {blob.digest: blob.size for blob in found.platforms["linux/amd64"]}
 
 
-async def test_the_operator_is_told_why_an_image_cannot_be_resolved(
+async def test_an_image_that_cannot_be_resolved_has_a_reason(
     lab: Lab, private: Registry, public: Registry, image: Image
 ) -> None:
     reasons = {
@@ -191,7 +184,7 @@ async def test_the_operator_is_told_why_an_image_cannot_be_resolved(
     assert "Unauthorized" == (await lab.resolve(f"{private.host}/team/app:1", credentials=("{",))).reason
 
 
-async def test_what_another_registry_has_too_is_served_after_it_showed_some_bytes(
+async def test_a_cached_blob_of_another_registry_is_served_after_a_proof(
     lab: Lab, public: Registry, private: Registry, image: Image
 ) -> None:
     await lab.state()
@@ -204,12 +197,10 @@ async def test_what_another_registry_has_too_is_served_after_it_showed_some_byte
     assert all(0 < count <= 64 for count in shown.values())
 
 
-async def test_who_names_a_blob_that_its_registry_does_not_have_gets_nothing_of_it(
-    lab: Lab, public: Registry, image: Image
-) -> None:
+async def test_a_node_whose_registry_lacks_the_blob_receives_no_piece(lab: Lab, public: Registry, image: Image) -> None:
     await lab.state()
     await pull(await lab.mirror("n1"), public, image)
-    layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
+    layer, size = largest(image)
     for has in ("nothing", "other bytes"):
         async with FakeRegistry() as evil:
             if has == "other bytes":
@@ -245,16 +236,14 @@ async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, pr
     assert task == work[0].task_id
     assert {"good"} == holders(lab, task)
     refused.cancel()
-    again = {task: WantedBlob(private.host, "team/app", layer, credential=SHOWN)}
-    await bad.say(wants=again, leaving=True)
+    await bad.say(wants=said, leaving=True)
     await eventually(lambda: {"bad", "good"} == holders(lab, task))
 
 
 async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, private: Registry, image: Image) -> None:
-    layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
-    task, name = task_id.of_blob(layer), f"{private.host}/team/app@{image.digest}"
-    secrets = (secret(private, password="wrong"), secret(private))
-    await lab.state(images=(WantedImage("ns/app", name, credentials=secrets, orders={"n1": PullOrder("run-1")}),))
+    layer, size = largest(image)
+    task = task_id.of_blob(layer)
+    await lab.order(private, image, secret(private, password="wrong"), secret(private))
     other, node = ManualPeer(lab, "n2"), ManualPeer(lab, "n1")
     said = {task: WantedBlob(private.host, "team/app", layer, order="ns/app")}
     for _ in range(2):
@@ -263,10 +252,10 @@ async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, pr
     got: dict[int, int] = {}
     work: tuple[PieceWork, ...] = ()
     async with asyncio.timeout(15):
-        while sum(got.values()) < of_amd64(image)[layer]:
+        while sum(got.values()) < size:
             work = (await node.say(wants=said, done=done(task, work))).work
             got |= {one.piece: one.size for one in work}
-    assert (0, of_amd64(image)[layer]) == (min(got), (await sent(private))[layer])
+    assert (0, size) == (min(got), (await sent(private))[layer])
     await node.say(wants={}, leaving=True)
     assert {"n1"} == holders(lab, task)
 
@@ -276,12 +265,11 @@ def done(task: str, work: tuple[PieceWork, ...]) -> dict[str, HeldPieces]:
     return {task: HeldPieces(work[0].generation, ranges.render(mask))} if work else {}
 
 
-async def test_who_waits_no_more_keeps_the_blob_and_gets_no_more_work(lab: Lab, public: Registry, image: Image) -> None:
+async def test_a_node_that_stops_waiting_keeps_the_blob_without_work(lab: Lab, public: Registry, image: Image) -> None:
     await lab.state()
-    layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
-    task = task_id.of_blob(layer)
-    node = ManualPeer(lab, "n1")
-    said = {task: WantedBlob(public.host, "team/app", layer, position=of_amd64(image)[layer] - 1)}
+    layer, size = largest(image)
+    task, node = task_id.of_blob(layer), ManualPeer(lab, "n1")
+    said = {task: WantedBlob(public.host, "team/app", layer, position=size - 1)}
     work: list[PieceWork] = []
     async with asyncio.timeout(10):
         while not work:

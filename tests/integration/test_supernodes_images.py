@@ -1,4 +1,4 @@
-"""Several real supernodes and nodes with mirrors: each blob leaves its registry once, whoever comes, goes or dies."""
+"""Several real supernodes and nodes with mirrors: each blob is read once from its registry, also after a kill."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from testbed.registry import Registry
 from tests.integration.test_supernode_images import private as private
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
-from tests.support.registry_images import SHOWN, of_amd64, pull, sent
+from tests.support.registry_images import SHOWN, largest, of_amd64, pull, pull_manifests, sent
 from tests.support.scripted_images import asked, get
 from tests.support.supernode_lab import SupernodeProcess
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
 )
 PROOFS = 2 * 64
-"""Bytes at most by which a registry shows that it has a blob, to two supernodes."""
+"""The most bytes of a blob that two supernodes read from a registry as a proof."""
 HURRIED = Deadlines(manifest=4.0, small=4.0, blob=5.0, again=1.0, stall=2.0)
 REVISIONS = itertools.count(1)
 
@@ -50,20 +50,20 @@ class Ring:
         self._peers = peers
 
     async def state(self, *members: Member) -> None:
-        """Say to all that are there who the supernodes are: all, or ``members``."""
+        """State the membership to all running supernodes: all of them, or ``members``."""
         membership = Membership(next(REVISIONS), members or tuple(self.members))
         for member, supernode in zip(self.members, self.supernodes, strict=True):
             if supernode.process is not None:
                 await supernode.state(membership=membership, member=member.name)
 
     async def peer(self, name: str) -> PeerApp:
-        """A node that knows the first supernode's address alone, once it speaks with all."""
+        """A node that starts with the first supernode's address, once it is connected to all."""
         url, root = self.supernodes[0].url, self._folder / name
         made = await self._peers.enter_async_context(mirror(url, root, name, mirror_deadlines=HURRIED, grace=0.2))
-        await eventually(lambda: self._is_met(made))
+        await eventually(lambda: self._is_connected(made))
         return made
 
-    def _is_met(self, peer: PeerApp) -> bool:
+    def _is_connected(self, peer: PeerApp) -> bool:
         lanes = peer.supernodes._links
         return len(lanes) > 1 and not any(lane.client.error for lane in lanes.values())
 
@@ -74,7 +74,7 @@ class Ring:
         return int(owner.name.removeprefix("s-"))
 
     def kept(self, number: int) -> set[str]:
-        """The blobs that a supernode noted on its volume."""
+        """The blobs in a supernode's record on its volume."""
         with contextlib.suppress(FileNotFoundError):
             return set(json.loads((self.supernodes[number].data / "blobs.json").read_bytes()))
         return set()
@@ -106,7 +106,7 @@ async def ring(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 def manifests(registry: Registry) -> Counter[str]:
-    """How often each was read."""
+    """How often each manifest was read."""
     return Counter(
         access.path.rpartition("/")[2]
         for access in registry.requests()
@@ -115,13 +115,13 @@ def manifests(registry: Registry) -> Counter[str]:
 
 
 def once(image: Image, sent: dict[str, int]) -> bool:
-    """Whether each blob was sent once, but for what shows that it is there."""
+    """Whether each blob was sent once, except for the proofs."""
     sizes = of_amd64(image)
     return sizes.keys() == sent.keys() and all(size <= sent[digest] <= size + PROOFS for digest, size in sizes.items())
 
 
 async def until_kept(ring: Ring, image: Image, *numbers: int) -> None:
-    """Each blob is noted by a supernode."""
+    """Each blob is in the record of a supernode."""
     wanted = of_amd64(image).keys()
     await eventually(lambda: wanted == set().union(*(ring.kept(number) for number in numbers or range(3))))
 
@@ -152,18 +152,16 @@ async def test_a_supernode_that_joins_takes_blobs_from_the_others(ring: Ring, re
     await eventually(lambda: moved <= ring.kept(2))
 
 
-async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
-    ring: Ring, registry: Registry, image: Image
-) -> None:
+async def test_a_supernode_keeps_its_blobs_over_a_kill(ring: Ring, registry: Registry, image: Image) -> None:
     one, other = await ring.peer("n1"), await ring.peer("n2")
     await pull(one, registry, image, shown=SHOWN)
     await until_kept(ring, image)
-    victim = ring.owner(task_id.of_blob(max(of_amd64(image), key=of_amd64(image).__getitem__)))
+    victim = ring.owner(task_id.of_blob(largest(image)[0]))
     ring.supernodes[victim].kill()
     await ring.supernodes[victim].start()
     await eventually(ring.supernodes[victim].is_ready)
     await ring.state()
-    await eventually(lambda: all(map(ring._is_met, (one, other))))
+    await eventually(lambda: all(map(ring._is_connected, (one, other))))
     await asyncio.sleep(0.5)
     assert {task_id.of_blob(digest) for digest in of_amd64(image)} <= one.cache.tasks()
     await pull(other, registry, image, shown=SHOWN)
@@ -171,15 +169,13 @@ async def test_one_that_is_killed_and_comes_back_has_kept_its_blobs(
 
 
 @pytest.mark.parametrize("ring", [("--origin-rate", "2M")], indirect=True)
-async def test_a_supernode_that_dies_in_mid_layer_ends_no_pull(ring: Ring, registry: Registry, image: Image) -> None:
-    """Each node goes on as containerd does: what the mirror does not give, it takes from the registry."""
+async def test_a_kill_in_the_middle_of_a_layer_ends_no_pull(ring: Ring, registry: Registry, image: Image) -> None:
+    """Each node continues as containerd does. It reads the rest from the registry."""
     nodes = [await ring.peer("n1"), await ring.peer("n2")]
-    layer, size = max(of_amd64(image).items(), key=lambda described: described[1])
+    layer, size = largest(image)
     victim = ring.supernodes[ring.owner(task_id.of_blob(layer))]
     for node in nodes:
-        for digest in (image.digest, image.manifests["linux/amd64"]):
-            path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
-            assert 200 == (await get(node.mirror.port, path, Authorization=SHOWN))[0]
+        await pull_manifests(node, registry, image, shown=SHOWN)
     begun = asyncio.Event()
     pulls = [asyncio.create_task(_as_containerd(node, registry, layer, size, begun)) for node in nodes]
     await begun.wait()
@@ -191,15 +187,13 @@ async def test_a_supernode_that_dies_in_mid_layer_ends_no_pull(ring: Ring, regis
 
 @pytest.mark.parametrize("ring", [("--origin-rate", "3M")], indirect=True)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_whoever_dies_and_comes_back_at_any_moment_every_byte_is_right(
+async def test_every_byte_is_right_although_supernodes_are_killed_at_any_moment(
     ring: Ring, registry: Registry, image: Image, seed: int
 ) -> None:
     chance, sizes = random.Random(seed), of_amd64(image)
     nodes = [await ring.peer("n1"), await ring.peer("n2")]
     for node in nodes:
-        for digest in (image.digest, image.manifests["linux/amd64"]):
-            path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
-            assert 200 == (await get(node.mirror.port, path, Authorization=SHOWN))[0]
+        await pull_manifests(node, registry, image, shown=SHOWN)
 
     async def pull_all(node: PeerApp) -> int:
         had = [
@@ -218,13 +212,13 @@ async def test_whoever_dies_and_comes_back_at_any_moment_every_byte_is_right(
         await ring.state()
     async with asyncio.timeout(30):
         await asyncio.gather(*pulls)
-    await eventually(lambda: all(map(ring._is_met, nodes)))
+    await eventually(lambda: all(map(ring._is_connected, nodes)))
     await asyncio.sleep(HURRIED.again)
     assert 0 < sum(await asyncio.gather(*map(pull_all, nodes)))
 
 
 async def _as_containerd(node: PeerApp, registry: Registry, digest: str, size: int, begun: asyncio.Event) -> int:
-    """A blob by the mirror, the rest of it by the registry; tells how much the mirror gave."""
+    """A blob from the mirror, and the rest of it from the registry. Returns the bytes from the mirror."""
     path, body = f"/v2/team/app/blobs/{digest}", bytearray()
     async with asked(node.mirror.port, f"{path}?ns={registry.host}", Authorization=SHOWN) as answer:
         if answer.status == 200:
@@ -243,15 +237,12 @@ async def _as_containerd(node: PeerApp, registry: Registry, digest: str, size: i
     return from_mirror
 
 
-async def test_a_pull_while_a_supernode_is_away_is_404_at_once_for_its_blobs_and_right_for_the_others(
+async def test_the_blobs_of_a_killed_supernode_are_404_at_once_and_the_others_are_served(
     ring: Ring, registry: Registry, image: Image
 ) -> None:
     one = await ring.peer("n1")
-    layer = max(of_amd64(image), key=of_amd64(image).__getitem__)
-    victim = ring.owner(task_id.of_blob(layer))
-    for digest in (image.digest, image.manifests["linux/amd64"]):
-        path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
-        assert 200 == (await get(one.mirror.port, path, Authorization=SHOWN))[0]
+    victim = ring.owner(task_id.of_blob(largest(image)[0]))
+    await pull_manifests(one, registry, image, shown=SHOWN)
     ring.supernodes[victim].kill()
     await eventually(lambda: one.supernodes._links[f"s-{victim}"].client.error)
     statuses: Counter[int] = Counter()
@@ -267,7 +258,7 @@ async def test_a_pull_while_a_supernode_is_away_is_404_at_once_for_its_blobs_and
     assert {200, 404} == statuses.keys()
 
 
-async def test_one_that_is_scaled_away_by_a_signal_leaves_every_pull_right(
+async def test_after_a_supernode_is_scaled_away_every_pull_is_right(
     ring: Ring, registry: Registry, image: Image
 ) -> None:
     one, other = await ring.peer("n1"), await ring.peer("n2")

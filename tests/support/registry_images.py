@@ -27,29 +27,38 @@ def registry_of(image: Image, folder: Path, *, private: bool = False) -> Iterato
         yield registry
 
 
+async def pull_manifests(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
+    """The index and the manifest of an image through a node's mirror."""
+    headers = {"Authorization": shown} if shown else {}
+    for digest in (image.digest, image.manifests["linux/amd64"]):
+        path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
+        status, answered, body = await get(peer.mirror.port, path, **headers)
+        assert (200, digest) == (status, answered.get("docker-content-digest"))
+        assert image.read(digest) == body
+
+
 async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
     """All of an image through a node's mirror, as a runtime does it."""
+    await pull_manifests(peer, registry, image, shown=shown)
     headers = {"Authorization": shown} if shown else {}
-    base, port = "/v2/team/app", peer.mirror.port
-    top = image.digest
-    for digest in (top, image.manifests["linux/amd64"]):
-        status, said, body = await get(port, f"{base}/manifests/{digest}?ns={registry.host}", **headers)
-        assert (200, digest) == (status, said.get("docker-content-digest"))
-        assert image.read(digest) == body
-    manifest = json.loads(image.read(image.manifests["linux/amd64"]))
-    for described in (manifest["config"], *manifest["layers"]):
-        digest = described["digest"]
-        status, _, body = await get(port, f"{base}/blobs/{digest}?ns={registry.host}", **headers)
+    for digest in of_amd64(image):
+        status, _, body = await get(peer.mirror.port, f"/v2/team/app/blobs/{digest}?ns={registry.host}", **headers)
         assert 200 == status
         assert digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 def of_amd64(image: Image) -> dict[str, int]:
+    """The sizes of the blobs of an image for one platform."""
     manifest = json.loads(image.read(image.manifests["linux/amd64"]))
     return {described["digest"]: described["size"] for described in (manifest["config"], *manifest["layers"])}
 
 
+def largest(image: Image) -> tuple[str, int]:
+    """The digest and the size of the largest blob."""
+    return max(of_amd64(image).items(), key=lambda described: described[1])
+
+
 async def sent(registry: Registry) -> dict[str, int]:
-    """What the registry sent of blobs; it logs at the end."""
+    """The bytes of each blob that the registry sent. It logs a request at its end."""
     await asyncio.sleep(0.3)
     return dict(registry.blob_bytes())
