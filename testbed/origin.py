@@ -177,9 +177,7 @@ class Behaviour:
     gzip: bool = False
     """Send the body with gzip, although the client did not ask for it."""
     replace: Body | None = None
-    """The path's new content, from this answer on ..."""
-    replace_at: int = 0
-    """... and from this byte of the file on. The headers describe the new content only if this is 0."""
+    """The path's new content, from this answer on."""
 
 
 @dataclass
@@ -345,8 +343,7 @@ class _Answer:
             return await self._send_status(how.status or HTTPStatus.NOT_FOUND)
         body = resource.body
         if how.replace is not None:
-            resource.body = how.replace
-            body = how.replace if how.replace_at == 0 else body
+            body = resource.body = how.replace
         if how.gzip:
             body = Bytes(gzip.compress(body.read(0, body.size)))
         return await self._send_body(body)
@@ -403,11 +400,8 @@ class _Answer:
         stop = min([first + min(stops), end]) if stops else end
         while offset < stop:
             size = min(stop - offset, self._chunk())
-            if how.replace is not None and offset < how.replace_at:
-                size = min(size, how.replace_at - offset)
-            source = how.replace if how.replace is not None and offset >= how.replace_at else body
-            data = source.read(offset, size)
-            if not data:  # the new content is shorter than announced
+            data = body.read(offset, size)
+            if not data:  # the content is shorter than announced
                 raise _CutError(reset=False)
             await self._send_chunk(data)
             offset += len(data)

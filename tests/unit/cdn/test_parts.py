@@ -165,47 +165,42 @@ async def test_a_disk_error_ends_the_pipeline() -> None:
         await pipeline.drain()
 
 
-class Middle(random.Random):
+class UpperEnd(random.Random):
     """Chance that always takes the upper end."""
 
     def uniform(self, a: float, b: float) -> float:
-        """The upper end."""
         return b
 
 
-def delays(error: errors.SupernodeError, limit: int | None, times: int) -> list[float | None]:
+REFUSED = errors.SourceRefusedError("refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "limit", "expected"),
+    [
+        (REFUSED, None, [0.5, 1, 2, 4, 8, 16, 32, 60, 60, *[MAX_DELAY] * 2000]),
+        (REFUSED, 2, [0.5, 1, None]),
+        (REFUSED, 0, [None]),
+        (errors.SourceAnswerError("busy", retry_after=90.0), None, [90.0]),
+        (errors.SourceForbiddenError("no", retry_after=1.0), 0, [LATER_DELAY]),
+        (errors.VolumeFullError("full"), 0, [0.5, 1, 2, 4, 8]),
+        (errors.DigestMismatchError("wrong"), None, [None]),
+        (errors.SourceDeniedError("denied"), None, [None]),
+    ],
+)
+def test_the_delay_before_the_next_try_depends_on_the_failure(
+    error: errors.SupernodeError, limit: int | None, expected: list[float | None]
+) -> None:
     budget = RetryBudget()
-    return [budget.delay(error, limit, Middle()) for _ in range(times)]
-
-
-def test_temporary_failures_are_retried_with_growing_delays() -> None:
-    error = errors.SourceRefusedError("refused")
-    assert [0.5, 1, 2, 4, 8, 16, 32, 60, 60] == delays(error, None, 9)
-    assert [0.5, 1, None] == delays(error, 2, 3)
-    assert [None] == delays(error, 0, 1)
-    assert MAX_DELAY == delays(error, None, 2000)[-1]
-
-
-def test_the_origin_can_set_the_delay() -> None:
-    assert [90.0] == delays(errors.SourceAnswerError("busy", retry_after=90.0), None, 1)
-    assert [LATER_DELAY] == delays(errors.SourceForbiddenError("no", retry_after=1.0), 0, 1)
-
-
-def test_failures_of_the_volume_do_not_count_against_the_origin() -> None:
-    assert None not in delays(errors.VolumeFullError("full"), 0, 5)
-
-
-def test_permanent_failures_are_not_retried() -> None:
-    assert [None] == delays(errors.DigestMismatchError("wrong"), None, 1)
-    assert [None] == delays(errors.SourceDeniedError("denied"), None, 1)
+    assert expected == [budget.delay(error, limit, UpperEnd()) for _ in expected]
 
 
 def test_an_origin_that_contradicts_itself_is_abandoned() -> None:
     budget = RetryBudget(restarts=MAX_RESTARTS)
     error = errors.SourceChangedError("changed")
-    assert budget.delay(error, None, Middle()) is not None
+    assert budget.delay(error, None, UpperEnd()) is not None
     budget.restarts += 1
-    assert budget.delay(error, None, Middle()) is None
+    assert budget.delay(error, None, UpperEnd()) is None
 
 
 def test_repeated_cuts_are_counted_by_position() -> None:
