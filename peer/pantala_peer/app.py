@@ -102,7 +102,7 @@ class PeerApp:
         if self.settings.mirror_listen is not None:
             await stack.enter_async_context(self.mirror.serving(*self.settings.mirror_listen))
             log.info("serving containerd", port=self.mirror.port)
-        await stack.enter_async_context(self.helper)
+        await stack.enter_async_context(self.helper.connected())
         self._opened = True
         log.info("serving pieces", port=port, held=len(self.cache.inventory()))
         node = NodeState(
@@ -183,7 +183,7 @@ def build(settings: Settings) -> PeerApp:
         settings.name,
         events=events,
         port=mirror.reachable_port,
-        last_probe=mirror.last_probe,
+        last_probe=mirror.server.last_probe,
         wall=time.time,
     )
     images = ImageOrders(

@@ -373,7 +373,7 @@ async def test_a_probe_is_404_and_shows_if_it_came_by_our_hosts_toml(it: Lab) ->
     for path, token in ((by_file, "right"), (by_file, ""), (by_name, ""), (by_file, "wrong")):
         headers = {"X_Pantala_Mirror": token} if token else {}
         assert 404 == (await it.get(path, method="HEAD", **headers)).status
-        probe = it.peer.mirror.server.probe
+        probe = it.peer.mirror.server.last_probe()
         assert probe is not None
         assert "node-1" == probe.node
         assert probe.at > 1e9

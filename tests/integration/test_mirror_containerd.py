@@ -107,6 +107,6 @@ async def test_the_probe_tells_that_containerd_reads_the_folder(node: Containerd
     image, supernode = node.push(), RegistrySupernode()
     async with node.mirrored(supernode, image, tmp_path / "node") as peer:
         await node.helper.post("/v1/probe", node="node-1", port=peer.mirror.port)
-        probe = peer.mirror.server.probe
+        probe = peer.mirror.server.last_probe()
         assert probe is not None
         assert ("node-1", True) == (probe.node, probe.in_force)

@@ -1,7 +1,5 @@
 """``pantala-peer configure`` for an init container, and ``pantala-peer cleanup`` for the hook at uninstall."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Configure a node's containerd to ask the mirror, and undo that. containerd needs no restart."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Callable, Sequence

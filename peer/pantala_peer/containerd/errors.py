@@ -8,8 +8,6 @@
         └── FolderError         certs.d or the state cannot be read or written; a new run continues
 """
 
-from __future__ import annotations
-
 from pantala_peer.errors import PeerError
 
 

@@ -1,7 +1,5 @@
 """``certs.d`` and our record, on the disk. Each step is atomic, also in a crash."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

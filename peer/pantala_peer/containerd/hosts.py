@@ -4,8 +4,6 @@ The text is changed by insertion. It is never rendered from the parsed document,
 stay.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Callable, Mapping

@@ -4,8 +4,6 @@ One rule serves start, restart, repair and cleanup. For each directory the plan 
 is that state, with our part where it is wanted. Changes by others in the meantime are kept.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Mapping

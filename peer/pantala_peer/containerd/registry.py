@@ -1,7 +1,5 @@
 """Registries, and their directories below ``certs.d``."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

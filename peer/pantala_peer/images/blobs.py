@@ -1,7 +1,5 @@
 """Images of depth ``Peer``: each blob is wanted until it is complete, and then kept in the peer's cache."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

@@ -11,53 +11,42 @@
         └── NodeDiskError               Failed              the node's disk rejects the blobs
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 from pantala_peer.errors import PeerError
 
 
 class OrderError(PeerError):
     """The image is not on this node as ordered."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    reason = "Failed"
+
+    def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason = reason or self.reason
 
 
-class _LocalOrderError(OrderError):
-    REASON: ClassVar[str]
-
-    def __init__(self, message: str) -> None:
-        super().__init__(self.REASON, message)
-
-
-class RuntimeUnavailableError(_LocalOrderError):
+class RuntimeUnavailableError(OrderError):
     """The container runtime cannot be reached."""
 
-    REASON = "RuntimeUnavailable"
+    reason = "RuntimeUnavailable"
 
 
-class OrderTimeoutError(_LocalOrderError):
+class OrderTimeoutError(OrderError):
     """The order did not end in time."""
 
-    REASON = "Timeout"
+    reason = "Timeout"
 
 
-class InvalidOrderError(_LocalOrderError):
+class InvalidOrderError(OrderError):
     """The order does not name a valid image."""
 
-    REASON = "InvalidImage"
+    reason = "InvalidImage"
 
 
-class NodeDiskFullError(_LocalOrderError):
+class NodeDiskFullError(OrderError):
     """The node's disk has no room."""
 
-    REASON = "NoSpace"
+    reason = "NoSpace"
 
 
-class NodeDiskError(_LocalOrderError):
+class NodeDiskError(OrderError):
     """The node's disk rejects a write."""
-
-    REASON = "Failed"

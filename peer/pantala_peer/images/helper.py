@@ -1,11 +1,9 @@
 """The runtime helper, which speaks with the container runtime: HTTP on its unix socket."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -40,7 +38,7 @@ _Answer = TypeVar("_Answer")
 
 
 class RuntimeHelper:
-    """Asks the helper. ``socket`` is ``None`` without a helper. Use it as an asynchronous context manager.
+    """Asks the helper. ``socket`` is ``None`` without a helper.
 
     All methods raise :class:`OrderError`.
     """
@@ -49,17 +47,15 @@ class RuntimeHelper:
         self._socket = socket
         self._client: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
-        if self._socket is not None:
-            connector = aiohttp.UnixConnector(str(self._socket), limit=0)
-            self._client = aiohttp.ClientSession("http://runtime", connector=connector)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._client is not None:
-            await self._client.close()
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Keep a client to the socket while the context is entered."""
+        if self._socket is None:
+            yield
+            return
+        connector = aiohttp.UnixConnector(str(self._socket), limit=0)
+        async with aiohttp.ClientSession("http://runtime", connector=connector) as self._client:
+            yield
 
     async def images(self) -> list[RuntimeImage]:
         """All images in the runtime."""
@@ -130,4 +126,4 @@ def _refusal(status: int, content: bytes) -> OrderError:
         return RuntimeUnavailableError(
             f"the runtime helper answered {status} without a reason; run the helper of the peer's version"
         )
-    return OrderError(detail.reason, detail.message)
+    return OrderError(detail.message, detail.reason)

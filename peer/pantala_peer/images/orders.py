@@ -1,7 +1,5 @@
 """Carries out the orders: one job for each, and regular checks that ready images are still here."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The state of the node's container runtime: its version, whether it asks the mirror, and which blobs it has."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """How long containerd waits for the mirror. It has no timeout of its own and would wait for ever."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 _SMALL = 64 * 1024

@@ -1,7 +1,5 @@
 """The blobs that readers on this node wait for. All readers of a blob share one demand. Pure."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -8,8 +8,6 @@
         └── SlowError               it did not come in time; the repository is left alone for a while
 """
 
-from __future__ import annotations
-
 from pantala_peer.errors import PeerError
 
 

@@ -5,8 +5,6 @@ read only digests of a manifest that it read a moment ago. The hash of ``Authori
 the header it is the public.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

@@ -1,7 +1,5 @@
 """Requests for the mirror: the pull part of the OCI distribution API, as containerd uses it with a mirror. Pure."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -30,11 +28,6 @@ class RepositoryName:
 
 
 @dataclass(frozen=True, slots=True)
-class BaseRequest:
-    """``/v2/``: the client checks that this is a registry."""
-
-
-@dataclass(frozen=True, slots=True)
 class ManifestRequest:
     """A manifest or an index, by digest or by tag."""
 
@@ -54,7 +47,8 @@ class BlobRequest:
     digest: str
 
 
-MirrorRequest: TypeAlias = BaseRequest | ManifestRequest | BlobRequest
+MirrorRequest: TypeAlias = ManifestRequest | BlobRequest | None
+"""``None``: ``/v2/``, by which a client checks that this is a registry."""
 
 
 def parse_path(raw_path: str, registry: str) -> MirrorRequest:
@@ -65,7 +59,7 @@ def parse_path(raw_path: str, registry: str) -> MirrorRequest:
         raise MirrorError("this is not a path of a registry")
     try:
         image.check_registry(registry)
-        return _read(RepositoryName(registry, match[1]), match[2], match[3]) if match else BaseRequest()
+        return _read(RepositoryName(registry, match[1]), match[2], match[3]) if match else None
     except ValueError as error:
         raise MirrorError(str(error)) from None
 

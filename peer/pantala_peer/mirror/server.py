@@ -83,8 +83,7 @@ class MirrorServer:
         wall: Callable[[], float],
     ) -> None:
         self.counts = MirrorCounts()
-        self.probe: ProbeResult | None = None
-        """The last probe."""
+        self._probe: ProbeResult | None = None
         self._blobs = blobs
         self._manifests = manifests
         self._permissions = permissions
@@ -101,6 +100,9 @@ class MirrorServer:
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)
         return application
+
+    def last_probe(self) -> ProbeResult | None:
+        return self._probe
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
@@ -128,7 +130,7 @@ class MirrorServer:
         node = requests.probed_node(path)
         if node is not None:
             if by_our_file or shown or not names:  # otherwise it is the file's ``server``, which containerd asks last
-                self.probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
+                self._probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
             raise MirrorError("the image of a probe does not exist")
         if not by_our_file:
             raise MirrorError("the request does not come by this node's hosts.toml; run pantala-peer configure")

@@ -1,7 +1,5 @@
 """The mirror of one node: its parts, and its port."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import secrets
@@ -17,7 +15,6 @@ from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.demand import BlobDemand
 from pantala_peer.mirror.manifests import CachedManifests
 from pantala_peer.mirror.permissions import PullGrants, ReadPermissions
-from pantala_peer.mirror.request import ProbeResult
 from pantala_peer.mirror.server import MirrorRules, MirrorServer
 from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_peer.sync.supernodes import SupernodeSessions
@@ -66,9 +63,6 @@ class MirrorService:
         """The port of :meth:`url`; 0 while the mirror does not listen."""
         return (urlsplit(self._address).port or self.port) if self.port else 0
 
-    def last_probe(self) -> ProbeResult | None:
-        return self.server.probe
-
     @contextlib.asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:
         """Serve while the context is entered. Raises :class:`SettingsError` if the token cannot be read.
@@ -79,7 +73,7 @@ class MirrorService:
         runner = web.AppRunner(
             self.server.application(token), access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True
         )
-        async with self._supernode, contextlib.aclosing(self._manifests):
+        async with self._supernode.connected(), contextlib.aclosing(self._manifests):
             await runner.setup()
             try:
                 await web.TCPSite(runner, host, port).start()

@@ -1,11 +1,8 @@
 """Requests for manifests to the supernodes: ``GET /api/v1/registry/manifests``."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import aiohttp
 import msgspec
@@ -26,8 +23,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)
 class SupernodeManifests:
     """Asks supernodes. ``answering`` returns the base URL of a task's supernode, if that answers now.
 
-    All manifests of a repository come from one supernode, which keeps the registry's permissions. Use it as an
-    asynchronous context manager.
+    All manifests of a repository come from one supernode, which keeps the registry's permissions.
     """
 
     def __init__(self, answering: Callable[[str], str | None], *, token_file: Path | None) -> None:
@@ -35,19 +31,14 @@ class SupernodeManifests:
         self._token_file = token_file
         self._client: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
-        self._client = aiohttp.ClientSession(
-            timeout=_TIMEOUT,
-            connector=aiohttp.TCPConnector(limit=32),
-            headers={"User-Agent": f"pantala-peer/{__version__}"},
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._client is not None:
-            await self._client.close()
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Keep a client while the context is entered."""
+        connector, agent = aiohttp.TCPConnector(limit=32), f"pantala-peer/{__version__}"
+        async with aiohttp.ClientSession(
+            timeout=_TIMEOUT, connector=connector, headers={"User-Agent": agent}
+        ) as self._client:
+            yield
 
     async def manifest(
         self, repository: RepositoryName, reference: str, authorization: str, order: str

@@ -29,14 +29,6 @@ _STATUS = {
 """The HTTP status of each error code. A URL that cannot be read is a bad request."""
 
 
-class RefusalError(Exception):
-    """The service refused a request with one of Dragonfly's codes."""
-
-    def __init__(self, refusal: Envelope) -> None:
-        super().__init__(refusal.get("msg", ""))
-        self.code = Code(refusal["code"])
-
-
 class RestAPI:
     """The operations. All have the same ``access``."""
 
@@ -159,7 +151,7 @@ class RestAPI:
         peer = self._managers.peers.known(body.peer) if body.peer else None
         answer = await self._service.registrations.register(body.registration(peer), client_host(request))
         if answer["code"] != Code.OK:
-            raise RefusalError(answer)
+            return _refusal(answer)
         data = answer["data"]
         if peer is not None:
             self._peers.join(peer.name, data["taskId"], body.client)
@@ -189,7 +181,7 @@ class RestAPI:
         if answer["code"] in (Code.FINISHED, Code.WAIT):
             return json_response([])
         if answer["code"] != Code.CONTINUE:
-            raise RefusalError(answer)
+            return _refusal(answer)
         return json_response([PieceSource.of(entry) for entry in answer["data"][: query.number]])
 
     async def update_piece(self, request: web.Request) -> web.Response:
@@ -231,10 +223,13 @@ def _with_errors(handler: Handler) -> Handler:
             return _error(error.status, error.status, str(error))
         except MalformedRequestError as error:
             return _error(400, Code.BAD_REQUEST, str(error))
-        except RefusalError as refusal:
-            return _error(_STATUS[refusal.code], refusal.code, str(refusal))
 
     return handle
+
+
+def _refusal(answer: Envelope) -> web.Response:
+    code = Code(answer["code"])
+    return _error(_STATUS[code], code, answer.get("msg", ""))
 
 
 def _error(status: int, code: int, message: str) -> web.Response:

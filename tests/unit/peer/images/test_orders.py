@@ -75,7 +75,7 @@ class FakeHelper(RuntimeHelper):
     async def unpin(self, image: str) -> None:
         self.unpinned.append(image)
         if image not in self.here:
-            raise OrderError("NotFound", "it is not there")
+            raise OrderError("it is not there", "NotFound")
 
 
 class FakeCache(CachedImages):
@@ -209,7 +209,7 @@ async def test_another_number_restarts_the_pull(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [OrderError("NotFound", "check its name"), RuntimeUnavailableError("check that pantala-runtime runs")]
+    "error", [OrderError("check its name", "NotFound"), RuntimeUnavailableError("check that pantala-runtime runs")]
 )
 async def test_a_failure_is_reported_with_its_reason_and_not_repeated(tmp_path: Path, error: OrderError) -> None:
     async with Made(tmp_path).running() as made:
