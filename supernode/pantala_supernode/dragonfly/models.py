@@ -18,7 +18,7 @@ from pantala_supernode.dragonfly.wire import (
     check_registration,
 )
 from pantala_supernode.errors import InvalidValueError
-from pantala_supernode.http.messages import match_keys
+from pantala_supernode.http.operations import match_keys
 from pantala_supernode.swarm.peer import Direction, PageFilter, SwarmPeer
 from pantala_supernode.tasks.task import Task
 

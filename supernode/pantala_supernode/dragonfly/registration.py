@@ -1,5 +1,7 @@
 """Registrations: the supernode leases the task, waits for the origin and answers with a code of the clients."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,15 +11,47 @@ from pantala_protocol.geometry import Wrapping
 from pantala_protocol.reasons import Reason
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.dragonfly.clients import Client, Clients
-from pantala_supernode.dragonfly.watch import CopyWatch
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
-
 OTHER_MD5 = "the origin's file does not have the requested md5"
+
+
+class CopyWatch:
+    """Reports changes of a copy's status, generation or failure, but not each new piece.
+
+    ``lookup`` finds a task. ``on_change`` is called with its ID.
+    """
+
+    def __init__(self, lookup: Callable[[str], Task | None], on_change: Callable[[str], None]) -> None:
+        self._lookup = lookup
+        self._on_change = on_change
+        self._states: dict[str, tuple[object, ...]] = {}
+        self._news: dict[str, asyncio.Event] = {}
+
+    def on_task_changed(self, task_id: str) -> None:
+        task = self._lookup(task_id)
+        before = self._states.pop(task_id, None)
+        if task is not None:
+            copy = task.copy
+            self._states[task_id] = (copy.status, copy.generation, copy.failure)
+        if self._states.get(task_id) == before:
+            return
+        news = self._news.pop(task_id, None)
+        if news is not None:
+            news.set()
+        self._on_change(task_id)
+
+    async def until(self, task_id: str, decided: Callable[[Task], bool], seconds: float) -> Task | None:
+        """Return the task once ``decided`` is true, or its state after ``seconds``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (task := self._lookup(task_id)) is not None and not decided(task):
+                    await self._news.setdefault(task_id, asyncio.Event()).wait()
+        return self._lookup(task_id)
 
 
 @dataclass(frozen=True, slots=True)

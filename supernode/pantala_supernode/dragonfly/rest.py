@@ -13,8 +13,7 @@ from pantala_supernode.dragonfly.service import DragonflyService
 from pantala_supernode.dragonfly.wire import Code, Envelope, MalformedRequestError, PullRequest
 from pantala_supernode.errors import EmptyValueError, RequestError
 from pantala_supernode.http.access import Access, Handler
-from pantala_supernode.http.messages import read_query
-from pantala_supernode.http.operations import Operation
+from pantala_supernode.http.operations import Operation, read_query
 from pantala_supernode.swarm.scheduler import Managers
 
 _STATUS = {
@@ -49,8 +48,11 @@ class RestAPI:
 
     def operations(self) -> tuple[Operation, ...]:
         peer, task, pieces, preheat = "/peers/{id}", "/tasks/{id}", "/tasks/{id}/pieces", "/preheats/{id}"
-        m, add, bad_pull = models, self._operation, (400, 404, 409, 503)
-        new_peer, new_task, new_preheat = m.PeerCreateResponse, m.TaskCreateResponse, m.PreheatCreateResponse
+        piece, preheats = pieces + "/{pieceRange}", "/preheats"
+        m, add, bad_pull, busy = models, self._operation, (400, 404, 409, 503), (400, 409, 503)
+        new_peer, new_task, preheated = m.PeerCreateResponse, m.TaskCreateResponse, (200, m.PreheatCreateResponse)
+        done, gone, found, refused = (200, None), (204, None), (200, list[PieceSource]), (400, 404, 409)
+        empty = "Read pieces and their providers; an empty list means none for now"
         return (
             add("GET", "/_ping", self.ping, "Check that the supernode answers", (200, str), (), aliased=False),
             add("GET", "/version", self.version, "Read the version", (200, m.VersionInfo), (), aliased=False),
@@ -59,49 +61,17 @@ class RestAPI:
             ),
             add("GET", "/peers", self.list_peers, "List peers", (200, list[PeerInfo]), (400,), query=m.PeerQuery),
             add("GET", peer, self.get_peer, "Read a peer", (200, PeerInfo), (404,)),
-            add("DELETE", peer, self.delete_peer, "Delete a peer and its downloads", (204, None), (404, 409)),
+            add("DELETE", peer, self.delete_peer, "Delete a peer and its downloads", gone, (404, 409)),
             add("POST", "/tasks", self.create_task, "Start a download", (201, new_task), bad_pull, m.TaskCreateRequest),
             add("GET", task, self.get_task, "Read a task", (200, TaskInfo), (404,)),
-            add("PUT", task, self.update_task, "Report a complete file", (200, None), (400, 404), m.TaskUpdateRequest),
-            add(
-                "DELETE",
-                task,
-                self.delete_task,
-                "Delete a task and its downloads",
-                (204, None),
-                (400, 404, 409),
-                query=m.TaskQuery,
-            ),
-            add(
-                "GET",
-                pieces,
-                self.get_pieces,
-                "Read pieces and their providers; an empty list means none for now",
-                (200, list[PieceSource]),
-                bad_pull,
-                query=m.PieceQuery,
-            ),
-            add(
-                "PUT",
-                pieces + "/{pieceRange}",
-                self.update_piece,
-                "Report the result for a piece",
-                (200, None),
-                (400, 404, 409),
-                m.PieceUpdateRequest,
-            ),
-            add(
-                "POST",
-                "/preheats",
-                self.create_preheat,
-                "Preheat a file",
-                (200, new_preheat),
-                (400, 409, 503),
-                m.PreheatCreateRequest,
-            ),
-            add("GET", "/preheats", self.list_preheats, "List preheats", (200, list[Preheat]), ()),
+            add("PUT", task, self.update_task, "Report a complete file", done, (400, 404), m.TaskUpdateRequest),
+            add("DELETE", task, self.delete_task, "Delete a task and its downloads", gone, refused, query=m.TaskQuery),
+            add("GET", pieces, self.get_pieces, empty, found, bad_pull, query=m.PieceQuery),
+            add("PUT", piece, self.update_piece, "Report the result for a piece", done, refused, m.PieceUpdateRequest),
+            add("POST", preheats, self.create_preheat, "Preheat a file", preheated, busy, m.PreheatCreateRequest),
+            add("GET", preheats, self.list_preheats, "List preheats", (200, list[Preheat]), ()),
             add("GET", preheat, self.get_preheat, "Read a preheat", (200, Preheat), (404,)),
-            add("DELETE", preheat, self.delete_preheat, "Delete a preheat", (200, None), (404,)),
+            add("DELETE", preheat, self.delete_preheat, "Delete a preheat", done, (404,)),
         )
 
     def _operation(

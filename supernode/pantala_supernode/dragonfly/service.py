@@ -15,8 +15,7 @@ from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
-from pantala_supernode.dragonfly.registration import OTHER_MD5, Registrations, RegistrationTimeouts, is_stale
-from pantala_supernode.dragonfly.watch import CopyWatch
+from pantala_supernode.dragonfly.registration import OTHER_MD5, CopyWatch, Registrations, RegistrationTimeouts, is_stale
 from pantala_supernode.dragonfly.wire import (
     Code,
     Envelope,

@@ -12,8 +12,7 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.messages import read_body, read_query
-from pantala_supernode.http.operations import Operation
+from pantala_supernode.http.operations import Operation, read_body, read_query
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.sync.feed import ChangeFeed

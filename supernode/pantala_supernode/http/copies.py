@@ -11,8 +11,7 @@ from pantala_process.http import ErrorBody, ErrorDetail, json_response
 from pantala_protocol.statement import Member
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
-from pantala_supernode.http.messages import read_body, read_query
-from pantala_supernode.http.operations import Operation
+from pantala_supernode.http.operations import Operation, read_body, read_query
 from pantala_supernode.replicas.client import SourceRequest
 from pantala_supernode.replicas.copies import CopyEndedError, CopyServer, MisdirectedError
 from pantala_supernode.replicas.decision import CopyReport
@@ -48,26 +47,14 @@ class CopiesAPI:
         known = {200: CopyReport, 404: ErrorBody}
         wanted = {200: CopyReport, 421: MisdirectedBody}
         content = {200: bytes, 404: ErrorBody, 409: ErrorBody}
+        lease, read = (
+            "Lease a task for a minute on behalf of another replica",
+            "Read the bytes of a copy, as they arrive",
+        )
         return (
             Operation("GET", path, self.report, access, "Report the copy of a task", known),
-            Operation(
-                "PUT",
-                path,
-                self.want,
-                access,
-                "Lease a task for a minute on behalf of another replica",
-                wanted,
-                body=SourceRequest,
-            ),
-            Operation(
-                "GET",
-                f"{path}/content",
-                self.content,
-                access,
-                "Read the bytes of a copy, as they arrive",
-                content,
-                query=ContentQuery,
-            ),
+            Operation("PUT", path, self.want, access, lease, wanted, body=SourceRequest),
+            Operation("GET", f"{path}/content", self.content, access, read, content, query=ContentQuery),
         )
 
     async def report(self, request: web.Request) -> web.Response:

@@ -1,20 +1,28 @@
-"""The table of operations of an HTTP interface. Routes and the OpenAPI 3.1 document come from the same table."""
+"""The table of operations of an HTTP interface, and how they read bodies and queries.
+
+Routes and the OpenAPI 3.1 document come from the same table.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from pantala_process.http import ErrorBody
 from pantala_protocol import __version__
+from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import WITHOUT_TOKEN, Access, Guard, Handler
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _REFERENCE = "#/components/schemas/{name}"
+
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +148,36 @@ def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
         rest = {name: value for name, value in part.items() if name != "$ref"}
         return _plain(components[part["$ref"]], components) | rest
     return part
+
+
+async def read_body(request: web.Request, kind: type[T]) -> T:
+    """Read a JSON body. Raises :class:`InvalidValueError`."""
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidValueError(f"the body is not a valid {kind.__name__}: {error}") from error
+
+
+def read_query(request: web.Request, kind: type[S]) -> S:
+    """Read a query. Keys match in any case. A list comes as several values or separated by commas.
+
+    Raises :class:`InvalidValueError`.
+    """
+    values: dict[str, list[str]] = {}
+    for name, text in request.query.items():
+        values.setdefault(name.lower(), []).append(text)
+    lists = {field.encode_name.lower() for field in msgspec.structs.fields(kind) if field.type == list[str]}
+    single: Mapping[str, Any] = {
+        name: [part for text in texts for part in text.split(",")] if name in lists else texts[-1]
+        for name, texts in values.items()
+    }
+    try:
+        return msgspec.convert(match_keys(single.items(), kind), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidValueError(f"the query is not valid: {error}") from error
+
+
+def match_keys(items: Iterable[tuple[str, Any]], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Spell keys, which match in any case, as ``kind`` spells them."""
+    names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
+    return {names.get(name.lower(), name): value for name, value in items}

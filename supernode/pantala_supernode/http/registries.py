@@ -8,8 +8,7 @@ from pantala_protocol import registry
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.messages import read_body, read_query
-from pantala_supernode.http.operations import Operation
+from pantala_supernode.http.operations import Operation, read_body, read_query
 from pantala_supernode.images.manifests import ManifestService
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
@@ -48,25 +47,11 @@ class RegistriesAPI:
 
     def operations(self) -> tuple[Operation, ...]:
         manifest = {200: ManifestAnswer, 429: ErrorBody, 502: ErrorBody, 503: ErrorBody}
+        read, resolve = "Read a manifest that the client may read, or the registry's challenges", registry.RESOLVE
+        op, text, resolved = Access.OPERATOR, "Resolve an image at its registry", {200: Resolved}
         return (
-            Operation(
-                "GET",
-                registry.PATH,
-                self.manifest,
-                Access.PEER,
-                "Read a manifest that the client may read, or the registry's challenges",
-                manifest,
-                query=ManifestQuery,
-            ),
-            Operation(
-                "POST",
-                registry.RESOLVE,
-                self.resolve,
-                Access.OPERATOR,
-                "Resolve an image at its registry",
-                {200: Resolved},
-                body=Resolve,
-            ),
+            Operation("GET", registry.PATH, self.manifest, Access.PEER, read, manifest, query=ManifestQuery),
+            Operation("POST", resolve, self.resolve, op, text, resolved, body=Resolve),
         )
 
     async def manifest(self, request: web.Request) -> web.Response:

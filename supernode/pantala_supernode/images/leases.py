@@ -7,15 +7,15 @@ Any waiting peer's credentials can fetch the blob, so a refused one does not aff
 nothing: each peer must prove that a repository which it can read has the blob.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import structlog
 
-from pantala_protocol import task_id
+from pantala_protocol import image, task_id
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import RequestError, SourceError
-from pantala_supernode.images.blobs import KeptBlob, LeasedBlob, blob_source, check_wanted
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.images.proofs import BlobProver
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
@@ -25,13 +25,61 @@ from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _log = structlog.get_logger(__name__)
-
 PRIORITY = 1_000
 """The priority of blobs among fetches: a container waits for them."""
 _UNFINISHED = 60.0
 """Seconds for which an incomplete blob is fetched after the last peer stopped waiting, because runtimes retry."""
 _MOST = 4096
 """The most blobs that one peer may wait for."""
+
+
+class KeptBlob(NamedTuple):
+    """What the next process needs to keep a blob as long as this one would. It has no secrets."""
+
+    digest: str
+    generation: str
+    """Of the copy. Only admitted peers know it."""
+    idle: float
+    """Seconds since a peer last waited for the blob."""
+
+
+@dataclass(slots=True)
+class LeasedBlob:
+    """The peers that wait for one blob, and its possible sources."""
+
+    digest: str
+    waiting: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
+    """The possible sources of each waiting peer."""
+    source: FileSource | None = None
+    """The source in use."""
+    refused: set[FileSource] = field(default_factory=set)
+    """Sources that do not have the blob or denied access."""
+    first: FileSource | None = None
+    """The only source of the copy so far. Once pieces arrive, they prove the right of every peer that names it."""
+    attempt: int = 1
+    wanted_at: float = 0.0
+    restored: str | None = None
+    """The generation of a copy that an earlier process kept."""
+
+    def offered(self) -> Iterator[FileSource]:
+        return (source for sources in self.waiting.values() for source in sources if source not in self.refused)
+
+    def right(self, source: FileSource) -> tuple[str, str]:
+        """The resource and the ``Authorization`` header, as the key of a permission."""
+        return f"{source.url} {self.digest}", source.headers.get("Authorization", "")
+
+
+def blob_source(url: str, authorization: str, digest: str) -> FileSource:
+    """The source of a blob. An empty ``authorization`` is anonymous."""
+    return FileSource(url, {"Authorization": authorization} if authorization else {}, digest)
+
+
+def check_wanted(name: str, wanted: WantedBlob) -> None:
+    """Raises :class:`ValueError` if a peer's request is inconsistent."""
+    if task_id.of_blob(wanted.digest) != name:
+        raise ValueError("the task ID does not match the digest")
+    image.check_registry(wanted.registry)
+    image.check_repository(wanted.repository)
 
 
 class BlobLeases:

@@ -11,8 +11,7 @@ import structlog
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import write_atomically
 from pantala_protocol import digest
-from pantala_supernode.images.blobs import KeptBlob
-from pantala_supernode.images.leases import BlobLeases
+from pantala_supernode.images.leases import BlobLeases, KeptBlob
 
 _log = structlog.get_logger(__name__)
 

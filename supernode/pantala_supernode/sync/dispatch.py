@@ -27,7 +27,7 @@ _REUSED_FOR = ticket.LIFETIME / 2
 class Endpoint:
     """Where the supernode itself serves pieces."""
 
-    host: str
+    address: str
     port: int
     key: bytes
 
@@ -120,12 +120,8 @@ class Dispatcher:
     def piece(self, task: Task, piece: int, provider: str) -> PieceWork:
         """How to take a piece from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
         copy = task.copy
-        server = self._managers.peers.get(provider) if provider != SUPERNODE else None
-        host, port, key = (
-            (server.address, server.port, server.key)
-            if server is not None
-            else (self._endpoint.host, self._endpoint.port, self._endpoint.key)
-        )
+        peer = self._managers.peers.get(provider) if provider != SUPERNODE else None
+        server = peer if peer is not None else self._endpoint
         session = self.sessions.get(provider)
         path = session.path or "" if session is not None else ""
         return PieceWork(
@@ -135,9 +131,9 @@ class Dispatcher:
             offset=piece * copy.piece_size,
             size=task.size(piece),
             sha256=self._sha256(task.id, piece).hex(),
-            host=host,
-            port=port,
-            ticket=self._tickets.ticket(key, task.id, copy.generation),
+            host=server.address,
+            port=server.port,
+            ticket=self._tickets.ticket(server.key, task.id, copy.generation),
             provider=provider,
             path=path,
             wire_size=Wrapping(copy.piece_size).wire_size if path else 0,

@@ -20,17 +20,14 @@ class ChangeFeed:
 
     def __init__(self, boot: str, managers: Managers) -> None:
         self._boot = boot
-        self._tasks = managers.tasks
-        self._dfget_tasks = managers.dfget_tasks
-        self._peers = managers.peers
-        self._progress = managers.progress
+        self._managers = managers
         self._version = 0
         self._touched: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._news = asyncio.Event()
 
     def touch_task(self, task_id: str) -> None:
         """The reports of the Task resources that want a task changed."""
-        task = self._tasks.get(task_id)
+        task = self._managers.tasks.get(task_id)
         for uid in task.wanted if task else ():
             self._touch(("task", uid))
 
@@ -63,13 +60,13 @@ class ChangeFeed:
 
     def task(self, uid: str) -> TaskReport | None:
         """The report of a Task resource; ``None``: it is not wanted."""
-        task = self._tasks.of(uid)
+        task = self._managers.tasks.of(uid)
         if task is None:
             return None
         wanted, copy = task.wanted[uid], task.copy
         ready, failures = self._delivered(task, wanted)
         done = {*ready, *(failure.peer for failure in failures)}
-        swarm = self._progress.tasks.get(task.id)
+        swarm = self._managers.progress.tasks.get(task.id)
         return TaskReport(
             uid=uid,
             task_id=task.id,
@@ -91,10 +88,10 @@ class ChangeFeed:
         )
 
     def peer(self, name: str) -> PeerReport:
-        peer = self._peers.get(name)
+        peer = self._managers.peers.get(name)
         if peer is None:
             return PeerReport(name=name, connected=False)
-        service = self._progress.service[name]
+        service = self._managers.progress.service[name]
         return PeerReport(
             name=name,
             connected=peer.connected,
@@ -103,7 +100,7 @@ class ChangeFeed:
             zone=peer.zone,
             version=peer.version,
             cache_bytes=peer.cache_bytes,
-            tasks=len(self._progress.tasks_of(name)),
+            tasks=len(self._managers.progress.tasks_of(name)),
             uploads=peer.uploads,
             succeeded=service.succeeded,
             failed=service.failed,
@@ -127,7 +124,7 @@ class ChangeFeed:
         return Changes(
             boot=self._boot,
             version=self._version,
-            revision=self._tasks.revision,
+            revision=self._managers.tasks.revision,
             full=full,
             tasks=tuple(tasks),
             gone=tuple(gone),
@@ -138,7 +135,7 @@ class ChangeFeed:
         """The peers that published the file at the wanted path, and the failures of those that could not."""
         ready, failures = [], []
         for name in wanted.peers:
-            state = self._dfget_tasks.delivery(name, task.id, wanted.uid)
+            state = self._managers.dfget_tasks.delivery(name, task.id, wanted.uid)
             if state is None or state.path != wanted.path:
                 continue
             if state.status is DeliveryStatus.PUBLISHED:
@@ -148,7 +145,7 @@ class ChangeFeed:
         return ready, failures
 
     def _is_connected(self, name: str) -> bool:
-        peer = self._peers.get(name)
+        peer = self._managers.peers.get(name)
         return peer is not None and peer.connected
 
     def _touch(self, key: tuple[str, str]) -> None:

@@ -16,7 +16,7 @@ from pantala_protocol.reasons import Reason, Retry
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import LATER_DELAY, MAX_DELAY, MAX_RESTARTS, Attempts, RetryBudget
 from pantala_supernode.cdn.disk import SerialExecutor
-from pantala_supernode.cdn.pipeline import PieceCutter, Pipeline
+from pantala_supernode.cdn.intake import PieceCutter, Pipeline
 from pantala_supernode.origin.limits import Gate
 
 

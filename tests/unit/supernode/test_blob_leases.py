@@ -7,8 +7,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import WantedBlob
-from pantala_supernode.images.blobs import KeptBlob
-from pantala_supernode.images.leases import PRIORITY, BlobLeases
+from pantala_supernode.images.leases import PRIORITY, BlobLeases, KeptBlob
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pantala_supernode.images import ledger as blob_ledger
-from pantala_supernode.images.blobs import KeptBlob
+from pantala_supernode.images.leases import KeptBlob
 from pantala_supernode.images.ledger import BlobLedger
 from tests.unit.supernode.conftest import Clock
 
