@@ -18,15 +18,7 @@ from pantala_peer.images.orders import ImageOrders
 from pantala_peer.mirror.permissions import PullGrants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol import task_id
-from pantala_protocol.images import (
-    Depth,
-    ImageBlob,
-    NodeOrder,
-    NodeOrders,
-    PullOrder,
-    PullPhase,
-    PullState,
-)
+from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState
 from pantala_protocol.runtime import PullCredentials, RuntimeImage
 from tests.support.eventually import eventually
 
@@ -149,17 +141,22 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PROGRESS", 0.01)
 
 
-async def test_an_image_is_pulled_once_with_a_password_for_the_mirror_alone(tmp_path: Path) -> None:
+@pytest.fixture
+async def it(tmp_path: Path) -> AsyncIterator[Made]:
     async with Made(tmp_path).running() as made:
-        made.order(WEB)
-        state = await made.reach(PullPhase.READY)
-        assert PullState(PullPhase.READY, 1000, "run", 1) == state
-        assert [(PINNED, 5, PullCredentials("pantala", "once", URL))] == made.helper.pulls
-        assert ("docker.io/library/web:1",) == made.helper.here[PINNED].tags
-        assert not made.grants.awaits("docker.io/library/web")
-        made.order(WEB)
-        await asyncio.sleep(0.05)
-        assert 1 == len(made.helper.pulls)
+        yield made
+
+
+async def test_an_image_is_pulled_once_with_a_password_for_the_mirror_alone(it: Made) -> None:
+    it.order(WEB)
+    state = await it.reach(PullPhase.READY)
+    assert PullState(PullPhase.READY, 1000, "run", 1) == state
+    assert [(PINNED, 5, PullCredentials("pantala", "once", URL))] == it.helper.pulls
+    assert ("docker.io/library/web:1",) == it.helper.here[PINNED].tags
+    assert not it.grants.awaits("docker.io/library/web")
+    it.order(WEB)
+    await asyncio.sleep(0.05)
+    assert 1 == len(it.helper.pulls)
 
 
 async def test_without_a_mirror_the_pull_has_no_password(tmp_path: Path) -> None:
@@ -169,109 +166,100 @@ async def test_without_a_mirror_the_pull_has_no_password(tmp_path: Path) -> None
         assert [(PINNED, 5, None)] == made.helper.pulls
 
 
-async def test_served_bytes_are_reported_without_urgency(tmp_path: Path) -> None:
-    async with Made(tmp_path).running() as made:
-        made.helper.go.clear()
-        made.order(WEB)
-        await eventually(lambda: made.grants.awaits("docker.io/library/web"))
-        grant = made.grants.find("docker.io/library/web", "Basic cGFudGFsYTpvbmNl")
-        assert grant is not None
-        grant.bytes = 42
-        await eventually(lambda: 42 == made.reports.pulls[WEB.key].fetched)
-        assert (PullPhase.PULLING, False) == made.reports.sent[-1]
-        grant.bytes = 43
-        made.helper.go.set()
-        assert 43 == (await made.reach(PullPhase.READY)).fetched
-        assert (PullPhase.READY, True) == made.reports.sent[-1]
+async def test_served_bytes_are_reported_without_urgency(it: Made) -> None:
+    it.helper.go.clear()
+    it.order(WEB)
+    await eventually(lambda: it.grants.awaits("docker.io/library/web"))
+    grant = it.grants.find("docker.io/library/web", "Basic cGFudGFsYTpvbmNl")
+    assert grant is not None
+    grant.bytes = 42
+    await eventually(lambda: 42 == it.reports.pulls[WEB.key].fetched)
+    assert (PullPhase.PULLING, False) == it.reports.sent[-1]
+    grant.bytes = 43
+    it.helper.go.set()
+    assert 43 == (await it.reach(PullPhase.READY)).fetched
+    assert (PullPhase.READY, True) == it.reports.sent[-1]
 
 
-async def test_a_withdrawn_order_ends_its_pull_and_its_reports(tmp_path: Path) -> None:
-    async with Made(tmp_path).running() as made:
-        made.helper.go.clear()
-        made.order(WEB)
-        await eventually(lambda: made.helper.running == 1)
-        made.order()
-        await eventually(lambda: made.helper.running == 0)
-        assert {} == made.reports.pulls
-        assert not made.grants.awaits("docker.io/library/web")
+async def test_a_withdrawn_order_ends_its_pull_and_its_reports(it: Made) -> None:
+    it.helper.go.clear()
+    it.order(WEB)
+    await eventually(lambda: it.helper.running == 1)
+    it.order()
+    await eventually(lambda: it.helper.running == 0)
+    assert {} == it.reports.pulls
+    assert not it.grants.awaits("docker.io/library/web")
 
 
-async def test_another_number_restarts_the_pull(tmp_path: Path) -> None:
-    async with Made(tmp_path).running() as made:
-        made.helper.go.clear()
-        made.order(WEB)
-        await eventually(lambda: made.helper.running == 1)
-        made.order(structs.replace(WEB, order=PullOrder("run", 2)))
-        await eventually(lambda: len(made.helper.pulls) == 2)
-        assert 1 == made.helper.running
-        made.helper.go.set()
-        assert 2 == (await made.reach(PullPhase.READY)).number
+async def test_another_number_restarts_the_pull(it: Made) -> None:
+    it.helper.go.clear()
+    it.order(WEB)
+    await eventually(lambda: it.helper.running == 1)
+    it.order(structs.replace(WEB, order=PullOrder("run", 2)))
+    await eventually(lambda: len(it.helper.pulls) == 2)
+    assert 1 == it.helper.running
+    it.helper.go.set()
+    assert 2 == (await it.reach(PullPhase.READY)).number
 
 
 @pytest.mark.parametrize(
     "error", [OrderError("check its name", "NotFound"), RuntimeUnavailableError("check that pantala-runtime runs")]
 )
-async def test_a_failure_is_reported_with_its_reason_and_not_repeated(tmp_path: Path, error: OrderError) -> None:
-    async with Made(tmp_path).running() as made:
-        made.helper.error = error
-        made.order(WEB)
-        state = await made.reach(PullPhase.FAILED)
-        assert (error.reason, str(error)) == (state.reason, state.message)
-        made.helper.error = None
-        made.order(WEB)
-        await asyncio.sleep(0.05)
-        assert PullPhase.FAILED is made.reports.pulls[WEB.key].phase
+async def test_a_failure_is_reported_with_its_reason_and_not_repeated(it: Made, error: OrderError) -> None:
+    it.helper.error = error
+    it.order(WEB)
+    state = await it.reach(PullPhase.FAILED)
+    assert (error.reason, str(error)) == (state.reason, state.message)
+    it.helper.error = None
+    it.order(WEB)
+    await asyncio.sleep(0.05)
+    assert PullPhase.FAILED is it.reports.pulls[WEB.key].phase
 
 
 @pytest.mark.parametrize("image", ["web:1", "a b@" + DIGEST])
-async def test_an_invalid_order_fails_alone(tmp_path: Path, image: str) -> None:
-    async with Made(tmp_path).running() as made:
-        made.order(NodeOrder("ns/bad", image, PullOrder("run"), pin=True), structs.replace(WEB, pin=True))
-        assert "InvalidImage" == (await made.reach(PullPhase.FAILED, "ns/bad")).reason
-        await eventually(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
+async def test_an_invalid_order_fails_alone(it: Made, image: str) -> None:
+    it.order(NodeOrder("ns/bad", image, PullOrder("run"), pin=True), structs.replace(WEB, pin=True))
+    assert "InvalidImage" == (await it.reach(PullPhase.FAILED, "ns/bad")).reason
+    await eventually(lambda: PINNED in it.helper.here and it.helper.here[PINNED].pinned)
 
 
-async def test_a_removed_image_is_gone_until_another_order(tmp_path: Path) -> None:
-    async with Made(tmp_path).running() as made:
-        made.order(WEB)
-        await made.reach(PullPhase.READY)
-        del made.helper.here[PINNED]
-        assert (1000,) == (await made.reach(PullPhase.GONE)).gone
-        made.order(structs.replace(WEB, order=PullOrder("run", 2)))
-        assert (1000,) == (await made.reach(PullPhase.READY)).gone
-        assert 2 == len(made.helper.pulls)
+async def test_a_removed_image_is_gone_until_another_order(it: Made) -> None:
+    it.order(WEB)
+    await it.reach(PullPhase.READY)
+    del it.helper.here[PINNED]
+    assert (1000,) == (await it.reach(PullPhase.GONE)).gone
+    it.order(structs.replace(WEB, order=PullOrder("run", 2)))
+    assert (1000,) == (await it.reach(PullPhase.READY)).gone
+    assert 2 == len(it.helper.pulls)
 
 
-async def test_an_unreachable_helper_makes_no_image_gone(tmp_path: Path) -> None:
-    async with Made(tmp_path).running() as made:
-        made.order(WEB)
-        await made.reach(PullPhase.READY)
-        made.helper.error = RuntimeUnavailableError("away")
-        await asyncio.sleep(0.1)
-        assert PullPhase.READY is made.reports.pulls[WEB.key].phase
+async def test_an_unreachable_helper_makes_no_image_gone(it: Made) -> None:
+    it.order(WEB)
+    await it.reach(PullPhase.READY)
+    it.helper.error = RuntimeUnavailableError("away")
+    await asyncio.sleep(0.1)
+    assert PullPhase.READY is it.reports.pulls[WEB.key].phase
 
 
-async def test_a_removed_tag_is_restored(tmp_path: Path) -> None:
-    async with Made(tmp_path).running() as made:
-        made.order(WEB)
-        await made.reach(PullPhase.READY)
-        made.helper.here[PINNED] = structs.replace(made.helper.here[PINNED], tags=())
-        await eventually(lambda: made.helper.here[PINNED].tags == ("docker.io/library/web:1",))
+async def test_a_removed_tag_is_restored(it: Made) -> None:
+    it.order(WEB)
+    await it.reach(PullPhase.READY)
+    it.helper.here[PINNED] = structs.replace(it.helper.here[PINNED], tags=())
+    await eventually(lambda: it.helper.here[PINNED].tags == ("docker.io/library/web:1",))
 
 
-async def test_an_image_is_pinned_as_long_as_any_order_pins_it(tmp_path: Path) -> None:
+async def test_an_image_is_pinned_as_long_as_any_order_pins_it(it: Made) -> None:
     other = NodeOrder("ns/other", PINNED, PullOrder("run"), pin=True)
-    async with Made(tmp_path).running() as made:
-        made.order(structs.replace(WEB, pin=True), other)
-        await eventually(lambda: PINNED in made.helper.here and made.helper.here[PINNED].pinned)
-        await eventually(lambda: {True} == set(made.pinned))
-        made.order(WEB, other)
-        await asyncio.sleep(0.05)
-        assert [] == made.helper.unpinned
-        made.order(WEB)
-        await eventually(lambda: made.helper.unpinned == [PINNED])
-        await asyncio.sleep(0.05)
-        assert [PINNED] == made.helper.unpinned
+    it.order(structs.replace(WEB, pin=True), other)
+    await eventually(lambda: PINNED in it.helper.here and it.helper.here[PINNED].pinned)
+    await eventually(lambda: {True} == set(it.pinned))
+    it.order(WEB, other)
+    await asyncio.sleep(0.05)
+    assert [] == it.helper.unpinned
+    it.order(WEB)
+    await eventually(lambda: it.helper.unpinned == [PINNED])
+    await asyncio.sleep(0.05)
+    assert [PINNED] == it.helper.unpinned
 
 
 async def test_a_new_process_unpins_the_pins_of_the_last_one(tmp_path: Path) -> None:
@@ -296,32 +284,29 @@ async def test_a_new_process_finishes_the_orders_of_the_last_one(tmp_path: Path)
         assert 1 == len(made.helper.pulls)
 
 
-async def test_at_most_eight_orders_run_at_once(tmp_path: Path) -> None:
-    async with Made(tmp_path).running() as made:
-        made.helper.go.clear()
-        made.order(*(NodeOrder(f"ns/{n}", f"r/{n}@{DIGEST}", PullOrder("run")) for n in range(20)))
-        await eventually(lambda: made.helper.running == 8)
-        made.helper.go.set()
-        await eventually(lambda: all(state.phase is PullPhase.READY for state in made.reports.pulls.values()))
-        assert 8 == made.helper.most
+async def test_at_most_eight_orders_run_at_once(it: Made) -> None:
+    it.helper.go.clear()
+    it.order(*(NodeOrder(f"ns/{n}", f"r/{n}@{DIGEST}", PullOrder("run")) for n in range(20)))
+    await eventually(lambda: it.helper.running == 8)
+    it.helper.go.set()
+    await eventually(lambda: all(state.phase is PullPhase.READY for state in it.reports.pulls.values()))
+    assert 8 == it.helper.most
 
 
-async def test_an_image_of_depth_peer_is_ready_with_its_blobs_and_gone_without(tmp_path: Path) -> None:
+async def test_an_image_of_depth_peer_is_ready_with_its_blobs_and_gone_without(it: Made) -> None:
     order = structs.replace(WEB, depth=Depth.PEER, blobs=(ImageBlob(DIGEST, 7),))
-    async with Made(tmp_path).running() as made:
-        made.order(order)
-        await asyncio.sleep(0.05)
-        assert PullPhase.PULLING is made.reports.pulls[WEB.key].phase
-        made.cache.go.set()
-        assert 7 == (await made.reach(PullPhase.READY)).fetched
-        assert [set(), {task_id.of_blob(DIGEST)}] == made.kept
-        assert [] == made.helper.pulls
-        made.cache.whole = False
-        await made.reach(PullPhase.GONE)
+    it.order(order)
+    await asyncio.sleep(0.05)
+    assert PullPhase.PULLING is it.reports.pulls[WEB.key].phase
+    it.cache.go.set()
+    assert 7 == (await it.reach(PullPhase.READY)).fetched
+    assert [set(), {task_id.of_blob(DIGEST)}] == it.kept
+    assert [] == it.helper.pulls
+    it.cache.whole = False
+    await it.reach(PullPhase.GONE)
 
 
-async def test_an_order_of_depth_peer_ends_in_time(tmp_path: Path) -> None:
+async def test_an_order_of_depth_peer_ends_in_time(it: Made) -> None:
     order = structs.replace(WEB, depth=Depth.PEER, order=PullOrder("run", timeout=0), blobs=(ImageBlob(DIGEST, 7),))
-    async with Made(tmp_path).running() as made:
-        made.order(order)
-        assert "Timeout" == (await made.reach(PullPhase.FAILED)).reason
+    it.order(order)
+    assert "Timeout" == (await it.reach(PullPhase.FAILED)).reason
