@@ -1,4 +1,4 @@
-"""A real containerd pulls through the mirror of a real peer; what the mirror does not give, it has from the registry.
+"""A real containerd pulls through the mirror of a real peer, and reads the rest from the registry.
 
 Needs root.
 """
@@ -22,9 +22,7 @@ pytestmark = MARKS
 HURRIED = Deadlines(manifest=0.5, small=0.5, blob=1.0, again=0.5, stall=1.0)
 
 
-async def test_a_tag_is_asked_of_the_registry_and_everything_else_comes_from_the_mirror(
-    node: ContainerdNode, tmp_path: Path
-) -> None:
+async def test_only_the_tag_is_requested_from_the_registry(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     async with node.mirrored(supernode, image, tmp_path / "node") as peer:
         await node.pull(image, "1")
@@ -36,14 +34,14 @@ async def test_a_tag_is_asked_of_the_registry_and_everything_else_comes_from_the
     assert {} == dict(node.registry.blob_bytes())
 
 
-async def test_with_its_registry_away_an_image_is_pulled_by_digest(node: ContainerdNode, tmp_path: Path) -> None:
+async def test_an_image_is_pulled_by_digest_without_its_registry(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     node.registry.stop()
     async with node.mirrored(supernode, image, tmp_path / "node"):
         await node.pull(image, image.digest)
 
 
-async def test_a_body_that_breaks_off_is_ended_by_the_registry(node: ContainerdNode, tmp_path: Path) -> None:
+async def test_the_registry_completes_a_body_that_ends_early(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(), RegistrySupernode()
     supernode.released = 0b111
     layer = image.layers[0]
@@ -60,21 +58,12 @@ async def test_a_supernode_that_hangs_costs_one_deadline(node: ContainerdNode, t
     async with node.mirrored(supernode, image, tmp_path / "node", mirror_deadlines=HURRIED) as peer:
         seconds = await node.pull(image, "1")
         assert (1, 0) == (peer.mirror.server.counts.late, peer.mirror.server.counts.blobs)
-    assert {blob.digest: len(blob.content) for blob in [image.config, *image.layers]} == node.registry.blob_bytes()
+    assert {blob.digest: len(blob.content) for blob in image.blobs} == node.registry.blob_bytes()
     assert seconds < HURRIED.manifest + 3
 
 
-async def test_a_peer_that_is_away_costs_nothing(node: ContainerdNode, tmp_path: Path) -> None:
-    image, supernode = node.push(), RegistrySupernode()
-    async with node.mirrored(supernode, image, tmp_path / "node"):
-        pass
-    await node.pull(image, "1")
-
-
-async def test_a_private_image_is_pulled_by_who_has_the_password_and_by_nobody_else(
-    node: ContainerdNode, tmp_path: Path
-) -> None:
-    """With a pull secret, as kubelet hands it over: for whatever server asks."""
+async def test_a_private_image_is_pulled_only_with_its_password(node: ContainerdNode, tmp_path: Path) -> None:
+    """The pull secret is for any server, as the kubelet gives it."""
     image, supernode = node.push(private=True), RegistrySupernode()
     supernode.challenges = ('Basic realm="private"',)
     name = f"{node.private.host}/{image.repository}@{image.digest}"
@@ -91,9 +80,7 @@ async def test_a_private_image_is_pulled_by_who_has_the_password_and_by_nobody_e
     assert {SHOWN} == {wanted.credential for wants in supernode.wanted for wanted in wants.values()}
 
 
-async def test_a_password_for_the_registry_alone_is_not_shown_to_the_mirror(
-    node: ContainerdNode, tmp_path: Path
-) -> None:
+async def test_the_mirror_does_not_get_the_registrys_password(node: ContainerdNode, tmp_path: Path) -> None:
     image, supernode = node.push(private=True), RegistrySupernode()
     supernode.challenges = ('Basic realm="private"',)
     async with node.mirrored(supernode, image, tmp_path / "node") as peer:
@@ -101,12 +88,3 @@ async def test_a_password_for_the_registry_alone_is_not_shown_to_the_mirror(
         await node.pull(image, image.digest, auth=auth)
         assert {""} == {shown for _, shown in supernode.asked}
         assert 0 == peer.mirror.server.counts.blobs
-
-
-async def test_the_probe_tells_that_containerd_reads_the_folder(node: ContainerdNode, tmp_path: Path) -> None:
-    image, supernode = node.push(), RegistrySupernode()
-    async with node.mirrored(supernode, image, tmp_path / "node") as peer:
-        await node.helper.post("/v1/probe", node="node-1", port=peer.mirror.port)
-        probe = peer.mirror.server.last_probe()
-        assert probe is not None
-        assert ("node-1", True) == (probe.node, probe.in_force)

@@ -109,16 +109,6 @@ def test_an_unchanged_delivery_is_not_reported_again(session: SupernodeSession) 
     assert {"u": None} == begin(session).deliveries
 
 
-def test_another_supernode_receives_everything(session: SupernodeSession) -> None:
-    session.delivery("u", PUBLISHED)
-    answer(session)
-    answer(session, "another")
-    request = begin(session, {TASK: HeldPieces("g", "0")})
-    assert ("another", 0) == (request.supernode, request.revision)
-    assert {TASK: HeldPieces("g", "0")} == request.inventory
-    assert {"u": PUBLISHED} == request.deliveries
-
-
 def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change(session: SupernodeSession) -> None:
     wanted = WantedBlob("r", "a", "sha256:0")
     session.want({TASK: wanted})

@@ -196,13 +196,6 @@ async def lab() -> AsyncIterator[Lab]:
     assert set() == made.opened
 
 
-async def test_a_supernode_without_members_is_the_only_one(lab: Lab) -> None:
-    lab.fakes["s-0"].assign(Assignment(TASK, "g"))
-    await lab.until_complete()
-    assert {TASK: Assignment(TASK, "g")} == lab.assigned[-1].tasks
-    assert {FIRST} == lab.opened
-
-
 async def test_the_first_answer_contains_the_members_and_each_gets_a_session(lab: Lab) -> None:
     await lab.begin(s0=(Assignment(TASK, "g"),), s2=(Assignment(OTHER, "h"),))
     assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == lab.assigned[-1].tasks
@@ -326,17 +319,6 @@ async def test_all_supernodes_receive_the_farewell(lab: Lab) -> None:
     await lab.stop()
     await lab.supernodes.leave()
     assert [True] * 3 == [any(request.leaving for request in fake.requests) for fake in lab.fakes.values()]
-
-
-async def test_the_time_of_the_last_answer_counts_for_all_members(lab: Lab) -> None:
-    await lab.begin()
-    for name in NAMES[1:]:
-        lab.fakes[name].set(away=True)
-    await asyncio.sleep(0.1)
-    before = lab.supernodes.answered_at
-    lab.fakes["s-0"].assign()
-    await lab.until(lambda: lab.supernodes.answered_at > before)
-    assert ["away", "away"] == lab.supernodes.errors
 
 
 async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with_it(lab: Lab) -> None:

@@ -125,13 +125,6 @@ async def test_a_supernode_that_does_not_hold_is_not_polled() -> None:
         assert len(it.connection.requests) <= 4
 
 
-async def test_a_new_supernode_is_asked_again_at_once() -> None:
-    """Its first answer contains its boot ID. Work comes with the next one."""
-    async with running(hold_all_but_the_first) as it:
-        await asyncio.sleep(0.2)
-        assert [1, 2] == it.seqs()
-
-
 async def test_an_exchange_that_a_newer_one_released_is_not_a_reason_to_pause() -> None:
     """The supernode can give work only while it holds an exchange."""
     answers = {1: SyncAnswer("s", 1), 3: SyncAnswer("s", 3, work=(WORK,))}

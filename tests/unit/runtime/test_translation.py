@@ -11,6 +11,7 @@ from pantala_runtime.translation import redact, translate
 IMAGE = "r.example:5000/team/app:1"
 PULL = f'failed to pull and unpack image "{IMAGE}": '
 RESOLVE = PULL + f'failed to resolve reference "{IMAGE}": '
+COMMIT = "failed commit on ref: unexpected commit digest sha256:1, expected sha256:2: failed precondition"
 RESOLVE_2 = PULL + "failed to resolve image: "
 
 
@@ -46,11 +47,7 @@ CAUSES: dict[type[errors.HelperError], list[str]] = {
         *(("UNKNOWN", text, expected) for expected, texts in CAUSES.items() for text in texts),
         ("NOT_FOUND", RESOLVE + f"{IMAGE}: not found", errors.NoSuchImageError),
         ("NOT_FOUND", RESOLVE_2 + f"{IMAGE}: not found", errors.NoSuchImageError),
-        (
-            "FAILED_PRECONDITION",
-            PULL + "failed commit on ref: unexpected commit digest sha256:1",
-            errors.PullDigestError,
-        ),
+        ("FAILED_PRECONDITION", PULL + COMMIT, errors.PullDigestError),
         ("FAILED_PRECONDITION", PULL + "unexpected commit size 3, expected 4", errors.PullDigestError),
         ("UNAVAILABLE", RESOLVE_2 + "the registry: unavailable", errors.PullUnreachableError),
         ("DEADLINE_EXCEEDED", "anything", errors.PullTimeoutError),

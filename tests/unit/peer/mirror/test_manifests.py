@@ -156,16 +156,6 @@ async def test_any_other_answer_is_a_miss(wrong: ManifestAnswer | MirrorError) -
     assert not cache.holds()
 
 
-async def test_closing_cancels_running_requests() -> None:
-    cache = Cache(answer())
-    cache.supernode.go.clear()
-    asking = asyncio.create_task(cache.get())
-    await asyncio.sleep(0.01)
-    await cache.manifests.aclose()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-
-
 # Documents
 
 

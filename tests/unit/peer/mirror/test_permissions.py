@@ -29,11 +29,6 @@ def test_repository_client_and_digest_must_all_be_the_same(
     assert (INFO if given_to == asks else None) == found
 
 
-def test_public_and_private_permissions_are_separate() -> None:
-    assert granted(authorization="Bearer t").find("r/a", "", "d", 1.0) is None
-    assert granted(authorization="").find("r/a", "Bearer t", "d", 1.0) is None
-
-
 def test_a_used_permission_holds_but_not_for_ever() -> None:
     made = granted()
     now = 0.0
