@@ -2,7 +2,6 @@
 
 import os
 import stat
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -33,7 +32,8 @@ class Node:
 
     def __init__(self, root: Path, *, further: bool = False) -> None:
         self.certs_d, self.state = root / "etc/containerd/certs.d", root / "var/state"
-        self.folders = [self.certs_d, root / "etc/docker/certs.d"] if further else [self.certs_d]
+        self.further = root / "etc/docker/certs.d"
+        self.folders = [self.certs_d, self.further] if further else [self.certs_d]
 
     def configure(self, *registries: str, token: str = TOKEN) -> ConfigurationReport:
         return configure(
@@ -42,6 +42,13 @@ class Node:
 
     def cleanup(self) -> ConfigurationReport:
         return cleanup(self.folders, self.state)
+
+    def run(self, command: str, *flags: str) -> int:
+        """Run the command, and return its exit status."""
+        with pytest.raises(SystemExit) as ended:
+            main([command, f"--certs-d={self.certs_d}", f"--containerd-state={self.state}", *flags])
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
 
     def changed(self, report: ConfigurationReport) -> list[str]:
         """The names below ``certs.d``."""
@@ -67,7 +74,7 @@ def node(tmp_path: Path) -> Node:
 
 
 @pytest.fixture
-def node_of_two(tmp_path: Path) -> Node:
+def two(tmp_path: Path) -> Node:
     """A node whose containerd reads two folders."""
     return Node(tmp_path, further=True)
 
@@ -94,19 +101,12 @@ def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_after_cleanup(no
     assert {"var"} == snapshot(tmp_path).keys()
 
 
-def test_tags_are_resolved_at_the_mirror_if_configured(tmp_path: Path) -> None:
-    node = Node(tmp_path)
+def test_tags_are_resolved_at_the_mirror_if_configured(node: Node) -> None:
     node.write("r.example", THEIRS)
-    folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
     for flags, expected in (([], ["pull"]), (["--mirror-resolve=yes"], ["pull", "resolve"]), ([], ["pull"])):
-        with pytest.raises(SystemExit) as ended:
-            main(["configure", *folders, "--registries=r.example,docker.io", *flags])
-        assert 0 == ended.value.code
+        assert 0 == node.run("configure", "--registries=r.example,docker.io", *flags)
         for name in ("r.example", "docker.io", "_default"):
             assert expected == node.document(name)["host"][MIRROR]["capabilities"], name
-    with pytest.raises(SystemExit) as ended:
-        main(["configure", *folders, "--mirror-resolve=true"])
-    assert 2 == ended.value.code
 
 
 def test_only_the_mirror_resolves_the_name_of_the_probe(node: Node) -> None:
@@ -121,14 +121,6 @@ def test_only_root_reads_the_token(node: Node) -> None:
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
     node.cleanup()
     assert (THEIRS, 0o644) == (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
-
-
-def test_a_second_start_changes_nothing(node: Node) -> None:
-    node.write("r.example", THEIRS)
-    node.configure("r.example", "docker.io")
-    before = snapshot(node.certs_d)
-    assert ConfigurationReport((), (), finished=True) == node.configure("r.example", "docker.io")
-    assert before == snapshot(node.certs_d)
 
 
 def test_a_rewritten_file_is_configured_again_and_restored_as_it_is_now(node: Node) -> None:
@@ -238,13 +230,6 @@ def test_an_invalid_record_is_an_error_that_says_what_to_do(node: Node) -> None:
         node.cleanup()
 
 
-def test_an_unwritable_folder_is_an_error_that_names_it(node: Node) -> None:
-    node.certs_d.parent.parent.mkdir(parents=True)
-    node.certs_d.parent.write_text("a file")
-    with pytest.raises(FolderError, match="Not a directory"):
-        node.configure()
-
-
 def test_a_token_is_created_once_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "made/token"
     token = keep_token(path)
@@ -263,23 +248,6 @@ def test_the_token_belongs_to_the_user_of_the_peer(tmp_path: Path) -> None:
     assert 0o711 == stat.S_IMODE(path.parent.stat().st_mode)
 
 
-def test_the_commands_coexist_with_the_peers_own_flags(tmp_path: Path) -> None:
-    def run(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "pantala_peer", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        return done.returncode, done.stdout + done.stderr
-
-    folders = ("--certs-d", str(tmp_path / "certs.d"), "--containerd-state", str(tmp_path / "state"))
-    code, output = run("configure", *folders)
-    assert (0, True) == (code, (tmp_path / "certs.d/_default/hosts.toml").exists()), output
-    code, output = run("cleanup", *folders)
-    assert (0, False) == (code, (tmp_path / "certs.d/_default").exists()), output
-    code, output = run("configure", *folders, "--mirror-token-owner", "nobody")
-    assert 2 == code
-    assert "65532:65532" in output
-    assert "--supernode is missing" in run()[1]
-
-
 def test_an_empty_token_after_a_crash_is_created_again(tmp_path: Path) -> None:
     (tmp_path / "token").touch()
     assert 32 < len(keep_token(tmp_path / "token"))
@@ -288,86 +256,79 @@ def test_an_empty_token_after_a_crash_is_created_again(tmp_path: Path) -> None:
 # Folders that containerd reads after the first
 
 
-def test_a_registry_in_a_further_folder_keeps_its_settings(node_of_two: Node, tmp_path: Path) -> None:
+def test_a_registry_in_a_further_folder_keeps_its_settings(two: Node) -> None:
     """Containerd uses the first folder with its directory *or a default*: our default would hide its certificates."""
-    node = node_of_two
-    corp = tmp_path / "etc/docker/certs.d/corp.example:5000"
+    corp = two.further / "corp.example:5000"
     corp.mkdir(parents=True)
     (corp / "ca.crt").write_text("x")
-    report = node.configure("corp.example:5000")
-    assert corp == (node.certs_d / "corp.example:5000").resolve()
+    report = two.configure("corp.example:5000")
+    assert corp == (two.certs_d / "corp.example:5000").resolve()
     assert [str(corp)] == [note.partition(": ")[0] for note in report.notes]
-    assert ConfigurationReport((), report.notes, finished=True) == node.configure("corp.example:5000")
+    assert ConfigurationReport((), report.notes, finished=True) == two.configure("corp.example:5000")
     assert ["ca.crt"] == [path.name for path in corp.iterdir()]
-    node.cleanup()
-    assert not node.certs_d.exists()
+    two.cleanup()
+    assert not two.certs_d.exists()
 
 
-def test_a_link_is_removed_with_its_target(node_of_two: Node, tmp_path: Path) -> None:
-    node = node_of_two
-    corp = tmp_path / "etc/docker/certs.d/corp.example"
+def test_a_link_is_removed_with_its_target(two: Node) -> None:
+    corp = two.further / "corp.example"
     corp.mkdir(parents=True)
-    node.configure()
+    two.configure()
     corp.rmdir()
-    assert ["corp.example"] == node.changed(node.configure())
-    assert not (node.certs_d / "corp.example").is_symlink()
+    assert ["corp.example"] == two.changed(two.configure())
+    assert not (two.certs_d / "corp.example").is_symlink()
 
 
-def test_settings_in_the_first_folder_stay_in_force(node_of_two: Node, tmp_path: Path) -> None:
-    node = node_of_two
-    path = node.write("corp.example:5000", THEIRS)
-    (tmp_path / "etc/docker/certs.d/corp.example_5000_").mkdir(parents=True)
-    node.configure()
-    assert path.parent == in_force(node, "corp.example:5000")
+def test_settings_in_the_first_folder_stay_in_force(two: Node) -> None:
+    path = two.write("corp.example:5000", THEIRS)
+    (two.further / "corp.example_5000_").mkdir(parents=True)
+    two.configure()
+    assert path.parent == in_force(two, "corp.example:5000")
 
 
-def test_a_changed_link_stays(node_of_two: Node, tmp_path: Path) -> None:
-    node = node_of_two
-    (tmp_path / "etc/docker/certs.d/corp.example").mkdir(parents=True)
-    node.configure()
-    link = node.certs_d / "corp.example"
+def test_a_changed_link_stays(two: Node) -> None:
+    (two.further / "corp.example").mkdir(parents=True)
+    two.configure()
+    link = two.certs_d / "corp.example"
     link.unlink()
     link.symlink_to("/elsewhere")
-    node.cleanup()
+    two.cleanup()
     assert "/elsewhere" == str(link.readlink())
 
 
-def test_a_default_in_a_further_folder_stays_in_force(node_of_two: Node, tmp_path: Path) -> None:
-    node = node_of_two
-    default = tmp_path / "etc/docker/certs.d/_default"
+def test_a_default_in_a_further_folder_stays_in_force(two: Node) -> None:
+    default = two.further / "_default"
     default.mkdir(parents=True)
-    report = node.configure("docker.io")
-    assert [PROBE] == node.changed(report)
+    report = two.configure("docker.io")
+    assert [PROBE] == two.changed(report)
     assert [str(default)] == [note.partition(": ")[0] for note in report.notes]
 
 
-def test_a_broken_link_does_not_make_our_default_hide_a_further_folder(node_of_two: Node, tmp_path: Path) -> None:
-    corp = tmp_path / "etc/docker/certs.d/corp.example"
+def test_a_broken_link_does_not_make_our_default_hide_a_further_folder(two: Node) -> None:
+    corp = two.further / "corp.example"
     corp.mkdir(parents=True)
-    node_of_two.certs_d.mkdir(parents=True)
-    (node_of_two.certs_d / "corp.example").symlink_to("nowhere")
-    assert [str(corp)] == [note.partition(": ")[0] for note in node_of_two.configure().notes]
-    assert corp == in_force(node_of_two, "corp.example")
+    two.certs_d.mkdir(parents=True)
+    (two.certs_d / "corp.example").symlink_to("nowhere")
+    assert [str(corp)] == [note.partition(": ")[0] for note in two.configure().notes]
+    assert corp == in_force(two, "corp.example")
 
 
-def test_our_directory_yields_to_a_later_one(node_of_two: Node, tmp_path: Path) -> None:
-    node = node_of_two
-    node.configure("corp.example:5000")
-    corp = tmp_path / "etc/docker/certs.d/corp.example_5000_"
+def test_our_directory_yields_to_a_later_one(two: Node) -> None:
+    two.configure("corp.example:5000")
+    corp = two.further / "corp.example_5000_"
     corp.mkdir(parents=True)
-    node.configure("corp.example:5000")
-    assert corp == (node.certs_d / "corp.example_5000_").resolve()
-    assert not (node.certs_d / "corp.example:5000").exists()
+    two.configure("corp.example:5000")
+    assert corp == (two.certs_d / "corp.example_5000_").resolve()
+    assert not (two.certs_d / "corp.example:5000").exists()
 
 
-def test_a_list_is_also_written_as_the_name_of_one_folder(node_of_two: Node) -> None:
+def test_a_list_is_also_written_as_the_name_of_one_folder(two: Node) -> None:
     """Containerd 2.1 to 2.4 reads it so, and has a list by default."""
-    node = node_of_two
-    node.configure("docker.io")
-    one = Path(":".join(map(str, node.folders)))
+    two.configure("docker.io")
+    one = Path(":".join(map(str, two.folders)))
     assert {"_default", "docker.io", PROBE} == {path.name for path in one.iterdir()}
-    node.cleanup()
-    assert {"var"} == {path.name for path in node.state.parents[1].iterdir()}
+    two.cleanup()
+    assert {"var"} == {path.name for path in two.state.parents[1].iterdir()}
 
 
 # Any tree and any sequence of events.
@@ -515,22 +476,21 @@ def test_settings_of_others_stay_in_force(places: Places, further: Places, regis
 
 
 def test_the_two_commands(node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
-    with pytest.raises(SystemExit, match="0"):
-        main(["configure", *folders, "--registries=docker.io, http://r.example:5000"])
+    assert 0 == node.run("configure", "--registries=docker.io, http://r.example:5000")
     token = (tmp_path / "var/mirror-token").read_text()
     assert {"x-pantala-mirror": [token]} == node.document("docker.io")["host"][MIRROR]["header"]
     assert "docker.io" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="0"):
-        main(["cleanup", *folders])
+    assert 0 == node.run("cleanup")
     assert not node.certs_d.exists()
 
 
-def test_an_invalid_flag_exits_with_2_and_a_disk_error_with_1(node: Node) -> None:
-    folders = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}"]
-    with pytest.raises(SystemExit, match="2"):
-        main(["configure", *folders, "--registries=a b"])
+@pytest.mark.parametrize("flag", ["--registries=a b", "--mirror-resolve=true", "--mirror-token-owner=nobody"])
+def test_an_invalid_flag_exits_with_2(node: Node, flag: str) -> None:
+    assert 2 == node.run("configure", flag)
+
+
+def test_an_unwritable_folder_is_an_error_that_names_it(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     node.certs_d.parent.parent.mkdir(parents=True)
     node.certs_d.parent.write_text("a file")
-    with pytest.raises(SystemExit, match="1"):
-        main(["configure", *folders])
+    assert 1 == node.run("configure")
+    assert "Not a directory" in capsys.readouterr().err
