@@ -1,24 +1,28 @@
-"""The janitor with a real store and fake clocks."""
+"""The volume: its identity, the choice of copies to evict, and the janitor with a real store and fake clocks."""
 
 import hashlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore, Usage
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.volume.eviction import EvictionCause, Watermarks
+from pantala_supernode.volume.eviction import EvictionCause, Unwanted, Watermarks, aged, least_recently_used
+from pantala_supernode.volume.identity import Volume, alone, open_volume
 from pantala_supernode.volume.janitor import Housekeeping, Janitor
 
-NAMES = [task_id.compute(str(number)) for number in range(4)]
+NAMES = [task_id.compute(str(number)) for number in range(8)]
 SIZE = 128 * 1024
 RULES = Housekeeping(grace=5.0, kept_for=100.0, watermarks=Watermarks(90, 80))
 
 
-class Volume(PieceStore):
+class SmallDisk(PieceStore):
     """A store on a disk of a given size."""
 
     disk = Usage(100 * SIZE, 100 * SIZE)
@@ -36,7 +40,7 @@ class Bench:
         self.released: set[TaskID] = set()
         self.broken: set[TaskID] = set()
         self.spared: list[TaskID] = []
-        self.store = Volume(directory, durable=False)
+        self.store = SmallDisk(directory, durable=False)
         self.store.open()
         self.janitor = Janitor(
             self.store,
@@ -195,7 +199,87 @@ async def test_a_failed_eviction_is_retried_and_does_not_stop_others(bench: Benc
 async def test_leases_for_later_demand_end_only_as_room_is_needed(bench: Bench) -> None:
     bench.store.disk = Usage(4 * SIZE, 4 * SIZE)
     bench.put(0, 1, 2, 3)
-    bench.wanted |= set(NAMES)
+    bench.wanted |= set(NAMES[:4])
     bench.spared = [NAMES[2], NAMES[1], NAMES[3]]
     assert [0, 3] == await bench.left_by_room(2 * SIZE)
     assert [NAMES[3]] == bench.spared
+
+
+COPIES = st.lists(
+    st.builds(Unwanted, st.sampled_from(NAMES), st.floats(0, 1000, allow_nan=False), st.integers(0, 1000)),
+    unique_by=lambda copy: copy.task_id,
+)
+
+
+@given(COPIES, st.integers(-10, 5000))
+def test_the_least_recently_used_copies_are_chosen_and_no_more_than_needed(copies: list[Unwanted], needed: int) -> None:
+    chosen = least_recently_used(copies, needed)
+    kept = [copy for copy in copies if copy not in chosen]
+    assert sum(copy.size for copy in chosen) >= min(needed, sum(copy.size for copy in copies))
+    assert sum(copy.size for copy in chosen[:-1]) < max(needed, 1)
+    assert all(gone.used <= copy.used for gone in chosen for copy in kept)
+    assert needed > 0 or chosen == []
+
+
+@given(COPIES, st.floats(0, 2000), st.floats(0, 2000))
+def test_age_alone_decides_what_is_too_old(copies: list[Unwanted], now: float, kept_for: float) -> None:
+    gone = aged(copies, now=now, kept_for=kept_for)
+    assert {copy.task_id: now - copy.used >= kept_for for copy in copies} == {
+        copy.task_id: copy in gone for copy in copies
+    }
+
+
+@given(st.integers(1, 10**15), st.floats(0, 1), st.integers(1, 100), st.integers(1, 100))
+def test_above_the_high_mark_eviction_reaches_the_low_mark(total: int, share: float, one: int, other: int) -> None:
+    usage, marks = Usage(int(total * share), total), Watermarks(max(one, other), min(one, other))
+    excess = marks.excess(usage)
+    taken = total - usage.free
+    if taken <= total * marks.high / 100:
+        assert excess == 0
+    else:
+        assert taken - excess <= total * marks.low / 100 + 1
+    assert 0 <= excess <= taken
+
+
+def test_the_marks_mean_percent() -> None:
+    assert [0, 11, 20] == [Watermarks(90, 80).excess(Usage(free, 100)) for free in (10, 9, 0)]
+
+
+def test_an_empty_directory_becomes_a_volume(tmp_path: Path) -> None:
+    first = open_volume(tmp_path / "data", lambda: "one")
+    assert (Volume(1, "one", "tasks"), tmp_path / "data" / "tasks") == first
+    assert first == open_volume(tmp_path / "data", lambda: "two")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"format": 2, "id": "x", "tasks": "tasks"}', b"garbage", b'{"format": 1, "id": "x", "tasks": "../up"}'],
+)
+def test_another_format_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tasks" / "ab").mkdir(parents=True)
+    (tmp_path / "volume.json").write_bytes(content)
+    volume, tasks = open_volume(tmp_path, lambda: "one")
+    assert (Volume(1, "one", "tasks-one"), tmp_path / "tasks-one") == (volume, tasks)
+    assert (tmp_path / "tasks" / "ab").is_dir()
+    assert content == (tmp_path / "volume.json.before-one").read_bytes()
+    assert (volume, tasks) == open_volume(tmp_path, lambda: "two")
+
+
+def test_tasks_without_a_volume_file_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tasks" / "ab").mkdir(parents=True)
+    assert tmp_path / "tasks-one" == open_volume(tmp_path, lambda: "one")[1]
+
+
+def test_a_directory_that_cannot_be_created_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="open the volume"):
+        open_volume(tmp_path / "file" / "data", lambda: "one")
+
+
+async def test_a_volume_is_locked_by_one_supernode(tmp_path: Path) -> None:
+    async with alone(tmp_path):
+        with pytest.raises(StoreError, match="another supernode uses the volume"):
+            async with alone(tmp_path):
+                pass
+    async with alone(tmp_path):
+        pass

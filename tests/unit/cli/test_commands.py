@@ -1,4 +1,4 @@
-"""``kubectl-pantala`` against a scripted API server."""
+"""``kubectl-pantala`` against a scripted API server, and its tables."""
 
 import json
 import socket
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pantala_cli import view
 from pantala_cli.__main__ import main
 from pantala_protocol import __version__
 
@@ -245,3 +247,69 @@ def test_a_missing_api_server_is_reported(command: Command) -> None:
 @pytest.mark.parametrize("arguments", [("status", "--nonsense"), ("retry",), ("status", "x", "-A")])
 def test_wrong_flags_are_code_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert 2 == command(*arguments)[0]
+
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def shown_task(*, generation: int = 1, **status: Any) -> dict[str, Any]:
+    metadata = {"name": "n", "namespace": "s", "generation": generation, "creationTimestamp": "2026-01-01T23:59:00Z"}
+    return {"metadata": metadata, "spec": {}, "status": status}
+
+
+def ready(status: str, generation: int = 1) -> list[dict[str, Any]]:
+    return [{"type": "Ready", "status": status, "reason": "R", "message": "m", "observedGeneration": generation}]
+
+
+def test_a_task_without_a_status() -> None:
+    body = shown_task()
+    del body["status"]
+    assert ("s", "n", "Unknown", "NotSeenYet", "-", "-", "-", "-", "60s") == view.task_line(body, NOW)
+
+
+def test_a_condition_of_a_former_generation_does_not_count() -> None:
+    assert {} == view.condition(shown_task(generation=2, conditions=ready("True", 1)), "Ready")
+
+
+@pytest.mark.parametrize(
+    ("expected", "status"),
+    [
+        (None, {}),
+        (1.0, {"conditions": ready("True")}),
+        (0.0, {"contentLength": 100, "peers": {"desired": 3}, "pieces": {"total": 10, "cached": 0}}),
+        (0.125, {"contentLength": 100, "peers": {"desired": 3}, "pieces": {"total": 10, "cached": 5}}),
+        (
+            0.99,
+            {
+                "contentLength": 100,
+                "peers": {"desired": 1},
+                "pieces": {"total": 1, "cached": 1},
+                "bytes": {"distributed": 900},
+            },
+        ),
+        (0.0, {"contentLength": 0, "peers": {"desired": 3}}),
+    ],
+)
+def test_progress_is_the_share_of_all_that_is_moved(expected: float | None, status: dict[str, Any]) -> None:
+    assert expected == view.progress(shown_task(**status))
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(None, "-"), (0, "0"), (1023, "1023"), (1536, "1.5Ki"), (1 << 40, "1Ti"), (1 << 51, "2048Ti")]
+)
+def test_sizes(count: int | None, shown: str) -> None:
+    assert shown == view.size(count)
+
+
+@pytest.mark.parametrize(
+    ("created", "shown"),
+    [
+        ("2026-01-01T23:59:15Z", "45s"),
+        ("2026-01-01T23:48:00Z", "12m"),
+        ("2026-01-01T21:00:00Z", "3h"),
+        ("2025-12-24T00:00:00Z", "9d"),
+        ("2026-01-02T00:00:09Z", "0s"),
+    ],
+)
+def test_ages(created: str, shown: str) -> None:
+    assert shown == view.age(created, NOW)

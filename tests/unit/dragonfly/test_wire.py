@@ -1,11 +1,20 @@
-"""Requests of Dragonfly's clients are read, and each can name only its own file."""
+"""Requests of Dragonfly's clients, the wrapping of pieces and their checksums."""
 
+import hashlib
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.store import PieceStore
+from pantala_process.settings import SettingsError
 from pantala_protocol import task_id
+from pantala_protocol.geometry import Wrapping
 from pantala_supernode.dragonfly import wire
+from pantala_supernode.dragonfly.checksums import Checksums
+from pantala_supernode.settings import parse
 
 URL = "http://origin.example/f?a=1&b=2"
 
@@ -86,3 +95,103 @@ def test_an_invalid_pull_is_refused(query: dict[str, str]) -> None:
 def test_an_envelope_leaves_out_empty_fields() -> None:
     assert {"code": 602} == wire.envelope(wire.Code.WAIT)
     assert {"code": 600, "msg": "m", "data": []} == wire.envelope(wire.Code.FINISHED, "m", [])
+
+
+FOUR_MIB = Wrapping(4 * 1024 * 1024 - 5)
+
+
+def test_heads_lengths_and_ranges_of_the_worked_example() -> None:
+    last = 10_000_000 - 2 * FOUR_MIB.piece_size
+    assert (4194304, 1611402, 10_000_015) == (FOUR_MIB.wire_size, last, FOUR_MIB.length(10_000_000))
+    assert ("043ffffb", "0418968a") == (FOUR_MIB.head(FOUR_MIB.piece_size).hex(), FOUR_MIB.head(last).hex())
+    assert ["0-4194303", "4194304-8388607", "8388608-12582911"] == [FOUR_MIB.range(piece) for piece in range(3)]
+    assert [0, 1, 2] == [FOUR_MIB.piece(FOUR_MIB.range(piece)) for piece in range(3)]
+
+
+def test_an_empty_file_is_one_piece_without_content() -> None:
+    wrapped = FOUR_MIB.wrap(b"")
+    assert "d6991051769098273e82477afd2bb93e" == hashlib.md5(wrapped, usedforsecurity=False).hexdigest()
+    assert (5, bytes.fromhex("040000007f")) == (FOUR_MIB.length(0), wrapped)
+
+
+def test_a_head_never_has_more_than_four_bytes() -> None:
+    huge = Wrapping(1 << 30)
+    assert 4 == len(huge.head(1 << 30))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1-3", "0-4194304", "1-4194304", "4194304-8388608", "a-b", "0-4194303,5-6", "\u0660-4194303"]
+)
+def test_a_range_of_no_piece_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not"):
+        FOUR_MIB.piece(text)
+
+
+ID = task_id.compute("http://origin.example/f")
+CONTENT = bytes(range(256)) * 10
+P = 1024
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[PieceFile]:
+    store = PieceStore(tmp_path, durable=False)
+    store.open()
+    file = store.create(Meta(ID, "g", P, len(CONTENT)))
+    parts = [CONTENT[start : start + P] for start in range(0, len(CONTENT), P)]
+    file.put(Piece(number, part, hashlib.sha256(part).digest()) for number, part in enumerate(parts))
+    yield file
+    store.close()
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+async def test_sums_are_correct(file: PieceFile) -> None:
+    sums = Checksums(lambda _name: file)
+    last = Wrapping(P).wrap(CONTENT[2 * P :])
+    assert f"{md5(last)}:{len(last)}" == await sums.piece(ID, "g", 2)
+    assert md5(CONTENT) == await sums.whole(ID, "g")
+    sums.close()
+
+
+async def test_a_sum_is_computed_once(file: PieceFile) -> None:
+    sums = Checksums(lambda _name: file)
+    piece, whole = await sums.piece(ID, "g", 0), await sums.whole(ID, "g")
+    file.forget(file.have)
+    assert (piece, whole) == (await sums.piece(ID, "g", 0), await sums.whole(ID, "g"))
+    sums.close()
+
+
+async def test_a_missing_piece_has_no_sum(file: PieceFile) -> None:
+    sums = Checksums(lambda name: file if name == ID else None)
+    for name, generation, piece in ((ID, "g", 3), (ID, "other", 0), ("x", "g", 0)):
+        with pytest.raises(LookupError):
+            await sums.piece(name, generation, piece)
+    file.forget(0b100)
+    with pytest.raises(LookupError):
+        await sums.whole(ID, "g")
+    sums.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "expected"),
+    [
+        ([], {}, (False, 0.0)),
+        (["--dragonfly"], {}, (True, 21600.0)),
+        ([], {"PANTALA_DRAGONFLY": "1"}, (True, 21600.0)),
+        (["--dragonfly", "--cache-seconds", "0"], {}, (True, 0.0)),
+        ([], {"PANTALA_CACHE_SECONDS": "60"}, (False, 60.0)),
+    ],
+)
+def test_copies_stay_for_dragonflys_clients(
+    flags: list[str], environment: dict[str, str], expected: tuple[bool, float]
+) -> None:
+    settings = parse(["--data", "/d", *flags], environment)
+    assert expected == (settings.dragonfly, settings.cache_seconds)
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "1.5", "9" * 10])
+def test_seconds_are_a_whole_number(text: str) -> None:
+    with pytest.raises(SettingsError, match="cache-seconds"):
+        parse(["--data", "/d", f"--cache-seconds={text}"], {})

@@ -8,8 +8,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
+from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
-from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
+from pantala_operator.errors import ClusterError, SupernodeRefusedError, SupernodeUnavailableError
 from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
 
 SENT = Statement(7, (WantedTask("u", "ns/t", "f" * 64, "http://o/f", {"Authorization": "x"}, peers=("a",)),))
@@ -102,3 +103,20 @@ async def test_an_unreachable_supernode_is_named_without_its_password(unused_tcp
         await supernode.close()
     assert "secret" not in str(error.value)
     assert "refused" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "junk", "junk: [", "[]", "current-context: a", "current-context: a\ncontexts: 5", "\x00"],
+)
+async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(content)
+    with pytest.raises(ClusterError, match="set --kubeconfig") as caught:
+        await kubernetes.connect(str(file))
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_missing_kubeconfig(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing does not exist"):
+        await kubernetes.connect(str(tmp_path / "missing"))

@@ -1,16 +1,24 @@
-"""Processes stop in order, and say why when they cannot go on."""
+"""Parts of every process: its life, shared calls, probes and logs."""
 
 import asyncio
+import json
+import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
+from prometheus_client.core import CounterMetricFamily
 
-from pantala_process import backoff, lifecycle
+from pantala_process import backoff, health, http, lifecycle, logs, metrics
 from pantala_process.backoff import Backoff
+from pantala_process.flight import SingleFlight
+from pantala_process.http import TooLargeError
 from pantala_process.lifecycle import Stop
-from pantala_process.settings import SettingsError
+from pantala_process.settings import ListenAddress, SettingsError
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -68,3 +76,185 @@ def test_pauses_double_up_to_a_limit_and_start_again() -> None:
         assert expected / 2 <= pauses.next() <= expected
     pauses.reset()
     assert pauses.next() <= 1
+
+
+class Work:
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cancelled = 0
+        self.go_on = asyncio.Event()
+
+    async def __call__(self) -> int:
+        self.calls += 1
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self.calls
+
+
+async def test_callers_that_come_meanwhile_share_one_call() -> None:
+    work, flight = Work(), SingleFlight[str, int]()
+    callers = [asyncio.create_task(flight.share("key", work)) for _ in range(3)]
+    await asyncio.sleep(0)
+    work.go_on.set()
+    assert [1, 1, 1] == await asyncio.gather(*callers)
+    assert 2 == await flight.share("key", work)
+
+
+async def test_all_callers_get_the_error_and_the_next_caller_tries_again() -> None:
+    async def fail() -> int:
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    flight = SingleFlight[str, int]()
+    results = await asyncio.gather(*(flight.share("key", fail) for _ in range(2)), return_exceptions=True)
+    assert ["no", "no"] == [str(result) for result in results]
+    work = Work()
+    work.go_on.set()
+    assert 1 == await flight.share("key", work)
+
+
+@pytest.mark.parametrize("stop_unattended", [False, True])
+async def test_a_cancelled_caller_leaves_alone(stop_unattended: bool) -> None:
+    work, flight = Work(), SingleFlight[str, int](stop_unattended=stop_unattended)
+    first, second = (asyncio.create_task(flight.share("key", work)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.sleep(0.01)
+    assert 0 == work.cancelled
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    third = asyncio.create_task(flight.share("key", work))
+    await asyncio.sleep(0.01)
+    work.go_on.set()
+    assert (2 if stop_unattended else 1) == await third
+    assert int(stop_unattended) == work.cancelled
+
+
+async def test_close_cancels_all_calls() -> None:
+    work, flight = Work(), SingleFlight[str, int]()
+    caller = asyncio.create_task(flight.share("key", work))
+    await asyncio.sleep(0.01)
+    await flight.close()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert 1 == work.cancelled
+
+
+async def get(path: str, *reasons: str) -> tuple[int, str]:
+    registry = metrics.new_registry("example")
+    registry.register(metrics.Readings(lambda: [CounterMetricFamily("pantala_sent_bytes", "Sent.", 7)]))
+    app = health.application(registry, ready=lambda: reasons)
+    async with (
+        http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
+        client.get(path) as response,
+    ):
+        return response.status, (await http.read_bounded(response, 1 << 20)).decode()
+
+
+async def test_a_process_is_ready_or_says_why_not() -> None:
+    assert (200, {"status": "ok", "reasons": []}) == _json(await get("/readyz"))
+    status, body = _json(await get("/readyz", "no list", "no supernode"))
+    assert (503, "unavailable", ["no list", "no supernode"]) == (status, body["status"], body["reasons"])
+    assert {"reason": "NotReady", "message": "no list; no supernode"} == body["error"]
+    assert 200 == (await get("/healthz", "no list"))[0]
+
+
+async def test_metrics_carry_the_version_and_the_figures_of_now() -> None:
+    status, text = await get("/metrics")
+    assert 200 == status
+    assert 'pantala_build_info{process="example",version=' in text
+    assert "process_resident_memory_bytes" in text
+    assert "pantala_sent_bytes_total 7.0" in text
+
+
+async def test_a_body_is_read_up_to_its_limit() -> None:
+    app = health.application(metrics.new_registry("example"), ready=tuple)
+    async with (
+        http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
+        client.get("/readyz") as response,
+    ):
+        with pytest.raises(TooLargeError, match="larger than 10 bytes"):
+            await http.read_bounded(response, 10)
+
+
+def test_tokens_are_read_from_files(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret\n")
+    assert ({}, {"Authorization": "Bearer secret"}) == (http.bearer(None), http.bearer(file))
+    for content in (None, "schlüssel"):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(OSError, match="token cannot be read"):
+            http.bearer(file)
+
+
+def test_errors_have_one_shape() -> None:
+    body = http.error_response(404, "NotFound", "it is not here").body
+    assert isinstance(body, bytes)
+    detail = http.error_detail(body)
+    assert detail is not None
+    assert ("NotFound", "it is not here") == (detail.reason, detail.message)
+    assert None is http.error_detail(b"<html>")
+
+
+def _json(answer: tuple[int, str]) -> tuple[int, dict[str, object]]:
+    return answer[0], json.loads(answer[1])
+
+
+SECRET = "s3cr3t"
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """The port of a server with one route, which fails."""
+
+    async def fail(_: web.Request) -> web.Response:
+        raise RuntimeError("our own bug")
+
+    logs.hide_invalid_requests()
+    app = web.Application()
+    app.router.add_get("/fault", fail)
+    async with http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port:
+        yield port
+
+
+async def send(port: int, request: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    answer = await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer {SECRET}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\x01\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}{'a' * 9000}\r\n\r\n",
+    ],
+)
+async def test_an_invalid_request_is_logged_in_one_line_without_its_text(
+    port: int, request_text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    assert b" 400 " in await send(port, request_text)
+
+    (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert (logging.INFO, None) == (record.levelno, record.exc_info)
+    assert record.getMessage().startswith("a request is not valid HTTP (")
+    assert SECRET not in caplog.text
+
+
+async def test_our_own_bug_keeps_its_traceback(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert b" 500 " in await send(port, "GET /fault HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert (logging.ERROR, True) == (record.levelno, record.exc_info is not None)

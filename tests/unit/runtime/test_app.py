@@ -1,4 +1,4 @@
-"""The process: its socket, its end, and its generated code."""
+"""The runtime helper's process: its flags, its socket, its end, and its generated code."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from pantala_process.settings import SettingsError
 from pantala_runtime import proto
 from pantala_runtime.app import build
 from pantala_runtime.proto.generate import generate
-from pantala_runtime.settings import Settings
+from pantala_runtime.settings import Settings, parse
 
 
 async def test_only_our_user_can_open_the_socket_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
@@ -46,3 +46,25 @@ def test_generated_code_is_in_step_with_its_definitions(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in here.glob("*_pb2.py*")} == {
         path.name: path.read_text() for path in tmp_path.iterdir()
     }
+
+
+def test_all_settings_have_a_default() -> None:
+    assert Settings() == parse([], {})
+
+
+@pytest.mark.parametrize("prefix", ["unix:", "unix://"])
+def test_flags_win_over_the_environment_that_mirrors_them(prefix: str) -> None:
+    environment = {
+        "PANTALA_RUNTIME": f"{prefix}/r.sock",
+        "PANTALA_LISTEN": f"{prefix}/l.sock",
+        "PANTALA_IMAGE_FILESYSTEM": "/images",
+        "PANTALA_CONTENT": "/content",
+    }
+    assert Settings("unix:///r.sock", Path("/l.sock"), Path("/images"), Path("/content")) == parse([], environment)
+    assert Path("/flag.sock") == parse(["--listen", "unix:/flag.sock"], environment).listen
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--runtime"])
+def test_only_unix_sockets_are_accepted(flag: str) -> None:
+    with pytest.raises(SettingsError, match=f"{flag} .* is not a unix socket"):
+        parse([flag, "/run/x.sock"], {})

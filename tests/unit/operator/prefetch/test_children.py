@@ -1,8 +1,9 @@
-"""The Tasks of an ImagePrefetch."""
+"""The children of an ImagePrefetch, and the removal of startup taints."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 import jsonschema
 import msgspec
@@ -14,9 +15,11 @@ from pantala_operator.plan.prefetch.children import OWNER_LABEL, ChildTasks, cha
 from pantala_operator.plan.prefetch.inputs import OwnedTask
 from pantala_operator.plan.prefetch.pins import Pin, task_name
 from pantala_operator.plan.prefetch.plan import demand_of
-from pantala_operator.resources.prefetch import ImageKey
+from pantala_operator.plan.startup_taint import TaintVote, removable, vote
+from pantala_operator.resources.api import Taint
+from pantala_operator.resources.prefetch import ImageKey, StartupTaint
 from pantala_protocol import image
-from tests.support.prefetch import NOW, ONE, ROOT, TWO, digest, prefetch
+from tests.support.prefetch import NOW, ONE, ROOT, TWO, cluster, digest, node, prefetch
 
 OWNER = demand_of(prefetch(), None)
 METADATA = OWNER.metadata
@@ -102,3 +105,48 @@ def test_names_are_valid_and_tell_images_apart(owner: str, letter: str, registry
         task_name(msgspec.structs.replace(metadata, uid="v"), key, digest(letter)),
     ]
     assert found not in others
+
+
+KEY = "example.com/images-missing"
+STARTUP = StartupTaint(KEY, 600)
+TAINT = Taint(KEY, "NoSchedule")
+UNTIL = NOW + timedelta(seconds=600)
+NODES = cluster(node("new", TAINT), node("old"), node("late", TAINT, created=NOW - timedelta(hours=1))).nodes
+
+
+def test_the_taint_stays_until_the_node_is_ready() -> None:
+    found = vote(STARTUP, ["new", "old"], NODES, frozenset(), NOW)
+    assert (TaintVote(KEY, keep=frozenset({"new"})), UNTIL) == found
+    found = vote(STARTUP, ["new", "old"], NODES, frozenset({"new", "old"}), NOW)
+    assert (TaintVote(KEY, release=frozenset({"new"})), None) == found
+
+
+def test_the_taint_is_removed_at_its_deadline() -> None:
+    assert TaintVote(KEY, release=frozenset({"new"})) == vote(STARTUP, ["new"], NODES, frozenset(), UNTIL)[0]
+    assert TaintVote(KEY, release=frozenset({"late"})) == vote(STARTUP, ["late"], NODES, frozenset(), NOW)[0]
+
+
+def test_there_is_no_vote_on_other_nodes_or_deleted_ones() -> None:
+    assert (TaintVote(KEY), None) == vote(STARTUP, ["gone"], NODES, frozenset({"new"}), NOW)
+
+
+def test_one_vote_keeps_the_taint() -> None:
+    one = TaintVote(KEY, release=frozenset({"a", "b"}))
+    other = TaintVote(KEY, keep=frozenset({"a"}), release=frozenset({"c"}))
+    elsewhere = TaintVote("else", keep=frozenset({"b"}))
+    assert {KEY: frozenset({"b", "c"})} == removable([one, other, elsewhere])
+
+
+VOTERS = st.frozensets(st.sampled_from("abcd"))
+VOTES = st.lists(
+    st.builds(lambda key, keep, release: TaintVote(key, keep, release - keep), st.sampled_from("xy"), VOTERS, VOTERS)
+)
+
+
+@given(VOTES)
+def test_a_removable_taint_is_released_and_not_kept(votes: list[TaintVote]) -> None:
+    for key, names in removable(votes).items():
+        assert names
+        for name in names:
+            assert not [each for each in votes if each.key == key and name in each.keep]
+            assert [each for each in votes if each.key == key and name in each.release]

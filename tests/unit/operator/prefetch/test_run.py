@@ -1,6 +1,8 @@
-"""When runs start, and when a schedule is due, over changes of the clock."""
+"""When runs start and stop, and when a schedule is due, over changes of the clock."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -9,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch import run as runs
-from pantala_operator.plan.prefetch.plan import demand_of
+from pantala_operator.plan.prefetch.inputs import GivenOrder
+from pantala_operator.plan.prefetch.plan import PrefetchPlan, demand_of, plan
 from pantala_operator.plan.prefetch.run import Run, following, latest, schedule_fault
 from pantala_operator.resources.api import REQUESTED_AT
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus, Schedule
-from tests.support.prefetch import NOW, SECOND, prefetch
+from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, SECOND, World, prefetch, world
 
 BERLIN = "Europe/Berlin"
 NIGHTLY = Schedule("30 2 * * *", BERLIN)
@@ -165,3 +168,70 @@ def test_a_run_has_a_deadline_until_it_is_completed() -> None:
     assert current(ran(each, NOW, completed=NOW), NOW).deadline is None
     assert current(each, NOW).complete_at(NOW).deadline is None
     assert current(prefetch(), NOW).deadline is None
+
+
+def halfway(**spec: Any) -> World:
+    """Node a has the image, b and c pull it."""
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: READY if name == "a" else None, **spec)
+    it.turn(5)
+    assert {"b": 1, "c": 1} == it.active()
+    return it
+
+
+def early(it: World, *, may_cancel: bool = True, remembers: bool = True) -> PrefetchPlan[PrefetchStatus]:
+    """The plan before all nodes have reported; a process that just started does not remember its orders."""
+    orders = it.orders if remembers else {}
+    return plan(it.each, replace(it.observe(), reported=False, may_cancel=may_cancel, orders=orders), it.now)
+
+
+def given_orders(made: PrefetchPlan[PrefetchStatus]) -> dict[str, GivenOrder]:
+    assert made.orders.orders is not None
+    (orders,) = made.orders.orders.values()
+    return dict(orders)
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["supernode restarted", "operator restarted"])
+@pytest.mark.parametrize("spec", [{"suspend": True}, {"mode": "Plan"}], ids=str)
+def test_an_edit_that_stops_cancels_pulls_before_all_nodes_report(spec: dict[str, Any], remembers: bool) -> None:
+    """Nodes that have the image keep it."""
+    it = halfway()
+    before = given_orders(it.plan())["a"].order
+    it.edit(images=ONLY_ONE, **spec)
+    assert {"a": before} == {name: each.order for name, each in given_orders(early(it, remembers=remembers)).items()}
+
+
+def test_a_deadline_cancels_pulls_before_all_nodes_report() -> None:
+    it = halfway(activeDeadlineSeconds=60)
+    it.now = NOW + 60 * SECOND
+    assert ["a"] == list(given_orders(early(it)))
+
+
+def test_nothing_else_cancels_pulls_before_all_nodes_report() -> None:
+    it = halfway()
+    assert early(it).orders.orders is None
+    it.edit(images=ONLY_ONE)
+    assert early(it).orders.orders is None
+
+
+def test_after_a_restart_an_older_suspension_waits_for_all_nodes() -> None:
+    """A silent node may have the image and must keep it."""
+    it = halfway()
+    it.edit(images=ONLY_ONE, suspend=True)
+    it.turn(2)
+    assert early(it, may_cancel=False).orders.orders is None
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_suspending_keeps_images_and_resuming_continues_the_pulls(reported: bool) -> None:
+    it = halfway()
+    it.edit(images=ONLY_ONE, suspend=True)
+    if reported:
+        it.turn()
+        assert [(NO, "Suspended")] * 3 == it.summary()
+    else:
+        it.latest = early(it)
+        it.work()
+    assert ({}, [{"a"}]) == (it.active(), it.ordered())
+    it.edit(generation=3, images=ONLY_ONE)
+    it.finish()
+    assert "3/3" == it.each.status.summary
