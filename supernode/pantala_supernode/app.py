@@ -263,7 +263,7 @@ class App:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[App]:
     """Serve until the block ends. Then finish the requests under way and stop."""
-    _, folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
+    folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
     egress = EgressPolicy(settings.deny_source)
     async with (
         alone(settings.data),

@@ -82,8 +82,8 @@ class Swarm(RuleBasedStateMachine):
     @rule(count=st.integers(min_value=1, max_value=8))
     def is_cached(self, count: int) -> None:
         for piece in range(PIECES):
-            if count and not self.task.cached >> piece & 1:
-                self.task.copy = copy_of(self.task.cached | 1 << piece)
+            if count and not self.task.copy.cached >> piece & 1:
+                self.task.copy = copy_of(self.task.copy.cached | 1 << piece)
                 count -= 1
 
     @rule(name=names, provider=st.none() | names)
@@ -93,7 +93,7 @@ class Swarm(RuleBasedStateMachine):
             return
         before, room = client.have | client.given_mask, self.scheduler.room(name)
         for info in self.scheduler.schedule(TASK, name, room=room, now=self.now, provider=provider):
-            assert self.task.cached >> info.piece & 1
+            assert self.task.copy.cached >> info.piece & 1
             assert not before >> info.piece & 1
             if info.provider != SUPERNODE:
                 assert info.provider != name
@@ -159,7 +159,7 @@ class Swarm(RuleBasedStateMachine):
             for piece in ranges.members(mask)
         )
         assert [counted[piece] for piece in range(PIECES)] == [self.task.copies(piece) for piece in range(PIECES)]
-        assert self.task.seeds == self.task.cached & ~sum(1 << piece for piece in counted)
+        assert self.task.seeds == self.task.copy.cached & ~sum(1 << piece for piece in counted)
 
     @invariant()
     def providers_serve_something(self) -> None:
@@ -239,7 +239,7 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
             for piece, provider in given[:1]:
                 served[provider] += 1
                 progress.succeed(TASK, name, 1 << piece, one_byte)
-    assert all(client.have == task.cached for client in task.peers.values())
+    assert all(client.have == task.copy.cached for client in task.peers.values())
     assert 16 * 256 == sum(served.values())
     assert served[SUPERNODE] < 1.5 * 256
 
@@ -260,7 +260,7 @@ def test_pieces_that_arrive_slowly_leave_the_supernode_and_its_machine_once(
         progress.init_progress(TASK, name)
     served = Counter[str]()
     for arrived in range(64):
-        task.copy = copy_of(task.cached | 1 << arrived)
+        task.copy = copy_of(task.copy.cached | 1 << arrived)
         for _ in range(4):
             for name in clients:
                 scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0)
@@ -288,5 +288,5 @@ def test_each_piece_crosses_a_zones_border_about_once() -> None:
         for name in clients:
             for piece in list(task.peers[name].given)[:1]:
                 progress.succeed(TASK, name, 1 << piece, one_byte)
-    assert all(client.have == task.cached for client in task.peers.values())
+    assert all(client.have == task.copy.cached for client in task.peers.values())
     assert 4 * 128 <= crossings < 1.1 * 4 * 128

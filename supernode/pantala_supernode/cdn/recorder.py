@@ -36,7 +36,7 @@ class Recorder:
 
     def __init__(self, file: PieceFile, *, verified: bool) -> None:
         self._file = file
-        self._running = {"sha256": _Running(digest.new("sha256"))}
+        self._whole = _Running(digest.new("sha256"))
         self._lost: dict[int, bytes] = {}
         self.verified = verified
         """True once the file's pieces have been hashed."""
@@ -70,7 +70,7 @@ class Recorder:
         """
         if self.verified:
             return 0
-        whole = self._running["sha256"]
+        whole = self._whole
 
         def feed(piece: int, data: bytes) -> None:
             if piece == whole.next:
@@ -102,14 +102,13 @@ class Recorder:
         self._file.update(msgspec.structs.replace(self.meta, claims=tuple(sorted(claims))))
 
     def keep(self, pieces: Mapping[int, Buffer]) -> None:
-        running = {name: one.copy() for name, one in self._running.items()}
-        for one in running.values():
-            self._advance(one, pieces)
+        whole = self._whole.copy()
+        self._advance(whole, pieces)
         self._put(pieces)
-        self._running = running
+        self._whole = whole
 
-    def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None, origin_bytes: int) -> str:
-        """Check the whole with its ``last`` piece (or none), and make it durable. Returns its sha256.
+    def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None, origin_bytes: int) -> None:
+        """Check the whole with its ``last`` piece (or none), and make it durable.
 
         ``origin_bytes`` is recorded for the time after a restart. Raises :class:`DigestMismatchError` before ``last``
         becomes visible.
@@ -127,11 +126,9 @@ class Recorder:
         digest_of_all = f"sha256:{found['sha256']}"
         self._file.update(msgspec.structs.replace(self.meta, digest=digest_of_all, origin_bytes=origin_bytes))
         self._file.close()
-        return self.meta.digest
 
     def _finish(self, algorithm: str, last: Mapping[int, Buffer], length: int) -> str:
-        kept = self._running.get(algorithm)
-        running = kept.copy() if kept else _Running(digest.new_checksum(algorithm))
+        running = self._whole.copy() if algorithm == "sha256" else _Running(digest.new_checksum(algorithm))
         self._advance(running, last)
         if running.next != Geometry(self.meta.piece_size, length).pieces:
             raise VolumeFailedError(

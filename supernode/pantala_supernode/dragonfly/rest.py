@@ -1,5 +1,7 @@
 """Dragonfly's REST API (v0.3.1), with correct status codes. Handlers only translate."""
 
+from dataclasses import dataclass
+
 import msgspec
 from aiohttp import web
 
@@ -28,23 +30,15 @@ _STATUS = {
 """The HTTP status of each error code. A URL that cannot be read is a bad request."""
 
 
+@dataclass(frozen=True, slots=True)
 class RestAPI:
     """The operations. All have the same ``access``."""
 
-    def __init__(
-        self,
-        managers: Managers,
-        service: DragonflyService,
-        peers: RegisteredPeers,
-        preheats: PreheatManager,
-        *,
-        access: Access,
-    ) -> None:
-        self._managers = managers
-        self._service = service
-        self._peers = peers
-        self._preheats = preheats
-        self._access = access
+    managers: Managers
+    service: DragonflyService
+    peers: RegisteredPeers
+    preheats: PreheatManager
+    access: Access
 
     def operations(self) -> tuple[Operation, ...]:
         peer, task, pieces, preheat = "/peers/{id}", "/tasks/{id}", "/tasks/{id}/pieces", "/preheats/{id}"
@@ -89,7 +83,7 @@ class RestAPI:
     ) -> Operation:
         answers = dict([success]) | dict.fromkeys(errors, ErrorResponse)
         aliases = (f"/api/v1{path}",) if aliased else ()
-        return Operation(method, path, _with_errors(handler), self._access, summary, answers, query, body, aliases)
+        return Operation(method, path, _with_errors(handler), self.access, summary, answers, query, body, aliases)
 
     async def ping(self, _request: web.Request) -> web.Response:
         return web.Response(text="OK")
@@ -101,42 +95,42 @@ class RestAPI:
 
     async def create_peer(self, request: web.Request) -> web.Response:
         body = models.read(await request.read(), models.PeerCreateRequest)
-        return json_response(models.PeerCreateResponse(self._peers.register(body)), 201)
+        return json_response(models.PeerCreateResponse(self.peers.register(body)), 201)
 
     async def list_peers(self, request: web.Request) -> web.Response:
         page = read_query(request, models.PeerQuery).filter()
-        return json_response([PeerInfo.of(peer) for peer in self._managers.peers.list(page)])
+        return json_response([PeerInfo.of(peer) for peer in self.managers.peers.list(page)])
 
     async def get_peer(self, request: web.Request) -> web.Response:
-        return json_response(PeerInfo.of(self._managers.peers.known(_id(request))))
+        return json_response(PeerInfo.of(self.managers.peers.known(_id(request))))
 
     async def delete_peer(self, request: web.Request) -> web.Response:
-        self._peers.deregister(_id(request))
+        self.peers.deregister(_id(request))
         return web.Response(status=204)
 
     # Tasks
 
     async def create_task(self, request: web.Request) -> web.Response:
         body = models.read(await request.read(), models.TaskCreateRequest)
-        peer = self._managers.peers.known(body.peer) if body.peer else None
-        answer = await self._service.registrations.register(body.registration(peer), client_host(request))
+        peer = self.managers.peers.known(body.peer) if body.peer else None
+        answer = await self.service.registrations.register(body.registration(peer), client_host(request))
         if answer["code"] != Code.OK:
             return _refusal(answer)
         data = answer["data"]
         if peer is not None:
-            self._peers.join(peer.name, data["taskId"], body.client)
+            self.peers.join(peer.name, data["taskId"], body.client)
         return json_response(models.TaskCreateResponse(data["taskId"], data["fileLength"], data["pieceSize"]), 201)
 
     async def get_task(self, request: web.Request) -> web.Response:
-        return json_response(TaskInfo.of(self._managers.tasks.known(_id(request))))
+        return json_response(TaskInfo.of(self.managers.tasks.known(_id(request))))
 
     async def update_task(self, request: web.Request) -> web.Response:
         body = models.read(await request.read(), models.TaskUpdateRequest)
-        self._peers.finish(body.peer, _id(request))
+        self.peers.finish(body.peer, _id(request))
         return web.Response()
 
     async def delete_task(self, request: web.Request) -> web.Response:
-        self._peers.delete_task(_id(request), full=read_query(request, models.TaskQuery).full)
+        self.peers.delete_task(_id(request), full=read_query(request, models.TaskQuery).full)
         return web.Response(status=204)
 
     # Pieces
@@ -146,8 +140,8 @@ class RestAPI:
         query = read_query(request, models.PieceQuery)
         if not query.client:
             raise EmptyValueError("clientID is empty; name the client that asks for pieces")
-        self._managers.tasks.known(_id(request))
-        answer = await self._service.pull(PullRequest(query.client, _id(request)))
+        self.managers.tasks.known(_id(request))
+        answer = await self.service.pull(PullRequest(query.client, _id(request)))
         if answer["code"] in (Code.FINISHED, Code.WAIT):
             return json_response([])
         if answer["code"] != Code.CONTINUE:
@@ -156,23 +150,23 @@ class RestAPI:
 
     async def update_piece(self, request: web.Request) -> web.Response:
         body = models.read(await request.read(), models.PieceUpdateRequest)
-        self._peers.update_piece(_id(request), request.match_info["pieceRange"], body)
+        self.peers.update_piece(_id(request), request.match_info["pieceRange"], body)
         return web.Response()
 
     # Preheats
 
     async def create_preheat(self, request: web.Request) -> web.Response:
         body = models.read(await request.read(), models.PreheatCreateRequest)
-        return json_response(models.PreheatCreateResponse(self._preheats.create(body.registration()).id))
+        return json_response(models.PreheatCreateResponse(self.preheats.create(body.registration()).id))
 
     async def list_preheats(self, _request: web.Request) -> web.Response:
-        return json_response(list(self._preheats))
+        return json_response(list(self.preheats))
 
     async def get_preheat(self, request: web.Request) -> web.Response:
-        return json_response(self._preheats.get(_id(request)))
+        return json_response(self.preheats.get(_id(request)))
 
     async def delete_preheat(self, request: web.Request) -> web.Response:
-        self._preheats.delete(_id(request))
+        self.preheats.delete(_id(request))
         return web.Response()
 
 

@@ -193,7 +193,7 @@ class BlobLeases:
             self._fetch(name, blob)
             return
         if blob.first is not None and task.copy.cached:
-            self._permit(blob, blob.first)
+            self._permissions.allow(*blob.right(blob.first))
             blob.first = None
         self._admit(name, blob)
         if task.complete:
@@ -204,7 +204,7 @@ class BlobLeases:
         if blob is None:
             return
         if has_it:
-            self._permit(blob, origin)
+            self._permissions.allow(*blob.right(origin))
         else:
             blob.refused.add(origin)
         self._admit(name, blob)
@@ -272,9 +272,6 @@ class BlobLeases:
                 self._prover.ask(task.copy, offered[0], self.on_proof)
         if admitted:
             self._reassign(admitted)
-
-    def _permit(self, blob: LeasedBlob, origin: FileSource) -> None:
-        self._permissions.allow(*blob.right(origin))
 
     def _end(self, peer: str, name: str) -> None:
         self._tasks.remove_fetcher(name, peer)

@@ -35,8 +35,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
     kind = _BY_STATUS.get(status, errors.SourceAnswerError)
     if status < 400 and kind is errors.SourceAnswerError:
         kind = errors.SourceProtocolError
-    error = kind(f"{shown} answered {status}. {kind.reason.action}", retry_after=_retry_after(headers))
-    raise error
+    raise kind(f"{shown} answered {status}. {kind.reason.action}", retry_after=_retry_after(headers))
 
 
 def from_exception(error: Exception, shown: RedactedURL) -> errors.SourceError:

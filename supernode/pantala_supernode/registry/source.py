@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from multidict import CIMultiDict
 
@@ -17,6 +17,7 @@ from pantala_supernode.tasks.copy import FileSource
 _REFUSALS = (errors.SourceUnauthorizedError, errors.SourceForbiddenError, errors.SourceNotFoundError)
 
 
+@dataclass(frozen=True, slots=True)
 class RegistryReader:
     """Reads the blobs of :meth:`RegistryEndpoints.blob`. ``origins`` reads every other source.
 
@@ -24,40 +25,33 @@ class RegistryReader:
     receives a token for the one repository. ``private`` has the readers for registries with their own authority.
     """
 
-    def __init__(
-        self,
-        api: RegistryAPI,
-        endpoints: RegistryEndpoints,
-        origins: SourceReader,
-        private: Mapping[str, SourceReader],
-    ) -> None:
-        self._api = api
-        self._endpoints = endpoints
-        self._origins = origins
-        self._private = private
+    api: RegistryAPI
+    endpoints: RegistryEndpoints
+    origins: SourceReader
+    private: Mapping[str, SourceReader]
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        repository = self._endpoints.repository_of(source.url)
+        repository = self.endpoints.repository_of(source.url)
         async with AsyncExitStack() as stack:
             if repository is None:
-                yield await stack.enter_async_context(self._origins.open(source, resume))
+                yield await stack.enter_async_context(self.origins.open(source, resume))
             else:
                 yield await self._open(stack, repository, source, resume)
 
     async def _open(
         self, stack: AsyncExitStack, repository: ImageRepository, source: FileSource, resume: Resume | None
     ) -> Answer:
-        reader = self._private.get(repository.registry.lower(), self._origins)
+        reader = self.private.get(repository.registry.lower(), self.origins)
         account = _account(repository, source)
-        header = await self._api.authorization(repository, account)
+        header = await self.api.authorization(repository, account)
         try:
             try:
                 return await stack.enter_async_context(reader.open(_with(source, header), resume))
             except errors.SourceUnauthorizedError:
-                if not await self._api.challenged(repository, source.url, account, header):
+                if not await self.api.challenged(repository, source.url, account, header):
                     raise
-            header = await self._api.authorization(repository, account)
+            header = await self.api.authorization(repository, account)
             return await stack.enter_async_context(reader.open(_with(source, header), resume))
         except _REFUSALS as error:
             raise from_source_error(error, f"a blob of {repository}") from None

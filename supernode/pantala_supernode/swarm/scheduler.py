@@ -157,7 +157,7 @@ class SchedulerManager:
 
     def _demand(self, task_id: str, task: TaskProgress, peer: str, now: float) -> _Demand:
         progress = task.peers[peer]
-        missing = task.cached & ~(progress.have | progress.given_mask)
+        missing = task.copy.cached & ~(progress.have | progress.given_mask)
         return _Demand(peer, progress, missing, task.zone_of(progress), task_id, now)
 
     def _choose(self, task: TaskProgress, demand: _Demand) -> PieceChoice | None:
@@ -261,7 +261,7 @@ class SchedulerManager:
 
     def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
         """The pieces that the local peer has in a moment: all cached ones, if it keeps up."""
-        lacks = task.cached & ~near.have
+        lacks = task.copy.cached & ~near.have
         return lacks if near.given and lacks.bit_count() <= 2 * self.policy.window else near.given_mask
 
     def _seeds(self, task: TaskProgress, demand: _Demand) -> int:

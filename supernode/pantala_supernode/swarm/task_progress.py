@@ -108,10 +108,6 @@ class TaskProgress:
         self._counted = 0
 
     @property
-    def cached(self) -> int:
-        return self.copy.cached
-
-    @property
     def arriving(self) -> bool:
         return self.copy.status is not CDNStatus.SUCCESS
 

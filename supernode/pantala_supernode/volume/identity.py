@@ -31,8 +31,8 @@ class Volume(msgspec.Struct, frozen=True):
     """The directory of the tasks, next to ``volume.json``."""
 
 
-def open_volume(directory: Path, new_id: Callable[[], str]) -> tuple[Volume, Path]:
-    """Open the volume in ``directory``, or create one with ``new_id()``. Returns it with its directory of tasks.
+def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
+    """Open the volume in ``directory``, or create one with ``new_id()``. Returns the directory of its tasks.
 
     It blocks. Raises :class:`pantala_pieces.errors.StoreError`.
     """
@@ -41,7 +41,7 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> tuple[Volume, Pat
         found = _read(directory / _NAME)
         if found is None:
             found = _begin(directory, new_id())
-    return found, directory / found.tasks
+    return directory / found.tasks
 
 
 @contextlib.asynccontextmanager

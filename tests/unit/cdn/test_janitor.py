@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,7 +248,9 @@ def test_the_marks_mean_percent() -> None:
 
 def test_an_empty_directory_becomes_a_volume(tmp_path: Path) -> None:
     first = open_volume(tmp_path / "data", lambda: "one")
-    assert (Volume(1, "one", "tasks"), tmp_path / "data" / "tasks") == first
+    assert tmp_path / "data" / "tasks" == first
+    written = (tmp_path / "data" / "volume.json").read_bytes()
+    assert Volume(1, "one", "tasks") == msgspec.json.decode(written, type=Volume)
     assert first == open_volume(tmp_path / "data", lambda: "two")
 
 
@@ -258,16 +261,15 @@ def test_an_empty_directory_becomes_a_volume(tmp_path: Path) -> None:
 def test_another_format_is_left_alone(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tasks" / "ab").mkdir(parents=True)
     (tmp_path / "volume.json").write_bytes(content)
-    volume, tasks = open_volume(tmp_path, lambda: "one")
-    assert (Volume(1, "one", "tasks-one"), tmp_path / "tasks-one") == (volume, tasks)
+    assert tmp_path / "tasks-one" == open_volume(tmp_path, lambda: "one")
     assert (tmp_path / "tasks" / "ab").is_dir()
     assert content == (tmp_path / "volume.json.before-one").read_bytes()
-    assert (volume, tasks) == open_volume(tmp_path, lambda: "two")
+    assert tmp_path / "tasks-one" == open_volume(tmp_path, lambda: "two")
 
 
 def test_tasks_without_a_volume_file_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "tasks" / "ab").mkdir(parents=True)
-    assert tmp_path / "tasks-one" == open_volume(tmp_path, lambda: "one")[1]
+    assert tmp_path / "tasks-one" == open_volume(tmp_path, lambda: "one")
 
 
 def test_a_directory_that_cannot_be_created_is_a_store_error(tmp_path: Path) -> None:

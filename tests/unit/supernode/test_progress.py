@@ -192,7 +192,7 @@ def test_new_content_empties_the_swarm(progress: ProgressManager, swarm: TaskPro
     progress.give("t", "a", 0, SUPERNODE)
     progress.restart_task("t")
     progress.restart_task("new")
-    assert ([], 0) == (list(progress.peers_by_task("t")), swarm.cached)
+    assert ([], 0) == (list(progress.peers_by_task("t")), swarm.copy.cached)
     assert [] == list(progress.peers_by_task("new"))
     assert 0 == progress.service[SUPERNODE].booked
 
