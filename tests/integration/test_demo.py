@@ -31,7 +31,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def processes_below(folder: Path) -> list[int]:
-    """Processes that name ``folder`` in their command line."""
+    """The processes with ``folder`` in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -44,15 +44,15 @@ def processes_below(folder: Path) -> list[int]:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A demo that stays up, and what it said until then."""
+    """A demo that keeps running, and its output until then."""
     demo = start(tmp_path, "--keep")
-    said = ""
+    output = ""
     assert demo.stdout is not None
     for line in demo.stdout:
-        said += line
+        output += line
         if "until Ctrl-C" in line:
             break
-    yield demo, said
+    yield demo, output
     if demo.poll() is None:
         demo.kill()
     demo.communicate()
@@ -60,13 +60,15 @@ def kept(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.mark.controlplane
 @pytest.mark.timeout(180)
-def test_the_demo_distributes_stays_and_leaves_nothing(kept: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
-    """Three nodes have the right file, the origin sent it once, kubectl works meanwhile; Ctrl-C ends it at once."""
-    demo, said = kept
-    assert 3 == len(re.findall(r"^node-\d .* ok ", said, re.MULTILINE)), said
-    assert re.search(r"left the origin .* 1\.000x", said), said
-    kubeconfig = re.search(r"export KUBECONFIG=(\S+)", said)
-    assert kubeconfig, said
+def test_the_demo_distributes_a_file_and_leaves_nothing(
+    kept: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    """Three nodes have the right file, the origin sent it once, and kubectl works. Ctrl-C ends the demo."""
+    demo, output = kept
+    assert 3 == len(re.findall(r"^node-\d .* ok ", output, re.MULTILINE)), output
+    assert re.search(r"left the origin .* 1\.000x", output), output
+    kubeconfig = re.search(r"export KUBECONFIG=(\S+)", output)
+    assert kubeconfig, output
     answer = subprocess.run(
         [sys.executable, "-m", "pantala_cli", "status", "--kubeconfig", kubeconfig[1]],
         capture_output=True, text=True, check=False, timeout=30,
@@ -82,16 +84,16 @@ def test_the_demo_distributes_stays_and_leaves_nothing(kept: tuple[subprocess.Po
 @pytest.mark.controlplane
 @pytest.mark.timeout(120)
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
-    """Ctrl-C while the cluster comes up: over within 5 s, no process and no file is left."""
+    """Ctrl-C during the start: the demo ends within 5 s, and no process and no file is left."""
     demo = start(tmp_path)
     assert demo.stdout is not None
     eventually_blocking(lambda: processes_below(tmp_path) or demo.poll() is not None, within=60)
     assert demo.poll() is None, demo.stdout.read()
     began = time.monotonic()
     demo.send_signal(signal.SIGTERM)
-    said, _ = demo.communicate(timeout=30)
+    output, _ = demo.communicate(timeout=30)
     assert time.monotonic() - began < 5
-    assert (130, [], []) == (demo.returncode, processes_below(tmp_path), list(tmp_path.iterdir())), said
+    assert (130, [], []) == (demo.returncode, processes_below(tmp_path), list(tmp_path.iterdir())), output
 
 
 def result(**changes: object) -> Result:
@@ -106,21 +108,21 @@ def test_a_right_result_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "finding"),
     [
-        (result(origin_bytes=20), "the origin sent 20 bytes, not 10"),
-        (result(nodes=result().nodes[:2]), "2 nodes have the file, not 3"),
+        (result(origin_bytes=20), "the origin sent 20 bytes instead of 10"),
+        (result(nodes=result().nodes[:2]), "2 nodes have the file instead of 3"),
         (
             result(nodes=(*result().nodes[:2], NodeResult("node-3", Path("x"), 10, "b" * 64, None))),
-            "node-3 has another content",
+            "node-3 has other content",
         ),
     ],
 )
-def test_a_wrong_result_is_said(wrong: Result, said: str) -> None:
-    assert [said] == judge(wrong, PAYLOAD, 3)
+def test_a_wrong_result_is_reported(wrong: Result, finding: str) -> None:
+    assert [finding] == judge(wrong, PAYLOAD, 3)
 
 
-def test_the_sample_is_applied_with_another_source_only() -> None:
+def test_only_the_source_of_the_sample_changes() -> None:
     task = sample("http://127.0.0.1/file", PAYLOAD, "")
     assert ("linux-source", "default") == (task["metadata"]["name"], task["metadata"]["namespace"])
     assert {"source": {"url": "http://127.0.0.1/file"}, "digest": f"sha256:{'a' * 64}"} == task["spec"]

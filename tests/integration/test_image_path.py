@@ -1,7 +1,7 @@
-"""An ordered image's whole way, with each containerd and no part of it scripted.
+"""The whole path of an ordered image, with each containerd and no scripted part. Needs root.
 
-Statement, supernode, peer, runtime helper, CRI, hosts.toml as ``pantala-peer configure`` writes it, mirror, registry.
-Needs root.
+The parts are statement, supernode, peer, runtime helper, CRI, mirror and registry. ``pantala-peer configure`` writes
+hosts.toml.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ KEY, NODE = "ns/web", "n1"
 
 @dataclass
 class Way:
-    """All of it, and the operator's part in it."""
+    """All processes of the path, and the part of the operator."""
 
     containerd: Containerd
     registry: Registry
@@ -53,14 +53,14 @@ class Way:
         return f"{self.registry.host}/team/app"
 
     async def state(self, *, number: int = 0, pin: bool = False) -> None:
-        """State the image, or none, as an operator does."""
+        """State the image as an operator does. Without a number, state none."""
         wanted = WantedImage(
             KEY, f"{self.name}:1@{self.image.digest}", pin=pin, orders={NODE: PullOrder("run", number, timeout=60)}
         )
         await self.lab.state(images=(wanted,) if number else ())
 
     async def report(self, is_it: Callable[[PeerReport], bool]) -> PeerReport:
-        """What the operator reads of the node, once ``is_it``."""
+        """The node's report to the operator, as soon as ``is_it`` accepts it."""
 
         async def reported() -> PeerReport | None:
             peers = (await self.lab.changes()).peers
@@ -80,11 +80,11 @@ class Way:
         return found
 
     async def listed(self) -> Listed | None:
-        """As CRI's ListImages has it."""
+        """The image in the answer of CRI's ListImages."""
         return next((image for image in await self.runtime.images() if f"{self.name}:1" in image.tags), None)
 
     async def collect_garbage(self) -> None:
-        """Remove it as the kubelet does, by its ID."""
+        """Remove the image by its ID, as the kubelet does."""
         image = await self.listed()
         assert image is not None
         await crictl_remove(self.containerd, image.id)
@@ -102,8 +102,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 @pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks at what is there follow each other soon."""
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer looks at images and at the runtime often."""
     monkeypatch.setattr(orders, "_LOOK", 0.3)
     monkeypatch.setattr(runtime_watch, "_SHORT_INTERVAL", 0.3)
 
@@ -134,37 +134,37 @@ async def way(program: str, image: Image, folder: Path, *, config_path: str | No
         yield Way(containerd, registry, image, lab, peer, runtime)
 
 
-async def test_it_is_there_by_its_tag_and_pinned_and_its_bytes_left_the_registry_once(
+async def test_an_ordered_image_is_pinned_under_its_tag_and_read_once_from_the_registry(
     program: str, image: Image, tmp_path: Path
 ) -> None:
     async with way(program, image, tmp_path) as it:
-        heeds = it.containerd.version >= (1, 7)
+        honours = it.containerd.version >= (1, 7)
         await it.state(number=1, pin=True)
         state = await it.reach(PullPhase.READY, 1)
         assert sum(image.blobs.values()) == state.fetched
         runtime = await it.of_runtime(lambda found: found.pins is not None)
-        assert ("containerd", True, "", heeds) == (runtime.name, runtime.mirror, runtime.message, runtime.pins)
+        assert ("containerd", True, "", honours) == (runtime.name, runtime.mirror, runtime.message, runtime.pins)
         listed = await it.listed()
         assert listed is not None
-        assert ((f"{it.name}@{image.digest}",), heeds) == (listed.digests, listed.pinned)
+        assert ((f"{it.name}@{image.digest}",), honours) == (listed.digests, listed.pinned)
         assert dict(image.blobs) == dict(it.registry.blob_bytes())
         counts = it.peer.mirror.server.counts
         assert (len(image.blobs), 0) == (counts.blobs, counts.broken)
 
         await it.state(number=1)
         await eventually(lambda: not it.peer.images.ledger.pins)
-        await asyncio.sleep(0.5)  # the runtime interface learns of it by an event
+        await asyncio.sleep(0.5)  # the runtime interface shows it after an event
         listed = await it.listed()
         assert listed is not None
         assert not listed.pinned
 
 
-@pytest.mark.usefixtures("often")
-async def test_what_the_kubelet_removes_is_told_each_time_and_never_pulled_unasked(
+@pytest.mark.usefixtures("short_intervals")
+async def test_a_removal_by_the_kubelet_is_reported_and_not_repaired_without_an_order(
     program: str, image: Image, tmp_path: Path
 ) -> None:
     async with way(program, image, tmp_path) as it:
-        pin = it.containerd.version >= (1, 7)  # the kubelet spares it then; somebody else does not
+        pin = it.containerd.version >= (1, 7)  # the kubelet keeps a pinned image, but another program may remove it
         for number in (1, 2):
             await it.state(number=number, pin=pin)
             await it.reach(PullPhase.READY, number)
@@ -172,16 +172,16 @@ async def test_what_the_kubelet_removes_is_told_each_time_and_never_pulled_unask
             gone = await it.reach(PullPhase.GONE, number)
             assert number == len(gone.gone)
         served = it.peer.mirror.server.counts.blobs
-        await asyncio.sleep(1)  # some three looks
+        await asyncio.sleep(1)  # about three looks at the images
         assert await it.listed() is None
         assert gone == await it.reach(PullPhase.GONE, 2)
         assert served == it.peer.mirror.server.counts.blobs
-        await asyncio.sleep(0.2)  # the registry logs at the end
-        assert dict(image.blobs) == dict(it.registry.blob_bytes()), "the second time it came from the cache"
+        await asyncio.sleep(0.2)  # the registry logs an answer at its end
+        assert dict(image.blobs) == dict(it.registry.blob_bytes()), "the second pull must read the cache"
 
 
-@pytest.mark.usefixtures("often")
-async def test_a_folder_that_containerd_does_not_read_is_told_with_what_to_do_until_that_is_done(
+@pytest.mark.usefixtures("short_intervals")
+async def test_a_folder_that_containerd_does_not_read_is_reported_with_the_remedy(
     program: str, image: Image, tmp_path: Path
 ) -> None:
     async with way(program, image, tmp_path, config_path="") as it:

@@ -1,4 +1,4 @@
-"""A supernode beside another one that lies, refuses, or stops: what it has in the end is right all the same."""
+"""A replica copies from another one that lies, refuses or stops. Its own copy is right in the end."""
 
 import asyncio
 import hashlib
@@ -20,6 +20,7 @@ from testbed.origin import Generated, Origin
 from tests.support.dragonfly_client import Dfget
 from tests.support.eventually import eventually
 from tests.support.supernode_lab import loopback
+from tests.support.web_server import web_server
 
 BODY = Generated(1024 * 1024 + 5)
 PIECE = 128 * 1024
@@ -29,33 +30,33 @@ TASK, OTHER = task_id.compute("x"), task_id.compute("y")
 
 
 class Liar:
-    """The routes of another supernode, which says and gives what it is told to."""
+    """The routes of another replica. It answers what the test sets."""
 
-    def __init__(self, **said: Any) -> None:
-        self.said: dict[str, Any] = {"task_id": TASK, "stage": "idle", "whole": True, "generation": "g"}
-        self.said |= {"piece_size": PIECE, "length": BODY.size, "digest": DIGEST, "etag": f'"{BODY.etag}"'} | said
+    def __init__(self, **report: Any) -> None:
+        self.answer: dict[str, Any] = {"task_id": TASK, "stage": "idle", "whole": True, "generation": "g"}
+        self.answer |= {"piece_size": PIECE, "length": BODY.size, "digest": DIGEST, "etag": f'"{BODY.etag}"'} | report
         self.content = CONTENT
         self.stop_at: int | None = None
         self.status = 200
         self.hang = False
         self.tokens: list[str] = []
         self.starts: list[int] = []
-        self.asked: list[str] = []
-        self.after_wish: dict[str, Any] = {}
-        """What it says once it is to fetch the file for another."""
+        self.methods: list[str] = []
+        self.after_order: dict[str, Any] = {}
+        """Added to the answer after a request to fetch the file."""
         self.slow = 0.0
-        """Seconds before its body."""
+        """Seconds before the body."""
 
     async def report(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("Authorization", ""))
-        self.asked.append(request.method)
+        self.methods.append(request.method)
         if request.method == "PUT":
-            self.said |= self.after_wish
+            self.answer |= self.after_order
         if self.hang:
             await asyncio.sleep(60)
-        return web.json_response(self.said, status=self.status)
+        return web.json_response(self.answer, status=self.status)
 
-    async def give(self, request: web.Request) -> web.StreamResponse:
+    async def send(self, request: web.Request) -> web.StreamResponse:
         start = int(request.query["start"])
         self.starts.append(start)
         body = self.content[start : int(request.query.get("end", len(self.content)))]
@@ -64,19 +65,19 @@ class Liar:
         await response.prepare(request)
         await asyncio.sleep(self.slow)
         if self.slow:
-            self.status, self.said["whole"] = 500, True
+            self.status, self.answer["whole"] = 500, True
             asyncio.get_running_loop().call_later(0.5, setattr, self, "status", 200)
         await response.write(body if self.stop_at is None else body[: max(self.stop_at - start, 0)])
         if self.stop_at is not None:
-            await asyncio.sleep(0.3)  # what is not read when the connection breaks is lost
-            self.said = {"task_id": TASK, "stage": "copying"}
+            await asyncio.sleep(0.3)  # bytes that are not read before the disconnect are lost
+            self.answer = {"task_id": TASK, "stage": "copying"}
             assert request.transport is not None
             request.transport.close()
         return response
 
 
 class Lab:
-    """One supernode, the liar and the origin."""
+    """The replica under test, the liar and the origin."""
 
     def __init__(self, app: App, origin: Origin, members: tuple[Member, ...]) -> None:
         self.app = app
@@ -89,7 +90,6 @@ class Lab:
         self.app.supernode.state(Statement(1, (wanted,), Membership(1, members), "own"))
 
     async def whole(self) -> TaskReport:
-
         def done() -> TaskReport | None:
             report = self.app.feed.task("u")
             return report if report is not None and report.cdn_status is CDNStatus.SUCCESS else None
@@ -108,31 +108,28 @@ def liar() -> Liar:
 
 @pytest.fixture
 async def lab(liar: Liar, tmp_path: Path) -> AsyncIterator[Lab]:
-    routes = web.Application()
-    routes.router.add_get("/api/v1/copies/{task}", liar.report)
-    routes.router.add_put("/api/v1/copies/{task}", liar.report)
-    routes.router.add_get("/api/v1/copies/{task}/content", liar.give)
-    runner = web.AppRunner(routes, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    routes = (
+        web.get("/api/v1/copies/{task}", liar.report),
+        web.put("/api/v1/copies/{task}", liar.report),
+        web.get("/api/v1/copies/{task}/content", liar.send),
+    )
     (tmp_path / "token").write_text("first\n")
     settings = loopback(tmp_path / "data", token_file=tmp_path / "token", dragonfly=True)
-    other = Member("other", f"http://127.0.0.1:{runner.addresses[0][1]}", leaving=True)
-    async with Origin() as origin, serving(settings) as app:
+    async with Origin() as origin, web_server(*routes) as port, serving(settings) as app:
         origin.serve("/file", BODY)
+        other = Member("other", f"http://127.0.0.1:{port}", leaving=True)
         own = Member("own", f"http://127.0.0.1:{settings.listen.port}")
         yield Lab(app, origin, (own, other))
-    await runner.cleanup()
 
 
-async def test_a_right_copy_is_taken_with_the_token_of_the_moment(lab: Lab, liar: Liar) -> None:
+async def test_a_right_copy_is_taken_with_the_current_token(lab: Lab, liar: Liar) -> None:
     lab.state()
     await lab.whole()
     assert (0, {"Bearer first"}) == (lab.origin.body_bytes("/file"), set(liar.tokens))
     assert lab.app.settings.token_file is not None
     lab.app.settings.token_file.write_text("second")
     liar.tokens.clear()
-    lab.app.events.piece_accused.publish(TASK, 0)  # nothing is wrong
+    lab.app.events.piece_accused.publish(TASK, 0)  # an accusation without a wrong piece
     file = lab.app.store.get(TASK)
     assert file is not None
     with file.path.open("r+b") as data:
@@ -144,18 +141,16 @@ async def test_a_right_copy_is_taken_with_the_token_of_the_moment(lab: Lab, liar
 
 
 @pytest.mark.parametrize("stage", ["idle", "reading"])
-async def test_bytes_that_do_not_have_the_givers_digest_are_never_shown_as_whole(
-    lab: Lab, liar: Liar, stage: str
-) -> None:
+async def test_wrong_bytes_are_replaced_by_the_origins(lab: Lab, liar: Liar, stage: str) -> None:
     liar.content = CONTENT[:-1] + b"?"
-    liar.said["stage"] = stage
+    liar.answer["stage"] = stage
     lab.state()
     report = await lab.whole()
     assert BODY.size == lab.origin.body_bytes("/file") == report.origin_bytes
-    assert [0] == liar.starts, "who gave something wrong is not asked for it again"
+    assert [0] == liar.starts, "the replica with the wrong bytes is not asked again"
 
 
-async def test_a_giver_that_stops_costs_what_it_did_not_give(lab: Lab, liar: Liar) -> None:
+async def test_if_the_other_replica_stops_the_origin_sends_only_the_rest(lab: Lab, liar: Liar) -> None:
     liar.stop_at = 3 * PIECE + 7
     lab.state()
     await lab.whole()
@@ -163,7 +158,7 @@ async def test_a_giver_that_stops_costs_what_it_did_not_give(lab: Lab, liar: Lia
 
 
 @pytest.mark.parametrize(
-    "said",
+    "wrong",
     [
         {"generation": ""},
         {"piece_size": 0},
@@ -174,14 +169,14 @@ async def test_a_giver_that_stops_costs_what_it_did_not_give(lab: Lab, liar: Lia
     ],
     ids=str,
 )
-async def test_nonsense_is_not_believed(lab: Lab, liar: Liar, said: dict[str, Any]) -> None:
-    liar.said |= said
+async def test_an_invalid_report_is_ignored(lab: Lab, liar: Liar, wrong: dict[str, Any]) -> None:
+    liar.answer |= wrong
     lab.state()
     await lab.whole()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 409, 500, 302])
-async def test_who_refuses_is_not_waited_for(lab: Lab, liar: Liar, status: int) -> None:
+async def test_a_replica_that_refuses_is_skipped(lab: Lab, liar: Liar, status: int) -> None:
     liar.status = status
     lab.state()
     await lab.whole()
@@ -189,14 +184,14 @@ async def test_who_refuses_is_not_waited_for(lab: Lab, liar: Liar, status: int) 
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A word is waited for half as long as else, and who did not give it is left alone for half as long."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the usual time for a report, and half of the usual pause after a failure."""
     monkeypatch.setattr(client, "_REPORT_TIMEOUT", aiohttp.ClientTimeout(total=1.0))
     monkeypatch.setattr(client, "_SILENCE", 1.0)
 
 
-@pytest.mark.usefixtures("soon")
-async def test_who_hangs_is_asked_twice_and_not_waited_for_again(lab: Lab, liar: Liar) -> None:
+@pytest.mark.usefixtures("short_timeouts")
+async def test_a_replica_that_hangs_is_asked_twice_and_then_skipped(lab: Lab, liar: Liar) -> None:
     liar.hang = True
     begun = time.monotonic()
     lab.state()
@@ -209,8 +204,8 @@ async def test_who_hangs_is_asked_twice_and_not_waited_for_again(lab: Lab, liar:
     assert time.monotonic() - begun < 3
 
 
-@pytest.mark.usefixtures("soon")
-async def test_who_was_only_busy_gives_its_copy(lab: Lab, liar: Liar) -> None:
+@pytest.mark.usefixtures("short_timeouts")
+async def test_a_replica_that_was_busy_sends_its_copy(lab: Lab, liar: Liar) -> None:
     liar.hang = True
     lab.state()
     await asyncio.sleep(0.5)
@@ -219,7 +214,7 @@ async def test_who_was_only_busy_gives_its_copy(lab: Lab, liar: Liar) -> None:
     assert 0 == lab.origin.body_bytes("/file")
 
 
-async def test_a_dragonfly_client_is_answered_in_time_while_another_supernode_hangs(lab: Lab, liar: Liar) -> None:
+async def test_a_dragonfly_client_is_answered_in_time_while_another_replica_hangs(lab: Lab, liar: Liar) -> None:
     liar.hang = True
     lab.state()
     url = lab.app.settings.listen
@@ -231,28 +226,28 @@ IDLE = {"stage": "idle", "whole": False, "generation": "", "piece_size": 0, "len
 
 
 @pytest.mark.parametrize(
-    "after_wish", [{}, {"failure": {"reason": "VolumeFull", "message": "No room"}}], ids=["idle", "without room"]
+    "after_order", [{}, {"failure": {"reason": "VolumeFull", "message": "No room"}}], ids=["idle", "without room"]
 )
-async def test_an_owner_that_does_not_get_the_file_is_not_waited_for(
-    lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch, after_wish: dict[str, Any]
+async def test_an_owner_that_cannot_get_the_file_is_skipped(
+    lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch, after_order: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(source, "_IDLE", 0.3)
-    liar.said |= IDLE
-    liar.after_wish = after_wish
+    liar.answer |= IDLE
+    liar.after_order = after_order
     lab.state(owner="other")
     await lab.whole()
-    assert "PUT" in liar.asked
+    assert "PUT" in liar.methods
     assert BODY.size == lab.origin.body_bytes("/file")
 
 
-async def test_an_owner_is_told_again_and_again_while_its_copy_is_taken_and_asked_again_at_its_end(
+async def test_the_order_to_an_owner_is_renewed_while_its_copy_is_read(
     lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "_RENEWAL", 0.1)
-    whole = {key: liar.said[key] for key in IDLE}
-    liar.said |= IDLE
-    liar.after_wish, liar.slow = whole, 0.5
+    whole = {key: liar.answer[key] for key in IDLE}
+    liar.answer |= IDLE
+    liar.after_order, liar.slow = whole, 0.5
     lab.state(owner="other")
     await lab.whole()
-    assert liar.asked.count("PUT") > 3
+    assert liar.methods.count("PUT") > 3
     assert 0 == lab.origin.body_bytes("/file")

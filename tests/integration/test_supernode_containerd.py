@@ -1,4 +1,4 @@
-"""Two nodes with a real containerd each, their peers, one supernode and a real registry: who pulls what from where."""
+"""Two nodes with a real containerd each, their peers, one supernode and a real registry."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ TOKEN = "t0ken"
 
 
 @pytest.mark.parametrize("private", [False, True], ids=["public", "private"])
-async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(private: bool, tmp_path: Path) -> None:
+async def test_two_nodes_pull_an_image_and_the_registry_sends_its_blobs_once(private: bool, tmp_path: Path) -> None:
     image = images.build(tmp_path / "image", [Layer(6_000_000, seed=1), Layer(2000, seed=2)])
     async with contextlib.AsyncExitStack() as stack:
         registry = stack.enter_context(registry_of(image, tmp_path / "registry", private=private))
@@ -48,5 +48,5 @@ async def test_two_nodes_pull_an_image_and_its_blobs_leave_the_registry_once(pri
                 await runtime.pull(f"{registry.host}/team/app@{image.digest}", shown)
             counts = peer.mirror.server.counts
             assert (3, 0, 0) == (counts.blobs, counts.misses, counts.broken)
-        await asyncio.sleep(0.3)  # the registry logs at the end
+        await asyncio.sleep(0.3)  # the registry logs an answer at its end
         assert dict(image.blobs) == dict(registry.blob_bytes())

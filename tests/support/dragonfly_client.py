@@ -9,12 +9,14 @@ import contextlib
 import hashlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp import web
+
+from tests.support.web_server import web_server
 
 _RUNS = itertools.count(10_000)
 
@@ -76,7 +78,7 @@ class Dfget:
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5), auto_decompress=False)
         )
         if self.pattern == "p2p":
-            self.port = await self._stack.enter_async_context(self._uploader())
+            self.port = await self._stack.enter_async_context(web_server(web.get(self.path, self._upload)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -211,18 +213,6 @@ class Dfget:
     async def _complain(self, error: str, entry: dict[str, Any], text: str) -> None:
         query = f"errorType={error}&srcCid={self.cid}&dstCid={entry['cid']}&dstIp=&taskId={self.task_id}&range={text}"
         await self.get(f"/peer/piece/error?{query}&realMd5=&expectedMd5=")
-
-    @contextlib.asynccontextmanager
-    async def _uploader(self) -> AsyncIterator[int]:
-        app = web.Application()
-        app.router.add_get(self.path, self._upload)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
 
     async def _upload(self, request: web.Request) -> web.Response:
         size, number = int(request.headers["pieceSize"]), int(request.headers["pieceNum"])

@@ -18,6 +18,7 @@ from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.registry.transport import RegistryTimeouts
+from tests.support.web_server import web_server
 
 PASSWORD = "s3cret-password"
 LAYER = bytes(range(256)) * 4000
@@ -50,14 +51,8 @@ class Server:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Any:
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._serve)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
-        await site.start()
-        port = runner.addresses[0][1]
+        server = web_server(web.route("*", "/{path:.*}", self._serve), tls=self._tls)
+        port = await self._stack.enter_async_context(server)
         self.host = f"127.0.0.1:{port}"
         self.url = f"{'https' if self._tls else 'http'}://{self.host}"
         return self

@@ -3,6 +3,7 @@
 import msgspec
 
 from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest
+from tests.support.eventually import eventually
 from tests.support.supernode_lab import StatedSupernode
 
 
@@ -37,9 +38,10 @@ class ManualPeer:
     async def say(self, **said: object) -> SyncAnswer:
         return await self.send(self.request(**said))
 
-    async def work(self) -> list[PieceWork]:
+    async def work(self, **said: object) -> list[PieceWork]:
         """Send requests until the supernode gives work."""
-        work: list[PieceWork] = []
-        while not work:
-            work = list((await self.say()).work)
-        return work
+
+        async def given() -> list[PieceWork]:
+            return list((await self.say(**said)).work)
+
+        return await eventually(given, every=0)

@@ -27,6 +27,7 @@ from pantala_protocol.sync import (
     SyncRequest,
 )
 from tests.support.eventually import eventually
+from tests.support.web_server import web_server
 
 KEY = b"k" * 32
 HOLD = 5.0
@@ -178,18 +179,13 @@ class ScriptedSupernode:
 
     @contextlib.asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator[str]:
-        app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/api/v1/sync", self._sync)
-        app.router.add_get("/pieces/{task_id}/{generation}", self._piece)
-        app.router.add_get(registry.PATH, self._manifest)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        self.port = runner.addresses[0][1]
-        try:
+        routes = (
+            web.post("/api/v1/sync", self._sync),
+            web.get("/pieces/{task_id}/{generation}", self._piece),
+            web.get(registry.PATH, self._manifest),
+        )
+        async with web_server(*routes, port=port) as self.port:
             yield self.url
-        finally:
-            await runner.cleanup()
 
     async def _piece(self, request: web.Request) -> web.Response:
         name, generation = request.match_info["task_id"], request.match_info["generation"]
