@@ -1,4 +1,4 @@
-"""A node's mirror beside a peer that claims a blob and gives nothing of it: its runtime does not wait for that one."""
+"""A hostile peer claims a blob and sends nothing of it. The runtime beside it gets the blob in time."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol import ranges, task_id
 from pantala_protocol.sync import Assignment, HeldPieces, WantedBlob
-from tests.integration.test_hostile_peers import Hostile, Request, Serve, silence
+from tests.integration.test_hostile_peers import Hostile, Request, Serve, head, silence
 from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry, sha256
 from tests.support.peer_lab import mirror
@@ -24,19 +24,10 @@ LAYER = hashlib.shake_256(b"a layer").digest(6 * 1024 * 1024 + 17)
 HURRIED = Deadlines(again=1.0, stall=4.0)
 
 
-def begin(request: Request, writer: asyncio.StreamWriter) -> bytes:
-    """Write the head of an answer; gives the body that it announces."""
-    _, first, end = request
-    writer.write(
-        b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
-        % (end - first, first, end - 1, len(LAYER))
-    )
-    return LAYER[first:end]
-
-
 async def never_goes_on(request: Request, writer: asyncio.StreamWriter) -> None:
-    """A head, and then nothing."""
-    begin(request, writer)
+    """Send a head, and then nothing."""
+    _, first, end = request
+    writer.write(head(first, end, len(LAYER)))
     await asyncio.sleep(60)
 
 
@@ -53,7 +44,7 @@ class Lab(SupernodeLab):
 
     @contextlib.asynccontextmanager
     async def node(self, name: str, **settings: Any) -> AsyncIterator[PeerApp]:
-        """A node whose runtime got the image's manifests."""
+        """A node whose runtime has read the image's manifests."""
         async with mirror(self.url, self.folder / name, name, **{"grace": 0.2, **settings}) as made:
             for digest in self.registry.manifests:
                 if ":" in digest:
@@ -63,7 +54,7 @@ class Lab(SupernodeLab):
 
     @contextlib.asynccontextmanager
     async def hostile(self, serve: Serve) -> AsyncIterator[Hostile]:
-        """One that was let into the blob, and says to have all of it."""
+        """A peer that may read the blob, and claims to have all of it."""
         async with Hostile(self.url, serve).living() as made:
             wants = {task_id.of_blob(sha256(LAYER)): WantedBlob(self.registry.host, "team/app", sha256(LAYER))}
             assignment: Assignment | None = None
@@ -93,7 +84,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 
 async def streamed(node: PeerApp, path: str) -> tuple[int, bytes, list[float]]:
-    """A blob as containerd reads it: status, body, and the seconds to each part of it."""
+    """Read a blob as containerd does. Returns the status, the body and the seconds to each part."""
     loop, body, waits = asyncio.get_running_loop(), bytearray(), list[float]()
     at = loop.time()
     async with asked(node.mirror.port, path, timeout=30.0) as answer:
@@ -106,10 +97,10 @@ async def streamed(node: PeerApp, path: str) -> tuple[int, bytes, list[float]]:
 
 
 @pytest.mark.parametrize("serve", [silence, never_goes_on])
-async def test_one_that_accepts_and_sends_nothing_keeps_no_first_byte_past_its_deadline(lab: Lab, serve: Serve) -> None:
+async def test_a_silent_provider_delays_no_first_byte_beyond_its_deadline(lab: Lab, serve: Serve) -> None:
     async with lab.hostile(serve) as hostile, lab.node("n1") as node:
         status, body, waits = await streamed(node, lab.path)
-        assert hostile.asked, "it was never asked for a piece"
+        assert hostile.asked, "it received no request"
         assert (200, sha256(LAYER)) == (status, sha256(body)), waits
         assert max(waits) < Deadlines().blob
         assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)
@@ -117,19 +108,19 @@ async def test_one_that_accepts_and_sends_nothing_keeps_no_first_byte_past_its_d
 
 
 async def drips(request: Request, writer: asyncio.StreamWriter) -> None:
-    """Never so long nothing that the one who asks calls it stalled, and never all."""
-    for byte in begin(request, writer):
+    """Send one more byte before each stall timeout."""
+    _, first, end = request
+    writer.write(head(first, end, len(LAYER)))
+    for byte in LAYER[first:end]:
         writer.write(bytes([byte]))
         await asyncio.sleep(0.2)
 
 
-async def test_who_says_that_nothing_comes_has_the_piece_from_the_supernode_though_its_provider_still_drips(
-    lab: Lab,
-) -> None:
+async def test_a_stalled_reader_gets_its_piece_from_the_supernode_while_the_provider_still_drips(lab: Lab) -> None:
     async with lab.hostile(drips) as hostile, lab.node("n1", mirror_deadlines=HURRIED) as node:
         before = lab.app._pieces.bytes_sent
         status, body, waits = await streamed(node, lab.path)
-        assert hostile.asked, "it was never asked for a piece"
+        assert hostile.asked, "it received no request"
         assert (200, sha256(LAYER)) == (status, sha256(body)), waits
         assert HURRIED.again <= max(waits) < HURRIED.stall
         assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)

@@ -22,7 +22,30 @@ DIGEST = "sha256:" + "a" * 64
 NGINX = "docker.io/library/nginx:latest"
 AUTH = {"username": "ann", "password": "secret", "server": "https://registry-1.docker.io"}
 
-Client = TestClient[web.Request, web.Application]
+
+class Helper:
+    """The helper's HTTP interface, and a client of it."""
+
+    def __init__(self, runtime: FakeRuntime, client: TestClient[web.Request, web.Application]) -> None:
+        self.runtime, self.client = runtime, client
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.client.get(path) as response:
+            return response.status, await response.json()
+
+    async def post(self, path: str, body: Any) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        async with self.client.post(path, data=data) as response:
+            content = await response.read()
+            return response.status, msgspec.json.decode(content) if content else None
+
+    async def pull(self, image: str = "nginx", timeout: float = 5, **body: Any) -> tuple[int, Any]:
+        return await self.post("/v1/pull", {"image": image, "timeout_seconds": timeout, **body})
+
+
+def failure(answer: tuple[int, Any]) -> tuple[int, str]:
+    """The status and the reason of an error."""
+    return answer[0], answer[1]["error"]["reason"]
 
 
 @pytest.fixture
@@ -31,35 +54,26 @@ async def runtime() -> FakeRuntime:
 
 
 @pytest.fixture
-async def client(runtime: FakeRuntime) -> AsyncIterator[Client]:
+async def helper(runtime: FakeRuntime) -> AsyncIterator[Helper]:
     api = HelperAPI(runtime, Pulls(runtime, time.monotonic), Path("/"))
-    server = TestServer(api.application(), handler_cancellation=True)
-    async with TestClient(server) as client:
-        yield client
+    async with TestClient(TestServer(api.application(), handler_cancellation=True)) as client:
+        yield Helper(runtime, client)
 
 
-async def post(client: Client, path: str, body: Any) -> tuple[int, Any]:
-    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    async with client.post(path, data=data) as response:
-        content = await response.read()
-        return response.status, msgspec.json.decode(content) if content else None
-
-
-async def test_an_image_is_pulled_by_its_whole_name(client: Client, runtime: FakeRuntime) -> None:
-    status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
+async def test_an_image_is_pulled_by_its_whole_name(helper: Helper) -> None:
+    status, body = await helper.pull()
     assert (200, DIGEST, 7, False) == (status, body["digest"], body["bytes"], body["pinned"])
-    assert [(NGINX, None)] == runtime.pulls
+    assert [(NGINX, None)] == helper.runtime.pulls
 
 
-async def test_credentials_go_to_the_runtime_and_nowhere_else(
-    client: Client, runtime: FakeRuntime, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+async def test_only_the_runtime_receives_credentials(
+    helper: Helper, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    runtime.error = errors.PullUnauthorizedError("no")
-    status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5, "auth": AUTH, "pin": True})
-    assert [(NGINX, PullCredentials(**AUTH))] == runtime.pulls
-    assert (403, "Unauthorized") == (status, body["error"]["reason"])
-    captured = capsys.readouterr()
-    assert "secret" not in f"{body} {captured.out} {captured.err} {caplog.text}"
+    helper.runtime.error = errors.PullUnauthorizedError("no")
+    answer = await helper.pull(auth=AUTH, pin=True)
+    assert [(NGINX, PullCredentials(**AUTH))] == helper.runtime.pulls
+    assert (403, "Unauthorized") == failure(answer)
+    assert "secret" not in f"{answer} {capsys.readouterr()} {caplog.text}"
 
 
 def test_credentials_do_not_show_themselves() -> None:
@@ -68,119 +82,100 @@ def test_credentials_do_not_show_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    "body",
     [
-        (b"{", "InvalidRequest"),
-        ([], "InvalidRequest"),
-        ({"image": "nginx"}, "InvalidRequest"),
-        ({"image": "nginx", "timeout_seconds": 0}, "InvalidRequest"),
-        ({"image": "nginx", "timeout_seconds": 1, "command": "rm"}, "InvalidRequest"),
-        ({"image": "nginx", "timeout_seconds": 1, "auth": {"username": "a"}}, "InvalidRequest"),
-        ({"image": "nginx", "timeout_seconds": 1, "auth": {**AUTH, "server": "docker.io"}}, "InvalidRequest"),
-        ({"image": "nginx", "timeout_seconds": 1, "auth": {**AUTH, "server": "https://a@b"}}, "InvalidRequest"),
-        ({"image": "", "timeout_seconds": 1}, "InvalidImage"),
-        ({"image": "a b", "timeout_seconds": 1}, "InvalidImage"),
-        ({"image": "../x", "timeout_seconds": 1}, "InvalidImage"),
-        ({"image": "0" * 64, "timeout_seconds": 1}, "InvalidImage"),  # an image's ID
-        ({"image": "nginx@sha256:1", "timeout_seconds": 1}, "InvalidImage"),
-        ({"image": "https://r/x", "timeout_seconds": 1}, "InvalidImage"),
+        b"{",
+        [],
+        {"image": "nginx"},
+        {"image": "nginx", "timeout_seconds": 0},
+        {"image": "nginx", "timeout_seconds": 1, "command": "rm"},
+        {"image": "nginx", "timeout_seconds": 1, "auth": {"username": "a"}},
+        {"image": "nginx", "timeout_seconds": 1, "auth": {**AUTH, "server": "docker.io"}},
+        {"image": "nginx", "timeout_seconds": 1, "auth": {**AUTH, "server": "https://a@b"}},
     ],
 )
-async def test_an_invalid_request_is_rejected(client: Client, runtime: FakeRuntime, body: Any, reason: str) -> None:
-    status, answer = await post(client, "/v1/pull", body)
-    assert (400, reason) == (status, answer["error"]["reason"])
-    assert [] == runtime.pulls
+async def test_an_invalid_request_is_rejected(helper: Helper, body: Any) -> None:
+    assert (400, "InvalidRequest") == failure(await helper.post("/v1/pull", body))
+    assert [] == helper.runtime.pulls
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        errors.NoSuchImageError,
-        errors.PullUnauthorizedError,
-        errors.NodeFullError,
-        errors.PullDigestError,
-        errors.PullUnreachableError,
-        errors.PullFailedError,
-        errors.RuntimeSilentError,
-    ],
-)
-async def test_each_error_has_its_status(client: Client, runtime: FakeRuntime, error: type[errors.HelperError]) -> None:
-    runtime.error = error("why")
-    expected = (error.status, {"error": {"reason": error.reason, "message": "why"}})
-    assert expected == await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
+@pytest.mark.parametrize("image", ["", "a b", "../x", "0" * 64, "nginx@sha256:1", "https://r/x"])
+async def test_a_name_that_is_not_a_valid_reference_is_rejected(helper: Helper, image: str) -> None:
+    """64 hex digits are the ID of an image."""
+    assert (400, "InvalidImage") == failure(await helper.pull(image))
+    assert [] == helper.runtime.pulls
 
 
-async def test_a_timeout_is_an_answer(client: Client, runtime: FakeRuntime) -> None:
-    runtime.free.clear()
-    status, body = await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 0.05})
-    assert (504, "Timeout", 0) == (status, body["error"]["reason"], runtime.running)
+@pytest.mark.parametrize("error", errors.HelperError.__subclasses__())
+async def test_each_error_has_its_status(helper: Helper, error: type[errors.HelperError]) -> None:
+    helper.runtime.error = error("why")
+    assert (error.status, {"error": {"reason": error.reason, "message": "why"}}) == await helper.pull()
 
 
-async def test_a_client_that_disconnects_cancels_its_pull(client: Client, runtime: FakeRuntime) -> None:
-    runtime.free.clear()
+async def test_a_timeout_is_an_answer(helper: Helper) -> None:
+    helper.runtime.free.clear()
+    assert (504, "Timeout") == failure(await helper.pull(timeout=0.05))
+    assert 0 == helper.runtime.running
+
+
+async def test_a_client_that_disconnects_cancels_its_pull(helper: Helper) -> None:
+    helper.runtime.free.clear()
     async with ClientSession() as session:
         order = msgspec.json.encode({"image": "nginx", "timeout_seconds": 60})
-        asking = asyncio.create_task(session.post(client.make_url("/v1/pull"), data=order).__aenter__())
-        await eventually(lambda: runtime.running == 1)
+        url = helper.client.make_url("/v1/pull")
+        asking = asyncio.create_task(session.post(url, data=order).__aenter__())
+        await eventually(lambda: helper.runtime.running == 1)
         asking.cancel()
-    await eventually(lambda: runtime.running == 0)
+    await eventually(lambda: helper.runtime.running == 0)
 
 
-async def test_an_image_can_be_unpinned_and_never_removed(client: Client, runtime: FakeRuntime) -> None:
-    await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5, "pin": True})
-    assert runtime.here[NGINX].pinned
-    assert (204, None) == await post(client, "/v1/unpin", {"image": "nginx"})
-    assert not runtime.here[NGINX].pinned
+async def test_an_image_can_be_unpinned_and_never_removed(helper: Helper) -> None:
+    await helper.pull(pin=True)
+    assert helper.runtime.here[NGINX].pinned
+    assert (204, None) == await helper.post("/v1/unpin", {"image": "nginx"})
+    assert not helper.runtime.here[NGINX].pinned
     for path in ("/v1/images", "/v1/images/nginx", "/v1/pull"):
-        async with client.delete(path) as response:
+        async with helper.client.delete(path) as response:
             assert response.status in (404, 405)
 
 
-@pytest.mark.parametrize("name", ["docker.io/library/other:1", f"nginx@{DIGEST}", "quay.io/library/nginx:1"])
-async def test_a_name_of_another_repository_or_by_digest_is_rejected(
-    client: Client, runtime: FakeRuntime, name: str
-) -> None:
-    status, body = await post(client, "/v1/name", {"image": f"nginx@{DIGEST}", "name": name})
-    assert (400, "InvalidRequest") == (status, body["error"]["reason"])
-    status, _ = await post(client, "/v1/name", {"image": "nginx:1", "name": "nginx:2"})
-    assert 400 == status
-
-
-async def test_a_name_is_added_and_a_pin_reported(client: Client, runtime: FakeRuntime) -> None:
-    image = f"docker.io/library/nginx@{DIGEST}"
-    runtime.registry[image] = DIGEST
-    await post(client, "/v1/pull", {"image": image, "timeout_seconds": 5})
-    assert (204, None) == await post(client, "/v1/name", {"image": image, "name": "nginx:1"})
-    assert "docker.io/library/nginx:1" in runtime.here[image].tags
-    assert (200, {"pinned": True}) == await post(client, "/v1/pin", {"image": image})
-
-
-async def test_without_a_content_store_blobs_are_not_known(client: Client) -> None:
-    assert (200, {"present": None}) == await post(client, "/v1/blobs", {"digests": [DIGEST]})
-
-
-async def test_images_are_listed(client: Client) -> None:
-    await post(client, "/v1/pull", {"image": "nginx", "timeout_seconds": 5})
-    async with client.get("/v1/images") as response:
-        listed = {"id": DIGEST, "tags": [NGINX], "digests": [f"docker.io/library/nginx@{DIGEST}"], "bytes": 7}
-        assert [{**listed, "pinned": False}] == await response.json()
-
-
 @pytest.mark.parametrize(
-    ("path", "expected"),
+    ("image", "name"),
     [
-        ("/etc/containerd/certs.d", {"config_path": "/etc/containerd/certs.d", "in_force": True}),
-        ("", {"config_path": "", "in_force": False}),
-        (None, {"config_path": None, "in_force": None}),
+        (f"nginx@{DIGEST}", "docker.io/library/other:1"),
+        (f"nginx@{DIGEST}", f"nginx@{DIGEST}"),
+        (f"nginx@{DIGEST}", "quay.io/library/nginx:1"),
+        ("nginx:1", "nginx:2"),
     ],
 )
-async def test_the_status_reports_only_known_facts(
-    client: Client, runtime: FakeRuntime, path: str | None, expected: dict[str, Any]
-) -> None:
-    runtime.config_path = path
-    async with client.get("/v1/status") as response:
-        body = await response.json()
-    assert expected == body["mirror"]
+async def test_a_name_of_another_repository_or_by_digest_is_rejected(helper: Helper, image: str, name: str) -> None:
+    assert (400, "InvalidRequest") == failure(await helper.post("/v1/name", {"image": image, "name": name}))
+
+
+async def test_a_name_is_added_and_a_pin_reported(helper: Helper) -> None:
+    image = f"docker.io/library/nginx@{DIGEST}"
+    helper.runtime.registry[image] = DIGEST
+    await helper.pull(image)
+    assert (204, None) == await helper.post("/v1/name", {"image": image, "name": "nginx:1"})
+    assert "docker.io/library/nginx:1" in helper.runtime.here[image].tags
+    assert (200, {"pinned": True}) == await helper.post("/v1/pin", {"image": image})
+
+
+async def test_without_a_content_store_blobs_are_not_known(helper: Helper) -> None:
+    assert (200, {"present": None}) == await helper.post("/v1/blobs", {"digests": [DIGEST]})
+
+
+async def test_images_are_listed(helper: Helper) -> None:
+    await helper.pull()
+    listed = {"id": DIGEST, "tags": [NGINX], "digests": [f"docker.io/library/nginx@{DIGEST}"], "bytes": 7}
+    assert (200, [{**listed, "pinned": False}]) == await helper.get("/v1/images")
+
+
+@pytest.mark.parametrize(("path", "in_force"), [("/etc/containerd/certs.d", True), ("", False), (None, None)])
+async def test_the_status_reports_only_known_facts(helper: Helper, path: str | None, in_force: bool | None) -> None:
+    helper.runtime.config_path = path
+    _, body = await helper.get("/v1/status")
+    assert {"config_path": path, "in_force": in_force} == body["mirror"]
     assert {"honoured": None} == body["pinning"]
     assert {"name": "fake", "version": "1", "api_version": "v1"} == body["runtime"]
     filesystem = body["image_filesystem"]
@@ -188,35 +183,33 @@ async def test_the_status_reports_only_known_facts(
     assert 0 < filesystem["free"] <= filesystem["total"]
 
 
-async def test_any_pinned_image_proves_that_pins_are_honoured(client: Client, runtime: FakeRuntime) -> None:
-    await runtime.pull(NGINX, None)
-    await runtime.mark_pinned(NGINX, pinned=True)
-    async with client.get("/v1/status") as response:
-        assert {"honoured": True} == (await response.json())["pinning"]
+async def test_any_pinned_image_proves_that_pins_are_honoured(helper: Helper) -> None:
+    await helper.runtime.pull(NGINX, None)
+    await helper.runtime.mark_pinned(NGINX, pinned=True)
+    assert {"honoured": True} == (await helper.get("/v1/status"))[1]["pinning"]
 
 
-async def test_a_runtime_that_is_down_is_reported(client: Client, runtime: FakeRuntime) -> None:
-    runtime.error = errors.RuntimeSilentError("down")
-    for path in ("/v1/status", "/v1/images"):
-        async with client.get(path) as response:
-            assert (503, "RuntimeUnavailable") == (response.status, (await response.json())["error"]["reason"])
-    status, body = await post(client, "/v1/probe", {"node": "node-1.example"})
-    assert (503, "RuntimeUnavailable") == (status, body["error"]["reason"])
+async def test_a_runtime_that_is_down_is_reported(helper: Helper) -> None:
+    helper.runtime.error = errors.RuntimeSilentError("down")
+    for answer in (
+        await helper.get("/v1/status"),
+        await helper.get("/v1/images"),
+        await helper.post("/v1/probe", {"node": "node-1.example"}),
+    ):
+        assert (503, "RuntimeUnavailable") == failure(answer)
 
 
-async def test_a_probe_pulls_a_name_that_only_the_mirror_knows(client: Client, runtime: FakeRuntime) -> None:
-    status, body = await post(client, "/v1/probe", {"node": "node-1.example", "port": 65009})
+async def test_a_probe_pulls_a_name_that_only_the_mirror_knows(helper: Helper) -> None:
+    status, body = await helper.post("/v1/probe", {"node": "node-1.example", "port": 65009})
     assert (200, "NotFound") == (status, body["outcome"])
-    assert [("localhost:65009/probe/node-1.example:1", None)] == runtime.pulls
+    assert [("localhost:65009/probe/node-1.example:1", None)] == helper.runtime.pulls
 
 
 @pytest.mark.parametrize("node", ["", "a/../b", "a:1", "a@b", "A B"])
-async def test_a_probe_accepts_only_the_name_of_a_node(client: Client, runtime: FakeRuntime, node: str) -> None:
-    status, body = await post(client, "/v1/probe", {"node": node})
-    assert (400, "InvalidImage") == (status, body["error"]["reason"])
-    assert [] == runtime.pulls
+async def test_a_probe_accepts_only_the_name_of_a_node(helper: Helper, node: str) -> None:
+    assert (400, "InvalidImage") == failure(await helper.post("/v1/probe", {"node": node}))
+    assert [] == helper.runtime.pulls
 
 
-async def test_a_body_is_bounded(client: Client) -> None:
-    status, body = await post(client, "/v1/pull", b" " * 600_000)
-    assert (413, "RequestEntityTooLarge") == (status, body["error"]["reason"])
+async def test_a_body_is_bounded(helper: Helper) -> None:
+    assert (413, "RequestEntityTooLarge") == failure(await helper.post("/v1/pull", b" " * 600_000))

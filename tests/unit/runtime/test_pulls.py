@@ -11,7 +11,7 @@ from pantala_protocol.image import parse
 from pantala_protocol.reasons import Reason
 from pantala_protocol.runtime import PullCredentials, PulledImage
 from pantala_runtime import errors
-from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeoutError, PullUnauthorizedError
+from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeoutError
 from pantala_runtime.pulls import Pulls
 from pantala_runtime.translation import redact, translate
 from tests.support.runtime import FakeRuntime
@@ -58,17 +58,6 @@ async def test_all_requests_for_an_image_share_one_pull(runtime: FakeRuntime, pu
     assert [(str(APP), None)] == runtime.pulls
 
 
-async def test_a_shared_pull_fails_for_all_requests_and_the_next_one_is_new(runtime: FakeRuntime, pulls: Pulls) -> None:
-    runtime.error = PullUnauthorizedError("no")
-    for one in [begin(pulls), begin(pulls)]:
-        with pytest.raises(PullUnauthorizedError):
-            await one
-    assert 1 == len(runtime.pulls)
-    runtime.error = None
-    await pulls.pull(APP, timeout=1)
-    assert 2 == len(runtime.pulls)
-
-
 async def test_a_pull_with_other_credentials_waits_for_the_running_one(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     asked = [begin(pulls), begin(pulls, credentials=ANN)]
@@ -77,18 +66,6 @@ async def test_a_pull_with_other_credentials_waits_for_the_running_one(runtime: 
     runtime.free.set()
     await asyncio.gather(*asked)
     assert [(str(APP), None), (str(APP), ANN)] == runtime.pulls
-
-
-async def test_a_pull_goes_on_while_a_request_waits(runtime: FakeRuntime, pulls: Pulls) -> None:
-    runtime.free.clear()
-    first, second = begin(pulls), begin(pulls)
-    await settle()
-    first.cancel()
-    await settle()
-    assert 1 == runtime.running
-    runtime.free.set()
-    assert DIGEST == (await second).digest
-    assert 1 == len(runtime.pulls)
 
 
 async def test_a_pull_ends_with_its_last_request(runtime: FakeRuntime, pulls: Pulls) -> None:
@@ -151,16 +128,6 @@ async def test_an_image_can_be_unpinned(runtime: FakeRuntime, pulls: Pulls) -> N
     assert not runtime.here[str(APP)].pinned
     with pytest.raises(NoSuchImageError):
         await pulls.unpin(PINNED_APP)
-
-
-async def test_closing_stops_all_pulls(runtime: FakeRuntime, pulls: Pulls) -> None:
-    runtime.free.clear()
-    asked = begin(pulls)
-    await settle()
-    await pulls.close()
-    assert 0 == runtime.running
-    with pytest.raises(asyncio.CancelledError):
-        await asked
 
 
 IMAGE = "r.example:5000/team/app:1"
