@@ -46,7 +46,6 @@ class Folder:
             ) from error
 
     def read_record(self) -> FolderRecord:
-        """Read the record."""
         try:
             content = self._record.read_bytes()
         except FileNotFoundError:
@@ -59,7 +58,6 @@ class Folder:
             ) from None
 
     def read_tree(self) -> Tree:
-        """Read the folders."""
         missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]
         places = {} if missing else {path.name: _look(path) for path in self._certs_d.iterdir()}
         beyond: dict[str, str] = {}

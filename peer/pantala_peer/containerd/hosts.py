@@ -80,7 +80,6 @@ class HostPart:
 
 
 def has_ours(content: bytes) -> bool:
-    """True if our part is in it."""
     return _OURS.search(content) is not None
 
 

@@ -111,7 +111,6 @@ class Plan:
 
     @property
     def after(self) -> FolderRecord:
-        """The record at the end."""
         gone = {*self.restores.keys() - self.unfinished, *self.unlinks}
         entries = {name: entry for name, entry in self.record.entries.items() if name not in gone}
         links = {name: target for name, target in self.record.links.items() if name not in gone}
@@ -173,7 +172,6 @@ def plan(tree: Tree, record: FolderRecord, desired: DesiredFiles) -> Plan:
 
 
 def _without_links(tree: Tree, record: FolderRecord) -> Tree:
-    """The tree without our links."""
     places = {
         name: place for name, place in tree.places.items() if not place.link or record.links.get(name) != place.link
     }

@@ -57,11 +57,9 @@ class CachedImages:
             raise failed[0]
 
     def holds(self, order: NodeOrder) -> bool:
-        """True if all blobs are here."""
         return all(self._holds(blob.digest) for blob in order.blobs)
 
     def bytes(self, order: NodeOrder) -> int:
-        """The cached bytes of all blobs."""
         return sum(self._held(task_id.of_blob(digest)) for digest in {blob.digest for blob in order.blobs})
 
     async def _fetch(self, repository: RepositoryName, blob: ImageBlob, key: str, slots: asyncio.Semaphore) -> None:

@@ -49,7 +49,6 @@ class RuntimeHelper:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Keep a client to the socket while the context is entered."""
         if self._socket is None:
             yield
             return
@@ -58,7 +57,6 @@ class RuntimeHelper:
             yield
 
     async def images(self) -> list[RuntimeImage]:
-        """All images in the runtime."""
         return await self._ask("GET", "/v1/images", list[RuntimeImage])
 
     async def pull(self, image: str, *, timeout: int, credentials: PullCredentials | None) -> None:

@@ -73,7 +73,6 @@ class Ledger:
 
     def __init__(self, entries: Iterable[LedgerEntry] = (), pins: Iterable[str] = ()) -> None:
         self.entries = {entry.order.key: entry for entry in entries}
-        """By key."""
         self.pins = set(pins)
         """Images that were pinned for orders, ``registry/repository@digest``."""
 
@@ -98,11 +97,9 @@ class Ledger:
         return [key for key, entry in self.entries.items() if entry.state.phase is PullPhase.PULLING]
 
     def ready(self, key: str, now: int) -> None:
-        """The image is here."""
         self._update(key, phase=PullPhase.READY, since=now, reason="", message="")
 
     def failed(self, key: str, reason: str, message: str, now: int) -> None:
-        """The order failed."""
         self._update(key, phase=PullPhase.FAILED, since=now, reason=reason, message=message)
 
     def gone(self, key: str, now: int) -> None:
@@ -117,7 +114,6 @@ class Ledger:
         return count != former
 
     def states(self) -> dict[str, PullState]:
-        """The states by key."""
         return {key: entry.state for key, entry in self.entries.items()}
 
     def ready_entries(self, depth: Depth) -> list[LedgerEntry]:

@@ -57,7 +57,6 @@ class RuntimeWatch:
             self._look_now.set()
 
     async def run(self) -> None:
-        """Check until cancelled."""
         while True:
             self._look_now.clear()
             self._report(await self.look())
@@ -66,7 +65,6 @@ class RuntimeWatch:
                     await self._look_now.wait()
 
     async def look(self) -> RuntimeState:
-        """The state now."""
         try:
             status = await self._helper.status()
             in_force, why = await self._probe(status)

@@ -1,7 +1,5 @@
 """Blobs as tasks of the cluster. Readers get the bytes in this node's cache while the rest arrives there."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
@@ -19,42 +17,6 @@ _CHUNK = 256 * 1024
 """Bytes per read in a thread: large enough to be cheap, small enough to start at once."""
 
 Lookup = Callable[[str], PieceFile | None]
-
-
-class CachedBlobs:
-    """Wants each open blob, and reads what arrives.
-
-    ``lookup`` finds the pieces of a task; ``answering`` returns the URL of its supernode if that answers now.
-    """
-
-    def __init__(
-        self,
-        lookup: Lookup,
-        waiters: PieceWaiters,
-        demand: BlobDemand,
-        *,
-        answering: Callable[[str], str | None],
-        deadlines: Deadlines,
-    ) -> None:
-        self._lookup = lookup
-        self._waiters = waiters
-        self._demand = demand
-        self._answering = answering
-        self._deadlines = deadlines
-
-    def holds(self, digest: str) -> bool:
-        """True if the whole blob is here."""
-        file = self._lookup(task_id.of_blob(digest))
-        return file is not None and file.meta.length is not None and file.holds(0, file.meta.length)
-
-    @contextlib.asynccontextmanager
-    async def open(self, digest: str, origin: BlobOrigin, start: int = 0) -> AsyncIterator[CachedBlob]:
-        """Fetch the blob, first from ``start`` on, while the context is entered. Raises :class:`MirrorError`."""
-        name = task_id.of_blob(digest)
-        if not self.holds(digest) and self._answering(name) is None:
-            raise OwnerUnreachableError(f"the supernode of {digest} does not answer")
-        with self._demand.reader(digest, origin, start) as reader:
-            yield CachedBlob(name, origin.size, self._lookup, self._waiters, reader, self._deadlines)
 
 
 class CachedBlob:
@@ -114,6 +76,41 @@ class CachedBlob:
         except PieceMissingError:
             return None
         return (file, min(end, position + min(held, _CHUNK))) if held > 0 else None
+
+
+class CachedBlobs:
+    """Wants each open blob, and reads what arrives.
+
+    ``lookup`` finds the pieces of a task; ``answering`` returns the URL of its supernode if that answers now.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        waiters: PieceWaiters,
+        demand: BlobDemand,
+        *,
+        answering: Callable[[str], str | None],
+        deadlines: Deadlines,
+    ) -> None:
+        self._lookup = lookup
+        self._waiters = waiters
+        self._demand = demand
+        self._answering = answering
+        self._deadlines = deadlines
+
+    def holds(self, digest: str) -> bool:
+        file = self._lookup(task_id.of_blob(digest))
+        return file is not None and file.meta.length is not None and file.holds(0, file.meta.length)
+
+    @contextlib.asynccontextmanager
+    async def open(self, digest: str, origin: BlobOrigin, start: int = 0) -> AsyncIterator[CachedBlob]:
+        """Fetch the blob, first from ``start`` on, while the context is entered. Raises :class:`MirrorError`."""
+        name = task_id.of_blob(digest)
+        if not self.holds(digest) and self._answering(name) is None:
+            raise OwnerUnreachableError(f"the supernode of {digest} does not answer")
+        with self._demand.reader(digest, origin, start) as reader:
+            yield CachedBlob(name, origin.size, self._lookup, self._waiters, reader, self._deadlines)
 
 
 def _pread(file: PieceFile, start: int, stop: int) -> bytes:

@@ -25,7 +25,6 @@ class Deadlines:
     """For containerd to take a chunk of some 256 KiB. Otherwise it counts as gone."""
 
     def first_byte(self, size: int, *, is_config: bool) -> float:
-        """The deadline for the first byte of a blob of ``size`` bytes."""
         return self.small if is_config or size <= _SMALL else self.blob
 
 
@@ -37,7 +36,6 @@ class RepositoryBreaker:
         self._until: dict[str, float] = {}
 
     def trip(self, repository: str, now: float) -> None:
-        """Open for a repository."""
         self._until = {name: until for name, until in self._until.items() if until > now}
         self._until[repository] = now + self._seconds
 

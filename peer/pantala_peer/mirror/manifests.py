@@ -123,7 +123,6 @@ class CachedManifests:
         return self._find(question) or await self._flight.share(question, lambda: self._ask(question))
 
     async def aclose(self) -> None:
-        """Cancel all requests to supernodes."""
         await self._flight.close()
 
     def _find(self, question: _Question) -> ServedManifest | None:

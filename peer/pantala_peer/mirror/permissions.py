@@ -90,7 +90,6 @@ class PullGrant:
 
     @property
     def authorization(self) -> str:
-        """The header with the password."""
         return "Basic " + base64.b64encode(f"{USER}:{self.password}".encode()).decode()
 
 
@@ -116,7 +115,6 @@ class PullGrants:
         return any(grant.repository == repository for grant in self._running)
 
     def find(self, repository: str, authorization: str) -> PullGrant | None:
-        """The pull with this password."""
         shown = authorization.encode("utf-8", "surrogateescape")
         for grant in self._running:
             if hmac.compare_digest(shown, grant.authorization.encode()):

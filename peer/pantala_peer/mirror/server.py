@@ -4,8 +4,6 @@ It never hangs and never serves unverified bytes. Missing content is a 404 in ti
 bytes. A body that breaks ends with FIN. containerd then asks the registry for the rest with ``Range``.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 from collections.abc import AsyncGenerator, Callable
@@ -19,7 +17,7 @@ from aiohttp import web
 
 from pantala_peer.containerd.hosts import HEADER
 from pantala_peer.mirror import request as requests
-from pantala_peer.mirror.blobs import CachedBlob, CachedBlobs
+from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines, RepositoryBreaker
 from pantala_peer.mirror.demand import BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, SlowError
@@ -194,29 +192,36 @@ class MirrorServer:
             response.set_status(206)
             response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{info.size}"
         origin = BlobOrigin(asked.repository, info.size, "" if grant else authorization, grant.key if grant else "")
-        start, end = part or ByteRange(0, info.size)
-        async with self._blobs.open(asked.digest, origin, start) as blob:
-            await self._send(request, response, asked, info, _Body(blob, start, end, grant))
+        part = part or ByteRange(0, info.size)
+        async with (
+            self._blobs.open(asked.digest, origin, part.start) as blob,
+            aclosing(blob.read(part.start, part.end)) as chunks,
+        ):
+            first = await self._first(chunks, asked, info)
+            response.content_length = part.end - part.start
+            await response.prepare(request)
+            await self._send(response, asked, first, chunks, grant)
         return response
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, asked: BlobRequest, info: DigestInfo, body: _Body
+        self,
+        response: web.StreamResponse,
+        asked: BlobRequest,
+        first: bytes,
+        chunks: AsyncGenerator[bytes, None],
+        grant: PullGrant | None,
     ) -> None:
-        """Send the head once there is a first byte, then the rest. Raises :class:`MirrorError` only before the head."""
-        async with aclosing(body.blob.read(body.start, body.end)) as chunks:
-            first = await self._first(chunks, asked, info)
-            response.content_length = body.end - body.start
-            await response.prepare(request)
-            try:
-                await self._write(response, first, body.grant)
-                async for chunk in chunks:
-                    await self._write(response, chunk, body.grant)
-            except (MirrorError, TimeoutError) as error:
-                self._break_off(response, asked, error)
-            else:
-                self.counts.blobs += 1
+        try:
+            await self._write(response, first, grant)
+            async for chunk in chunks:
+                await self._write(response, chunk, grant)
+        except (MirrorError, TimeoutError) as error:
+            self._break_off(response, asked, error)
+        else:
+            self.counts.blobs += 1
 
     async def _first(self, chunks: AsyncGenerator[bytes, None], asked: BlobRequest, info: DigestInfo) -> bytes:
+        """The first bytes. The head waits for them. Raises :class:`MirrorError`."""
         deadline = self._rules.deadlines.first_byte(info.size, is_config=info.is_config)
         try:
             async with asyncio.timeout(deadline):
@@ -265,16 +270,7 @@ class MirrorServer:
         return MirrorError(f"{what} of {repository} did not come in time")
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
-    blob: CachedBlob
-    start: int
-    end: int
-    grant: PullGrant | None
-
-
 def _range(request: web.Request, length: int, etag: str) -> ByteRange | None:
-    """The requested range. Raises :class:`UnsatisfiableError`."""
     if request.method != "GET" or request.headers.get("If-Range", etag) != etag:
         return None
     return requests.parse_range(request.headers.get("Range"), length)

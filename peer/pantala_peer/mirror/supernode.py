@@ -33,7 +33,6 @@ class SupernodeManifests:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Keep a client while the context is entered."""
         connector, agent = aiohttp.TCPConnector(limit=32), f"pantala-peer/{__version__}"
         async with aiohttp.ClientSession(
             timeout=_TIMEOUT, connector=connector, headers={"User-Agent": agent}
