@@ -108,7 +108,7 @@ class App:
     def stalled(self) -> list[str]:
         """Why the operator counts as dead; empty if it lives."""
         age = self._clock.monotonic() - self.loop.last_alive
-        return [f"the loop has not moved for {age:.0f} s"] if age >= _STALE else []
+        return [f"the control loop has not run for {age:.0f} s"] if age >= _STALE else []
 
     async def run(self) -> None:
         """Run; ends only by cancellation, or by an error that a restart may cure."""

@@ -57,9 +57,9 @@ class Settings:
     )
     """Needed only to check the absolute paths of Tasks."""
     namespace: str = flag(str, "NAME", "the operator's own namespace (default: POD_NAMESPACE)", default="")
-    """ImagePrefetches there may follow workloads of other namespaces. Empty: no ImagePrefetch may."""
+    """Only ImagePrefetches in this namespace may select workloads of other namespaces. Empty: no ImagePrefetch may."""
     relist_interval: float = flag(settings.seconds, "SECONDS", "time between full lists (120)", default=120.0)
-    """Lists find what a watch missed. Each costs the API server one paged list per kind."""
+    """A full list finds changes that a watch missed. It costs the API server one paged list per kind."""
     progress_interval: float = flag(
         settings.seconds, "SECONDS", "time between two progress updates of one Task (5)", default=5.0
     )

@@ -53,7 +53,7 @@ class Settings:
     runtime_socket: Path | None = flag(
         _helper_socket, "unix:/PATH|none", "the runtime helper's socket (unix:/run/pantala/runtime.sock)", default=None
     )
-    """None: there is no helper, and no image can be pulled by order."""
+    """``None``: without a helper, this node cannot carry out orders to pull images."""
     blob_cache: int | None = flag(
         settings.size,
         "SIZE",

@@ -8,6 +8,7 @@ import msgspec
 
 from pantala_process.flight import SingleFlight
 from pantala_protocol.image import ImageReference
+from pantala_protocol.reasons import Reason
 from pantala_protocol.runtime import PullCredentials, PulledImage
 from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeoutError, RuntimeSilentError
 from pantala_runtime.runtime import ContainerRuntime
@@ -40,7 +41,7 @@ class Pulls:
                 return pulled
         except TimeoutError:
             raise PullTimeoutError(
-                f"{image}: not here after {timeout:g} s. Allow more time, or check the registry."
+                f"{image}: the pull did not end within {timeout:g} s. {Reason.TIMEOUT.action}"
             ) from None
 
     async def name(self, image: ImageReference, name: ImageReference) -> None:
@@ -51,9 +52,7 @@ class Pulls:
             found = await self._runtime.image(str(name))
             if found is not None and str(image) in found.digests:
                 return
-        raise RuntimeSilentError(
-            f"{name}: the runtime accepted the name and does not show it. The request is repeated."
-        )
+        raise RuntimeSilentError(f"{name}: the runtime accepted the name, but does not list it. The peer retries.")
 
     async def pin(self, image: ImageReference) -> bool:
         """Pin the image. Returns whether the runtime honours it. A runtime that once did not is checked once only."""

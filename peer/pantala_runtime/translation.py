@@ -53,7 +53,7 @@ def translate(code: str, text: str, image: str) -> HelperError:
     """The error for a gRPC status about ``image``. The message shows no secrets of URLs."""
     reported = redact(text)
     if code == "UNIMPLEMENTED" or (code == "UNAVAILABLE" and image not in text and "failed to pull" not in text):
-        return errors.RuntimeSilentError(f"the container runtime does not answer: {reported}. The request is repeated.")
+        return errors.RuntimeSilentError(f"the container runtime does not answer: {reported}. The peer retries.")
     matches = (error for pattern, error in _TEXTS if re.search(pattern, text))
     kind = next(matches, None) or _CODES.get(code, errors.PullFailedError)
     advice = reasons.of_image(kind.reason).action

@@ -11,7 +11,7 @@ class PullCredentials(Struct, frozen=True, forbid_unknown_fields=True):
     username: str
     password: str
     server: str
-    """The registry's URL. The runtime shows them to that host alone: not to a mirror, nor to a redirect's target."""
+    """A URL. The runtime sends the password only to its host, and never to the target of a redirect."""
 
     def __repr__(self) -> str:
         return "PullCredentials(…)"

@@ -186,7 +186,7 @@ class Loop:
                 client.want(DesiredState(tasks, membership, images, survey))
             empty = not tasks and client.is_empty
             if member.leaving and (empty or view.silent):
-                log.info("A supernode has left", supernode=member.name)
+                log.info("A supernode was removed", supernode=member.name)
                 supernodes.release(member.name)
                 self._connect()
 

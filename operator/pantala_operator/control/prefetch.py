@@ -82,7 +82,7 @@ class SharedView:
 
 
 class PrefetchController:
-    """Every event marks it; its turn plans all objects."""
+    """Plans all objects at each turn. Every event requests a turn."""
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ def status_alone(
 
 
 def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datetime) -> TaskStatus:
-    """The status of a Task from the status of the ImagePrefetch that owns it; of a former digest it stays."""
+    """The status of a Task from that of its ImagePrefetch. If the Task has a former digest, its status stays."""
     mine = next((each for each in owner_status.images if each.task == task.metadata.name), None)
     if mine is None:
         return task.status

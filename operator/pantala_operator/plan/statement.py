@@ -58,11 +58,11 @@ def path(task: TaskResource, root: str) -> str | Obstacle:
     """Where the file appears, relative to ``root``; empty if it stays on the supernode."""
     if not task.spec.to_peers:
         return ""
-    wish = task.spec.path or f"{task.metadata.namespace}/{task.metadata.name}"
-    relative = wish.removeprefix(root + "/") if wish.startswith("/") else wish
+    wanted_path = task.spec.path or f"{task.metadata.namespace}/{task.metadata.name}"
+    relative = wanted_path.removeprefix(root + "/") if wanted_path.startswith("/") else wanted_path
     parts = relative.split("/")
     if relative.startswith("/") or any(part in {"", ".", ".."} for part in parts) or "\0" in relative:
-        return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"{wish} is not a file below {root}")
+        return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the root {root}")
     return relative
 
 

@@ -59,11 +59,11 @@ class Targets:
     """The chosen nodes."""
 
     wanted: tuple[str, ...] = ()
-    """The nodes in the statement, sorted. A node that is away stays here, so that it keeps its file."""
+    """The nodes in the statement, sorted. An unreachable node stays in the list, so that it keeps its file."""
     desired: frozenset[str] = frozenset()
     """The nodes that count: the work is done when all of them have the file."""
     why_none: str = ""
-    """Why no node is wanted."""
+    """Why no node is selected."""
 
     @property
     def unavailable(self) -> tuple[str, ...]:

@@ -26,15 +26,15 @@ class TaskInputs:
     to_peers: bool
     """Nodes get the file."""
     suspended: bool
-    """By the user."""
+    """The user suspended the Task."""
     source: Obstacle | None = None
-    """Why nothing can be fetched."""
+    """Why the file cannot be fetched."""
     delivery: Obstacle | None = None
     """Why no node can get the file."""
     overdue: Obstacle | None = None
     """The deadline has passed."""
     report: TaskReport | None = None
-    """Of the wanted attempt."""
+    """The report about the wanted attempt."""
     desired: int = 0
     ready: int = 0
     away: str = ""

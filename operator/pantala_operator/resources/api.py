@@ -10,7 +10,7 @@ GROUP = "pantala.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 REQUESTED_AT = f"{GROUP}/requested-at"
-"""Annotation: a new value requests a new try."""
+"""The annotation whose new value requests a new attempt."""
 
 
 class OwnerReference(msgspec.Struct, frozen=True):
@@ -134,7 +134,7 @@ class PieceCount(msgspec.Struct, frozen=True):
 
 
 class PeerCount(msgspec.Struct, frozen=True):
-    """Nodes that should have the file, have it, are receiving it, and failed."""
+    """Numbers of nodes that should have the file, have it, are receiving it, or failed."""
 
     desired: int
     ready: int

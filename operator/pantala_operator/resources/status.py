@@ -82,10 +82,10 @@ def evaluate(inputs: StatusInputs) -> Summary:
         return Summary(inputs.pause, inputs.pause, inputs.pause)
     if (obstacle := inputs.obstacle) is not None:
         ready = no(obstacle.reason, obstacle.message)
-        waiting = no(obstacle.reason, "Nothing continues until the cause in Stalled is removed")
+        waiting = no(obstacle.reason, "Nothing continues. The condition Stalled says why")
         return Summary(ready, waiting, ready._replace(status=ConditionStatus.TRUE))
     activity = inputs.activity
-    stalled = no(activity.reason, "Nothing blocks progress for good")
+    stalled = no(activity.reason, "Nothing blocks progress permanently")
     return Summary(activity, activity._replace(status=ConditionStatus.TRUE), stalled)
 
 

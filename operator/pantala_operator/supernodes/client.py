@@ -150,7 +150,7 @@ class SupernodeClient:
         self._error = str(error)
         if call not in self._silent_since:
             log.warning(
-                "A call to the supernode failed. It is tried again.",
+                "A call to the supernode failed. The operator retries.",
                 supernode=self._name, call=call, error=str(error),
             )  # fmt: skip
             self._silent_since[call] = self._clock.monotonic()

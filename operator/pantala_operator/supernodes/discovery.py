@@ -29,7 +29,7 @@ def of_urls(urls: Sequence[str]) -> ReplicasFound:
 
 
 def of_stateful_set(found: StatefulSet, pod_url: PodURL) -> ReplicasFound:
-    """``spec.replicas`` says which stay, running or not. ``status.replicas`` counts the pods that exist."""
+    """``spec.replicas`` counts the supernodes that stay. ``status.replicas`` includes those that are removed."""
     spec, name = found.spec, found.metadata.name
     names = [f"{name}-{spec.ordinals.start + number}" for number in range(max(spec.replicas, found.status.replicas))]
     members = tuple(Member(each, pod_url(found, each)) for each in names)
@@ -62,7 +62,7 @@ class Discovery:
             except ClusterError as error:
                 problem = f"the StatefulSet {self._namespace}/{self._name} cannot be read: {error}"
                 if problem != self.problem:
-                    log.warning("The supernodes cannot be counted. It is tried again.", error=problem)
+                    log.warning("The number of supernodes cannot be read. The operator retries.", error=problem)
                 self.problem = problem
                 if not known:
                     self._events.publish(ReplicasFound(absent=problem))

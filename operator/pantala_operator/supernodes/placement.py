@@ -58,7 +58,7 @@ def _caught_up(own: ReplicaReport | None, other: ReplicaReport) -> bool:
 
 
 def _worth_waiting(own: TaskReport, other: TaskReport) -> bool:
-    """True if the owner gains something by waiting for the other copy."""
+    """True if the owner should wait, because the other copy can still grow or has pieces."""
     if other.cdn_status in {CDNStatus.SUCCESS, CDNStatus.RUNNING}:
         return True
     return other.pieces_cached > 0 and not (_ended(own) and _ended(other))

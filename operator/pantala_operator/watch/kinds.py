@@ -53,7 +53,7 @@ class ServedKinds:
             try:
                 missing = await self._cluster.missing_kinds()
             except ClusterError as error:
-                self._wait_for(f"the API server cannot be asked: {error}")
+                self._wait_for(f"a request to the API server failed: {error}")
                 await backoff.pause()
                 continue
             if missing:

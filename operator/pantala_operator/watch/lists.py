@@ -42,7 +42,7 @@ class FullLists:
                 await self._round()
             except ClusterError as error:
                 if str(error) != self.problem:
-                    log.warning("A full list failed. It is tried again.", error=str(error))
+                    log.warning("A full list failed. The operator retries.", error=str(error))
                 self.problem = str(error)
                 await backoff.pause()
                 continue
@@ -69,7 +69,9 @@ class FullLists:
             if kind is not ImagePrefetch:
                 raise
             if not self._warned:
-                log.warning("CRD imageprefetches.pantala.dev is not served: no image is prefetched; install crds/")
+                log.warning(
+                    "The CRD imageprefetches.pantala.dev is not installed, so no image is prefetched. Install crds/."
+                )
             self._warned = True
             return []
         if kind is ImagePrefetch:

@@ -88,11 +88,11 @@ class ImageResolver:
         name = self._supernode_for(request.key)
         try:
             if name is None:
-                raise SupernodeUnavailableError(self._supernodes.away or "no supernode can be asked")
+                raise SupernodeUnavailableError(self._supernodes.away or "no supernode answers")
             return await self._clients.client(name).resolve(request.question)
         except SupernodeCallError as error:
             log.warning(
-                "A supernode cannot ask a registry. It is tried again.",
+                "No supernode could ask the registry. The operator retries.",
                 supernode=name, image=request.key.reference, error=str(error),
             )  # fmt: skip
             return None

@@ -61,7 +61,7 @@ class SecretReader:
         except ClusterForbiddenError as error:
             reading = Denied(str(error))
         except ClusterError as error:
-            log.warning("A Secret cannot be read. It is tried again.", secret="/".join(key), error=str(error))
+            log.warning("A Secret cannot be read. The operator retries.", secret="/".join(key), error=str(error))
             self._due[key] = self._clock.monotonic() + _FAILED
             return
         self._due[key] = self._clock.monotonic() + self._pause(key, reading)

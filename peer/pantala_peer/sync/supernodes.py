@@ -130,7 +130,7 @@ class SupernodeSessions:
             link.session.delivery(uid, state, urgent=link.name in concerned)
 
     def want(self, task_id: str, wanted: WantedBlob | None) -> None:
-        """Report at once what the node waits for of a blob's task. ``None``: nothing any more."""
+        """Report at once which part of a blob the node waits for. ``None``: the node does not wait any more."""
         if wanted is None:
             self._wants.pop(task_id, None)
         else:

@@ -226,7 +226,7 @@ class AssignedTasks:
             await self._on_trouble(name, assignment, error)
 
     async def _on_trouble(self, name: str, assignment: Assignment | None, error: StoreError | DeliveryError) -> None:
-        log.warning("a task cannot be settled; trying again later", task=name, error=str(error))
+        log.warning("a task cannot be stored or delivered; trying again later", task=name, error=str(error))
         self._ready.discard(name)  # its file may be lost: open it again before the next piece
         if isinstance(error, FileMismatchError):
             self._supernodes.inventory_changed(name)

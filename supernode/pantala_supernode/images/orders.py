@@ -41,7 +41,7 @@ class StatedImages:
         return frozenset(node for node in nodes if before.get(node) != self._pulls.get(node))
 
     def orders(self, node: str) -> NodeOrders | None:
-        """All orders of a node. ``None``: there is no statement yet."""
+        """All orders of a node. ``None`` before the first statement."""
         if not self._revision:
             return None
         return NodeOrders(self._revision, self._pulls.get(node, ()), self._survey)

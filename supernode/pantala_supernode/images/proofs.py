@@ -57,7 +57,9 @@ class BlobProver:
             if not proved:
                 _log.warning("a repository has other bytes than the cached blob", task=copy.task_id, origin=origin)
         except (SupernodeError, StoreError, PieceMissingError, TimeoutError) as error:
-            _log.info("a repository does not prove a blob", task=copy.task_id, origin=origin, error=str(error))
+            _log.info(
+                "a repository cannot prove that it has a blob", task=copy.task_id, origin=origin, error=str(error)
+            )
         finally:
             self._checks.pop((copy.task_id, origin), None)
         tell(copy.task_id, origin, proved)

@@ -45,13 +45,13 @@ class OriginTimeouts:
     """Time limits for an origin, in seconds."""
 
     connect: float = 10.0
-    """For resolving the name and connecting."""
+    """Seconds to resolve the name and to connect."""
     silence: float = 30.0
-    """Between two bytes, and before the first one."""
+    """Seconds without a byte, also before the first one."""
     window: float = 60.0
-    """In each such window of reading ..."""
+    """Seconds of a window in which the speed is measured."""
     minimum: int = 64 * 1024
-    """... the origin must send this many bytes. At about 1 KiB/s, a file would occupy a place for days."""
+    """Bytes that the origin must send in each window. At about 1 KiB/s, a file would occupy a place for days."""
 
 
 class HTTPReader:
@@ -246,7 +246,7 @@ def _extent(response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume
     body = None if _chunked(response) else response.content_length
     right_end = total is None or last < total
     if body not in (None, last - first + 1):
-        raise errors.LengthMismatchError.with_action(f"{shown} announced {body} bytes for {match[0]!r}")
+        raise errors.LengthMismatchError.with_action(f"{shown} announced {body} bytes, but the range {match[0]!r}")
     if first != resume.offset or last < first or not right_end:
         raise errors.SourceProtocolError.with_action(
             f"{shown} answered {match[0]!r} to a request for the bytes from {resume.offset}"

@@ -20,9 +20,9 @@ from pantala_supernode.replicas.decision import CopyReport
 _log = structlog.get_logger(__name__)
 
 _REPORT_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-"""A replica that runs answers at once, and no file is read before all others were asked."""
+"""A running replica answers at once. Each read of an origin waits for the answers of all replicas."""
 _BODY_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
-"""Longer than an origin may be silent. If the origin failed, its reader ends the body."""
+"""A longer silence than an origin may have. If the origin fails, the replica that reads it ends the body."""
 _SILENCE = 2.0
 """Seconds for which an unreachable replica is not asked again. Many files wait for its answer."""
 _MAX_REPORT = 4 * 1024 * 1024

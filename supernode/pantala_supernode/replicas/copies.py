@@ -19,7 +19,7 @@ from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _LEASE = 60.0
-"""Seconds that a file is wanted for another replica, which repeats its request while it needs the file."""
+"""Seconds that a file stays wanted for another replica. That replica repeats its request while it needs the file."""
 _LOOK = 1.0
 """Seconds after which a reader that waits for a piece checks whether the piece can still arrive."""
 

@@ -60,7 +60,7 @@ class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
         if not _GENERATION.fullmatch(self.generation) or self.piece_size < 0 or (self.length or 0) < 0:
             raise ValueError("The report's generation, piece size or length is not valid.")
         if bool(self.generation) != bool(self.piece_size):
-            raise ValueError("The report has a generation or a piece size, and not both.")
+            raise ValueError("The report must have both a generation and a piece size, or neither.")
         ranges.parse(self.cached)
         if self.digest:
             digest.parse(self.digest)

@@ -60,9 +60,9 @@ class Copy:
     origin_bytes: int = 0
     """Bytes of body read from the origin for it."""
     failure: Failure | None = None
-    """The failure of the last try; ``final``: no other try follows soon."""
+    """The failure of the last attempt. ``final``: no further attempt follows soon."""
     attempt: str = ""
-    """Of the present order."""
+    """The attempt of the current order."""
 
     @property
     def total(self) -> int | None:

@@ -50,11 +50,11 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
             continue
         secrets[key] = tuple(dict.fromkeys((*secrets.get(key, ()), *demand.pull_secrets, *own)))
     if len(secrets) > MAX_IMAGES:
-        what = f"{len(secrets)} images are wanted, but at most {MAX_IMAGES} are possible. The rest is ignored"
+        what = f"{len(secrets)} images are wanted, but at most {MAX_IMAGES} are allowed. The others are ignored"
         problems.append(Obstacle.of(Reason.TOO_MANY_IMAGES, what))
         secrets = dict(list(secrets.items())[:MAX_IMAGES])
     if not secrets and not problems:
-        problems.append(Obstacle.of(Reason.NO_IMAGE, "The spec and the workloads it follows name no image"))
+        problems.append(Obstacle.of(Reason.NO_IMAGE, "Neither spec.images nor a workload of spec.from names an image"))
     names = tuple(sorted({name for each in secrets.values() for name in each}))
     found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
     return ImageSet(

@@ -32,7 +32,7 @@ class Pin:
     task: str = ""
     """The name of the image's Task, and of its pulls; empty without a digest."""
     current: bool = False
-    """The digest is of this run. One of a former run stays where it is, but no further node gets it."""
+    """The digest was resolved in this run. A digest of a former run stays on its nodes, but no other node gets it."""
     resolved: datetime | None = None
     latest: str = ""
     """The current digest of the tag, if it differs."""

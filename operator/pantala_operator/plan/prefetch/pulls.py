@@ -174,7 +174,7 @@ class Snapshot:
     starts: Starts = field(default_factory=dict)
     """The pulls that start with this plan; in ``steps`` they are active."""
     halted: bool = False
-    """Some nodes could start and do not, because too many others are failing."""
+    """No further node starts, because too many nodes are failing."""
 
     @property
     def unix(self) -> int:

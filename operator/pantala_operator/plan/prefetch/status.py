@@ -146,7 +146,10 @@ def _obstacles(snapshot: Snapshot, counts: PrefetchCounts) -> Iterator[Obstacle]
 def _nowhere(snapshot: Snapshot) -> Obstacle:
     wanted = len(snapshot.targets.wanted)
     if wanted:
-        return Obstacle.of(Reason.NODE_UNAVAILABLE, f"None of the {wanted} wanted nodes can be reached")
+        return Obstacle.of(
+            Reason.NODE_UNAVAILABLE,
+            f"None of the {wanted} selected nodes can be reached. Check the nodes and their peers",
+        )
     return Obstacle.of(Reason.NO_NODE_MATCHES, snapshot.targets.why_none or "No node matches spec.target")
 
 
