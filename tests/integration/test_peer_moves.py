@@ -1,7 +1,8 @@
-"""Replicas are added and removed: tasks move between them, and the peers' files stay."""
+"""A peer publishes files, and tasks move between replicas that are added or removed."""
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Member, Membership, TaskReport, WantedTask
+from pantala_protocol.sync import Delivery
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.peer_lab import peer, stays
+from tests.support.peer_lab import PeerLab, peer, stays
+from tests.support.peer_lab import it as it
+from tests.support.scripted_supernode import PIECE, File, content
 from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
@@ -139,3 +143,48 @@ async def test_unwanted_files_of_all_replicas_are_removed(cluster: Cluster) -> N
     await cluster.move({}, paths)
     await cluster.move({}, [])
     await eventually(lambda: not any(path for name in NODES for path in (cluster.root / name / "files").iterdir()))
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 10 * PIECE + 17])
+async def test_an_assigned_file_appears_at_its_path(it: PeerLab, size: int) -> None:
+    file = File("a", random.Random(1).randbytes(size))
+    async with it.peer():
+        await it.supernode.publish(file, "models/a.bin")
+    published = it.published("models/a.bin")
+    assert file.content == published.read_bytes()
+    assert published.stat().st_mode & 0o777 == 0o444
+    assert it.supernode.has_sent_once(file)
+
+
+async def test_a_file_that_is_not_assigned_any_more_is_removed(it: PeerLab) -> None:
+    async with it.peer() as node:
+        await it.supernode.publish(File("a", content(3)), "models/a.bin")
+        await it.supernode.assign("node-1")
+        await eventually(lambda: it.supernode.delivered() is None)
+        await eventually(lambda: not node.cache.tasks())
+    assert [] == [path for path in it.folder.rglob("*") if path.is_file()]
+    assert [] == list(it.published().parent.iterdir())
+
+
+async def test_peers_download_pieces_from_each_other(it: PeerLab) -> None:
+    file = File("a", content(16))
+    async with it.peer(), it.peer("node-2"):
+        await it.supernode.publish(file)
+        it.supernode.sent.clear()
+        await it.supernode.publish(file, "b", peer="node-2")
+        assert [] == it.supernode.sent
+    assert file.content == it.published("b", peer="node-2").read_bytes()
+
+
+async def test_two_deliveries_of_one_task_share_the_disk(it: PeerLab) -> None:
+    file = File("a", content(2))
+    one, two = it.published("x/one"), it.published("x/two")
+    async with it.peer():
+        await it.supernode.assign("node-1", (file, (Delivery("u1", "x/one"), Delivery("u2", "x/two"))))
+        await it.supernode.until_published(uid="u1")
+        await it.supernode.until_published(uid="u2")
+        assert one.stat().st_ino == two.stat().st_ino
+        await it.supernode.assign("node-1", (file, (Delivery("u2", "x/two"),)))
+        await eventually(lambda: it.supernode.delivered(uid="u1") is None)
+        assert [two] == list(two.parent.iterdir())
+        assert two.samefile(next(it.root().rglob("cache/**/data")))

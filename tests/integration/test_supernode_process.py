@@ -1,13 +1,26 @@
-"""The supernode as a process: wrong flags, an unusable volume, and signals."""
+"""Processes: how they start, refuse, run out of file descriptors, take turns and end."""
 
+import asyncio
+import contextlib
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
 
+from pantala_process.settings import ListenAddress
+from pantala_supernode.http.site import site
+from testbed.cluster import layout
+from testbed.cluster.command import CommandError
+from testbed.cluster.turn import turn
 from tests.support.eventually import eventually, eventually_blocking
 from tests.support.supernode_lab import SupernodeProcess
 
@@ -75,3 +88,94 @@ def test_foreign_files_on_the_volume_are_kept(tmp_path: Path) -> None:
     process.terminate()
     process.communicate(timeout=10)
     assert "mine" == (foreign / "precious").read_text()
+
+
+_SCRIPT = """
+import builtins, os, signal, sys
+from {package} import __main__
+real = builtins.__import__
+def imported(name, *arguments, **more):
+    if name == "asyncio":
+        os.kill(os.getpid(), signal.{name})
+    return real(name, *arguments, **more)
+builtins.__import__ = imported
+sys.argv = {argv}
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("package", ["pantala_supernode", "pantala_peer", "pantala_runtime", "pantala_operator"])
+def test_a_signal_while_modules_are_imported_ends_it_in_order(package: str, name: str) -> None:
+    """What takes long is imported after the process listens to signals."""
+    script = _SCRIPT.format(package=package, name=name, argv=[package])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+FILES = 128
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """Limit the file descriptors of this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.usefixtures("few_files")
+async def test_f20_connections_beyond_the_limit_are_closed_and_descriptors_remain() -> None:
+    app, port = web.Application(), free_port()
+
+    async def ping(_: web.Request) -> web.Response:
+        return web.Response(text="OK")
+
+    app.router.add_get("/ping", ping)
+    async with site(app, ListenAddress("127.0.0.1", port), share=0.125), contextlib.AsyncExitStack() as stack:
+        streams = []
+        for _ in range(FILES // 4):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            streams.append(reader)
+        answers = [await reader.read(12) for reader in streams]
+        assert [b"HTTP/1.1 200"] * 16 + [b""] * 16 == answers
+        await stack.aclose()
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/ping") as again:
+            assert 200 == again.status
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from testbed.cluster import layout
+from testbed.cluster.turn import turn
+layout.TURN = Path(sys.argv[1])
+with turn():
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_waits_and_the_end_of_the_first_by_whatever_frees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "TURN", tmp_path / "turn")
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(layout.TURN)], stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert "mine\n" == first.stdout.readline()
+        with pytest.raises(CommandError, match="Another run"), turn(within=0.0):
+            pass
+        first.kill()
+    begun = time.monotonic()
+    with turn(within=0.0):
+        assert time.monotonic() - begun < 5

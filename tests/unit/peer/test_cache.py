@@ -1,4 +1,4 @@
-"""The cache holds only verified pieces, and only whole verified files are published."""
+"""The pieces on the disk: the cache, its room for blobs, and its removal."""
 
 import hashlib
 import os
@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.cache.publisher import PublicationRequest, Publisher
+from pantala_peer.cache.uninstall import clear
+from pantala_peer.containerd import command
 from pantala_peer.errors import CorruptError, FileMismatchError, RotError, failed
+from pantala_peer.tasks.room import MAX_LIMIT, BlobRoom, usual_limit
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
+from pantala_pieces.file import Meta, Piece
+from pantala_pieces.store import PieceStore
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, HeldPieces, PieceWork
@@ -229,3 +235,97 @@ async def test_a_disk_failure_has_its_reason(cache: PieceCache) -> None:
     with pytest.raises(StoreError) as raised:
         await cache.hold(assignment())
     assert Reason.NODE_DISK_FAILED == failed(raised.value).reason
+
+
+FILE, BLOB = "a" * 64, "b" * 64
+PUBLISHED_CONTENT = b"content"
+PUBLISHED_SHA256 = hashlib.sha256(PUBLISHED_CONTENT)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with the pieces of a published file and of a blob."""
+    store = PieceStore(tmp_path / "cache", durable=False)
+    store.open()
+    for name in (FILE, BLOB):
+        store.create(Meta(name, "g", 1024, len(PUBLISHED_CONTENT))).put(
+            [Piece(0, memoryview(PUBLISHED_CONTENT), PUBLISHED_SHA256.digest())]
+        )
+    store.close()
+    publisher = Publisher(tmp_path)
+    publisher.open()
+    publisher.publish(
+        PublicationRequest("some/where", FILE, tmp_path / "cache" / "aa" / FILE / "data", PUBLISHED_SHA256.hexdigest())
+    )
+    (tmp_path / "cache" / "images.json").write_bytes(b"{}")
+    return tmp_path
+
+
+def folders(root: Path) -> set[str]:
+    return {str(path.relative_to(root)).partition("/")[0] for path in root.rglob("*")}
+
+
+def test_published_files_stay_ours_and_everything_else_is_removed(root: Path) -> None:
+    assert 1 == clear(root)
+    assert [f"aa/{FILE}"] == [str(path.relative_to(root / "cache")) for path in root.glob("cache/*/*")]
+    assert {"cache", "files", "published"} == folders(root)
+    again = Publisher(root)
+    again.open()
+    assert ["some/where"] == again.paths(FILE)
+    again.unpublish("some/where")
+    assert 1 == clear(root)
+    assert set() == folders(root)
+
+
+def test_a_missing_root_is_not_created(tmp_path: Path) -> None:
+    assert 0 == clear(tmp_path / "never")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_cleanup_clears_the_given_root(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directories = [f"--certs-d={root}/certs.d", f"--containerd-state={root}/containerd"]
+    for flags, exists in (([], True), ([f"--root={root}"], False)):
+        with pytest.raises(SystemExit, match="0"):
+            command.main(["cleanup", *directories, *flags])
+        assert exists == (root / "cache" / "bb" / BLOB).exists()
+    assert "cached tasks removed: 1" in capsys.readouterr().out
+
+
+def test_there_is_a_surplus_only_above_a_limit() -> None:
+    assert [] == BlobRoom(10).surplus({"a": 5, "b": 5}, lambda _: True)
+    assert [] == BlobRoom().surplus({"a": 1 << 60}, lambda _: True)
+
+
+def test_the_blobs_that_were_not_used_for_longest_are_dropped_until_the_rest_fits() -> None:
+    room = BlobRoom(10)
+    for name in ("a", "b", "c", "a"):
+        room.demand(name, demanded=False)
+    assert ["b"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda _: True)
+    assert ["b", "c"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda _: True, free=6)
+
+
+def test_blobs_of_an_earlier_process_are_dropped_before_used_ones() -> None:
+    room = BlobRoom(5)
+    room.demand("a", demanded=False)
+    assert ["z"] == room.surplus({"a": 5, "z": 5}, lambda _: True)
+    room.forget_others([])
+    assert ["a"] == room.surplus({"a": 5, "z": 5}, lambda _: True)
+
+
+def test_demanded_and_incomplete_blobs_stay_even_above_the_limit() -> None:
+    room = BlobRoom(1)
+    room.demand("a", demanded=True)
+    assert ["c"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda name: name != "b")
+
+
+def test_no_blob_is_dropped_if_that_cannot_free_enough() -> None:
+    room = BlobRoom(10)
+    room.order({"a"})
+    assert [] == room.surplus({"a": 4, "b": 5}, lambda _: True, free=6)
+    assert ["b"] == room.surplus({"a": 4, "b": 5}, lambda _: True, free=5)
+    assert ["b"] == room.surplus({"a": 9, "b": 5}, lambda _: True, free=6), "it takes too much anyway"
+
+
+def test_the_usual_limit_is_a_tenth_of_a_small_disk() -> None:
+    assert 10 == usual_limit(100)
+    assert MAX_LIMIT == usual_limit(1 << 50)

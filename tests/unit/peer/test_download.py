@@ -1,17 +1,23 @@
-"""Downloads: a limited number at once, one event for each, and never two pieces in one buffer."""
+"""The downloads of a peer, and the check of a whole file's digest."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import Downloads
 from pantala_peer.errors import CorruptError, MissingError
-from pantala_peer.events import DownloadEnded, PeerEvents
+from pantala_peer.events import Assigned, DownloadEnded, PeerEvents
+from pantala_peer.tasks import assigned as module
+from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_pieces.errors import PieceMissingError, StoreFullError
-from pantala_protocol.sync import PieceWork
+from pantala_protocol.sync import Assignment, Delivery, PieceWork
 from tests.support.eventually import eventually
+from tests.support.peer import assigned_tasks
 
 TASK, OTHER = "a" * 64, "b" * 64
 
@@ -69,9 +75,6 @@ class Lab:
         await eventually(lambda: len(self.ended) >= count, every=0.001)
 
 
-pytestmark = pytest.mark.virtual_time
-
-
 @pytest.fixture
 async def it() -> AsyncIterator[Lab]:
     made = Lab()
@@ -79,6 +82,7 @@ async def it() -> AsyncIterator[Lab]:
     await made.downloads.close()
 
 
+@pytest.mark.virtual_time
 async def test_four_pieces_are_fetched_at_once_and_all_of_them_arrive(it: Lab) -> None:
     for piece in range(20):
         it.downloads.start(work(piece))
@@ -90,6 +94,7 @@ async def test_four_pieces_are_fetched_at_once_and_all_of_them_arrive(it: Lab) -
     assert {None} == {event.error for event in it.ended}
 
 
+@pytest.mark.virtual_time
 async def test_a_piece_that_is_being_fetched_is_not_fetched_twice(it: Lab) -> None:
     it.downloads.start(work(1))
     it.downloads.start(work(1))
@@ -109,6 +114,7 @@ async def test_a_piece_that_is_being_fetched_is_not_fetched_twice(it: Lab) -> No
         (PieceMissingError("another generation"), "local"),
     ],
 )
+@pytest.mark.virtual_time
 async def test_a_failed_download_ends_with_its_kind(it: Lab, error: Exception | None, kind: str) -> None:
     it.cache.error = error
     it.provider.fails = error is None
@@ -117,6 +123,7 @@ async def test_a_failed_download_ends_with_its_kind(it: Lab, error: Exception | 
     assert it.ended[0].kind == kind
 
 
+@pytest.mark.virtual_time
 async def test_a_cancelled_task_is_not_stored_and_ends_without_an_event(it: Lab) -> None:
     for piece in range(3):
         it.downloads.start(work(piece))
@@ -129,6 +136,7 @@ async def test_a_cancelled_task_is_not_stored_and_ends_without_an_event(it: Lab)
     assert {OTHER} == {event.work.task_id for event in it.ended}
 
 
+@pytest.mark.virtual_time
 async def test_a_subscriber_may_start_a_failed_piece_again_at_once() -> None:
     """Another supernode may have given the same piece from another provider."""
     it = Lab()
@@ -149,6 +157,7 @@ async def test_a_subscriber_may_start_a_failed_piece_again_at_once() -> None:
     await it.downloads.close()
 
 
+@pytest.mark.virtual_time
 async def test_a_redirected_piece_comes_from_the_other_provider_with_one_event(it: Lab) -> None:
     it.downloads.start(work(3))
     await asyncio.sleep(0.01)
@@ -161,6 +170,7 @@ async def test_a_redirected_piece_comes_from_the_other_provider_with_one_event(i
     assert not it.downloads.fetches(TASK)
 
 
+@pytest.mark.virtual_time
 async def test_a_piece_that_has_arrived_is_not_redirected(it: Lab) -> None:
     it.provider.go.set()
     it.downloads.start(work(3))
@@ -169,3 +179,49 @@ async def test_a_piece_that_has_arrived_is_not_redirected(it: Lab) -> None:
     await it.until(1)
     assert [""] == [event.work.provider for event in it.ended]
     assert (1, set()) == (it.provider.most, it.downloads._keeping)
+
+
+BLOB = "a" * 64
+CONTENT = b"some content"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+WORK = PieceWork(BLOB, "g", 0, 0, len(CONTENT), SHA256, "h", 1, "t")
+
+
+@pytest.fixture
+async def held(tmp_path: Path) -> AsyncIterator[AssignedTasks]:
+    """No task is assigned yet. The task's only piece is on the disk."""
+    cache = PieceCache(tmp_path / "cache")
+    made = assigned_tasks(tmp_path, cache)
+    await made.open()
+    await cache.hold(assigned())
+    await cache.put(WORK, memoryview(CONTENT))
+    yield made
+    cache.close()
+
+
+def assigned(*deliveries: Delivery) -> Assignment:
+    return Assignment(BLOB, "g", 1024, len(CONTENT), f"sha256:{SHA256}", deliveries=deliveries)
+
+
+async def settled(made: AssignedTasks, assignment: Assignment) -> str:
+    """Assign, and return the digest of the whole file, if it was checked."""
+    made._on_assigned(Assigned({BLOB: assignment}, complete=True))
+    made.touch(BLOB)
+    while made._settling:
+        await asyncio.gather(*made._settling.values())
+    file = made._cache.lookup(BLOB)
+    assert file is not None
+    return file.meta.digest
+
+
+async def test_the_digest_of_a_blob_is_checked_a_while_after_its_last_piece(
+    held: AssignedTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "" == await settled(held, assigned())
+    monkeypatch.setattr(module, "_BLOB_REST", 0.0)
+    assert f"sha256:{SHA256}" == await settled(held, assigned())
+
+
+async def test_the_digest_of_a_file_is_checked_before_publication(held: AssignedTasks, tmp_path: Path) -> None:
+    assert f"sha256:{SHA256}" == await settled(held, assigned(Delivery("uid", "there")))
+    assert CONTENT == (tmp_path / "files" / "there").read_bytes()

@@ -1,11 +1,18 @@
-"""A peer's flags, and the environment that mirrors them."""
+"""A peer's flags, the environment that mirrors them, and its metrics."""
 
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
+from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.errors import StalledError
+from pantala_peer.events import DownloadEnded, PeerEvents
+from pantala_peer.metrics import PeerMetrics
 from pantala_peer.settings import Settings, parse
+from pantala_pieces.server import PieceServer
 from pantala_process.settings import ListenAddress, SettingsError
+from pantala_protocol.sync import PieceWork
 
 FLAGS = ["--supernode", "http://sn:8002/", "--listen", "[::]:65002", "--root", "/r", "--name", "node-1"]
 SOCKET = Path("/run/pantala/runtime.sock")
@@ -75,3 +82,23 @@ def test_a_wrong_value_is_named(flags: list[str], message: str) -> None:
 
 def test_a_peer_may_have_no_runtime_helper() -> None:
     assert parse([*FLAGS, "--runtime-socket", "none"], {}).runtime_socket is None
+
+
+def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
+    cache, events = PieceCache(tmp_path), PeerEvents()
+    pieces = PieceServer(cache.lookup, keys=tuple, clock=float, slots=1)
+    pieces.bytes_sent = 7
+    metrics = PeerMetrics(cache, pieces, events)
+    work = PieceWork("a" * 64, "g", 0, 0, 1, "00", "127.0.0.1", 1, "ticket")
+    for error in (None, None, StalledError("slow"), OSError("disk")):
+        events.emit(DownloadEnded(work, error))
+    text = generate_latest(metrics.registry).decode()
+    for line in (
+        'pantala_peer_downloads_total{result="done"} 2.0',
+        'pantala_peer_downloads_total{result="stalled"} 1.0',
+        'pantala_peer_downloads_total{result="local"} 1.0',
+        "pantala_peer_sent_bytes_total 7.0",
+        "pantala_peer_cached_tasks 0.0",
+    ):
+        assert line in text
+    cache.close()

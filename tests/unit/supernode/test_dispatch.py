@@ -1,15 +1,18 @@
-"""Work for peers: which report or event gives pieces to which waiting peer."""
+"""Work for peers: which report or event gives pieces, the held exchanges and the tickets."""
 
 import asyncio
 
 import pytest
 
+from pantala_protocol import ticket
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceFailure, PieceWork, WantedBlob
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.task_progress import SUPERNODE
-from tests.unit.supernode.conftest import ID, URL, Bench, Wish
+from pantala_supernode.sync.dispatch import TicketCache
+from pantala_supernode.sync.session import HeldExchanges, Hold, PeerSession, SupersededError
+from tests.unit.supernode.conftest import ID, URL, Bench, Clock, Wish
 
 POLICY = SchedulingPolicy()
 PIECES = 4
@@ -205,3 +208,110 @@ async def test_room_from_one_blob_goes_to_another_with_no_piece_on_its_way(blobs
     held = blobs.waits("a")
     blobs.succeeds("b", 1, task=BLOBS[0])
     assert (BLOBS[1], 0) in of(held.result())
+
+
+KEY = b"k" * 32
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1_000_000.0)
+
+
+@pytest.fixture
+def tickets(clock: Clock) -> TicketCache:
+    return TicketCache(clock)
+
+
+def test_a_ticket_is_reused_for_half_its_life(tickets: TicketCache, clock: Clock) -> None:
+    first = tickets.ticket(KEY, "t", "g")
+    clock.now += ticket.LIFETIME / 2 - 1
+    assert first == tickets.ticket(KEY, "t", "g")
+    assert ticket.check(KEY, "t", "g", first, now=clock.now)
+
+
+@pytest.mark.parametrize("seconds", [ticket.LIFETIME / 2, -3600], ids=["later", "clock set back"])
+def test_an_old_ticket_is_replaced(tickets: TicketCache, clock: Clock, seconds: float) -> None:
+    first = tickets.ticket(KEY, "t", "g")
+    clock.now += seconds
+    second = tickets.ticket(KEY, "t", "g")
+    assert first != second
+    assert ticket.check(KEY, "t", "g", second, now=clock.now)
+
+
+def test_each_server_task_and_generation_has_its_own(tickets: TicketCache) -> None:
+    names = ((KEY, "t", "g"), (b"l" * 32, "t", "g"), (KEY, "u", "g"), (KEY, "t", "h"))
+    assert 4 == len({tickets.ticket(*each) for each in names})
+
+
+def test_tickets_that_are_not_reused_any_more_are_dropped(tickets: TicketCache, clock: Clock) -> None:
+    tickets.ticket(KEY, "t", "g")
+    tickets.expire()
+    assert 1 == len(tickets._issued)
+    clock.now += ticket.LIFETIME
+    tickets.expire()
+    assert {} == tickets._issued
+
+
+class Room(HeldExchanges):
+    def holds(self, name: str, *tasks: str) -> Hold:
+        session = PeerSession(name, "boot")
+        session.open_tasks = dict.fromkeys(tasks)
+        return self.enter(session)
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+async def test_peers_are_found_by_the_tasks_that_they_wait_for(room: Room) -> None:
+    room.holds("a", "t1", "t2")
+    room.holds("b", "t2")
+    room.holds("c")
+    assert [["a"], ["a", "b"], []] == [list(room.waiting(task)) for task in ("t1", "t2", "x")]
+    assert (["t1", "t2"], 3) == (room.tasks(), len(room))
+
+
+async def test_a_released_peer_is_answered_and_waits_no_more(room: Room) -> None:
+    held = room.holds("a", "t")
+    for _ in range(2):
+        room.release("a")
+    assert () == await held
+    assert ([], [], 0) == (list(room.waiting("t")), room.tasks(), len(room))
+
+
+async def test_a_superseded_exchange_ends_with_an_error(room: Room) -> None:
+    held = room.holds("a", "t")
+    for _ in range(2):
+        room.supersede("a")
+    with pytest.raises(SupersededError):
+        await held
+
+
+async def test_a_former_exchange_does_not_end_a_newer_one(room: Room) -> None:
+    former = room.holds("a", "t")
+    assert former is room.leave("a")
+    newer = room.holds("a", "t")
+    assert room.leave("a", former) is None
+    assert ["a"] == list(room.waiting("t"))
+    assert newer is room.leave("a", newer)
+    assert room.leave("a") is None
+
+
+async def test_a_cancelled_exchange_gets_no_work(room: Room) -> None:
+    held = room.holds("a", "t")
+    assert room.listens("a")
+    held.cancel()
+    assert not room.listens("a")
+    assert not room.listens("stranger")
+    room.release("a")
+    room.holds("b", "t").cancel()
+    room.supersede("b")
+    assert 0 == len(room)
+
+
+async def test_all_exchanges_can_be_answered_at_once(room: Room) -> None:
+    held = [room.holds(name, "t") for name in "abc"]
+    room.release_all()
+    assert [(), (), ()] == [await one for one in held]

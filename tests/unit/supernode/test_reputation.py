@@ -1,7 +1,13 @@
-"""A provider that serves badly is excluded for a while. One accuser alone has no effect."""
+"""The choice of providers: their reputation, the supernode's own link, and names to draw from."""
+
+import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pantala_supernode.swarm.limits import Uplink
+from pantala_supernode.swarm.pool import Pool
 from pantala_supernode.swarm.reputation import Reputation, Tolerance
 
 TOLERANCE = Tolerance()
@@ -120,3 +126,73 @@ def test_faded_failures_are_dropped_and_a_probation_is_not(reputation: Reputatio
     reputation.expire(1000.0)
     assert 1 == reputation.allows("bad", 4, now=1000.0)
     assert (["bad"], {}, {}) == (list(reputation._records), reputation._complaints, reputation._taken)
+
+
+def observe(uplink: Uplink, *, rate: float, under_way: int, seconds: int) -> None:
+    """Peers move ``under_way`` pieces at ``rate`` bytes a second each."""
+    for second in range(seconds + 1):
+        uplink.observe(int(second * under_way * rate), under_way, now=100.0 + second)
+
+
+@pytest.mark.parametrize(("rate", "slots"), [(1e6, 12), (1.5e6, 8), (0.5e6, 24), (1e3, 32), (1e9, 8)])
+def test_the_pieces_fill_the_link_within_bounds(rate: float, slots: int) -> None:
+    uplink = Uplink(12e6, least=8, most=32)
+    observe(uplink, rate=rate, under_way=10, seconds=20)
+    assert slots == uplink.slots
+
+
+def test_the_least_while_the_speed_is_unknown() -> None:
+    uplink = Uplink(12e6, least=8, most=32)
+    assert 8 == uplink.slots
+    observe(uplink, rate=1e3, under_way=1, seconds=3)
+    assert 8 == uplink.slots
+
+
+def test_the_least_without_a_known_bandwidth() -> None:
+    uplink = Uplink(None, least=8, most=32)
+    observe(uplink, rate=1e3, under_way=10, seconds=20)
+    assert 8 == uplink.slots
+
+
+def test_the_last_observations_count_most() -> None:
+    uplink = Uplink(12e6, least=1, most=32)
+    observe(uplink, rate=1e6, under_way=10, seconds=20)
+    for second in range(60):
+        uplink.observe(200_000_000 + int((second + 1) * 10 * 4e6), 10, now=121.0 + second)
+    assert 3 == uplink.slots
+
+
+def test_an_idle_time_changes_nothing() -> None:
+    uplink = Uplink(12e6, least=8, most=32)
+    observe(uplink, rate=1e6, under_way=10, seconds=20)
+    for hour in range(1, 10):
+        uplink.observe(200_000_000, 0, now=120.0 + hour * 3600)
+    assert 12 == uplink.slots
+
+
+names = st.sampled_from([f"n{number}" for number in range(8)])
+
+
+@given(st.lists(st.tuples(st.booleans(), names)))
+def test_a_pool_is_a_set(steps: list[tuple[bool, str]]) -> None:
+    pool, model = Pool(), set[str]()
+    for puts_in, name in steps:
+        if puts_in:
+            pool.add(name)
+            model.add(name)
+        else:
+            pool.discard(name)
+            model.discard(name)
+        assert (len(model), sorted(model), name in model) == (len(pool), sorted(pool), name in pool)
+
+
+def test_few_names_are_all_drawn_and_of_many_a_sample() -> None:
+    pool, chance = Pool(), random.Random(1)
+    assert [] == pool.draw(chance, 4)
+    for number in range(4):
+        pool.add(f"n{number}")
+    drawn = [pool.draw(chance, 4) for _ in range(50)]
+    assert {4} == {len({*names}) for names in drawn}
+    assert 1 < len({names[0] for names in drawn})
+    pool.add("n4")
+    assert {4} == {len(pool.draw(chance, 4)) for _ in range(50)}

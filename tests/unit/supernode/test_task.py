@@ -1,13 +1,14 @@
-"""Tasks: which resources and leases want them, and what a change of that causes."""
+"""The tasks that a supernode knows, and the replicas that own them."""
 
 from dataclasses import replace
 
 import pytest
 
-from pantala_protocol.statement import CDNStatus, Statement, WantedTask
+from pantala_protocol.statement import CDNStatus, Member, Membership, Statement, WantedTask
 from pantala_protocol.sync import Delivery
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.errors import EmptyValueError, NotFoundError
+from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from pantala_supernode.tasks.manager import TaskChanges, TaskManager
 from pantala_supernode.tasks.task import Lease, Task
@@ -131,3 +132,50 @@ def test_a_lease_ends_later_when_it_is_renewed_and_never_sooner(tasks: TaskManag
     assert TaskChanges() == tasks.expire(now=19.9)
     assert TaskChanges(retired={ID}) == tasks.expire(now=20.0)
     assert tasks.get(ID) is None
+
+
+def membership(revision: int, *names: str, leaving: tuple[str, ...] = ()) -> Membership:
+    return Membership(revision, tuple(Member(name, f"http://{name}:8002", leaving=name in leaving) for name in names))
+
+
+def replica_set(stated: Membership | None, name: str = "s-1") -> ReplicaSet:
+    replicas = ReplicaSet()
+    replicas.take(Statement(1, membership=stated, member=name))
+    return replicas
+
+
+def test_the_newest_membership_counts() -> None:
+    replicas = replica_set(membership(5, "s-0", "s-1"))
+    assert not replicas.take(Statement(2, membership=membership(4, "s-0"), member="s-0"))
+    assert (5, "s-1") == (replicas.membership and replicas.membership.revision, replicas.name)
+    assert not replicas.take(Statement(3, membership=membership(5, "s-0", "s-1"), member="s-1"))
+    assert replicas.take(Statement(4))
+    assert ((), None) == (replicas.others, replicas.membership)
+
+
+def test_a_task_has_one_owner() -> None:
+    stated = membership(1, "s-0", "s-1", "s-2")
+    owner = stated.owner(ID)
+    assert owner is not None
+    for name in ("s-0", "s-1", "s-2"):
+        assert (None if owner.name == name else owner) == replica_set(stated, name).other_owner(ID)
+    assert None is replica_set(None).other_owner(ID)
+    assert None is replica_set(membership(1, "s-1", leaving=("s-1",))).other_owner(ID)
+
+
+@pytest.mark.parametrize(
+    ("stated", "leaving", "may_leave"),
+    [
+        (None, False, False),
+        (membership(1, "s-1"), False, False),
+        (membership(1, "s-0", "s-1"), False, True),
+        (membership(1, "s-1", "s-2"), False, False),
+        (membership(1, "s-0", "s-1", leaving=("s-1",)), True, True),
+        (membership(1, "s-0", "s-1", leaving=("s-0", "s-1")), False, True),
+    ],
+)
+def test_a_replica_that_is_alone_or_first_stops_at_once(
+    stated: Membership | None, leaving: bool, may_leave: bool
+) -> None:
+    replicas = replica_set(stated)
+    assert (leaving, may_leave) == (replicas.leaving, replicas.may_leave)
