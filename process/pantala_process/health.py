@@ -14,14 +14,14 @@ Check = Callable[[], Sequence[str]]
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The body of a good answer."""
+    """The body of an answer with 200."""
 
     status: str = "ok"
     reasons: tuple[str, ...] = ()
 
 
 class Unhealthy(msgspec.Struct, frozen=True):
-    """The body of a bad answer, which is also an error like all others."""
+    """The body of an answer with 503. It contains ``error`` like all error answers."""
 
     error: ErrorDetail
     reasons: tuple[str, ...]

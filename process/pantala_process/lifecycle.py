@@ -22,7 +22,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def start(module: str) -> None:
-    """Import ``module`` and call its ``main``. Until that handles signals, one ends the process in order."""
+    """Import ``module`` and call its ``main``. Until ``main`` handles signals, a signal makes the process exit."""
     for number in _SIGNALS:
         # The first process of a container gets no default handlers.
         signal.signal(number, lambda *_: sys.exit(0))

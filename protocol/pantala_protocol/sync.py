@@ -68,7 +68,7 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     registry: str
-    """As in the names of images: ``docker.io``."""
+    """The registry as in names of images, such as ``docker.io``."""
     repository: str
     digest: str
     """The digest of the blob."""

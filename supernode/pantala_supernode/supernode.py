@@ -39,7 +39,7 @@ class Supernode:
         self.stated = 0
         """How many Task resources the statement in force assigns to this supernode."""
         self.recovered = False
-        """The volume was read. Before that, the cached copies are not known."""
+        """True once the volume was read. Before that, the cached copies are not known."""
         self.dropped = 0
         """Copies that were deleted because no Task resource wants them any more."""
         self._tasks = managers.tasks

@@ -32,7 +32,7 @@ class ReconnectGrace:
 
     @property
     def over(self) -> bool:
-        """True if all peers have reconnected that can, or the grace has expired."""
+        """True if all reachable peers have reconnected, or the grace period has expired."""
         expired, supernodes = self.expired, self._observation.supernodes
         if not supernodes.complete or supernodes.away:
             return False

@@ -45,7 +45,7 @@ class TaskPlan:
     wanted: WantedTask | None
     status: TaskStatus
     delete: bool = False
-    """Its time to live is over."""
+    """The Task's time to live is over."""
     settling: bool = False
     """True if it was done before an edit, and the supernode has not reported since."""
     wake_at: datetime | None = None

@@ -68,7 +68,7 @@ class Collection(Generic[R]):
 
 
 class Observation:
-    """All of it."""
+    """Everything that was observed in the cluster."""
 
     def __init__(self, home: str = "") -> None:
         """``home``: the operator's own namespace."""

@@ -114,7 +114,7 @@ class Publisher:
 
     @contextlib.contextmanager
     def _directory(self, parents: list[str], *, make: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Open a directory below the root name by name, without following links. Yields the ones that it made, too."""
+        """Open a directory below the root without following links. Also yields the directories that it created."""
         made: list[str] = []
         fd = os.open(self._files, _DIRECTORY)
         try:

@@ -60,7 +60,7 @@ class Attempts:
         self.origin_bytes = 0
         """Bytes of body read from the origin."""
         self.room_needed = 0
-        """Bytes that the volume lacked. The origin is not asked until they are free."""
+        """Bytes that were missing on the volume. The supernode asks the origin again when they are free."""
         self.lost = 0
         """Pieces that are damaged on the volume, as a bit mask."""
         self.provenance: Provenance | None = None

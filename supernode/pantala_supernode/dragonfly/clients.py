@@ -48,7 +48,7 @@ class Client:
     released: bool = False
     finished: bool = False
     uploads: int = 0
-    """Pieces that others had fetched from it at the last tick."""
+    """The number of pieces that others had fetched from this client at the last check."""
     entries: dict[tuple[int, str], PieceEntry] = field(default_factory=dict)
     """The last answer's entries by piece and provider. Every pull repeats the pieces that are not reported."""
     failure_kinds: dict[str, str] = field(default_factory=dict)

@@ -86,7 +86,7 @@ class PreheatManager:
         return iter(tuple(self._preheats.values()))
 
     def delete(self, name: str) -> None:
-        """Delete a preheat, and stop it unless clients want the file. Raises as :meth:`get`."""
+        """Delete a preheat, and stop it unless clients want the file. Raises the errors of :meth:`get`."""
         preheat = self.get(name)
         del self._preheats[name]
         task = self._tasks.get(name)

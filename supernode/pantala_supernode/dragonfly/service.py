@@ -69,7 +69,7 @@ class DragonflyService:
     # Pulls
 
     async def pull(self, request: PullRequest) -> Envelope:
-        """Apply a client's report and answer with pieces. Raises as :func:`clients.piece_number`."""
+        """Apply a client's report and answer with pieces. Raises the errors of :func:`clients.piece_number`."""
         client, task = self._client(request.task_id, request.cid)
         if client is None or task is None:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
@@ -176,7 +176,7 @@ class DragonflyService:
     # Reports beside the pulls
 
     def piece_taken(self, task_id: str, cid: str, text: str) -> Envelope:
-        """A client wrote a piece and can serve it. Raises as :func:`clients.piece_number`."""
+        """A client wrote a piece and can serve it. Raises the errors of :func:`clients.piece_number`."""
         client, task = self._client(task_id, cid)
         if client is None or task is None or is_stale(client, task):
             return envelope(Code.NOT_FOUND, "this client or task is not known")

@@ -93,7 +93,7 @@ class OrderAccounts:
 
 
 def _is_readable(secret: str) -> bool:
-    """False for a broken secret, which is skipped as kubelet does. The operator learns of it when it resolves."""
+    """False for a broken secret. It is skipped, as by the kubelet. Resolving the image reports it."""
     try:
         Keyring.read(secret)
     except ValueError:

@@ -51,7 +51,7 @@ class RegistryAPI:
         return await self._authenticator.authorization(repository, account)
 
     async def challenged(self, repository: ImageRepository, url: str, account: RegistryAccount, refused: str) -> bool:
-        """Ask why ``url`` is answered 401. True if another header than ``refused`` can be made."""
+        """Ask for the challenge behind a 401 at ``url``. True if it allows another header than ``refused``."""
         reply = await self._ask("HEAD", repository, url, refused)
         return reply.status == 200 or self.learned(reply, repository, account, refused)
 

@@ -46,7 +46,7 @@ class _Silence(NamedTuple):
     error: str
     until: float
     sure: bool
-    """It is down, or did not answer twice. No answer is expected."""
+    """The replica is down, or did not answer twice."""
 
 
 class ReplicaClient:

@@ -260,7 +260,7 @@ class SchedulerManager:
         return pieces & ~(self._coming(task, near) | (near.served if demand.progress.given else 0))
 
     def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
-        """The pieces that the local peer has in a moment: all cached ones, if it keeps up."""
+        """The pieces that the local peer will have in a moment: all cached pieces, if it downloads fast enough."""
         lacks = task.copy.cached & ~near.have
         return lacks if near.given and lacks.bit_count() <= 2 * self.policy.window else near.given_mask
 

@@ -36,7 +36,7 @@ class SyncTiming:
     away_after: float = 3.0
     """A peer without an exchange for so long stops being a provider, and its given pieces are free."""
     forgotten_after: float = 600.0
-    """A peer without an exchange for so long is removed. A node that reboots is back sooner."""
+    """Seconds without an exchange after which a peer is removed. A node that reboots is back sooner."""
     silence: float = 120.0
     """A peer that reports none of its given pieces for so long has lost them."""
 

@@ -109,7 +109,7 @@ class RegistryAnswer:
     platforms: frozenset[str] = frozenset()
     """The platforms in the question."""
     tries: int = 1
-    """Failures in a row, if this is one."""
+    """The number of consecutive failures, if this answer is a failure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class OrderPlan:
 def give(snapshot: Snapshot) -> OrderPlan:
     """The orders of pulls that start, of pulls that run, and of images that are kept.
 
-    To cancel pulls, the operator need not wait for a report of the nodes that pull.
+    The operator may cancel pulls before the pulling nodes have reported.
     """
     observed = snapshot.observed
     if not (observed.reported or (snapshot.stopped and observed.may_cancel)):

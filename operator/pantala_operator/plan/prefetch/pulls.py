@@ -162,9 +162,9 @@ class Snapshot:
     targets: Targets
     rules: PullRules
     pulls: Mapping[ImageKey, Mapping[str, PullState]]
-    """As they count: a node with a new order is pulling before it reports so. By the image and the node's name."""
+    """The states by image and node name. A node with a new order counts as pulling before it reports so."""
     steps: Mapping[str, Mapping[ImageKey, Step]]
-    """By node, of those that can be reached."""
+    """The steps of all images, by node. Only reachable nodes are included."""
     omitted: Mapping[str, Mapping[ImageKey, Reason]]
     """The images that a wanted node does not get, with the reason."""
     platforms: frozenset[str]

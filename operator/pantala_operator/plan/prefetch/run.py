@@ -53,8 +53,8 @@ class Run:
 def current(demand: ImageDemand, now: datetime) -> Run:
     """The run at ``now``.
 
-    Each new generation and each request starts a run. A schedule starts one at each due time, but none while the object
-    is suspended. Before the first due time an edit starts none.
+    Each new generation and each request starts a run. A schedule starts a run at each scheduled time, unless the
+    object is suspended. Before the first scheduled time, an edit starts no run.
     """
     former, schedule = demand.former, demand.schedule
     requested = former.request != demand.request
@@ -106,7 +106,7 @@ def following(schedule: Schedule, after: datetime) -> datetime | None:
 
 
 def latest(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
-    """The last due time later than ``after`` and not later than ``until``. ``schedule`` has no fault."""
+    """The last scheduled time after ``after`` and not after ``until``. ``schedule`` is valid."""
     backward = CronSim(schedule.cron, _local(schedule, until + timedelta(seconds=1)), reverse=True)
     near = next(backward, None)
     if near is None:
