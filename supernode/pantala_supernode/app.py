@@ -49,9 +49,9 @@ from pantala_supernode.sync.dispatch import Dispatcher, Endpoint, TicketCache
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.server import SyncServer, SyncTiming
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.volume.eviction import Watermarks
+from pantala_supernode.volume.eviction import Housekeeping
 from pantala_supernode.volume.identity import alone, open_volume
-from pantala_supernode.volume.janitor import Housekeeping, Janitor
+from pantala_supernode.volume.janitor import Janitor
 
 _log = structlog.get_logger(__name__)
 
@@ -85,12 +85,17 @@ class App:
             released=copies.released,
             stated=lambda: managers.tasks.stated,
             spare=events.room_needed.request,
-            rules=_housekeeping(settings),
+            rules=Housekeeping(
+                settings.grace,
+                max(settings.grace, settings.cache_seconds),
+                high=settings.disk_high,
+                low=settings.disk_low,
+            ),
         )
         cdn = CDNManager(
             copies,
             registries.reader,
-            replicas=source,
+            choose=source.trying,
             rng=chance,
             limiter=_rate(settings.origin_rate),
             make_room=self._janitor.make_room,
@@ -282,14 +287,6 @@ def _managers(settings: Settings, chance: random.Random) -> Managers:
     scheduler = SchedulerManager(progress, policy=policy, chance=chance, lookup=peers.get)
     tasks = TaskManager(grace=settings.grace, keep=settings.cache_seconds > settings.grace)
     return Managers(tasks, DfgetTaskManager(), peers, progress, scheduler)
-
-
-def _housekeeping(settings: Settings) -> Housekeeping:
-    return Housekeeping(
-        grace=settings.grace,
-        kept_for=max(settings.grace, settings.cache_seconds),
-        watermarks=Watermarks(settings.disk_high, settings.disk_low),
-    )
 
 
 def _guard(settings: Settings, session: aiohttp.ClientSession) -> Guard:

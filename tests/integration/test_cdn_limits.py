@@ -25,8 +25,8 @@ from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.limits import Rate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
-from pantala_supernode.volume.eviction import EvictionCause, Watermarks
-from pantala_supernode.volume.janitor import Housekeeping, Janitor
+from pantala_supernode.volume.eviction import EvictionCause, Housekeeping
+from pantala_supernode.volume.janitor import Janitor
 from testbed.origin import Behaviour, Generated, Origin
 from tests.integration.test_cdn import small_volume
 from tests.support.eventually import eventually
@@ -51,7 +51,7 @@ class Bench:
             wanted=lambda name: name in self.wanted,
             released=lambda _: False,
             stated=lambda: True,
-            rules=Housekeeping(grace=0.0, kept_for=3600.0, watermarks=Watermarks(100, 100)),
+            rules=Housekeeping(grace=0.0, kept_for=3600.0, high=100, low=100),
             clock=time.monotonic,
             wall=time.time,
         )

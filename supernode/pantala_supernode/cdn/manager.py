@@ -16,7 +16,7 @@ from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.cdn.worker import Worker
 from pantala_supernode.origin.limits import Gate, GatedReader, Rate
-from pantala_supernode.origin.source import Replicas, SourceReader
+from pantala_supernode.origin.source import SourceChoice, SourceReader, origin_only
 from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
 
 
@@ -32,7 +32,7 @@ class CDNManager:
         copies: CopyTable,
         reader: SourceReader,
         *,
-        replicas: Replicas | None = None,
+        choose: SourceChoice = origin_only,
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
         limiter: Rate | None = None,
@@ -45,7 +45,7 @@ class CDNManager:
         self.copies = copies
         self.gate = Gate(fetches)
         tools = FetchTools(copies.store, limiter, piece_size, rng, make_room, fresh_for, sleep=sleep, wall=wall)
-        self.worker = Worker(tools, GatedReader(reader, self.gate), replicas, copies.on_change)
+        self.worker = Worker(tools, GatedReader(reader, self.gate), choose, copies.on_change)
 
     async def recover(self) -> None:
         """Load the volume, then verify its copies by hashing. Ordered copies are verified first.

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 
 import structlog
 
@@ -15,7 +14,7 @@ from pantala_supernode.cdn.copy_state import CopyState, CopyUse
 from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.fetch import Fetch, FetchTools
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.origin.source import Replicas, SourceReader
+from pantala_supernode.origin.source import SourceChoice, SourceReader
 from pantala_supernode.tasks.copy import CopyPhase, FetchOrder
 
 log = structlog.get_logger(__name__)
@@ -28,7 +27,7 @@ class Worker:
         self,
         tools: FetchTools,
         reader: SourceReader,
-        replicas: Replicas | None,
+        choose: SourceChoice,
         on_change: Callable[[TaskID], None],
     ) -> None:
         self.uses: Counter[CopyUse] = Counter()
@@ -39,7 +38,7 @@ class Worker:
         """The contents of the volume are known."""
         self._tools = tools
         self._reader = reader
-        self._replicas = replicas
+        self._choose = choose
         self._on_change = on_change
 
     async def verify(self, copy: CopyState) -> None:
@@ -96,7 +95,7 @@ class Worker:
         attempts = copy.attempts
         asked_about = attempts.recorder if attempts.stale else None
         try:
-            async with self._sourced(order) as reader:
+            async with self._choose(order, self._reader) as reader:
                 await self._fetch(copy, order, reader).run()
         except SupernodeError as error:
             if attempts.stale and not attempts.lost and order.stale_will_do and error.reason.retry is Retry.SOON:
@@ -132,9 +131,6 @@ class Worker:
             log.warning("the owners of a copy cannot be recorded", task=copy.task_id, error=str(error))
             return False
         return True
-
-    def _sourced(self, order: FetchOrder) -> AbstractAsyncContextManager[SourceReader]:
-        return nullcontext(self._reader) if self._replicas is None else self._replicas.trying(order, self._reader)
 
     def _fetch(self, copy: CopyState, order: FetchOrder, reader: SourceReader) -> Fetch:
         def on_bytes(count: int) -> None:

@@ -1,7 +1,7 @@
 """The ports for reading files: from origins, and from other replicas that have them already."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,11 +81,12 @@ class SourceReader(Protocol):
         """
 
 
-class Replicas(Protocol):
-    """The other replicas."""
+SourceChoice = Callable[[FetchOrder, SourceReader], AbstractAsyncContextManager[SourceReader]]
+"""Gives the reader for one try to complete a copy: from other replicas if they have the file, else from the origin.
 
-    def trying(self, order: FetchOrder, origin: SourceReader) -> AbstractAsyncContextManager[SourceReader]:
-        """The reader for one try to complete a copy: from other replicas if they have the file, else from ``origin``.
+While the context is entered, other replicas can see the progress of this one.
+"""
 
-        While the context is entered, other replicas can see the progress of this one.
-        """
+
+def origin_only(_: FetchOrder, origin: SourceReader) -> AbstractAsyncContextManager[SourceReader]:
+    return nullcontext(origin)

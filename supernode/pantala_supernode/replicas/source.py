@@ -1,4 +1,4 @@
-"""Reads a file from other replicas before the origin: implements :class:`pantala_supernode.origin.source.Replicas`."""
+"""Reads a file from other replicas before the origin."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator

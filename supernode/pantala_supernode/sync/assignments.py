@@ -13,10 +13,7 @@ class AssignmentTable:
 
     def __init__(self, managers: Managers, replicas: ReplicaSet) -> None:
         self._replicas = replicas
-        self._tasks = managers.tasks
-        self._dfget_tasks = managers.dfget_tasks
-        self._peers = managers.peers
-        self._progress = managers.progress
+        self._managers = managers
 
     def assign(self, session: PeerSession) -> bool:
         """Renew a peer's assignments and its part in swarms. Returns whether the assignments changed.
@@ -24,17 +21,17 @@ class AssignmentTable:
         There are none before the first statement, because any task may still be wanted. There are none either before
         the peer's first inventory, because it is not known which leased tasks it keeps.
         """
-        if not self._tasks.stated or (session.last_sent is None and not session.inventoried):
+        if not self._managers.tasks.stated or (session.last_sent is None and not session.inventoried):
             return False
-        tasks = sorted(self._tasks.assigned_to(session.peer), key=lambda task: (-task.priority, task.id))
+        tasks = sorted(self._managers.tasks.assigned_to(session.peer), key=lambda task: (-task.priority, task.id))
         wanted = {task.id for task in tasks}
-        for task_id in self._progress.tasks_of(session.peer) - wanted:
-            self._progress.forget_progress(task_id, session.peer)
+        for task_id in self._managers.progress.tasks_of(session.peer) - wanted:
+            self._managers.progress.forget_progress(task_id, session.peer)
         for task_id in session.holdings.keys() - wanted:
             del session.holdings[task_id]  # the peer drops it, and may get it again later
-        for download in self._dfget_tasks.list(session.peer):
+        for download in self._managers.dfget_tasks.list(session.peer):
             if download.task_id not in wanted:
-                self._dfget_tasks.delete(session.peer, download.task_id)
+                self._managers.dfget_tasks.delete(session.peer, download.task_id)
         for task in tasks:
             self._enrol(session, task)
         session.open_tasks = {task.id: None for task in tasks if task.id in session.open_tasks}
@@ -48,36 +45,38 @@ class AssignmentTable:
     def take_inventory(self, session: PeerSession) -> None:
         """Begin all progress of a peer again, because it sent its inventory."""
         session.open_tasks.clear()
-        for task_id in self._progress.tasks_of(session.peer):
-            self._progress.forget_progress(task_id, session.peer)
-        self._dfget_tasks.delete_client(session.peer)
+        for task_id in self._managers.progress.tasks_of(session.peer):
+            self._managers.progress.forget_progress(task_id, session.peer)
+        self._managers.dfget_tasks.delete_client(session.peer)
         self.assign(session)
 
     def note_completion(self, session: PeerSession, task: Task) -> None:
         """Close a task for a peer that has all its pieces; open it for one that lacks some."""
-        have = self._progress.pieces_by_cid(task.id, session.peer)
+        have = self._managers.progress.pieces_by_cid(task.id, session.peer)
         if task.complete and have & task.copy.cached == task.copy.cached:
             session.open_tasks.pop(task.id, None)
-            self._dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.SUCCESS)
+            self._managers.dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.SUCCESS)
         else:
             session.open_tasks.setdefault(task.id, None)
-            self._dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.RUNNING)
+            self._managers.dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.RUNNING)
 
     def takes_part(self, peer: str, task_id: str) -> bool:
-        swarm = self._progress.tasks.get(task_id)
+        swarm = self._managers.progress.tasks.get(task_id)
         return swarm is not None and peer in swarm.peers
 
     def _enrol(self, session: PeerSession, task: Task) -> None:
-        self._dfget_tasks.add(session.peer, task.id)
+        self._managers.dfget_tasks.add(session.peer, task.id)
         if not task.copy.generation or not session.inventoried:
             session.open_tasks.pop(task.id, None)  # peers outside the swarm get no work
             return
         if not self.takes_part(session.peer, task.id):
-            self._progress.init_task(task.id).copy = task.copy
+            self._managers.progress.init_task(task.id).copy = task.copy
             generation, pieces = session.holdings.get(task.id, ("", 0))
             have = pieces & task.possible if generation == task.copy.generation else 0
-            peer = self._peers.get(session.peer)
-            self._progress.init_progress(task.id, session.peer, have, zone=peer.zone if peer is not None else "")
+            peer = self._managers.peers.get(session.peer)
+            self._managers.progress.init_progress(
+                task.id, session.peer, have, zone=peer.zone if peer is not None else ""
+            )
         self.note_completion(session, task)
         if session.peer in task.keepers and not task.runs_on(session.peer):
             session.open_tasks.pop(task.id, None)  # it keeps what it has

@@ -33,12 +33,16 @@ class Unwanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Watermarks:
-    """How full the volume's file system may become, in percent."""
+class Housekeeping:
+    """How long copies stay, in seconds, and how full the volume's file system may become, in percent."""
 
-    high: float = 90.0
+    grace: float
+    """An unwanted copy stays at least this long."""
+    kept_for: float
+    """A copy that is unused for this long is evicted."""
+    high: float
     """Above this, copies are evicted ..."""
-    low: float = 80.0
+    low: float
     """... down to this, so that further pieces do not evict a copy each."""
 
     def excess(self, usage: Usage) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -12,7 +12,7 @@ from pantala_pieces.errors import StoreError
 from pantala_pieces.store import PieceStore
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.volume.eviction import EvictionCause, Unwanted, Watermarks, aged, least_recently_used
+from pantala_supernode.volume.eviction import EvictionCause, Housekeeping, Unwanted, aged, least_recently_used
 
 _log = structlog.get_logger(__name__)
 
@@ -22,17 +22,6 @@ _STAMP = 60.0
 """Seconds between two records of last use on the disk. A crash loses at most that much."""
 _SILENCE = 600.0
 """Seconds without a statement after which needed room outweighs a possibly late operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Housekeeping:
-    """How long copies stay, in seconds, and how full the volume may become."""
-
-    grace: float
-    """An unwanted copy stays at least this long."""
-    kept_for: float
-    """A copy that is unused for this long is evicted."""
-    watermarks: Watermarks
 
 
 class Janitor:
@@ -88,7 +77,7 @@ class Janitor:
             lasting = [copy for copy in self._candidates() if now - self._unwanted_since[copy.task_id] >= rules.grace]
             await self._evict(aged(lasting, now=self._wall(), kept_for=rules.kept_for), EvictionCause.AGE)
             try:
-                excess = rules.watermarks.excess(await asyncio.to_thread(self._store.usage))
+                excess = rules.excess(await asyncio.to_thread(self._store.usage))
             except StoreError as error:
                 _log.warning("the usage of the volume is not readable", error=str(error))
                 return

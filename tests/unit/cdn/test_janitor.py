@@ -1,6 +1,7 @@
 """The volume: its identity, the choice of copies to evict, and the janitor with a real store and fake clocks."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,13 +15,13 @@ from pantala_pieces.store import PieceStore, Usage
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.volume.eviction import EvictionCause, Unwanted, Watermarks, aged, least_recently_used
+from pantala_supernode.volume.eviction import EvictionCause, Housekeeping, Unwanted, aged, least_recently_used
 from pantala_supernode.volume.identity import Volume, alone, open_volume
-from pantala_supernode.volume.janitor import Housekeeping, Janitor
+from pantala_supernode.volume.janitor import Janitor
 
 NAMES = [task_id.compute(str(number)) for number in range(8)]
 SIZE = 128 * 1024
-RULES = Housekeeping(grace=5.0, kept_for=100.0, watermarks=Watermarks(90, 80))
+RULES = Housekeeping(grace=5.0, kept_for=100.0, high=90, low=80)
 
 
 class SmallDisk(PieceStore):
@@ -232,7 +233,7 @@ def test_age_alone_decides_what_is_too_old(copies: list[Unwanted], now: float, k
 
 @given(st.integers(1, 10**15), st.floats(0, 1), st.integers(1, 100), st.integers(1, 100))
 def test_above_the_high_mark_eviction_reaches_the_low_mark(total: int, share: float, one: int, other: int) -> None:
-    usage, marks = Usage(int(total * share), total), Watermarks(max(one, other), min(one, other))
+    usage, marks = Usage(int(total * share), total), replace(RULES, high=max(one, other), low=min(one, other))
     excess = marks.excess(usage)
     taken = total - usage.free
     if taken <= total * marks.high / 100:
@@ -243,7 +244,7 @@ def test_above_the_high_mark_eviction_reaches_the_low_mark(total: int, share: fl
 
 
 def test_the_marks_mean_percent() -> None:
-    assert [0, 11, 20] == [Watermarks(90, 80).excess(Usage(free, 100)) for free in (10, 9, 0)]
+    assert [0, 11, 20] == [RULES.excess(Usage(free, 100)) for free in (10, 9, 0)]
 
 
 def test_an_empty_directory_becomes_a_volume(tmp_path: Path) -> None:
