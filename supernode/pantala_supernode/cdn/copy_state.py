@@ -9,7 +9,7 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import SerialExecutor
 from pantala_supernode.origin.freshness import is_fresh
-from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
+from pantala_supernode.tasks.copy import TRANSITIONS, Copy, CopyPhase, FetchOrder
 
 _IDLE = (CopyPhase.FOUND, CopyPhase.RELEASED)
 _WORKING = (CopyPhase.WAITING, CopyPhase.RUNNING, CopyPhase.RETRYING)
@@ -61,7 +61,8 @@ class CopyState:
 
     def become(self, phase: CopyPhase, failure: Failure | None = None) -> bool:
         """Enter a phase. False: nothing changed, or the table of transitions forbids it."""
-        if (phase, failure) == (self.phase, self.failure) or not self.phase.may_become(phase):
+        allowed = phase is self.phase or phase in TRANSITIONS[self.phase]
+        if not allowed or (phase, failure) == (self.phase, self.failure):
             return False
         self.phase, self.failure = phase, failure
         return True

@@ -24,11 +24,7 @@ class Worker:
     """Works on copies. ``on_change`` receives the task ID whenever the visible state of a copy changed."""
 
     def __init__(
-        self,
-        tools: FetchTools,
-        reader: SourceReader,
-        choose: SourceChoice,
-        on_change: Callable[[TaskID], None],
+        self, tools: FetchTools, reader: SourceReader, choose: SourceChoice, on_change: Callable[[TaskID], None]
     ) -> None:
         self.uses: Counter[CopyUse] = Counter()
         """How copies were used when a task started to want them."""

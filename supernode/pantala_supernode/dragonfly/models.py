@@ -10,13 +10,7 @@ from pantala_protocol import task_id
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.dragonfly.wire import (
-    PieceEntry,
-    PieceResult,
-    PieceStatus,
-    Registration,
-    check_registration,
-)
+from pantala_supernode.dragonfly.wire import PieceEntry, PieceResult, PieceStatus, Registration, check_registration
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.operations import match_keys
 from pantala_supernode.swarm.peer import Direction, PageFilter, SwarmPeer

@@ -16,15 +16,7 @@ from pantala_protocol.sync import PieceWork
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.registration import OTHER_MD5, CopyWatch, Registrations, RegistrationTimeouts, is_stale
-from pantala_supernode.dragonfly.wire import (
-    Code,
-    Envelope,
-    PieceEntry,
-    PieceResult,
-    PieceStatus,
-    PullRequest,
-    envelope,
-)
+from pantala_supernode.dragonfly.wire import Code, Envelope, PieceEntry, PieceResult, PieceStatus, PullRequest, envelope
 from pantala_supernode.events import Events
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.swarm.task_progress import SUPERNODE

@@ -111,11 +111,7 @@ class HTTPReader:
         )
 
     def _answer(
-        self,
-        response: aiohttp.ClientResponse,
-        shown: RedactedURL,
-        resume: Resume | None,
-        chunks: AsyncIterator[bytes],
+        self, response: aiohttp.ClientResponse, shown: RedactedURL, resume: Resume | None, chunks: AsyncIterator[bytes]
     ) -> Answer:
         unchanged = response.status == _NOT_MODIFIED and resume is not None and resume.complete
         if not unchanged:

@@ -97,14 +97,16 @@ class RegistryClient:
     async def _resolve(
         self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount
     ) -> ResolvedImage:
-        self._tags.pop(_Key(ImageRepository(image.registry, image.repository), image.target, account), None)
-        digest = (await self._document(image, image.target, account)).digest
+        repository = ImageRepository(image.registry, image.repository)
+        self._tags.pop(_Key(repository, image.target, account), None)
+        digest = (await self.manifest(repository, image.target, account)).digest
         pinned = image.pinned(digest)
         found = {platform: await self._find(pinned, platform, account) for platform in platforms}
         return ResolvedImage(digest, {platform: manifest for platform, manifest in found.items() if manifest})
 
     async def _find(self, image: ImageReference, platform: Platform, account: RegistryAccount) -> ImageManifest | None:
-        document = await self._document(image, image.target, account)
+        repository = ImageRepository(image.registry, image.repository)
+        document = await self.manifest(repository, image.target, account)
         for _ in range(_MAX_DEPTH):
             content = document.parse(str(image))
             if isinstance(content, ImageManifest):
@@ -112,13 +114,10 @@ class RegistryClient:
             entry = content.choose(platform)
             if entry is None:
                 return None
-            document = await self._document(image, entry.digest, account)
+            document = await self.manifest(repository, entry.digest, account)
             if len(document.body) != entry.size:
                 raise InvalidManifestError.of(str(image), f"its index has a wrong size for {entry.digest}")
         raise InvalidManifestError.of(str(image), f"its indexes are nested more than {_MAX_DEPTH} deep")
-
-    async def _document(self, image: ImageReference, target: str, account: RegistryAccount) -> ManifestDocument:
-        return await self.manifest(ImageRepository(image.registry, image.repository), target, account)
 
     async def _read(self, key: _Key) -> ManifestDocument:
         begun = self._clock()

@@ -10,11 +10,7 @@ from pantala_process.flight import SingleFlight
 from pantala_supernode.registry.api import CHALLENGE, RegistryAPI, image_name
 from pantala_supernode.registry.credentials import ANONYMOUS
 from pantala_supernode.registry.endpoint import ImageRepository
-from pantala_supernode.registry.errors import (
-    RegistryForbiddenError,
-    RegistryUnauthorizedError,
-    raise_for_status,
-)
+from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
 from pantala_supernode.registry.transport import RegistryReply
 
 SECONDS = 300.0

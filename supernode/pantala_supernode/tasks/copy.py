@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Self
 
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.redaction import RedactedURL
@@ -103,9 +102,6 @@ class CopyPhase(Enum):
     def status(self) -> CDNStatus:
         """The status that the API shows. A whole copy that no task wants (any more) shows ``SUCCESS``, too."""
         return _STATUS.get(self, CDNStatus.WAITING)
-
-    def may_become(self, phase: Self) -> bool:
-        return phase is self or phase in TRANSITIONS[self]
 
 
 _STATUS = {
