@@ -4,9 +4,7 @@ Needs root to mount a small tmpfs.
 """
 
 import asyncio
-import os
 import random
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -26,8 +24,8 @@ from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
 from tests.support.scripted_images import BlobFile, Image, LeasingSupernode, RegistrySupernode, get
 from tests.support.scripted_supernode import File, Known
+from tests.support.small_disk import small_disk
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount: run as root to see it fill")
 needs_registry = MARKS[1]
 
 MIB = 1 << 20
@@ -43,11 +41,8 @@ def blob(seed: int, size: int) -> BlobFile:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(path)], check=True, timeout=20)
-    yield path
-    subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=20)
+    with small_disk(tmp_path / "disk", DISK) as directory:
+        yield directory
 
 
 class Patient(LeasingSupernode):

@@ -44,6 +44,11 @@ class Lab:
         self.life.push_async_callback(self.supernode_life.aclose)
         self.peer = await self.life.enter_async_context(mirror(url, self.folder / "root", **settings))
 
+    async def begin_pull(self, **settings: Any) -> None:
+        """Start, and request the manifest as containerd does first."""
+        await self.start(**settings)
+        assert 200 == (await self.manifest()).status
+
     async def start_with_token(self) -> None:
         (self.folder / "token").write_text("right\n")
         await self.start(mirror_token_file=self.folder / "token")
@@ -104,8 +109,7 @@ async def test_a_pull_gets_manifest_config_and_layers(it: Lab) -> None:
 async def test_bytes_are_sent_while_pieces_arrive_in_any_order(it: Lab) -> None:
     supernode = it.supernode
     supernode.released = 0b0010_1001_1010  # without piece 0
-    await it.start()
-    await it.manifest()
+    await it.begin_pull()
     asking = asyncio.create_task(it.blob(it.layer))
     await eventually(lambda: len(supernode.sent) == 5)
     assert not asking.done()
@@ -125,8 +129,7 @@ async def test_bytes_are_sent_while_pieces_arrive_in_any_order(it: Lab) -> None:
 
 
 async def test_three_clients_of_one_blob_share_one_demand_and_one_fetch(it: Lab) -> None:
-    await it.start()
-    await it.manifest()
+    await it.begin_pull()
     answers = await asyncio.gather(*(it.blob(it.layer) for _ in range(3)))
     assert [(200, LAYER)] * 3 == [(answer.status, answer.body) for answer in answers]
     await it.until_nothing_is_wanted()
@@ -136,8 +139,7 @@ async def test_three_clients_of_one_blob_share_one_demand_and_one_fetch(it: Lab)
 
 async def test_the_last_client_that_disconnects_ends_the_demand(it: Lab) -> None:
     it.supernode.released = 0b1
-    await it.start()
-    await it.manifest()
+    await it.begin_pull()
     async with it.asked(it.layer) as first:
         async with it.asked(it.layer) as second:
             assert (200, 200) == (first.status, second.status)
@@ -157,8 +159,7 @@ async def test_the_last_client_that_disconnects_ends_the_demand(it: Lab) -> None
     ],
 )
 async def test_a_range_begins_at_its_first_byte(it: Lab, header: str, start: int, end: int) -> None:
-    await it.start()
-    await it.manifest()
+    await it.begin_pull()
     status, headers, body = await it.blob(it.layer, Range=header)
     assert (206, LAYER[start:end]) == (status, body)
     assert f"bytes {start}-{end - 1}/{len(LAYER)}" == headers["content-range"]
@@ -166,8 +167,7 @@ async def test_a_range_begins_at_its_first_byte(it: Lab, header: str, start: int
 
 
 async def test_a_range_beyond_the_end_is_416_and_an_invalid_range_gets_the_whole_blob(it: Lab) -> None:
-    await it.start()
-    await it.manifest()
+    await it.begin_pull()
     status, headers, _ = await it.blob(it.layer, Range=f"bytes={len(LAYER)}-")
     assert (416, f"bytes */{len(LAYER)}") == (status, headers["content-range"])
     for header in ("bytes=", "lines=1-2", "bytes=5-2", "bytes=0-1,5-6"):
@@ -177,8 +177,7 @@ async def test_a_range_beyond_the_end_is_416_and_an_invalid_range_gets_the_whole
 
 async def test_a_stalled_body_is_requested_again_and_ends_with_fin_and_its_rest_is_404_at_once(it: Lab) -> None:
     it.supernode.released = 0b111
-    await it.start(mirror_deadlines=HURRIED)
-    await it.manifest()
+    await it.begin_pull(mirror_deadlines=HURRIED)
     async with it.asked(it.layer) as answer:
         assert LAYER[: 3 * PIECE] == await answer.body()  # a RST would raise
         assert b"" == await answer.reader.read()
@@ -192,8 +191,7 @@ async def test_a_stalled_body_is_requested_again_and_ends_with_fin_and_its_rest_
 async def test_without_a_first_byte_no_head_is_sent_and_one_pull_waits_once(it: Lab) -> None:
     it.supernode.released = 0
     it.image = it.supernode.add(Image(layers(4)))
-    await it.start(mirror_deadlines=HURRIED)
-    await it.manifest()
+    await it.begin_pull(mirror_deadlines=HURRIED)
     with takes(at_least=HURRIED.blob, margin=0.4):
         answers = await asyncio.gather(*(it.blob(layer) for layer in it.image.layers[:3]))
     assert [404] * 3 == [answer.status for answer in answers]
@@ -205,8 +203,7 @@ async def test_without_a_first_byte_no_head_is_sent_and_one_pull_waits_once(it: 
 async def test_cached_content_is_served_while_its_repository_is_left_alone(it: Lab) -> None:
     it.image = it.supernode.add(Image(layers(2)))
     cached, other = it.image.layers
-    await it.start(mirror_deadlines=HURRIED)
-    await it.manifest()
+    await it.begin_pull(mirror_deadlines=HURRIED)
     assert 200 == (await it.blob(cached)).status
     it.supernode.released = 0
     assert 404 == (await it.blob(other)).status
@@ -226,8 +223,7 @@ async def test_a_late_manifest_is_404_and_then_404_at_once(it: Lab) -> None:
 async def test_without_a_supernode_cached_content_is_served_and_the_rest_is_404_at_once(it: Lab) -> None:
     it.image = it.supernode.add(Image(layers(2)))
     cached, other = it.image.layers
-    await it.start()
-    await it.manifest()
+    await it.begin_pull()
     await it.blob(cached)
     await it.supernode_life.aclose()
     await eventually(lambda: it.peer.supernodes.errors)
@@ -239,8 +235,7 @@ async def test_without_a_supernode_cached_content_is_served_and_the_rest_is_404_
 
 async def test_corrupt_pieces_never_reach_containerd(it: Lab) -> None:
     it.layer.corrupt = True
-    await it.start(mirror_deadlines=HURRIED)
-    await it.manifest()
+    await it.begin_pull(mirror_deadlines=HURRIED)
     assert 404 == (await it.blob(it.layer)).status
     assert 0 == it.peer.mirror.server.counts.bytes
     assert it.supernode.failures
@@ -248,8 +243,7 @@ async def test_corrupt_pieces_never_reach_containerd(it: Lab) -> None:
 
 async def test_sigterm_ends_a_body_with_fin(it: Lab) -> None:
     it.supernode.released = 0b1
-    await it.start()
-    await it.manifest()
+    await it.begin_pull()
     async with it.asked(it.layer) as answer:
         await it.life.aclose()
         assert LAYER[:PIECE] == await answer.body()

@@ -29,6 +29,7 @@ from tests.support.containerd_node import ContainerdNode
 from tests.support.containerds import EACH, MARKS, Helper
 from tests.support.eventually import eventually
 from tests.support.registry_images import ANN, registry_of
+from tests.support.small_disk import small_disk
 from tests.support.web_server import web_server
 
 pytestmark = MARKS
@@ -238,23 +239,16 @@ async def _serve(image: Image, request: web.Request, *, spoil: bool) -> web.Resp
 
 
 async def test_a_full_disk_is_no_space(node: Node, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    await _run("mount", "-t", "tmpfs", "-o", "size=16m", "none", str(small))
-    try:
-        image = build(tmp_path / "large", [Layer(24_000_000, seed=3)])
-        digest = push(image, node.registry.host, "team/large", "1")
-        with Containerd(small, node.containerd.program) as containerd, Helper(tmp_path, containerd) as helper:
-            await helper.ready()
-            assert (507, "NoSpace") == await helper.pull(f"{node.registry.host}/team/large@{digest}")
-            assert 16 << 20 == (await helper.get("/v1/status"))["image_filesystem"]["total"]
-    finally:
-        await _run("umount", "--lazy", str(small))
-
-
-async def _run(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(*command)
-    assert 0 == await process.wait()
+    image = build(tmp_path / "large", [Layer(24_000_000, seed=3)])
+    digest = push(image, node.registry.host, "team/large", "1")
+    with (
+        small_disk(tmp_path / "small", 16 << 20) as small,
+        Containerd(small, node.containerd.program) as containerd,
+        Helper(tmp_path, containerd) as helper,
+    ):
+        await helper.ready()
+        assert (507, "NoSpace") == await helper.pull(f"{node.registry.host}/team/large@{digest}")
+        assert 16 << 20 == (await helper.get("/v1/status"))["image_filesystem"]["total"]
 
 
 async def test_the_helper_works_again_after_a_restart_of_containerd(node: Node) -> None:

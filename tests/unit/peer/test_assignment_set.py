@@ -49,27 +49,6 @@ def test_the_set_contains_what_any_supernode_assigns() -> None:
     assert ["s-0"] == list(made.owners(TASK))
 
 
-def test_the_set_is_complete_when_every_member_has_reported() -> None:
-    made = of_three()
-    for name in NAMES:
-        assert not made.complete
-        made.update(name, [], revision=1)
-    assert made.complete
-
-
-def test_every_member_must_report_again_after_a_new_membership() -> None:
-    """The new owner of a task may be the last to report."""
-    made = assigned(s0=(Assignment(TASK, "g"),), s1=(), s2=())
-    assert made.join(membership(2, *NAMES))
-    made.update("s-0", [], revision=2)
-    made.update("s-1", [], revision=1)
-    made.update("s-2", [], revision=2)
-    before = made.complete
-    made.update("s-1", [Assignment(TASK, "g")], revision=2)
-    assert (False, True) == (before, made.complete)
-    assert {TASK} == made.joined().keys()
-
-
 def test_the_membership_with_the_greatest_revision_is_in_force() -> None:
     made = of_three(5)
     assert not made.join(membership(4, "s-0"))
@@ -81,13 +60,6 @@ def test_without_members_no_task_is_unwanted() -> None:
     made = assigned(s0=())
     made.join(membership(2))
     assert not made.complete
-
-
-def test_a_removed_supernode_assigns_nothing() -> None:
-    made = assigned(s0=(Assignment(TASK, "g"),), s1=(Assignment(TASK, "g"), Assignment(OTHER, "g")))
-    made.remove("s-1")
-    assert {TASK} == made.joined().keys()
-    assert {"s-0"} == made.supernodes
 
 
 def test_of_two_contents_the_first_one_stays_until_it_is_retracted() -> None:

@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, HeldPieces, PieceWork
+from tests.support.small_disk import small_disk
 
 TASK = "a" * 64
 PIECE = 1024
@@ -197,34 +197,24 @@ async def test_f3_a_file_that_does_not_fit_is_rejected_before_the_first_piece(ca
     assert Reason.NODE_DISK_FULL == failed(raised.value).reason
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(small_disk: Path) -> None:
-    cache = PieceCache(small_disk / "cache")
-    await cache.open()
-    await cache.hold(assignment(length=None))
-    await cache.put(*piece(0))
-    filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space"):
-        filler.write_bytes(bytes(1 << 20))
-    big = os.urandom(16 * 1024)
-    work = PieceWork(TASK, "g", 20, 20 * PIECE, len(big), hashlib.sha256(big).hexdigest(), "h", 1, "t")
-    with pytest.raises(StoreFullError):
+async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 16) as disk:
+        cache = PieceCache(disk / "cache")
+        await cache.open()
+        await cache.hold(assignment(length=None))
+        await cache.put(*piece(0))
+        filler = disk / "filler"
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(bytes(1 << 20))
+        big = os.urandom(16 * 1024)
+        work = PieceWork(TASK, "g", 20, 20 * PIECE, len(big), hashlib.sha256(big).hexdigest(), "h", 1, "t")
+        with pytest.raises(StoreFullError):
+            await cache.put(work, memoryview(big))
+        assert {TASK: HeldPieces("g", "0")} == cache.inventory()
+        filler.unlink()
         await cache.put(work, memoryview(big))
-    assert {TASK: HeldPieces("g", "0")} == cache.inventory()
-    filler.unlink()
-    await cache.put(work, memoryview(big))
-    assert {TASK: HeldPieces("g", "0,20")} == cache.inventory()
-    cache.close()
+        assert {TASK: HeldPieces("g", "0,20")} == cache.inventory()
+        cache.close()
 
 
 async def test_a_disk_failure_has_its_reason(cache: PieceCache) -> None:

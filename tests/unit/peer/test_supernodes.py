@@ -5,7 +5,6 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 import pytest
@@ -131,9 +130,7 @@ class FakeConnection(SyncConnection):
         self._opened.add(self._base)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._opened.discard(self._base)
 
 

@@ -279,13 +279,6 @@ def test_a_link_is_removed_with_its_target(two: Node) -> None:
     assert not (two.certs_d / "corp.example").is_symlink()
 
 
-def test_settings_in_the_first_folder_stay_in_force(two: Node) -> None:
-    path = two.write("corp.example:5000", THEIRS)
-    (two.further / "corp.example_5000_").mkdir(parents=True)
-    two.configure()
-    assert path.parent == in_force(two, "corp.example:5000")
-
-
 def test_a_changed_link_stays(two: Node) -> None:
     (two.further / "corp.example").mkdir(parents=True)
     two.configure()

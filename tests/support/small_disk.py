@@ -1,0 +1,22 @@
+"""A disk that is soon full. Needs root."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(directory: Path, size: int) -> Iterator[Path]:
+    """Mount a disk of so many bytes at ``directory`` inside the block."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], check=True, timeout=20)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True, timeout=20)
