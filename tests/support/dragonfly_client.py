@@ -1,7 +1,7 @@
-"""A client of Dragonfly, written from its protocol's description. It has the bugs of dfget, too.
+"""A client of Dragonfly with the bugs of dfget, written from the description of its protocol.
 
-It probes each provider, checks each piece's md5, merges reports, and in its ``old`` way of v0.3.1 and v0.4.3 repeats a
-pull for as long as it is told to wait, blind for its own queue.
+It probes each provider, checks each piece's MD5 and merges reports. Like v0.3.1 and v0.4.3, an ``old`` client repeats a
+pull while it has to wait, and ignores its own queue meanwhile.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _RUNS = itertools.count(10_000)
 
 
 class GaveUpError(Exception):
-    """The client would end, or download from the source, because of ``code``."""
+    """The client ends, or downloads from the source, because of ``code``."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"code {code}")
@@ -30,7 +30,7 @@ class GaveUpError(Exception):
 
 
 class Item(NamedTuple):
-    """A pull to make."""
+    """The arguments of a pull."""
 
     status: int
     result: int
@@ -40,7 +40,7 @@ class Item(NamedTuple):
 
 @dataclass(eq=False)
 class Dfget:
-    """One run of dfget. As a context manager its uploader serves while the block runs."""
+    """One run of dfget. Its uploader serves while the context is open."""
 
     node: str
     url: str
@@ -50,16 +50,16 @@ class Dfget:
     headers: tuple[str, ...] = ()
     dfdaemon: bool = False
     reachable: Callable[[dict[str, Any]], bool] = lambda _entry: True
-    """Whether the provider of a 601 entry can be connected to."""
+    """False: the provider of this 601 entry refuses the connection."""
     task_id: str = ""
     piece_size: int = 0
     length: int = -1
     pieces: dict[int, bytes] = field(default_factory=dict)
-    """What it holds, unwrapped."""
+    """The contents of the pieces, without head and tail."""
     providers: dict[int, str] = field(default_factory=dict)
     served: int = 0
     codes: list[int] = field(default_factory=list)
-    """All that its pulls were answered."""
+    """The codes of all answers to its pulls."""
     last: dict[str, Any] = field(default_factory=dict)
     """The data of code 600."""
 
@@ -89,29 +89,23 @@ class Dfget:
         await self._stack.aclose()
 
     async def run(self) -> bytes:
-        """Download; give the file. Raises :class:`GaveUpError`."""
+        """Download the file. Raises :class:`GaveUpError`."""
         async with asyncio.timeout(60):
             await self.register()
             await self._queue.put(Item(700, 502))
             while True:
                 item = await self._queue.get()
                 if item.result == 503 and (not self._queue.empty() or len(self._running) > 2):
-                    continue  # merged with one that is to come
+                    continue  # merged with a later report
                 if await self._take(await self._pull(item)):
                     await asyncio.gather(*self._reports)
                     return b"".join(self.pieces[number] for number in sorted(self.pieces))
 
     async def register(self, *, tries: int = 3) -> None:
-        """Introduce itself. Raises :class:`GaveUpError`."""
+        """Raises :class:`GaveUpError`."""
         host, _, _ = self.node.partition(":")
-        body: dict[str, Any] = {
-            "superNodeIp": host,
-            "rawUrl": self.url,
-            "taskUrl": self.url,
-            "cid": self.cid,
-            "ip": "127.0.0.1",
-        }
-        body |= {"hostName": "node", "port": self.port, "path": self.path, "version": "1.0.6"}
+        body: dict[str, Any] = {"superNodeIp": host, "rawUrl": self.url, "taskUrl": self.url, "cid": self.cid}
+        body |= {"ip": "127.0.0.1", "hostName": "node", "port": self.port, "path": self.path, "version": "1.0.6"}
         body |= {"md5": self.md5, "headers": list(self.headers), "dfdaemon": self.dfdaemon}
         for _ in range(tries):
             answer = await self.post("/peer/registry", body)
@@ -124,24 +118,22 @@ class Dfget:
         self.task_id, self.piece_size, self.length = data["taskId"], data["pieceSize"], data["fileLength"]
 
     async def pull(self, item: Item) -> dict[str, Any]:
-        """One pull, without what follows from it."""
+        """One pull. Its answer has no consequence."""
         query = f"srcCid={self.cid}&dstCid={item.provider}&range={item.range}&result={item.result}"
         answer = await self.get(f"/peer/task?{query}&status={item.status}&taskId={self.task_id}")
         self.codes.append(answer["code"])
         return answer
 
     async def get(self, path: str) -> dict[str, Any]:
-        """A GET that must be answered with HTTP 200 and an envelope."""
         async with self.http.get(f"http://{self.node}{path}") as answer:
             return await _envelope(answer)
 
     async def post(self, path: str, body: object) -> dict[str, Any]:
-        """A POST that must be answered so."""
         async with self.http.post(f"http://{self.node}{path}", json=body) as answer:
             return await _envelope(answer)
 
     async def taken(self, text: str, provider: str) -> dict[str, Any]:
-        """Say that a piece can be served."""
+        """Report that a piece can be served."""
         return await self.get(
             f"/peer/piece/suc?taskId={self.task_id}&cid={self.cid}&dstCid={provider}&pieceRange={text}"
         )
@@ -190,7 +182,7 @@ class Dfget:
         await self._queue.put(Item(701, result, text, provider))
 
     async def fetch(self, entry: dict[str, Any]) -> bytes:
-        """Fetch a piece from its provider and check it; tell what is wrong with it."""
+        """Fetch a piece from its provider and check it. Report an error to the supernode."""
         if not self.reachable(entry):
             raise ConnectionRefusedError("blocked by the test")
         _, probe = await asyncio.open_connection(entry["peerIp"], entry["peerPort"])
@@ -225,7 +217,6 @@ class Dfget:
 
 
 async def _envelope(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    if answer.status != 200:
-        raise AssertionError(f"a client takes nothing but HTTP 200, not {answer.status}")
+    assert 200 == answer.status, "a client accepts only HTTP 200"
     body: dict[str, Any] = await answer.json(content_type=None)
     return body

@@ -1,4 +1,4 @@
-"""A registry, its token server and its object storage that do as they are told, and log what they are asked."""
+"""A registry, its token server and its object storage. They follow a script and log their requests."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ def sha256(data: bytes) -> str:
 
 @dataclass
 class Asked:
-    """One request."""
+    """A logged request."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ class Asked:
 
 
 class Server:
-    """An HTTP server of an address of its own."""
+    """An HTTP server on its own port."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[Asked] = []
@@ -71,7 +71,7 @@ class Server:
 
 
 class TokenServer(Server):
-    """Gives tokens that the registry takes until they are revoked."""
+    """Issues tokens. The registry accepts them while they are in ``valid``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class TokenServer(Server):
 
 
 class Storage(Server):
-    """Gives blobs to everybody who has the URL."""
+    """Sends blobs to each client that has the URL."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Storage(Server):
 
 
 class FakeRegistry(Server):
-    """Has manifests and blobs; ``tokens`` or ``accounts`` guard them; ``faults`` answer instead, by path."""
+    """Has manifests and blobs behind ``tokens`` or ``accounts``. ``faults`` answer for parts of paths instead."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(tls)
@@ -144,7 +144,7 @@ class FakeRegistry(Server):
         return web.json_response({"errors": [{"code": "MANIFEST_UNKNOWN"}]}, status=404)
 
     def push(self, tag: str, platforms: Sequence[str] = ("linux/amd64",), layer: bytes = LAYER) -> str:
-        """Have an image with an index; gives its digest."""
+        """Add an image with an index. Return its digest."""
         children = []
         for platform in platforms:
             os, architecture = platform.split("/")
@@ -186,7 +186,7 @@ def basic(user: str, password: str) -> str:
 
 
 def ranged(request: web.Request, data: bytes) -> web.Response:
-    """A blob, or what is asked for of it."""
+    """A blob or its requested range."""
     span = request.http_range
     if span.start is None:
         return web.Response(body=data, headers={"ETag": f'"{sha256(data)}"'})
@@ -196,7 +196,7 @@ def ranged(request: web.Request, data: bytes) -> web.Response:
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """The test sets its time."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -213,7 +213,7 @@ async def service(
     egress: EgressPolicy | None = None,
     total: float = 10.0,
 ) -> AsyncIterator[RegistryService]:
-    """The supernode's part, as it is run."""
+    """The service of the supernode."""
     async with (
         HTTPReader(egress=egress) as origins,
         open_service(

@@ -1,4 +1,4 @@
-"""An origin in memory, for tests: the fake of :class:`pantala_supernode.origin.source.SourceReader`."""
+"""The fake of the port :class:`pantala_supernode.origin.source.SourceReader`: an origin in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -11,7 +11,7 @@ from pantala_supernode.tasks.copy import FileSource
 
 
 class Content:
-    """What the origin has; ``validator`` names it, empty: the origin does not say which content it gives."""
+    """A content of the origin. Without ``validator`` the answers do not identify it."""
 
     def __init__(self, data: bytes, validator: str = "") -> None:
         self.data = data
@@ -23,33 +23,30 @@ class Content:
 
 @dataclass(frozen=True)
 class Step:
-    """How one request is answered."""
+    """How one request is answered. The default has no fault."""
 
     error: SourceError | None = None
-    """Raised instead of an answer."""
     cut_after: int | None = None
-    """The connection is cut after so many bytes of body."""
+    """The connection breaks after so many bytes of body."""
     ranges: bool = True
     conditional: bool = True
-    """It says so if the content is the one that is there already."""
+    """False: a complete copy is sent again, although it is current."""
     length_known: bool = True
     framed: bool = True
-    """If not, a cut looks like the end."""
+    """False: a cut looks like the end."""
     announced: int = 0
-    """Added to the true length in the answer, which is never below 0."""
+    """Added to the true length in the answer."""
     replace: Content | None = None
-    """The content from this request on."""
+    """The new content, from this request on."""
 
 
 class FakeReader:
-    """Answers the n-th request by the n-th step, later ones without a fault; bodies come in ``chunk`` bytes."""
+    """Answers the n-th request by the n-th step, and later requests without a fault."""
 
     def __init__(self, content: Content, steps: Iterable[Step] = (), *, chunk: int = 50_000) -> None:
         self.content = content
         self.sent = 0
-        """Bytes of body given in all."""
-        self.lost = 0
-        """Bytes that were given before, or of an answer that was of no use."""
+        """The bytes of all bodies."""
         self.requests: list[Resume | None] = []
         self.headers: list[Mapping[str, str]] = []
         self._steps = list(steps)
@@ -57,7 +54,6 @@ class FakeReader:
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.Source.open`."""
         step = self._steps.pop(0) if self._steps else Step()
         self.requests.append(resume)
         self.headers.append(source.headers)
