@@ -21,7 +21,7 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
-from tests.support.cdn import TASK, CDNBench, cdn_bench
+from tests.support.cdn import TASK, CDNBench
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -37,7 +37,7 @@ async def origin() -> AsyncIterator[Origin]:
 
 @contextlib.asynccontextmanager
 async def bench(directory: Path, *, timeouts: OriginTimeouts | None = None) -> AsyncIterator[CDNBench]:
-    async with HTTPReader(timeouts=timeouts) as reader, cdn_bench(directory, reader, durable=True) as made:
+    async with HTTPReader(timeouts=timeouts) as reader, CDNBench(directory, reader, durable=True) as made:
         yield made
 
 

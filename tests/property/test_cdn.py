@@ -9,20 +9,16 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pantala_pieces.store import PieceStore
-from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import MAX_RESTARTS
-from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from tests.support.cdn import TASK, CDNBench
 from tests.support.examples import examples
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
-TASK = task_id.compute("test")
 LENGTHS = st.sampled_from([3 * PIECE + 7, 4 * PIECE, 5 * PIECE - 1, PIECE + 1, PIECE, PIECE - 1, 1, 0])
 CUTS = st.one_of(st.integers(PIECE, 4 * PIECE), st.integers(0, PIECE), st.none())
 ERRORS = st.sampled_from(
@@ -36,7 +32,7 @@ def content(length: int, seed: int, *, named: bool) -> Content:
 
 @st.composite
 def programs(draw: st.DrawFn) -> tuple[Content, list[Step], list[Content]]:
-    """An origin's content, what it does, and all contents it ever has."""
+    """An origin's content, its answers, and all its contents."""
     named = draw(st.booleans())
     contents = [content(draw(LENGTHS), 0, named=named)]
     steps = []
@@ -49,7 +45,7 @@ def programs(draw: st.DrawFn) -> tuple[Content, list[Step], list[Content]]:
         steps.append(
             Step(
                 error=draw(ERRORS)("an error of the origin") if draw(st.integers(0, 4)) == 0 else None,
-                # Cut just where it announced its end, a body is a shorter file for all that anybody can tell.
+                # A body that is cut where its announced end is looks like a shorter file.
                 cut_after=draw(CUTS) if announced >= 0 else None,
                 ranges=draw(st.booleans()),
                 length_known=draw(st.integers(0, 3)) > 0,
@@ -60,37 +56,34 @@ def programs(draw: st.DrawFn) -> tuple[Content, list[Step], list[Content]]:
     return contents[0], steps, contents
 
 
-class Witness:
-    """Looks at each copy that is shown, as a peer does, and compares it with what the origin had.
+class Witness(CDNBench):
+    """Looks at each copy that is shown, as a peer does, and compares it with the contents of the origin.
 
-    ``pinned``: each request can tell which content it is answered with. If it cannot, and a digest is expected, then
-    requests are joined on trust and the digest decides at the end: only the outcome is promised, not each piece.
+    ``pinned``: each answer names its content. If not, and a digest is expected, answers are joined and the digest
+    decides at the end: only the outcome is promised, not each piece.
     """
 
-    def __init__(self, contents: list[Content], *, pinned: bool) -> None:
+    def __init__(self, directory: Path, source: FakeReader, contents: list[Content], *, pinned: bool) -> None:
+        super().__init__(directory, source, sleep=lambda _: asyncio.sleep(0))
         self._contents = contents
         self._pinned = pinned
-        self.cdn: CDNManager
-        self.shown: dict[str, int] = {}
-        self.ended = asyncio.Event()
+        self._shown: dict[str, int] = {}
         self.wrong: AssertionError | None = None
+        """The first failed check. Inside the CDN it would be one more error that the CDN survives."""
 
-    def look(self, task: str) -> None:
-        copy = self.cdn.status(TASK)
+    def _on_change(self, task: str) -> None:
+        super()._on_change(task)
         try:
-            self._check(copy)
-        except AssertionError as error:  # inside the CDN it would be one more error that it survives
+            self._check(self.seen[-1])
+        except AssertionError as error:
             self.wrong = self.wrong or error
-            self.ended.set()
-        if copy.status is CDNStatus.SUCCESS or (copy.failure is not None and copy.failure.final):
-            self.ended.set()
 
     def _check(self, copy: Copy) -> None:
         if copy.status is CDNStatus.SUCCESS:
             assert copy.digest in {f"sha256:{hashlib.sha256(c.data).hexdigest()}" for c in self._contents}
-        before = self.shown.get(copy.generation, 0)
-        assert before & copy.cached == before, "a piece that was shown is gone from its generation"
-        self.shown[copy.generation] = copy.cached
+        before = self._shown.get(copy.generation, 0)
+        assert before & copy.cached == before, "a reported piece is missing in its generation"
+        self._shown[copy.generation] = copy.cached
         digests = {number: self.cdn.piece_digest(TASK, number) for number in members(copy.cached)}
         assert not self._pinned or any(
             all(
@@ -101,26 +94,19 @@ class Witness:
         ), "the pieces of one generation are not of one content"
 
 
-async def no_sleep(_: float) -> None:
-    await asyncio.sleep(0)
-
-
 async def run(directory: Path, source: FakeReader, contents: list[Content], order: FetchOrder) -> tuple[Copy, bytes]:
-    store = PieceStore(directory, durable=False)
     pinned = not order.source.digest or all(content.validator for content in contents)
-    witness = Witness(contents, pinned=pinned)
-    witness.cdn = CDNManager(CopyTable(store, witness.look), source, rng=random.Random(2), sleep=no_sleep)
-    await witness.cdn.recover()
-    witness.cdn.trigger(order)
-    async with asyncio.timeout(30):
-        await witness.ended.wait()
-    copy = witness.cdn.status(TASK)
-    file = store.get(TASK)
-    data = file.path.read_bytes() if file is not None and copy.total else b""
-    await witness.cdn.copies.close()
+    async with Witness(directory, source, contents, pinned=pinned) as witness:
+        witness.cdn.trigger(order)
+        copy = await witness.until(lambda copy: copy.status is CDNStatus.SUCCESS or _is_final(copy) or witness.wrong)
+        data = witness.data() if copy.total else b""
     if witness.wrong is not None:
         raise witness.wrong
     return copy, data
+
+
+def _is_final(copy: Copy) -> bool:
+    return copy.failure is not None and copy.failure.final
 
 
 @settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
@@ -141,7 +127,7 @@ def test_any_origin_leads_to_right_bytes_or_a_failure(
     else:
         assert copy.failure is not None
         few_changes = len(contents) == 1 and sum(step.announced != 0 for step in steps) <= MAX_RESTARTS
-        assert not few_changes, f"an origin that only falters is not given up: {copy.failure}"
+        assert not few_changes, f"an origin with temporary faults is not abandoned: {copy.failure}"
 
 
 @settings(max_examples=examples(60))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
@@ -21,7 +20,7 @@ TASK = task_id.compute("test")
 
 
 class CDNBench:
-    """A CDN on ``directory`` that reads through ``reader``."""
+    """A CDN on ``directory`` that reads through ``reader``. As a context manager it has read its volume."""
 
     def __init__(self, directory: Path, reader: SourceReader, *, durable: bool = False, **settings: Any) -> None:
         self.now = 1_000_000.0
@@ -34,11 +33,15 @@ class CDNBench:
         self.cdn = CDNManager(
             CopyTable(self.store, self._on_change),
             reader,
-            rng=random.Random(1),
-            sleep=self._sleep,
-            wall=lambda: self.now,
-            **settings,
+            **{"rng": random.Random(1), "sleep": self._sleep, "wall": lambda: self.now, **settings},
         )
+
+    async def __aenter__(self) -> Self:
+        await self.cdn.recover()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cdn.copies.close()
 
     def _on_change(self, _: str) -> None:
         self.seen.append(self.cdn.status(TASK))
@@ -48,7 +51,7 @@ class CDNBench:
         self.delays.append(delay)
         await asyncio.sleep(min(delay, 0.01) if delay < 100 else 3600)
 
-    async def until(self, wanted: Callable[[Copy], bool]) -> Copy:
+    async def until(self, wanted: Callable[[Copy], object]) -> Copy:
         """Wait for a state of the copy."""
         async with asyncio.timeout(20):
             while not wanted(copy := self.cdn.status(TASK)):
@@ -79,14 +82,3 @@ class CDNBench:
         """The copy's bytes on the disk."""
         file = self.store.get(TASK)
         return file.path.read_bytes() if file else b""
-
-
-@contextlib.asynccontextmanager
-async def cdn_bench(directory: Path, reader: SourceReader, **settings: Any) -> AsyncIterator[CDNBench]:
-    """A CDN that has read its volume."""
-    bench = CDNBench(directory, reader, **settings)
-    await bench.cdn.recover()
-    try:
-        yield bench
-    finally:
-        await bench.cdn.copies.close()

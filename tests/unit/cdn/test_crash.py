@@ -12,19 +12,15 @@ from pathlib import Path
 import pytest
 
 import pantala_pieces.file
-from pantala_pieces.store import PieceStore
-from pantala_protocol import task_id
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from tests.support.cdn import TASK, CDNBench
 from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
 CONTENT = Content(random.Random(0).randbytes(5 * PIECE + 7), '"v1"')
 UNKNOWN = Content(random.Random(1).randbytes(3 * 1024 * 1024 + 7), '"v1"')
-TASK = task_id.compute("test")
 ORDER = FetchOrder(TASK, FileSource("http://origin/file"))
 
 
@@ -102,41 +98,30 @@ def disk(monkeypatch: pytest.MonkeyPatch, it: Disk) -> Iterator[Disk]:
         yield it
 
 
-class Run:
+class Life(CDNBench):
     """One life of a CDN."""
 
     def __init__(self, directory: Path, source: FakeReader) -> None:
-        self.store = PieceStore(directory, durable=True)
-        self.shown: dict[str, int] = {}
-        self.changed = asyncio.Event()
-        self.cdn = CDNManager(
-            CopyTable(self.store, self._look), source, rng=random.SystemRandom(), sleep=lambda _: asyncio.sleep(0)
-        )
+        super().__init__(directory, source, durable=True, rng=random.SystemRandom(), sleep=lambda _: asyncio.sleep(0))
 
-    def _look(self, _: str) -> None:
-        copy = self.cdn.status(TASK)
-        self.shown[copy.generation] = copy.cached
-        self.changed.set()
+    @property
+    def shown(self) -> dict[str, int]:
+        """The last reported pieces of each generation."""
+        return {copy.generation: copy.cached for copy in self.seen}
 
     async def until_done(self, it: Disk | None = None) -> Copy:
         """Run until the copy is whole or the disk crashed."""
         if it:
             loop = asyncio.get_running_loop()
             it.on_crash = lambda: loop.call_soon_threadsafe(self.changed.set)
-        async with asyncio.timeout(20):
-            await self.cdn.recover()
+        async with self:
             self.cdn.trigger(ORDER)
-            while self.cdn.status(TASK).status is not CDNStatus.SUCCESS and not (it and it.crashed):
-                self.changed.clear()
-                await self.changed.wait()
-        copy = self.cdn.status(TASK)
-        await self.cdn.copies.close()
-        return copy
+            return await self.until(lambda copy: copy.status is CDNStatus.SUCCESS or bool(it and it.crashed))
 
 
 async def check_after_a_crash(directory: Path, content: Content, step: Step, it: Disk, shown: dict[str, int]) -> None:
     source = FakeReader(content, [step])
-    after = Run(directory, source)
+    after = Life(directory, source)
     await after.cdn.recover()
     found = after.cdn.status(TASK)
     assert shown.get(found.generation, 0) & ~found.cached == 0, f"a piece was lost by a crash at operation {it.count}"
@@ -162,7 +147,7 @@ async def test_a_crash_at_any_operation_loses_no_piece_that_was_reported(
     for at in range(500):
         directory = tmp_path / str(at)
         with disk(monkeypatch, Disk(at, power=power)) as it:
-            life = Run(directory, FakeReader(content, [step]))
+            life = Life(directory, FakeReader(content, [step]))
             try:
                 await life.until_done(it)
             except CrashError:
@@ -171,7 +156,7 @@ async def test_a_crash_at_any_operation_loses_no_piece_that_was_reported(
             assert at > 10
             return
         await check_after_a_crash(directory, content, step, it, life.shown)
-    raise AssertionError("it never came to its end")
+    raise AssertionError("the copy does not end")
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT], ids=["EIO", "ENOSPC", "EDQUOT"])
@@ -182,7 +167,7 @@ async def test_a_copy_recovers_from_a_disk_error_at_any_operation(
         directory = tmp_path / str(at)
         directory.mkdir()
         with disk(monkeypatch, Disk(at, error=error)) as it:
-            life = Run(directory, FakeReader(CONTENT))
+            life = Life(directory, FakeReader(CONTENT))
             copy = await life.until_done()
             file = life.store.get(TASK)
         assert file is not None
@@ -190,4 +175,4 @@ async def test_a_copy_recovers_from_a_disk_error_at_any_operation(
         assert f"sha256:{hashlib.sha256(CONTENT.data).hexdigest()}" == copy.digest
         if it.count <= at:
             return
-    raise AssertionError("it never came to its end")
+    raise AssertionError("the copy does not end")

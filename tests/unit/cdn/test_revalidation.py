@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -27,9 +25,9 @@ CLAIM = FetchOrder(TASK, FileSource("http://origin/file", attempt="uid:"), claim
 class Bench(CDNBench):
     """A CDN with a fake origin."""
 
-    def __init__(self, directory: Path, source: FakeReader) -> None:
-        super().__init__(directory, source, fresh_for=60.0)
-        self.source = source
+    def __init__(self, directory: Path, *steps: Step, content: Content = OLD) -> None:
+        self.source = FakeReader(content, steps)
+        super().__init__(directory, self.source, fresh_for=60.0)
 
     async def idle(self, order: FetchOrder = LEASE, *, seconds: float = 3600.0) -> Copy:
         """Make a whole copy without a task."""
@@ -49,18 +47,8 @@ class Bench(CDNBench):
         assert {""} == {copy.generation for copy in self.seen if copy.status is not CDNStatus.SUCCESS}
 
 
-@asynccontextmanager
-async def bench(directory: Path, *steps: Step, content: Content = OLD) -> AsyncIterator[Bench]:
-    made = Bench(directory, FakeReader(content, steps))
-    await made.cdn.recover()
-    try:
-        yield made
-    finally:
-        await made.cdn.copies.close()
-
-
 async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> None:
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert Copy(TASK, attempt="lease:", origin_bytes=before.origin_bytes) == b.cdn.status(TASK)
@@ -74,7 +62,7 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
 
 
 async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Path) -> None:
-    async with bench(tmp_path, Step(), Step(conditional=False)) as b:
+    async with Bench(tmp_path, Step(), Step(conditional=False)) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
@@ -85,7 +73,7 @@ async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Pa
 async def test_changed_content_is_read_from_the_same_answer_and_the_old_one_stays_hidden(
     tmp_path: Path, order: FetchOrder
 ) -> None:
-    async with bench(tmp_path, Step(), Step(replace=NEW)) as b:
+    async with Bench(tmp_path, Step(), Step(replace=NEW)) as b:
         before = await b.idle()
         b.cdn.trigger(order)
         after = await b.whole()
@@ -97,7 +85,7 @@ async def test_changed_content_is_read_from_the_same_answer_and_the_old_one_stay
 
 
 async def test_content_without_a_validator_is_read_again(tmp_path: Path) -> None:
-    async with bench(tmp_path, content=Content(OLD.data)) as b:
+    async with Bench(tmp_path, content=Content(OLD.data)) as b:
         before = await b.idle(seconds=1.0)
         b.cdn.trigger(LEASE)
         assert before.generation != (await b.whole()).generation
@@ -105,7 +93,7 @@ async def test_content_without_a_validator_is_read_again(tmp_path: Path) -> None
 
 
 async def test_a_young_copy_is_used_at_once(tmp_path: Path) -> None:
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         before = await b.idle(seconds=59.0)
         b.cdn.trigger(LEASE)
         assert before == b.cdn.status(TASK)
@@ -114,7 +102,7 @@ async def test_a_young_copy_is_used_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_copy_in_use_is_not_revalidated(tmp_path: Path) -> None:
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         b.cdn.trigger(LEASE)
         before = await b.whole()
         b.now += 3600.0
@@ -126,13 +114,13 @@ async def test_a_copy_in_use_is_not_revalidated(tmp_path: Path) -> None:
 
 
 async def test_an_owner_keeps_its_copy_over_a_restart(tmp_path: Path) -> None:
-    async with bench(tmp_path, content=Content(OLD.data)) as b:
+    async with Bench(tmp_path, content=Content(OLD.data)) as b:
         b.cdn.trigger(LEASE)
         await b.whole()
         b.cdn.trigger(CLAIM)  # joins
         await asyncio.sleep(0.05)
         before = b.cdn.status(TASK)
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         b.now += 3600.0
         b.cdn.trigger(CLAIM)
         after = await b.whole()
@@ -141,9 +129,9 @@ async def test_an_owner_keeps_its_copy_over_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_new_owner_after_a_restart_has_the_copy_revalidated(tmp_path: Path) -> None:
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         await b.idle(CLAIM)
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         b.now += 3600.0
         b.cdn.trigger(LEASE)
         await b.whole()
@@ -151,9 +139,9 @@ async def test_a_new_owner_after_a_restart_has_the_copy_revalidated(tmp_path: Pa
 
 
 async def test_an_order_before_the_volume_is_read_revalidates_too(tmp_path: Path) -> None:
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         await b.idle(CLAIM)
-    b = Bench(tmp_path, FakeReader(OLD))
+    b = Bench(tmp_path)
     b.now += 3600.0
     b.cdn.trigger(LEASE)
     recovering = asyncio.create_task(b.cdn.recover())  # both look at the copy, at once
@@ -168,7 +156,7 @@ async def test_an_order_before_the_volume_is_read_revalidates_too(tmp_path: Path
 
 async def test_a_known_digest_needs_no_revalidation(tmp_path: Path) -> None:
     order = FetchOrder(TASK, FileSource("http://origin/file", digest=""))
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         before = await b.idle(order)
         pinned = FetchOrder(TASK, FileSource("http://origin/file", digest=before.digest))
         b.cdn.trigger(pinned)
@@ -180,7 +168,7 @@ async def test_a_known_digest_needs_no_revalidation(tmp_path: Path) -> None:
 async def test_leases_use_a_stale_copy_if_the_origin_is_not_available(
     tmp_path: Path, error: errors.SourceError
 ) -> None:
-    async with bench(tmp_path, Step(), Step(error=error)) as b:
+    async with Bench(tmp_path, Step(), Step(error=error)) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         assert before == await b.whole()
@@ -192,7 +180,7 @@ async def test_leases_use_a_stale_copy_if_the_origin_is_not_available(
 
 async def test_tasks_wait_for_the_origins_confirmation(tmp_path: Path) -> None:
     faults = [Step(), *(Step(error=errors.SourceRefusedError("no")) for _ in range(3))]
-    async with bench(tmp_path, *faults) as b:
+    async with Bench(tmp_path, *faults) as b:
         before = await b.idle()
         b.cdn.trigger(CLAIM)
         after = await b.whole()
@@ -205,7 +193,7 @@ async def test_tasks_wait_for_the_origins_confirmation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
 async def test_a_file_that_the_origin_removed_is_not_served(tmp_path: Path, order: FetchOrder) -> None:
     gone = Step(error=errors.SourceNotFoundError("gone"))
-    async with bench(tmp_path, Step(), gone) as b:
+    async with Bench(tmp_path, Step(), gone) as b:
         await b.idle()
         b.cdn.trigger(order)
         copy = await b.until(lambda copy: copy.failure is not None)
@@ -216,7 +204,7 @@ async def test_a_file_that_the_origin_removed_is_not_served(tmp_path: Path, orde
 
 
 async def test_an_interrupted_revalidation_is_repeated(tmp_path: Path) -> None:
-    async with bench(tmp_path) as b:
+    async with Bench(tmp_path) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)
         b.cdn.retire(TASK)
@@ -229,7 +217,7 @@ async def test_an_interrupted_revalidation_is_repeated(tmp_path: Path) -> None:
 
 async def test_a_cut_in_changed_content_is_resumed(tmp_path: Path) -> None:
     steps = [Step(), Step(replace=NEW, cut_after=300_000)]
-    async with bench(tmp_path, *steps) as b:
+    async with Bench(tmp_path, *steps) as b:
         await b.idle()
         b.cdn.trigger(LEASE)
         await b.whole()
