@@ -43,7 +43,7 @@ def one_byte(_piece: int) -> int:
 
 
 class Swarm(RuleBasedStateMachine):
-    """Clients of several zones come, go, take, fail and lie; the supernode's pieces arrive meanwhile."""
+    """Peers of several zones join, leave, take, fail and lie, while the supernode's pieces arrive."""
 
     local_peer: str | None = None
 
@@ -126,7 +126,7 @@ class Swarm(RuleBasedStateMachine):
         self.progress.restart_task(TASK)
 
     @rule(seconds=st.floats(min_value=0, max_value=100))
-    def time_goes_by(self, seconds: float) -> None:
+    def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.scheduler.expire(self.now)
 
@@ -172,7 +172,7 @@ class Swarm(RuleBasedStateMachine):
         assert {*self.task.free} == {name for name in providers if not self.task.peers[name].full}
 
     @invariant()
-    def who_is_noted_as_full_has_pieces_booked(self) -> None:
+    def a_full_provider_has_pieces_booked(self) -> None:
         for name, client in self.task.peers.items():
             service = self.progress.service.get(name)
             assert not client.full or (service is not None and service.booked and TASK in service.full_in)
@@ -193,7 +193,7 @@ class Swarm(RuleBasedStateMachine):
 
     @precondition(lambda self: self.task.peers)
     @rule()
-    def everybody_finishes_once_faults_stop(self) -> None:
+    def every_peer_finishes_once_faults_stop(self) -> None:
         """Some providers cannot serve, and some zones have none that can. A little time passes with each round."""
         self.task.copy = copy_of(ALL, whole=True)
         for name in self.task.peers:
@@ -207,7 +207,7 @@ class Swarm(RuleBasedStateMachine):
                     self.scheduler.served(name, providers or (), now=self.now)
             if all(client.have == ALL for client in self.task.peers.values()):
                 return
-        raise AssertionError("a client does not finish although nothing fails")
+        raise AssertionError("a peer does not finish although nothing fails")
 
 
 class SwarmWithLocalPeer(Swarm):
@@ -221,27 +221,45 @@ TestSwarmWithLocalPeer = SwarmWithLocalPeer.TestCase
 TestSwarm.settings = TestSwarmWithLocalPeer.settings = settings(max_examples=examples(60), stateful_step_count=40)
 
 
-def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
-    """Sixteen clients at the same pace: the supernode gives little more than one copy of each piece."""
-    progress, chance = ProgressManager(), random.Random(7)
-    scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=peer)
-    task = progress.init_task(TASK)
-    task.copy = copy_of((1 << 256) - 1, whole=True)
-    clients = [f"c{number}" for number in range(16)]
-    for name in clients:
-        progress.init_progress(TASK, name)
-    served = Counter[str]()
-    for _ in range(2000):
-        for name in clients:
-            scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0)
-        for name in clients:
-            given = list(task.peers[name].given.items())
-            for piece, provider in given[:1]:
-                served[provider] += 1
-                progress.succeed(TASK, name, 1 << piece, one_byte)
-    assert all(client.have == task.copy.cached for client in task.peers.values())
-    assert 16 * 256 == sum(served.values())
-    assert served[SUPERNODE] < 1.5 * 256
+class Simulation:
+    """Peers that take pieces at the same pace, and the pieces by provider."""
+
+    def __init__(self, *peers: SwarmPeer, local_peer: str = "") -> None:
+        self.peers = {each.name: each for each in peers}
+        self.progress = ProgressManager(local_peer)
+        policy, chance = SchedulingPolicy(), random.Random(7)
+        self.scheduler = SchedulerManager(self.progress, policy=policy, chance=chance, lookup=self.peers.get)
+        self.task = self.progress.init_task(TASK)
+        self.served = Counter[str]()
+        self.crossings = 0
+        """The pieces that entered a zone."""
+        for each in peers:
+            self.progress.init_progress(TASK, each.name, zone=each.zone)
+
+    def run(self, rounds: int, *, pace: int | None = 1) -> None:
+        """In each round every peer asks, then takes ``pace`` of its pieces. ``None``: all of them."""
+        for _ in range(rounds):
+            for name, asking in self.peers.items():
+                for info in self.scheduler.schedule(TASK, name, room=self.scheduler.room(name), now=0.0):
+                    provider = self.peers.get(info.provider)
+                    self.crossings += provider is None or provider.zone != asking.zone
+            for name in self.peers:
+                for piece, provider in list(self.task.peers[name].given.items())[:pace]:
+                    self.served[provider] += 1
+                    self.progress.succeed(TASK, name, 1 << piece, one_byte)
+
+    def check_whole(self) -> None:
+        assert all(client.have == self.task.copy.cached for client in self.task.peers.values())
+
+
+def test_each_piece_leaves_the_supernode_about_once() -> None:
+    """For sixteen peers the supernode gives little more than one copy of each piece."""
+    swarm = Simulation(*(peer(f"c{number}") for number in range(16)))
+    swarm.task.copy = copy_of((1 << 256) - 1, whole=True)
+    swarm.run(2000)
+    swarm.check_whole()
+    assert 16 * 256 == swarm.served.total()
+    assert swarm.served[SUPERNODE] < 1.5 * 256
 
 
 @pytest.mark.parametrize(
@@ -251,42 +269,21 @@ def test_each_seed_leaves_the_supernode_about_once_in_a_swarm() -> None:
 def test_pieces_that_arrive_slowly_leave_the_supernode_and_its_machine_once(
     local_peer: str, expected: dict[str, int]
 ) -> None:
-    """A slow origin: each new piece goes to one client, and the others take it from there."""
-    progress, chance = ProgressManager(local_peer), random.Random(7)
-    scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=peer)
-    task = progress.init_task(TASK)
-    clients = ["b", "a", "c"]
-    for name in clients:
-        progress.init_progress(TASK, name)
-    served = Counter[str]()
+    """A slow origin: each new piece is sent to one peer, and the others take it from there."""
+    swarm = Simulation(*map(peer, "bac"), local_peer=local_peer)
     for arrived in range(64):
-        task.copy = copy_of(task.copy.cached | 1 << arrived)
-        for _ in range(4):
-            for name in clients:
-                scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0)
-            for name in clients:
-                for piece, provider in list(task.peers[name].given.items()):
-                    served[provider if provider in (SUPERNODE, local_peer) else "elsewhere"] += 1
-                    progress.succeed(TASK, name, 1 << piece, one_byte)
+        swarm.task.copy = copy_of(swarm.task.copy.cached | 1 << arrived)
+        swarm.run(4, pace=None)
+    served = Counter[str]()
+    for provider, pieces in swarm.served.items():
+        served[provider if provider in (SUPERNODE, local_peer) else "elsewhere"] += pieces
     assert expected == served
 
 
 def test_each_piece_crosses_a_zones_border_about_once() -> None:
-    """Four zones of eight: without regard to zones each piece would cross some 28 times, with it at least four."""
-    progress, chance = ProgressManager(), random.Random(7)
-    clients = {f"{zone}{number}": peer(f"{zone}{number}", zone) for zone in "nsew" for number in range(8)}
-    scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=chance, lookup=clients.get)
-    task = progress.init_task(TASK)
-    task.copy = copy_of((1 << 128) - 1, whole=True)
-    for name in clients:
-        progress.init_progress(TASK, name, zone=clients[name].zone)
-    crossings = 0
-    for _ in range(2000):
-        for name in clients:
-            for info in scheduler.schedule(TASK, name, room=scheduler.room(name), now=0.0):
-                crossings += info.provider == SUPERNODE or clients[info.provider].zone != clients[name].zone
-        for name in clients:
-            for piece in list(task.peers[name].given)[:1]:
-                progress.succeed(TASK, name, 1 << piece, one_byte)
-    assert all(client.have == task.copy.cached for client in task.peers.values())
-    assert 4 * 128 <= crossings < 1.1 * 4 * 128
+    """Four zones of eight peers: without zones each piece would cross about 28 times. The least is four."""
+    swarm = Simulation(*(peer(f"{zone}{number}", zone) for zone in "nsew" for number in range(8)))
+    swarm.task.copy = copy_of((1 << 128) - 1, whole=True)
+    swarm.run(2000)
+    swarm.check_whole()
+    assert 4 * 128 <= swarm.crossings < 1.1 * 4 * 128
