@@ -50,18 +50,12 @@ def registry(running: Registry) -> Registry:
 
 
 @pytest.fixture
-async def volume(tmp_path: Path) -> AsyncIterator[SupernodeProcess]:
-    """A supernode that does not run yet."""
+async def supernode(tmp_path: Path) -> AsyncIterator[SupernodeProcess]:
     async with SupernodeProcess(tmp_path / "supernode") as made:
         made.data.mkdir(parents=True)
+        await made.start()
+        await made.state()
         yield made
-
-
-@pytest.fixture
-async def supernode(volume: SupernodeProcess) -> SupernodeProcess:
-    await volume.start()
-    await volume.state()
-    return volume
 
 
 def kept(supernode: SupernodeProcess) -> dict[str, dict[str, object]]:
@@ -184,14 +178,3 @@ async def test_a_damaged_blob_on_the_volume_is_never_served(
         assert size <= again <= size + PROOF
     else:
         assert PROOF < again < size / 2
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sha256:0":{"generation":"g","wanted":9e99}}'])
-async def test_a_supernode_starts_with_a_record_that_is_not_valid(
-    volume: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path, content: bytes
-) -> None:
-    (volume.data / "blobs.json").write_bytes(content)
-    await restarted(volume)
-    async with mirror(volume.url, tmp_path / "n1", "n1", grace=0.2) as one:
-        await pull(one, registry, image, shown=SHOWN)
-        await eventually(lambda: of_amd64(image).keys() == kept(volume).keys())

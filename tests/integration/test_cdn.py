@@ -400,8 +400,6 @@ async def test_a_volume_that_fills_up_keeps_its_pieces(tmp_path: Path) -> None:
 
 
 class SmallVolume:
-    """A file system of a fixed size."""
-
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 

@@ -99,11 +99,3 @@ async def test_the_copy_of_a_dropped_task_stays_as_a_cache(stage: Stage) -> None
     stage.state()
     await stage.gone()
     assert 1.0 == (await stage.metrics())['pantala_evictions_total{cause="age"}']
-
-
-async def test_a_deleted_copy_is_gone_at_once(stage: Stage) -> None:
-    stage.lease()
-    await stage.whole()
-    stage.app.supernode.end_lease(TASK)
-    await stage.gone()
-    assert 1.0 == (await stage.metrics())['pantala_evictions_total{cause="dropped"}']

@@ -37,8 +37,6 @@ NAMES = [task_id.compute(str(number)) for number in range(4)]
 
 
 class Bench:
-    """A CDN with a janitor on one volume."""
-
     def __init__(self, directory: Path, source: HTTPReader, origin: Origin, rate: Rate | None) -> None:
         self.origin = origin
         self.wanted: set[TaskID] = set()
@@ -176,26 +174,6 @@ async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: in
     assert 0.5 < ratio < 1.15, ratio
     assert len(data) == server.bytes_sent
     assert time.time() - file.used < 10  # a read counts as a use
-
-
-@pytest.mark.parametrize("algorithm", ["md5", "sha256", "sha512"])
-@pytest.mark.parametrize("right", [True, False])
-async def test_the_whole_is_checked_by_any_digest(tmp_path: Path, algorithm: str, *, right: bool) -> None:
-    body = Generated(3 * PIECE + 1)
-    expected = hashlib.new(algorithm, body.read(0, body.size) + (b"" if right else b"x")).hexdigest()
-    async with bench(tmp_path) as b:
-        b.origin.serve("/0", body, script=[Behaviour(reset_after=2 * PIECE)])
-        b.cdn.trigger(FetchOrder(NAMES[0], FileSource(b.origin.url("/0"), digest=f"{algorithm}:{expected}")))
-
-        def ended() -> bool:
-            copy = b.cdn.status(NAMES[0])
-            return bool(copy.digest or (copy.failure and copy.failure.final))
-
-        await eventually(ended)
-        copy = b.cdn.status(NAMES[0])
-        assert right == (copy.status is CDNStatus.SUCCESS)
-        assert right or (copy.failure is not None and copy.failure.reason == Reason.DIGEST_MISMATCH)
-        assert right == bool(b.store.get(NAMES[0]))
 
 
 @pytest.mark.parametrize(

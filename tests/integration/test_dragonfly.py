@@ -34,11 +34,10 @@ class Stage:
         self.node = f"127.0.0.1:{app.settings.listen.port}"
 
     def dfget(self, path: str = "/f", **wishes: Any) -> Dfget:
-        """A client that wants a file of the origin."""
         return Dfget(self.node, self.origin.url(path), **wishes)
 
     def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
-        """Let the origin have a file; give its content."""
+        """Serve a file by the origin, and return its content."""
         body = Generated(size, seed=size)
         self.origin.serve(path, body, always=Behaviour(**behaviour))
         return body.read(0, size)
@@ -85,7 +84,7 @@ async def test_the_length_is_told_if_it_is_known(stage: Stage) -> None:
 
 
 async def test_a_second_client_is_served_by_the_first(stage: Stage) -> None:
-    """Also when nobody reaches the supernode's pieces any more."""
+    """Also when the supernode's pieces cannot be reached."""
     content = stage.serve(20 * P)
     async with stage.dfget() as first:
         await first.run()
@@ -134,7 +133,7 @@ async def test_a_provider_that_went_down_is_offered_to_nobody(stage: Stage) -> N
 
 
 async def test_who_only_says_503_is_no_provider(stage: Stage) -> None:
-    """503 says that the piece came, not that it can be served."""
+    """503 reports that the client has the piece, not that it can serve it."""
     stage.serve(P)
     async with stage.dfget() as first, stage.dfget() as second:
         await first.register()
@@ -145,7 +144,7 @@ async def test_who_only_says_503_is_no_provider(stage: Stage) -> None:
 
 
 async def test_a_client_that_has_a_piece_running_is_never_told_to_wait(stage: Stage) -> None:
-    """The old ones would not look at their own queue any more."""
+    """Old clients do not read their own queue while they wait."""
     stage.serve(2 * P)
     async with stage.dfget() as client:
         await client.register()
@@ -163,7 +162,7 @@ async def test_a_pull_is_held_until_there_is_a_piece(stage: Stage) -> None:
 
 
 async def test_a_client_may_register_again(stage: Stage) -> None:
-    """It keeps its pieces, and is never sent to itself."""
+    """It keeps its pieces, and never gets itself as a provider."""
     content = stage.serve(8 * P)
     async with stage.dfget() as client:
         await client.run()
@@ -209,7 +208,7 @@ async def test_who_is_to_ask_again_is_told_what_is_in_the_way(stage: Stage) -> N
 
 
 async def test_a_slow_origin_is_waited_for(stage: Stage) -> None:
-    """Each answer comes within the client's 5 s; it asks again on 609."""
+    """Each answer comes within the client's 5 s. The client asks again after 609."""
     content = stage.serve(P, delay=5.0)
     async with stage.dfget() as client:
         began_at = time.monotonic()
@@ -232,7 +231,7 @@ async def test_a_file_with_another_md5_never_finishes(stage: Stage) -> None:
 
 
 async def test_old_and_new_content_are_never_mixed(stage: Stage) -> None:
-    """A client that was given pieces of the former content cannot go on, also not by registering again."""
+    """A client with pieces of the former content cannot continue, also after another registration."""
     old, new = Generated(10 * P, seed=1), Bytes(b"new" * 4 * P)
     stage.origin.serve("/f", old, script=[Behaviour(reset_after=4 * P), Behaviour(replace=new)])
     async with stage.dfget() as client:

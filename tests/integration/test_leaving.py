@@ -25,8 +25,6 @@ QUICK = 3.0
 
 
 class LeavingSupernode(SupernodeProcess):
-    """The supernode s-1."""
-
     async def say(self, *wanted: WantedTask, leaving: bool, alone: bool = False) -> None:
         own = Member("s-1", self.url, leaving)
         membership = Membership(self.revision + 1, (own,) if alone else (STAYS, own))

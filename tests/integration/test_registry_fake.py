@@ -68,7 +68,6 @@ class Lab:
         return await self.opened.client.resolve(self.name, [AMD64], keys or Keyring())
 
     async def read(self, account: RegistryAccount = ANONYMOUS, resume: Resume | None = None) -> bytes:
-        """The layer."""
         headers = {"Authorization": account.authorization} if account else {}
         blob = FileSource(f"{self.registry.url}/v2/team/app/blobs/{sha256(LAYER)}", headers)
         async with self.opened.reader.open(blob, resume) as answer:

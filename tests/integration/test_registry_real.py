@@ -19,7 +19,6 @@ from pantala_supernode.tasks.copy import FileSource
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
-from tests.support.eventually import eventually
 from tests.support.fake_registry import Clock, basic, service
 
 pytestmark = pytest.mark.skipif(
@@ -65,16 +64,6 @@ async def read(opened: RegistryService, source: FileSource, resume: Resume | Non
         return b"".join([chunk async for chunk in answer.chunks])
 
 
-async def sent(registry: Registry, *, requests: int) -> dict[str, int]:
-    """Bytes of blobs that the registry sent, once so many requests for them are in its log."""
-
-    def logged() -> bool:
-        return sum("/blobs/" in access.path and access.status < 400 for access in registry.requests()) >= requests
-
-    await eventually(logged)
-    return dict(registry.blob_bytes())
-
-
 async def test_an_image_is_resolved_as_it_was_pushed(public: Registry, app: Image) -> None:
     async with service() as opened:
         found = await resolve(opened, public)
@@ -104,17 +93,6 @@ async def test_a_private_image_needs_the_right_password(private: Registry, app: 
         assert app.digest == found.digest
         for each in found.platforms[AMD64].blobs:
             assert app.path(each.digest).read_bytes() == await read(opened, blob(private, each.digest))
-
-
-async def test_a_part_of_a_blob_is_read(private: Registry, app: Image) -> None:
-    async with service() as opened:
-        found = await resolve(opened, private, keys=Keyring([(private.host, ANN)]))
-        digest = found.platforms[AMD64].layers[0].digest
-        whole = app.path(digest).read_bytes()
-        private.forget()
-        assert whole[1_000_000:] == await read(opened, blob(private, digest), Resume(1_000_000))
-        assert whole[5:2000] == await read(opened, blob(private, digest), Resume(5, 2000))
-    assert {digest: len(whole) - 1_000_000 + 1995} == await sent(private, requests=2)
 
 
 async def test_the_registry_decides_who_reads_a_private_manifest(

@@ -70,7 +70,6 @@ class Stage:
         return found
 
     async def report(self, task: str, cid: str, result: str = "SUCCESS", pieces: str = f"0-{WIRE - 1}") -> int:
-        """Report a piece, and return the status of the answer."""
         update = {"srcCid": cid, "status": "RUNNING", "result": result}
         return (await self.call("PUT", f"/tasks/{task}/pieces/{pieces}", **update))[0]
 

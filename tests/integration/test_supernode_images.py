@@ -32,7 +32,6 @@ pytestmark = pytest.mark.skipif(
 
 
 def secret(registry: Registry, user: str = ANN[0], password: str = ANN[1]) -> str:
-    """A pull secret."""
     return json.dumps({"auths": {registry.host: {"username": user, "password": password}}})
 
 

@@ -65,7 +65,7 @@ class Life:
         self._directory = directory
         self._source = source
         self.wrong = source.wrong
-        """What should never have been seen: an assertion inside the CDN would be one more error that it survives."""
+        """The failed checks. Inside the CDN an assertion would be one more error that the CDN survives."""
         self._attempt = 0
         self._deletions: list[asyncio.Task[None]] = []
         self.cdn: CDNManager
@@ -121,7 +121,7 @@ class Life:
             self.wrong.append(f"called whole, but it is not: {copy}")
 
     async def finish(self) -> None:
-        """All that is wanted comes, all that is not wanted goes."""
+        """Every wanted copy becomes whole, and every unwanted one is removed."""
         for number in range(2):
             self._attempt += 1
             self.cdn.trigger(self.order(number))

@@ -23,7 +23,7 @@ class Node:
 
     name: str
     owner: str
-    """Whom it takes for the owner."""
+    """Its idea of the owner."""
     wants: bool
     stage: Stage = Stage.IDLE
     have: int = 0
@@ -52,8 +52,6 @@ class Node:
 
 
 class World:
-    """All of them and the origin."""
-
     def __init__(self, nodes: list[Node], unreachable: set[tuple[str, str]]) -> None:
         self.nodes = {node.name: node for node in nodes}
         self.unreachable = unreachable
@@ -128,7 +126,7 @@ class World:
 def test_the_origin_is_read_once_for_any_owner_and_any_order_of_steps(
     owners: tuple[str, ...], *, agree: bool, wants: set[str], first: int, order: list[str]
 ) -> None:
-    """``first``: so many pieces one of them has already, from a read that ended."""
+    """``first``: the pieces that one node has from an earlier read."""
     nodes = [
         Node(name, owners[0] if agree else owner, name in wants) for name, owner in zip(NAMES, owners, strict=True)
     ]

@@ -211,8 +211,6 @@ class Swarm(RuleBasedStateMachine):
 
 
 class SwarmWithLocalPeer(Swarm):
-    """One of them is on the supernode's machine."""
-
     local_peer = NAMES[0]
 
 

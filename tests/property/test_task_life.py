@@ -42,8 +42,6 @@ def wishes(draw: st.DrawFn) -> tuple[WantedTask, ...]:
 
 @dataclass
 class Expected:
-    """What must be true."""
-
     wanted: dict[str, WantedTask] = field(default_factory=dict)
     leaving: dict[str, float] = field(default_factory=dict)
     leases: dict[TaskID, float] = field(default_factory=dict)
@@ -51,7 +49,6 @@ class Expected:
 
     @property
     def tasks(self) -> set[TaskID]:
-        """All wanted tasks."""
         return {TaskID(wanted.task_id) for wanted in self.wanted.values()} | self.leases.keys()
 
 

@@ -52,7 +52,6 @@ class CDNBench:
         await asyncio.sleep(min(delay, 0.01) if delay < 100 else 3600)
 
     async def until(self, wanted: Callable[[Copy], object]) -> Copy:
-        """Wait for a state of the copy."""
         async with asyncio.timeout(20):
             while not wanted(copy := self.cdn.status(TASK)):
                 await self.changed.wait()
@@ -67,7 +66,6 @@ class CDNBench:
         return copy
 
     async def failure(self) -> Failure:
-        """Wait until the copy has failed for good."""
         failure = (await self.ended()).failure
         assert failure is not None
         return failure
@@ -79,6 +77,5 @@ class CDNBench:
         )
 
     def data(self) -> bytes:
-        """The copy's bytes on the disk."""
         file = self.store.get(TASK)
         return file.path.read_bytes() if file else b""

@@ -113,7 +113,6 @@ class SupernodeLab(StatedSupernode):
         return await self._peers.enter_async_context(peer(self.url, self.folder / name, name, **changes))
 
     async def mirror(self, name: str, **changes: Any) -> PeerApp:
-        """A peer with a mirror."""
         return await self._peers.enter_async_context(mirror(self.url, self.folder / name, name, **changes))
 
 

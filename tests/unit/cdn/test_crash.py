@@ -25,7 +25,7 @@ ORDER = FetchOrder(TASK, FileSource("http://origin/file"))
 
 
 class CrashError(BaseException):
-    """The process is dead; nothing catches this."""
+    """The process is dead. Nothing catches this."""
 
 
 class Disk:
@@ -40,7 +40,6 @@ class Disk:
         self.count = 0
         self.crashed = False
         self.on_crash: Callable[[], object] = lambda: None
-        """Called in the thread that it crashed in."""
         self._at = at
         self._error = error
         self._power = power
@@ -99,8 +98,6 @@ def disk(monkeypatch: pytest.MonkeyPatch, it: Disk) -> Iterator[Disk]:
 
 
 class Life(CDNBench):
-    """One life of a CDN."""
-
     def __init__(self, directory: Path, source: FakeReader) -> None:
         super().__init__(directory, source, durable=True, rng=random.SystemRandom(), sleep=lambda _: asyncio.sleep(0))
 

@@ -23,8 +23,6 @@ CLAIM = FetchOrder(TASK, FileSource("http://origin/file", attempt="uid:"), claim
 
 
 class Bench(CDNBench):
-    """A CDN with a fake origin."""
-
     def __init__(self, directory: Path, *steps: Step, content: Content = OLD) -> None:
         self.source = FakeReader(content, steps)
         super().__init__(directory, self.source, fresh_for=60.0)

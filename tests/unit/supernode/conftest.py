@@ -32,8 +32,6 @@ ID = compute(URL)
 
 @dataclass
 class Clock:
-    """A clock that the test sets."""
-
     now: float = 1000.0
 
     def __call__(self) -> float:
@@ -83,7 +81,6 @@ class Bench:
         return self.managers.tasks.known(name)
 
     def peer(self, name: str, *, inventoried: bool = True, **more: int) -> PeerSession:
-        """A node's peer that is there."""
         session = PeerSession(name, "boot", inventoried=inventoried)
         address = f"10.0.0.{len(self.dispatcher.sessions) + 1}"
         self.dispatcher.add(session, SwarmPeer(name, address, 65002, b"k" * 32))
@@ -93,8 +90,6 @@ class Bench:
 
 @dataclass
 class Leases:
-    """Leases straight to the tasks."""
-
     tasks: TaskManager = field(default_factory=lambda: TaskManager(grace=5.0))
     ended: list[tuple[str, bool]] = field(default_factory=list)
 
@@ -118,8 +113,6 @@ def bench() -> Bench:
 
 @pytest.fixture
 def wanted() -> Wish:
-    """A Task resource's wish."""
-
     def make(uid: str = "u", *peers: str, path: str = "p/f") -> WantedTask:
         return WantedTask(uid, f"ns/{uid}", ID, URL, path=path, peers=peers)
 

@@ -86,7 +86,6 @@ class Stage:
         self.blobs.take(peer, {task_id.of_blob(each.digest): each for each in wanted})
 
     def shows(self, **copy: object) -> None:
-        """The copy changes."""
         self.managers.tasks.update(NAME, replace(self.task.copy, **copy))  # type: ignore[arg-type]
         self.blobs.on_task_changed(NAME)
 
@@ -203,7 +202,7 @@ def test_an_existing_copy_needs_a_proof_of_the_first_peer_too(stage: Stage) -> N
 
 
 def test_a_source_that_replaces_a_running_one_needs_a_proof(stage: Stage) -> None:
-    """Else what still comes from the former one would prove a right to it."""
+    """Otherwise bytes of the former source would be a proof for the new one."""
     stage.say("n1", WANTED)
     stage.say("n2", OTHER)
     stage.say("n1")

@@ -16,8 +16,6 @@ DIGEST, OTHER = "sha256:" + "a" * 64, "sha512:" + "b" * 128
 
 
 class Leases:
-    """Keeps the given blobs."""
-
     def __init__(self, *kept: KeptBlob) -> None:
         self.blobs = kept
 
@@ -105,13 +103,17 @@ async def test_a_failed_write_is_retried(tmp_path: Path, clock: Clock) -> None:
         assert path.exists()
 
 
-async def test_an_unreadable_record_is_empty(tmp_path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"sha256:0":{"generation":"g","wanted":9e99}}'])
+async def test_an_unreadable_record_is_empty(tmp_path: Path, clock: Clock, content: bytes | None) -> None:
     path = tmp_path / "blobs.json"
-    path.mkdir()
+    path.mkdir() if content is None else path.write_bytes(content)
     leases = Leases(KeptBlob(DIGEST, "g", 0.0))
     await ledger(path, leases, clock).restore()
     assert () == leases.blobs
-    path.rmdir()
+
+
+async def test_an_invalid_entry_is_left_out(tmp_path: Path, clock: Clock) -> None:
+    path, leases = tmp_path / "blobs.json", Leases()
     path.write_text(f'{{"{DIGEST}":{{"generation":"g","wanted":999999}},"../x":{{"generation":"g","wanted":1}}}}')
     await ledger(path, leases, clock).restore()
     assert (KeptBlob(DIGEST, "g", 1.0),) == leases.blobs

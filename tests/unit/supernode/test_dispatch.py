@@ -11,7 +11,7 @@ from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.dispatch import TicketCache
-from pantala_supernode.sync.session import HeldExchanges, Hold, PeerSession, SupersededError
+from pantala_supernode.sync.session import HeldExchanges, Hold, PeerSession
 from tests.unit.supernode.conftest import ID, URL, Bench, Clock, Wish
 
 POLICY = SchedulingPolicy()
@@ -244,15 +244,6 @@ def test_each_server_task_and_generation_has_its_own(tickets: TicketCache) -> No
     assert 4 == len({tickets.ticket(*each) for each in names})
 
 
-def test_tickets_that_are_not_reused_any_more_are_dropped(tickets: TicketCache, clock: Clock) -> None:
-    tickets.ticket(KEY, "t", "g")
-    tickets.expire()
-    assert 1 == len(tickets._issued)
-    clock.now += ticket.LIFETIME
-    tickets.expire()
-    assert {} == tickets._issued
-
-
 class Room(HeldExchanges):
     def holds(self, name: str, *tasks: str) -> Hold:
         session = PeerSession(name, "boot")
@@ -265,28 +256,12 @@ def room() -> Room:
     return Room()
 
 
-async def test_peers_are_found_by_the_tasks_that_they_wait_for(room: Room) -> None:
-    room.holds("a", "t1", "t2")
-    room.holds("b", "t2")
-    room.holds("c")
-    assert [["a"], ["a", "b"], []] == [list(room.waiting(task)) for task in ("t1", "t2", "x")]
-    assert (["t1", "t2"], 3) == (room.tasks(), len(room))
-
-
 async def test_a_released_peer_is_answered_and_waits_no_more(room: Room) -> None:
     held = room.holds("a", "t")
     for _ in range(2):
         room.release("a")
     assert () == await held
     assert ([], [], 0) == (list(room.waiting("t")), room.tasks(), len(room))
-
-
-async def test_a_superseded_exchange_ends_with_an_error(room: Room) -> None:
-    held = room.holds("a", "t")
-    for _ in range(2):
-        room.supersede("a")
-    with pytest.raises(SupersededError):
-        await held
 
 
 async def test_a_former_exchange_does_not_end_a_newer_one(room: Room) -> None:
@@ -309,9 +284,3 @@ async def test_a_cancelled_exchange_gets_no_work(room: Room) -> None:
     room.holds("b", "t").cancel()
     room.supersede("b")
     assert 0 == len(room)
-
-
-async def test_all_exchanges_can_be_answered_at_once(room: Room) -> None:
-    held = [room.holds(name, "t") for name in "abc"]
-    room.release_all()
-    assert [(), (), ()] == [await one for one in held]

@@ -33,7 +33,6 @@ class Stage:
         self.shows((1 << pieces) - 1)
 
     def shows(self, cached: int, *, arriving: bool = False) -> None:
-        """The supernode has these pieces."""
         self.swarm.copy = Copy(ID, CDNStatus.RUNNING if arriving else CDNStatus.SUCCESS, cached=cached)
 
     def joins(self, *names: str, have: int = 0, zone: str = "", **more: Any) -> None:
@@ -45,7 +44,6 @@ class Stage:
         return self.scheduler.schedule("t", name, room=room, now=now, **more)
 
     def providers(self, name: str, **more: Any) -> list[str]:
-        """The providers of the pieces that a peer gets."""
         return [choice.provider for choice in self.asks(name, **more)]
 
     def takes(self, name: str, *choices: PieceChoice) -> None:
