@@ -5,27 +5,28 @@ import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
+from pantala_operator.resources.api import Taint
+from pantala_operator.resources.prefetch import read_prefetch
 from testbed.apiserver import ControlPlane
+from tests.controlplane import crd_tables as tables
+from tests.controlplane.crd_tables import SHA256, SHA512, URL, Object, condition
+from tests.support.prefetch import World, cluster, node
 
 pytestmark = pytest.mark.controlplane
 
-Object = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 API_VERSION = "pantala.dev/v1alpha1"
 DEFAULT = f"/apis/{API_VERSION}/namespaces/default"
 TASKS = f"{DEFAULT}/tasks"
 PEERS = f"/apis/{API_VERSION}/peers"
 _PLURALS = {"Task": "tasks", "ImagePrefetch": "imageprefetches"}
+UNREACHABLE = Taint("node.kubernetes.io/unreachable", "NoExecute")
 STRICT = "dryRun=All&fieldValidation=Strict"
-URL = "http://origin.example/file"
-SHA256 = "sha256:" + "a" * 64
-SHA512 = "sha512:" + "b" * 128
-NOW = "2026-01-01T00:00:00Z"
 
 
 class API:
@@ -51,21 +52,18 @@ class API:
 
     def create(self, spec: Object, kind: str = "Task") -> tuple[int, Object]:
         """Create a Task or an ImagePrefetch as a dry run."""
-        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "dry"}, "spec": spec}
-        return self.call("POST", f"{DEFAULT}/{_PLURALS[kind]}?{STRICT}", body)
-
-    def assert_refused(self, spec: Object, expected: str, kind: str = "Task") -> None:
-        """``expected`` is ``field: kind of error: part of the message``."""
-        status, body = self.create(spec, kind)
-        assert 422 == status, body
-        field, error, *text = expected.split(": ", 2)
-        causes = [f"{cause['field']}: {cause['message']}" for cause in body["details"]["causes"]]
-        # The API server shows the value, or its type, between the two parts of a message.
-        assert [each for each in causes if each.startswith(f"{field}: {error}") and "".join(text) in each], causes
+        return self.call("POST", f"{DEFAULT}/{_PLURALS[kind]}?{STRICT}", resource("dry", spec, kind))
 
     def merge(self, path: str, change: Object) -> tuple[int, Object]:
         """Change an object as a dry run."""
         return self.call("PATCH", f"{path}?{STRICT}", change, "merge-patch+json")
+
+    def apply_status(self, path: str, body: Object, status: Object) -> Object:
+        """Apply a whole status. Returns the object."""
+        query = "fieldManager=test&force=true&fieldValidation=Strict"
+        code, answer = self.call("PATCH", f"{path}/status?{query}", {**body, "status": status}, "apply-patch+yaml")
+        assert 200 == code, answer
+        return answer
 
     def established(self, crd: str) -> bool:
         """True if the API server serves a kind. Its schema must be structural."""
@@ -75,8 +73,9 @@ class API:
         return conditions.get("Established") == "True"
 
 
-def task(name: str, spec: Object) -> Object:
-    return {"apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": name}, "spec": spec}
+def resource(name: str, spec: Object | None = None, kind: str = "Task") -> Object:
+    body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}}
+    return body if spec is None else {**body, "spec": spec}
 
 
 @pytest.fixture(scope="module")
@@ -99,165 +98,62 @@ def bare(api: API) -> str:
     return _store(api, "bare", {"source": {"url": URL}})
 
 
-def _store(api: API, name: str, spec: Object) -> str:
-    status, body = api.call("POST", TASKS, task(name, spec))
+def _store(api: API, name: str, spec: Object, kind: str = "Task") -> str:
+    path = f"{DEFAULT}/{_PLURALS[kind]}"
+    status, body = api.call("POST", path, resource(name, spec, kind))
     assert 201 == status, body["message"]
-    return f"{TASKS}/{name}"
+    return f"{path}/{name}"
 
 
-def source(**values: str) -> Object:
-    return {"source": values}
+SPECS = {"Task": tables.task, "ImagePrefetch": tables.prefetch}
+REFUSED = [("Task", *row) for row in tables.BAD_TASKS]
+REFUSED += [("ImagePrefetch", *row) for row in tables.BAD_PREFETCHES]
+ACCEPTED = [("Task", spec) for spec in tables.GOOD_TASKS]
+ACCEPTED += [("ImagePrefetch", spec) for spec in tables.GOOD_PREFETCHES]
 
 
-def extra(**values: object) -> Object:
-    return {"source": {"url": URL}, **values}
+@pytest.mark.parametrize(("kind", "spec", "expected"), REFUSED, ids=lambda value: str(value)[:70])
+def test_refuses_with_the_field_named(api: API, kind: str, spec: Object, expected: str) -> None:
+    """``expected`` is ``field: kind of error: part of the message``."""
+    status, body = api.create(spec, kind)
+    assert 422 == status, body
+    field, error, *text = expected.split(": ", 2)
+    causes = [f"{cause['field']}: {cause['message']}" for cause in body["details"]["causes"]]
+    # The API server shows the value, or its type, between the two parts of a message.
+    assert [each for each in causes if each.startswith(f"{field}: {error}") and "".join(text) in each], causes
 
 
-def target(**values: object) -> Object:
-    return extra(target=values)
-
-
-def url(text: str) -> Object:
-    return source(url=text)
-
-
-REFUSED = [
-    ({}, "spec.source: Required value"),
-    (source(), "spec.source: Invalid value: set exactly one of url and image"),
-    (source(url=URL, image="a"), "spec.source: Invalid value: set exactly one of url and image"),
-    (url("ftp://host/file"), "spec.source.url: Invalid value: must begin with http:// or https://"),
-    (url("file:///etc/passwd"), "spec.source.url: Invalid value: must begin with http:// or https://"),
-    (url("http:///file"), "spec.source.url: Invalid value: must be a URL with a host"),
-    (url("http://[::1/file"), "spec.source.url: Invalid value: must be a URL with a host"),
-    (url("http://user:secret@host/file"), "spec.source.url: Invalid value: must not contain user info"),
-    (url("http://token@host"), "spec.source.url: Invalid value: must not contain user info"),
-    (url("http://host/file#part"), "spec.source.url: Invalid value: must not have a fragment"),
-    (url("http://host/a b"), "spec.source.url: Invalid value: must be ASCII without spaces"),
-    (url("http://höst/file"), "spec.source.url: Invalid value: must be ASCII without spaces"),
-    (url("http://host/a\r\nb"), "spec.source.url: Invalid value: must be ASCII without spaces"),
-    (url("http://host/" + "a" * 2048), "spec.source.url: Too long"),
-    (source(image=""), "spec.source.image: Invalid value"),
-    (source(image="a b"), "spec.source.image: Invalid value: must not contain spaces"),
-    (source(image="a\nb"), "spec.source.image: Invalid value: must not contain spaces"),
-    (source(image="a" * 513), "spec.source.image: Too long"),
-    (extra(headersFrom={}), "spec.headersFrom.secretRef: Required value"),
-    (extra(headersFrom={"secretRef": {}}), "spec.headersFrom.secretRef.name: Required value"),
-    (extra(headersFrom={"secretRef": {"name": ""}}), "spec.headersFrom.secretRef.name: Invalid value"),
-    (extra(digest="md5:" + "a" * 32), "spec.digest: Invalid value: must be sha256: with 64 or sha512: with 128"),
-    (extra(digest="sha256:" + "A" * 64), "spec.digest: Invalid value: must be sha256:"),
-    (extra(digest="sha256:" + "a" * 63), "spec.digest: Invalid value: must be sha256:"),
-    (extra(digest="sha512:" + "a" * 64), "spec.digest: Invalid value: must be sha256:"),
-    (extra(digest=SHA256 + "\n"), "spec.digest: Invalid value: must be sha256:"),
-    (extra(digest=""), "spec.digest: Invalid value: must be sha256:"),
-    (extra(filterQueryParams=["a", "a"]), "spec.filterQueryParams[1]: Duplicate value"),
-    (extra(filterQueryParams=["a=b"]), "spec.filterQueryParams[0]: Invalid value: must be a parameter's name"),
-    (extra(filterQueryParams=["a b"]), "spec.filterQueryParams[0]: Invalid value: must be a parameter's name"),
-    (extra(filterQueryParams=[""]), "spec.filterQueryParams[0]: Invalid value"),
-    (extra(filterQueryParams=[str(i) for i in range(33)]), "spec.filterQueryParams: Too many"),
-    (extra(depth="Node"), "spec.depth: Unsupported value"),
-    (extra(depth="Runtime"), "spec.depth: Invalid value: depth Runtime needs source.image"),
-    (source(url=URL, platform="linux/amd64"), "spec.source: Invalid value: platform needs image"),
-    (source(image="a", platform="amd64"), "spec.source.platform: Invalid value: must be os/architecture"),
-    (extra(pullSecrets=["a"]), "spec.pullSecrets: Forbidden: spec.pullSecrets needs source.image"),
-    (extra(retention={"pin": True}), "spec.retention: Forbidden: spec.retention needs depth Runtime"),
-    ({**source(image="a"), "depth": "Runtime", "path": "a"}, "spec.path: Forbidden: spec.path needs depth Peer"),
-    (extra(depth="Supernode", path="a"), "spec.path: Forbidden: spec.path needs depth Peer"),
-    (target(count=1, percentage=1), "spec.target: Invalid value: set at most one of count and percentage"),
-    (target(count=0), "spec.target.count: Invalid value"),
-    (target(percentage=0), "spec.target.percentage: Invalid value"),
-    (target(percentage=101), "spec.target.percentage: Invalid value"),
-    (target(names=[]), "spec.target.names: Invalid value"),
-    (target(names=["a", "a"]), "spec.target.names[1]: Duplicate value"),
-    (target(nodeSelector={"a": "b" * 64}), "spec.target.nodeSelector.a: Too long"),
-    (target(tolerations=[{}]), "spec.target.tolerations[0]: Invalid value: operator must be Exists when key is empty"),
-    (
-        target(tolerations=[{"key": "", "operator": "Equal"}]),
-        "spec.target.tolerations[0]: Invalid value: operator must be Exists when key is empty",
-    ),
-    (
-        target(tolerations=[{"key": "a", "operator": "Exists", "value": "b"}]),
-        "spec.target.tolerations[0]: Invalid value: value must be empty when operator is Exists",
-    ),
-    (target(tolerations=[{"key": "a", "effect": "Never"}]), "spec.target.tolerations[0].effect: Unsupported value"),
-    (extra(path=""), "spec.path: Invalid value"),
-    (extra(path="a/"), "spec.path: Invalid value: must name a file, not end with a slash"),
-    (extra(path="/"), "spec.path: Invalid value: must name a file, not end with a slash"),
-    (extra(path="a//b"), "spec.path: Invalid value: must not contain an empty part"),
-    (extra(path="//a"), "spec.path: Invalid value: must not contain an empty part"),
-    (extra(path=".."), "spec.path: Invalid value: must not contain . or .."),
-    (extra(path="../a"), "spec.path: Invalid value: must not contain . or .."),
-    (extra(path="a/../b"), "spec.path: Invalid value: must not contain . or .."),
-    (extra(path="a/./b"), "spec.path: Invalid value: must not contain . or .."),
-    (extra(path="a/.."), "spec.path: Invalid value: must not contain . or .."),
-    (extra(path="a\0b"), "spec.path: Invalid value: must not contain control characters"),
-    (extra(path="a\nb"), "spec.path: Invalid value: must not contain control characters"),
-    (extra(path="a/" + "b" * 256), "spec.path: Invalid value: must not have a part of more than 255 characters"),
-    (extra(path="a/" * 512 + "b"), "spec.path: Too long"),
-    (extra(retry={"limit": -1}), "spec.retry.limit: Invalid value"),
-    (extra(activeDeadlineSeconds=0), "spec.activeDeadlineSeconds: Invalid value"),
-    (extra(ttlSecondsAfterFinished=-1), "spec.ttlSecondsAfterFinished: Invalid value"),
-    (extra(priority=1001), "spec.priority: Invalid value"),
-    (extra(priority=-1001), "spec.priority: Invalid value"),
-    (extra(suspend="yes"), "spec.suspend: Invalid value"),
-]
-
-ACCEPTED = [
-    url("https://host"),
-    url("http://[2001:db8::1]:8080/a?b=c@d&e=f:g"),
-    url("http://host/a@b:c"),
-    url("http://host/" + "a" * 2036),
-    source(image="registry.example:5000/a/b:1@" + SHA256),
-    {**source(image="a:1", platform="linux/arm64"), "depth": "Runtime", "pullSecrets": ["a", "b"]},
-    {**source(image="a@" + SHA256), "depth": "Runtime", "retention": {"pin": True}},
-    extra(headersFrom={"secretRef": {"name": "credentials"}}),
-    extra(digest=SHA256),
-    extra(digest=SHA512),
-    extra(filterQueryParams=["X-Amz-Signature", "a%20b"]),
-    extra(filterQueryParams=[]),
-    extra(depth="Supernode"),
-    extra(depth="Supernode", target={"count": 1}),
-    extra(depth="Peer", path="a"),
-    target(),
-    target(count=1),
-    target(percentage=100),
-    target(names=["node1", "node2"], nodeSelector={"topology.kubernetes.io/zone": "a", "empty": ""}),
-    target(tolerations=[{"operator": "Exists"}, {"key": "a"}, {"key": "b", "value": "c", "effect": "NoExecute"}]),
-    target(tolerations=[{"key": "a", "operator": "Exists", "value": ""}]),
-    extra(path="models/v1..2/.hidden/...x"),
-    extra(path="/var/lib/pantala/files/a"),
-    extra(path="mit Leerzeichen/ü" + "ü" * 200),
-    extra(retry={}),
-    extra(retry={"limit": 0}),
-    extra(activeDeadlineSeconds=1, ttlSecondsAfterFinished=0, priority=-1000, suspend=True),
-]
-
-
-@pytest.mark.parametrize(("spec", "expected"), REFUSED, ids=lambda value: str(value)[:70])
-def test_refuses_with_the_field_named(api: API, spec: Object, expected: str) -> None:
-    api.assert_refused(spec, expected)
-
-
-@pytest.mark.parametrize("spec", ACCEPTED, ids=lambda value: str(value)[:70])
-def test_accepts(api: API, spec: Object) -> None:
-    status, body = api.create(spec)
+@pytest.mark.parametrize(("kind", "spec"), ACCEPTED, ids=lambda value: str(value)[:70])
+def test_accepts(api: API, kind: str, spec: Object) -> None:
+    status, body = api.create(spec, kind)
     assert 201 == status, body["message"]
 
 
-def test_a_misspelt_field_is_refused(api: API) -> None:
-    status, body = api.create(extra(digset=SHA256))
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_misspelt_field_is_refused(api: API, kind: str) -> None:
+    status, body = api.create(SPECS[kind](misspelt=1), kind)
     assert 400 == status
-    assert 'unknown field "spec.digset"' in body["message"]
+    assert 'unknown field "spec.misspelt"' in body["message"]
 
 
 def test_defaults_are_filled_in(api: API) -> None:
-    _, body = api.create(extra(target={"tolerations": [{"key": "a"}]}))
-    expected = {
-        "source": {"url": URL},
-        "depth": "Peer",
-        "priority": 0,
-        "suspend": False,
-        "target": {"tolerations": [{"key": "a", "operator": "Equal"}]},
-    }
+    _, body = api.create(tables.task(target={"tolerations": [{"key": "a"}]}))
+    tolerations = [{"key": "a", "operator": "Equal"}]
+    expected = tables.task(depth="Peer", priority=0, suspend=False, target={"tolerations": tolerations})
+    assert expected == body["spec"]
+    spec = tables.prefetch(rollout={}, retry={}, schedule=tables.NIGHTLY, retention={})
+    _, body = api.create(spec, "ImagePrefetch")
+    expected = tables.prefetch(
+        rollout={"perNode": 1},
+        retry={"backoffSeconds": 10},
+        schedule={**tables.NIGHTLY, "timeZone": "Etc/UTC"},
+        retention={"pin": False},
+        timeoutSecondsPerNode=600,
+        completionPolicy="Once",
+        updatePolicy="Pin",
+        mode="Run",
+        suspend=False,
+    )
     assert expected == body["spec"]
 
 
@@ -315,61 +211,51 @@ def test_status_is_a_subresource(api: API, bare: str) -> None:
     assert expected == (after["spec"], after["metadata"]["generation"], after["status"])
 
 
-def _condition(kind: str, status: str, **values: object) -> Object:
-    return {"type": kind, "status": status, "reason": "Why", "message": "", "lastTransitionTime": NOW, **values}
-
-
-STATUS = {
-    "observedGeneration": 1,
-    "conditions": [
-        _condition(kind, "True", observedGeneration=1)
-        for kind in ("Ready", "SourceResolved", "Cached", "Distributed", "Reconciling", "Stalled")
-    ],
-    "taskID": "c" * 64,
-    "cdnStatus": "SUCCESS",
-    "path": "default/columns",
-    "contentLength": 2**33,
-    "size": "8Gi",
-    "digest": SHA256,
-    "pieceSize": 4194304,
-    "pieces": {"total": 2048, "cached": 2048},
-    "peers": {"desired": 3, "ready": 2, "active": 1, "failed": 1},
-    "summary": "2/3",
-    "bytes": {"origin": 2**33, "fromSupernode": 2**34, "fromPeers": 0, "distributed": 2**34},
-    "failures": [{"node": "node3", "reason": "NodeDiskFull", "message": "full"}],
-    "startTime": NOW,
-    "completionTime": NOW,
-    "lastHandledRequest": "now",
-}
-
-
 def _words(line: str, first: int | None = None, last: int | None = None) -> str:
     return " ".join(line.split()[first:last])
 
 
-def test_the_whole_status_can_be_applied_and_is_shown_in_columns(api: API) -> None:
-    path = _store(api, "columns", extra())
-    body = {"apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": "columns"}, "status": STATUS}
-    status, answer = api.call("PATCH", f"{path}/status?fieldManager=test&force=true", body, "apply-patch+yaml")
-    assert 200 == status, answer["message"]
-    assert STATUS == answer["status"]
-    header, row = api.kubectl("get", "pt", "columns").splitlines()
-    expected = "NAME READY REASON PEERS SIZE AGE", "columns True Why 2/3 8Gi"
-    assert expected == (_words(header), _words(row, 0, 5))
-    header, row = api.kubectl("get", "task", "columns", "-o", "wide").splitlines()
-    expected = "AGE ORIGIN BYTES PATH", f"{2**33} default/columns"
-    assert expected == (_words(header, -4), _words(row, -2))
-    api.kubectl("wait", "--for=condition=Ready", "task/columns", "--timeout=5s")
+@pytest.mark.parametrize(
+    ("kind", "status", "short", "columns", "wide"),
+    [
+        (
+            "Task",
+            tables.TASK_STATUS,
+            "pt",
+            ("NAME READY REASON PEERS SIZE AGE", "columns True Why 2/3 8Gi"),
+            ("ORIGIN BYTES PATH", f"{2**33} default/columns"),
+        ),
+        (
+            "ImagePrefetch",
+            tables.PREFETCH_STATUS,
+            "imgp",
+            ("NAME READY REASON NODES SIZE AGE", "columns True Why 2/3 8Gi"),
+            ("FAILED BYTES/S NEXT RUN", f"0 {2**27}"),
+        ),
+    ],
+    ids=["Task", "ImagePrefetch"],
+)
+def test_the_whole_status_can_be_applied_and_is_shown_in_columns(
+    api: API, kind: str, status: Object, short: str, columns: tuple[str, str], wide: tuple[str, str]
+) -> None:
+    path = _store(api, "columns", SPECS[kind](), kind)
+    assert status == api.apply_status(path, resource("columns", kind=kind), status)["status"]
+    header, row = api.kubectl("get", short, "columns").splitlines()
+    assert columns == (_words(header), _words(row, 0, 5))
+    header, row = api.kubectl("get", kind.lower(), "columns", "-o", "wide").splitlines()
+    assert wide == (_words(header, 6), _words(row, 6, 8))
+    api.kubectl("wait", "--for=condition=Ready", f"{short}/columns", "--timeout=5s")
+    assert f"{kind.lower()}.pantala.dev/columns" in api.kubectl("get", "pantala", "-o", "name")
 
 
 @pytest.mark.parametrize(
     ("status", "field"),
     [
-        ({"conditions": [_condition("Ready", "True"), _condition("Ready", "False")]}, "status.conditions[1]"),
-        ({"conditions": [_condition("Ready", "Maybe")]}, "status.conditions[0].status"),
-        ({"conditions": [_condition("Ready", "True", reason="")]}, "status.conditions[0].reason"),
-        ({"conditions": [_condition("Ready", "True", reason="not one word")]}, "status.conditions[0].reason"),
-        ({"conditions": [_condition("Ready", "True", lastTransitionTime="today")]}, "lastTransitionTime"),
+        ({"conditions": [condition("Ready", "True"), condition("Ready", "False")]}, "status.conditions[1]"),
+        ({"conditions": [condition("Ready", "Maybe")]}, "status.conditions[0].status"),
+        ({"conditions": [condition("Ready", "True", reason="")]}, "status.conditions[0].reason"),
+        ({"conditions": [condition("Ready", "True", reason="not one word")]}, "status.conditions[0].reason"),
+        ({"conditions": [condition("Ready", "True", lastTransitionTime="today")]}, "lastTransitionTime"),
         ({"cdnStatus": "DONE"}, "status.cdnStatus"),
         ({"failures": [{"node": "a", "reason": "B"}] * 11}, "status.failures"),
         ({"contentLength": -1}, "status.contentLength"),
@@ -384,13 +270,13 @@ def test_a_wrong_status_is_refused(api: API, bare: str, status: Object, field: s
 
 
 def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
-    peer = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": "node1"}}
+    peer = resource("node1", kind="Peer")
     status, body = api.call("POST", f"{PEERS}?fieldValidation=Strict", peer)
     expected: object = (201, {"unschedulable": False})
     assert expected == (status, body.get("spec"))
     seen = {
         "observedGeneration": 1,
-        "conditions": [_condition("Ready", "True", observedGeneration=1)],
+        "conditions": [condition("Ready", "True", observedGeneration=1)],
         "address": "10.0.0.1:65002",
         "zone": "a",
         "version": "0.1.0",
@@ -399,17 +285,10 @@ def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
         "succeeded": 2**40,
         "failed": 1,
     }
-    status, body = api.call(
-        "PATCH", f"{PEERS}/node1/status?fieldManager=test", {**peer, "status": seen}, "apply-patch+yaml"
-    )
-    assert (200, seen) == (status, body.get("status"))
+    assert seen == api.apply_status(f"{PEERS}/node1", peer, seen).get("status")
     header, row = api.kubectl("get", "pp").splitlines()
     expected = "NAME READY ADDRESS ZONE CACHE AGE", f"node1 True 10.0.0.1:65002 a {2**40}"
     assert expected == (_words(header), _words(row, 0, 5))
-
-
-def test_both_kinds_are_in_the_category(api: API, bare: str) -> None:
-    assert "task.pantala.dev/bare" in api.kubectl("get", "pantala", "-o", "name")
 
 
 @pytest.mark.parametrize(
@@ -418,9 +297,30 @@ def test_both_kinds_are_in_the_category(api: API, bare: str) -> None:
 )
 def test_tasks_are_selected_by_field(api: API, bare: str, selector: str, expected: list[str]) -> None:
     spec = {"source": {"url": "http://origin.example/shallow"}, "depth": "Supernode"}
-    api.call("POST", TASKS, task("shallow", spec))
+    api.call("POST", TASKS, resource("shallow", spec))
     names = api.kubectl("get", "pt", "--field-selector", selector, "-o", "jsonpath={.items[*].metadata.name}")
     assert expected == names.split()
+
+
+def test_the_results_of_a_plan_are_accepted_unchanged(api: API) -> None:
+    """Neither in its Tasks nor in its status is a field refused, dropped or changed."""
+    planned = _store(api, "planned", tables.images("one:1", "two:2", retention={"pin": True}), "ImagePrefetch")
+    stored = api.call("GET", planned)[1]
+    world = World(read_prefetch(stored), cluster(node("a"), node("b", UNREACHABLE)))
+    tasks = world.turn(2).tasks.apply
+    made = world.settle()
+    assert 2 == len(tasks)
+    for body in tasks:
+        query = "fieldManager=pantala-operator&force=true&fieldValidation=Strict"
+        status, answer = api.call(
+            "PATCH", f"{TASKS}/{body['metadata']['name']}?{query}", dict(body), "apply-patch+yaml"
+        )
+        assert 201 == status, answer["message"]
+        assert answer["spec"].items() >= body["spec"].items()
+    shown = msgspec.json.decode(msgspec.json.encode(made.status))
+    answer = api.apply_status(planned, resource("planned", kind="ImagePrefetch"), shown)
+    assert shown == answer.get("status")
+    assert made.status == read_prefetch(answer).status
 
 
 @pytest.mark.parametrize("sample", sorted((ROOT / "crds" / "samples").glob("*.yaml")), ids=lambda path: path.name)
