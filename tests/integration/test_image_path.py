@@ -75,9 +75,8 @@ class Way:
         return report.pulls[KEY]
 
     async def of_runtime(self, is_it: Callable[[RuntimeState], bool]) -> RuntimeState:
-        found = (await self.report(lambda found: found.runtime is not None and is_it(found.runtime))).runtime
-        assert found is not None
-        return found
+        report = await self.report(lambda found: found.runtime is not None and is_it(found.runtime))
+        return report.runtime or RuntimeState()
 
     async def listed(self) -> Listed | None:
         """The image in the answer of CRI's ListImages."""
@@ -85,9 +84,7 @@ class Way:
 
     async def collect_garbage(self) -> None:
         """Remove the image by its ID, as the kubelet does."""
-        image = await self.listed()
-        assert image is not None
-        await crictl_remove(self.containerd, image.id)
+        await crictl_remove(self.containerd, (await eventually(self.listed)).id)
         assert await self.listed() is None
 
 
@@ -144,8 +141,7 @@ async def test_an_ordered_image_is_pinned_under_its_tag_and_read_once_from_the_r
         assert sum(image.blobs.values()) == state.fetched
         runtime = await it.of_runtime(lambda found: found.pins is not None)
         assert ("containerd", True, "", honours) == (runtime.name, runtime.mirror, runtime.message, runtime.pins)
-        listed = await it.listed()
-        assert listed is not None
+        listed = await eventually(it.listed)
         assert ((f"{it.name}@{image.digest}",), honours) == (listed.digests, listed.pinned)
         assert dict(image.blobs) == dict(it.registry.blob_bytes())
         counts = it.peer.mirror.server.counts
@@ -154,8 +150,7 @@ async def test_an_ordered_image_is_pinned_under_its_tag_and_read_once_from_the_r
         await it.state(number=1)
         await eventually(lambda: not it.peer.images.ledger.pins)
         await asyncio.sleep(0.5)  # the runtime interface shows it after an event
-        listed = await it.listed()
-        assert listed is not None
+        listed = await eventually(it.listed)
         assert not listed.pinned
 
 

@@ -136,12 +136,6 @@ async def test_a_tag_can_be_given_to_an_image_and_moved_to_another(node: Node) -
     assert "io.cri-containerd.image=managed" in output.decode()
 
 
-async def test_a_missing_image_cannot_be_named(node: Node) -> None:
-    name = f"{node.registry.host}/team/app"
-    status, answer = await node.helper.post("/v1/name", image=f"{name}@sha256:{'0' * 64}", name=f"{name}:9")
-    assert (404, "NotFound") == (status, answer["error"]["reason"])
-
-
 async def test_the_helper_reports_which_blobs_the_runtime_has(node: Node) -> None:
     assert 200 == (await node.helper.pull(f"{node.registry.host}/team/app:1"))[0]
     asked = [*dict(node.image.blobs), f"sha256:{'0' * 64}"]
@@ -275,11 +269,6 @@ async def test_a_pin_is_reported_only_if_the_runtime_shows_it(node: Node) -> Non
     assert (204, None) == await node.helper.post("/v1/unpin", image=name)
     await asyncio.sleep(0.5)  # the runtime interface shows it after an event
     assert not any(image["pinned"] for image in await node.helper.get("/v1/images"))
-
-
-async def test_a_missing_image_cannot_be_unpinned(node: Node) -> None:
-    status, answer = await node.helper.post("/v1/unpin", image=f"{node.registry.host}/team/none:1")
-    assert (404, "NotFound") == (status, answer["error"]["reason"])
 
 
 # certs.d

@@ -98,14 +98,6 @@ def test_a_path_has_only_plain_components_or_is_rejected(path: str) -> None:
     assert not {"", ".", ".."} & set(names)
 
 
-def test_a_file_appears_read_only_and_shares_the_disk(node: Node) -> None:
-    node.publish("a/b/file")
-    published = node.files / "a/b/file"
-    assert CONTENT == published.read_bytes()
-    assert published.stat().st_mode & 0o777 == 0o444
-    assert published.samefile(node.source())
-
-
 def test_publishing_again_changes_nothing(node: Node) -> None:
     node.publish("a/file")
     before = snapshot(node.root)
@@ -124,15 +116,6 @@ def test_unpublishing_removes_the_file_and_our_empty_directories(node: Node) -> 
     node.publisher.unpublish("d/two")
     assert ["d", "d/foreign", "theirs"] == node.tree()
     assert set() == node.publisher.tasks()
-
-
-def test_a_new_content_replaces_ours_in_one_step(node: Node) -> None:
-    node.publish("file")
-    with (node.files / "file").open("rb") as reader:
-        node.publish("file", name="new", content=b"new content")
-        assert (node.files / "file").read_bytes() == b"new content"
-        assert CONTENT == reader.read()
-    assert ["file"] == node.tree()
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink", "dangling symlink", "fifo"])
@@ -178,15 +161,6 @@ def test_a_deleted_file_is_published_again_and_a_foreign_replacement_stays(node:
         node.publish("d/file")
     node.publisher.unpublish("d/file")
     assert (node.files / "d/file").read_bytes() == b"theirs"
-
-
-def test_two_tasks_cannot_have_the_same_path(node: Node) -> None:
-    node.publish("file")
-    with pytest.raises(PathConflictError):
-        node.publish("file", OTHER, "other", b"other")
-    node.publisher.unpublish("file")
-    node.publish("file", OTHER, "other", b"other")
-    assert (node.files / "file").read_bytes() == b"other"
 
 
 @pytest.mark.parametrize("path", ["link/file", "d/link/file", "link/d/file"])

@@ -98,17 +98,11 @@ def test_the_probe(path: str, node: str | None) -> None:
         ("bytes=0-", ByteRange(0, 10)),
         ("bytes=3-5", ByteRange(3, 6)),
         ("Bytes = 3-5", ByteRange(3, 6)),
-        ("bytes=9-", ByteRange(9, 10)),
         ("bytes=3-99", ByteRange(3, 10)),
         ("bytes=-3", ByteRange(7, 10)),
         ("bytes=-99", ByteRange(0, 10)),
-        ("bytes=5-3", None),
-        ("bytes=-", None),
-        ("bytes=0-1,3-4", None),
+        *((f"bytes={invalid}", None) for invalid in ("5-3", "-", "0-1,3-4", "٣-", "+1-", "9" * 19 + "-")),
         ("items=0-1", None),
-        ("bytes=٣-", None),
-        ("bytes=+1-", None),
-        ("bytes=" + "9" * 19 + "-", None),
     ],
 )
 def test_range_headers(header: str | None, expected: ByteRange | None) -> None:
