@@ -312,7 +312,8 @@ async def test_a_task_deleted_half_way_leaves_nothing(stage: ProductStage) -> No
     await stage.until(lambda: not stage.left(task_id), "broken-off is gone", 15)
     read = stage.origin.body_bytes("/broken-off")
     await asyncio.sleep(1)
-    assert read == stage.origin.body_bytes("/broken-off")
+    # The origin notices the closed connection only after one more write.
+    assert stage.origin.body_bytes("/broken-off") < read + MIB // 8
 
 
 async def test_a_recreated_task_takes_over_the_files(stage: ProductStage) -> None:

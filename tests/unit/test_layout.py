@@ -175,7 +175,6 @@ def test_pages_use_few_vague_words_and_short_sentences() -> None:
     assert prose.MEDIAN_SENTENCE >= prose.long_sentences(passages)[0]
 
 
-@pytest.mark.skip(reason="the packages are being rewritten")
 def test_packages_have_no_forbidden_word_and_few_vague_ones() -> None:
     files = prose.find([prose.ROOT / name for name in prose.PACKAGES], ".py")
     total = prose.count([passage for file in files for passage in prose.python_passages(file)])
