@@ -101,8 +101,6 @@ class RegistrySupernode(ScriptedSupernode):
         self.asked_by: list[str] = []
         """The key of the order of each request. Empty: no order."""
         self.manifest_delay = 0.0
-        self.deaf = False
-        """Wanted blobs are ignored."""
         self.released: int | None = None
         """The pieces that may be given, as a bit mask. ``None``: all."""
         self.challenges: tuple[str, ...] = ('Bearer realm="https://auth.example/token",service="x"', 'Basic realm="y"')
@@ -140,7 +138,7 @@ class RegistrySupernode(ScriptedSupernode):
             return
         if not self.wanted or self.wanted[-1] != request.wants:
             self.wanted.append(request.wants)
-        kept = [] if self.deaf else [self.blobs[name] for name in request.wants if name in self.blobs]
+        kept = [self.blobs[name] for name in request.wants if name in self.blobs]
         held = [file for file, _ in self.assigned.get(request.peer, []) if file not in kept]
         chosen = [(file, ()) for file in [*held, *kept]]
         if chosen != self.assigned.get(request.peer, []):

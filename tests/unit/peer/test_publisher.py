@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,13 +124,14 @@ def test_a_foreign_file_is_never_replaced_or_removed(node: Node, tmp_path: Path,
     path = node.files / "file"
     target = tmp_path / "target"
     target.write_bytes(b"target")
-    {
+    make: dict[str, Callable[[], object]] = {
         "file": lambda: path.write_bytes(b"theirs"),
         "directory": path.mkdir,
         "fifo": lambda: os.mkfifo(path),
         "symlink": lambda: path.symlink_to(target),
         "dangling symlink": lambda: path.symlink_to(tmp_path / "nowhere"),
-    }[kind]()
+    }
+    make[kind]()
     before = snapshot(node.files)
     with pytest.raises(PathConflictError):
         node.publish("file")

@@ -1,6 +1,7 @@
 """Parts of every process: its life, shared calls, probes and logs."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -61,7 +62,7 @@ async def test_work_is_cancelled_when_the_stop_is_set() -> None:
     assert "done" == await lifecycle.until(asyncio.Event(), asyncio.sleep(0, "done"))
 
 
-async def test_what_ended_the_work_is_raised() -> None:
+async def test_the_error_of_the_work_is_raised() -> None:
     async def fail() -> None:
         raise OSError("gone")
 
@@ -94,7 +95,7 @@ class Work:
         return self.calls
 
 
-async def test_callers_that_come_meanwhile_share_one_call() -> None:
+async def test_concurrent_callers_share_one_call() -> None:
     work, flight = Work(), SingleFlight[str, int]()
     callers = [asyncio.create_task(flight.share("key", work)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -143,7 +144,9 @@ async def test_close_cancels_all_calls() -> None:
     assert 1 == work.cancelled
 
 
-async def get(path: str, *reasons: str) -> tuple[int, str]:
+@contextlib.asynccontextmanager
+async def answered(path: str, *reasons: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The answer of a process that is not ready for these reasons."""
     registry = metrics.new_registry("example")
     registry.register(metrics.Readings(lambda: [CounterMetricFamily("pantala_sent_bytes", "Sent.", 7)]))
     app = health.application(registry, ready=lambda: reasons)
@@ -152,10 +155,15 @@ async def get(path: str, *reasons: str) -> tuple[int, str]:
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
         client.get(path) as response,
     ):
+        yield response
+
+
+async def get(path: str, *reasons: str) -> tuple[int, str]:
+    async with answered(path, *reasons) as response:
         return response.status, (await http.read_bounded(response, 1 << 20)).decode()
 
 
-async def test_a_process_is_ready_or_says_why_not() -> None:
+async def test_a_process_is_ready_or_reports_why_not() -> None:
     assert (200, {"status": "ok", "reasons": []}) == _json(await get("/readyz"))
     status, body = _json(await get("/readyz", "no list", "no supernode"))
     assert (503, "unavailable", ["no list", "no supernode"]) == (status, body["status"], body["reasons"])
@@ -172,12 +180,7 @@ async def test_metrics_carry_the_version_and_the_figures_of_now() -> None:
 
 
 async def test_a_body_is_read_up_to_its_limit() -> None:
-    app = health.application(metrics.new_registry("example"), ready=tuple)
-    async with (
-        http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port,
-        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
-        client.get("/readyz") as response,
-    ):
+    async with answered("/readyz") as response:
         with pytest.raises(TooLargeError, match="larger than 10 bytes"):
             await http.read_bounded(response, 10)
 
