@@ -174,27 +174,6 @@ def test_a_provider_gives_its_rarest_piece(stage: Stage) -> None:
     assert [PieceChoice(4, "x")] == stage.asks("a", room=1)
 
 
-@pytest.mark.parametrize(
-    "why", [{"connected": False}, {"leaving": True}, {"port": 0}, {"upload_slots": 0}, "gone", "withheld"], ids=str
-)
-def test_a_peer_that_cannot_serve_is_no_provider(seeded: Stage, why: Any) -> None:
-    if why == "gone":
-        del seeded.there["seed"]
-    elif why == "withheld":
-        seeded.progress.init_progress("t", "seed")
-        seeded.progress.succeed("t", "seed", ALL, lambda _piece: 1, serves=False)
-    else:
-        for name, value in why.items():
-            setattr(seeded.there["seed"], name, value)
-    assert {SUPERNODE} == {*seeded.providers("a")}
-    assert [] == seeded.asks("a", room=1, provider="seed")
-
-
-def test_a_peer_does_not_take_from_itself(stage: Stage) -> None:
-    stage.joins("a", have=0b1111)
-    assert {SUPERNODE} == {*stage.providers("a")}
-
-
 def test_the_preferred_provider_serves_first(stage: Stage) -> None:
     stage.joins("x", "y", "z", have=0b1111)
     stage.joins("a")
@@ -247,12 +226,6 @@ def test_wrong_bytes_for_two_peers_exclude_a_provider(stage: Stage) -> None:
         assert expected == stage.providers("c", room=1)
         stage.progress.release("c")
     assert ["bad", SUPERNODE] == stage.providers("c", room=2, now=POLICY.tolerance.out_seconds)
-
-
-def test_the_failures_of_a_forgotten_peer_are_forgotten(seeded: Stage) -> None:
-    seeded.fails("a", *seeded.asks("a", room=1))
-    seeded.scheduler.forget("seed")
-    assert ["seed"] == seeded.providers("a", room=1)
 
 
 # Seeds and waiting peers
