@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from testbed.apiserver import ControlPlane
-from tests.support.operator_process import NODES, Kubectl, OperatorProcess, ServedSupernode
+from tests.support.operator_process import NODES, Kubectl, OperatorProcess, ProcessStage, ServedSupernode
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = {"disk": "ssd", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
@@ -53,3 +53,8 @@ async def operator(
     ) as running:
         await running.ready()
         yield running
+
+
+@pytest.fixture
+def stage(kubectl: Kubectl, supernode: ServedSupernode, operator: OperatorProcess) -> ProcessStage:
+    return ProcessStage(kubectl, supernode, operator)

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from pantala_protocol.images import ImageBlob, PullPhase, PullState, RuntimeStat
 from pantala_protocol.registry import Resolved
 from tests.controlplane.conftest import ROOT
 from tests.support.eventually import eventually
-from tests.support.operator_process import NODES, Kubectl, OperatorProcess, ServedSupernode
+from tests.support.operator_process import NODES, Kubectl, OperatorProcess, ProcessStage, ServedSupernode
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 
@@ -22,14 +21,7 @@ IMAGE = "registry.example/web:1"
 TAINT = {"key": "prefetch", "effect": "NoSchedule", "value": "now"}
 
 
-@dataclass
-class PrefetchStage:
-    """Both sides of the operator."""
-
-    kubectl: Kubectl
-    supernode: ServedSupernode
-    operator: OperatorProcess
-
+class PrefetchStage(ProcessStage):
     async def apply(self, name: str = "web", **spec: Any) -> None:
         if "source" in spec:
             spec["from"] = spec.pop("source")
@@ -73,7 +65,7 @@ class PrefetchStage:
 
 
 @pytest.fixture
-async def stage(supernode: ServedSupernode, operator: OperatorProcess, kubectl: Kubectl) -> PrefetchStage:
+def stage(kubectl: Kubectl, supernode: ServedSupernode, operator: OperatorProcess) -> PrefetchStage:
     supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
     return PrefetchStage(kubectl, supernode, operator)
 
@@ -236,6 +228,6 @@ async def test_files_are_distributed_without_the_crd_of_imageprefetches(stage: P
         stage.operator.start()
         await stage.kubectl.task("file")
         await eventually(lambda: "default/file" in stage.supernode.wanted)
-        assert 1 == stage.operator.log.count("CRD imageprefetches.pantala.dev is not served")
+        assert 1 == stage.operator.log.count("The CRD imageprefetches.pantala.dev is not installed")
     finally:
         await stage.kubectl("apply", "--server-side", "-f", "-", text=crd)

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -175,3 +176,17 @@ class Kubectl:
         """A Task's conditions as type -> (status, reason)."""
         status = (await self.get("task", name)).get("status", {})
         return {each["type"]: (each["status"], each["reason"]) for each in status.get("conditions", ())}
+
+
+@dataclass
+class ProcessStage:
+    """The operator as a process, and both its sides."""
+
+    kubectl: Kubectl
+    supernode: ServedSupernode
+    operator: OperatorProcess
+
+    async def finish(self, name: str) -> None:
+        """Report a Task as done, and wait until it is Ready."""
+        await self.supernode.deliver(f"default/{name}")
+        await self.kubectl.wait("condition=Ready", f"task/{name}")
