@@ -1,26 +1,18 @@
 """A real containerd pulls through the mirror of a real peer and the supernode, and reads the rest from the registry."""
 
-import asyncio
-import contextlib
 from pathlib import Path
 
 import pytest
 
-from pantala_peer.containerd import registry as registries
-from pantala_peer.containerd.configuration import configure
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol.runtime import PullCredentials
 from pantala_runtime.containerd import Containerd as Runtime
 from pantala_runtime.errors import PullUnauthorizedError
-from testbed import image as images
-from testbed.containerd import Containerd
-from testbed.image import Layer
 from tests.support.containerd_node import ContainerdNode
-from tests.support.containerds import MARKS, ONE, Helper
-from tests.support.registry_images import ANN, SHOWN, registry_of
+from tests.support.containerds import MARKS
+from tests.support.registry_images import ANN, SHOWN
 from tests.support.scripted_images import RegistrySupernode
 from tests.support.scripted_supernode import PIECE
-from tests.support.supernode_lab import SupernodeLab
 
 pytestmark = MARKS
 
@@ -93,37 +85,3 @@ async def test_the_mirror_does_not_get_the_registrys_password(node: ContainerdNo
         await node.pull(image, image.digest, auth=auth)
         assert {""} == {shown for _, shown in supernode.asked}
         assert 0 == peer.mirror.server.counts.blobs
-
-
-TOKEN = "t0ken"
-
-
-@pytest.mark.parametrize("private", [False, True], ids=["public", "private"])
-async def test_two_nodes_pull_an_image_and_the_registry_sends_its_blobs_once(private: bool, tmp_path: Path) -> None:
-    image = images.build(tmp_path / "image", [Layer(6_000_000, seed=1), Layer(2000, seed=2)])
-    async with contextlib.AsyncExitStack() as stack:
-        registry = stack.enter_context(registry_of(image, tmp_path / "registry", private=private))
-        lab = await stack.enter_async_context(SupernodeLab(tmp_path))
-        await lab.state()
-        for name in ("n1", "n2"):
-            folder = tmp_path / name
-            folder.mkdir()
-            (folder / "token").write_text(TOKEN)
-            containerd = stack.enter_context(Containerd(folder / "containerd", ONE[0]))
-            await stack.enter_context(Helper(folder, containerd)).ready()
-            peer = await lab.mirror(name, mirror_token_file=folder / "token")
-            url = f"http://127.0.0.1:{peer.mirror.port}"
-            configure(
-                [containerd.certs_d],
-                folder / "state",
-                [registries.parse_registry(f"http://{registry.host}")],
-                url,
-                TOKEN,
-            )
-            async with Runtime(containerd.address) as runtime:
-                shown = PullCredentials(*ANN, server="") if private else None
-                await runtime.pull(f"{registry.host}/team/app@{image.digest}", shown)
-            counts = peer.mirror.server.counts
-            assert (3, 0, 0) == (counts.blobs, counts.misses, counts.broken)
-        await asyncio.sleep(0.3)  # the registry logs an answer at its end
-        assert dict(image.blobs) == dict(registry.blob_bytes())

@@ -1,17 +1,17 @@
-"""A real registry without accounts, with accounts, and with TLS."""
+"""A real registry without accounts, with accounts, with a token server, and with TLS."""
 
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import trustme
 
 from pantala_protocol import image
-from pantala_supernode.origin.source import Resume
-from pantala_supernode.registry import errors
+from pantala_supernode.registry import challenge, errors
 from pantala_supernode.registry.client import ResolvedImage
-from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.credentials import Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
@@ -19,13 +19,15 @@ from pantala_supernode.tasks.copy import FileSource
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer, build, push
 from testbed.registry import Registry
-from tests.support.fake_registry import Clock, basic, service
+from testbed.tokens import TokenRequest, TokenServer
+from tests.support.fake_registry import Clock, service
 
 pytestmark = pytest.mark.skipif(
     not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
 )
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 ANN = RegistryAccount("ann", "ann's secret")
+PULL = ("repository:team/app:pull",)
 LAYERS = [Layer(3_000_000, seed=1), Layer(50_000, seed=2, compressed=True)]
 
 
@@ -59,8 +61,8 @@ def blob(registry: Registry, digest: str, *, scheme: str = "http") -> FileSource
     return FileSource(f"{scheme}://{registry.host}/v2/team/app/blobs/{digest}", headers, digest)
 
 
-async def read(opened: RegistryService, source: FileSource, resume: Resume | None = None) -> bytes:
-    async with opened.reader.open(source, resume) as answer:
+async def read(opened: RegistryService, source: FileSource) -> bytes:
+    async with opened.reader.open(source) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
@@ -93,26 +95,6 @@ async def test_a_private_image_needs_the_right_password(private: Registry, app: 
         assert app.digest == found.digest
         for each in found.platforms[AMD64].blobs:
             assert app.path(each.digest).read_bytes() == await read(opened, blob(private, each.digest))
-
-
-async def test_the_registry_decides_who_reads_a_private_manifest(
-    private: Registry, public: Registry, app: Image
-) -> None:
-    where = ImageRepository(private.host, "team/app")
-    right, wrong = basic(ANN.username, ANN.password), basic(ANN.username, "guess")
-    async with service() as opened:
-        for header in ("", wrong):
-            assert (False, ('Basic realm="testbed"',)) == await opened.access.check(where, app.digest, header)
-        assert (True, ()) == await opened.access.check(where, app.digest, right)
-        private.forget()
-        assert (True, ()) == await opened.access.check(where, app.manifests["linux/amd64"], right)
-        assert [] == private.requests()
-        assert not (await opened.access.check(where, app.digest)).allowed
-        document = await opened.client.manifest(where, app.digest, RegistryAccount.read(right))
-        assert app.read(app.digest) == document.body
-        with pytest.raises(errors.RegistryUnauthorizedError):
-            await opened.client.manifest(where, app.digest, ANONYMOUS)
-        assert (await opened.access.check(ImageRepository(public.host, "team/app"), app.digest)).allowed
 
 
 async def test_an_outage_is_named_and_ends(tmp_path: Path) -> None:
@@ -152,3 +134,52 @@ async def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> N
         with pytest.raises(errors.RegistryCertificateError, match="missing"):
             async with service(RegistryEndpoints({registry.host: RegistrySettings(ca=tmp_path / "missing")})):
                 pass
+
+
+# A token server
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Iterator[TokenServer]:
+    with TokenServer(tmp_path / "tokens", {ANN.username: ANN.password}) as server:
+        yield server
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, tokens: TokenServer, app: Image) -> Iterator[Registry]:
+    """A registry that accepts only its token server's tokens."""
+    with Registry(tmp_path / "registry", tokens=tokens) as registry:
+        push(app, registry.host, "team/app", "1", account=(ANN.username, ANN.password))
+        tokens.requests.clear()
+        yield registry
+
+
+async def test_a_private_image_needs_one_token_for_its_repository(
+    guarded: Registry, tokens: TokenServer, app: Image
+) -> None:
+    async with service() as opened:
+        found = await resolve(opened, guarded, keys=Keyring([(guarded.host, ANN)]))
+        for each in found.platforms[AMD64].blobs:
+            assert app.read(each.digest) == await read(opened, blob(guarded, each.digest))
+    assert app.digest == found.digest
+    assert [TokenRequest("ann", PULL)] == tokens.requests
+
+
+async def test_a_nodes_runtime_is_admitted_with_a_token_of_the_token_server(
+    guarded: Registry, tokens: TokenServer, app: Image
+) -> None:
+    """Without a valid token the client receives the registry's challenge. A token of its realm is accepted."""
+    where = ImageRepository(guarded.host, "team/app")
+    async with service() as opened:
+        refused = await opened.access.check(where, app.digest)
+        assert not refused.allowed
+        assert not (await opened.access.check(where, app.digest, "Bearer guess")).allowed
+        [offered] = challenge.parse(refused.challenges)
+        demand = challenge.token_request(offered, "team/app", plain_http=True)
+        assert (tokens.realm, tokens.service, PULL) == tuple(demand)
+        headers = {"Authorization": ANN.authorization}
+        async with aiohttp.request("GET", demand.url, headers=headers) as answer:
+            header = f"Bearer {(await answer.json())['token']}"
+        assert (await opened.access.check(where, app.digest, header)).allowed
+        assert app.digest == (await opened.client.manifest(where, app.digest, RegistryAccount.read(header))).digest
+        assert not (await opened.access.check(where, app.digest)).allowed

@@ -95,9 +95,7 @@ class TokenServer(Server):
     def _knows(self, asked: Asked) -> bool:
         if asked.method == "POST":
             return asked.form.get("refresh_token") == self.identity_token != ""
-        if not asked.authorization:
-            return self.anonymous
-        return asked.authorization in {basic(user, password) for user, password in self.accounts.items()}
+        return is_account(asked.authorization, self.accounts) if asked.authorization else self.anonymous
 
 
 class Storage(Server):
@@ -125,8 +123,7 @@ class FakeRegistry(Server):
         self.challenge = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        refusal = self._refusal(request)
-        if refusal is not None:
+        if (refusal := self._refusal(request)) is not None:
             return refusal
         for part, fault in self.faults.items():
             if part in request.path and (broken := await fault(request)) is not None:
@@ -149,14 +146,8 @@ class FakeRegistry(Server):
         for platform in platforms:
             os, architecture = platform.split("/")
             config = json.dumps({"os": os, "architecture": architecture}).encode()
-            body = json.dumps(
-                {
-                    "schemaVersion": 2,
-                    "mediaType": OCI_MANIFEST,
-                    "config": self._blob(config),
-                    "layers": [self._blob(layer)],
-                }
-            ).encode()
+            blobs = {"config": self._blob(config), "layers": [self._blob(layer)]}
+            body = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, **blobs}).encode()
             self.manifests[sha256(body)] = (OCI_MANIFEST, body)
             described = {"mediaType": OCI_MANIFEST, "digest": sha256(body), "size": len(body)}
             children.append({**described, "platform": {"os": os, "architecture": architecture}})
@@ -175,14 +166,19 @@ class FakeRegistry(Server):
                 return None
             name = request.path.removeprefix("/v2/").rsplit("/", 2)[0]
             challenge = f'Bearer realm="{self.tokens.url}/token",service="fake",scope="repository:{name}:pull"'
-            return web.Response(status=401, headers={"WWW-Authenticate": self.challenge or challenge})
-        if self.accounts and header not in {basic(user, password) for user, password in self.accounts.items()}:
-            return web.Response(status=401, headers={"WWW-Authenticate": self.challenge or 'Basic realm="fake"'})
-        return None
+        elif not self.accounts or is_account(header, self.accounts):
+            return None
+        else:
+            challenge = 'Basic realm="fake"'
+        return web.Response(status=401, headers={"WWW-Authenticate": self.challenge or challenge})
 
 
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def is_account(authorization: str, accounts: dict[str, str]) -> bool:
+    return authorization in {basic(user, password) for user, password in accounts.items()}
 
 
 def ranged(request: web.Request, data: bytes) -> web.Response:

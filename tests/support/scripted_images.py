@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from aiohttp import web
 
-from pantala_protocol import ranges, registry, task_id
+from pantala_protocol import registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.sync import PieceWork, SyncRequest, WantedBlob
 from tests.support.scripted_supernode import File, Known, ScriptedSupernode
@@ -37,11 +37,7 @@ class BlobFile(File):
 
     @cached_property
     def digest(self) -> str:
-        return f"sha256:{self.sha256}"
-
-    @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
+        return digest(self.content)
 
 
 @dataclass
@@ -146,22 +142,17 @@ class RegistrySupernode(ScriptedSupernode):
             self.files |= {file.task_id: file for file, _ in chosen}
             self.revision += 1
 
-    def _work(self, known: Known, request: SyncRequest) -> tuple[PieceWork, ...]:
-        work: list[PieceWork] = []
-        for file in self._given(request.peer):
-            missing = file.geometry.all & ~known.held.get(file.task_id, 0)
-            pieces = [
-                number for number in ranges.members(missing) if self.released is None or self.released >> number & 1
-            ]
-            self.rng.shuffle(pieces)
-            if file.task_id in self.wanted[-1]:
-                urgent = self.wanted[-1][file.task_id].position // file.piece_size
-                pieces.sort(key=lambda number: number != urgent)
-            for number in pieces:
-                if (file.task_id, number) not in known.given and len(known.given) + len(work) < self.window:
-                    work.append(self._one(file, number, request.peer))
-                    self.begun.append(number)
-        return tuple(work)
+    def _in_order(self, file: File, pieces: list[int]) -> list[int]:
+        pieces = [number for number in pieces if self.released is None or self.released >> number & 1]
+        self.rng.shuffle(pieces)
+        if file.task_id in self.wanted[-1]:
+            urgent = self.wanted[-1][file.task_id].position // file.piece_size
+            pieces.sort(key=lambda number: number != urgent)
+        return pieces
+
+    def _one(self, file: File, number: int, asking: str) -> PieceWork:
+        self.begun.append(number)
+        return super()._one(file, number, asking)
 
 
 class LeasingSupernode(RegistrySupernode):
@@ -195,12 +186,9 @@ async def asked(
     """Send one request on its own connection. Yields after the head of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        lines = [
-            f"{method} {path} HTTP/1.1",
-            "Host: 127.0.0.1",
-            *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items()),
-        ]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        fields = {"Host": "127.0.0.1", **headers}
+        lines = (f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+        writer.write(f"{method} {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode())
         async with asyncio.timeout(timeout):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
         fields = dict(line.lower().split(": ", 1) for line in head[1:] if line)

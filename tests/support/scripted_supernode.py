@@ -309,12 +309,14 @@ class ScriptedSupernode:
         work: list[PieceWork] = []
         for file in self._given(request.peer):
             missing = file.geometry.all & ~known.held.get(file.task_id, 0)
-            for number in ranges.members(missing):
-                if len(known.given) + len(work) >= self.window:
-                    return tuple(work)
-                if (file.task_id, number) not in known.given:
+            for number in self._in_order(file, list(ranges.members(missing))):
+                if (file.task_id, number) not in known.given and len(known.given) + len(work) < self.window:
                     work.append(self._one(file, number, request.peer))
         return tuple(work)
+
+    def _in_order(self, file: File, pieces: list[int]) -> list[int]:
+        """The pieces that this supernode gives, in their order."""
+        return pieces
 
     def _given(self, peer: str) -> list[File]:
         """The files whose pieces this supernode gives to a peer."""
