@@ -1,12 +1,16 @@
 """An event loop whose clock jumps to the next timer, so that tests of timeouts take no time.
 
-Tests with the marker ``virtual_time`` run in it. They may use sockets if both ends are in this loop. They must not wait
-for threads or processes.
+Tests with the marker ``virtual_time`` run in it. They may use sockets if both ends are in this loop, and threads by
+:func:`asyncio.to_thread`. They must not wait for processes.
 """
 
 import asyncio
 import selectors
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -15,9 +19,11 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.threads = 0
+        """Calls that run in other threads. The clock stands still meanwhile."""
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is None:
+        if timeout is None or (timeout > 0 and self.threads):
             return super().select(None)
         ready = super().select(0.0)  # the loopback passes bytes at once
         if not ready:
@@ -34,3 +40,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        self._clock.threads += 1
+        call = super().run_in_executor(executor, func, *args)
+        call.add_done_callback(self._count_end)
+        return call
+
+    def _count_end(self, _: object) -> None:
+        self._clock.threads -= 1

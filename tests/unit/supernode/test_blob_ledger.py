@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pantala_supernode.images import ledger as blob_ledger
 from pantala_supernode.images.leases import KeptBlob
 from pantala_supernode.images.ledger import BlobLedger
 from tests.unit.supernode.conftest import Clock
 
+pytestmark = pytest.mark.virtual_time
+
+LOOK = 1.5
+"""Seconds in which the ledger looks at the blobs once."""
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha512:" + "b" * 128
 
 
@@ -35,18 +38,12 @@ def clock() -> Clock:
     return Clock(1_000_000.0)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blob_ledger, "_LOOK", 0.01)
-    monkeypatch.setattr(blob_ledger, "_PAUSE", 0.01)
-
-
 @contextlib.asynccontextmanager
 async def running(made: BlobLedger) -> AsyncIterator[None]:
     task = asyncio.create_task(made.run())
     try:
         yield
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -66,17 +63,17 @@ async def test_only_changes_are_written(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "blobs.json"
     leases = Leases(KeptBlob(DIGEST, "g", 0.0))
     async with running(ledger(path, leases, clock)):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK)
         first = path.stat()
         clock.now += 59
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK)
         assert first.st_ino == path.stat().st_ino
         clock.now += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK)
         assert first.st_ino != path.stat().st_ino
         second = path.stat()
         leases.blobs = (KeptBlob(DIGEST, "another", 0.0),)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK)
         assert second.st_mtime_ns != path.stat().st_mtime_ns
         assert b"another" in path.read_bytes()
         leases.blobs = ()
@@ -86,7 +83,7 @@ async def test_only_changes_are_written(tmp_path: Path, clock: Clock) -> None:
 async def test_the_last_change_is_written(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "blobs.json"
     async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 0.0)), clock)):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK)
         clock.now += 30
     leases = Leases()
     await ledger(path, leases, clock).restore()
@@ -96,10 +93,10 @@ async def test_the_last_change_is_written(tmp_path: Path, clock: Clock) -> None:
 async def test_a_failed_write_is_retried(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "missing" / "blobs.json"
     async with running(ledger(path, Leases(KeptBlob(DIGEST, "g", 0.0)), clock)):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK)
         assert not path.exists()
         path.parent.mkdir()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(61)
         assert path.exists()
 
 

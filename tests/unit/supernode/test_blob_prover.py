@@ -105,10 +105,10 @@ async def test_an_answer_with_the_wrong_range_is_not_a_proof(bench: Bench, monke
     assert not await bench.ask()
 
 
-async def test_a_refusal_or_a_late_answer_is_not_a_proof(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.virtual_time
+async def test_a_refusal_or_a_late_answer_is_not_a_proof(bench: Bench) -> None:
     bench.registry.error = SourceForbiddenError("no")
     assert not await bench.ask()
-    monkeypatch.setattr(proofs, "_SECONDS", 0.05)
     bench.registry.error, bench.registry.hangs = None, True
     assert not await bench.ask()
 
