@@ -1,22 +1,13 @@
-"""The tree keeps the rules of its documents: rooms, names, arrows, plain English and the page of managers."""
+"""The tree keeps the rules of docs/architecture.md: rooms, names and arrows."""
 
 import ast
-import importlib
-import re
 import subprocess
 import sys
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from pantala_supernode.dragonfly.rest import RestAPI
-from pantala_supernode.dragonfly.routes import DragonflyAPI
-from pantala_supernode.http.access import Access, Guard
-from pantala_supernode.http.api import NativeAPI
-from tests.support import prose
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(path for path in ROOT.glob("*/pantala_*") if path.is_dir())
@@ -157,96 +148,3 @@ def _components(arrows: dict[str, set[str]]) -> list[set[str]]:
         if each not in index:
             visit(each)
     return found
-
-
-PAGES = prose.find([prose.ROOT / name for name in prose.PAGES], ".md")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_has_no_forbidden_word_and_no_long_sentence(page: Path) -> None:
-    passages = prose.page_passages(page)
-    assert [] == prose.count(passages).broken
-    assert [] == prose.long_sentences(passages)[1]
-
-
-def test_pages_use_few_vague_words_and_short_sentences() -> None:
-    passages = [passage for page in PAGES for passage in prose.page_passages(page)]
-    assert [] == prose.count(passages).too_many()
-    assert prose.MEDIAN_SENTENCE >= prose.long_sentences(passages)[0]
-
-
-def test_packages_have_no_forbidden_word_and_few_vague_ones() -> None:
-    files = prose.find([prose.ROOT / name for name in prose.PACKAGES], ".py")
-    total = prose.count([passage for file in files for passage in prose.python_passages(file)])
-    assert [] == total.broken + total.too_many()
-
-
-@pytest.mark.parametrize(
-    ("text", "broken"),
-    [
-        ("It shall be done anew.", 2),
-        ("This is no URL, and there are no others.", 2),
-        ("It is no longer used, and is no more.", 0),
-        ("It is not a valid URL. Marshall knows `shall`.", 0),
-    ],
-)
-def test_forbidden_words_are_found_outside_of_code(text: str, broken: int) -> None:
-    assert broken == len(prose.count([prose.Passage(Path("page.md"), 1, text)]).broken)
-
-
-def test_docstrings_comments_and_texts_are_read_but_not_names(tmp_path: Path) -> None:
-    file = tmp_path / "module.py"
-    file.write_text('"""A docstring."""\n# A comment.\nNAME = {"key": "two words", "KEY": f"{NAME} is set"}\n')
-    assert ["A docstring.", "two words", " is set", "A comment."] == [p.text for p in prose.python_passages(file)]
-
-
-def test_a_page_is_split_into_paragraphs_items_and_cells(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(
-        "# Title\n\nOne. Two\nlines.\n\n- an item\n  goes on\n\n| a | b |\n|---|---|\n\n```\ncode\n```\n    code\n"
-    )
-    passages = prose.page_passages(page)
-    assert ["One. Two\nlines.", "an item\ngoes on", "a", "b"] == [passage.text for passage in passages]
-    assert ["One.", "Two lines."] == prose.sentences(passages[0])
-
-
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (ROOT / "docs/reference/managers.md").read_text().splitlines()
-    if re.match(r"\| [A-Z]\w+ \| `", line)
-]
-METHODS = 5 + 5 + 8 + 5 + 1 + 3
-
-
-def quoted(text: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", text)
-
-
-def routes() -> set[str]:
-    nothing: Any = None
-    rest = RestAPI(nothing, nothing, nothing, nothing, access=Access.OPERATOR).operations()
-    native = NativeAPI(nothing, nothing, nothing, nothing).operations()
-    seen = {f"{operation.method} {operation.path}" for operation in (*rest, *native)} | {"GET /metrics"}
-
-    class Noted(Guard):
-        def add(self, router: Any, method: str, path: str, handler: Any, access: Access) -> None:
-            seen.add(f"{method} {path}")
-
-    DragonflyAPI(nothing).add_routes(nothing, Noted(None, operator="", peer="", supernode=""))
-    return seen
-
-
-def test_every_method_is_on_the_page() -> None:
-    assert METHODS == len(ROWS)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_each_named_method_route_and_test_exists(row: list[str]) -> None:
-    _, ours, where, test = row
-    for name in quoted(ours):
-        module, kind, method = name.rsplit(".", 2)
-        assert hasattr(getattr(importlib.import_module(f"pantala_supernode.{module}"), kind), method)
-    assert set(quoted(where)) <= routes()
-    (named,) = quoted(test)
-    file, _, function = named.partition("::")
-    assert re.search(rf"^(async def|def|class) {function}\b|^{function} = ", (ROOT / "tests" / file).read_text(), re.M)
