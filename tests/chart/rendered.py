@@ -13,17 +13,14 @@ class Rendered(list[Object]):
     """All objects of one rendering, hooks included."""
 
     def of_kind(self, kind: str) -> dict[str, Object]:
-        """Objects by name."""
         return {each["metadata"]["name"]: each for each in self if each["kind"] == kind}
 
     def one(self, kind: str) -> Object:
-        """The only object of a kind."""
         (found,) = self.of_kind(kind).values()
         return found
 
     @property
     def pods(self) -> dict[str, Object]:
-        """Pod templates by component."""
         kinds = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
         found = (each for each in self if each["kind"] in kinds)
         return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"]["template"] for each in found}
@@ -35,7 +32,6 @@ class Rendered(list[Object]):
                 yield f"{component}/{each['name']}", each, template["spec"]
 
     def container(self, name: str) -> Object:
-        """A container by ``component/name``."""
         return {each: found for each, found, _ in self.containers()}[name]
 
     def flags(self, name: str) -> dict[str, str]:

@@ -25,7 +25,6 @@ def locked(name: str) -> dict[str, Version]:
 
 
 def wanted(name: str) -> list[Requirement]:
-    """The requirements in pyproject.toml."""
     if name == "build":
         return [Requirement(text) for text in PROJECT["build-system"]["requires"]]
     if name == "release":

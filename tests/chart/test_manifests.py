@@ -301,7 +301,6 @@ def test_names_are_valid_for_each_name_of_the_release(render: Render, release: s
 
 
 def label_values(each: Object) -> Iterator[str]:
-    """The values of the labels of an object and of its pods."""
     yield from each["metadata"]["labels"].values()
     yield from each.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {}).values()
 

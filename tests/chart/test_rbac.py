@@ -30,7 +30,6 @@ EDIT = {
 
 
 def rights(role: Object) -> dict[tuple[str, str], set[str]]:
-    """A role's verbs by API group and resource."""
     return {
         (group, resource): set(rule["verbs"])
         for rule in role["rules"]
@@ -40,13 +39,11 @@ def rights(role: Object) -> dict[tuple[str, str], set[str]]:
 
 
 def roles(objects: Rendered, kind: str) -> dict[tuple[str, str], dict[tuple[str, str], set[str]]]:
-    """The rights of all roles of a kind, by namespace and name."""
     found = [each for each in objects if each["kind"] == kind]
     return {(each["metadata"].get("namespace", ""), each["metadata"]["name"]): rights(each) for each in found}
 
 
 def bindings(objects: Rendered) -> set[tuple[str, str, str, str]]:
-    """Kind, namespace, role and subject of each binding."""
     return {
         (each["kind"], each["metadata"].get("namespace", ""), each["roleRef"]["name"], subject["name"])
         for each in objects

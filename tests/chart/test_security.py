@@ -163,7 +163,6 @@ def test_every_value_is_documented() -> None:
 
 
 def leaves(path: str, value: Any) -> list[str]:
-    """The paths of all values except non-empty maps."""
     if isinstance(value, dict) and value:
         return [leaf for key, inner in value.items() for leaf in leaves(f"{path}.{key}".removeprefix("."), inner)]
     return [path]

@@ -59,11 +59,9 @@ class Case:
         return made
 
     def get(self, name: str) -> Resource:
-        """A resource of the namespace by ``kind/name``."""
         return self.kubectl.get(name, self.namespace)
 
     def status(self, name: str) -> Resource:
-        """Its status. Empty before the operator has seen it."""
         found: Resource = self.get(name).get("status", {})
         return found
 
@@ -76,7 +74,6 @@ class Case:
     # Waits
 
     def ready(self, *names: str, timeout: float = 120.0) -> None:
-        """Wait until each resource of the namespace is Ready."""
         for name in names:
             self.kubectl.wait(name, "Ready", self.namespace, timeout=timeout)
 
@@ -120,7 +117,6 @@ class Case:
 
 
 def passes(check: Callable[[], object], within: float = 60.0, every: float = 0.5) -> None:
-    """Repeat ``check`` until it raises no error."""
 
     def passed() -> bool:
         check()

@@ -70,7 +70,6 @@ def _skip_all(config: pytest.Config, why: str) -> None:
 
 @pytest.fixture(scope="session")
 def release(environment: Environment) -> Iterator[Release]:
-    """The installed chart with the images of this checkout."""
     release = Release(environment)
     release.install()
     yield release
@@ -111,7 +110,6 @@ def _registry_hosts(environment: Environment) -> Iterator[Registries]:
 
 @pytest.fixture
 def registries(_registry_hosts: Registries) -> Iterator[Registries]:
-    """Two registries with an empty log, at full speed."""
     _registry_hosts.reset()
     yield _registry_hosts
     _registry_hosts.reset()
@@ -119,7 +117,6 @@ def registries(_registry_hosts: Registries) -> Iterator[Registries]:
 
 @pytest.fixture
 def site(registries: Registries) -> RegistryHost:
-    """A public registry."""
     return registries.site
 
 
@@ -133,7 +130,6 @@ def images(cluster: Cluster, tmp_path: Path) -> Iterator[Images]:
 
 @pytest.fixture
 def case(environment: Environment, release: Release, request: pytest.FixtureRequest) -> Iterator[Case]:
-    """The case in its own namespace."""
     kubectl = environment.kubectl
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
     name = f"{name}-{uuid.uuid4().hex[:4]}"
@@ -181,7 +177,6 @@ def _collect(kubectl: Kubectl, folder: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name the reason of skipped cases and the folders of reports."""
     if why := config.stash.get(_SKIPPED, ""):
         terminalreporter.section("END-TO-END CASES WERE SKIPPED", red=True)
         terminalreporter.line(why)

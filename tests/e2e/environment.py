@@ -22,8 +22,6 @@ _FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE
 
 
 class Environment(Protocol):
-    """What the cases use of a cluster."""
-
     kubectl: Kubectl
     helm: Path
     kubeconfig: Path
@@ -59,7 +57,6 @@ class OwnCluster:
         self.kubectl = Kubectl(cluster.programs["kubectl"], cluster.kubeconfig)
 
     def values(self) -> Sequence[str]:
-        """Build and push the images that changed."""
         tag = _sources()
         for component in COMPONENTS:
             image = f"pantala/{component}:{tag}"
@@ -163,7 +160,6 @@ def _tree(folder: Path) -> dict[str, str]:
 
 
 def _sources() -> str:
-    """A short hash of the sources' content."""
     paths = [_PROJECT / name for name in _FILES]
     for folder in _SOURCES:
         paths += [path for path in (_PROJECT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]

@@ -21,7 +21,6 @@ class Pushed:
 
     @property
     def digest(self) -> str:
-        """The digest of the tag after the push."""
         return self.image.digest
 
     @property
@@ -39,12 +38,10 @@ class Images:
         self._digests: set[str] = set()
 
     def fresh(self, host: RegistryHost, name: str, size: int, *, account: tuple[str, str] | None = None) -> Pushed:
-        """Push a new runnable image of random bytes."""
         image = self._make(size)
         return self._push(host, f"e2e/{name}-{self._seed}", "1", image, account)
 
     def move(self, host: RegistryHost, pushed: Pushed, size: int) -> Pushed:
-        """Push another new image under the same tag."""
         repository, _, tag = pushed.name.removeprefix(f"{host.host}/").rpartition(":")
         return self._push(host, repository, tag, self._make(size))
 
@@ -55,7 +52,6 @@ class Images:
         return pushed
 
     def forget(self) -> None:
-        """Remove the images from all nodes."""
         runtime.forget(self._cluster, self._digests)
 
     def _make(self, size: int) -> Image:
@@ -72,7 +68,6 @@ class Images:
 
 
 def assert_on_nodes(cluster: Cluster, nodes: Sequence[str], *images: Pushed) -> None:
-    """The runtime of each node has each image by its tag, with the right digest."""
     expected = {image.name: image.digest for image in images}
     for node in nodes:
         found = runtime.images(cluster, node)

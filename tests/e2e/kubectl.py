@@ -30,7 +30,6 @@ class Kubectl:
         return found
 
     def list(self, kind: str, namespace: str = "", selector: str = "") -> list[Resource]:
-        """All resources of a kind. Without a namespace: in all namespaces."""
         scope = _in(namespace) or ("--all-namespaces",)
         answer = self("get", kind, "--output=json", f"--selector={selector}", *scope)
         found: list[Resource] = json.loads(answer)["items"]
@@ -52,7 +51,6 @@ class Kubectl:
             raise
 
     def wait_deleted(self, component: str, namespace: str) -> None:
-        """Wait until no pod of a component is left."""
         selector = f"--selector=app.kubernetes.io/component={component}"
         self("wait", "pod", "--for=delete", selector, "--timeout=60s", *_in(namespace))
 
@@ -73,7 +71,6 @@ class Kubectl:
         self("scale", workload, f"--replicas={replicas}", *_in(namespace))
 
     def delete(self, name: str, namespace: str = "", timeout: float = 60.0) -> None:
-        """Delete a resource, and wait until it no longer exists."""
         self("delete", name, f"--timeout={timeout:.0f}s", *_in(namespace), timeout=timeout + 30)
 
 

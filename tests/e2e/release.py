@@ -12,8 +12,6 @@ NAME = "pantala"
 
 
 class Release:
-    """One installation of the chart."""
-
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._kubectl = environment.kubectl
@@ -36,7 +34,6 @@ class Release:
         self.wait_ready()
 
     def wait_ready(self, timeout: int = 180) -> None:
-        """Wait until all pods of the release are ready."""
         for workload in ("statefulset/pantala-supernode", "daemonset/pantala-peer", "deployment/pantala-operator"):
             self._kubectl("rollout", "status", workload, f"--namespace={NAMESPACE}", f"--timeout={timeout}s",
                           timeout=timeout + 30)  # fmt: skip
@@ -46,7 +43,6 @@ class Release:
         return self._helm("uninstall", NAME, f"--namespace={NAMESPACE}", "--wait", "--timeout=120s")
 
     def node_of(self, component: str) -> str:
-        """The node of the component's pod."""
         return str(self._pod(component)["spec"]["nodeName"])
 
     def kill(self, component: str) -> None:
@@ -60,7 +56,6 @@ class Release:
         return int(line.partition(":")[2].split()[8])
 
     def _pod(self, component: str) -> Resource:
-        """The component's running pod."""
         pods = self._kubectl.list("pods", NAMESPACE, f"app.kubernetes.io/component={component}")
         return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
 

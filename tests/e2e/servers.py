@@ -53,7 +53,6 @@ class Registries:
         self._stack.close()
 
     def reset(self) -> None:
-        """Run both at full speed with an empty log."""
         for host in (self.site, self.private):
             host.registry.stop()
             host.registry.start()

@@ -14,7 +14,6 @@ _SPINE_SIZE = 256 * MIB
 
 @pytest.fixture
 def shaped(cluster: Cluster) -> Iterator[None]:
-    """Links of 200 Mbit/s."""
     for node in cluster.nodes:
         cluster.shape(node, "200mbit")
     yield

@@ -59,7 +59,6 @@ def _without_peers(case: Case) -> Iterator[None]:
 
 
 def _run_pods(case: Case, image: Pushed, nodes: Sequence[str]) -> None:
-    """Run a pod of the image on each node."""
     case.apply(*(case.pod(f"pod-{node}", image.name, node) for node in nodes))
     for node in nodes:
         case.ready(f"pod/pod-{node}", timeout=60)

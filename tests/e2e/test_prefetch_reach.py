@@ -79,7 +79,6 @@ def test_a_plan_changes_nothing_and_depth_peer_fills_only_the_caches(
 
 
 def _files(environment: Environment) -> set[str]:
-    """All cached files of the nodes and of the supernode's volume."""
     found = {node: environment.node_files(node) for node in environment.nodes()}
     found["volume"] = environment.volume_files()
     return {f"{where}: {file}" for where, files in found.items() for file in files}

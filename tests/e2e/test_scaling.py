@@ -92,7 +92,6 @@ def _assert_one_pod(case: Case) -> None:
 
 
 def _assert_holders(case: Case, name: str, numbers: set[int]) -> None:
-    """Exactly these supernodes have the task on their volumes."""
     task = case.status(f"task/{name}")["taskID"]
     volumes = {number: case.environment.volume_files(number) for number in range(len(_NAMES))}
     assert numbers == {number for number, files in volumes.items() if any(task in file for file in files)}

@@ -42,7 +42,6 @@ def test_uninstall_leaves_nothing_that_runs_and_names_what_it_keeps(
 
 
 def _cached(environment: Environment, image: Pushed) -> list[str]:
-    """The files of the image's blobs in the peers' caches."""
     names = {task_id.of_blob(blob) for blob in image.image.blobs}
     files = [file for node in environment.nodes() for file in environment.node_files(node)]
     return [file for file in files if names & {*file.split("/")}]
@@ -56,6 +55,5 @@ def _processes(cluster: Cluster, node: str) -> list[str]:
 
 
 def _mounts(cluster: Cluster, node: str) -> list[str]:
-    """The mounts of Pantala's pods on the node."""
     lines = cluster.enter(node, "cat", "/proc/self/mounts").splitlines()
     return [line for line in lines if "/var/lib/kubelet/pods/" in line]

@@ -31,7 +31,6 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def processes_below(folder: Path) -> list[int]:
-    """The processes with ``folder`` in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -79,7 +79,6 @@ class Way:
         return report.runtime or RuntimeState()
 
     async def listed(self) -> Listed | None:
-        """The image in the answer of CRI's ListImages."""
         return next((image for image in await self.runtime.images() if f"{self.name}:1" in image.tags), None)
 
     async def collect_garbage(self) -> None:
@@ -100,7 +99,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture
 def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The peer looks at images and at the runtime often."""
     monkeypatch.setattr(orders, "_LOOK", 0.3)
     monkeypatch.setattr(runtime_watch, "_SHORT_INTERVAL", 0.3)
 
