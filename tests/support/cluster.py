@@ -94,11 +94,9 @@ class MemoryCluster:
             self._notify(kind, "DELETED", body)
 
     def task(self, key: str) -> TaskResource:
-        """The current Task."""
         return msgspec.convert(self.objects["tasks"][key], TaskResource)
 
     def prefetch(self, key: str) -> ImagePrefetch:
-        """The current ImagePrefetch."""
         return msgspec.convert(self.objects["imageprefetches"][key], ImagePrefetch)
 
     async def watch(self, inbox: ResourceInbox, kinds: ServedKinds) -> None:

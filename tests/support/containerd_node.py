@@ -91,7 +91,6 @@ class ContainerdNode:
         return loop.time() - begun
 
     def clear(self) -> None:
-        """Remove all traces of an earlier test."""
         for registry in (self.registry, self.private):
             registry.stop()
             registry.start()

@@ -31,8 +31,6 @@ def sha256(data: bytes) -> str:
 
 @dataclass
 class Asked:
-    """A logged request."""
-
     method: str
     path: str
     authorization: str

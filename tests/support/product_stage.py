@@ -67,7 +67,6 @@ class ProductStage:
         )  # fmt: skip
 
     def supernode_url(self, number: int = 0) -> str:
-        """Where its API is."""
         return f"http://127.0.0.1:{self._supernode_ports(number)[0]}"
 
     def _supernode_ports(self, number: int) -> list[int]:
@@ -86,7 +85,6 @@ class ProductStage:
         )  # fmt: skip
 
     def peer(self, name: str, *more: str) -> None:
-        """Start a node's peer."""
         number = NODES.index(name)
         listen, health = self._ports[3 + 2 * number : 5 + 2 * number]
         self._run(
@@ -100,12 +98,10 @@ class ProductStage:
         self.processes[name].kill()
 
     def log(self, name: str) -> str:
-        """All that a process wrote."""
         return self.processes[name].log.read_text(errors="replace")
 
     @property
     def data(self) -> Path:
-        """The supernode's volume."""
         return self.folder / "supernode"
 
     def copy(self, number: int, task_id: str) -> Path:
@@ -113,7 +109,6 @@ class ProductStage:
         return self.folder / f"supernode-{number}" / "tasks" / task_id[:2] / task_id
 
     def root(self, name: str) -> Path:
-        """A peer's directory."""
         return self.folder / name
 
     def published(self, path: str) -> dict[str, Path]:
@@ -143,14 +138,12 @@ class ProductStage:
         self.tasks[name] = await self.ask("POST", _TASKS, body)
 
     async def patch(self, name: str, change: Resource) -> None:
-        """Merge ``change`` into a Task."""
         self.tasks[name] = await self.ask("PATCH", f"{_TASKS}/{name}", change)
 
     async def delete(self, name: str) -> None:
         await self.ask("DELETE", f"{_TASKS}/{name}")
 
     async def ask(self, method: str, path: str, body: Resource | None = None) -> Resource:
-        """Ask the API server as the administrator."""
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         async with self._session.request(
             method, self.control_plane.server + path, json=body, headers={"Content-Type": kind}

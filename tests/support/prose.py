@@ -62,7 +62,6 @@ class Count:
 
 
 def count(passages: list[Passage]) -> Count:
-    """Count the words of the passages."""
     total = Count()
     for passage in passages:
         text = _QUOTED.sub("code", passage.text)

@@ -28,7 +28,6 @@ def registry_of(image: Image, folder: Path, *, private: bool = False) -> Iterato
 
 
 async def pull_manifests(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
-    """The index and the manifest of an image through a node's mirror."""
     headers = {"Authorization": shown} if shown else {}
     for digest in (image.digest, image.manifests["linux/amd64"]):
         path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
@@ -48,7 +47,6 @@ async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = 
 
 
 def of_amd64(image: Image) -> dict[str, int]:
-    """The sizes of the blobs of an image for one platform."""
     manifest = json.loads(image.read(image.manifests["linux/amd64"]))
     return {described["digest"]: described["size"] for described in (manifest["config"], *manifest["layers"])}
 

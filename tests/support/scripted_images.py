@@ -204,6 +204,5 @@ class Reply(NamedTuple):
 
 
 async def get(port: int, path: str, *, method: str = "GET", **headers: Any) -> Reply:
-    """Send one request and read its answer."""
     async with asked(port, path, method=method, **headers) as answer:
         return Reply(answer.status, answer.headers, b"" if method == "HEAD" else await answer.body())

@@ -33,17 +33,14 @@ class MemorySupernode:
 
     @property
     def wanted(self) -> dict[str, WantedTask]:
-        """The tasks of the last statement, by ``namespace/name``."""
         return {each.name: each for each in self.statements[-1].tasks} if self.statements else {}
 
     @property
     def images(self) -> dict[str, WantedImage]:
-        """The images of the last statement, by key."""
         return {each.key: each for each in self.statements[-1].images} if self.statements else {}
 
     @property
     def survey(self) -> set[str]:
-        """The blobs that nodes must look for, by the last statement."""
         return set(self.statements[-1].survey) if self.statements else set()
 
     async def say(self, name: str, pulls: dict[str, PullState], runtime: RuntimeState | None = None) -> None:
@@ -55,13 +52,11 @@ class MemorySupernode:
         await self._wake()
 
     async def report(self, report: TaskReport) -> None:
-        """Report a Task."""
         self._version += 1
         self._reports[report.uid] = (self._version, report)
         await self._wake()
 
     async def connect(self, *names: str, connected: bool = True) -> None:
-        """Connect or disconnect peers."""
         self._version += 1
         for name in names:
             _, known = self._peers.get(name, (0, PeerReport(name, connected, "10.0.0.1", 65002)))
@@ -69,7 +64,6 @@ class MemorySupernode:
         await self._wake()
 
     async def restart(self) -> None:
-        """Lose the memory."""
         self.boot = f"boot-{int(self.boot.removeprefix('boot-')) + 1}"
         self._revision = self._version = 0
         for kept in (self._reports, self._peers, self._gone):
