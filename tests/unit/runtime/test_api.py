@@ -1,6 +1,8 @@
-"""The helper's HTTP interface, over a runtime in memory."""
+"""The runtime helper: its API, flags, socket, end and generated code."""
 
 import asyncio
+import socket
+import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,13 +10,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, UnixConnector, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from pantala_process.settings import SettingsError
 from pantala_protocol.runtime import PullCredentials
-from pantala_runtime import errors
+from pantala_runtime import errors, proto
 from pantala_runtime.api import HelperAPI
+from pantala_runtime.app import build
+from pantala_runtime.proto.generate import generate
 from pantala_runtime.pulls import Pulls
+from pantala_runtime.settings import Settings, parse
 from tests.support.eventually import eventually
 from tests.support.runtime import FakeRuntime
 
@@ -213,3 +219,58 @@ async def test_a_probe_accepts_only_the_name_of_a_node(helper: Helper, node: str
 
 async def test_a_body_is_bounded(helper: Helper) -> None:
     assert (413, "RequestEntityTooLarge") == failure(await helper.post("/v1/pull", b" " * 600_000))
+
+
+async def test_only_our_user_can_open_the_socket_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "runtime.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    stop = asyncio.Event()
+    running = asyncio.create_task(build(Settings(f"unix://{tmp_path}/none.sock", path, grace=0.1)).run(stop))
+    async with ClientSession(connector=UnixConnector(str(path))) as session, asyncio.timeout(10):
+        await asyncio.sleep(0.1)
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+        async with session.get("http://runtime/v1/status") as response:
+            assert (503, "RuntimeUnavailable") == (response.status, (await response.json())["error"]["reason"])
+    stop.set()
+    await running
+    assert not path.exists()
+
+
+async def test_a_file_that_is_not_a_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "runtime.sock"
+    path.write_text("mine")
+    with pytest.raises(SettingsError, match="is not a socket"):
+        await build(Settings(listen=path)).run(asyncio.Event())
+    assert "mine" == path.read_text()
+
+
+def test_generated_code_is_in_step_with_its_definitions(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed; the generated code is not compared")
+    generate(tmp_path)
+    here = Path(str(proto.__file__)).parent
+    assert {path.name: path.read_text() for path in here.glob("*_pb2.py*")} == {
+        path.name: path.read_text() for path in tmp_path.iterdir()
+    }
+
+
+def test_all_settings_have_a_default() -> None:
+    assert Settings() == parse([], {})
+
+
+@pytest.mark.parametrize("prefix", ["unix:", "unix://"])
+def test_flags_win_over_the_environment_that_mirrors_them(prefix: str) -> None:
+    environment = {
+        "PANTALA_RUNTIME": f"{prefix}/r.sock",
+        "PANTALA_LISTEN": f"{prefix}/l.sock",
+        "PANTALA_IMAGE_FILESYSTEM": "/images",
+        "PANTALA_CONTENT": "/content",
+    }
+    assert Settings("unix:///r.sock", Path("/l.sock"), Path("/images"), Path("/content")) == parse([], environment)
+    assert Path("/flag.sock") == parse(["--listen", "unix:/flag.sock"], environment).listen
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--runtime"])
+def test_only_unix_sockets_are_accepted(flag: str) -> None:
+    with pytest.raises(SettingsError, match=f"{flag} .* is not a unix socket"):
+        parse([flag, "/run/x.sock"], {})
