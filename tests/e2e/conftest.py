@@ -21,10 +21,10 @@ from testbed.cluster.turn import lent
 from testbed.origin import Origin
 from tests.e2e.case import Case
 from tests.e2e.environment import NAMESPACE, Environment, GivenCluster, OwnCluster
-from tests.e2e.images import Images
+from tests.e2e.images import Images, Registries
 from tests.e2e.kubectl import Kubectl
 from tests.e2e.release import Release
-from tests.e2e.servers import OriginThread, Registries
+from tests.support.origin_thread import OriginThread
 
 _SKIPPED = pytest.StashKey[str]()
 _ENVIRONMENT = pytest.StashKey[Environment]()
@@ -88,16 +88,16 @@ def cluster(environment: Environment) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def _origin_thread(environment: Environment) -> Iterator[OriginThread]:
-    with OriginThread(environment.host) as thread:
-        yield thread
+def _shared_origin(environment: Environment) -> Iterator[Origin]:
+    with OriginThread(environment.host) as origin:
+        yield origin
 
 
 @pytest.fixture
-def origin(_origin_thread: OriginThread) -> Iterator[Origin]:
+def origin(_shared_origin: Origin) -> Iterator[Origin]:
     """An origin on this machine for the pods. It runs at full speed until the case slows it down."""
-    yield _origin_thread.origin
-    _origin_thread.origin.rate = None
+    yield _shared_origin
+    _shared_origin.rate = None
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,48 @@
-"""Images that the cases push, and checks of nodes and registries."""
+"""The registries of the cases, their images, and checks of both."""
 
 import random
+import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from testbed.binaries import assets
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from testbed.debian import large
 from testbed.image import Image, Layer, build, push
+
+USER = "ann"
+
+
+class Registries:
+    """A public and a private registry. Another registry has Pantala's own images."""
+
+    def __init__(self) -> None:
+        # No encoding changes these characters, so a case can search for the password.
+        self.password = secrets.token_hex(16)
+        self.site = RegistryHost("site")
+        self.private = RegistryHost("private", {USER: self.password})
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for host in (self.site, self.private):
+                stack.enter_context(host)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def reset(self) -> None:
+        for host in (self.site, self.private):
+            host.registry.stop()
+            host.registry.start()
+            host.shape("")
+            host.registry.forget()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from testbed.cluster.registry_host import RegistryHost
 from testbed.tokens import TokenRequest, TokenServer
 from tests.e2e.case import MIB, Case, passes
 from tests.e2e.environment import NAMESPACE
-from tests.e2e.images import Images, Pushed, assert_on_nodes, assert_sent_once
+from tests.e2e.images import USER, Images, Pushed, Registries, assert_on_nodes, assert_sent_once
 from tests.e2e.kubectl import Kubectl, Resource
-from tests.e2e.servers import USER, Registries
 
 _PASSWORD = secrets.token_hex(16)
 _WHERE = ("etc", "run", "var/lib/pantala", "var/lib/kubelet", "var/log")

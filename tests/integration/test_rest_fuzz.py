@@ -1,14 +1,9 @@
 """The running API and its own document: no request crashes it or gets an undocumented answer."""
 
 import contextlib
-import functools
-import http.server
 import json
 import re
-import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -27,6 +22,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from testbed.origin import Generated
+from testbed.process import Process, free_ports
+from tests.support.eventually import eventually_blocking
+from tests.support.origin_thread import OriginThread
+
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 """No operation documents a 500, so these checks find it."""
 
@@ -38,41 +38,19 @@ def fetched(url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 @contextlib.contextmanager
-def supernode(folder: Path, port: int, piece_port: int) -> Iterator[str]:
-    """A supernode of its own process, so that it answers while examples are made."""
-    flags = ["--no-auth", "--dragonfly", "--metrics-open", "--data", str(folder / "data")]
-    listen = ["--listen", f"127.0.0.1:{port}", "--piece-listen", f"127.0.0.1:{piece_port}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "pantala_supernode", *flags, *listen], stderr=log)
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 20
-    try:
-        while True:
-            with contextlib.suppress(urllib.error.URLError):
-                fetched(f"{url}/readyz")
-                break
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
+def supernode(folder: Path) -> Iterator[str]:
+    """A supernode as a process, so that it answers while examples are made."""
+    port, piece_port = free_ports(2)
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        *(sys.executable, "-m", "pantala_supernode", "--no-auth", "--dragonfly", "--metrics-open"),
+        *("--data", str(folder / "data"), "--listen", f"127.0.0.1:{port}", "--piece-listen", f"127.0.0.1:{piece_port}"),
+    ]
+    with Process(command, folder / "log") as process:
+        eventually_blocking(lambda: fetched(f"{url}/readyz"), ignoring=urllib.error.URLError, what=process.tail)
         yield url
-        assert process.poll() is None, (folder / "log").read_text()
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+        assert process.returncode is None, process.tail()
     assert 0 == process.returncode
-
-
-@contextlib.contextmanager
-def origin(folder: Path) -> Iterator[str]:
-    """The URL of one file."""
-    folder.mkdir()
-    (folder / "f").write_bytes(b"file" * 50_000)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/f"
-        server.shutdown()
-        thread.join()
 
 
 def known(url: str, file: str) -> dict[str, list[str]]:
@@ -98,23 +76,23 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, there: list[str]
 
 
 @pytest.mark.timeout(180)
-def test_every_answer_is_documented(tmp_path: Path, unused_tcp_port_factory: Any) -> None:
-    ports = unused_tcp_port_factory(), unused_tcp_port_factory()
-    with origin(tmp_path / "origin") as file, supernode(tmp_path, *ports) as url:
+def test_every_answer_is_documented(tmp_path: Path) -> None:
+    with OriginThread("127.0.0.1") as origin, supernode(tmp_path) as url:
+        origin.serve("/f", Generated(200_000))
         document = schemathesis.openapi.from_dict(fetched(f"{url}/openapi.json"))
         operations = []
         for result in document.get_all_operations():
             assert isinstance(result, Ok)
             operations.append(result.ok())
         assert len(operations) > 20
-        ids = known(url, file)
+        ids = known(url, origin.url("/f"))
         for operation in sorted(operations, key=lambda operation: operation.method == "delete"):
             fuzz(operation, url, ids.get(operation.path.removeprefix("/api/v1").split("/")[1], []))
         statuses = metric(url, "pantala_http_answers_total")
     assert {"200", "201", "204", "400", "404"} <= statuses
     assert not {status for status in statuses if status.startswith("5")}
     assert "a request failed" not in (tmp_path / "log").read_text()
-    assert {"data", "log", "origin"} == {path.name for path in tmp_path.iterdir()}
+    assert {"data", "log"} == {path.name for path in tmp_path.iterdir()}
 
 
 def metric(url: str, name: str) -> set[str]:
