@@ -242,8 +242,8 @@ class Simulation:
                     provider = self.peers.get(info.provider)
                     self.crossings += provider is None or provider.zone != asking.zone
             for name in self.peers:
-                for piece, provider in list(self.task.peers[name].given.items())[:pace]:
-                    self.served[provider] += 1
+                for piece, source in list(self.task.peers[name].given.items())[:pace]:
+                    self.served[source] += 1
                     self.progress.succeed(TASK, name, 1 << piece, one_byte)
 
     def check_whole(self) -> None:

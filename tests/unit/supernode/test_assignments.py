@@ -105,6 +105,20 @@ async def test_a_reader_of_another_boot_or_of_the_future_gets_everything(bench: 
         assert (True, ["u"], 1) == (changes.full, [task.uid for task in changes.tasks], changes.version)
 
 
+async def test_each_change_is_reported_once(bench: Bench, wanted: Wish) -> None:
+    bench.state(wanted("u"), wanted("v"))
+    bench.peer("n1")
+    bench.feed.touch_task(ID)
+    first = await bench.feed.changes(boot="boot", since=0, wait=0)
+    assert ({"u", "v"}, (), ()) == ({task.uid for task in first.tasks}, first.peers, first.gone)
+    bench.feed.touch_peer("n1")
+    bench.feed.touch_dropped("w")
+    second = await bench.feed.changes(boot="boot", since=first.version, wait=0)
+    assert ((), ["n1"], ("w",)) == (second.tasks, [peer.name for peer in second.peers], second.gone)
+    third = await bench.feed.changes(boot="boot", since=second.version, wait=0.01)
+    assert (second.version, (), (), ()) == (third.version, third.tasks, third.peers, third.gone)
+
+
 def test_an_unwanted_task_has_no_report(bench: Bench) -> None:
     bench.feed.touch_task(ID)
     assert bench.feed.task("u") is None

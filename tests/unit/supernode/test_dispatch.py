@@ -119,6 +119,17 @@ async def test_a_failed_piece_goes_to_a_waiting_peer(lab: Lab) -> None:
     assert (2, SUPERNODE) in pieces(held.result())
 
 
+async def test_wrong_bytes_count_against_their_provider(lab: Lab) -> None:
+    lab.progress.init_progress(ID, "c", ALL)
+    for name in ("a", "b"):
+        lab.progress.give(ID, name, 0, "c")
+        lab.fails(name, 0, "c", "corrupt")
+    assert 2 == lab.progress.service["c"].failed
+    lab.clock.now += POLICY.blacklist_seconds
+    lab.dispatcher.expire()
+    assert {SUPERNODE} == {work.provider for work in lab.work("a")}
+
+
 async def test_a_peer_that_cannot_be_answered_gets_no_piece(lab: Lab) -> None:
     lab.waits("b").cancel()
     lab.dispatcher.serve_waiting(ID)
