@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import hashlib
-import os
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.cdn import TASK, CDNBench
+from tests.support.small_disk import resize, small_disk
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -374,48 +373,31 @@ async def test_a_trickling_body_is_too_slow(tmp_path: Path, origin: Origin) -> N
 
 
 async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b, small_volume(tmp_path, 2 * MIB) as volume:
-        origin.serve("/file", BODY)
-        b.cdn.trigger(order(origin))
-        copy = await b.until(lambda copy: copy.failure is not None)
-        assert copy.failure is not None
-        assert (copy.failure.reason, copy.failure.final) == (Reason.VOLUME_FULL, False)
-        await asyncio.sleep(0.2)
-        assert len(origin.log) == 1, "the origin was read although the volume is full"
-        volume.resize(16 * MIB)
-        await b.whole(BODY.read(0, BODY.size))
+    with small_disk(tmp_path, 2 * MIB) as disk:
+        async with Origin() as origin, bench(tmp_path) as b:
+            origin.serve("/file", BODY)
+            b.cdn.trigger(order(origin))
+            copy = await b.until(lambda copy: copy.failure is not None)
+            assert copy.failure is not None
+            assert (copy.failure.reason, copy.failure.final) == (Reason.VOLUME_FULL, False)
+            await asyncio.sleep(0.2)
+            assert len(origin.log) == 1, "the origin was read although the volume is full"
+            resize(disk, 16 * MIB)
+            await b.whole(BODY.read(0, BODY.size))
 
 
 async def test_a_volume_that_fills_up_keeps_its_pieces(tmp_path: Path) -> None:
-    async with Origin() as origin, bench(tmp_path) as b, small_volume(tmp_path, 2 * MIB) as volume:
-        origin.serve("/file", BODY, always=Behaviour(framing="chunked"))
-        b.cdn.trigger(order(origin))
-        copy = await b.until(lambda copy: copy.failure is not None)
-        assert copy.failure is not None
-        assert copy.failure.reason == Reason.VOLUME_FULL
-        assert copy.cached
-        volume.resize(16 * MIB)
-        assert (copy.generation, CDNStatus.SUCCESS) == ((whole := await b.ended()).generation, whole.status)
-        assert BODY.read(0, BODY.size) == b.data()
-
-
-class SmallVolume:
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def resize(self, size: int) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.directory)], check=True)
-
-
-@contextlib.asynccontextmanager
-async def small_volume(directory: Path, size: int) -> AsyncIterator[SmallVolume]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small volume")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], check=True)
-    try:
-        yield SmallVolume(directory)
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    with small_disk(tmp_path, 2 * MIB) as disk:
+        async with Origin() as origin, bench(tmp_path) as b:
+            origin.serve("/file", BODY, always=Behaviour(framing="chunked"))
+            b.cdn.trigger(order(origin))
+            copy = await b.until(lambda copy: copy.failure is not None)
+            assert copy.failure is not None
+            assert copy.failure.reason == Reason.VOLUME_FULL
+            assert copy.cached
+            resize(disk, 16 * MIB)
+            assert (copy.generation, CDNStatus.SUCCESS) == ((whole := await b.ended()).generation, whole.status)
+            assert BODY.read(0, BODY.size) == b.data()
 
 
 @pytest.mark.parametrize("second", [Behaviour(replace=OTHER), Behaviour(announced=-1)])

@@ -28,8 +28,8 @@ from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from pantala_supernode.volume.eviction import EvictionCause, Housekeeping
 from pantala_supernode.volume.janitor import Janitor
 from testbed.origin import Behaviour, Generated, Origin
-from tests.integration.test_cdn import small_volume
 from tests.support.eventually import eventually
+from tests.support.small_disk import small_disk
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -97,36 +97,38 @@ async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Benc
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_unwanted_copies_are_evicted_before_a_fetch_fails(tmp_path: Path, framing: str) -> None:
-    async with small_volume(tmp_path, 8 * MIB), bench(tmp_path) as b:
-        for number, size in enumerate((3 * MIB, 2 * MIB, MIB, 4 * MIB)):
-            b.origin.serve(f"/{number}", Generated(size, seed=number), always=Behaviour(framing=framing))  # type: ignore[arg-type]
-        for number in range(3):
-            b.want(number)
-            await b.whole(number)
-            await b.leave(number)
-        b.want(1)  # used again
-        await b.whole(1)
-        await b.leave(1)
-        b.want(3)
-        await b.whole(3)
-        assert [1, 2, 3] == b.there()
-        assert ([], {EvictionCause.ROOM: 1}) == (b.failures, b.janitor.evictions)
-        assert 4 * MIB == b.origin.body_bytes("/3")
+    with small_disk(tmp_path, 8 * MIB):
+        async with bench(tmp_path) as b:
+            for number, size in enumerate((3 * MIB, 2 * MIB, MIB, 4 * MIB)):
+                b.origin.serve(f"/{number}", Generated(size, seed=number), always=Behaviour(framing=framing))  # type: ignore[arg-type]
+            for number in range(3):
+                b.want(number)
+                await b.whole(number)
+                await b.leave(number)
+            b.want(1)  # used again
+            await b.whole(1)
+            await b.leave(1)
+            b.want(3)
+            await b.whole(3)
+            assert [1, 2, 3] == b.there()
+            assert ([], {EvictionCause.ROOM: 1}) == (b.failures, b.janitor.evictions)
+            assert 4 * MIB == b.origin.body_bytes("/3")
 
 
 async def test_wanted_copies_stay_and_the_fetch_waits_for_room(tmp_path: Path) -> None:
-    async with small_volume(tmp_path, 8 * MIB), bench(tmp_path) as b:
-        b.origin.serve("/0", Generated(5 * MIB))
-        b.origin.serve("/1", Generated(4 * MIB, seed=1))
-        b.want(0)
-        await b.whole(0)
-        b.want(1)
-        await eventually(lambda: len(b.failures) >= 2)
-        assert {Reason.VOLUME_FULL} == {copy.failure.reason for copy in b.failures if copy.failure}
-        assert [0] == b.there()
-        await b.leave(0)
-        await b.whole(1)
-        assert [1] == b.there()
+    with small_disk(tmp_path, 8 * MIB):
+        async with bench(tmp_path) as b:
+            b.origin.serve("/0", Generated(5 * MIB))
+            b.origin.serve("/1", Generated(4 * MIB, seed=1))
+            b.want(0)
+            await b.whole(0)
+            b.want(1)
+            await eventually(lambda: len(b.failures) >= 2)
+            assert {Reason.VOLUME_FULL} == {copy.failure.reason for copy in b.failures if copy.failure}
+            assert [0] == b.there()
+            await b.leave(0)
+            await b.whole(1)
+            assert [1] == b.there()
 
 
 async def test_all_origins_together_are_read_at_the_rate(tmp_path: Path) -> None:

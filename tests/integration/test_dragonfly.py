@@ -17,8 +17,8 @@ from pantala_supernode.app import App, serving
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
 from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
-from tests.integration.test_cdn import small_volume
 from tests.support.dragonfly_client import Dfget, GaveUpError, Item
+from tests.support.small_disk import small_disk
 from tests.support.supernode_lab import loopback
 
 P = 128 * 1024
@@ -340,16 +340,17 @@ async def test_what_needs_no_answer_gets_the_one_that_stops_it(stage: Stage) -> 
 
 async def test_files_that_all_their_clients_have_make_room_for_the_next(settings: Settings) -> None:
     settings.data.mkdir()
-    async with small_volume(settings.data, 16 * P), Origin() as origin, serving(settings) as app:
-        stage = Stage(app, origin)
-        for number in range(6):
-            content = stage.serve(5 * P - number, f"/{number}")
-            async with stage.dfget(f"/{number}") as client:
-                await client.register(tries=10)
-                assert content == await client.run()
-        async with stage.dfget("/5") as client:
-            await client.run()
-        assert 5 * P - 5 == origin.body_bytes("/5")
+    with small_disk(settings.data, 16 * P):
+        async with Origin() as origin, serving(settings) as app:
+            stage = Stage(app, origin)
+            for number in range(6):
+                content = stage.serve(5 * P - number, f"/{number}")
+                async with stage.dfget(f"/{number}") as client:
+                    await client.register(tries=10)
+                    assert content == await client.run()
+            async with stage.dfget("/5") as client:
+                await client.run()
+            assert 5 * P - 5 == origin.body_bytes("/5")
 
 
 async def test_nothing_is_mounted_unless_it_is_enabled(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol import ranges, task_id
 from pantala_protocol.sync import Assignment, HeldPieces, WantedBlob
-from tests.integration.test_hostile_peers import Hostile, Request, Serve, head, silence
 from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry, sha256
+from tests.support.hostile_peer import HostilePeer, Request, Serve, head, silence
 from tests.support.peer_lab import mirror
 from tests.support.scripted_images import asked, get
 from tests.support.supernode_lab import SupernodeLab
@@ -32,7 +32,7 @@ async def never_goes_on(request: Request, writer: asyncio.StreamWriter) -> None:
 
 
 class Lab(SupernodeLab):
-    """A supernode, and a registry with one image. Hostile peers claim to hold its layer."""
+    """A supernode, and a registry with one image. HostilePeer peers claim to hold its layer."""
 
     def __init__(self, folder: Path, registry: FakeRegistry) -> None:
         super().__init__(folder)
@@ -53,9 +53,9 @@ class Lab(SupernodeLab):
             yield made
 
     @contextlib.asynccontextmanager
-    async def hostile(self, serve: Serve) -> AsyncIterator[Hostile]:
+    async def hostile(self, serve: Serve) -> AsyncIterator[HostilePeer]:
         """A peer that may read the blob, and claims to have all of it."""
-        async with Hostile(self.url, serve).living() as made:
+        async with HostilePeer(self.url, serve).living() as made:
             wants = {task_id.of_blob(sha256(LAYER)): WantedBlob(self.registry.host, "team/app", sha256(LAYER))}
             assignment: Assignment | None = None
             while assignment is None or not assignment.digest:

@@ -5,13 +5,9 @@ The origin is read once, whatever the hostile peer reports and serves.
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import aiohttp
-import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
@@ -19,16 +15,14 @@ from pantala_protocol import task_id, ticket
 from pantala_protocol.geometry import piece_size
 from pantala_protocol.statement import TaskReport, WantedTask
 from pantala_protocol.sync import (
-    Assignment,
     DeliveryState,
     DeliveryStatus,
     HeldPieces,
     PieceFailure,
-    PieceWork,
-    SyncAnswer,
 )
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.eventually import eventually
+from tests.support.hostile_peer import HostilePeer, Request, Serve, head, silence
 from tests.support.peer_lab import peer
 from tests.support.supernode_lab import SupernodeLab
 
@@ -42,91 +36,10 @@ SOON = 12.0
 PATIENCE = {"head_timeout": 1.5, "stall_timeout": 1.0, "slow_timeout": 2.0}
 """The timeouts of the honest peers."""
 
-Request = tuple[bytes, int, int]
-Serve = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
-
-
-@dataclass
-class Hostile:
-    """A peer on the raw protocol that sends any report, and serves with ``serve``."""
-
-    url: str
-    serve: Serve
-    name: str = "hostile"
-    seq: int = 0
-    supernode: str = ""
-    revision: int = 0
-    port: int = 0
-    asked: list[Request] = field(default_factory=list)
-    assignments: tuple[Assignment, ...] = ()
-    work: list[PieceWork] = field(default_factory=list)
-    _connections: list[asyncio.Task[None]] = field(default_factory=list)
-
-    @contextlib.asynccontextmanager
-    async def living(self) -> AsyncIterator["Hostile"]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as self._http:
-                yield self
-        finally:
-            server.close()
-            for connection in self._connections:
-                connection.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def say(self, **said: object) -> tuple[int, SyncAnswer | None]:
-        """Send one exchange with any content."""
-        self.seq += 1
-        said = {"peer": self.name, "boot": "b", "seq": self.seq, "port": self.port, "inventory": {}} | said
-        said |= {"supernode": self.supernode, "revision": self.revision}
-        if self.seq > 1 and said["inventory"] == {}:
-            del said["inventory"]
-        async with self._http.post(f"{self.url}/api/v1/sync", data=msgspec.json.encode(said)) as reply:
-            body = await reply.read()
-        if reply.status != 200:
-            return reply.status, None
-        answer = msgspec.json.decode(body, type=SyncAnswer)
-        self.supernode, self.revision = answer.supernode, answer.revision
-        self.assignments = answer.assignments or self.assignments
-        self.work += answer.work
-        return 200, answer
-
-    async def claim_all(self) -> None:
-        """Report all pieces of each assigned task."""
-        while not any(assignment.generation for assignment in self.assignments):
-            await self.say()
-        await self.say(done={a.task_id: HeldPieces(a.generation, ALL) for a in self.assignments})
-
-    async def go_on(self) -> None:
-        """Stay connected and take no work."""
-        while True:
-            await self.say()
-            await asyncio.sleep(0.05)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.append(task)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                found = re.search(rb"Range: bytes=(\d+)-(\d+)", head)
-                assert found is not None
-                request = (head, int(found[1]), int(found[2]) + 1)
-                self.asked.append(request)
-                await self.serve(request, writer)
-        writer.transport.abort()
-
-
-def head(first: int, end: int, size: int = SIZE) -> bytes:
-    lines = ["HTTP/1.1 206 Partial Content", f"Content-Length: {end - first}"]
-    return "\r\n".join([*lines, f"Content-Range: bytes {first}-{end - 1}/{size}", "\r\n"]).encode()
-
 
 async def wrong_bytes(request: Request, writer: asyncio.StreamWriter) -> None:
     _, first, end = request
-    writer.write(head(first, end) + bytes(end - first))
+    writer.write(head(first, end, SIZE) + bytes(end - first))
     await writer.drain()
 
 
@@ -135,27 +48,23 @@ async def not_here(_request: Request, writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
-async def silence(_request: Request, _writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
-
-
 async def half(request: Request, writer: asyncio.StreamWriter) -> None:
     _, first, end = request
-    writer.write(head(first, end) + BODY.read(first, (end - first) // 2))
+    writer.write(head(first, end, SIZE) + BODY.read(first, (end - first) // 2))
     await writer.drain()
     writer.transport.abort()
 
 
 async def half_and_silence(request: Request, writer: asyncio.StreamWriter) -> None:
     _, first, end = request
-    writer.write(head(first, end) + BODY.read(first, (end - first) // 2))
+    writer.write(head(first, end, SIZE) + BODY.read(first, (end - first) // 2))
     await asyncio.sleep(60)
 
 
 async def drops(request: Request, writer: asyncio.StreamWriter) -> None:
     """Send one more byte before each stall timeout."""
     _, first, end = request
-    writer.write(head(first, end))
+    writer.write(head(first, end, SIZE))
     for byte in BODY.read(first, end - first):
         writer.write(bytes([byte]))
         await writer.drain()
@@ -172,7 +81,7 @@ async def endless_head(_request: Request, writer: asyncio.StreamWriter) -> None:
 
 async def more_than_asked(request: Request, writer: asyncio.StreamWriter) -> None:
     _, first, end = request
-    writer.write(head(first, end) + BODY.read(first, end - first) + bytes(1 << 20))
+    writer.write(head(first, end, SIZE) + BODY.read(first, end - first) + bytes(1 << 20))
     await writer.drain()
 
 
@@ -222,9 +131,9 @@ BAD = [wrong_bytes, not_here, silence, half, half_and_silence, drops, endless_he
 
 @pytest.mark.parametrize("serve", BAD)
 async def test_a_peer_that_claims_all_pieces_and_serves_badly_does_no_harm(lab: Lab, serve: Serve) -> None:
-    async with Hostile(lab.url, serve).living() as hostile, lab.honest(*HONEST):
+    async with HostilePeer(lab.url, serve).living() as hostile, lab.honest(*HONEST):
         await lab.want("hostile", *HONEST)
-        await hostile.claim_all()
+        await hostile.claim_all(PIECES)
         going_on = asyncio.create_task(hostile.go_on())
         await lab.until_all_have_it(*HONEST)
         going_on.cancel()
@@ -234,15 +143,15 @@ async def test_a_peer_that_claims_all_pieces_and_serves_badly_does_no_harm(lab: 
 async def test_a_peer_that_claims_all_pieces_and_dies_does_no_harm(lab: Lab) -> None:
     """It closes its port without a farewell."""
     async with lab.honest(*HONEST):
-        async with Hostile(lab.url, silence).living() as hostile:
+        async with HostilePeer(lab.url, silence).living() as hostile:
             await lab.want("hostile", *HONEST)
-            await hostile.claim_all()
+            await hostile.claim_all(PIECES)
         await lab.until_all_have_it(*HONEST)
 
 
 async def test_a_peer_that_takes_work_and_reports_nothing_does_no_harm(lab: Lab) -> None:
     """It has some pieces for a while. Other peers do not wait for them."""
-    async with Hostile(lab.url, not_here).living() as hostile:
+    async with HostilePeer(lab.url, not_here).living() as hostile:
         await lab.want("hostile", *HONEST)
         while len(hostile.work) < 4:
             await hostile.say()
@@ -282,7 +191,7 @@ FLOODS: dict[str, Callable[[str, str], dict[str, object]]] = {
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_peer_that_floods_the_supernode_with_false_reports_does_no_harm(lab: Lab, flood: str) -> None:
-    async with Hostile(lab.url, not_here).living() as hostile, lab.honest(*HONEST):
+    async with HostilePeer(lab.url, not_here).living() as hostile, lab.honest(*HONEST):
         await lab.want("hostile", *HONEST)
         while not any(assignment.generation for assignment in hostile.assignments):
             await hostile.say()
@@ -301,7 +210,7 @@ async def test_a_peer_that_floods_the_supernode_with_false_reports_does_no_harm(
 
 async def test_a_ticket_is_valid_for_one_generation_of_one_task_at_one_server(lab: Lab) -> None:
     """A peer cannot use its ticket for any other piece."""
-    async with Hostile(lab.url, not_here).living() as hostile, lab.honest("node-1", "node-2"):
+    async with HostilePeer(lab.url, not_here).living() as hostile, lab.honest("node-1", "node-2"):
         await lab.want("node-1", "node-2")
         await lab.until_all_have_it("node-1", "node-2")
         await lab.want("hostile", "node-1", "node-2")

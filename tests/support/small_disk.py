@@ -14,9 +14,13 @@ def small_disk(directory: Path, size: int) -> Iterator[Path]:
     """Mount a disk of so many bytes at ``directory`` inside the block."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], check=True, timeout=20)
     try:
         yield directory
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True, timeout=20)
+
+
+def resize(disk: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True, timeout=20)
