@@ -281,6 +281,7 @@ def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
         "zone": "a",
         "version": "0.1.0",
         "cache": {"bytes": 2**40, "tasks": 3},
+        "runtime": {"name": "containerd", "version": "2.0.0"},
         "uploads": 1,
         "succeeded": 2**40,
         "failed": 1,

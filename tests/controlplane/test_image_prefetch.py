@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pantala_protocol.images import ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
+from pantala_protocol.images import ImageBlob, PullPhase, PullState, WantedImage
 from pantala_protocol.registry import Resolved
 from tests.controlplane.conftest import ROOT
 from tests.support.eventually import eventually
@@ -18,16 +18,11 @@ pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 
 A, B, LAYER = ("sha256:" + letter * 64 for letter in "ab1")
 IMAGE = "registry.example/web:1"
-TAINT = {"key": "prefetch", "effect": "NoSchedule", "value": "now"}
 
 
 class PrefetchStage(ProcessStage):
-    async def apply(self, name: str = "web", **spec: Any) -> None:
-        if "source" in spec:
-            spec["from"] = spec.pop("source")
-        else:
-            spec.setdefault("images", [{"image": IMAGE}])
-        await self.kubectl.create("ImagePrefetch", name, spec)
+    async def apply(self, **spec: Any) -> None:
+        await self.kubectl.create("ImagePrefetch", "web", {"images": [{"image": IMAGE}], **spec})
 
     async def ordered(self, count: int = len(NODES), digest: str = A) -> WantedImage:
         """The image of ``digest`` as it is stated, once ``count`` nodes have orders."""
@@ -47,18 +42,18 @@ class PrefetchStage(ProcessStage):
                 name, {image.key: PullState(phase, since, order.run, order.number, fetched=100, **more)}
             )
 
-    async def status(self, name: str = "web") -> dict[str, Any]:
-        found: dict[str, Any] = (await self.kubectl.get("imageprefetch", name)).get("status", {})
+    async def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.kubectl.get("imageprefetch", "web")).get("status", {})
         return found
 
-    async def wait(self, condition: str, name: str = "web") -> None:
-        await self.kubectl.wait(f"condition={condition}", f"imageprefetch/{name}")
+    async def wait(self, condition: str) -> None:
+        await self.kubectl.wait(f"condition={condition}", "imageprefetch/web")
 
-    async def says(self, kind: str, reason: str, name: str = "web") -> str:
+    async def says(self, kind: str, reason: str) -> str:
         """The message of a condition, once it has that reason."""
 
         async def message() -> str | None:
-            conditions = (await self.status(name)).get("conditions", ())
+            conditions = (await self.status()).get("conditions", ())
             return next((c["message"] for c in conditions if (c["type"], c["reason"]) == (kind, reason)), None)
 
         return await eventually(message, what=f"{kind} has the reason {reason}")
@@ -169,51 +164,6 @@ async def test_a_tag_that_moves(stage: PrefetchStage) -> None:
     await eventually(lambda: [B in each.image for each in stage.supernode.images.values()] == [True])
     await stage.wait("Ready")
     assert A not in json.dumps((await stage.kubectl.get("tasks"))["items"])
-
-
-async def test_plan(stage: PrefetchStage) -> None:
-    """Nodes report their blobs. No image is ordered, and no Task is created."""
-    await stage.apply(mode="Plan")
-    await eventually(lambda: {LAYER} == stage.supernode.survey)
-    for name in NODES:
-        runtime = RuntimeState("containerd", "2.0.0", True, disk_free=1 << 30, blobs={LAYER: name == "node-a"})
-        await stage.supernode.say(name, {}, runtime)
-    await stage.says("Ready", "Planned")
-    plan = (await stage.status())["plan"]
-    assert (200, 100, 2) == (plan["bytes"], plan["registryBytes"], plan["nodesTotal"])
-    assert {"node-b": 100, "node-c": 100} == {each["node"]: each["bytes"] for each in plan["nodes"]}
-    assert ({}, []) == (stage.supernode.images, (await stage.kubectl.get("tasks"))["items"])
-    await stage.kubectl.wait("condition=MirrorConfigured", *(f"peer/{name}" for name in NODES))
-    assert {"name": "containerd", "version": "2.0.0"} == (await stage.kubectl.get("peer", "node-a"))["status"][
-        "runtime"
-    ]
-
-
-async def test_followed_workloads(stage: PrefetchStage) -> None:
-    """The images of one workload, and of all workloads from the operator's own namespace."""
-    container = {"name": "main", "image": IMAGE}
-    labels = {"app": "web"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
-    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    metadata = {"name": "web", "namespace": "default"}
-    await stage.kubectl.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
-    await stage.apply(source={"workloadRef": {"kind": "Deployment", "name": "web"}})
-    await stage.answer(await stage.ordered())
-    await stage.wait("Ready")
-    await stage.apply("others", source={"namespaceSelector": {}})
-    await stage.wait("Resolved", "others")
-
-
-async def test_a_task_with_an_image(stage: PrefetchStage) -> None:
-    await stage.kubectl.task("one", source={"image": IMAGE}, depth="Runtime", target={"names": ["node-c"]})
-    image = await stage.ordered(1)
-    assert ["node-c"] == list(image.orders)
-    await stage.answer(image)
-    await stage.kubectl.wait("condition=Ready", "task/one")
-    status = (await stage.kubectl.get("task", "one"))["status"]
-    assert ("1/1", A, "100") == (status["summary"], status["digest"], status["size"])
-    await stage.kubectl("delete", "task", "one")
-    await eventually(lambda: not stage.supernode.images)
 
 
 async def test_files_are_distributed_without_the_crd_of_imageprefetches(stage: PrefetchStage) -> None:

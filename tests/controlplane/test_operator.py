@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pantala_protocol.statement import CDNStatus, Failure
 from testbed.apiserver import ControlPlane
 from tests.controlplane.conftest import ROOT
 from tests.support.eventually import eventually
@@ -50,16 +49,6 @@ async def test_waiting_works_after_an_edit(stage: ProcessStage) -> None:
     assert {body["metadata"]["generation"]} == stamps | {body["status"]["observedGeneration"]} == {2}
 
 
-async def test_a_deleted_task_is_no_longer_wanted(stage: ProcessStage) -> None:
-    """Nothing delays the deletion, and the other Task stays."""
-    await stage.kubectl.task("kept")
-    await stage.kubectl.task("dropped")
-    await stage.supernode.wanting("default/kept")
-    await stage.supernode.wanting("default/dropped")
-    await stage.kubectl("delete", "task", "dropped", "--timeout=5s")
-    await eventually(lambda: set(stage.supernode.wanted) == {"default/kept"})
-
-
 async def test_changes_while_the_operator_is_down_are_found(stage: ProcessStage) -> None:
     """Deletions and creations. The operator stops fast, and its revisions keep growing."""
     await stage.kubectl.task("old")
@@ -98,69 +87,6 @@ async def test_the_operator_survives_an_outage_of_the_api_server(
     await stage.kubectl.task("after")
     await stage.supernode.wanting("default/after")
     assert stage.operator.returncode is None
-
-
-async def test_an_unreachable_supernode_is_a_reason_until_it_is_back(stage: ProcessStage) -> None:
-    """Finished Tasks stay Ready. After its return the supernode gets the whole statement."""
-    await stage.kubectl.task("finished")
-    await stage.finish("finished")
-    await stage.supernode.stop()
-    await stage.kubectl.task("waiting")
-    path = "jsonpath={.status.conditions[?(@.type=='Reconciling')].reason}=SupernodeUnavailable"
-    await stage.kubectl.wait(path, "task/waiting")
-    assert (await stage.kubectl.conditions("finished"))["Ready"] == ("True", "Distributed")
-    stage.supernode.statements.clear()
-    await stage.supernode.restart()
-    await stage.supernode.connect(*NODES)
-    await stage.supernode.start()
-    await stage.supernode.deliver("default/finished")
-    await stage.supernode.deliver("default/waiting")
-    await stage.kubectl.wait("condition=Ready", "task/waiting", "task/finished")
-
-
-async def test_a_finished_task_is_deleted_after_its_time(stage: ProcessStage) -> None:
-    """``ttlSecondsAfterFinished``, after success and after a final failure."""
-    await stage.kubectl.task("short", ttlSecondsAfterFinished=2)
-    await stage.kubectl.task("wrong", ttlSecondsAfterFinished=2)
-    await stage.supernode.deliver("default/short")
-    failure = Failure("DigestMismatch", "the file's digest is sha256:b…", final=True)
-    await stage.supernode.deliver("default/wrong", cdn_status=CDNStatus.FAILED, failure=failure, ready_peers=())
-    await stage.kubectl.wait("condition=Stalled", "task/wrong")
-    await stage.kubectl.wait("delete", "task/short", "task/wrong")
-    await eventually(lambda: not stage.supernode.wanted)
-
-
-async def test_a_suspended_task_keeps_its_files(stage: ProcessStage) -> None:
-    """A finished Task stays Ready, an unfinished Task is Suspended. Both stay in the statement."""
-    await stage.kubectl.task("whole")
-    await stage.kubectl.task("half")
-    await stage.finish("whole")
-    for name in ("whole", "half"):
-        await stage.kubectl.task(name, suspend=True)
-        await stage.supernode.wanting(f"default/{name}", lambda task: task.suspended)
-    await stage.supernode.deliver("default/whole")
-    await stage.supernode.deliver("default/half", cdn_status=CDNStatus.RUNNING, pieces_cached=4, ready_peers=())
-    await stage.kubectl.wait("jsonpath={.status.conditions[?(@.type=='Ready')].reason}=Suspended", "task/half")
-    await stage.kubectl.wait("condition=Ready", "task/whole")
-    half = await stage.kubectl.conditions("half")
-    assert [half[each] for each in ("Ready", "Reconciling", "Stalled")] == [("False", "Suspended")] * 3
-    await stage.kubectl.task("half", suspend=False)
-    await stage.supernode.wanting("default/half", lambda task: not task.suspended)
-    await stage.finish("half")
-
-
-async def test_headers_come_from_a_secret(stage: ProcessStage) -> None:
-    """A missing Secret is a reason. Once it exists, its keys are sent and shown nowhere."""
-    await stage.kubectl.task("private", headersFrom={"secretRef": {"name": "origin"}})
-    await stage.kubectl.wait("condition=Stalled", "task/private")
-    conditions = await stage.kubectl.conditions("private")
-    assert ("True", "SecretMissing") == conditions["Stalled"]
-    assert {} == stage.supernode.wanted
-    await stage.kubectl("create", "secret", "generic", "origin", "--from-literal=Authorization=Bearer s3cret")
-    wanted = await stage.supernode.wanting("default/private")
-    assert {"Authorization": "Bearer s3cret"} == wanted.headers
-    await stage.kubectl("delete", "secret", "origin")
-    assert "s3cret" not in json.dumps(await stage.kubectl.get("task", "private")) + stage.operator.log
 
 
 async def test_a_missing_permission_is_logged_until_it_is_granted(
