@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from testbed.binaries import assets
 from testbed.cluster import Cluster, layout
@@ -21,31 +20,6 @@ _SOURCES = ("protocol", "process", "pieces", "supernode", "peer", "operator", "c
 _FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 
 
-class Environment(Protocol):
-    kubectl: Kubectl
-    helm: Path
-    kubeconfig: Path
-    host: str
-    """The address by which pods reach this machine."""
-
-    def values(self) -> Sequence[str]:
-        """The arguments of ``helm install`` that name the images under test."""
-
-    def nodes(self) -> list[str]: ...
-
-    def sha256(self, node: str, path: str) -> str:
-        """The hex sha256 of a published file on a node. Empty if the node does not have it."""
-
-    def node_files(self, node: str) -> list[str]:
-        """All files of Pantala on the node, published or cached."""
-
-    def containerd_settings(self, node: str) -> Mapping[str, str]:
-        """Owner, mode and content of all files below ``/etc/containerd``. Empty if the cluster does not show them."""
-
-    def volume_files(self, number: int = 0) -> list[str]:
-        """All files on a supernode's volume."""
-
-
 class OwnCluster:
     """The testbed's cluster. This machine reads its disks."""
 
@@ -53,6 +27,7 @@ class OwnCluster:
         self.cluster = cluster
         self.kubeconfig = cluster.kubeconfig
         self.host = cluster.host
+        """The address by which pods reach this machine."""
         self.helm = cluster.programs["helm"]
         self.kubectl = Kubectl(cluster.programs["kubectl"], cluster.kubeconfig)
 
@@ -75,6 +50,7 @@ class OwnCluster:
         return self.cluster.nodes
 
     def sha256(self, node: str, path: str) -> str:
+        """The hex sha256 of a published file on a node. Empty if the node does not have it."""
         file = self.cluster.path(node, f"{ROOT}/files/{path}")
         if not file.is_file():
             return ""
@@ -82,12 +58,15 @@ class OwnCluster:
             return hashlib.file_digest(content, "sha256").hexdigest()
 
     def node_files(self, node: str) -> list[str]:
+        """All files of Pantala on the node, published or cached."""
         return _files(self.cluster.path(node, ROOT))
 
     def containerd_settings(self, node: str) -> Mapping[str, str]:
+        """Owner, mode and content of all files below ``/etc/containerd``. Empty if the cluster does not show them."""
         return _tree(self.cluster.path(node, "/etc/containerd"))
 
     def volume_files(self, number: int = 0) -> list[str]:
+        """All files on a supernode's volume."""
         claim = self.kubectl.get(f"persistentvolumeclaim/data-pantala-supernode-{number}", NAMESPACE)
         volume = self.kubectl.get(f"persistentvolume/{claim['spec']['volumeName']}")
         return _files(Path(volume["spec"]["local"]["path"]))
@@ -140,6 +119,10 @@ class GivenCluster:
 
     def _python(self, pod: str, program: str, *arguments: str) -> str:
         return self.kubectl("exec", f"--namespace={NAMESPACE}", pod, "--", "python3", "-c", program, *arguments)
+
+
+Environment = OwnCluster | GivenCluster
+"""What the cases use of a cluster."""
 
 
 def _files(folder: Path) -> list[str]:

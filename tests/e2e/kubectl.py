@@ -42,9 +42,8 @@ class Kubectl:
         """Wait until a resource exists and has a condition. An error shows its status."""
         try:
             for target in ("create", f"condition={condition}"):
-                self(
-                    "wait", name, f"--for={target}", f"--timeout={timeout:.0f}s", *_in(namespace), timeout=timeout + 30
-                )
+                flags = (f"--for={target}", f"--timeout={timeout:.0f}s", *_in(namespace))
+                self("wait", name, *flags, timeout=timeout + 30)
         except CommandError as error:
             status = self("get", name, "--output=jsonpath={.status}", *_in(namespace), check=False)
             error.add_note(f"its status: {status}")

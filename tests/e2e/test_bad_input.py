@@ -2,10 +2,7 @@
 
 from collections.abc import Callable
 
-import pytest
-
 from pantala_protocol.reasons import Reason
-from testbed.cluster import CommandError
 from testbed.origin import Behaviour, Generated, Origin
 from tests.e2e.case import MIB, Case, passes
 
@@ -60,11 +57,6 @@ def test_a_slow_origin_is_not_a_failure(case: Case, origin: Origin) -> None:
     files = {node: case.environment.sha256(node, f"{case.namespace}/slow") for node in case.nodes}
     assert dict.fromkeys(case.nodes, "") == files
     case.ready("task/slow", timeout=60)
-
-
-def test_the_api_server_rejects_an_invalid_spec_and_names_the_field(case: Case) -> None:
-    with pytest.raises(CommandError, match=r"spec\.digest"):
-        case.apply(case.task("invalid", "http://origin.example/file", digest="md5:0"))
 
 
 def _served(origin: Origin, name: str, **behaviour: object) -> dict[str, object]:

@@ -1,8 +1,10 @@
 """The mirror: pods' images come through it, and pods start without it."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
 
 from testbed.cluster.registry_host import RegistryHost
 from tests.e2e.case import MIB, Case
@@ -22,29 +24,21 @@ def test_three_pods_of_a_new_image_cost_the_registry_one_copy(case: Case, site: 
     assert_sent_once(site, image)
 
 
-def test_a_pod_of_a_new_image_starts_without_any_peer(case: Case, site: RegistryHost, images: Images) -> None:
-    """Without the DaemonSet, containerd's settings still name the mirror. It falls back to the registry."""
-    image = images.fresh(site, "no-peer", MIB)
-    with _without_peers(case):
-        _run_pods(case, image, case.nodes[:1])
-    assert_sent_once(site, image)
-
-
-def test_a_pod_of_a_new_image_starts_without_any_supernode(case: Case, site: RegistryHost, images: Images) -> None:
+@contextmanager
+def _without_supernodes(case: Case) -> Iterator[None]:
     """The mirror answers that it has nothing, and containerd falls back to the registry."""
-    image = images.fresh(site, "no-supernode", MIB)
     try:
         case.kubectl.scale(_SUPERNODE, 0, NAMESPACE)
         case.kubectl.wait_deleted("supernode", NAMESPACE)
-        _run_pods(case, image, case.nodes[:1])
+        yield
     finally:
         case.kubectl.scale(_SUPERNODE, 1, NAMESPACE)
         case.release.wait_ready()
-    assert_sent_once(site, image)
 
 
 @contextmanager
 def _without_peers(case: Case) -> Iterator[None]:
+    """Without the DaemonSet, containerd's settings still name the mirror. It falls back to the registry."""
     peers = case.kubectl.get("daemonset/pantala-peer", NAMESPACE)
     for field in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"):
         peers["metadata"].pop(field, None)
@@ -56,6 +50,16 @@ def _without_peers(case: Case) -> Iterator[None]:
     finally:
         case.kubectl("create", "--filename=-", text=json.dumps(peers))
         case.release.wait_ready()
+
+
+@pytest.mark.parametrize("without", [_without_peers, _without_supernodes])
+def test_a_pod_of_a_new_image_starts_without_a_component(
+    case: Case, site: RegistryHost, images: Images, without: Callable[[Case], AbstractContextManager[None]]
+) -> None:
+    image = images.fresh(site, "alone", MIB)
+    with without(case):
+        _run_pods(case, image, case.nodes[:1])
+    assert_sent_once(site, image)
 
 
 def _run_pods(case: Case, image: Pushed, nodes: Sequence[str]) -> None:

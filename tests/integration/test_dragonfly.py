@@ -4,20 +4,25 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from pantala_peer.app import PeerApp
 from pantala_pieces import wrapped
 from pantala_protocol import task_id
+from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, serving
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
 from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.support.dragonfly_client import Dfget, GaveUpError, Item
+from tests.support.eventually import eventually
+from tests.support.peer_lab import peer
 from tests.support.small_disk import small_disk
 from tests.support.supernode_lab import loopback
 
@@ -36,6 +41,17 @@ class Stage:
     def dfget(self, path: str = "/f", **wishes: Any) -> Dfget:
         return Dfget(self.node, self.origin.url(path), **wishes)
 
+    def from_supernode(self) -> int:
+        """The bytes that the supernode itself sent of its file."""
+        return self.app.managers.progress.tasks[task_id.compute(self.origin.url("/f"))].supernode_bytes
+
+    def peer(self, root: Path) -> AbstractAsyncContextManager[PeerApp]:
+        """A node that gets the file."""
+        url = self.origin.url("/f")
+        wanted = WantedTask("u", "ns/n", task_id.compute(url), url, path="f", peers=("node-1",))
+        self.app.supernode.state(Statement(1, (wanted,)))
+        return peer(f"http://{self.node}", root)
+
     def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
         """Serve a file by the origin, and return its content."""
         body = Generated(size, seed=size)
@@ -52,6 +68,13 @@ def settings(tmp_path: Path) -> Settings:
 async def stage(settings: Settings) -> AsyncIterator[Stage]:
     async with Origin() as origin, serving(settings) as app:
         yield Stage(app, origin)
+
+
+async def code_of(giving_up: Awaitable[object]) -> int:
+    """The code with which a client gives up."""
+    with pytest.raises(GaveUpError) as gave_up:
+        await giving_up
+    return gave_up.value.code
 
 
 WAYS = [("p2p", False), ("cdn", False), ("p2p", True), ("cdn", True)]
@@ -102,20 +125,12 @@ async def test_clients_that_run_together_share(stage: Stage) -> None:
     assert 40 * P == stage.origin.body_bytes("/f")
 
 
-async def test_a_client_with_a_port_that_lost_its_pieces_stops_nobody(stage: Stage) -> None:
+@pytest.mark.parametrize("wrong", [False, True])
+async def test_a_client_with_wrong_or_no_pieces_stops_no_other(stage: Stage, wrong: bool) -> None:
     content = stage.serve(10 * P)
-    async with stage.dfget() as liar:
-        await liar.run()
-        liar.pieces.clear()
-        async with stage.dfget() as client:
-            assert content == await client.run()
-
-
-async def test_a_client_that_serves_wrong_bytes_spoils_nothing(stage: Stage) -> None:
-    content = stage.serve(10 * P)
-    async with stage.dfget() as corrupt:
-        await corrupt.run()
-        corrupt.pieces = {number: bytes(len(piece)) for number, piece in corrupt.pieces.items()}
+    async with stage.dfget() as bad:
+        await bad.run()
+        bad.pieces = {number: bytes(len(piece)) for number, piece in bad.pieces.items() if wrong}
         async with stage.dfget() as client, stage.dfget(old=True) as other:
             assert [content] * 2 == list(await asyncio.gather(client.run(), other.run()))
 
@@ -184,9 +199,7 @@ async def test_an_unknown_client_is_told_to_register(stage: Stage) -> None:
 async def test_a_refusal_of_the_origin_is_told(stage: Stage, status: int, dfdaemon: bool, code: int) -> None:
     stage.serve(P, status=status)
     async with stage.dfget(dfdaemon=dfdaemon) as client:
-        with pytest.raises(GaveUpError) as gave_up:
-            await client.register()
-        assert code == gave_up.value.code
+        assert code == await code_of(client.register())
 
 
 async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: Stage) -> None:
@@ -194,8 +207,7 @@ async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: 
     stage.origin.serve("/f", body, script=[Behaviour(status=404)])
     for _ in range(3):
         async with stage.dfget() as client:
-            with pytest.raises(GaveUpError):
-                await client.register()
+            assert 607 == await code_of(client.register())
     assert 1 == len(stage.origin.requests("/f"))
     stage.app.dragonfly.service.registrations._tried.clear()
     async with stage.dfget() as client:
@@ -214,9 +226,8 @@ async def test_a_slow_origin_is_waited_for(stage: Stage) -> None:
     content = stage.serve(P, delay=5.0)
     async with stage.dfget() as client:
         began_at = time.monotonic()
-        with pytest.raises(GaveUpError) as gave_up:
-            await client.register(tries=1)
-        assert (609, True) == (gave_up.value.code, time.monotonic() - began_at < 4.8)
+        assert 609 == await code_of(client.register(tries=1))
+        assert time.monotonic() - began_at < 4.8
         assert content == await client.run()
     assert P == stage.origin.body_bytes("/f")
 
@@ -225,9 +236,7 @@ async def test_a_file_with_another_md5_never_finishes(stage: Stage) -> None:
     content = stage.serve(2 * P)
     right = hashlib.md5(content, usedforsecurity=False).hexdigest()
     async with stage.dfget(md5="0" * 32) as wrong, stage.dfget(md5=right.upper()) as client:
-        with pytest.raises(GaveUpError) as gave_up:
-            await wrong.run()
-        assert 604 == gave_up.value.code
+        assert 604 == await code_of(wrong.run())
         assert 600 not in wrong.codes
         assert content == await client.run()
 
@@ -237,11 +246,7 @@ async def test_old_and_new_content_are_never_mixed(stage: Stage) -> None:
     old, new = Generated(10 * P, seed=1), Bytes(b"new" * 4 * P)
     stage.origin.serve("/f", old, script=[Behaviour(reset_after=4 * P), Behaviour(replace=new)])
     async with stage.dfget() as client:
-        with pytest.raises(GaveUpError) as gave_up:
-            await client.run()
-        assert 604 == gave_up.value.code
-        with pytest.raises(GaveUpError):
-            await client.register()
+        assert [604] * 2 == [await code_of(client.run()), await code_of(client.register())]
     async with stage.dfget() as later:
         assert new.data == await later.run()
 
@@ -251,8 +256,7 @@ async def test_credentials_part_the_tasks(stage: Stage) -> None:
     stage.origin.serve("/f", body, always=Behaviour(require={"authorization": "Bearer a"}))
     async with stage.dfget(headers=("Authorization: Bearer a", "User-Agent: x")) as client, stage.dfget() as stranger:
         assert body.data == await client.run()
-        with pytest.raises(GaveUpError):
-            await stranger.run()
+        assert 607 == await code_of(stranger.run())
 
 
 async def test_the_wrapped_route_serves_pieces_and_nothing_else(stage: Stage) -> None:
@@ -360,6 +364,51 @@ async def test_nothing_is_mounted_unless_it_is_enabled(tmp_path: Path) -> None:
             assert 404 == answer.status
         async with http.get(f"http://127.0.0.1:{settings.piece_listen.port}/wrapped/a/b/c") as answer:
             assert 403 == answer.status, "a valid ticket opens this route"
+
+
+# One swarm of peers and clients
+
+SIZE = 30 * P + 11
+
+
+async def published(root: Path) -> bytes:
+    """The file on the node, once it exists."""
+    path = root / "files" / "f"
+    await eventually(path.exists, within=30)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+async def test_a_peer_downloads_from_a_client(stage: Stage, tmp_path: Path, wrong: bool) -> None:
+    """Only the client sends the peer its pieces. The peer verifies them, so wrong bytes harm no peer."""
+    content = stage.serve(SIZE)
+    async with stage.dfget() as client:
+        assert content == await client.run()
+        if wrong:
+            client.pieces = {number: bytes(len(piece)) for number, piece in client.pieces.items()}
+        async with stage.peer(tmp_path / "peer"):
+            assert content == await published(tmp_path / "peer")
+    assert wrong or (SIZE, 31) == (stage.from_supernode(), client.served)
+    assert SIZE == stage.origin.body_bytes("/f")
+
+
+async def test_a_client_downloads_from_a_peer(stage: Stage, tmp_path: Path) -> None:
+    content = stage.serve(SIZE)
+    async with stage.peer(tmp_path / "peer"):
+        assert content == await published(tmp_path / "peer")
+        for old in (False, True):
+            async with stage.dfget(
+                old=old, pattern="cdn", reachable=lambda entry: entry["cid"].startswith("peer:node-1~")
+            ) as client:
+                assert content == await client.run()
+    assert SIZE == stage.origin.body_bytes("/f")
+
+
+async def test_peers_and_clients_read_the_origin_once(stage: Stage, tmp_path: Path) -> None:
+    content = stage.serve(SIZE, rate=SIZE / 2)
+    async with stage.peer(tmp_path / "peer"), stage.dfget() as one, stage.dfget(old=True) as two:
+        assert [content] * 3 == await asyncio.gather(one.run(), two.run(), published(tmp_path / "peer"))
+    assert SIZE == stage.origin.body_bytes("/f")
 
 
 async def _first_entry(client: Dfget) -> dict[str, Any]:

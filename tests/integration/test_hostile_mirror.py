@@ -83,8 +83,8 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield lab
 
 
-async def streamed(node: PeerApp, path: str) -> tuple[int, bytes, list[float]]:
-    """Read a blob as containerd does. Returns the status, the body and the seconds to each part."""
+async def longest_wait(node: PeerApp, path: str, hostile: Hostile) -> float:
+    """Read a whole blob as containerd does, and return the longest wait for a part in seconds."""
     loop, body, waits = asyncio.get_running_loop(), bytearray(), list[float]()
     at = loop.time()
     async with asked(node.mirror.port, path, timeout=30.0) as answer:
@@ -93,17 +93,16 @@ async def streamed(node: PeerApp, path: str) -> tuple[int, bytes, list[float]]:
             body += chunk
             waits.append(loop.time() - at)
             at = loop.time()
-    return answer.status, bytes(body), waits
+    assert hostile.asked, "it received no request"
+    assert (200, sha256(LAYER)) == (answer.status, sha256(body)), waits
+    assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)
+    return max(waits)
 
 
 @pytest.mark.parametrize("serve", [silence, never_goes_on])
 async def test_a_silent_provider_delays_no_first_byte_beyond_its_deadline(lab: Lab, serve: Serve) -> None:
     async with lab.hostile(serve) as hostile, lab.node("n1") as node:
-        status, body, waits = await streamed(node, lab.path)
-        assert hostile.asked, "it received no request"
-        assert (200, sha256(LAYER)) == (status, sha256(body)), waits
-        assert max(waits) < Deadlines().blob
-        assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)
+        assert await longest_wait(node, lab.path, hostile) < Deadlines().blob
     assert 1 == sum(sha256(LAYER) in one.path and one.method == "GET" for one in lab.registry.asked)
 
 
@@ -119,9 +118,5 @@ async def drips(request: Request, writer: asyncio.StreamWriter) -> None:
 async def test_a_stalled_reader_gets_its_piece_from_the_supernode_while_the_provider_still_drips(lab: Lab) -> None:
     async with lab.hostile(drips) as hostile, lab.node("n1", mirror_deadlines=HURRIED) as node:
         before = lab.app._pieces.bytes_sent
-        status, body, waits = await streamed(node, lab.path)
-        assert hostile.asked, "it received no request"
-        assert (200, sha256(LAYER)) == (status, sha256(body)), waits
-        assert HURRIED.again <= max(waits) < HURRIED.stall
-        assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)
+        assert HURRIED.again <= await longest_wait(node, lab.path, hostile) < HURRIED.stall
         assert len(LAYER) - 17 <= lab.app._pieces.bytes_sent - before  # the last piece is so short that it drips in

@@ -1,12 +1,9 @@
 """The running API and its own document: no request crashes it or gets an undocumented answer."""
 
-import contextlib
+import asyncio
 import json
 import re
-import sys
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from testbed.origin import Generated
-from testbed.process import Process, free_ports
-from tests.support.eventually import eventually_blocking
-from tests.support.origin_thread import OriginThread
+from testbed.origin import Generated, Origin
+from tests.support.eventually import eventually
+from tests.support.supernode_lab import SupernodeProcess
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 """No operation documents a 500, so these checks find it."""
@@ -35,22 +31,6 @@ def fetched(url: str, body: dict[str, Any] | None = None) -> Any:
     """The answer to a GET, or to a POST of ``body``."""
     with urllib.request.urlopen(url, json.dumps(body).encode() if body else None, timeout=5) as answer:
         return json.load(answer)
-
-
-@contextlib.contextmanager
-def supernode(folder: Path) -> Iterator[str]:
-    """A supernode as a process, so that it answers while examples are made."""
-    port, piece_port = free_ports(2)
-    url = f"http://127.0.0.1:{port}"
-    command = [
-        *(sys.executable, "-m", "pantala_supernode", "--no-auth", "--dragonfly", "--metrics-open"),
-        *("--data", str(folder / "data"), "--listen", f"127.0.0.1:{port}", "--piece-listen", f"127.0.0.1:{piece_port}"),
-    ]
-    with Process(command, folder / "log") as process:
-        eventually_blocking(lambda: fetched(f"{url}/readyz"), ignoring=urllib.error.URLError, what=process.tail)
-        yield url
-        assert process.returncode is None, process.tail()
-    assert 0 == process.returncode
 
 
 def known(url: str, file: str) -> dict[str, list[str]]:
@@ -75,23 +55,31 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, there: list[str]
     ask()
 
 
-@pytest.mark.timeout(180)
-def test_every_answer_is_documented(tmp_path: Path) -> None:
-    with OriginThread("127.0.0.1") as origin, supernode(tmp_path) as url:
-        origin.serve("/f", Generated(200_000))
-        document = schemathesis.openapi.from_dict(fetched(f"{url}/openapi.json"))
-        operations = []
-        for result in document.get_all_operations():
-            assert isinstance(result, Ok)
-            operations.append(result.ok())
-        assert len(operations) > 20
-        ids = known(url, origin.url("/f"))
-        for operation in sorted(operations, key=lambda operation: operation.method == "delete"):
-            fuzz(operation, url, ids.get(operation.path.removeprefix("/api/v1").split("/")[1], []))
-        statuses = metric(url, "pantala_http_answers_total")
+def validate(url: str, file: str) -> None:
+    """Send requests for all operations of a supernode and compare the answers with its document."""
+    document = schemathesis.openapi.from_dict(fetched(f"{url}/openapi.json"))
+    operations = []
+    for result in document.get_all_operations():
+        assert isinstance(result, Ok)
+        operations.append(result.ok())
+    assert len(operations) > 20
+    ids = known(url, file)
+    for operation in sorted(operations, key=lambda operation: operation.method == "delete"):
+        fuzz(operation, url, ids.get(operation.path.removeprefix("/api/v1").split("/")[1], []))
+    statuses = metric(url, "pantala_http_answers_total")
     assert {"200", "201", "204", "400", "404"} <= statuses
     assert not {status for status in statuses if status.startswith("5")}
-    assert "a request failed" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.timeout(180)
+async def test_every_answer_is_documented(tmp_path: Path) -> None:
+    async with Origin() as origin, SupernodeProcess(tmp_path, "--dragonfly", "--metrics-open") as supernode:
+        origin.serve("/f", Generated(200_000))
+        await supernode.start()
+        await eventually(supernode.is_ready)
+        await asyncio.to_thread(validate, supernode.url, origin.url("/f"))
+        assert supernode.running.returncode is None
+        assert "a request failed" not in supernode.log.read_text()
     assert {"data", "log"} == {path.name for path in tmp_path.iterdir()}
 
 

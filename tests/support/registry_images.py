@@ -1,7 +1,6 @@
 """Images in real registries, and their pulls through a mirror."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from pantala_peer.app import PeerApp
 from testbed.image import Image, push
 from testbed.registry import Registry
-from tests.support.fake_registry import basic
+from tests.support.fake_registry import basic, sha256
 from tests.support.scripted_images import get
 
 ANN = ("ann", "s3cr3t-of-ann")
@@ -27,23 +26,25 @@ def registry_of(image: Image, folder: Path, *, private: bool = False) -> Iterato
         yield registry
 
 
-async def pull_manifests(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
+async def _read(peer: PeerApp, registry: Registry, kind: str, digest: str, shown: str) -> None:
+    """Check the content of one digest in a node's mirror."""
     headers = {"Authorization": shown} if shown else {}
+    path = f"/v2/team/app/{kind}/{digest}?ns={registry.host}"
+    status, answered, body = await get(peer.mirror.port, path, **headers)
+    assert (200, digest) == (status, answered.get("docker-content-digest"))
+    assert digest == sha256(body)
+
+
+async def pull_manifests(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
     for digest in (image.digest, image.manifests["linux/amd64"]):
-        path = f"/v2/team/app/manifests/{digest}?ns={registry.host}"
-        status, answered, body = await get(peer.mirror.port, path, **headers)
-        assert (200, digest) == (status, answered.get("docker-content-digest"))
-        assert image.read(digest) == body
+        await _read(peer, registry, "manifests", digest, shown)
 
 
 async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
     """All of an image through a node's mirror, as a runtime does it."""
     await pull_manifests(peer, registry, image, shown=shown)
-    headers = {"Authorization": shown} if shown else {}
     for digest in of_amd64(image):
-        status, _, body = await get(peer.mirror.port, f"/v2/team/app/blobs/{digest}?ns={registry.host}", **headers)
-        assert 200 == status
-        assert digest == f"sha256:{hashlib.sha256(body).hexdigest()}"
+        await _read(peer, registry, "blobs", digest, shown)
 
 
 def of_amd64(image: Image) -> dict[str, int]:
