@@ -32,7 +32,7 @@ async def never_goes_on(request: Request, writer: asyncio.StreamWriter) -> None:
 
 
 class Lab(SupernodeLab):
-    """A supernode, and a registry with one image. HostilePeer peers claim to hold its layer."""
+    """A supernode, and a registry with one image. Hostile peers claim to hold its layer."""
 
     def __init__(self, folder: Path, registry: FakeRegistry) -> None:
         super().__init__(folder)
@@ -83,7 +83,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield lab
 
 
-async def longest_wait(node: PeerApp, path: str, hostile: Hostile) -> float:
+async def longest_wait(node: PeerApp, path: str, hostile: HostilePeer) -> float:
     """Read a whole blob as containerd does, and return the longest wait for a part in seconds."""
     loop, body, waits = asyncio.get_running_loop(), bytearray(), list[float]()
     at = loop.time()
@@ -94,7 +94,7 @@ async def longest_wait(node: PeerApp, path: str, hostile: Hostile) -> float:
             waits.append(loop.time() - at)
             at = loop.time()
     assert hostile.asked, "it received no request"
-    assert (200, sha256(LAYER)) == (answer.status, sha256(body)), waits
+    assert (200, sha256(LAYER)) == (answer.status, sha256(bytes(body))), waits
     assert (0, 0) == (node.mirror.server.counts.late, node.mirror.server.counts.broken)
     return max(waits)
 

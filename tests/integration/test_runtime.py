@@ -283,7 +283,8 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_containerd_reads_our_settings_and_asks_the_mirror_before_the_registry(node: Node, shape: str) -> None:
-    theirs = SHAPES[shape] and SHAPES[shape].replace(b"{host}", node.registry.host.encode())
+    if (theirs := SHAPES[shape]) is not None:
+        theirs = theirs.replace(b"{host}", node.registry.host.encode())
     image = build(node.folder / shape, [Layer(2000, seed=zlib.crc32(shape.encode()))])
     digest = push(image, node.registry.host, f"shape/{shape}", "1")
     path = node.containerd.certs_d / node.registry.host / "hosts.toml"
