@@ -1,7 +1,6 @@
 """The operator as a process, with a real API server and a fake supernode."""
 
 import asyncio
-import json
 import subprocess
 from pathlib import Path
 
@@ -129,19 +128,3 @@ async def test_a_missing_crd_is_a_problem_until_it_is_installed(stage: ProcessSt
     await stage.kubectl.task("late")
     await stage.supernode.deliver("default/late")
     await stage.kubectl.wait("condition=Ready", "task/late", timeout="30s")
-
-
-async def test_peers_follow_nodes(stage: ProcessStage) -> None:
-    """Each connected peer on a Node has a Peer. A deleted Peer is created again."""
-    await stage.kubectl(
-        "create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "x"}})
-    )
-    await stage.supernode.connect("x", "stranger")
-    await stage.kubectl.wait("create", *(f"peer/{name}" for name in (*NODES, "x")))
-    await stage.kubectl.wait("condition=Ready", *(f"peer/{name}" for name in (*NODES, "x")))
-    await stage.kubectl("delete", "peer", "node-a")
-    await stage.kubectl.wait("create", "peer/node-a")
-    await stage.kubectl("delete", "node", "x")
-    await stage.kubectl.wait("delete", "peer/x")
-    names = {peer["metadata"]["name"] for peer in (await stage.kubectl.get("peers"))["items"]}
-    assert set(NODES) == names

@@ -180,19 +180,6 @@ async def test_a_full_list_finds_what_the_watch_missed(stopped: OperatorStage) -
         await eventually(lambda: {"ns/stays"} == set(stopped.supernode.wanted))
 
 
-async def test_the_older_of_two_tasks_gets_the_path(stage: OperatorStage) -> None:
-    """When it is deleted, the other Task gets the path."""
-    stage.task("one", path="p", source={"url": "http://origin.example/1"})
-    await eventually(lambda: "ns/one" in stage.supernode.wanted)
-    stage.task("two", path="p", source={"url": "http://origin.example/2"})
-    await stage.until("Stalled", "True", "PathConflict", name="two")
-    await eventually(lambda: "ns/two" in stage.supernode.wanted)
-    assert ("", ()) == (stage.supernode.wanted["ns/two"].path, stage.supernode.wanted["ns/two"].peers)
-    stage.cluster.remove("tasks", "ns/one")
-    await eventually(lambda: stage.supernode.wanted["ns/two"].path == "p")
-    await stage.until("Stalled", "False", name="two")
-
-
 async def test_a_new_node_gets_the_file(stage: OperatorStage) -> None:
     stage.task()
     await stage.finish()
