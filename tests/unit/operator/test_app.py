@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from pantala_operator.__main__ import main
-from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
+from pantala_operator.errors import ClusterUnavailableError
 from pantala_operator.events import OperatorEvents, StatementTaken, WriteEnded
 from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.resources import quantity
@@ -62,16 +62,6 @@ async def test_nothing_is_stated_before_all_lists_are_read(stopped: OperatorStag
     assert all(statement.tasks for statement in stopped.supernode.statements)
 
 
-async def test_nothing_is_stated_before_the_supernode_has_reported(stopped: OperatorStage) -> None:
-    stopped.task()
-    stopped.supernode.outage = SupernodeUnavailableError("away")
-    async with stopped.operator():
-        assert [] == stopped.supernode.statements
-        stopped.supernode.outage = None
-        await eventually(lambda: "ns/t" in stopped.supernode.wanted)
-    assert all(statement.tasks for statement in stopped.supernode.statements)
-
-
 async def test_revisions_grow_over_restarts(stopped: OperatorStage) -> None:
     stopped.task()
     for _ in range(2):
@@ -96,15 +86,6 @@ async def test_a_restarted_supernode_gets_the_statement_again(stage: OperatorSta
     await asyncio.sleep(0.3)
     assert ("True", "Distributed") == stage.condition()
     assert [each for each in writes if each == "ns/t"] == [each for each in stage.cluster.writes if each == "ns/t"]
-
-
-async def test_an_unreachable_supernode_is_a_reason_until_it_answers(stage: OperatorStage) -> None:
-    stage.task()
-    await eventually(lambda: stage.condition("Ready")[1] == "Progressing")
-    stage.supernode.outage = SupernodeUnavailableError("connection refused")
-    await stage.until("Reconciling", "True", "SupernodeUnavailable")
-    stage.supernode.outage = None
-    await stage.finish()
 
 
 async def test_an_outage_of_the_api_server_leaves_the_statement_as_it_is(stage: OperatorStage) -> None:
@@ -253,21 +234,11 @@ def test_events_are_counted_and_objects_are_read() -> None:
 
 
 _EXAMPLES: dict[str, tuple[str, object]] = {
-    "supernode": ("http://x:1", ("http://x:1",)),
+    "supernode": ("http://x:1/, http://y:2", ("http://x:1", "http://y:2")),
     "supernode_statefulset": ("ns/x", "ns/x"),
     "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
     "token_file": ("/some/token", Path("/some/token")),
 }
-
-
-def test_defaults_are_those_of_the_class() -> None:
-    assert Settings(supernode=("http://s:8002",)) == parse(["--supernode", "http://s:8002/"], {})
-
-
-def test_supernodes_are_listed_or_counted() -> None:
-    assert ("http://a:1", "http://b:2") == parse(["--supernode", "http://a:1/, http://b:2"], {}).supernode
-    counted = parse(["--supernode-statefulset", "ns/supernode"], {})
-    assert ((), "ns/supernode") == (counted.supernode, counted.supernode_statefulset)
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: str(field.name))

@@ -191,16 +191,9 @@ class Moves(RuleBasedStateMachine):
             for name in NAMES:
                 if name in self.known.views:
                     self.known.on_reachability(name, "")
-                for node in sorted(NODES):
-                    self.connect(name, node)
-                for task in TASKS:
-                    self.fetch(name, task)
-                    for node in sorted(NODES):
-                        self.publish(name, node, task)
+                self.work(name)
                 self.drop(name)
                 self.receive(name)
-            for name in NAMES:
-                self.state(name)
         staying = [member.name for member in self.known.members]
         assert not [member for member in self.known.members if member.leaving]
         for task in TASKS:

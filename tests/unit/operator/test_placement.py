@@ -200,15 +200,6 @@ def test_paths_stay_below_the_root(spec: dict[str, Any], expected: str | None) -
         assert expected == path
 
 
-def test_the_attempt_changes_with_the_spec_and_with_a_request() -> None:
-    each = task()
-    assert "3/" == each.attempt
-    asked = msgspec.structs.replace(
-        each, metadata=msgspec.structs.replace(each.metadata, annotations={"pantala.dev/requested-at": "now"})
-    )
-    assert "3/now" == asked.attempt
-
-
 def test_a_task_without_its_secret_keeps_its_copies_and_gets_nothing_more() -> None:
     """Else the loss of a Secret would take files off nodes."""
     each = task(**PRIVATE, status={"taskID": "f" * 64})

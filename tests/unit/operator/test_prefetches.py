@@ -157,14 +157,6 @@ async def test_from_image_prefetch_to_ready(world: World) -> None:
     assert () == world.supernode.statements[-1].tasks
 
 
-async def test_deleting_one_removes_its_orders(world: World) -> None:
-    world.prefetch()
-    await world.report(await world.ordered(2))
-    await eventually(lambda: world.outcome()[0] == "True")
-    world.cluster.remove("imageprefetches", "ns/p")
-    await eventually(lambda: not world.supernode.images)
-
-
 async def test_suspending_ends_pulls_before_nodes_reconnect_to_a_restarted_supernode(world: World) -> None:
     """Another one's orders stay in every statement, and nodes keep their images."""
     world.prefetch()
@@ -229,18 +221,6 @@ async def test_suspending_one_does_not_cancel_another_before_its_nodes_report(st
         assert [other.orders] == [each.orders for each in images if each.key == other.key]
 
 
-async def test_a_node_that_goes_down_while_it_pulls_is_reported_and_the_others_finish(world: World) -> None:
-    """Even before the cluster notices it."""
-    world.prefetch()
-    await world.halfway()
-    await world.supernode.connect("b", connected=False)
-    await eventually(lambda: world.outcome() == ("True", "Prefetched"), within=3)
-    status = world.cluster.prefetch("ns/p").status
-    assert status.nodes is not None
-    assert ("1/1", 1, 1) == (status.summary, status.nodes.desired, status.nodes.unavailable)
-    assert [("b", "", "NodeUnavailable")] == world.failures()
-
-
 async def test_a_restart_changes_no_order(stopped: World) -> None:
     """Every statement has the orders of nodes that pull and of nodes that have the image."""
     async with stopped.operator():
@@ -253,17 +233,6 @@ async def test_a_restart_changes_no_order(stopped: World) -> None:
         await asyncio.sleep(0.5)
     for images in stopped.later:
         assert [(image.key, image.orders)] == [(each.key, each.orders) for each in images]
-
-
-async def test_the_first_statement_waits_for_peers_to_reconnect(stopped: World) -> None:
-    """A node that has not reported may have images, and an order that is left out would remove them."""
-    late(stopped)
-    stopped.prefetch()
-    async with stopped.operator():
-        await asyncio.sleep(0.5)
-        assert [] == stopped.later
-        await stopped.supernode.connect("late")
-        await stopped.ordered(3)
 
 
 async def test_the_wait_for_a_peer_ends(stopped: World) -> None:
@@ -348,12 +317,16 @@ async def test_a_question_is_repeated_while_the_supernode_cannot_ask(stopped: Wo
         await stopped.ordered(2)
 
 
-async def test_a_workload_is_followed(stopped: World) -> None:
+async def test_a_workload_is_followed_and_pods_choose_nodes(stopped: World) -> None:
     template = {"spec": {"containers": [{"image": "one:1"}]}}
     stopped.cluster.put("deployments", {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"template": template}})
+    pod = {"metadata": {"name": "x", "namespace": "ns", "labels": {"app": "x"}}, "spec": {"nodeName": "b"}}
+    stopped.cluster.put("pods", pod)
     async with stopped.operator():
-        stopped.prefetch(source={"workloadRef": {"kind": "Deployment", "name": "web"}}, completionPolicy="Continuous")
-        assert A in (await stopped.ordered(2)).image
+        target = {"podSelector": {"matchLabels": {"app": "x"}}}
+        stopped.prefetch(source={"workloadRef": {"kind": "Deployment", "name": "web"}}, target=target)
+        image = await stopped.ordered(1)
+    assert (True, {"b"}) == (A in image.image, set(image.orders))
 
 
 async def test_only_the_operators_own_namespace_follows_others(stopped: World) -> None:
@@ -367,14 +340,6 @@ async def test_only_the_operators_own_namespace_follows_others(stopped: World) -
         stopped.prefetch(namespace="home", source=source)
         await eventually(lambda: stopped.outcome("Stalled") == ("True", "NamespacesForbidden"))
         assert (await stopped.ordered(2)).key.startswith("home/p-")
-
-
-async def test_pods_choose_nodes(stopped: World) -> None:
-    pod = {"metadata": {"name": "x", "namespace": "ns", "labels": {"app": "x"}}, "spec": {"nodeName": "b"}}
-    stopped.cluster.put("pods", pod)
-    async with stopped.operator():
-        stopped.prefetch(target={"podSelector": {"matchLabels": {"app": "x"}}})
-        assert {"b"} == set((await stopped.ordered(1)).orders)
 
 
 async def test_a_task_with_an_image_is_planned_by_itself(stopped: World) -> None:
@@ -395,20 +360,14 @@ async def test_a_task_with_an_image_is_planned_by_itself(stopped: World) -> None
     assert writes == len(stopped.cluster.writes)
 
 
-async def test_an_image_at_depth_peer_comes_with_its_blobs(world: World) -> None:
-    world.task(source=ONE)
-    image = await world.ordered(2)
-    assert Depth.PEER == image.depth
-    assert {"linux/amd64": (ImageBlob(LAYER, 100),)} == image.blobs
-    assert dict.fromkeys(NODES, "linux/amd64") == image.platforms
-
-
 @pytest.mark.parametrize("suspend", [False, True])
 async def test_a_restart_changes_no_order_at_depth_peer(stopped: World, suspend: bool) -> None:
     """The operator asks for the blobs first, even if the Task is suspended, because nodes keep them."""
     async with stopped.operator():
         stopped.task(source=ONE, target={"names": ["a"]})
         image = await stopped.ordered(1)
+        expected = (Depth.PEER, {"linux/amd64": (ImageBlob(LAYER, 100),)}, {"a": "linux/amd64"})
+        assert expected == (image.depth, image.blobs, image.platforms)
         await stopped.report(image)
         await stopped.until("Ready", "True", "Prefetched")
         if suspend:

@@ -128,25 +128,17 @@ def test_a_deletion_does_not_remove_the_successor(nodes: Collection[Node]) -> No
     assert {"a": "5"} == versions(nodes)
 
 
-def test_a_full_list_finds_what_the_watch_missed(nodes: Collection[Node]) -> None:
-    nodes.update(node("gone", 1))
-    nodes.update(node("changed", 2))
-    before = nodes.begin_list()
-    nodes.end_list(before, [node("changed", 4), node("new", 3)])
-    assert {"changed": "4", "new": "3"} == versions(nodes)
-    assert nodes.listed
-
-
-def test_changes_during_a_full_list_count(nodes: Collection[Node]) -> None:
+def test_a_full_list_finds_what_the_watch_missed_and_changes_meanwhile_count(nodes: Collection[Node]) -> None:
     """The watch may be ahead of the list, which shows some moment between its start and its end."""
-    nodes.update(node("deleted", 1))
-    nodes.update(node("changed", 2))
+    for name, version in (("missed", 1), ("gone", 1), ("deleted", 1), ("changed", 2)):
+        nodes.update(node(name, version))
     before = nodes.begin_list()
     nodes.remove(node("deleted", 5))
     nodes.update(node("created", 6))
     nodes.update(node("changed", 7))
-    nodes.end_list(before, [node("deleted", 1), node("changed", 2)])
-    assert {"created": "6", "changed": "7"} == versions(nodes)
+    nodes.end_list(before, [node("deleted", 1), node("changed", 2), node("missed", 3), node("new", 3)])
+    assert {"created": "6", "changed": "7", "missed": "3", "new": "3"} == versions(nodes)
+    assert nodes.listed
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 9), st.booleans()), max_size=12))

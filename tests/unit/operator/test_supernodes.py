@@ -193,12 +193,6 @@ def test_a_deleted_task_is_forgotten(supernodes: SupernodeOverview) -> None:
     assert (None, frozenset()) == (view(supernodes).report, view(supernodes).holders)
 
 
-def test_an_update_names_its_tasks_and_changed_peers(supernodes: SupernodeOverview) -> None:
-    assert ({"u"}, True) == supernodes.on_update("s-0", reported(has("a"), a=True))
-    assert ({"u"}, False) == supernodes.on_update("s-0", reported(gone="u"))
-    assert (set(), True) == supernodes.on_update("s-0", reported(a=False))
-
-
 def test_files_on_nodes_survive_a_restart_of_the_supernode() -> None:
     """A holder is remembered until its peer reconnects and reports."""
     one = SupernodeView()

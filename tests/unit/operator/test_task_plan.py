@@ -281,10 +281,11 @@ def test_the_time_to_live_begins_at_the_end(observed: ObservedTask, expires: boo
 
 
 def test_the_statement() -> None:
-    wanted = plan(task(priority=5, retry={"limit": 2}), observe(), ROOT, NOW).wanted
+    asked = task({"pantala.dev/requested-at": "now"}, priority=5, retry={"limit": 2})
+    wanted = plan(asked, observe(), ROOT, NOW).wanted
     assert wanted is not None
     told = (wanted.name, wanted.path, wanted.peers, wanted.priority, wanted.retry_limit, wanted.attempt)
-    assert ("ns/t", "ns/t", ALL, 5, 2, "1/") == told
+    assert ("ns/t", "ns/t", ALL, 5, 2, "1/now") == told
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The children of an ImagePrefetch, and the removal of startup taints."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -30,21 +29,7 @@ def pin(reference: str, letter: str, platform: str = "") -> Pin:
     return Pin(key, digest(letter), task_name(METADATA, key, digest(letter)), current=True, resolved=NOW)
 
 
-FIRST, SECOND, MOVED = pin(ONE, "a"), pin(TWO, "b"), pin(ONE, "c")
-
-
-def existing(pin: Pin, owner: str = "u", name: str = "") -> OwnedTask:
-    return OwnedTask(name or pin.task, owner, pin.reference)
-
-
-def changed(*pins: Pin, there: Iterable[OwnedTask] = (), everywhere: frozenset[ImageKey] = frozenset()) -> ChildTasks:
-    return changes(OWNER, pins, {each.key: () for each in pins}, there, everywhere)
-
-
-def test_one_task_for_each_image_with_a_digest() -> None:
-    found = changed(FIRST, SECOND, Pin(ImageKey("r.example/x:1")))
-    assert [FIRST.task, SECOND.task] == [each["metadata"]["name"] for each in found.apply]
-    assert () == found.delete
+FIRST = pin(ONE, "a")
 
 
 def test_a_task_has_tag_and_digest_secrets_and_its_owner() -> None:
@@ -72,19 +57,9 @@ def test_a_task_fits_its_schema() -> None:
         assert set(spec) <= set(schema["properties"])
 
 
-def test_the_task_of_a_former_digest_stays_until_all_nodes_have_the_new_one() -> None:
-    old = existing(FIRST)
-    assert () == changed(MOVED, there=[old]).delete
-    assert (old.name,) == changed(MOVED, there=[old], everywhere=frozenset({MOVED.key})).delete
-
-
-def test_the_task_of_an_unwanted_image_is_deleted() -> None:
-    assert (SECOND.task,) == changed(FIRST, there=[existing(FIRST), existing(SECOND)]).delete
-
-
 def test_tasks_of_other_owners_are_left_alone() -> None:
-    there = [existing(FIRST, owner="else"), existing(SECOND, owner="else", name="stranger")]
-    assert ChildTasks() == changed(FIRST, there=there)
+    there = [OwnedTask(FIRST.task, "else", ONE), OwnedTask("stranger", "else", TWO)]
+    assert ChildTasks() == changes(OWNER, [FIRST], {FIRST.key: ()}, there, frozenset())
 
 
 REGISTRIES = st.sampled_from(["", "r.example/", "localhost:5000/"])

@@ -33,26 +33,23 @@ def reasons(found: ImageSet) -> list[str]:
 ALIKE = ["one:1", "docker.io/one:1", "docker.io/library/one:1", "index.docker.io/library/one:1"]
 
 
-def test_names_of_the_same_image_are_one() -> None:
-    found = images(images=[{"image": each} for each in [*ALIKE, "two", "one:1"]])
-    assert [ImageKey(ONE), ImageKey("docker.io/library/two:latest")] == [*found.secrets]
-    assert () == found.problems
-
-
-def test_a_digest_overrides_the_tag_beside_it() -> None:
-    found = images(images=[{"image": f"one:1@{digest('a')}"}, {"image": f"one@{digest('a')}"}])
-    assert [ImageKey(f"docker.io/library/one@{digest('a')}")] == [*found.secrets]
+@pytest.mark.parametrize(
+    ("references", "expected", "problems"),
+    [
+        ([*ALIKE, "two", "one:1"], [ONE, "docker.io/library/two:latest"], []),
+        ([f"one:1@{digest('a')}", f"one@{digest('a')}"], [f"docker.io/library/one@{digest('a')}"], []),
+        (["a" * 64, "one:1"], [ONE], ["InvalidImage"]),
+    ],
+    ids=["several names of one image", "a digest overrides the tag", "an invalid one"],
+)
+def test_references_become_images(references: list[str], expected: list[str], problems: list[str]) -> None:
+    found = images(images=[{"image": each} for each in references])
+    assert ([ImageKey(each) for each in expected], problems) == ([*found.secrets], reasons(found))
 
 
 def test_another_platform_is_another_image() -> None:
     found = images(images=[{"image": "one:1"}, {"image": "one:1", "platform": "linux/arm64"}])
     assert [ImageKey(ONE), ImageKey(ONE, "linux/arm64")] == [*found.secrets]
-
-
-def test_an_invalid_reference_is_reported_and_the_rest_is_taken() -> None:
-    found = images(images=[{"image": "a" * 64}, {"image": "one:1"}])
-    assert [ImageKey(ONE)] == [*found.secrets]
-    assert ["InvalidImage"] == reasons(found)
 
 
 def test_a_template_has_images_in_volumes_and_in_both_kinds_of_containers() -> None:

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, Surroundings, Workload
 from pantala_operator.plan.prefetch.plan import plan
 from pantala_operator.plan.secrets import Absent, Unread
-from pantala_operator.plan.targets import PeerState, Pod
+from pantala_operator.plan.targets import Pod
 from pantala_operator.resources.api import Metadata, Node, Taint
 from pantala_operator.resources.conditions import is_true
 from pantala_operator.resources.prefetch import ImageKey, NodeCount
-from pantala_operator.resources.status import Notice, notices
 from pantala_protocol.images import PullPhase, PullState, RuntimeState
 from tests.support.examples import examples
 from tests.support.prefetch import (
@@ -29,7 +28,6 @@ from tests.support.prefetch import (
     SECOND,
     TWO,
     UNKNOWN,
-    UNREACHABLE,
     YES,
     World,
     cluster,
@@ -112,33 +110,6 @@ def test_a_node_that_does_not_answer_holds_its_slot_until_the_timeout() -> None:
     assert (NO, "Timeout") == it.says("Ready")
 
 
-def test_parallelism_and_images_at_a_time_are_never_exceeded() -> None:
-    it = world(*numbered(7), rollout={"parallelism": "30%", "perNode": 2})
-    seen = []
-    for _ in range(40):
-        it.turn()
-        seen.append(it.active())
-    assert 3 == max(map(len, seen))
-    assert 2 == max(count for each in seen for count in each.values())
-    assert (YES, "Prefetched") == it.says("Ready")
-
-
-def test_one_full_disk_one_missing_image_one_node_down_and_the_others_finish() -> None:
-    it = world(*map(node, "abcd"), node("down", UNREACHABLE))
-    it.cluster = replace(it.cluster, peers={**it.cluster.peers, "down": PeerState()})
-    it.registry[TWO] = refused("NotFound", "404")
-    it.outcome = lambda image, name, _: failed("NoSpace", "no space left") if name == "a" else READY
-    it.settle()
-    status = it.each.status
-    assert status.nodes is not None
-    assert (4, 1, 1) == (status.nodes.desired, status.nodes.failed, status.nodes.unavailable)
-    assert 3 == status.images[0].ready
-    assert {("", TWO, "NotFound"), ("a", ONE, "NoSpace"), ("down", "", "NodeUnavailable")} == set(it.failures())
-    assert (NO, "NotFound") == it.says("Resolved")
-    assert YES == it.says("Stalled")[0]
-    assert "Check the image's name" in it.message("Resolved")
-
-
 def test_a_failure_that_is_retried_soon_does_not_stall() -> None:
     it = world(node("a"), images=ONLY_ONE, outcome=lambda *_: failed("Unreachable"))
     it.turn(4)
@@ -194,15 +165,6 @@ def test_a_followed_tag_moves_all_nodes_and_then_the_former_task_is_deleted() ->
     it.finish()
     assert [f"{ONE}@{digest('f')}"] == [each.image for each in it.children.values()]
     assert [(YES, "Prefetched"), (NO, "AsResolved")] == [it.says("Ready"), it.says("Drifted")]
-
-
-def test_a_request_resolves_tags_again() -> None:
-    it = settled(images=ONLY_ONE)
-    it.registry[ONE] = resolved("f")
-    it.request("again", images=ONLY_ONE)
-    it.settle()
-    assert [digest("f")] == [each.digest for each in it.each.status.images]
-    assert "again" == it.each.status.last_handled_request
 
 
 def test_a_completed_run_of_once_changes_nothing_more() -> None:
@@ -463,15 +425,6 @@ def test_the_listed_failures_name_each_cause() -> None:
     it.settle()
     assert 10 == len(it.failures())
     assert ("n19", ONE, "NotFound") in it.failures()
-
-
-def test_an_event_tells_of_each_change_once() -> None:
-    it = world(node("a"))
-    found: list[Notice] = []
-    for _ in range(9):
-        before = it.each.status.conditions
-        found += notices(before, it.turn().status.conditions)
-    assert [("Prefetched", False)] == [(each.reason, each.warning) for each in found]
 
 
 REASONS = ["NoSpace", "Unreachable", "NotFound", "InvalidImage", "Timeout", "NewReason"]

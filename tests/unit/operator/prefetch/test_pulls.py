@@ -27,12 +27,11 @@ BROKEN = PullState(PullPhase.FAILED, UNIX, "run", reason="Unreachable")
 HOUR = 3600
 
 
-def test_pauses_double_up_to_five_minutes() -> None:
+def test_pauses_double_up_to_five_minutes_or_the_first_pause() -> None:
     assert [10, 20, 40, 80, 160, 300, 300] == [pause("Unreachable", tries, None, 10) for tries in range(1, 8)]
-
-
-def test_a_longer_first_pause_is_kept() -> None:
     assert 900 == pause("Unreachable", 3, None, 900)
+    assert 10 == pause("NewReason", 1, None, 10)
+    assert 10 == pause("DigestMismatch", 1, None, 10), "unlike that of a file"
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -41,15 +40,6 @@ def test_each_reason_has_advice_and_its_own_kind_of_retry(reason: Reason) -> Non
     assert f"It happened. {advice.action}" == advised("It happened", advice)
     expected = {Retry.NEVER: None, Retry.LATER: 300, Retry.SOON: 10}
     assert expected[advice.retry] == pause(reason, 1, None, 10)
-
-
-def test_an_unknown_reason_is_retried() -> None:
-    assert 10 == pause("NewReason", 1, None, 10)
-
-
-def test_a_digest_mismatch_is_retried_for_images_only() -> None:
-    assert 10 == pause("DigestMismatch", 1, None, 10)
-    assert Retry.NEVER is Reason.DIGEST_MISMATCH.retry
 
 
 @given(st.sampled_from([*Reason, "Other"]), st.integers(1, 10_000), st.integers(0, 50), st.integers(1, 86_400))
@@ -145,18 +135,6 @@ def status(each: Pin) -> ImageStatus:
     return ImageStatus(each.key.reference, digest=each.digest, latest_digest=each.latest, resolved_time=each.resolved)
 
 
-def test_a_tag_gets_the_digest_of_the_registrys_answer() -> None:
-    found = pin(KEY, None, resolved("a"), RUN, follow=False)
-    assert (digest("a"), True, NOW, "", None) == (
-        found.digest, found.current, found.resolved, found.latest, found.problem,
-    )  # fmt: skip
-    assert found.platforms is not None
-
-
-def test_before_an_answer_nothing_is_known() -> None:
-    assert Pin(KEY) == pin(KEY, None, None, RUN, follow=False)
-
-
 def test_a_moved_tag_is_reported_and_not_followed() -> None:
     first = pin(KEY, None, resolved("a"), RUN, follow=False)
     moved = pin(KEY, status(first), resolved("b", NOW + SECOND), RUN, follow=False)
@@ -164,12 +142,6 @@ def test_a_moved_tag_is_reported_and_not_followed() -> None:
     assert moved.platforms is None, "the known sizes are those of another image"
     back = pin(KEY, status(moved), resolved("a", NOW + 2 * SECOND), RUN, follow=False)
     assert (digest("a"), "") == (back.digest, back.latest)
-
-
-def test_a_moved_tag_is_followed_if_the_spec_says_so() -> None:
-    first = pin(KEY, None, resolved("a"), RUN, follow=True)
-    moved = pin(KEY, status(first), resolved("b", NOW + SECOND), RUN, follow=True)
-    assert (digest("b"), "", NOW + SECOND) == (moved.digest, moved.latest, moved.resolved)
 
 
 def test_an_answer_of_another_run_does_not_count() -> None:
@@ -193,12 +165,6 @@ def test_a_digest_names_itself() -> None:
     found = pin(key, None, None, RUN, follow=False)
     assert (digest("a"), True, None) == (found.digest, found.current, found.platforms)
     assert pin(key, None, resolved("a"), RUN, follow=False).platforms is not None
-
-
-def test_a_refusal_comes_with_advice() -> None:
-    problem = pin(KEY, None, REFUSED, RUN, follow=False).problem
-    assert problem is not None
-    assert ("Unauthorized", f"{ONE}: no. {Reason.UNAUTHORIZED.action}", False) == problem
 
 
 def test_a_platform_is_missing_only_if_it_was_asked_for() -> None:
