@@ -103,6 +103,7 @@ class ScriptedSupernode:
         self.failures: list[PieceFailure] = []
         self.sent: list[tuple[str, int]] = []
         self.status = 200
+        self.hold: float | None = HOLD
         self.drop: Callable[[SyncRequest], bool] = lambda _request: False
         """True for requests that are applied but not answered."""
         self.window = 4
@@ -159,6 +160,11 @@ class ScriptedSupernode:
         async with self._changed:
             self._changed.notify_all()
 
+    async def set_status(self, status: int) -> None:
+        """Answer with this status from now on, also the exchanges that are held."""
+        self.status = status
+        await self.notify()
+
     async def restart(self) -> None:
         self.boot = f"{self.name}-{int(self.boot.rpartition('-')[2]) + 1}"
         self.peers.clear()
@@ -206,20 +212,28 @@ class ScriptedSupernode:
 
     async def _sync(self, http: web.Request) -> web.Response:
         request = msgspec.json.decode(await http.read(), type=SyncRequest)
-        self.requests.append(request)
-        if self.status != 200:
-            return web.Response(status=self.status)
-        known = self._connected(request, http.remote or "")
-        answer = known.answers.get(request.seq)
+        answer = await self.exchange(request, http.remote or "")
         if answer is None:
-            self._apply(known, request)
-            await self.notify()
-            answer = await self._answer(known, request)
-            known.answers[request.seq] = answer
+            return web.Response(status=self.status)
         if self.drop(request):
             assert http.transport is not None
             http.transport.abort()
         return web.Response(body=msgspec.json.encode(answer))
+
+    async def exchange(self, request: SyncRequest, host: str = "") -> SyncAnswer | None:
+        """Apply a request, and return its answer. Return ``None`` while ``status`` is an error."""
+        self.requests.append(request)
+        if self.status != 200:
+            return None
+        known = self._connected(request, host)
+        if request.seq not in known.answers:
+            self._apply(known, request)
+            await self.notify()
+            answer = await self._answer(known, request)
+            if self.status != 200:
+                return None
+            known.answers[request.seq] = answer
+        return known.answers[request.seq]
 
     def _connected(self, request: SyncRequest, host: str) -> Known:
         known = self.peers.get(request.peer)
@@ -263,7 +277,7 @@ class ScriptedSupernode:
 
         def may_answer() -> bool:
             nonlocal work
-            if known.seq > request.seq or known is not self.peers.get(request.peer):
+            if self.status != 200 or known.seq > request.seq or known is not self.peers.get(request.peer):
                 return True
             work = self._work(known, request) if not request.leaving else ()
             news = bool(work) or known_revision != self.revision or unsent_orders() is not None
@@ -274,9 +288,9 @@ class ScriptedSupernode:
             return self.orders if self.orders is not None and self.orders.revision != known_orders else None
 
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HOLD), self._changed:
+            async with asyncio.timeout(self.hold), self._changed:
                 await self._changed.wait_for(may_answer)
-        if known.seq > request.seq:
+        if self.status != 200 or known.seq > request.seq:
             return SyncAnswer(self.boot, request.seq)
         for piece in work:
             known.given[piece.task_id, piece.piece] = piece
@@ -292,7 +306,7 @@ class ScriptedSupernode:
             images=unsent_orders(),
         )
 
-    def _assignments(self, peer: str) -> tuple[Assignment, ...]:
+    def _assignments(self, peer: str) -> tuple[Assignment, ...] | None:
         return tuple(
             Assignment(
                 file.task_id,

@@ -18,8 +18,6 @@ from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import (
     Assignment,
     Delivery,
-    DeliveryState,
-    DeliveryStatus,
     HeldPieces,
     PieceFailure,
     PieceWork,
@@ -29,6 +27,7 @@ from pantala_protocol.sync import (
 )
 from tests.support.eventually import eventually
 from tests.support.peer import IDENTITY, membership, node_state
+from tests.support.scripted_supernode import PUBLISHED, Known, ScriptedSupernode
 
 pytestmark = pytest.mark.virtual_time
 
@@ -37,94 +36,62 @@ MOVED = "c" * 64
 """The last of three supernodes owns it, or the second of two."""
 NAMES = ("s-0", "s-1", "s-2")
 FIRST = "http://any"
-PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 WORK = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
 QUIET = 1.0
 """Seconds after which each exchange is held and no report is left."""
 
 
-class FakeSupernode:
-    """Answers when its assignments change. Otherwise it holds the exchange until a newer one arrives."""
+class Supernode(ScriptedSupernode):
+    """Sends the assignments and the work of a test. It holds an exchange for any time."""
 
     def __init__(self, name: str) -> None:
-        self.boot = f"{name}-boot"
-        self.key = name.encode().hex()
+        super().__init__(name, key=name.encode())
+        self.hold = None
         self.revision = 0
         self.assignments: tuple[Assignment, ...] | None = None
-        self.membership: Membership | None = None
         self.work: tuple[PieceWork, ...] = ()
-        self.images: NodeOrders | None = None
-        self.away = False
-        self.requests: list[SyncRequest] = []
         self.under_way = 0
-        self._latest = 0
-        self._news = asyncio.Event()
 
     @property
     def last(self) -> SyncRequest:
         return self.requests[-1]
 
-    def assign(self, *assignments: Assignment, membership: Membership | None = None) -> None:
-        self.assignments, self.membership = assignments, membership or self.membership
-        self.revision += 1
-        self.wake()
+    async def give(self, *assignments: Assignment, membership: Membership | None = None) -> None:
+        self.assignments = assignments
+        await self.join(membership or self.membership)
 
-    def set(self, *, away: bool | None = None, work: tuple[PieceWork, ...] = (), images: int | None = None) -> None:
-        self.away = self.away if away is None else away
+    async def give_work(self, *work: PieceWork) -> None:
         self.work = work
-        self.images = self.images if images is None else NodeOrders(images)
-        self.wake()
+        await self.notify()
 
-    def wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def sync(self, request: SyncRequest) -> SyncAnswer:
-        self.requests.append(request)
-        self._latest = max(self._latest, request.seq)
-        self.wake()
+    async def exchange(self, request: SyncRequest, host: str = "") -> SyncAnswer | None:
         self.under_way += 1
         try:
-            while not (self._has_news(request) or self._latest > request.seq or self.away):
-                await self._news.wait()
+            return await super().exchange(request, host)
         finally:
             self.under_way -= 1
-        if self.away:
-            raise ExchangeError("away")
-        assignments = None if self._is_current(request) else self.assignments
+
+    def _assignments(self, peer: str) -> tuple[Assignment, ...] | None:
+        return self.assignments
+
+    def _work(self, known: Known, request: SyncRequest) -> tuple[PieceWork, ...]:
         work, self.work = self.work, ()
-        return SyncAnswer(
-            self.boot,
-            request.seq,
-            self.key,
-            revision=self.revision,
-            assignments=assignments,
-            work=work,
-            membership=self.membership if assignments is not None else None,
-            images=self.images if self._has_images(request) else None,
-        )
-
-    def _has_images(self, request: SyncRequest) -> bool:
-        known = request.images if request.supernode == self.boot else 0
-        return self.images is not None and self.images.revision != known
-
-    def _is_current(self, request: SyncRequest) -> bool:
-        return (request.supernode, request.revision) == (self.boot, self.revision)
-
-    def _has_news(self, request: SyncRequest) -> bool:
-        return bool(self.work or request.leaving or self._has_images(request) or not self._is_current(request))
+        return work
 
 
-class FakeConnection(SyncConnection):
-    """A connection to a fake supernode. ``opened`` has the URLs of all open connections."""
+class MemoryConnection(SyncConnection):
+    """A connection to a scripted supernode without a socket. ``opened`` has the URLs of all open connections."""
 
-    def __init__(self, url: str, fake: FakeSupernode, opened: set[str]) -> None:
+    def __init__(self, url: str, supernode: Supernode, opened: set[str]) -> None:
         super().__init__(url, token_file=None, timeout=1.0)
-        self._base, self._fake, self._opened = url, fake, opened
+        self._base, self._supernode, self._opened = url, supernode, opened
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
         assert self._base in self._opened
-        return await self._fake.sync(request)
+        answer = await self._supernode.exchange(request)
+        if answer is None:
+            raise ExchangeError("away")
+        return answer
 
     async def __aenter__(self) -> Self:
         self._opened.add(self._base)
@@ -138,7 +105,7 @@ class Lab:
     """A peer with the supernodes s-0, s-1 and s-2. The configured address leads to s-0."""
 
     def __init__(self) -> None:
-        self.fakes = {name: FakeSupernode(name) for name in NAMES}
+        self.fakes = {name: Supernode(name) for name in NAMES}
         self.at = {f"http://{name}": fake for name, fake in self.fakes.items()} | {FIRST: self.fakes["s-0"]}
         self.opened: set[str] = set()
         self.held: dict[str, HeldPieces] = {}
@@ -153,7 +120,7 @@ class Lab:
             FIRST,
             IDENTITY,
             events,
-            connect=lambda url: FakeConnection(url, self.at[url], self.opened),
+            connect=lambda url: MemoryConnection(url, self.at[url], self.opened),
             rng=random.Random(1),
         )
         self.running: asyncio.Task[None]
@@ -163,13 +130,13 @@ class Lab:
         with contextlib.suppress(asyncio.CancelledError):
             await self.running
 
-    def all_assign(self, members: Membership, **assignments: tuple[Assignment, ...]) -> None:
+    async def all_assign(self, members: Membership, **assignments: tuple[Assignment, ...]) -> None:
         for name, fake in self.fakes.items():
-            fake.assign(*assignments.get(name.replace("-", ""), ()), membership=members)
+            await fake.give(*assignments.get(name.replace("-", ""), ()), membership=members)
 
     async def begin(self, *names: str, **assignments: tuple[Assignment, ...]) -> None:
         """All supernodes are members, or those with these names, and all sessions are quiet."""
-        self.all_assign(membership(1, *(names or NAMES)), **assignments)
+        await self.all_assign(membership(1, *(names or NAMES)), **assignments)
         await self.until_complete()
         await asyncio.sleep(QUIET)
         assert {f"http://{name}" for name in names or NAMES} == self.opened
@@ -207,10 +174,10 @@ async def test_a_task_stays_assigned_while_sessions_replace_the_first_and_supern
     await lab.begin(s0=(Assignment(TASK, "g"),))
     fake = lab.fakes["s-0"]
     fake.boot, fake.assignments = "another", None
-    fake.wake()
+    await fake.notify()
     await asyncio.sleep(0.1)
     for name, assignments in (("s-0", ()), ("s-2", ()), ("s-1", (Assignment(TASK, "g"),))):
-        lab.fakes[name].assign(*assignments, membership=membership(2, *NAMES))
+        await lab.fakes[name].give(*assignments, membership=membership(2, *NAMES))
         await asyncio.sleep(0.1)
     await lab.until_complete()
     assert all(TASK in event.tasks for event in lab.assigned if event.complete)
@@ -219,9 +186,9 @@ async def test_a_task_stays_assigned_while_sessions_replace_the_first_and_supern
 async def test_the_session_with_a_former_member_ends_and_its_assignments_with_it(lab: Lab) -> None:
     await lab.begin(s0=(Assignment(TASK, "g"),), s1=(Assignment(TASK, "g"), Assignment(OTHER, "g")))
     for name in ("s-0", "s-2"):
-        lab.fakes[name].assign(*(lab.fakes[name].assignments or ()), membership=membership(2, "s-0", "s-2"))
+        await lab.fakes[name].give(*(lab.fakes[name].assignments or ()), membership=membership(2, "s-0", "s-2"))
     await lab.until_complete()
-    lab.fakes["s-1"].assign(Assignment(OTHER, "g"))  # too late
+    await lab.fakes["s-1"].give(Assignment(OTHER, "g"))  # too late
     await lab.until(lambda: lab.opened == {"http://s-0", "http://s-2"})
     assert {TASK} == lab.assigned[-1].tasks.keys()
     assert not any(request.leaving for request in lab.fakes["s-1"].requests)
@@ -231,7 +198,7 @@ async def test_a_member_with_another_address_gets_a_session_there(lab: Lab) -> N
     await lab.begin()
     moved = Membership(2, (Member("s-0", "http://new"), *membership(2, *NAMES[1:]).members))
     lab.at["http://new"] = lab.fakes["s-0"]
-    lab.all_assign(moved)
+    await lab.all_assign(moved)
     await lab.until(lambda: lab.opened == {"http://new", "http://s-1", "http://s-2"})
     await lab.until_complete()
 
@@ -241,7 +208,7 @@ async def test_reports_go_only_to_the_supernodes_that_assign_the_task(lab: Lab) 
     await lab.begin(s0=both, s1=both)
     before = lab.counts()
     lab.supernodes.piece_done(TASK, "g", 3)
-    lab.supernodes.piece_failed(PieceFailure(TASK, 7, "x", "stalled"), "s-1-boot")
+    lab.supernodes.piece_failed(PieceFailure(TASK, 7, "x", "stalled"), "s-1-1")
     lab.supernodes.delivery(TASK, "u", PUBLISHED)
     lab.supernodes.send()
     await asyncio.sleep(0.1)
@@ -258,7 +225,7 @@ async def test_a_supernode_that_begins_to_assign_a_task_receives_its_state(lab: 
     lab.held[TASK] = HeldPieces("g", "0-3")
     lab.supernodes.delivery(TASK, "u", PUBLISHED)
     await asyncio.sleep(QUIET)
-    lab.fakes["s-1"].assign(*one)
+    await lab.fakes["s-1"].give(*one)
     await lab.until(lambda: lab.fakes["s-1"].last.done)
     last = lab.fakes["s-1"].last
     assert ({TASK: HeldPieces("g", "0-3")}, {"u": PUBLISHED}) == (last.done, last.deliveries)
@@ -268,7 +235,7 @@ async def test_a_new_member_receives_everything(lab: Lab) -> None:
     await lab.begin("s-0", "s-1")
     lab.held[TASK] = HeldPieces("g", "0-3")
     lab.supernodes.delivery(TASK, "u", PUBLISHED)
-    lab.all_assign(membership(2, *NAMES))
+    await lab.all_assign(membership(2, *NAMES))
     await lab.until(lambda: lab.fakes["s-2"].requests)
     first = lab.fakes["s-2"].requests[0]
     assert (lab.held, {"u": PUBLISHED}) == (first.inventory, first.deliveries)
@@ -276,20 +243,20 @@ async def test_a_new_member_receives_everything(lab: Lab) -> None:
 
 async def test_work_has_the_boot_id_of_its_supernode(lab: Lab) -> None:
     await lab.begin()
-    lab.fakes["s-2"].set(work=(WORK,))
+    await lab.fakes["s-2"].give_work(WORK)
     await lab.until(lambda: lab.given)
-    assert [WorkGiven(WORK, "s-2-boot")] == lab.given
+    assert [WorkGiven(WORK, "s-2-1")] == lab.given
 
 
 async def test_the_last_work_of_the_first_session_is_not_lost(lab: Lab) -> None:
     """The supernode has booked it for this peer, and a report reaches it through the other session."""
-    first, own = lab.fakes["s-0"], FakeSupernode("s-0")
+    first, own = lab.fakes["s-0"], Supernode("s-0")
     lab.fakes["s-0"] = lab.at["http://s-0"] = own
-    first.assign(membership=membership(1, *NAMES))
+    await first.give(membership=membership(1, *NAMES))
     await lab.until(lambda: "http://s-0" in lab.opened and first.under_way == 1)
-    lab.all_assign(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
+    await lab.all_assign(membership(1, *NAMES), s0=(Assignment(TASK, "g"),))
     await lab.until_complete()
-    first.set(work=(WORK,))
+    await first.give_work(WORK)
     await lab.until(lambda: lab.given)
     lab.supernodes.piece_failed(PieceFailure(TASK, 0, "x", "stalled"), lab.given[0].supernode)
     lab.supernodes.send()
@@ -300,9 +267,9 @@ async def test_the_last_work_of_the_first_session_is_not_lost(lab: Lab) -> None:
 async def test_if_no_member_answers_the_configured_address_is_asked_again(lab: Lab) -> None:
     await lab.begin("s-0", "s-1", s0=(Assignment(TASK, "g"),))
     for name in ("s-0", "s-1"):
-        lab.fakes[name].set(away=True)
+        await lab.fakes[name].set_status(503)
     lab.at[FIRST] = lab.fakes["s-2"]
-    lab.fakes["s-2"].assign(Assignment(TASK, "g"), membership=membership(2, "s-2"))
+    await lab.fakes["s-2"].give(Assignment(TASK, "g"), membership=membership(2, "s-2"))
     await asyncio.sleep(25)
     assert FIRST not in lab.opened
     await asyncio.sleep(15)
@@ -335,7 +302,7 @@ async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with
         members = membership(revision, *names)
         owner = members.owner(MOVED)
         assert owner is not None
-        lab.all_assign(members)
+        await lab.all_assign(members)
         await lab.until(partial(only_reported_to, owner.name, names))
         await lab.until(partial(answers_for_it, owner.url))
     lab.supernodes.want(MOVED, None)
@@ -344,12 +311,12 @@ async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with
 
 async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(lab: Lab) -> None:
     supernode = lab.fakes["s-0"]
-    supernode.assign()
+    await supernode.give()
     await lab.until(lambda: lab.supernodes.answering(TASK) == FIRST)
-    supernode.set(away=True)
+    await supernode.set_status(503)
     await lab.until(lambda: lab.supernodes.answering(TASK) is None)
-    supernode.set(away=False)
-    supernode.assign()
+    await supernode.set_status(200)
+    await supernode.give()
     await lab.until(lambda: lab.supernodes.answering(TASK) == FIRST)
 
 
@@ -358,13 +325,13 @@ async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(lab: 
 
 async def test_of_several_orders_about_images_the_newest_are_in_force(lab: Lab) -> None:
     await lab.begin()
-    lab.fakes["s-1"].set(images=5)
+    await lab.fakes["s-1"].order(NodeOrders(5))
     await lab.until(lambda: lab.ordered == [5])
-    lab.fakes["s-0"].set(images=4)
-    lab.fakes["s-2"].set(images=5)
+    await lab.fakes["s-0"].order(NodeOrders(4))
+    await lab.fakes["s-2"].order(NodeOrders(5))
     await lab.until(lambda: (lab.fakes["s-0"].last.images, lab.fakes["s-2"].last.images) == (4, 5))
     assert [5] == lab.ordered
-    lab.fakes["s-2"].set(images=6)
+    await lab.fakes["s-2"].order(NodeOrders(6))
     await lab.until(lambda: lab.ordered == [5, 6])
     await asyncio.sleep(QUIET)
     assert [4, 5, 6] == [lab.fakes[name].last.images for name in NAMES]
@@ -372,9 +339,9 @@ async def test_of_several_orders_about_images_the_newest_are_in_force(lab: Lab) 
 
 async def test_orders_stay_in_force_when_their_supernode_leaves(lab: Lab) -> None:
     await lab.begin()
-    lab.fakes["s-2"].set(images=6)
+    await lab.fakes["s-2"].order(NodeOrders(6))
     await lab.until(lambda: lab.ordered == [6])
-    lab.all_assign(membership(2, "s-0", "s-1"))
+    await lab.all_assign(membership(2, "s-0", "s-1"))
     await lab.until(lambda: len(lab.opened) == 2)
     assert [6] == lab.ordered
 
@@ -391,5 +358,5 @@ async def test_all_supernodes_receive_the_state_of_images_and_runtime_and_new_on
         return pulls[-1:] == [states] and any(request.runtime == runtime for request in requests)
 
     await lab.until(lambda: received("s-0") and received("s-1"))
-    lab.all_assign(membership(2, *NAMES))
+    await lab.all_assign(membership(2, *NAMES))
     await lab.until(lambda: received("s-2"))
