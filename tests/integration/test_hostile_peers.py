@@ -5,6 +5,7 @@ The origin is read once, whatever the hostile peer reports and serves.
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -40,6 +41,18 @@ PATIENCE = {"head_timeout": 1.5, "stall_timeout": 1.0, "slow_timeout": 2.0}
 async def wrong_bytes(request: Request, writer: asyncio.StreamWriter) -> None:
     _, first, end = request
     writer.write(head(first, end, SIZE) + bytes(end - first))
+    await writer.drain()
+
+
+async def bytes_of_another_piece(request: Request, writer: asyncio.StreamWriter) -> None:
+    _, first, end = request
+    other = BODY.read(end if end < SIZE else 0, end - first)
+    writer.write(head(first, end, SIZE) + other.ljust(end - first, b"x"))
+    await writer.drain()
+
+
+async def garbage(_request: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(random.Random(1).randbytes(1 << 16))
     await writer.drain()
 
 
@@ -126,10 +139,11 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield lab
 
 
-BAD = [wrong_bytes, not_here, silence, half, half_and_silence, drops, endless_head, more_than_asked]
+BAD_BYTES = [wrong_bytes, bytes_of_another_piece, garbage, more_than_asked]
+BAD_ANSWERS = [not_here, silence, half, half_and_silence, drops, endless_head]
 
 
-@pytest.mark.parametrize("serve", BAD)
+@pytest.mark.parametrize("serve", BAD_BYTES + BAD_ANSWERS)
 async def test_a_peer_that_claims_all_pieces_and_serves_badly_does_no_harm(lab: Lab, serve: Serve) -> None:
     async with HostilePeer(lab.url, serve).living() as hostile, lab.honest(*HONEST):
         await lab.want("hostile", *HONEST)
