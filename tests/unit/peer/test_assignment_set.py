@@ -43,12 +43,6 @@ def test_a_single_supernode_decides_alone() -> None:
     assert {} == made.joined()
 
 
-def test_the_set_contains_what_any_supernode_assigns() -> None:
-    made = assigned(s0=(Assignment(TASK, "g"),), s2=(Assignment(OTHER, "h"),))
-    assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == made.joined()
-    assert ["s-0"] == list(made.owners(TASK))
-
-
 def test_the_membership_with_the_greatest_revision_is_in_force() -> None:
     made = of_three(5)
     assert not made.join(membership(4, "s-0"))

@@ -281,39 +281,37 @@ def test_cleanup_clears_the_given_root(root: Path, capsys: pytest.CaptureFixture
     assert "cached tasks removed: 1" in capsys.readouterr().out
 
 
-def test_there_is_a_surplus_only_above_a_limit() -> None:
-    assert [] == BlobRoom(10).surplus({"a": 5, "b": 5}, lambda _: True)
-    assert [] == BlobRoom().surplus({"a": 1 << 60}, lambda _: True)
-
-
-def test_the_blobs_that_were_not_used_for_longest_are_dropped_until_the_rest_fits() -> None:
-    room = BlobRoom(10)
+@pytest.mark.parametrize(
+    ("limit", "sizes", "free", "expected"),
+    [
+        (10, {"a": 5, "b": 5}, 0, []),
+        (None, {"a": 1 << 60}, 0, []),
+        (10, {"a": 5, "b": 5, "c": 5}, 0, ["b"]),
+        (10, {"a": 5, "b": 5, "c": 5}, 6, ["b", "c"]),
+        (10, {"a": 5, "earlier process": 5, "b": 5}, 0, ["earlier process"]),
+        (1, {"incomplete": 5, "demanded": 5, "c": 5}, 0, ["c"]),
+        (10, {"ordered": 4, "b": 5}, 6, []),
+        (10, {"ordered": 4, "b": 5}, 5, ["b"]),
+        (10, {"ordered": 9, "b": 5}, 6, ["b"]),
+    ],
+)
+def test_blobs_that_were_not_used_for_longest_are_dropped(
+    limit: int | None, sizes: dict[str, int], free: int, expected: list[str]
+) -> None:
+    """Ordered, demanded and incomplete blobs stay. No blob is dropped if that cannot free enough."""
+    room = BlobRoom(limit)
+    room.order({"ordered"})
     for name in ("a", "b", "c", "a"):
         room.demand(name, demanded=False)
-    assert ["b"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda _: True)
-    assert ["b", "c"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda _: True, free=6)
+    room.demand("demanded", demanded=True)
+    assert expected == room.surplus(sizes, lambda name: name != "incomplete", free=free)
 
 
-def test_blobs_of_an_earlier_process_are_dropped_before_used_ones() -> None:
+def test_the_use_of_a_removed_blob_is_forgotten() -> None:
     room = BlobRoom(5)
     room.demand("a", demanded=False)
-    assert ["z"] == room.surplus({"a": 5, "z": 5}, lambda _: True)
     room.forget_others([])
     assert ["a"] == room.surplus({"a": 5, "z": 5}, lambda _: True)
-
-
-def test_demanded_and_incomplete_blobs_stay_even_above_the_limit() -> None:
-    room = BlobRoom(1)
-    room.demand("a", demanded=True)
-    assert ["c"] == room.surplus({"a": 5, "b": 5, "c": 5}, lambda name: name != "b")
-
-
-def test_no_blob_is_dropped_if_that_cannot_free_enough() -> None:
-    room = BlobRoom(10)
-    room.order({"a"})
-    assert [] == room.surplus({"a": 4, "b": 5}, lambda _: True, free=6)
-    assert ["b"] == room.surplus({"a": 4, "b": 5}, lambda _: True, free=5)
-    assert ["b"] == room.surplus({"a": 9, "b": 5}, lambda _: True, free=6), "it takes too much anyway"
 
 
 def test_the_usual_limit_is_a_tenth_of_a_small_disk() -> None:

@@ -12,7 +12,6 @@ from msgspec import structs
 from pantala_peer.sync.session import SupernodeSession
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
-from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import (
     Assignment,
     Delivery,
@@ -30,6 +29,8 @@ from tests.support.peer import IDENTITY, node_state
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
 TASK, OTHER = "a" * 64, "b" * 64
+STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
+RUNTIME = RuntimeState("containerd", "1.6.20")
 
 
 def begin(
@@ -79,7 +80,12 @@ def test_a_done_piece_of_another_generation_replaces_the_former_ones(session: Su
     assert {TASK: HeldPieces("new", "2")} == begin(session).done
 
 
-def test_at_most_two_exchanges_are_under_way_and_the_second_has_news(session: SupernodeSession) -> None:
+def test_at_most_two_exchanges_are_under_way_and_the_second_has_news() -> None:
+    session = SupernodeSession(IDENTITY)
+    first = begin(session)
+    session.piece_done(TASK, "g", 0)
+    assert not session.may_begin, "it would overtake the inventory"
+    session.answered(first.seq, SyncAnswer("s", first.seq))
     assert session.may_begin
     begin(session)
     assert not session.may_begin
@@ -88,15 +94,6 @@ def test_at_most_two_exchanges_are_under_way_and_the_second_has_news(session: Su
     begin(session)
     session.piece_done(TASK, "g", 1)
     assert not session.may_begin
-
-
-def test_no_exchange_overtakes_an_inventory() -> None:
-    session = SupernodeSession(IDENTITY)
-    request = begin(session)
-    session.piece_done(TASK, "g", 0)
-    assert not session.may_begin
-    session.answered(request.seq, SyncAnswer("s", request.seq))
-    assert session.may_begin
 
 
 def test_an_unchanged_delivery_is_not_reported_again(session: SupernodeSession) -> None:
@@ -162,10 +159,12 @@ def test_the_reports_of_a_rejected_exchange_are_in_the_next_one(session: Superno
     failure = PieceFailure(TASK, 7, "", "missing")
     session.piece_failed(failure)
     session.delivery("u", PUBLISHED)
+    session.report_pulls(STATES)
     session.abandon(begin(session).seq)
     request = begin(session, {TASK: HeldPieces("g", "0")})
     assert (failure,) == request.failures
     assert {"u": PUBLISHED} == request.deliveries
+    assert STATES == request.pulls
     assert request.inventory is not None
 
 
@@ -189,8 +188,10 @@ def test_sessions_of_one_process_never_share_a_number() -> None:
 
 def test_a_report_that_is_not_urgent_waits_for_the_next_exchange(session: SupernodeSession) -> None:
     session.delivery("u", PUBLISHED, urgent=False)
+    session.report_pulls(STATES, urgent=False)
     assert not session.has_news
-    assert {"u": PUBLISHED} == begin(session).deliveries
+    request = begin(session)
+    assert ({"u": PUBLISHED}, STATES) == (request.deliveries, request.pulls)
     assert {} == begin(session).deliveries
 
 
@@ -204,14 +205,6 @@ def test_the_pieces_of_a_newly_assigned_task_are_reported(session: SupernodeSess
     assert session.has_news
     assert {TASK: HeldPieces("g", "0-3")} == begin(session, held).done
     assert {} == begin(session, held).done
-
-
-def test_the_membership_and_the_limits_of_the_peer_are_passed_on(session: SupernodeSession) -> None:
-    members = Membership(1, (Member("s-0", "http://s-0"),))
-    request = begin(session)
-    assert (4, 8) == (request.downloads, request.upload_slots)
-    orders = SyncAnswer("s", request.seq, revision=1, assignments=(), membership=members)
-    assert orders == session.answered(request.seq, orders)
 
 
 class Supernode:
@@ -316,9 +309,6 @@ TestExchangeOnABadNetwork.settings = settings(max_examples=examples(100), statef
 
 # Images
 
-STATES = {"ns/web": PullState(PullPhase.READY, 10, "run")}
-RUNTIME = RuntimeState("containerd", "1.6.20")
-
 
 def answer_with(session: SupernodeSession, revision: int, boot: str = "s") -> NodeOrders | None:
     return answer(session, boot, images=NodeOrders(revision)).images
@@ -354,12 +344,6 @@ def test_the_state_of_images_and_runtime_is_reported_after_a_change(session: Sup
     assert (None, None) == ((request := begin(session)).pulls, request.runtime)
 
 
-def test_progress_waits_for_the_next_exchange(session: SupernodeSession) -> None:
-    session.report_pulls(STATES, urgent=False)
-    assert not session.has_news
-    assert STATES == begin(session).pulls
-
-
 def test_another_supernode_receives_the_state_of_images_and_may_repeat_its_orders(session: SupernodeSession) -> None:
     session.report_pulls(STATES)
     session.report_runtime(RUNTIME)
@@ -368,9 +352,3 @@ def test_another_supernode_receives_the_state_of_images_and_may_repeat_its_order
     assert NodeOrders(7) == answer_with(session, 7, boot="another")
     request = begin(session)
     assert (STATES, RUNTIME) == (request.pulls, request.runtime)
-
-
-def test_the_state_of_images_in_a_rejected_exchange_is_in_the_next_one(session: SupernodeSession) -> None:
-    session.report_pulls(STATES)
-    session.abandon(begin(session).seq)
-    assert STATES == begin(session).pulls

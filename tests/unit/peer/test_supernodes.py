@@ -58,7 +58,9 @@ class Supernode(ScriptedSupernode):
 
     async def give(self, *assignments: Assignment, membership: Membership | None = None) -> None:
         self.assignments = assignments
-        await self.join(membership or self.membership)
+        self.membership = membership or self.membership
+        self.revision += 1
+        await self.notify()
 
     async def give_work(self, *work: PieceWork) -> None:
         self.work = work

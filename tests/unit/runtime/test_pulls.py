@@ -11,7 +11,7 @@ from pantala_protocol.image import parse
 from pantala_protocol.reasons import Reason
 from pantala_protocol.runtime import PullCredentials, PulledImage
 from pantala_runtime import errors
-from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeoutError
+from pantala_runtime.errors import PullDigestError, PullTimeoutError
 from pantala_runtime.pulls import Pulls
 from pantala_runtime.translation import redact, translate
 from tests.support.runtime import FakeRuntime
@@ -45,16 +45,12 @@ def begin(pulls: Pulls, credentials: PullCredentials | None = None) -> asyncio.T
     return asyncio.create_task(pulls.pull(APP, credentials, timeout=10))
 
 
-async def test_a_pull_returns_the_image_that_is_here(pulls: Pulls) -> None:
-    assert PulledImage(DIGEST, 7, 1.0, pinned=False) == await pulls.pull(APP, timeout=1)
-
-
 async def test_all_requests_for_an_image_share_one_pull(runtime: FakeRuntime, pulls: Pulls) -> None:
     runtime.free.clear()
     asked = [begin(pulls) for _ in range(3)]
     await settle()
     runtime.free.set()
-    assert 1 == len({await one for one in asked})
+    assert {PulledImage(DIGEST, 7, 1.0, pinned=False)} == {await one for one in asked}
     assert [(str(APP), None)] == runtime.pulls
 
 
@@ -66,16 +62,6 @@ async def test_a_pull_with_other_credentials_waits_for_the_running_one(runtime: 
     runtime.free.set()
     await asyncio.gather(*asked)
     assert [(str(APP), None), (str(APP), ANN)] == runtime.pulls
-
-
-async def test_a_pull_ends_with_its_last_request(runtime: FakeRuntime, pulls: Pulls) -> None:
-    runtime.free.clear()
-    asked = [begin(pulls), begin(pulls)]
-    await settle()
-    for one in asked:
-        one.cancel()
-    await settle()
-    assert 0 == runtime.running
 
 
 async def test_a_request_during_a_cancellation_gets_its_own_pull(runtime: FakeRuntime, pulls: Pulls) -> None:
@@ -120,14 +106,6 @@ async def test_an_ignored_pin_is_reported_and_waited_for_once(runtime: FakeRunti
     begun = loop.time()
     assert not (await pulls.pull(APP, timeout=5, pin=True)).pinned
     assert loop.time() - begun < 0.5
-
-
-async def test_an_image_can_be_unpinned(runtime: FakeRuntime, pulls: Pulls) -> None:
-    await pulls.pull(APP, timeout=1, pin=True)
-    await pulls.unpin(APP)
-    assert not runtime.here[str(APP)].pinned
-    with pytest.raises(NoSuchImageError):
-        await pulls.unpin(PINNED_APP)
 
 
 IMAGE = "r.example:5000/team/app:1"
