@@ -143,7 +143,7 @@ BAD_BYTES = [wrong_bytes, bytes_of_another_piece, garbage, more_than_asked]
 BAD_ANSWERS = [not_here, silence, half, half_and_silence, drops, endless_head]
 
 
-@pytest.mark.parametrize("serve", BAD_BYTES + BAD_ANSWERS)
+@pytest.mark.parametrize("serve", [*BAD_BYTES, *BAD_ANSWERS])
 async def test_a_peer_that_claims_all_pieces_and_serves_badly_does_no_harm(lab: Lab, serve: Serve) -> None:
     async with HostilePeer(lab.url, serve).living() as hostile, lab.honest(*HONEST):
         await lab.want("hostile", *HONEST)

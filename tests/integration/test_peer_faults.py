@@ -120,7 +120,7 @@ async def test_an_unfinished_task_that_is_dropped_leaves_no_file(it: PeerLab) ->
 async def test_an_assignment_that_is_not_valid_does_not_affect_others(it: PeerLab) -> None:
     made = it.supernode._assignments
     bad = Assignment("../../etc", "g", 1, 1, "md5:00", (Delivery("x", "x"),))
-    it.supernode._assignments = lambda peer: (bad, *made(peer))  # type: ignore[method-assign]
+    it.supernode._assignments = lambda peer: (bad, *(made(peer) or ()))  # type: ignore[method-assign]
     async with it.peer():
         await it.supernode.publish(File("a", content(2)))
 
@@ -208,7 +208,7 @@ async def test_f3_a_file_that_does_not_fit_is_reported_and_fetched_later(it: Pee
     supernode, made = it.supernode, it.supernode._assignments
 
     def huge(peer: str) -> tuple[Assignment, ...]:
-        return tuple(msgspec.structs.replace(assignment, length=1 << 60) for assignment in made(peer))
+        return tuple(msgspec.structs.replace(assignment, length=1 << 60) for assignment in made(peer) or ())
 
     supernode._assignments = huge  # type: ignore[method-assign]
     supernode.pause_after_failure = 0.2
