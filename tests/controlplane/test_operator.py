@@ -1,6 +1,5 @@
 """The operator as a process, with a real API server and a fake supernode."""
 
-import asyncio
 import subprocess
 from pathlib import Path
 
@@ -46,46 +45,6 @@ async def test_waiting_works_after_an_edit(stage: ProcessStage) -> None:
     body = await stage.kubectl.get("task", "edited")
     stamps = {each["observedGeneration"] for each in body["status"]["conditions"]}
     assert {body["metadata"]["generation"]} == stamps | {body["status"]["observedGeneration"]} == {2}
-
-
-async def test_changes_while_the_operator_is_down_are_found(stage: ProcessStage) -> None:
-    """Deletions and creations. The operator stops fast, and its revisions keep growing."""
-    await stage.kubectl.task("old")
-    await stage.kubectl.task("done")
-    await stage.finish("done")
-    written = (await stage.kubectl.get("task", "done"))["metadata"]["resourceVersion"]
-    assert await asyncio.to_thread(stage.operator.stop) < 5
-    assert 0 == stage.operator.returncode
-    revision = stage.supernode.statements[-1].revision
-    await stage.kubectl("delete", "task", "old", "--timeout=5s")
-    await stage.kubectl.task("new")
-    stage.operator.start()
-    await eventually(lambda: set(stage.supernode.wanted) == {"default/done", "default/new"})
-    later = [each for each in stage.supernode.statements if each.revision > revision]
-    assert [{"default/done", "default/new"}] == [{task.name for task in each.tasks} for each in later]
-    assert written == (await stage.kubectl.get("task", "done"))["metadata"]["resourceVersion"]
-
-
-async def test_the_operator_survives_an_outage_of_the_api_server(
-    stage: ProcessStage, control_plane: ControlPlane
-) -> None:
-    """The statement stays as it is. Reports that came meanwhile are written afterwards."""
-    await stage.kubectl.task("through")
-    await stage.supernode.wanting("default/through")
-    control_plane.stop_apiserver()
-    try:
-        await stage.supernode.restart()
-        await stage.supernode.connect(*NODES)
-        await stage.supernode.deliver("default/through")
-        await eventually(lambda: "The API server rejected a write" in stage.operator.log)
-        assert {"default/through"} == set(stage.supernode.wanted)
-        assert (200, []) == stage.operator.ask("/healthz")
-    finally:
-        control_plane.start_apiserver()  # not in another thread, which would end it with itself
-    await stage.kubectl.wait("condition=Ready", "task/through", timeout="30s")
-    await stage.kubectl.task("after")
-    await stage.supernode.wanting("default/after")
-    assert stage.operator.returncode is None
 
 
 async def test_a_missing_permission_is_logged_until_it_is_granted(

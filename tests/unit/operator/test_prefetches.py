@@ -281,17 +281,6 @@ async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
     await eventually(lambda: world.outcome()[0] == "True")
 
 
-async def test_a_startup_taint_is_removed_from_a_node_that_is_ready(stopped: World) -> None:
-    taint, other = {"key": "prefetch", "effect": "NoSchedule"}, {"key": "other", "effect": "PreferNoSchedule"}
-    for name in NODES:
-        stopped.node(name, taints=[taint, other])
-    async with stopped.operator():
-        stopped.prefetch(startupTaint={"key": "prefetch", "deadlineSeconds": 2**31 - 1}, completionPolicy="Continuous")
-        await stopped.report(await stopped.ordered(2), "b")
-        await eventually(lambda: stopped.cluster.objects["nodes"]["b"]["spec"]["taints"] == [other])
-        assert [taint, other] == stopped.cluster.objects["nodes"]["a"]["spec"]["taints"]
-
-
 async def test_mode_plan_asks_nodes_for_their_blobs_and_orders_nothing(world: World) -> None:
     world.prefetch(mode="Plan")
     await eventually(lambda: {LAYER} == world.supernode.survey)
