@@ -16,27 +16,25 @@ from pantala_peer.app import PeerApp
 from pantala_pieces import wrapped
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
-from pantala_supernode.app import App, serving
+from pantala_supernode.app import serving
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
-from pantala_supernode.settings import Settings
-from testbed.origin import Behaviour, Bytes, Generated, Origin
+from testbed.origin import Behaviour, Bytes, Generated
 from tests.support.dragonfly_client import Dfget, GaveUpError, Item
 from tests.support.eventually import eventually
 from tests.support.peer_lab import peer
 from tests.support.small_disk import small_disk
-from tests.support.supernode_lab import loopback
+from tests.support.supernode_lab import SupernodeLab, loopback
 
 P = 128 * 1024
 """The piece size of small files, as it is cut; on the wire 5 more."""
 
 
-class Stage:
-    """One supernode and one origin."""
+class Stage(SupernodeLab):
+    """A supernode for Dragonfly's clients."""
 
-    def __init__(self, app: App, origin: Origin) -> None:
-        self.app = app
-        self.origin = origin
-        self.node = f"127.0.0.1:{app.settings.listen.port}"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, dragonfly=True, cache_seconds=3600.0)
+        self.node = self.url.removeprefix("http://")
 
     def dfget(self, path: str = "/f", **wishes: Any) -> Dfget:
         return Dfget(self.node, self.origin.url(path), **wishes)
@@ -45,29 +43,18 @@ class Stage:
         """The bytes that the supernode itself sent of its file."""
         return self.app.managers.progress.tasks[task_id.compute(self.origin.url("/f"))].supernode_bytes
 
-    def peer(self, root: Path) -> AbstractAsyncContextManager[PeerApp]:
+    def node_with_file(self, root: Path) -> AbstractAsyncContextManager[PeerApp]:
         """A node that gets the file."""
         url = self.origin.url("/f")
         wanted = WantedTask("u", "ns/n", task_id.compute(url), url, path="f", peers=("node-1",))
         self.app.supernode.state(Statement(1, (wanted,)))
-        return peer(f"http://{self.node}", root)
-
-    def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
-        """Serve a file by the origin, and return its content."""
-        body = Generated(size, seed=size)
-        self.origin.serve(path, body, always=Behaviour(**behaviour))
-        return body.read(0, size)
+        return peer(self.url, root)
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return loopback(tmp_path / "data", dragonfly=True, cache_seconds=3600.0)
-
-
-@pytest.fixture
-async def stage(settings: Settings) -> AsyncIterator[Stage]:
-    async with Origin() as origin, serving(settings) as app:
-        yield Stage(app, origin)
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with Stage(tmp_path) as stage:
+        yield stage
 
 
 async def code_of(giving_up: Awaitable[object]) -> int:
@@ -342,11 +329,9 @@ async def test_what_needs_no_answer_gets_the_one_that_stops_it(stage: Stage) -> 
         assert 200 == (await client.get("/peer/piece/error?errorType=FILE_NOT_EXIST&srcCid=x&taskId=y"))["code"]
 
 
-async def test_files_that_all_their_clients_have_make_room_for_the_next(settings: Settings) -> None:
-    settings.data.mkdir()
-    with small_disk(settings.data, 16 * P):
-        async with Origin() as origin, serving(settings) as app:
-            stage = Stage(app, origin)
+async def test_files_that_all_their_clients_have_make_room_for_the_next(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "supernode", 16 * P):
+        async with Stage(tmp_path) as stage:
             for number in range(6):
                 content = stage.serve(5 * P - number, f"/{number}")
                 async with stage.dfget(f"/{number}") as client:
@@ -354,7 +339,7 @@ async def test_files_that_all_their_clients_have_make_room_for_the_next(settings
                     assert content == await client.run()
             async with stage.dfget("/5") as client:
                 await client.run()
-            assert 5 * P - 5 == origin.body_bytes("/5")
+            assert 5 * P - 5 == stage.origin.body_bytes("/5")
 
 
 async def test_nothing_is_mounted_unless_it_is_enabled(tmp_path: Path) -> None:
@@ -386,7 +371,7 @@ async def test_a_peer_downloads_from_a_client(stage: Stage, tmp_path: Path, wron
         assert content == await client.run()
         if wrong:
             client.pieces = {number: bytes(len(piece)) for number, piece in client.pieces.items()}
-        async with stage.peer(tmp_path / "peer"):
+        async with stage.node_with_file(tmp_path / "peer"):
             assert content == await published(tmp_path / "peer")
     assert wrong or (SIZE, 31) == (stage.from_supernode(), client.served)
     assert SIZE == stage.origin.body_bytes("/f")
@@ -394,7 +379,7 @@ async def test_a_peer_downloads_from_a_client(stage: Stage, tmp_path: Path, wron
 
 async def test_a_client_downloads_from_a_peer(stage: Stage, tmp_path: Path) -> None:
     content = stage.serve(SIZE)
-    async with stage.peer(tmp_path / "peer"):
+    async with stage.node_with_file(tmp_path / "peer"):
         assert content == await published(tmp_path / "peer")
         for old in (False, True):
             async with stage.dfget(
@@ -406,7 +391,7 @@ async def test_a_client_downloads_from_a_peer(stage: Stage, tmp_path: Path) -> N
 
 async def test_peers_and_clients_read_the_origin_once(stage: Stage, tmp_path: Path) -> None:
     content = stage.serve(SIZE, rate=SIZE / 2)
-    async with stage.peer(tmp_path / "peer"), stage.dfget() as one, stage.dfget(old=True) as two:
+    async with stage.node_with_file(tmp_path / "peer"), stage.dfget() as one, stage.dfget(old=True) as two:
         assert [content] * 3 == await asyncio.gather(one.run(), two.run(), published(tmp_path / "peer"))
     assert SIZE == stage.origin.body_bytes("/f")
 

@@ -21,7 +21,7 @@ from pantala_protocol.sync import (
     HeldPieces,
     PieceFailure,
 )
-from testbed.origin import Behaviour, Generated, Origin, sha256
+from testbed.origin import Behaviour, Generated, sha256
 from tests.support.eventually import eventually
 from tests.support.hostile_peer import HostilePeer, Request, Serve, head, silence
 from tests.support.peer_lab import peer
@@ -101,10 +101,6 @@ async def more_than_asked(request: Request, writer: asyncio.StreamWriter) -> Non
 class Lab(SupernodeLab):
     """The supernode, the origin and the honest peers."""
 
-    def __init__(self, folder: Path, origin: Origin) -> None:
-        super().__init__(folder)
-        self.origin = origin
-
     async def want(self, *names: str) -> None:
         url = self.origin.url("/file")
         await self.state(WantedTask("u", "ns/t", task_id.compute(url), url, path="file", peers=names, attempt="1/"))
@@ -134,8 +130,8 @@ class Lab(SupernodeLab):
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with Origin() as origin, Lab(tmp_path, origin) as lab:
-        origin.serve("/file", BODY, always=Behaviour(rate=8 * 1024 * 1024))
+    async with Lab(tmp_path) as lab:
+        lab.origin.serve("/file", BODY, always=Behaviour(rate=8 * 1024 * 1024))
         yield lab
 
 

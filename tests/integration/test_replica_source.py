@@ -13,13 +13,11 @@ import pytest
 from aiohttp import web
 
 from pantala_protocol import task_id
-from pantala_protocol.statement import CDNStatus, Member, Membership, Statement, TaskReport, WantedTask
-from pantala_supernode.app import App, serving
+from pantala_protocol.statement import Member, Membership, TaskReport, WantedTask
 from pantala_supernode.replicas import client, source
-from testbed.origin import Generated, Origin
+from testbed.origin import Generated
 from tests.support.dragonfly_client import Dfget
-from tests.support.eventually import eventually
-from tests.support.supernode_lab import loopback
+from tests.support.supernode_lab import SupernodeLab
 from tests.support.web_server import web_server
 
 BODY = Generated(1024 * 1024 + 5)
@@ -76,25 +74,18 @@ class Liar:
         return response
 
 
-class Lab:
-    """The replica under test, the liar and the origin."""
+class Lab(SupernodeLab):
+    """The replica under test, and the members."""
 
-    def __init__(self, app: App, origin: Origin, members: tuple[Member, ...]) -> None:
-        self.app = app
-        self.origin = origin
-        self.members = members
+    members: tuple[Member, ...]
 
-    def state(self, task: str = TASK, *, owner: str = "own") -> None:
+    async def want(self, task: str = TASK, *, owner: str = "own") -> None:
         wanted = WantedTask("u", "ns/u", task, self.origin.url("/file"))
         members = tuple(msgspec.structs.replace(member, leaving=member.name != owner) for member in self.members)
-        self.app.supernode.state(Statement(1, (wanted,), Membership(1, members), "own"))
+        await self.state(wanted, membership=Membership(1, members), member="own")
 
     async def whole(self) -> TaskReport:
-        def done() -> TaskReport | None:
-            report = self.app.feed.task("u")
-            return report if report is not None and report.cdn_status is CDNStatus.SUCCESS else None
-
-        report = await eventually(done)
+        report = await self.cached()
         file = self.app.store.get(report.task_id)
         assert file is not None
         assert (DIGEST, CONTENT) == (report.digest, file.path.read_bytes())
@@ -114,16 +105,17 @@ async def lab(liar: Liar, tmp_path: Path) -> AsyncIterator[Lab]:
         web.get("/api/v1/copies/{task}/content", liar.send),
     )
     (tmp_path / "token").write_text("first\n")
-    settings = loopback(tmp_path / "data", token_file=tmp_path / "token", dragonfly=True)
-    async with Origin() as origin, web_server(*routes) as port, serving(settings) as app:
-        origin.serve("/file", BODY)
-        other = Member("other", f"http://127.0.0.1:{port}", leaving=True)
-        own = Member("own", f"http://127.0.0.1:{settings.listen.port}")
-        yield Lab(app, origin, (own, other))
+    async with (
+        web_server(*routes) as port,
+        Lab(tmp_path, token_file=tmp_path / "token", dragonfly=True) as lab,
+    ):
+        lab.origin.serve("/file", BODY)
+        lab.members = (Member("own", lab.url), Member("other", f"http://127.0.0.1:{port}", leaving=True))
+        yield lab
 
 
 async def test_a_right_copy_is_taken_with_the_current_token(lab: Lab, liar: Liar) -> None:
-    lab.state()
+    await lab.want()
     await lab.whole()
     assert (0, {"Bearer first"}) == (lab.origin.body_bytes("/file"), set(liar.tokens))
     assert lab.app.settings.token_file is not None
@@ -144,7 +136,7 @@ async def test_a_right_copy_is_taken_with_the_current_token(lab: Lab, liar: Liar
 async def test_wrong_bytes_are_replaced_by_the_origins(lab: Lab, liar: Liar, stage: str) -> None:
     liar.content = CONTENT[:-1] + b"?"
     liar.answer["stage"] = stage
-    lab.state()
+    await lab.want()
     report = await lab.whole()
     assert BODY.size == lab.origin.body_bytes("/file") == report.origin_bytes
     assert [0] == liar.starts, "the replica with the wrong bytes is not asked again"
@@ -152,7 +144,7 @@ async def test_wrong_bytes_are_replaced_by_the_origins(lab: Lab, liar: Liar, sta
 
 async def test_if_the_other_replica_stops_the_origin_sends_only_the_rest(lab: Lab, liar: Liar) -> None:
     liar.stop_at = 3 * PIECE + 7
-    lab.state()
+    await lab.want()
     await lab.whole()
     assert [f"bytes={3 * PIECE}-"] == [access.range for access in lab.origin.requests("/file")]
 
@@ -171,14 +163,14 @@ async def test_if_the_other_replica_stops_the_origin_sends_only_the_rest(lab: La
 )
 async def test_an_invalid_report_is_ignored(lab: Lab, liar: Liar, wrong: dict[str, Any]) -> None:
     liar.answer |= wrong
-    lab.state()
+    await lab.want()
     await lab.whole()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 409, 500, 302])
 async def test_a_replica_that_refuses_is_skipped(lab: Lab, liar: Liar, status: int) -> None:
     liar.status = status
-    lab.state()
+    await lab.want()
     await lab.whole()
     assert BODY.size == lab.origin.body_bytes("/file")
 
@@ -194,12 +186,12 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_replica_that_hangs_is_asked_twice_and_then_skipped(lab: Lab, liar: Liar) -> None:
     liar.hang = True
     begun = time.monotonic()
-    lab.state()
+    await lab.want()
     await lab.whole()
     assert 2 < time.monotonic() - begun < 6
     assert 2 == len(liar.tokens)
     begun = time.monotonic()
-    lab.state(OTHER)
+    await lab.want(OTHER)
     await lab.whole()
     assert time.monotonic() - begun < 3
 
@@ -207,7 +199,7 @@ async def test_a_replica_that_hangs_is_asked_twice_and_then_skipped(lab: Lab, li
 @pytest.mark.usefixtures("short_timeouts")
 async def test_a_replica_that_was_busy_sends_its_copy(lab: Lab, liar: Liar) -> None:
     liar.hang = True
-    lab.state()
+    await lab.want()
     await asyncio.sleep(0.5)
     liar.hang = False
     await lab.whole()
@@ -216,7 +208,7 @@ async def test_a_replica_that_was_busy_sends_its_copy(lab: Lab, liar: Liar) -> N
 
 async def test_a_dragonfly_client_is_answered_in_time_while_another_replica_hangs(lab: Lab, liar: Liar) -> None:
     liar.hang = True
-    lab.state()
+    await lab.want()
     url = lab.app.settings.listen
     async with Dfget(f"{url.host}:{url.port}", lab.origin.url("/file")) as client:
         assert CONTENT == await client.run()
@@ -234,7 +226,7 @@ async def test_an_owner_that_cannot_get_the_file_is_skipped(
     monkeypatch.setattr(source, "_IDLE", 0.3)
     liar.answer |= IDLE
     liar.after_order = after_order
-    lab.state(owner="other")
+    await lab.want(owner="other")
     await lab.whole()
     assert "PUT" in liar.methods
     assert BODY.size == lab.origin.body_bytes("/file")
@@ -247,7 +239,7 @@ async def test_the_order_to_an_owner_is_renewed_while_its_copy_is_read(
     whole = {key: liar.answer[key] for key in IDLE}
     liar.answer |= IDLE
     liar.after_order, liar.slow = whole, 0.5
-    lab.state(owner="other")
+    await lab.want(owner="other")
     await lab.whole()
     assert liar.methods.count("PUT") > 3
     assert 0 == lab.origin.body_bytes("/file")

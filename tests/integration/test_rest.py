@@ -11,39 +11,28 @@ import pytest
 from openapi_spec_validator import validate
 
 from pantala_protocol import __version__, task_id
-from pantala_supernode.app import App, serving
-from pantala_supernode.settings import Settings
-from testbed.origin import Behaviour, Generated, Origin
+from pantala_supernode.app import serving
+from testbed.origin import Behaviour, Generated
 from tests.support.eventually import eventually
-from tests.support.supernode_lab import loopback
+from tests.support.supernode_lab import SupernodeLab, loopback
 
 P = 128 * 1024
 """The piece size of small files."""
 WIRE = P + 5
 
 
-class Stage:
-    """One supernode, one origin, and a client of both."""
-
-    def __init__(self, app: App, origin: Origin, http: aiohttp.ClientSession) -> None:
-        self.app = app
-        self.origin = origin
-        self.http = http
+class Stage(SupernodeLab):
+    """A supernode, and a client of its REST API."""
 
     async def call(self, method: str, path: str, /, **body: Any) -> tuple[int, Any]:
-        async with self.http.request(method, path, json=body or None) as answer:
+        async with self.session.request(method, self.url + path, json=body or None) as answer:
             text = await answer.text()
             if answer.status == 204 or not text:
                 return answer.status, None
             is_json = answer.content_type == "application/json"
             return answer.status, await answer.json() if is_json else text
 
-    def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
-        body = Generated(size, seed=size)
-        self.origin.serve(path, body, always=Behaviour(**behaviour))
-        return body.read(0, size)
-
-    async def peer(self, port: int = 15001) -> str:
+    async def register(self, port: int = 15001) -> str:
         status, answer = await self.call(
             "POST", "/peers", IP="127.0.0.1", hostName="host-1", port=port, version="0.3.1"
         )
@@ -55,7 +44,7 @@ class Stage:
         assert 201 == status, answer
         return str(answer["ID"])
 
-    async def until(self, path: str, wanted: Callable[[Any], bool]) -> Any:
+    async def until_answered(self, path: str, wanted: Callable[[Any], bool]) -> Any:
         """The answer, once ``wanted`` accepts it."""
 
         async def answer() -> tuple[Any] | None:
@@ -66,7 +55,7 @@ class Stage:
 
     async def pieces(self, task: str, cid: str) -> list[dict[str, Any]]:
         """The pieces that a client may download, once there are some."""
-        found: list[dict[str, Any]] = await self.until(f"/tasks/{task}/pieces?clientID={cid}", bool)
+        found: list[dict[str, Any]] = await self.until_answered(f"/tasks/{task}/pieces?clientID={cid}", bool)
         return found
 
     async def report(self, task: str, cid: str, result: str = "SUCCESS", pieces: str = f"0-{WIRE - 1}") -> int:
@@ -75,18 +64,9 @@ class Stage:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return loopback(tmp_path / "data", grace=0.1, cache_seconds=3600.0)
-
-
-@pytest.fixture
-async def stage(settings: Settings) -> AsyncIterator[Stage]:
-    async with (
-        Origin() as origin,
-        serving(settings) as app,
-        aiohttp.ClientSession(f"http://127.0.0.1:{settings.listen.port}") as http,
-    ):
-        yield Stage(app, origin, http)
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with Stage(tmp_path, grace=0.1, cache_seconds=3600.0) as stage:
+        yield stage
 
 
 async def test_the_supernode_answers_with_its_version(stage: Stage) -> None:
@@ -112,7 +92,7 @@ async def test_the_document_is_valid_and_names_every_route(stage: Stage) -> None
 
 
 async def test_a_peer_is_registered_shown_listed_and_deleted(stage: Stage) -> None:
-    first, second = await stage.peer(), await stage.peer()
+    first, second = await stage.register(), await stage.register()
     assert first != second
     shown = {"ID": first, "IP": "127.0.0.1", "hostName": "host-1", "port": 15001, "version": "0.3.1"}
     assert (200, shown) == await stage.call("GET", f"/peers/{first}")
@@ -161,7 +141,7 @@ async def test_an_invalid_page_is_refused(stage: Stage, query: str) -> None:
 
 async def test_a_file_is_downloaded_piece_by_piece(stage: Stage) -> None:
     content = stage.serve(5 * P + 7)
-    peer = await stage.peer()
+    peer = await stage.register()
     name = await stage.task(peerID=peer)
     assert task_id.compute(stage.origin.url("/f")) == name
     found = bytearray(len(content))
@@ -171,7 +151,7 @@ async def test_a_file_is_downloaded_piece_by_piece(stage: Stage) -> None:
         for piece in pieces:
             start = int(piece["pieceRange"].partition("-")[0]) // WIRE * P
             url = f"http://{piece['peerIP']}:{piece['peerPort']}{piece['path']}"
-            async with stage.http.get(url, headers={"Range": f"bytes={piece['pieceRange']}"}) as answer:
+            async with stage.session.get(url, headers={"Range": f"bytes={piece['pieceRange']}"}) as answer:
                 data = await answer.read()
             assert piece["pieceMD5"].partition(":")[0] == hashlib.md5(data, usedforsecurity=False).hexdigest()
             found[start : start + len(data) - 5] = data[4:-1]
@@ -188,7 +168,7 @@ async def test_a_file_is_downloaded_piece_by_piece(stage: Stage) -> None:
 
 async def test_a_client_becomes_a_provider_when_it_can_serve_a_piece(stage: Stage) -> None:
     stage.serve(P)
-    name = await stage.task("c1", peerID=await stage.peer())
+    name = await stage.task("c1", peerID=await stage.register())
     await stage.pieces(name, "c1")
     assert 200 == await stage.report(name, "c1", "SEMISUC")
     assert name == await stage.task("c2")
@@ -224,7 +204,7 @@ async def test_a_report_is_accepted_or_refused(stage: Stage, text: str, update: 
 
 async def test_an_unknown_name_is_not_found(stage: Stage) -> None:
     stage.serve(P)
-    name, peer = await stage.task(), await stage.peer()
+    name, peer = await stage.task(), await stage.register()
     for method, path, body in (
         ("GET", "/tasks/unknown", {}),
         ("DELETE", "/tasks/unknown", {}),
@@ -254,26 +234,24 @@ async def test_an_empty_client_name_and_an_unusable_url_are_refused(stage: Stage
 # Deletion
 
 
-async def test_a_deleted_task_takes_its_downloads_along_and_on_request_its_copy(
-    stage: Stage, settings: Settings
-) -> None:
+async def test_a_deleted_task_takes_its_downloads_along_and_on_request_its_copy(stage: Stage) -> None:
     stage.serve(P)
     for full in (False, True):
         name = await stage.task()
-        await stage.until(f"/tasks/{name}", lambda task: task["cdnStatus"] == "SUCCESS")
+        await stage.until_answered(f"/tasks/{name}", lambda task: task["cdnStatus"] == "SUCCESS")
         assert 204 == (await stage.call("DELETE", f"/tasks/{name}?full={full}".lower()))[0]
         assert 404 == (await stage.call("GET", f"/tasks/{name}"))[0]
         assert 404 == (await stage.call("GET", f"/tasks/{name}/pieces?clientID=c1"))[0]
         _, peers = await stage.call("GET", "/peers?pageSize=0")
         assert [] == peers
         await asyncio.sleep(0.2)
-        assert full == (not list(settings.data.rglob("journal")))
+        assert full == (not list(stage.data.rglob("journal")))
     assert P == stage.origin.body_bytes("/f")
 
 
 async def test_a_deleted_peer_serves_no_client_and_its_downloads_are_removed(stage: Stage) -> None:
     stage.serve(P)
-    peer = await stage.peer()
+    peer = await stage.register()
     name = await stage.task("c1", peerID=peer)
     await stage.pieces(name, "c1")
     await stage.report(name, "c1")
@@ -306,7 +284,7 @@ async def test_a_preheated_file_is_cached_before_the_first_request(stage: Stage)
     url = stage.origin.url("/f")
     status, answer = await stage.call("POST", "/preheats", type="file", url=url)
     assert (200, task_id.compute(url)) == (status, answer["ID"])
-    ended = await stage.until(f"/preheats/{answer['ID']}", lambda preheat: "finishTime" in preheat)
+    ended = await stage.until_answered(f"/preheats/{answer['ID']}", lambda preheat: "finishTime" in preheat)
     assert "SUCCESS" == ended["status"]
     assert (200, [ended]) == await stage.call("GET", "/preheats")
     assert 409 == (await stage.call("POST", "/preheats", type="file", url=url))[0]
@@ -333,7 +311,7 @@ async def test_metrics_count_events_and_name_no_client(stage: Stage) -> None:
     stage.serve(3 * P)
     stage.origin.serve("/gone", Generated(1), always=Behaviour(status=404))
     name = await stage.task()
-    await stage.until(f"/tasks/{name}", lambda task: task["cdnStatus"] == "SUCCESS")
+    await stage.until_answered(f"/tasks/{name}", lambda task: task["cdnStatus"] == "SUCCESS")
     await stage.call("POST", "/tasks", cID="c", rawURL=stage.origin.url("/gone"))
     (piece, *_) = await stage.pieces(name, "c1")
     await stage.report(name, "c1", pieces=piece["pieceRange"])

@@ -10,7 +10,7 @@ import pytest
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import HeldPieces, PieceWork
-from testbed.origin import Bytes, Origin
+from testbed.origin import Bytes
 from tests.support.manual_peer import ManualPeer
 from tests.support.scripted_supernode import File, ScriptedSupernode
 from tests.support.supernode_lab import StatedSupernode, SupernodeLab
@@ -21,8 +21,6 @@ BODY = random.Random(1).randbytes(8 * PIECE)
 
 class RealSubject(SupernodeLab):
     """A real supernode. It reads its file from an origin."""
-
-    origin: Origin
 
     async def assign(self, *peers: str) -> None:
         """Deliver the file to these peers."""
@@ -56,9 +54,8 @@ Subject = RealSubject | ScriptedSubject
 @pytest.fixture(params=["scripted", "real"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     if request.param == "real":
-        async with Origin() as origin, RealSubject(tmp_path) as real:
-            origin.serve("/file", Bytes(BODY))
-            real.origin = origin
+        async with RealSubject(tmp_path) as real:
+            real.origin.serve("/file", Bytes(BODY))
             yield real
     else:
         supernode = ScriptedSupernode()

@@ -16,6 +16,7 @@ from pantala_process.settings import ListenAddress
 from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
 from pantala_supernode.app import App, serving
 from pantala_supernode.settings import Settings
+from testbed.origin import Behaviour, Generated, Origin
 from testbed.process import Process, free_ports
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror, peer
@@ -83,18 +84,20 @@ class StatedSupernode:
 
 
 class SupernodeLab(StatedSupernode):
-    """A supernode in this process, which can be restarted, and its peers below ``folder``."""
+    """A supernode in this process, which can be restarted, an origin, and peers below ``folder``."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
         self.settings = loopback(folder / "supernode", **changes)
         self.app: App
+        self.origin = Origin()
         self._running = AsyncExitStack()
         self._peers = AsyncExitStack()
         super().__init__(f"http://127.0.0.1:{self.settings.listen.port}", self.settings.data)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
+        await self._stack.enter_async_context(self.origin)
         await self.start()
         return self
 
@@ -108,6 +111,12 @@ class SupernodeLab(StatedSupernode):
 
     async def stop(self) -> None:
         await self._running.aclose()
+
+    def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
+        """Serve a file by the origin. Return its content."""
+        body = Generated(size, seed=size)
+        self.origin.serve(path, body, always=Behaviour(**behaviour))
+        return body.read(0, size)
 
     async def peer(self, name: str, **changes: Any) -> PeerApp:
         return await self._peers.enter_async_context(peer(self.url, self.folder / name, name, **changes))
