@@ -43,13 +43,6 @@ def test_a_task_puts_the_file_on_every_node(case: Case, origin: Origin) -> None:
     assert counted["fromPeers"] >= distributed / 2
 
 
-def test_every_node_has_a_ready_peer(case: Case) -> None:
-    for node in case.nodes:
-        case.kubectl.wait(f"peers.pantala.dev/{node}", "Ready", timeout=60)
-    peers = case.kubectl.list("peers.pantala.dev")
-    assert sorted(case.nodes) == sorted(peer["metadata"]["name"] for peer in peers)
-
-
 _SIZE = 32 * MIB
 _OPERATOR = "deployment/pantala-operator"
 
@@ -144,16 +137,6 @@ def test_each_bad_task_names_the_cause_and_the_remedy(case: Case, origin: Origin
     for node in case.nodes:
         files = case.environment.node_files(node)
         assert [] == [file for file in files if file.startswith(f"files/{case.namespace}/")]
-
-
-def test_a_slow_origin_is_not_a_failure(case: Case, origin: Origin) -> None:
-    """The download continues. Nothing is published before the file is complete."""
-    origin.serve("/slow", Generated(4 * MIB, seed=30), always=Behaviour(rate=MIB / 2))
-    case.apply(case.task("slow", origin.url("/slow")))
-    case.cached("slow", 0.01)
-    files = {node: case.environment.sha256(node, f"{case.namespace}/slow") for node in case.nodes}
-    assert dict.fromkeys(case.nodes, "") == files
-    case.ready("task/slow", timeout=60)
 
 
 def _served(origin: Origin, name: str, **behaviour: object) -> dict[str, object]:

@@ -264,18 +264,6 @@ async def test_a_deleted_peer_serves_no_client_and_its_downloads_are_removed(sta
     assert 204 == (await stage.call("DELETE", f"/peers/dfget:c2~{name}"))[0]
 
 
-async def test_a_connected_peer_of_a_node_is_not_deleted(stage: Stage) -> None:
-    sync = {"peer": "node1", "boot": "b", "seq": 1, "port": 65002, "inventory": {}}
-    assert 200 == (await stage.call("POST", "/api/v1/sync", **sync))[0]
-    assert 409 == (await stage.call("DELETE", "/peers/node1"))[0]
-
-    async def deleted() -> bool:
-        return 204 == (await stage.call("DELETE", "/peers/node1"))[0]
-
-    await eventually(deleted)
-    assert 404 == (await stage.call("GET", "/peers/node1"))[0]
-
-
 # Preheats
 
 

@@ -18,7 +18,6 @@ from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from testbed.registry import Registry
-from tests.support.eventually import eventually
 from tests.support.fake_registry import FakeRegistry, basic
 from tests.support.manual_peer import ManualPeer
 from tests.support.registry_images import ANN, SHOWN, largest, of_amd64, pull, registry_of, sent
@@ -199,23 +198,6 @@ async def test_a_node_whose_registry_lacks_the_blob_receives_no_piece(lab: Lab, 
             assert any(layer in asked.path for asked in evil.asked)
             assert "n1" in holders(lab, task)
             assert has not in holders(lab, task)
-
-
-async def test_a_wrong_credential_of_one_node_does_not_harm_another(lab: Lab, private: Registry, image: Image) -> None:
-    await lab.state()
-    layer = next(iter(of_amd64(image)))
-    task = task_id.of_blob(layer)
-    bad, good = ManualPeer(lab, "bad"), ManualPeer(lab, "good")
-    for node in (bad, good):
-        await node.say()
-    refused = asyncio.create_task(bad.say(wants={task: WantedBlob(private.host, "team/app", layer, credential=WRONG)}))
-    await eventually(lambda: any(access.status == 401 for access in private.requests()))
-    said = {task: WantedBlob(private.host, "team/app", layer, credential=SHOWN)}
-    assert task == (await good.work(wants=said))[0].task_id
-    assert {"good"} == holders(lab, task)
-    refused.cancel()
-    await bad.say(wants=said, leaving=True)
-    await eventually(lambda: {"bad", "good"} == holders(lab, task))
 
 
 async def test_a_blob_by_order_is_fetched_with_the_operators_secret(lab: Lab, private: Registry, image: Image) -> None:
