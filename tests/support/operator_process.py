@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -95,12 +94,9 @@ class OperatorProcess:
         command = [sys.executable, "-m", "pantala_operator", *self._arguments, *more]
         self._process = Process(command, self._log)
 
-    def stop(self) -> float:
-        """Send SIGTERM. Returns the seconds until the process has ended."""
-        began = time.monotonic()
+    def stop(self) -> None:
         if self._process is not None:
             self._process.stop()
-        return time.monotonic() - began
 
     @asynccontextmanager
     async def running(self, *more: str) -> AsyncIterator[Self]:
