@@ -12,7 +12,7 @@ from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.statement import Member, Membership, WantedTask
 from pantala_protocol.sync import HeldPieces, PieceFailure, PieceWork, SyncAnswer
-from testbed.origin import Behaviour, Generated, Origin
+from testbed.origin import Behaviour, Generated
 from tests.support.manual_peer import ManualPeer
 from tests.support.supernode_lab import SupernodeLab
 
@@ -20,22 +20,17 @@ SIZE = 1024 * 1024
 PIECES = 8
 
 
+class Lab(SupernodeLab):
+    def wanted(self, *peers: str, uid: str = "u1", path: str = "a/file") -> WantedTask:
+        url = self.origin.url("/file")
+        return WantedTask(uid, "ns/t", task_id.compute(url), url, path=path, peers=peers, attempt="1/")
+
+
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[SupernodeLab]:
-    async with SupernodeLab(tmp_path, grace=0.2) as lab:
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with Lab(tmp_path, grace=0.2) as lab:
+        lab.origin.serve("/file", Generated(SIZE))
         yield lab
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as origin:
-        origin.serve("/file", Generated(SIZE))
-        yield origin
-
-
-def wanted(origin: Origin, *peers: str, uid: str = "u1", path: str = "a/file") -> WantedTask:
-    url = origin.url("/file")
-    return WantedTask(uid, "ns/t", task_id.compute(url), url, path=path, peers=peers, attempt="1/")
 
 
 def pieces(work: list[PieceWork]) -> set[int]:
@@ -46,14 +41,14 @@ def held(work: PieceWork, mask: int) -> dict[str, HeldPieces]:
     return {work.task_id: HeldPieces(work.generation, ranges.render(mask))}
 
 
-async def test_before_a_statement_the_first_exchange_is_answered_at_once_without_assignments(lab: SupernodeLab) -> None:
+async def test_before_a_statement_the_first_exchange_is_answered_at_once_without_assignments(lab: Lab) -> None:
     answer = await asyncio.wait_for(ManualPeer(lab, "n1").say(), 2)
     assert (None, 0) == (answer.assignments, answer.revision)
     assert 32 == len(bytes.fromhex(answer.key))
 
 
-async def test_the_work_of_a_lost_peer_is_given_to_another(lab: SupernodeLab, origin: Origin) -> None:
-    await lab.state(wanted(origin, "n1", "n2"))
+async def test_the_work_of_a_lost_peer_is_given_to_another(lab: Lab) -> None:
+    await lab.state(lab.wanted("n1", "n2"))
     await lab.cached()
     gone = ManualPeer(lab, "n1")
     given = pieces(await gone.work())
@@ -67,8 +62,8 @@ async def test_the_work_of_a_lost_peer_is_given_to_another(lab: SupernodeLab, or
     assert given <= set(range(PIECES))
 
 
-async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: SupernodeLab, origin: Origin) -> None:
-    await lab.state(wanted(origin, "n1"))
+async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: Lab) -> None:
+    await lab.state(lab.wanted("n1"))
     work = (await ManualPeer(lab, "n1").work())[0]
     url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
     span = {"Range": f"bytes={work.offset}-{work.offset + work.size - 1}"}
@@ -81,28 +76,24 @@ async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: SupernodeLab, or
         assert 416 == answer.status
 
 
-async def test_an_unstated_task_is_removed_from_peers_and_the_volume(
-    lab: SupernodeLab, origin: Origin, tmp_path: Path
-) -> None:
-    await lab.state(wanted(origin, "n1"), wanted(origin, "n1", uid="u2", path="b"))
+async def test_an_unstated_task_is_removed_from_peers_and_the_volume(lab: Lab, tmp_path: Path) -> None:
+    await lab.state(lab.wanted("n1"), lab.wanted("n1", uid="u2", path="b"))
     await lab.cached()
     peer = ManualPeer(lab, "n1")
     await peer.say()
-    await lab.state(wanted(origin, "n1", uid="u2", path="b"))
+    await lab.state(lab.wanted("n1", uid="u2", path="b"))
     answer = await asyncio.wait_for(_with_assignments(peer), 5)
     assert ["b"] == [delivery.path for task in answer.assignments or () for delivery in task.deliveries]
     await lab.state()
     answer = await asyncio.wait_for(_with_assignments(peer), 5)
     assert () == answer.assignments
     await lab.until(lambda _changes: not list(tmp_path.rglob("data")))
-    assert SIZE == origin.body_bytes("/file")
+    assert SIZE == lab.origin.body_bytes("/file")
 
 
-async def test_f21_a_wrong_piece_on_the_volume_is_fetched_again(
-    lab: SupernodeLab, origin: Origin, tmp_path: Path
-) -> None:
+async def test_f21_a_wrong_piece_on_the_volume_is_fetched_again(lab: Lab, tmp_path: Path) -> None:
     """The supernode checks the piece that a peer reports as corrupt, and fetches it again."""
-    await lab.state(wanted(origin, "n1"))
+    await lab.state(lab.wanted("n1"))
     await lab.cached()
     peer = ManualPeer(lab, "n1")
     work = (await peer.work())[0]
@@ -111,21 +102,21 @@ async def test_f21_a_wrong_piece_on_the_volume_is_fetched_again(
         file.seek(work.offset)
         file.write(bytes(16))
     await peer.say(failures=(PieceFailure(work.task_id, work.piece, "", "corrupt"),))
-    await lab.until(lambda _changes: origin.body_bytes("/file") > SIZE)
+    await lab.until(lambda _changes: lab.origin.body_bytes("/file") > SIZE)
     await lab.cached()
     content = data.read_bytes()
     assert Generated(SIZE).read(0, SIZE) == content
-    assert SIZE + work.size == origin.body_bytes("/file")
+    assert SIZE + work.size == lab.origin.body_bytes("/file")
 
 
-async def test_a_suspended_task_gives_no_work(lab: SupernodeLab, origin: Origin) -> None:
-    await lab.state(wanted(origin, "n1"))
+async def test_a_suspended_task_gives_no_work(lab: Lab) -> None:
+    await lab.state(lab.wanted("n1"))
     await lab.cached()
     peer = ManualPeer(lab, "n1")
-    await lab.state(msgspec.structs.replace(wanted(origin, "n1"), suspended=True))
+    await lab.state(msgspec.structs.replace(lab.wanted("n1"), suspended=True))
     answer = await peer.say()
     assert ((), True) == (answer.work, bool(answer.assignments))
-    await lab.state(wanted(origin, "n1"))
+    await lab.state(lab.wanted("n1"))
     assert await peer.work()
 
 
@@ -136,21 +127,21 @@ async def _with_assignments(peer: ManualPeer) -> SyncAnswer:
             return answer
 
 
-async def test_discarded_content_does_not_keep_a_peer_from_other_work(lab: SupernodeLab, origin: Origin) -> None:
+async def test_discarded_content_does_not_keep_a_peer_from_other_work(lab: Lab) -> None:
     """A copy without content gives no work, and the exchange still succeeds."""
     peer = ManualPeer(lab, "n1")
-    origin.serve("/bad", Generated(SIZE, seed=9), always=Behaviour(rate=4 * SIZE))
-    bad = msgspec.structs.replace(wanted(origin, "n1", uid="u2", path="bad"), url=origin.url("/bad"))
+    lab.origin.serve("/bad", Generated(SIZE, seed=9), always=Behaviour(rate=4 * SIZE))
+    bad = msgspec.structs.replace(lab.wanted("n1", uid="u2", path="bad"), url=lab.origin.url("/bad"))
     bad = msgspec.structs.replace(bad, task_id=task_id.compute(bad.url), digest=f"sha256:{'0' * 64}")
     await peer.say()
     await lab.state(bad)
     assert bad.task_id == (await peer.work())[0].task_id
     await lab.until(lambda changes: any(report.failure for report in changes.tasks))
-    await lab.state(bad, wanted(origin, "n1"))
-    assert wanted(origin).task_id == (await peer.work())[0].task_id
+    await lab.state(bad, lab.wanted("n1"))
+    assert lab.wanted().task_id == (await peer.work())[0].task_id
 
 
-async def test_a_stopping_supernode_answers_held_requests(lab: SupernodeLab, origin: Origin) -> None:
+async def test_a_stopping_supernode_answers_held_requests(lab: Lab) -> None:
     """A peer asks again as soon as it is answered. So the supernode stops accepting requests first."""
     peer = ManualPeer(lab, "n1")
     await peer.say()
@@ -166,21 +157,21 @@ async def test_a_stopping_supernode_answers_held_requests(lab: SupernodeLab, ori
     assert 200 == (await listening).status
 
 
-async def test_a_task_that_is_assigned_again_is_given_with_all_its_pieces(lab: SupernodeLab, origin: Origin) -> None:
+async def test_a_task_that_is_assigned_again_is_given_with_all_its_pieces(lab: Lab) -> None:
     """A drained node drops the file. When the file is wanted there again, earlier reports do not count."""
-    await lab.state(wanted(origin, "n1", "n2"))
+    await lab.state(lab.wanted("n1", "n2"))
     await lab.cached()
     peer = ManualPeer(lab, "n1")
     work = await peer.work()
     reporting = asyncio.create_task(peer.say(done=held(work[0], (1 << PIECES) - 1)))
     await lab.until(lambda changes: changes.tasks[0].supernode_bytes > 0)
-    await lab.state(wanted(origin, "n2"))
+    await lab.state(lab.wanted("n2"))
     assert () == (await asyncio.wait_for(reporting, 5)).assignments
-    await lab.state(wanted(origin, "n1", "n2"))
+    await lab.state(lab.wanted("n1", "n2"))
     assert 4 == len(await asyncio.wait_for(peer.work(), 5))
 
 
-async def test_another_membership_reaches_a_peer_whose_exchange_is_held(lab: SupernodeLab) -> None:
+async def test_another_membership_reaches_a_peer_whose_exchange_is_held(lab: Lab) -> None:
     first = Membership(1, (Member("s-0", lab.url), Member("s-1", "http://s-1:8002")))
     second = Membership(2, first.members[:1])
     speaker = ManualPeer(lab, "n1")
@@ -198,7 +189,7 @@ def ordered(*nodes: str, key: str = "ns/app", number: int = 1) -> WantedImage:
     return WantedImage(key, image, credentials=("secret",), orders={node: PullOrder("run", number) for node in nodes})
 
 
-async def test_a_node_receives_its_orders_once_and_their_end(lab: SupernodeLab) -> None:
+async def test_a_node_receives_its_orders_once_and_their_end(lab: Lab) -> None:
     node, other = ManualPeer(lab, "n1"), ManualPeer(lab, "n2")
     assert None is (await node.say()).images
     held = asyncio.create_task(node.say())
@@ -218,7 +209,7 @@ async def test_a_node_receives_its_orders_once_and_their_end(lab: SupernodeLab) 
     assert (3, ()) == ((await asyncio.wait_for(held, 2)).images.revision, ())  # type: ignore[union-attr]
 
 
-async def test_a_node_with_older_orders_of_another_supernode_receives_the_newer_ones(lab: SupernodeLab) -> None:
+async def test_a_node_with_older_orders_of_another_supernode_receives_the_newer_ones(lab: Lab) -> None:
     node = ManualPeer(lab, "n1")
     await lab.state(images=(ordered("n1"),))
     assert 1 == (await node.say()).images.revision  # type: ignore[union-attr]
@@ -229,7 +220,7 @@ async def test_a_node_with_older_orders_of_another_supernode_receives_the_newer_
     assert 6 == again.revision
 
 
-async def test_the_report_of_a_node_about_images_is_passed_on_and_stays(lab: SupernodeLab) -> None:
+async def test_the_report_of_a_node_about_images_is_passed_on_and_stays(lab: Lab) -> None:
     node = ManualPeer(lab, "n1")
     state = PullState(PullPhase.READY, 1_700_000_000, run="run", fetched=7)
     runtime = RuntimeState("containerd", "1.7", mirror=True)
