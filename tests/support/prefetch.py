@@ -244,7 +244,7 @@ class World:
 
     def fits(self) -> None:
         """The API server would take the status."""
-        _schema().validate(msgspec.json.decode(msgspec.json.encode(self.each.status)))
+        schema("imageprefetches", "status").validate(msgspec.json.decode(msgspec.json.encode(self.each.status)))
 
 
 def world(*nodes: Node, outcome: Outcome = works, **spec: Any) -> World:
@@ -259,9 +259,10 @@ def settled(*nodes: Node, **spec: Any) -> World:
 
 
 @cache
-def _schema() -> jsonschema.Draft202012Validator:
-    crd = yaml.safe_load((ROOT / "crds" / "pantala.dev_imageprefetches.yaml").read_text())
-    found: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+def schema(plural: str, part: str) -> jsonschema.Draft202012Validator:
+    """The schema of a CRD's spec or status."""
+    crd = yaml.safe_load((ROOT / "crds" / f"pantala.dev_{plural}.yaml").read_text())
+    found: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part]
     return jsonschema.Draft202012Validator(_closed(found))
 
 

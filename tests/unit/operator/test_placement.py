@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_operator.plan import statement
-from pantala_operator.plan.secrets import Absent, Unread
+from pantala_operator.plan.secrets import Absent
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
 from pantala_operator.resources.api import Metadata, Secret, TaskResource
@@ -163,13 +163,6 @@ def test_filtered_parameters_do_not_name_the_task_but_are_sent() -> None:
     wanted = statement.wanted(each, TaskOrigin(named(each), {}), "ns/t", Targets(("a",)), suspended=False)
     assert wanted is not None
     assert URL == wanted.url
-
-
-def test_an_image_is_not_a_file() -> None:
-    obstacle = statement.origin(task(source={"image": "busybox"}), Unread())
-    assert isinstance(obstacle, Obstacle)
-    assert ("SourceUnsupported", True) == (obstacle.reason, obstacle.final)
-    assert statement.wanted(task(source={"image": "busybox"}), obstacle, "", Targets(), suspended=False) is None
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,6 @@ class World(OperatorStage):
         found = conditions.find(self.cluster.prefetch("ns/p").status.conditions, kind)
         return found.message if found is not None else ""
 
-    def failures(self) -> list[tuple[str, str, str]]:
-        return [(each.node, each.image, each.reason) for each in self.cluster.prefetch("ns/p").status.failures]
-
     @property
     def children(self) -> list[str]:
         return sorted(
@@ -243,7 +240,8 @@ async def test_the_wait_for_a_peer_ends(stopped: World) -> None:
         assert set(NODES) == set(image.orders)
         await stopped.report(image)
         await eventually(lambda: stopped.outcome() == ("True", "Prefetched"))
-    assert [("late", "", "NodeUnavailable")] == stopped.failures()
+    (failure,) = stopped.cluster.prefetch("ns/p").status.failures
+    assert ("late", "", "NodeUnavailable") == (failure.node, failure.image, failure.reason)
 
 
 async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: World) -> None:

@@ -7,11 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_operator.plan.prefetch.plan import plan
-from pantala_operator.plan.secrets import Absent
 from pantala_operator.plan.targets import PeerState
 from pantala_operator.resources.api import Taint
-from pantala_operator.resources.prefetch import ImageKey, NodeCount
+from pantala_operator.resources.prefetch import NodeCount
 from pantala_protocol.images import PullPhase, PullState
 from tests.support.prefetch import (
     NO,
@@ -28,7 +26,6 @@ from tests.support.prefetch import (
     node,
     numbered,
     pending,
-    prefetch,
     refused,
     resolved,
     settled,
@@ -214,13 +211,6 @@ def test_a_halt_is_reported_only_if_it_holds_back_a_node() -> None:
     it.settle()
     assert (YES, "NotFound") == it.says("Stalled")
     assert {("a", "NoSpace"), ("", "NotFound")} == {(name, reason) for name, _, reason in it.failures()}
-
-
-def test_a_missing_secret_is_reported_with_the_image() -> None:
-    answers = {ImageKey(TWO): refused("Unauthorized", "it needs credentials")}
-    observed = replace(world(node("a")).observe(), secrets={"mine": Absent()}, answers=answers)
-    (named,) = plan(prefetch(images=[{"image": "two:2"}], pullSecrets=["mine"]), observed, NOW).status.failures
-    assert "The Secret mine does not exist in this namespace." in named.message
 
 
 def test_many_missing_images_do_not_hide_the_nodes_failures() -> None:

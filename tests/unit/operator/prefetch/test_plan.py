@@ -315,10 +315,6 @@ def test_a_schedule_waits_and_then_runs() -> None:
     it.now = due
     it.turn(8)
     assert ((YES, "Prefetched"), due) == (it.says("Ready"), it.each.status.last_schedule_time)
-    it.registry[ONE] = resolved("f")
-    it.now = due + timedelta(days=1)
-    it.turn(8)
-    assert (YES, digest("f")) == (it.says("Ready")[0], it.each.status.images[0].digest)
 
 
 def test_a_workload_is_followed_when_its_images_change() -> None:

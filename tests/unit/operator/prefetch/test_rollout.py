@@ -183,11 +183,6 @@ def node_images(node: str, one: Step, two: Step, *blobs: str, disk_free: int | N
     return NodeImages(node, AMD64, {ONE.key: one, TWO.key: two}, runtime)
 
 
-def test_layers_that_images_share_are_fetched_once() -> None:
-    found = forecast([node_images("a", Step.WAITING, Step.WAITING)], PINS, [])
-    assert (130, 130, (NodeForecast("a", 130, 2),)) == (found.size, found.registry_bytes, found.nodes)
-
-
 def test_layers_that_are_there_are_not_fetched() -> None:
     has_one = node_images("a", Step.READY, Step.WAITING)
     has_base = node_images("b", Step.WAITING, Step.WAITING, "base")
