@@ -53,8 +53,6 @@ def refusal(code: int, message: str) -> tuple[int, dict[str, Any]]:
 
 
 class FakeAPIServer:
-    """Returns the answers in ``answers`` and records the requests."""
-
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {
             ("GET", f"{API}/namespaces/default/tasks"): (200, {"items": [task()]}),

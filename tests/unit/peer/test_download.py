@@ -19,6 +19,8 @@ from pantala_protocol.sync import Assignment, Delivery, PieceWork
 from tests.support.eventually import eventually
 from tests.support.peer import assigned_tasks
 
+pytestmark = pytest.mark.virtual_time
+
 TASK, OTHER = "a" * 64, "b" * 64
 
 
@@ -48,8 +50,6 @@ class FakeProvider:
 
 
 class FakeCache:
-    """Stores each piece after a while."""
-
     def __init__(self) -> None:
         self.stored: dict[int, bytes] = {}
         self.error: Exception | None = None
@@ -82,7 +82,6 @@ async def it() -> AsyncIterator[Lab]:
     await made.downloads.close()
 
 
-@pytest.mark.virtual_time
 async def test_four_pieces_are_fetched_at_once_and_all_of_them_arrive(it: Lab) -> None:
     for piece in range(20):
         it.downloads.start(work(piece))
@@ -94,7 +93,6 @@ async def test_four_pieces_are_fetched_at_once_and_all_of_them_arrive(it: Lab) -
     assert {None} == {event.error for event in it.ended}
 
 
-@pytest.mark.virtual_time
 async def test_a_piece_that_is_being_fetched_is_not_fetched_twice(it: Lab) -> None:
     it.downloads.start(work(1))
     it.downloads.start(work(1))
@@ -114,7 +112,6 @@ async def test_a_piece_that_is_being_fetched_is_not_fetched_twice(it: Lab) -> No
         (PieceMissingError("another generation"), "local"),
     ],
 )
-@pytest.mark.virtual_time
 async def test_a_failed_download_ends_with_its_kind(it: Lab, error: Exception | None, kind: str) -> None:
     it.cache.error = error
     it.provider.fails = error is None
@@ -123,7 +120,6 @@ async def test_a_failed_download_ends_with_its_kind(it: Lab, error: Exception | 
     assert it.ended[0].kind == kind
 
 
-@pytest.mark.virtual_time
 async def test_a_cancelled_task_is_not_stored_and_ends_without_an_event(it: Lab) -> None:
     for piece in range(3):
         it.downloads.start(work(piece))
@@ -136,7 +132,6 @@ async def test_a_cancelled_task_is_not_stored_and_ends_without_an_event(it: Lab)
     assert {OTHER} == {event.work.task_id for event in it.ended}
 
 
-@pytest.mark.virtual_time
 async def test_a_subscriber_may_start_a_failed_piece_again_at_once() -> None:
     """Another supernode may have given the same piece from another provider."""
     it = Lab()
@@ -157,7 +152,6 @@ async def test_a_subscriber_may_start_a_failed_piece_again_at_once() -> None:
     await it.downloads.close()
 
 
-@pytest.mark.virtual_time
 async def test_a_redirected_piece_comes_from_the_other_provider_with_one_event(it: Lab) -> None:
     it.downloads.start(work(3))
     await asyncio.sleep(0.01)
@@ -170,7 +164,6 @@ async def test_a_redirected_piece_comes_from_the_other_provider_with_one_event(i
     assert not it.downloads.fetches(TASK)
 
 
-@pytest.mark.virtual_time
 async def test_a_piece_that_has_arrived_is_not_redirected(it: Lab) -> None:
     it.provider.go.set()
     it.downloads.start(work(3))

@@ -21,8 +21,6 @@ CONTENT = b"the whole file"
 
 
 class Node:
-    """One root with a file in its cache."""
-
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files = root / "files"
@@ -97,13 +95,6 @@ def test_a_path_has_only_plain_components_or_is_rejected(path: str) -> None:
         return
     assert path == "/".join(names)
     assert not {"", ".", ".."} & set(names)
-
-
-def test_publishing_again_changes_nothing(node: Node) -> None:
-    node.publish("a/file")
-    before = snapshot(node.root)
-    node.publish("a/file")
-    assert before == snapshot(node.root)
 
 
 def test_unpublishing_removes_the_file_and_our_empty_directories(node: Node) -> None:
@@ -226,12 +217,6 @@ def test_a12_a_race_of_directory_and_link_never_writes_outside(
         thread.join()
         sys.setswitchinterval(interval)
     assert [] == list(outside.rglob("*"))
-
-
-def test_a_file_where_a_directory_is_needed_is_a_conflict(node: Node) -> None:
-    (node.files / "d").write_bytes(b"theirs")
-    with pytest.raises(PathConflictError):
-        node.publish("d/file")
 
 
 def test_a_failed_publication_leaves_no_directories(node: Node) -> None:

@@ -18,6 +18,8 @@ from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
+from pantala_process import http
+from pantala_process.settings import ListenAddress
 from pantala_protocol import ticket
 
 TASK = "a" * 64
@@ -82,7 +84,7 @@ def test_a_file_that_is_closed_meanwhile_is_read_all_the_same(store: PieceStore)
     assert [PIECES[number % len(PIECES)] for number in range(4000)] == [read.result() for read in reads]
 
 
-def test_who_uses_it_keeps_it_until_done(tmp_path: Path) -> None:
+def test_a_user_keeps_the_descriptor_until_it_is_done(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"former")
     shared = Descriptor(tmp_path / "file", lambda: os.O_RDONLY)
     with shared.using() as former:
@@ -98,7 +100,7 @@ def test_who_uses_it_keeps_it_until_done(tmp_path: Path) -> None:
     assert [] == _opened(tmp_path)
 
 
-def test_what_is_deleted_is_not_opened_again(store: PieceStore) -> None:
+def test_a_deleted_file_is_not_opened_again(store: PieceStore) -> None:
     former = _filled(store)
     _filled(store)
     with pytest.raises(PieceMissingError):
@@ -111,7 +113,7 @@ def test_what_is_deleted_is_not_opened_again(store: PieceStore) -> None:
 CONTENT = bytes(1024)
 
 
-async def test_a_client_that_goes_away_before_the_first_byte_is_no_error(
+async def test_a_client_that_disconnects_before_the_first_byte_is_not_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = PieceStore(tmp_path, durable=False)
@@ -127,11 +129,8 @@ async def test_a_client_that_goes_away_before_the_first_byte_is_no_error(
     server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=1, pace=pace)
     app = web.Application()
     server.add_routes(app.router)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        _, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+    async with http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         shown = ticket.issue(b"key", TASK, "g", now=time.time())
         head = f"GET /pieces/{TASK}/g HTTP/1.1\r\nHost: h\r\nRange: bytes=0-1023\r\n{ticket.HEADER}: {shown}\r\n\r\n"
         writer.write(head.encode())
@@ -141,8 +140,6 @@ async def test_a_client_that_goes_away_before_the_first_byte_is_no_error(
         gone.set()
         await asyncio.wait_for(served.wait(), 5)
         await asyncio.sleep(0.1)
-    finally:
-        await runner.cleanup()
-        store.close()
+    store.close()
     assert 0 == server.bytes_sent
     assert [] == [record for record in caplog.records if record.levelname == "ERROR"]

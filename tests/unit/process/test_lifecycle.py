@@ -57,14 +57,12 @@ def test_wrong_settings_end_the_process_with_2_and_one_line(capsys: pytest.Captu
     assert "example: --data is missing.\n" == capsys.readouterr().err
 
 
-async def test_work_is_cancelled_when_the_stop_is_set() -> None:
+async def test_work_is_cancelled_when_the_stop_is_set_and_its_error_is_raised() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_soon(stop.set)
     assert None is await lifecycle.until(stop, asyncio.sleep(60, "late"))
     assert "done" == await lifecycle.until(asyncio.Event(), asyncio.sleep(0, "done"))
 
-
-async def test_the_error_of_the_work_is_raised() -> None:
     async def fail() -> None:
         raise OSError("gone")
 

@@ -149,9 +149,6 @@ async def test_an_image_is_pulled_once_with_a_password_for_the_mirror_alone(it: 
     assert [(PINNED, 5, PullCredentials("pantala", "once", URL))] == it.helper.pulls
     assert ("docker.io/library/web:1",) == it.helper.here[PINNED].tags
     assert not it.grants.awaits("docker.io/library/web")
-    it.order(WEB)
-    await asyncio.sleep(60)
-    assert 1 == len(it.helper.pulls)
 
 
 async def test_without_a_mirror_the_pull_has_no_password(tmp_path: Path) -> None:
@@ -176,25 +173,17 @@ async def test_served_bytes_are_reported_without_urgency(it: Made) -> None:
     assert (PullPhase.READY, True) == it.reports.sent[-1]
 
 
-async def test_a_withdrawn_order_ends_its_pull_and_its_reports(it: Made) -> None:
-    it.helper.go.clear()
-    it.order(WEB)
-    await eventually(lambda: it.helper.running == 1)
-    it.order()
-    await eventually(lambda: it.helper.running == 0)
-    assert {} == it.reports.pulls
-    assert not it.grants.awaits("docker.io/library/web")
-
-
-async def test_another_number_restarts_the_pull(it: Made) -> None:
+async def test_another_number_restarts_the_pull_and_a_withdrawn_order_ends_it(it: Made) -> None:
     it.helper.go.clear()
     it.order(WEB)
     await eventually(lambda: it.helper.running == 1)
     it.order(structs.replace(WEB, order=PullOrder("run", 2)))
     await eventually(lambda: len(it.helper.pulls) == 2)
     assert 1 == it.helper.running
-    it.helper.go.set()
-    assert 2 == (await it.reach(PullPhase.READY)).number
+    it.order()
+    await eventually(lambda: it.helper.running == 0)
+    assert {} == it.reports.pulls
+    assert not it.grants.awaits("docker.io/library/web")
 
 
 @pytest.mark.parametrize(

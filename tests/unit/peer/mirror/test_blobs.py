@@ -33,8 +33,6 @@ ORIGIN = BlobOrigin(RepositoryName("r", "a"), len(CONTENT))
 
 
 class Node:
-    """A cache that receives pieces, and its blobs."""
-
     def __init__(self, root: Path) -> None:
         self.cache = PieceCache(root)
         self.events = PeerEvents()

@@ -59,8 +59,6 @@ class FakeSupernode(SupernodeManifests):
 
 
 class Cache:
-    """Cached manifests of a fake supernode, and a clock."""
-
     def __init__(self, *answers: ManifestAnswer | MirrorError, **settings: int) -> None:
         self.now = 0.0
         self.supernode = FakeSupernode(*answers)
