@@ -19,11 +19,7 @@ from testbed.origin import Behaviour, Body, Generated, sha256
 from tests.support.eventually import eventually
 from tests.support.product_stage import GRACE, MIB, NODES, ProductStage
 
-pytestmark = [
-    pytest.mark.controlplane,
-    pytest.mark.timeout(180),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 BODY = Generated(2 * MIB, seed=1)
 NEW = Generated(2 * MIB, seed=2, modified=1_600_000_000)

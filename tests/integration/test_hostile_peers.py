@@ -15,12 +15,7 @@ from pantala_peer.app import PeerApp
 from pantala_protocol import task_id, ticket
 from pantala_protocol.geometry import piece_size
 from pantala_protocol.statement import TaskReport, WantedTask
-from pantala_protocol.sync import (
-    DeliveryState,
-    DeliveryStatus,
-    HeldPieces,
-    PieceFailure,
-)
+from pantala_protocol.sync import DeliveryState, DeliveryStatus, HeldPieces, PieceFailure
 from testbed.origin import Behaviour, Generated, sha256
 from tests.support.eventually import eventually
 from tests.support.hostile_peer import HostilePeer, Request, Serve, head, silence

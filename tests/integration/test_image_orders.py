@@ -148,10 +148,7 @@ async def test_a_restarted_peer_remembers_the_result(it: Lab) -> None:
         await eventually(lambda: b'"Ready"' in (it.folder / "node/peer/cache/images.json").read_bytes())
     it.supernode.peers.clear()
     asked = len(it.supernode.asked)
-    async with (
-        it.supernode.serving() as url,
-        mirror(url, it.folder / "node/peer", runtime_socket=it.helper.socket),
-    ):
+    async with it.supernode.serving() as url, mirror(url, it.folder / "node/peer", runtime_socket=it.helper.socket):
         assert state == await it.until(PullPhase.READY)
     assert asked == len(it.supernode.asked)
 

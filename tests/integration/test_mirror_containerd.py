@@ -64,10 +64,7 @@ async def test_a_private_image_is_pulled_only_with_its_password(node: Containerd
     image, supernode = node.push(private=True), RegistrySupernode()
     supernode.challenges = ('Basic realm="private"',)
     name = f"{node.private.host}/{image.repository}@{image.digest}"
-    async with (
-        node.mirrored(supernode, image, tmp_path / "node") as peer,
-        Runtime(node.containerd.address) as runtime,
-    ):
+    async with node.mirrored(supernode, image, tmp_path / "node") as peer, Runtime(node.containerd.address) as runtime:
         with pytest.raises(PullUnauthorizedError):
             await runtime.pull(name, None)
         assert 0 == peer.mirror.server.counts.blobs

@@ -105,10 +105,7 @@ async def lab(liar: Liar, tmp_path: Path) -> AsyncIterator[Lab]:
         web.get("/api/v1/copies/{task}/content", liar.send),
     )
     (tmp_path / "token").write_text("first\n")
-    async with (
-        web_server(*routes) as port,
-        Lab(tmp_path, token_file=tmp_path / "token", dragonfly=True) as lab,
-    ):
+    async with web_server(*routes) as port, Lab(tmp_path, token_file=tmp_path / "token", dragonfly=True) as lab:
         lab.origin.serve("/file", BODY)
         lab.members = (Member("own", lab.url), Member("other", f"http://127.0.0.1:{port}", leaving=True))
         yield lab

@@ -318,8 +318,7 @@ async def test_an_unreachable_supernode_is_named_without_its_password(unused_tcp
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "junk", "junk: [", "[]", "current-context: a", "current-context: a\ncontexts: 5", "\x00"],
+    "content", ["", "junk", "junk: [", "[]", "current-context: a", "current-context: a\ncontexts: 5", "\x00"]
 )
 async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: str) -> None:
     file = tmp_path / "config"

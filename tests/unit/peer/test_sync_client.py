@@ -58,11 +58,7 @@ class Running:
         self.orders: list[SyncAnswer] = []
         self.busy = False
         self.client = SyncClient(
-            self.session,
-            connection,
-            node_state(busy=lambda: self.busy),
-            apply=self.orders.append,
-            rng=random.Random(1),
+            self.session, connection, node_state(busy=lambda: self.busy), apply=self.orders.append, rng=random.Random(1)
         )
 
     def done(self, piece: int) -> None:

@@ -116,9 +116,7 @@ RESOLVE_2 = PULL + "failed to resolve image: "
 
 
 CAUSES: dict[type[errors.HelperError], list[str]] = {
-    errors.NoSuchImageError: [
-        RESOLVE + "unexpected status code [manifests 1]: 404 Not Found",
-    ],
+    errors.NoSuchImageError: [RESOLVE + "unexpected status code [manifests 1]: 404 Not Found"],
     errors.PullUnauthorizedError: [
         RESOLVE + "pulling from host r.example:5000 failed with status code [manifests 1]: 401 Unauthorized",
         RESOLVE_2 + "pull access denied, repository does not exist or may require authorization: "
