@@ -34,9 +34,7 @@ def release(control_plane: ControlPlane, helm: Helm) -> Iterator[Callable[..., s
     helm("uninstall", "pantala", "--no-hooks", "--ignore-not-found", *where)
 
 
-def test_an_upgrade_and_a_second_install_keep_existing_tasks(
-    control_plane: ControlPlane, release: Callable[..., str]
-) -> None:
+def test_upgrades_and_second_installs_keep_tasks(control_plane: ControlPlane, release: Callable[..., str]) -> None:
     control_plane.kubectl("apply", "-f", str(CHART.parents[1] / "crds" / "samples" / "task.yaml"))
     release("upgrade", "pantala", str(CHART), "--set", "peer.root=/srv/pantala")
     output = release("uninstall", "pantala", "--no-hooks")
@@ -82,7 +80,7 @@ def test_the_api_server_grants_exactly_these_rights(
     assert expected == control_plane.kubectl("auth", *question, check=False).strip()
 
 
-def test_the_operator_may_get_only_the_statefulset_of_its_supernodes(
+def test_the_operator_may_get_only_its_own_statefulset(
     control_plane: ControlPlane, release: Callable[..., str]
 ) -> None:
     def may(name: str) -> str:

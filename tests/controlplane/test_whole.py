@@ -287,9 +287,7 @@ async def test_tries_end_at_their_limit_until_a_new_request(stage: ProductStage)
 
 
 @pytest.mark.parametrize(("name", "spec"), [("done", {}), ("failed", WRONG)])
-async def test_a_finished_task_is_deleted_after_its_time_to_live(
-    stage: ProductStage, name: str, spec: dict[str, Any]
-) -> None:
+async def test_a_finished_task_is_deleted_after_its_ttl(stage: ProductStage, name: str, spec: dict[str, Any]) -> None:
     name = f"ttl-{name}"
     stage.origin.serve(f"/{name}", BODY)
     await stage.apply(name, stage.origin.url(f"/{name}"), ttlSecondsAfterFinished=2, **spec)

@@ -152,7 +152,7 @@ _ROOM = "/run/containerd/pantala-e2e"
 _SUSPENDED_SECONDS = 4
 
 
-def test_healthy_nodes_finish_and_the_status_names_each_cause(
+def test_healthy_nodes_finish_and_causes_are_named(
     case: Case, cluster: Cluster, site: RegistryHost, images: Images
 ) -> None:
     """One runtime's disk is full, one node is down, and one image does not exist. After the repair it is Ready."""
@@ -206,7 +206,7 @@ def test_too_many_failures_stop_the_rollout(case: Case, site: RegistryHost, imag
     assert (1, len(case.nodes) - 1) == (counts["failed"], counts["waiting"]), counts
 
 
-def test_suspending_cancels_the_pulls_and_resuming_continues(
+def test_suspending_cancels_and_resuming_goes_on(
     case: Case, cluster: Cluster, site: RegistryHost, images: Images
 ) -> None:
     """While it is suspended, no pull continues or begins. Afterwards all nodes get the image."""

@@ -13,7 +13,7 @@ _LARGE = 200 * 1000 * 1000
 _TAINT = "e2e.pantala.dev/images-missing"
 
 
-def test_pods_of_large_images_start_without_the_registry(
+def test_large_images_start_without_a_registry(
     case: Case, cluster: Cluster, site: RegistryHost, images: Images
 ) -> None:
     """Each runtime has two images of Debian packages by their tags. The registry sent each blob once."""
@@ -39,9 +39,7 @@ def test_pods_of_large_images_start_without_the_registry(
     case.pods_ready()
 
 
-def test_a_node_that_joins_takes_pods_only_when_it_has_the_images(
-    case: Case, cluster: Cluster, site: RegistryHost, images: Images
-) -> None:
+def test_a_new_node_waits_for_its_images(case: Case, cluster: Cluster, site: RegistryHost, images: Images) -> None:
     """The node registers with the startup taint. A pod starts only after the image came and the taint was removed."""
     image = images.fresh(site, "joins", 8 * MIB)
     case.apply(case.prefetch("joins", image, completionPolicy="Continuous", startupTaint={"key": _TAINT}))
@@ -70,7 +68,7 @@ def test_a_node_that_joins_takes_pods_only_when_it_has_the_images(
     assert_sent_once(site, image)
 
 
-def test_a_tag_that_moves_during_a_run_moves_on_all_nodes_or_on_none(
+def test_a_moving_tag_moves_on_all_nodes_or_none(
     case: Case, cluster: Cluster, site: RegistryHost, images: Images
 ) -> None:
     """The tag moves after the first node. All nodes get the first image, and a new run moves all of them."""
@@ -102,7 +100,7 @@ def _is_tainted(case: Case, node: str) -> bool:
 _LABELS = {"app": "web"}
 
 
-def test_images_reach_the_nodes_of_selected_pods_and_follow_them(
+def test_images_follow_selected_pods_to_their_nodes(
     case: Case, cluster: Cluster, site: RegistryHost, images: Images
 ) -> None:
     """The node of a selected pod gets the next image. With Continuous the node of a later pod gets it, too."""
@@ -126,7 +124,7 @@ def test_images_reach_the_nodes_of_selected_pods_and_follow_them(
     assert_sent_once(site, then)
 
 
-def test_a_plan_changes_nothing_and_depth_peer_fills_only_the_caches(
+def test_a_plan_is_free_and_depth_peer_fills_caches(
     case: Case, cluster: Cluster, site: RegistryHost, images: Images
 ) -> None:
     """The plan knows what each node has. After depth Peer, a pod costs the registry no blob."""

@@ -101,9 +101,7 @@ async def test_the_oldest_unused_blobs_make_room(supernode: RegistrySupernode, d
         assert [200] == await pulled(peer, images[0]), "it is fetched again, and another blob is evicted"
 
 
-async def test_a_blob_larger_than_the_disk_is_a_miss_and_evicts_no_other(
-    supernode: RegistrySupernode, disk: Path
-) -> None:
+async def test_a_blob_larger_than_the_disk_is_a_miss_and_evicts_none(supernode: RegistrySupernode, disk: Path) -> None:
     small = supernode.add(Image([blob(1, 3 * MIB)], repository="library/small"))
     large = supernode.add(Image([blob(2, LARGE)], repository="library/large"))
     async with peer_on(disk, supernode) as peer:

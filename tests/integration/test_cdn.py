@@ -88,7 +88,7 @@ PASSING = {
 
 @pytest.mark.parametrize("digest", ["", "sha256", "sha512"], ids=["unknown", "sha256", "sha512"])
 @pytest.mark.parametrize("script", PASSING.values(), ids=PASSING.keys())
-async def test_temporary_faults_end_in_the_right_file(
+async def test_temporary_faults_are_survived(
     tmp_path: Path, origin: Origin, script: list[Behaviour], digest: str
 ) -> None:
     content = BODY.read(0, BODY.size)
@@ -120,7 +120,7 @@ FINAL = {
 
 
 @pytest.mark.parametrize(("always", "reason"), FINAL.values(), ids=FINAL.keys())
-async def test_permanent_faults_end_in_a_failure_with_an_action(
+async def test_permanent_faults_name_an_action(
     tmp_path: Path, origin: Origin, always: Behaviour, reason: Reason
 ) -> None:
     async with bench(tmp_path, timeouts=OriginTimeouts(silence=0.1)) as b:

@@ -59,9 +59,7 @@ def kept(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.mark.controlplane
 @pytest.mark.timeout(180)
-def test_the_demo_distributes_a_file_and_leaves_nothing(
-    kept: tuple[subprocess.Popen[str], str], tmp_path: Path
-) -> None:
+def test_the_demo_shares_a_file_and_leaves_nothing(kept: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
     """Three nodes have the right file, the origin sent it once, and kubectl works. Ctrl-C ends the demo."""
     demo, output = kept
     assert 3 == len(re.findall(r"^node-\d .* ok ", output, re.MULTILINE)), output

@@ -129,9 +129,7 @@ async def way(program: str, image: Image, folder: Path, *, config_path: str | No
         yield Way(containerd, registry, image, lab, peer, runtime)
 
 
-async def test_an_ordered_image_is_pinned_under_its_tag_and_read_once_from_the_registry(
-    program: str, image: Image, tmp_path: Path
-) -> None:
+async def test_an_ordered_image_is_pinned_and_read_once_by_its_tag(program: str, image: Image, tmp_path: Path) -> None:
     async with way(program, image, tmp_path) as it:
         honours = it.containerd.version >= (1, 7)
         await it.state(number=1, pin=True)
@@ -153,7 +151,7 @@ async def test_an_ordered_image_is_pinned_under_its_tag_and_read_once_from_the_r
 
 
 @pytest.mark.usefixtures("short_intervals")
-async def test_a_removal_by_the_kubelet_is_reported_and_not_repaired_without_an_order(
+async def test_a_removal_by_the_kubelet_is_reported_and_not_repaired(
     program: str, image: Image, tmp_path: Path
 ) -> None:
     async with way(program, image, tmp_path) as it:
@@ -174,9 +172,7 @@ async def test_a_removal_by_the_kubelet_is_reported_and_not_repaired_without_an_
 
 
 @pytest.mark.usefixtures("short_intervals")
-async def test_a_folder_that_containerd_does_not_read_is_reported_with_the_remedy(
-    program: str, image: Image, tmp_path: Path
-) -> None:
+async def test_a_folder_that_is_not_read_is_reported_with_a_remedy(program: str, image: Image, tmp_path: Path) -> None:
     async with way(program, image, tmp_path, config_path="") as it:
         runtime = await it.of_runtime(lambda found: bool(found.message))
         assert runtime.mirror is False

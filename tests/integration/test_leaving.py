@@ -67,9 +67,7 @@ def wanted() -> WantedTask:
     return WantedTask("u", "ns/u", task_id.compute("x"), "http://127.0.0.1:9/nothing")
 
 
-async def test_a_leaving_supernode_serves_until_no_task_is_stated_to_it(
-    supernode: LeavingSupernode, wanted: WantedTask
-) -> None:
+async def test_a_leaving_supernode_serves_until_it_has_no_task(supernode: LeavingSupernode, wanted: WantedTask) -> None:
     await supernode.say(wanted, leaving=True)
     supernode.signal()
     await asyncio.sleep(1)
@@ -78,7 +76,7 @@ async def test_a_leaving_supernode_serves_until_no_task_is_stated_to_it(
     assert await supernode.ended(QUICK) < QUICK
 
 
-async def test_a_supernode_that_learns_after_the_signal_that_it_leaves_does_the_same(
+async def test_the_same_holds_if_the_signal_comes_before_the_order(
     supernode: LeavingSupernode, wanted: WantedTask
 ) -> None:
     await supernode.say(wanted, leaving=False)
@@ -98,7 +96,7 @@ async def test_a_restart_takes_only_seconds(supernode: LeavingSupernode, wanted:
 
 
 @pytest.mark.parametrize("alone", [True, None])
-async def test_the_only_supernode_ends_at_once(
+async def test_a_lone_supernode_ends_at_once(
     supernode: LeavingSupernode, wanted: WantedTask, alone: bool | None
 ) -> None:
     if alone is not None:
@@ -108,7 +106,7 @@ async def test_the_only_supernode_ends_at_once(
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_ends_it_at_once(
+async def test_a_second_signal_is_final(
     supernode: LeavingSupernode, wanted: WantedTask, second: signal.Signals
 ) -> None:
     await supernode.say(wanted, leaving=True)

@@ -247,7 +247,7 @@ async def test_several_requests_use_one_connection(it: Lab) -> None:
 # Private repositories
 
 
-async def test_a_challenge_is_relayed_and_credentials_work_for_their_client_only(
+async def test_a_challenge_is_relayed_and_credentials_are_for_one_client(
     it: Lab, capfd: pytest.CaptureFixture[str]
 ) -> None:
     it.image.authorization = PRIVATE

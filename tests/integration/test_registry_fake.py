@@ -151,9 +151,7 @@ async def test_a_get_replaces_an_unsupported_head(lab: Lab, status: int) -> None
 # -- tokens
 
 
-async def test_the_password_goes_to_the_token_server_and_the_token_to_the_registry(
-    lab: Lab, tokens: TokenServer
-) -> None:
+async def test_the_password_reaches_the_token_server_and_the_token_the_registry(lab: Lab, tokens: TokenServer) -> None:
     tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
     await lab.resolve(lab.keys())
     assert LAYER == await lab.read(ANN)
@@ -515,9 +513,7 @@ async def test_a_public_image_is_allowed_without_asking_again(lab: Lab, tokens: 
     assert asked < len(lab.registry.asked)
 
 
-async def test_a_private_images_challenge_is_passed_on_and_the_new_header_is_tried_once(
-    lab: Lab, tokens: TokenServer
-) -> None:
+async def test_a_private_images_challenge_is_relayed_and_a_new_header_tried_once(lab: Lab, tokens: TokenServer) -> None:
     tokens.anonymous = False
     tokens.valid.add("node's")
     where, digest = lab.repository, sha256(lab.registry.manifests["1"][1])

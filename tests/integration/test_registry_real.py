@@ -154,9 +154,7 @@ def guarded(tmp_path: Path, tokens: TokenServer, app: Image) -> Iterator[Registr
         yield registry
 
 
-async def test_a_private_image_needs_one_token_for_its_repository(
-    guarded: Registry, tokens: TokenServer, app: Image
-) -> None:
+async def test_a_private_image_needs_its_repositorys_token(guarded: Registry, tokens: TokenServer, app: Image) -> None:
     async with service() as opened:
         found = await resolve(opened, guarded, keys=Keyring([(guarded.host, ANN)]))
         for each in found.platforms[AMD64].blobs:
@@ -165,7 +163,7 @@ async def test_a_private_image_needs_one_token_for_its_repository(
     assert [TokenRequest("ann", PULL)] == tokens.requests
 
 
-async def test_a_nodes_runtime_is_admitted_with_a_token_of_the_token_server(
+async def test_a_runtime_is_admitted_by_a_token_servers_token(
     guarded: Registry, tokens: TokenServer, app: Image
 ) -> None:
     """Without a valid token the client receives the registry's challenge. A token of its realm is accepted."""

@@ -229,7 +229,7 @@ async def test_an_owner_that_cannot_get_the_file_is_skipped(
     assert BODY.size == lab.origin.body_bytes("/file")
 
 
-async def test_the_order_to_an_owner_is_renewed_while_its_copy_is_read(
+async def test_the_order_to_an_owner_is_renewed_meanwhile(
     lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "_RENEWAL", 0.1)

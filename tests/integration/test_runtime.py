@@ -249,9 +249,7 @@ async def test_the_probe_reaches_the_mirror_with_its_token(node: Node) -> None:
     assert ("HEAD", "/v2/probe/node-1/manifests/1", f"localhost:{port}", "t0ken") in mirror.requests
 
 
-async def test_the_probe_and_the_status_show_that_containerd_does_not_read_the_folder(
-    node: Node, tmp_path: Path
-) -> None:
+async def test_probe_and_status_show_that_containerd_does_not_read_the_folder(node: Node, tmp_path: Path) -> None:
     mirror = Mirror()
     async with node.another(tmp_path / "deaf", config_path="") as (deaf, helper), mirror.serving() as port:
         with node.configured(port, folders=[deaf.certs_d]):

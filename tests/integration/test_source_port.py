@@ -70,9 +70,7 @@ async def test_a_whole_file(ready: Ready, step: Step, length: int | None, *, fra
         (Step(conditional=False), Resume(0, None, ETAG, complete=True), 0, None),
     ],
 )
-async def test_a_part_or_the_whole_of_another_content(
-    ready: Ready, step: Step, resume: Resume, first: int, end: int | None
-) -> None:
+async def test_a_part_or_other_content(ready: Ready, step: Step, resume: Resume, first: int, end: int | None) -> None:
     answer, body = await ask(ready, step, resume)
     assert (BODY.size, first, False) == (answer.length, answer.offset, answer.unchanged)
     assert DATA[first:end] == body

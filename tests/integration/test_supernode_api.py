@@ -136,9 +136,7 @@ async def test_a_route_without_a_decision_is_refused(lab: Lab) -> None:
         ({"kid": "unknown"}, 401),
     ],
 )
-async def test_only_a_valid_token_of_the_operator_reads_changes(
-    lab: Lab, change: dict[str, Any], expected: int
-) -> None:
+async def test_only_a_valid_operator_token_reads_changes(lab: Lab, change: dict[str, Any], expected: int) -> None:
     token = lab.cluster.token(**{"subject": OPERATOR, **change})
     assert expected == (await lab.call("/api/v1/changes", token=token))[0]
 

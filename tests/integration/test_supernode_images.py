@@ -110,9 +110,7 @@ async def test_a_private_image_requires_its_password(lab: Lab, private: Registry
     assert of_amd64(image) == await sent(private)
 
 
-async def test_an_order_is_pulled_with_the_operators_secret_by_its_node_alone(
-    lab: Lab, private: Registry, image: Image
-) -> None:
+async def test_only_the_ordered_node_pulls_with_the_operators_secret(lab: Lab, private: Registry, image: Image) -> None:
     await lab.order(private, image, secret(private, password="wrong"), "no JSON", secret(private))
     for digest in (image.digest, image.manifests["linux/amd64"]):
         assert image.read(digest) == (await lab.manifest(private, digest, order="ns/app", peer="n1")).body
@@ -146,9 +144,7 @@ async def test_an_image_is_resolved_for_the_operator(lab: Lab, private: Registry
     assert of_amd64(image) == {blob.digest: blob.size for blob in found.platforms["linux/amd64"]}
 
 
-async def test_an_image_that_cannot_be_resolved_has_a_reason(
-    lab: Lab, private: Registry, public: Registry, image: Image
-) -> None:
+async def test_an_unresolved_image_has_a_reason(lab: Lab, private: Registry, public: Registry, image: Image) -> None:
     reasons = {
         f"{private.host}/team/app:1": "Unauthorized",
         f"{public.host}/team/none:1": "NotFound",
@@ -166,7 +162,7 @@ async def test_an_image_that_cannot_be_resolved_has_a_reason(
     assert "Unauthorized" == (await lab.resolve(f"{private.host}/team/app:1", credentials=("{",))).reason
 
 
-async def test_a_cached_blob_of_another_registry_is_served_after_a_proof(
+async def test_another_registrys_blob_needs_a_proof(
     lab: Lab, public: Registry, private: Registry, image: Image
 ) -> None:
     await lab.state()

@@ -164,9 +164,7 @@ with turn():
 """
 
 
-def test_a_second_run_waits_and_the_end_of_the_first_by_whatever_frees_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_waits_until_the_first_ends_or_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "TURN", tmp_path / "turn")
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(layout.TURN)], stdout=subprocess.PIPE, text=True

@@ -126,7 +126,7 @@ async def until_kept(ring: Ring, image: Image, *numbers: int) -> None:
     await eventually(lambda: wanted == set().union(*(ring.kept(number) for number in numbers or range(3))))
 
 
-async def test_nodes_that_pull_at_once_from_several_supernodes_cost_one_read(
+async def test_concurrent_pulls_from_several_supernodes_cost_one_read(
     ring: Ring, registry: Registry, image: Image
 ) -> None:
     one, other = await ring.peer("n1"), await ring.peer("n2")
@@ -170,9 +170,7 @@ async def test_a_supernode_keeps_its_blobs_over_a_kill(ring: Ring, registry: Reg
 
 @pytest.mark.parametrize("ring", [("--origin-rate", "3M")], indirect=True)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_every_byte_is_right_although_supernodes_are_killed_at_any_moment(
-    ring: Ring, registry: Registry, image: Image, seed: int
-) -> None:
+async def test_every_byte_is_right_after_random_kills(ring: Ring, registry: Registry, image: Image, seed: int) -> None:
     """Each node continues as containerd does: it reads the rest of a blob from the registry."""
     chance, sizes = random.Random(seed), of_amd64(image)
     nodes = [await ring.peer("n1"), await ring.peer("n2")]
@@ -216,7 +214,7 @@ async def _as_containerd(node: PeerApp, registry: Registry, digest: str, size: i
     return from_mirror
 
 
-async def test_the_blobs_of_a_killed_supernode_are_404_at_once_and_the_others_are_served(
+async def test_only_the_blobs_of_a_killed_supernode_are_404_at_once(
     ring: Ring, registry: Registry, image: Image
 ) -> None:
     one = await ring.peer("n1")
@@ -236,9 +234,7 @@ async def test_the_blobs_of_a_killed_supernode_are_404_at_once_and_the_others_ar
     assert {200, 404} == statuses
 
 
-async def test_after_a_supernode_is_scaled_away_every_pull_is_right(
-    ring: Ring, registry: Registry, image: Image
-) -> None:
+async def test_pulls_are_right_after_a_supernode_is_removed(ring: Ring, registry: Registry, image: Image) -> None:
     one, other = await ring.peer("n1"), await ring.peer("n2")
     await pull(one, registry, image, shown=SHOWN)
     last = ring.supernodes[2]

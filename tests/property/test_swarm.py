@@ -264,9 +264,7 @@ def test_each_piece_leaves_the_supernode_about_once() -> None:
     ("local_peer", "expected"),
     [("", {SUPERNODE: 64, "elsewhere": 128}), ("b", {SUPERNODE: 64, "b": 64, "elsewhere": 64})],
 )
-def test_pieces_that_arrive_slowly_leave_the_supernode_and_its_machine_once(
-    local_peer: str, expected: dict[str, int]
-) -> None:
+def test_slow_pieces_leave_the_supernode_and_its_machine_once(local_peer: str, expected: dict[str, int]) -> None:
     """A slow origin: each new piece is sent to one peer, and the others take it from there."""
     swarm = Simulation(*map(peer, "bac"), local_peer=local_peer)
     for arrived in range(64):

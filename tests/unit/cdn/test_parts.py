@@ -35,9 +35,7 @@ from tests.support.source import Content, FakeReader, Step
     known=st.booleans(),
     cuts=st.lists(st.integers(0, 200), max_size=8),
 )
-def test_the_pieces_of_a_stream_join_to_the_stream(
-    data: bytes, piece_size: int, first: int, cuts: list[int], *, known: bool
-) -> None:
+def test_pieces_join_to_their_stream(data: bytes, piece_size: int, first: int, cuts: list[int], *, known: bool) -> None:
     start = first * piece_size
     cutter = PieceCutter(piece_size, start, start + len(data) if known else None)
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
@@ -96,7 +94,7 @@ async def test_a_cancelled_holder_frees_its_place(seed: int) -> None:
 @pytest.mark.parametrize(
     ("raised", "expected"), [(StoreFullError, errors.VolumeFullError), (StoreError, errors.VolumeFailedError)]
 )
-async def test_errors_of_the_store_become_errors_of_the_volume(
+async def test_store_errors_become_volume_errors(
     raised: type[StoreError], expected: type[errors.SupernodeError]
 ) -> None:
     def job() -> None:

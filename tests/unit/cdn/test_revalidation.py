@@ -68,7 +68,7 @@ async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Pa
 
 
 @pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
-async def test_changed_content_is_read_from_the_same_answer_and_the_old_one_stays_hidden(
+async def test_changed_content_is_read_from_the_same_answer_and_replaces_the_old(
     tmp_path: Path, order: FetchOrder
 ) -> None:
     async with Bench(tmp_path, Step(), Step(replace=NEW)) as b:
@@ -163,9 +163,7 @@ async def test_a_known_digest_needs_no_revalidation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [errors.SourceRefusedError("no"), errors.SourceAnswerError("503")])
-async def test_leases_use_a_stale_copy_if_the_origin_is_not_available(
-    tmp_path: Path, error: errors.SourceError
-) -> None:
+async def test_leases_use_a_stale_copy_if_the_origin_is_away(tmp_path: Path, error: errors.SourceError) -> None:
     async with Bench(tmp_path, Step(), Step(error=error)) as b:
         before = await b.idle()
         b.cdn.trigger(LEASE)

@@ -184,9 +184,7 @@ async def test_a_missing_piece_has_no_sum(file: PieceFile) -> None:
         ([], {"PANTALA_CACHE_SECONDS": "60"}, (False, 60.0)),
     ],
 )
-def test_copies_stay_for_dragonflys_clients(
-    flags: list[str], environment: dict[str, str], expected: tuple[bool, float]
-) -> None:
+def test_dragonflys_copies_stay(flags: list[str], environment: dict[str, str], expected: tuple[bool, float]) -> None:
     settings = parse(["--data", "/d", *flags], environment)
     assert expected == (settings.dragonfly, settings.cache_seconds)
 

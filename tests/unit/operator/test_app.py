@@ -194,9 +194,7 @@ async def test_a_missing_crd_is_a_problem(stopped: OperatorStage) -> None:
         await eventually(lambda: app.problems() == [])
 
 
-async def test_files_are_distributed_without_the_crd_of_image_prefetches(
-    stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tasks_work_without_the_prefetch_crd(stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list is refused although all kinds were served before."""
     stopped.cluster.missing = ["imageprefetches.pantala.dev"]
     monkeypatch.setattr(stopped.cluster, "missing_kinds", AsyncMock(return_value=[]))
@@ -272,7 +270,7 @@ def test_what_cannot_be_used_is_refused(arguments: list[str]) -> None:
         parse(arguments, {})
 
 
-def test_wrong_flags_end_the_process_with_2_and_one_line(
+def test_wrong_flags_exit_with_2_and_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["pantala-operator"])

@@ -62,9 +62,7 @@ def test_a_new_task_is_stated_to_its_owner() -> None:
         (reported(FAILED), reported(FAILED, pieces_cached=2), "old"),
     ],
 )
-def test_the_former_owner_keeps_the_task_until_the_owner_has_caught_up(
-    own: ReplicaReport | None, other: ReplicaReport, counted: str
-) -> None:
+def test_a_former_owner_keeps_the_task_meanwhile(own: ReplicaReport | None, other: ReplicaReport, counted: str) -> None:
     words = {"old": other} if own is None else {"old": other, "new": own}
     assert Placement(frozenset({"old", "new"}), counted, moving=True) == place("new", words, "1/")
 

@@ -254,9 +254,7 @@ NOT_ONE, ACTION = "The Secret s is not a pull secret: it", "Create it with kubec
         (Denied("no right"), "SecretForbidden", "The operator may not read the Secret s: ", "no right."),
     ],
 )
-def test_an_unusable_pull_secret_is_reported_without_its_content(
-    reading: SecretReading, reason: str, starts: str, ends: str
-) -> None:
+def test_an_unusable_pull_secret_is_not_quoted(reading: SecretReading, reason: str, starts: str, ends: str) -> None:
     found = pull_secret("s", reading)
     assert isinstance(found, Obstacle)
     assert (reason, True, True) == (found.reason, found.message.startswith(starts), found.message.endswith(ends))

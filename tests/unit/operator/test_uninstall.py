@@ -142,9 +142,7 @@ async def api_server(handler: Handler) -> AsyncIterator[CleanupCluster]:
 
 
 @pytest.mark.parametrize(("seen", "observed"), [(None, False), (1, False), (2, True)])
-async def test_a_daemonset_is_observed_when_its_controller_reports_its_generation(
-    seen: int | None, observed: bool
-) -> None:
+async def test_a_daemonset_is_observed_once_its_generation_is_reported(seen: int | None, observed: bool) -> None:
     status = {} if seen is None else {"observedGeneration": seen, "desiredNumberScheduled": 3}
     body = {"metadata": {"generation": 2}, "spec": {"selector": {"matchLabels": LABELS}}, "status": status}
     async with api_server(lambda request: body) as cluster:

@@ -295,7 +295,7 @@ def test_cleanup_clears_the_given_root(root: Path, capsys: pytest.CaptureFixture
         (10, {"ordered": 9, "b": 5}, 6, ["b"]),
     ],
 )
-def test_blobs_that_were_not_used_for_longest_are_dropped(
+def test_the_blobs_used_longest_ago_are_dropped(
     limit: int | None, sizes: dict[str, int], free: int, expected: list[str]
 ) -> None:
     """Ordered, demanded and incomplete blobs stay. No blob is dropped if that cannot free enough."""

@@ -207,7 +207,7 @@ async def settled(made: AssignedTasks, assignment: Assignment) -> str:
     return file.meta.digest
 
 
-async def test_the_digest_of_a_blob_is_checked_a_while_after_its_last_piece(
+async def test_a_blobs_digest_is_checked_after_its_last_piece(
     held: AssignedTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "" == await settled(held, assigned())

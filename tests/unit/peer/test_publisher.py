@@ -181,7 +181,7 @@ def test_a12_a_directory_that_became_a_link_is_not_followed_by_unpublishing(node
     assert (outside / "file").exists()
 
 
-def test_a12_a_race_of_directory_and_link_never_writes_outside(
+def test_a12_a_directory_and_link_race_writes_inside(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # otherwise both mostly wait for the disk
@@ -265,7 +265,7 @@ def test_after_a_crash_at_any_step_the_next_process_can_continue(node: Node, mon
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(["a", "b/c", "b/d", "b", "e/f/g"]), st.booleans(), st.booleans())))
-def test_after_everything_is_unpublished_nothing_is_left(
+def test_unpublished_files_leave_nothing(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool, bool]]
 ) -> None:
     node = Node(tmp_path_factory.mktemp("root"))

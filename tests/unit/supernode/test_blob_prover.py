@@ -128,9 +128,7 @@ async def test_a_piece_that_left_the_volume_is_not_checked(bench: Bench) -> None
     assert [] == bench.registry.asked
 
 
-async def test_a_piece_that_goes_bad_during_the_check_is_not_a_proof(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_piece_that_goes_bad_meanwhile_is_not_a_proof(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(piece: int) -> bytes:
         raise PieceMissingError(f"piece {piece} is not held")
 

@@ -57,9 +57,7 @@ async def test_a_client_that_lost_access_receives_the_challenge(manifests: Manif
     assert ([False, True], {ManifestOutcome.CHALLENGED: 1}) == (registry.fresh, manifests.outcomes)
 
 
-async def test_public_images_ignore_an_unknown_authorization_scheme(
-    manifests: ManifestService, registry: Registry
-) -> None:
+async def test_public_images_ignore_unknown_authorization(manifests: ManifestService, registry: Registry) -> None:
     registry.verdicts = [RegistryVerdict(allowed=True), RegistryVerdict(allowed=True)]
     registry.errors = {RegistryAccount.read("Bearer old"): RegistryUnauthorizedError.of("it", "no")}
     assert DIGEST == (await manifests.shown(REPOSITORY, DIGEST, "Bearer old")).digest
@@ -69,9 +67,7 @@ async def test_public_images_ignore_an_unknown_authorization_scheme(
     assert ANONYMOUS == registry.asked[-1]
 
 
-async def test_a_cached_manifest_is_served_only_to_allowed_clients(
-    manifests: ManifestService, registry: Registry
-) -> None:
+async def test_a_cached_manifest_is_for_allowed_clients_only(manifests: ManifestService, registry: Registry) -> None:
     registry.verdicts = [RegistryVerdict(allowed=True), RegistryVerdict(allowed=True), NO]
     for _ in range(2):
         assert b"{}" == (await manifests.shown(REPOSITORY, DIGEST, "")).body

@@ -59,7 +59,7 @@ def test_an_update_returns_whether_a_field_changed(peers: PeerManager) -> None:
 @pytest.mark.parametrize(
     ("news", "expected"), [({}, True), ({"connected": False}, False), ({"leaving": True}, False), ({"port": 0}, False)]
 )
-def test_a_peer_that_is_away_or_leaves_or_has_no_port_cannot_serve(
+def test_a_peer_that_leaves_or_has_no_port_cannot_serve(
     peers: PeerManager, news: dict[str, int], expected: bool
 ) -> None:
     peers.update("a", **news)

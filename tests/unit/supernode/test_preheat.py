@@ -77,9 +77,7 @@ def test_a_file_has_one_preheat(leases: Leases, preheats: PreheatManager) -> Non
         preheats.create(ORDER)
 
 
-def test_a_failed_preheat_may_be_repeated_with_another_attempt(
-    leases: Leases, preheats: PreheatManager, clock: Clock
-) -> None:
+def test_a_failed_preheat_may_be_repeated_as_another(leases: Leases, preheats: PreheatManager, clock: Clock) -> None:
     preheats.create(ORDER)
     first = leases.tasks.known(ID).order().source.attempt
     become(leases, preheats, CDNStatus.FAILED, LOST)

@@ -215,9 +215,7 @@ def test_many_copies_are_ranked_coarsely_and_counted_exactly(progress: ProgressM
     assert (40, 10) == (swarm.copies(0), swarm.copies(1))
 
 
-def test_a_busy_peer_with_more_seeds_than_the_mean_had_its_share(
-    progress: ProgressManager, swarm: TaskProgress
-) -> None:
+def test_a_busy_peer_with_more_seeds_than_most_had_its_share(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.give("t", "b", 3, SUPERNODE)
     for piece in range(4, 9):
         progress.give("t", "a", piece, SUPERNODE)

@@ -109,9 +109,7 @@ def test_only_a_disconnected_peer_of_a_node_is_deleted(bench: Bench, peers: Regi
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.usefixtures("client")
-def test_a_deleted_task_takes_its_downloads_along(
-    bench: Bench, peers: RegisteredPeers, leases: Leases, full: bool
-) -> None:
+def test_a_deleted_task_removes_its_downloads(bench: Bench, peers: RegisteredPeers, leases: Leases, full: bool) -> None:
     peers.delete_task(ID, full=full)
     assert ([], [(ID, not full)]) == (list(bench.clients), leases.ended)
     assert [] == list(bench.managers.dfget_tasks)
@@ -270,9 +268,7 @@ def test_an_upload_keeps_a_provider(bench: Bench, task: Task) -> None:
 
 
 @pytest.mark.parametrize(("port", "ip"), [(0, "10.0.0.1"), (15000, "10.0.0.2")])
-def test_a_client_without_a_port_or_with_another_address_is_not_a_provider(
-    bench: Bench, task: Task, port: int, ip: str
-) -> None:
+def test_a_client_without_a_port_or_own_address_is_no_provider(bench: Bench, task: Task, port: int, ip: str) -> None:
     first, second = add(bench, task, "first", port, ip), add(bench, task, "second")
     bench.dispatcher.succeeded(first.session, task, 0b1111)
     assert {""} == providers(bench, second)

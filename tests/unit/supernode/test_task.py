@@ -174,8 +174,6 @@ def test_a_task_has_one_owner() -> None:
         (membership(1, "s-0", "s-1", leaving=("s-0", "s-1")), False, True),
     ],
 )
-def test_a_replica_that_is_alone_or_first_stops_at_once(
-    stated: Membership | None, leaving: bool, may_leave: bool
-) -> None:
+def test_a_single_or_first_replica_stops_at_once(stated: Membership | None, leaving: bool, may_leave: bool) -> None:
     replicas = replica_set(stated)
     assert (leaving, may_leave) == (replicas.leaving, replicas.may_leave)

@@ -113,7 +113,7 @@ NAMESPACES = {"ns": {"team": "a"}, "other": {"team": "b"}}
         ({"matchLabels": {"team": "c"}}, {}),
     ],
 )
-def test_other_namespaces_bring_images_but_never_secrets(
+def test_other_namespaces_bring_images_not_secrets(
     selector: dict[str, Any], expected: dict[str, tuple[str, ...]]
 ) -> None:
     around = Surroundings((ELSEWHERE, DEPLOYMENT), NAMESPACES, privileged=True)

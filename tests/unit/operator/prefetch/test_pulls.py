@@ -90,9 +90,7 @@ def test_a_silent_pull_has_failed_some_time_after_its_timeout() -> None:
     ],
     ids=["once", "twice", "later", "before this run"],
 )
-def test_a_removed_image_is_pulled_again_but_not_a_third_time_within_an_hour(
-    gone: tuple[int, ...], expected: Step
-) -> None:
+def test_a_removed_image_is_pulled_again_but_only_once_an_hour(gone: tuple[int, ...], expected: Step) -> None:
     assert expected is step(PullState(PullPhase.GONE, UNIX, "run", gone=gone), RULES, UNIX)
 
 

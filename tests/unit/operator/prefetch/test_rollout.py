@@ -254,7 +254,7 @@ def test_kept_images_never_exceed_the_budget(contents: list[dict[str, int]], bud
 
 
 @given(st.lists(BLOBS, max_size=5), st.frozensets(st.sampled_from("abcdefgh")), st.data())
-def test_the_forecast_never_counts_a_blob_twice(
+def test_the_forecast_counts_blobs_once(
     contents: list[dict[str, int]], layers: frozenset[str], data: st.DataObject
 ) -> None:
     lengths = {name: length for each in contents for name, length in each.items()}

@@ -112,9 +112,7 @@ def test_an_invalid_schedule_is_reported(cron: str, zone: str, says: str) -> Non
         (berlin(2026, 10, 25, 2, 30), berlin(2026, 10, 26, 2, 30)),
     ],
 )
-def test_a_time_that_the_clock_skips_is_due_right_after_it_and_one_that_comes_twice_once(
-    after: datetime, due: datetime
-) -> None:
+def test_a_skipped_time_is_due_right_after_and_a_repeated_one_once(after: datetime, due: datetime) -> None:
     assert due == following(NIGHTLY, after)
 
 

@@ -120,9 +120,7 @@ async def test_a_late_byte_is_wanted_again_and_then_given_up(node: Node) -> None
     assert WantedBlob("r", "a", DIGEST, PIECE, 1) == node.reports[-1]
 
 
-async def test_a_cache_that_is_replaced_during_a_read_shows_no_byte_of_its_empty_file(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cache_replaced_during_a_read_shows_no_empty_bytes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new file has the length of the former, and only zeros."""
     reads, go = threading.Event(), threading.Event()
 

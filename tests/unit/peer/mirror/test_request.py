@@ -153,9 +153,7 @@ names = st.text(max_size=6)
 
 
 @given(given_to=st.tuples(names, names, names), asks=st.tuples(names, names, names))
-def test_repository_client_and_digest_must_all_be_the_same(
-    given_to: tuple[str, str, str], asks: tuple[str, str, str]
-) -> None:
+def test_repository_client_and_digest_must_be_equal(given_to: tuple[str, str, str], asks: tuple[str, str, str]) -> None:
     found = granted(*given_to).find(*asks, 1.0)
     assert (INFO if given_to == asks else None) == found
 

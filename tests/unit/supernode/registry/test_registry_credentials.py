@@ -154,7 +154,7 @@ def permissions(clock: Clock) -> RegistryPermissions:
     return RegistryPermissions(b"k" * 32, clock)
 
 
-def test_a_permission_is_for_one_repository_and_one_header_for_some_minutes(
+def test_a_permission_is_for_one_repository_and_header_for_minutes(
     permissions: RegistryPermissions, clock: Clock
 ) -> None:
     permissions.allow("a.b/x", "Bearer one")
