@@ -80,9 +80,7 @@ def test_the_api_server_grants_exactly_these_rights(
     assert expected == control_plane.kubectl("auth", *question, check=False).strip()
 
 
-def test_the_operator_may_get_only_its_own_statefulset(
-    control_plane: ControlPlane, release: Callable[..., str]
-) -> None:
+def test_the_operator_may_get_only_one_statefulset(control_plane: ControlPlane, release: Callable[..., str]) -> None:
     def may(name: str) -> str:
         where = (f"--namespace={NAMESPACE}", f"--as={OPERATOR}")
         return control_plane.kubectl("auth", "can-i", "get", f"statefulsets.apps/{name}", *where, check=False).strip()

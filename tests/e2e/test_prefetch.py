@@ -13,9 +13,7 @@ _LARGE = 200 * 1000 * 1000
 _TAINT = "e2e.pantala.dev/images-missing"
 
 
-def test_large_images_start_without_a_registry(
-    case: Case, cluster: Cluster, site: RegistryHost, images: Images
-) -> None:
+def test_large_images_run_without_a_registry(case: Case, cluster: Cluster, site: RegistryHost, images: Images) -> None:
     """Each runtime has two images of Debian packages by their tags. The registry sent each blob once."""
     nodes = case.nodes
     pushed = [images.large(site, name) for name in PACKAGES]
@@ -68,9 +66,7 @@ def test_a_new_node_waits_for_its_images(case: Case, cluster: Cluster, site: Reg
     assert_sent_once(site, image)
 
 
-def test_a_moving_tag_moves_on_all_nodes_or_none(
-    case: Case, cluster: Cluster, site: RegistryHost, images: Images
-) -> None:
+def test_a_tag_moves_on_all_nodes_or_none(case: Case, cluster: Cluster, site: RegistryHost, images: Images) -> None:
     """The tag moves after the first node. All nodes get the first image, and a new run moves all of them."""
     nodes = case.nodes
     first = images.fresh(site, "moves", 8 * MIB)

@@ -88,9 +88,7 @@ PASSING = {
 
 @pytest.mark.parametrize("digest", ["", "sha256", "sha512"], ids=["unknown", "sha256", "sha512"])
 @pytest.mark.parametrize("script", PASSING.values(), ids=PASSING.keys())
-async def test_temporary_faults_are_survived(
-    tmp_path: Path, origin: Origin, script: list[Behaviour], digest: str
-) -> None:
+async def test_temporary_faults_pass(tmp_path: Path, origin: Origin, script: list[Behaviour], digest: str) -> None:
     content = BODY.read(0, BODY.size)
     expected = f"{digest}:{hashlib.new(digest, content).hexdigest()}" if digest else ""
     async with bench(tmp_path, timeouts=OriginTimeouts(silence=0.3)) as b:
@@ -120,9 +118,7 @@ FINAL = {
 
 
 @pytest.mark.parametrize(("always", "reason"), FINAL.values(), ids=FINAL.keys())
-async def test_permanent_faults_name_an_action(
-    tmp_path: Path, origin: Origin, always: Behaviour, reason: Reason
-) -> None:
+async def test_final_faults_name_an_action(tmp_path: Path, origin: Origin, always: Behaviour, reason: Reason) -> None:
     async with bench(tmp_path, timeouts=OriginTimeouts(silence=0.1)) as b:
         origin.serve("/file", BODY, always=always)
         b.cdn.trigger(order(origin, "/file?secret=1"))

@@ -151,9 +151,7 @@ async def test_an_ordered_image_is_pinned_and_read_once_by_its_tag(program: str,
 
 
 @pytest.mark.usefixtures("short_intervals")
-async def test_a_removal_by_the_kubelet_is_reported_and_not_repaired(
-    program: str, image: Image, tmp_path: Path
-) -> None:
+async def test_a_removal_by_the_kubelet_is_reported_not_repaired(program: str, image: Image, tmp_path: Path) -> None:
     async with way(program, image, tmp_path) as it:
         pin = it.containerd.version >= (1, 7)  # the kubelet keeps a pinned image, but another program may remove it
         for number in (1, 2):

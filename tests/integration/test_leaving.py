@@ -96,9 +96,7 @@ async def test_a_restart_takes_only_seconds(supernode: LeavingSupernode, wanted:
 
 
 @pytest.mark.parametrize("alone", [True, None])
-async def test_a_lone_supernode_ends_at_once(
-    supernode: LeavingSupernode, wanted: WantedTask, alone: bool | None
-) -> None:
+async def test_a_lone_supernode_just_ends(supernode: LeavingSupernode, wanted: WantedTask, alone: bool | None) -> None:
     if alone is not None:
         await supernode.say(wanted, leaving=False, alone=True)
     supernode.signal()
@@ -106,9 +104,7 @@ async def test_a_lone_supernode_ends_at_once(
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_is_final(
-    supernode: LeavingSupernode, wanted: WantedTask, second: signal.Signals
-) -> None:
+async def test_a_second_signal_ends(supernode: LeavingSupernode, wanted: WantedTask, second: signal.Signals) -> None:
     await supernode.say(wanted, leaving=True)
     supernode.signal()
     await asyncio.sleep(0.5)

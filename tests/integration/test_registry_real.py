@@ -163,9 +163,7 @@ async def test_a_private_image_needs_its_repositorys_token(guarded: Registry, to
     assert [TokenRequest("ann", PULL)] == tokens.requests
 
 
-async def test_a_runtime_is_admitted_by_a_token_servers_token(
-    guarded: Registry, tokens: TokenServer, app: Image
-) -> None:
+async def test_a_token_servers_token_admits_a_runtime(guarded: Registry, tokens: TokenServer, app: Image) -> None:
     """Without a valid token the client receives the registry's challenge. A token of its realm is accepted."""
     where = ImageRepository(guarded.host, "team/app")
     async with service() as opened:

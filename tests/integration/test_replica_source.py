@@ -229,9 +229,7 @@ async def test_an_owner_that_cannot_get_the_file_is_skipped(
     assert BODY.size == lab.origin.body_bytes("/file")
 
 
-async def test_the_order_to_an_owner_is_renewed_meanwhile(
-    lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_order_to_an_owner_is_repeated(lab: Lab, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "_RENEWAL", 0.1)
     whole = {key: liar.answer[key] for key in IDLE}
     liar.answer |= IDLE

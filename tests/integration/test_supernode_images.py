@@ -162,9 +162,7 @@ async def test_an_unresolved_image_has_a_reason(lab: Lab, private: Registry, pub
     assert "Unauthorized" == (await lab.resolve(f"{private.host}/team/app:1", credentials=("{",))).reason
 
 
-async def test_another_registrys_blob_needs_a_proof(
-    lab: Lab, public: Registry, private: Registry, image: Image
-) -> None:
+async def test_another_registrys_blob_is_proved(lab: Lab, public: Registry, private: Registry, image: Image) -> None:
     await lab.state()
     one, other = await lab.mirror("n1"), await lab.mirror("n2")
     await pull(one, public, image)

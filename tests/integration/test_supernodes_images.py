@@ -126,9 +126,7 @@ async def until_kept(ring: Ring, image: Image, *numbers: int) -> None:
     await eventually(lambda: wanted == set().union(*(ring.kept(number) for number in numbers or range(3))))
 
 
-async def test_concurrent_pulls_from_several_supernodes_cost_one_read(
-    ring: Ring, registry: Registry, image: Image
-) -> None:
+async def test_pulls_from_several_supernodes_cost_one_read(ring: Ring, registry: Registry, image: Image) -> None:
     one, other = await ring.peer("n1"), await ring.peer("n2")
     await asyncio.gather(*(pull(node, registry, image, shown=SHOWN) for node in (one, other)))
     assert 1 < len({ring.owner(task_id.of_blob(digest)) for digest in of_amd64(image)})
@@ -214,9 +212,7 @@ async def _as_containerd(node: PeerApp, registry: Registry, digest: str, size: i
     return from_mirror
 
 
-async def test_only_the_blobs_of_a_killed_supernode_are_404_at_once(
-    ring: Ring, registry: Registry, image: Image
-) -> None:
+async def test_just_the_blobs_of_a_killed_supernode_are_404(ring: Ring, registry: Registry, image: Image) -> None:
     one = await ring.peer("n1")
     victim = ring.owner(task_id.of_blob(largest(image)[0]))
     await pull_manifests(one, registry, image, shown=SHOWN)

@@ -248,9 +248,7 @@ def _is_final(copy: Copy) -> bool:
 
 @settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
 @given(program=programs(), digest=st.sampled_from(["", "sha256", "sha512"]))
-def test_any_origin_gives_right_bytes_or_a_failure(
-    program: tuple[Content, list[Step], list[Content]], digest: str
-) -> None:
+def test_any_origin_gives_right_bytes_or_fails(program: tuple[Content, list[Step], list[Content]], digest: str) -> None:
     first, steps, contents = program
     expected = f"{digest}:{hashlib.new(digest, contents[-1].data).hexdigest()}" if digest else ""
     with tempfile.TemporaryDirectory() as directory:

@@ -157,9 +157,7 @@ async def test_a_crash_at_any_operation_loses_no_piece_that_was_reported(
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT], ids=["EIO", "ENOSPC", "EDQUOT"])
-async def test_a_copy_survives_a_disk_error_anywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
-) -> None:
+async def test_a_copy_survives_any_disk_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     for at in range(500):
         directory = tmp_path / str(at)
         directory.mkdir()

@@ -94,9 +94,7 @@ async def test_a_cancelled_holder_frees_its_place(seed: int) -> None:
 @pytest.mark.parametrize(
     ("raised", "expected"), [(StoreFullError, errors.VolumeFullError), (StoreError, errors.VolumeFailedError)]
 )
-async def test_store_errors_become_volume_errors(
-    raised: type[StoreError], expected: type[errors.SupernodeError]
-) -> None:
+async def test_store_errors_are_volume_errors(raised: type[StoreError], expected: type[errors.SupernodeError]) -> None:
     def job() -> None:
         raise raised("write data: it said no")
 

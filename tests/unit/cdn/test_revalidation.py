@@ -68,9 +68,7 @@ async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Pa
 
 
 @pytest.mark.parametrize("order", [LEASE, CLAIM], ids=["lease", "task"])
-async def test_changed_content_is_read_from_the_same_answer_and_replaces_the_old(
-    tmp_path: Path, order: FetchOrder
-) -> None:
+async def test_changed_content_replaces_the_old_from_the_same_answer(tmp_path: Path, order: FetchOrder) -> None:
     async with Bench(tmp_path, Step(), Step(replace=NEW)) as b:
         before = await b.idle()
         b.cdn.trigger(order)

@@ -270,9 +270,7 @@ def test_what_cannot_be_used_is_refused(arguments: list[str]) -> None:
         parse(arguments, {})
 
 
-def test_wrong_flags_exit_with_2_and_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_flags_exit_with_2_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["pantala-operator"])
     monkeypatch.delenv("PANTALA_SUPERNODE", raising=False)
     with pytest.raises(SystemExit) as ended:

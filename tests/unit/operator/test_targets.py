@@ -147,9 +147,7 @@ NAMES = st.frozensets(st.sampled_from("abcdefgh"))
 
 
 @given(NAMES, NAMES, st.integers(1, 9), st.randoms())
-def test_nothing_else_affects_the_choice(
-    here: frozenset[str], holders: frozenset[str], count: int, order: Random
-) -> None:
+def test_nothing_else_is_considered(here: frozenset[str], holders: frozenset[str], count: int, order: Random) -> None:
     """Neither on the order in which nodes became known nor on what was chosen before; holders come first."""
     names = sorted(here)
     order.shuffle(names)

@@ -207,9 +207,7 @@ async def settled(made: AssignedTasks, assignment: Assignment) -> str:
     return file.meta.digest
 
 
-async def test_a_blobs_digest_is_checked_after_its_last_piece(
-    held: AssignedTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_blobs_digest_is_checked_at_the_end(held: AssignedTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "" == await settled(held, assigned())
     monkeypatch.setattr(module, "_BLOB_REST", 0.0)
     assert f"sha256:{SHA256}" == await settled(held, assigned())

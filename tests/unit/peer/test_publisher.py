@@ -181,9 +181,7 @@ def test_a12_a_directory_that_became_a_link_is_not_followed_by_unpublishing(node
     assert (outside / "file").exists()
 
 
-def test_a12_a_directory_and_link_race_writes_inside(
-    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a12_a_race_of_links_writes_inside(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # otherwise both mostly wait for the disk
     outside = tmp_path / "outside"
     outside.mkdir()

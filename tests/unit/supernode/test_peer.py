@@ -59,9 +59,7 @@ def test_an_update_returns_whether_a_field_changed(peers: PeerManager) -> None:
 @pytest.mark.parametrize(
     ("news", "expected"), [({}, True), ({"connected": False}, False), ({"leaving": True}, False), ({"port": 0}, False)]
 )
-def test_a_peer_that_leaves_or_has_no_port_cannot_serve(
-    peers: PeerManager, news: dict[str, int], expected: bool
-) -> None:
+def test_a_leaving_or_portless_peer_cannot_serve(peers: PeerManager, news: dict[str, int], expected: bool) -> None:
     peers.update("a", **news)
     assert expected == peers.known("a").can_serve
 

@@ -113,9 +113,7 @@ NAMESPACES = {"ns": {"team": "a"}, "other": {"team": "b"}}
         ({"matchLabels": {"team": "c"}}, {}),
     ],
 )
-def test_other_namespaces_bring_images_not_secrets(
-    selector: dict[str, Any], expected: dict[str, tuple[str, ...]]
-) -> None:
+def test_other_namespaces_bring_only_images(selector: dict[str, Any], expected: dict[str, tuple[str, ...]]) -> None:
     around = Surroundings((ELSEWHERE, DEPLOYMENT), NAMESPACES, privileged=True)
     found = images(around, **{"from": {"namespaceSelector": selector}})
     assert expected == {key.reference: secrets for key, secrets in found.secrets.items()}

@@ -154,9 +154,7 @@ def permissions(clock: Clock) -> RegistryPermissions:
     return RegistryPermissions(b"k" * 32, clock)
 
 
-def test_a_permission_is_for_one_repository_and_header_for_minutes(
-    permissions: RegistryPermissions, clock: Clock
-) -> None:
+def test_a_permission_holds_for_one_repository_and_header(permissions: RegistryPermissions, clock: Clock) -> None:
     permissions.allow("a.b/x", "Bearer one")
     clock.now += SECONDS - 1
     assert permissions.allows("a.b/x", "Bearer one")
