@@ -139,16 +139,13 @@ def test_the_program_starts() -> None:
     assert "suspend" in done.stdout
 
 
-def test_status_sums_up_each_task(command: Command, api: FakeAPIServer) -> None:
+def test_status_sums_up_each_task_of_one_or_all_namespaces(command: Command, api: FakeAPIServer) -> None:
     code, out, err = command("status")
     assert (0, "") == (code, err)
     heading, line = out.splitlines()
     assert ["NAME", "READY", "REASON", "PROGRESS", "PEERS", "SIZE", "ORIGIN", "AGE"] == heading.split()
     assert ["model", "False", "Progressing", "83%", "1/2", "100Mi", "1.00x"] == line.split()[:-1]
     assert "Bearer t0ken" == api.asked[0][2]
-
-
-def test_status_of_all_namespaces(command: Command) -> None:
     code, out, _ = command("status", "-A")
     assert 0 == code
     assert [["default", "model"], ["other", "x"]] == [line.split()[:2] for line in out.splitlines()[1:]]

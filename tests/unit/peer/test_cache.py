@@ -69,19 +69,18 @@ async def test_verified_pieces_are_held_and_counted(cache: PieceCache) -> None:
     assert not cache.has(TASK, "other", 1)
 
 
-async def test_a_wrong_piece_is_not_stored(cache: PieceCache) -> None:
+@pytest.mark.parametrize(
+    ("generation", "wrong", "error"),
+    [("g", True, CorruptError), ("old", False, PieceMissingError), ("", False, PieceMissingError)],
+)
+async def test_a_wrong_piece_is_not_stored(
+    cache: PieceCache, generation: str, wrong: bool, error: type[Exception]
+) -> None:
     await cache.hold(assignment())
-    work, data = piece(0)
-    with pytest.raises(CorruptError):
-        await cache.put(work, memoryview(bytes(len(data))))
+    work, data = piece(0, generation)
+    with pytest.raises(error):
+        await cache.put(work, memoryview(bytes(len(data))) if wrong else data)
     assert {} == cache.inventory()
-
-
-@pytest.mark.parametrize("generation", ["old", ""])
-async def test_a_piece_of_another_generation_is_not_stored(cache: PieceCache, generation: str) -> None:
-    await cache.hold(assignment())
-    with pytest.raises(PieceMissingError):
-        await cache.put(*piece(0, generation))
 
 
 async def test_a_whole_file_passes_the_check(cache: PieceCache) -> None:
@@ -116,12 +115,8 @@ async def test_an_unknown_generation_keeps_the_pieces_and_prepares_no_file(cache
 async def test_another_content_does_not_fit(cache: PieceCache, other: Assignment) -> None:
     await fill(cache)
     assert not cache.fits(other)
-
-
-async def test_a_task_without_its_data_file_does_not_fit(cache: PieceCache) -> None:
-    await fill(cache)
     cache.lookup(TASK).path.unlink()  # type: ignore[union-attr]
-    assert not cache.fits(assignment())
+    assert not cache.fits(assignment()), "its data file is removed"
 
 
 async def test_f21_a_piece_that_rotted_is_not_held_after_a_restart(cache: PieceCache) -> None:

@@ -122,15 +122,15 @@ def test_wanted_blobs_are_in_each_exchange_and_are_news_when_they_change(session
         assert wants == begin(session).wants
 
 
-def test_assignments_are_applied_once_and_the_newest_stay(session: SupernodeSession) -> None:
+def test_assignments_and_orders_are_applied_once_and_the_newest_stay(session: SupernodeSession) -> None:
     held = begin(session)
     session.piece_done(TASK, "g", 0)
     news = begin(session)
-    new = SyncAnswer("s", news.seq, revision=6, assignments=assigned("u"))
-    assert assigned("u") == session.answered(news.seq, new).assignments
-    late = SyncAnswer("s", held.seq, revision=5, assignments=())
-    assert session.answered(held.seq, late).assignments is None
-    assert session.revision == 6
+    new = SyncAnswer("s", news.seq, revision=6, assignments=assigned("u"), images=NodeOrders(8))
+    assert new == session.answered(news.seq, new)
+    late = session.answered(held.seq, SyncAnswer("s", held.seq, revision=5, assignments=(), images=NodeOrders(7)))
+    assert (None, None) == (late.assignments, late.images)
+    assert (6, 8) == (session.revision, session.images)
 
 
 def test_revisions_that_begin_again_are_noticed(session: SupernodeSession) -> None:
@@ -138,14 +138,6 @@ def test_revisions_that_begin_again_are_noticed(session: SupernodeSession) -> No
     assert answer(session, revision=1, assignments=assigned("v")).assignments is None
     assert session.revision == 0
     assert assigned("v") == answer(session, revision=1, assignments=assigned("v")).assignments
-
-
-def test_a_delivery_is_reported_again_when_the_supernode_begins_to_name_it(session: SupernodeSession) -> None:
-    """After a restart, a supernode receives the inventory before it knows the task of the delivery."""
-    session.delivery("u", PUBLISHED)
-    answer(session)
-    answer(session, revision=1, assignments=assigned("u", "w"))
-    assert {"u": PUBLISHED} == begin(session).deliveries
 
 
 def test_an_answer_counts_once(session: SupernodeSession) -> None:
@@ -320,15 +312,6 @@ def test_each_exchange_contains_the_last_revision_of_the_orders_about_images(ses
     assert 7 == begin(session).images
     assert answer_with(session, 7) is None
     assert NodeOrders(3) == answer_with(session, 3)  # the operator counts again from 1
-
-
-def test_a_late_answer_does_not_replace_newer_orders(session: SupernodeSession) -> None:
-    first = begin(session)
-    session.report_pulls(STATES)
-    second = begin(session)
-    assert NodeOrders(8) == session.answered(second.seq, SyncAnswer("s", 3, images=NodeOrders(8))).images
-    assert session.answered(first.seq, SyncAnswer("s", 2, images=NodeOrders(7))).images is None
-    assert 8 == session.images
 
 
 def test_the_state_of_images_and_runtime_is_reported_after_a_change(session: SupernodeSession) -> None:

@@ -247,9 +247,7 @@ async def test_an_invalid_request_is_logged_in_one_line_without_its_text(
     port: int, request_text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-
     assert b" 400 " in await send(port, request_text)
-
     (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]
     assert (logging.INFO, None) == (record.levelno, record.exc_info)
     assert record.getMessage().startswith("a request is not valid HTTP (")
@@ -258,7 +256,6 @@ async def test_an_invalid_request_is_logged_in_one_line_without_its_text(
 
 async def test_our_own_bug_keeps_its_traceback(port: int, caplog: pytest.LogCaptureFixture) -> None:
     assert b" 500 " in await send(port, "GET /fault HTTP/1.1\r\nHost: x\r\n\r\n")
-
     (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]
     assert (logging.ERROR, True) == (record.levelno, record.exc_info is not None)
 

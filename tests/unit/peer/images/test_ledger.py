@@ -1,7 +1,6 @@
 """The record of ordered images, and the watch of the runtime."""
 
 import asyncio
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -191,17 +190,15 @@ async def test_a_probe_by_our_file_shows_that_it_is_in_force() -> None:
 @pytest.mark.parametrize(
     ("in_force", "folder", "advice"),
     [
-        (False, "", 'config_path = "/etc/containerd/certs.d"'),
-        (None, "", 'config_path = "/etc/containerd/certs.d"'),
-        (None, "/etc/other", "pantala-peer configure.*reads /etc/other|reads /etc/other.*pantala-peer configure"),
+        (False, "", ['config_path = "/etc/containerd/certs.d"']),
+        (None, "", ['config_path = "/etc/containerd/certs.d"']),
+        (None, "/etc/other", ["reads /etc/other", "pantala-peer configure"]),
     ],
 )
-async def test_a_probe_without_our_file_is_reported_with_advice(
-    in_force: bool | None, folder: str, advice: str
-) -> None:
+async def test_a_folder_that_is_not_ours_is_named(in_force: bool | None, folder: str, advice: list[str]) -> None:
     state = await Scene(in_force, config_path=folder).watch.look()
     assert state.mirror is False
-    assert re.search(advice, state.message)
+    assert all(text in state.message for text in advice)
 
 
 async def test_an_earlier_or_foreign_probe_proves_nothing() -> None:
