@@ -206,7 +206,7 @@ def test_too_many_failures_stop_the_rollout(case: Case, site: RegistryHost, imag
     assert (1, len(case.nodes) - 1) == (counts["failed"], counts["waiting"]), counts
 
 
-def test_suspending_cancels_resuming_goes_on(case: Case, cluster: Cluster, site: RegistryHost, images: Images) -> None:
+def test_suspended_pulls_stop_and_can_resume(case: Case, cluster: Cluster, site: RegistryHost, images: Images) -> None:
     """While it is suspended, no pull continues or begins. Afterwards all nodes get the image."""
     nodes = case.nodes
     image = images.fresh(site, "suspended", 24 * MIB)

@@ -128,7 +128,7 @@ async def test_a_node_that_waits_during_a_kill_keeps_its_blobs(supernode: Supern
     assert (False, ()) == (answer.inventory_wanted, answer.assignments)
 
 
-async def test_old_leases_end(supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path) -> None:
+async def test_leases_can_expire(supernode: SupernodeProcess, registry: Registry, image: Image, tmp_path: Path) -> None:
     async with mirror(supernode.url, tmp_path / "n1", "n1", grace=0.2) as one:
         await pull(one, registry, image, shown=SHOWN)
         await eventually(lambda: of_amd64(image).keys() == kept(supernode).keys())
