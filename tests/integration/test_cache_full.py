@@ -140,7 +140,6 @@ async def test_an_order_that_does_not_fit_fails_and_another_one_succeeds(
         failed = await ordered(1, LARGE, PullPhase.FAILED)
         assert "NoSpace" == failed.reason
         assert f"({LARGE} bytes)" in failed.message
-        assert "Free space on the node" in failed.message
         await ordered(2, 3 * MIB, PullPhase.READY)
         assert not peer.downloads.busy()
 

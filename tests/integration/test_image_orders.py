@@ -162,7 +162,7 @@ async def test_a_node_without_its_helper_reports_that(it: Lab) -> None:
         runtime = await it.until_reported()
         assert ("", None) == (runtime.name, runtime.mirror)
         for message in (state.message, runtime.message):
-            assert "check that pantala-runtime runs" in message
+            assert "the runtime helper at" in message
 
 
 async def test_the_state_of_the_runtime_is_reported(it: Lab) -> None:

@@ -9,8 +9,9 @@ import msgspec
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerCache, PeerResource, PeerRuntime, PeerStatus
 from pantala_operator.resources.conditions import ConditionStatus, Verdict
-from pantala_operator.resources.status import kept, no, unavailable
+from pantala_operator.resources.status import advised, kept, no, unavailable
 from pantala_protocol.images import RuntimeState
+from pantala_protocol.reasons import Reason, of_image
 from pantala_protocol.statement import PeerReport
 
 
@@ -94,12 +95,13 @@ def _mirror(runtime: RuntimeState) -> Verdict:
     if runtime.mirror is False:
         return no("NotConfigured", runtime.message or _NOT_USED)
     if not runtime.name:
-        return Verdict(ConditionStatus.UNKNOWN, "RuntimeUnavailable", runtime.message or _NO_RUNTIME)
+        reason = Reason.RUNTIME_UNAVAILABLE
+        return Verdict(ConditionStatus.UNKNOWN, reason.value, advised(runtime.message or _NO_RUNTIME, of_image(reason)))
     return Verdict(ConditionStatus.UNKNOWN, "MirrorDisabled", runtime.message or _NO_MIRROR)
 
 
 _NOT_USED = "The container runtime does not use the node's mirror. Read the log of the node's peer."
-_NO_RUNTIME = "The container runtime or the runtime helper does not answer on the node. Check the peer's pod."
+_NO_RUNTIME = "The container runtime or the runtime helper does not answer on the node."
 _NO_MIRROR = "The peer's mirror is off. To turn it on, set the chart's value mirror.enabled."
 
 

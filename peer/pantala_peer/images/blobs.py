@@ -81,7 +81,6 @@ class CachedImages:
             return
         if trouble.reason == Reason.NODE_DISK_FULL:
             raise NodeDiskFullError(
-                f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}. Free space on "
-                "the node, or order fewer images at depth Peer"
+                f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}"
             )
-        raise NodeDiskError(f"the peer's disk rejects {blob.digest}: {trouble.message}. Check the node's disk")
+        raise NodeDiskError(f"the peer's disk rejects {blob.digest}: {trouble.message}")

@@ -92,22 +92,16 @@ class RuntimeHelper:
         self, method: str, path: str, kind: type[_Answer] | None, body: object = None, *, seconds: float = _TIMEOUT
     ) -> _Answer:
         if self._client is None:
-            raise RuntimeUnavailableError(
-                "the peer has no runtime helper; run pantala-runtime beside it and pass its socket (--runtime-socket)"
-            )
+            raise RuntimeUnavailableError("the peer has no runtime helper: --runtime-socket is not set")
         data = None if body is None else msgspec.json.encode(body)
         timeout = aiohttp.ClientTimeout(total=seconds, connect=5)
         try:
             async with self._client.request(method, path, data=data, timeout=timeout) as response:
                 content = await read_bounded(response, _MAX_ANSWER)
         except TimeoutError:
-            raise RuntimeUnavailableError(
-                f"the runtime helper did not answer {path} in {seconds:g} s; check its log and the node's load"
-            ) from None
+            raise RuntimeUnavailableError(f"the runtime helper did not answer {path} in {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise RuntimeUnavailableError(
-                f"the runtime helper at {self._socket} does not answer ({error}); check that pantala-runtime runs"
-            ) from None
+            raise RuntimeUnavailableError(f"the runtime helper at {self._socket} does not answer ({error})") from None
         if response.status >= 300:
             raise _refusal(response.status, content)
         try:

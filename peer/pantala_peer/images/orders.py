@@ -158,8 +158,7 @@ class ImageOrders:
                     await self._cache.fetch(order)
             except TimeoutError:
                 raise OrderTimeoutError(
-                    f"{order.image}: not all blobs are in the cache after {order.order.timeout} s. "
-                    "Raise the timeout, or check the supernode's log"
+                    f"{order.image}: not all blobs are in the cache after {order.order.timeout} s"
                 ) from None
 
     @contextlib.contextmanager

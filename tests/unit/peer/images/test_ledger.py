@@ -166,7 +166,7 @@ class Scene(RuntimeHelper):
 
     async def status(self) -> RuntimeStatus:
         if self.away:
-            raise RuntimeUnavailableError("check that pantala-runtime runs")
+            raise RuntimeUnavailableError("the helper does not answer")
         version, folder = RuntimeVersion("containerd", "1.6.20"), MirrorStatus(self.config_path)
         return RuntimeStatus(version, folder, PinningStatus(self.pins), ImageFilesystem(self.free))
 
@@ -218,7 +218,7 @@ async def test_a_peer_without_a_mirror_does_not_probe() -> None:
 async def test_without_a_helper_the_runtime_is_not_known() -> None:
     scene = Scene()
     scene.away = True
-    assert RuntimeState(message="check that pantala-runtime runs") == await scene.watch.look()
+    assert RuntimeState(message="the helper does not answer") == await scene.watch.look()
 
 
 async def test_the_blobs_of_a_survey_are_reported() -> None:

@@ -187,7 +187,7 @@ async def test_another_number_restarts_the_pull_and_a_withdrawn_order_ends_it(it
 
 
 @pytest.mark.parametrize(
-    "error", [OrderError("check its name", "NotFound"), RuntimeUnavailableError("check that pantala-runtime runs")]
+    "error", [OrderError("check its name", "NotFound"), RuntimeUnavailableError("the helper does not answer")]
 )
 async def test_a_failure_is_reported_with_its_reason_and_not_repeated(it: Made, error: OrderError) -> None:
     it.helper.error = error
