@@ -54,7 +54,7 @@ class Descriptor:
                     os.close(opened.fd)
 
     def end(self) -> None:
-        """Close it for ever, because the file at ``path`` is deleted or replaced."""
+        """Close it forever, because the file at ``path`` is deleted or replaced."""
         with self._lock:
             self._ended = True
         self.close()

@@ -28,7 +28,7 @@ def test_a_private_image_needs_pull_secrets_and_no_node_sees_the_password(
     account = (USER, registries.password)
     image = images.fresh(registries.private, "private", 8 * MIB, account=account)
     registries.private.registry.forget()
-    case.apply(_secret(case, registries.private.host, *account), case.prefetch("nobody", image))
+    case.apply(_secret(case, registries.private.host, *account), case.prefetch("without-secret", image))
 
     passes(lambda: _assert_refused(case, image))
     assert all(image.name not in runtime.images(cluster, node) for node in case.nodes)
@@ -68,7 +68,7 @@ def test_images_behind_a_token_server_come_only_with_the_secret(
     ordered, pulled = (images.fresh(guarded, name, 4 * MIB, account=account) for name in ("ordered", "pulled"))
     guarded.registry.forget()
     tokens.requests.clear()
-    case.apply(_secret(case, guarded.host, *account), case.prefetch("nobody", ordered))
+    case.apply(_secret(case, guarded.host, *account), case.prefetch("without-secret", ordered))
 
     passes(lambda: _assert_refused(case, ordered))
     assert {""} == {request.user for request in tokens.requests}
@@ -92,11 +92,11 @@ def test_images_behind_a_token_server_come_only_with_the_secret(
     # The mirror serves requests by digest. The first node's mirror has the whole image, the last node's has nothing.
     by_digest = f"{pulled.name.rpartition(':')[0]}@{pulled.digest}"
     for node in (first, last):
-        case.apply(case.pod(f"nobody-{node}", by_digest, node, pull="Always"))
+        case.apply(case.pod(f"without-secret-{node}", by_digest, node, pull="Always"))
 
     def refused() -> None:
         for node in (first, last):
-            containers = case.status(f"pod/nobody-{node}").get("containerStatuses", [])
+            containers = case.status(f"pod/without-secret-{node}").get("containerStatuses", [])
             reasons = [container["state"].get("waiting", {}).get("reason") for container in containers]
             assert reasons in (["ErrImagePull"], ["ImagePullBackOff"]), containers
 
@@ -108,10 +108,10 @@ def test_images_behind_a_token_server_come_only_with_the_secret(
 
 
 def _assert_refused(case: Case, image: Pushed) -> None:
-    resolved = case.condition("imageprefetch/nobody", "Resolved")
+    resolved = case.condition("imageprefetch/without-secret", "Resolved")
     assert "Unauthorized" == resolved.get("reason"), resolved
     assert image.name in resolved["message"]
-    assert "False" == case.condition("imageprefetch/nobody", "Ready")["status"]
+    assert "False" == case.condition("imageprefetch/without-secret", "Ready")["status"]
 
 
 def _secret(case: Case, host: str, user: str, password: str) -> Resource:

@@ -29,7 +29,7 @@ FindLogin = Callable[[], Awaitable[kopf.ConnectionInfo]]
 class EndlessBackoffs:
     """Seconds between kopf's tries: 1 doubling to 8 with jitter, without end.
 
-    After the last one of a finite list, kopf would give up an object for ever.
+    After the last one of a finite list, kopf would give up an object forever.
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -39,7 +39,7 @@ class EndlessBackoffs:
 
 
 class KopfWatch:
-    """Keeps kopf running while our kinds are served. kopf would idle for ever if it started earlier."""
+    """Keeps kopf running while our kinds are served. kopf would idle forever if it started earlier."""
 
     def __init__(self, inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
         self._inbox = inbox

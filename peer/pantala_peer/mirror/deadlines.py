@@ -1,4 +1,4 @@
-"""How long containerd waits for the mirror. It has no timeout of its own and would wait for ever."""
+"""How long containerd waits for the mirror. It has no timeout of its own and would wait forever."""
 
 from dataclasses import dataclass
 

@@ -2,7 +2,7 @@
 
 The clients take part in the same swarms as our peers, by the same scheduler. Two rules come from the clients' code. A
 pull is held for a moment instead of answered "wait", because clients sleep on that answer. And "wait" is never the
-answer while one of their pieces runs, because old clients would then wait for ever.
+answer while one of their pieces runs, because old clients would then wait forever.
 """
 
 import asyncio
