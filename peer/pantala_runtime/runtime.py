@@ -18,7 +18,7 @@ class ContainerRuntime(Protocol):
     """All methods raise :class:`~pantala_runtime.errors.HelperError`. ``name`` is the full name of an image."""
 
     async def pull(self, name: str, credentials: PullCredentials | None) -> None:
-        """Pull an image. After a cancellation the runtime stops and drops what it had of the image."""
+        """Pull an image. If the caller cancels, the runtime stops the pull and discards the partial image."""
 
     async def image(self, name: str) -> RuntimeImage | None: ...
 

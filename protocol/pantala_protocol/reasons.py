@@ -163,7 +163,7 @@ class Reason(enum.StrEnum):
 
 
 def of_file(reason: str) -> Advice | None:
-    """The advice for a file's failure; ``None``: another version of Pantala sent this reason."""
+    """The advice for a file's failure. ``None`` if this version does not know the reason."""
     known = Reason._value2member_map_.get(reason)
     return Advice(known.retry, known.action) if isinstance(known, Reason) else None
 

@@ -152,7 +152,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
 
 
 def _derived(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Defaults that follow from other settings, or from the pod."""
+    """Defaults from other settings, and from the variables and files that Kubernetes gives a pod."""
     derived: dict[str, Any] = {"advertise": given.get("piece_listen", _PIECES).host}
     if given.get("dragonfly"):
         derived["cache_seconds"] = _DRAGONFLY_CACHE

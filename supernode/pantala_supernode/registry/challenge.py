@@ -113,10 +113,10 @@ def read_token(body: bytes) -> Token:
     try:
         reply = msgspec.json.decode(body, type=_TokenReply)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise ValueError("its token server did not answer with a valid token") from None
+        raise ValueError("the token server of the registry did not send a valid token") from None
     value = reply.token or reply.access_token
     if not _TOKEN.fullmatch(value):
-        raise ValueError("its token server did not answer with a valid token")
+        raise ValueError("the token server of the registry did not send a valid token")
     return Token(value, _seconds(reply.expires_in))
 
 
@@ -152,7 +152,7 @@ def _next(text: str, at: int) -> int:
         return at
     after = _skip(_COMMAS, text, at)
     if after == at:
-        raise ValueError(f"a challenge lacks a comma at character {at}")
+        raise ValueError(f"the WWW-Authenticate challenge of the registry lacks a comma at character {at}")
     return after
 
 
