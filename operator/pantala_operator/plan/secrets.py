@@ -14,6 +14,7 @@ import msgspec
 from pantala_operator.resources.api import Secret
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import foreign
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _LINE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -122,12 +123,20 @@ def _docker_config(secret: Secret) -> str | Obstacle:
         return _not_a_pull_secret(secret, f"it has neither {_PULL_SECRET} nor {_LEGACY_PULL_SECRET}")
     try:
         content = msgspec.json.decode(base64.b64decode(secret.data[key], validate=True))
-    except (binascii.Error, ValueError, msgspec.DecodeError):
+        auths = foreign.drop_nulls(_auths(content) if key == _PULL_SECRET else content)
+    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
         return _not_a_pull_secret(secret, f"its {key} is not valid JSON")
-    auths = content.get("auths") if key == _PULL_SECRET and isinstance(content, dict) else content
     if not isinstance(auths, dict) or not all(isinstance(each, dict) for each in auths.values()):
         return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
     return msgspec.json.encode({"auths": auths}, order="sorted").decode()
+
+
+def _auths(content: object) -> object:
+    """The member ``auths``. An empty one, null, and an empty object mean the same: no credentials."""
+    if not isinstance(content, dict) or (content and "auths" not in content):
+        return None
+    found = content.get("auths")
+    return {} if found is None else found
 
 
 def _not_a_pull_secret(secret: Secret, why: str) -> Obstacle:

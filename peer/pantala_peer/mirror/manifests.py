@@ -18,6 +18,7 @@ from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_process.flight import SingleFlight
 from pantala_protocol import digest as digests
 from pantala_protocol.registry import MAX_MANIFEST, ManifestAnswer
+from pantala_protocol.rules import foreign
 
 _MEMORY = 64 * 1024 * 1024
 """Bytes of manifests that are kept: those of some ten thousand images."""
@@ -50,8 +51,8 @@ class ServedManifest:
         """The document itself and all digests that it names. An unreadable document names only itself."""
         found = {self.digest: DigestInfo(len(self.body))}
         try:
-            content = _DECODER.decode(self.body)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            content = foreign.read(self.body, _Content)
+        except ValueError:
             return found
         for descriptor in [*(content.manifests or ()), *(content.layers or ())]:
             found[descriptor.digest] = DigestInfo(descriptor.size)
@@ -69,9 +70,6 @@ class _Content(msgspec.Struct):
     manifests: list[_Descriptor] | None = None
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
-
-
-_DECODER = msgspec.json.Decoder(_Content)
 
 
 @dataclass(frozen=True, slots=True)

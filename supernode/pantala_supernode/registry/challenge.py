@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
+from pantala_protocol.rules import foreign
+
 MAX_LENGTH = 8 * 1024
 """Characters of challenges that are read. A realm, a service and a scope need a few hundred."""
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -111,8 +113,8 @@ def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool
 def read_token(body: bytes) -> Token:
     """Read a token server's answer. Raises :class:`ValueError` without quoting it."""
     try:
-        reply = msgspec.json.decode(body, type=_TokenReply)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        reply = foreign.read(body, _TokenReply)
+    except ValueError:
         raise ValueError("the token server of the registry did not send a valid token") from None
     value = reply.token or reply.access_token
     if not _TOKEN.fullmatch(value):

@@ -10,6 +10,8 @@ from typing import Final, Self
 
 import msgspec
 
+from pantala_protocol.rules import foreign
+
 _MAX_CONFIG = 1024 * 1024
 """Bytes, the limit of a Secret."""
 _IDENTITY_USER = "<token>"
@@ -116,8 +118,8 @@ class Keyring:
             if len(config) > _MAX_CONFIG:
                 raise ValueError(f"the pull secret has more than {_MAX_CONFIG} bytes")
             try:
-                auths = msgspec.json.decode(config, type=_Config).auths
-            except (msgspec.DecodeError, RecursionError, UnicodeError):
+                auths = foreign.read(config.encode() if isinstance(config, str) else config, _Config).auths
+            except ValueError:
                 raise ValueError(
                     "the pull secret is not a valid Docker configuration (JSON with 'auths'); "
                     "create it with kubectl create secret docker-registry"

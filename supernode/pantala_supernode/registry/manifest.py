@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from pantala_protocol import digest as digests
 from pantala_protocol.images import ImageBlob
+from pantala_protocol.rules import foreign
 from pantala_supernode.registry import platform
 from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifestError
 from pantala_supernode.registry.platform import Platform
@@ -115,9 +116,6 @@ class _Content(msgspec.Struct, rename="camel"):
     layers: list[_Descriptor] | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Content)
-
-
 def checked_digest(text: str, what: str) -> str:
     """The digest that a registry reports. Raises :class:`InvalidAnswerError`."""
     try:
@@ -137,9 +135,9 @@ def parse(content_type: str, body: bytes) -> ImageIndex | ImageManifest:
     kind = _kind(content_type, content)
     if kind in INDEXES:
         return ImageIndex(kind, tuple(_entry(descriptor) for descriptor in content.manifests or ()))
-    if content.config is None or content.layers is None:
-        raise ValueError("lacks its config or its layers")
-    blobs = _blobs([content.config, *content.layers])
+    if content.config is None:
+        raise ValueError("lacks its config")
+    blobs = _blobs([content.config, *(content.layers or ())])
     return ImageManifest(kind, blobs[0], blobs[1:])
 
 
@@ -147,8 +145,8 @@ def _decode(body: bytes) -> _Content:
     if len(body) > MAX_SIZE:
         raise ValueError(f"is larger than {MAX_SIZE} bytes")
     try:
-        content = _DECODER.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        content = foreign.read(body, _Content)
+    except ValueError:
         raise ValueError("is not a valid manifest in JSON") from None
     if content.schema_version != 2:
         raise ValueError("is not of schema version 2, the only one that containerd accepts")

@@ -1,0 +1,35 @@
+"""JSON that other programs write: pull secrets, token answers, manifests. A null member is absent.
+
+Programs in Go write ``null`` for an empty list or map, and leave an optional member out or write ``null`` for it. So
+both mean the same here. A ``null`` inside a list stays: a list without one of its elements is another list.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+_T = TypeVar("_T")
+
+
+def read(body: bytes, kind: type[_T]) -> _T:
+    """Decode ``body``. Raises :class:`ValueError`, which does not quote it: it may hold secrets."""
+    try:
+        if b"null" not in body:  # the usual case needs no second pass
+            return msgspec.json.decode(body, type=kind)
+        return msgspec.convert(drop_nulls(msgspec.json.decode(body)), kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise ValueError("the JSON is not valid, or a member has a wrong type") from None
+
+
+def drop_nulls(value: _T) -> _T:
+    """Remove the members of a decoded ``value`` that are null, at any depth and in place.
+
+    A copy would double the memory that a hostile document takes. Raises :class:`RecursionError`.
+    """
+    if isinstance(value, dict):
+        for name in [name for name, member in value.items() if member is None]:
+            del value[name]
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(inner, dict | list):
+            drop_nulls(inner)
+    return value
