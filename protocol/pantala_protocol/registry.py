@@ -34,7 +34,8 @@ class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     media_type: str = ""
     body: bytes = b""
     challenges: tuple[str, ...] = ()
-    """Without ``body``: the registry's ``WWW-Authenticate`` headers, unchanged. Empty: the manifest does not exist."""
+    """Without ``body``: the registry's ``WWW-Authenticate`` headers, unchanged (see
+    :mod:`pantala_protocol.rules.headers`). Empty: the manifest does not exist."""
 
 
 class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):

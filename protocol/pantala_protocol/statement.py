@@ -58,7 +58,7 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     task_id: str
     url: str
     headers: dict[str, str] = {}
-    """Headers for the origin only. They are kept only in memory."""
+    """Headers for the origin only, as in :mod:`pantala_protocol.rules.headers`. They are kept only in memory."""
     digest: str = ""
     """The required ``sha256:`` or ``sha512:`` of the file. Empty: any content."""
     path: str = ""

@@ -12,6 +12,7 @@ import pytest
 
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
+from pantala_protocol.rules import headers
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
 from tests.support.scripted_images import OCI, REGISTRY, Answer, BlobFile, Image, RegistrySupernode, Reply, asked, get
@@ -265,6 +266,24 @@ async def test_a_challenge_is_relayed_and_credentials_are_for_one_client(
     assert "c2VjcmV0" not in repr(it.supernode.requests)
     assert "c2VjcmV0" not in "".join(capfd.readouterr())
     assert not [path for path in it.folder.rglob("*") if path.is_file() and b"c2VjcmV0" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "relayed"),
+    [("Bücher".encode(), "Bücher"), (b"B\xfccher", "Bücher"), (b"books", "books")],
+    ids=["UTF-8", "latin-1", "ASCII"],
+)
+async def test_a_realm_may_have_any_bytes(it: Lab, sent: bytes, relayed: str) -> None:
+    it.image.authorization = PRIVATE
+    it.supernode.challenges = (headers.of_bytes(b'Basic realm="' + sent + b'"'),)
+    await it.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.peer.mirror.port)
+    writer.write(f"GET {it.image.path()} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 401")
+    assert f'\r\nWWW-Authenticate: Basic realm="{relayed}"\r\n'.encode() in head
 
 
 async def test_a_rejected_manifest_is_rejected_also_below_blobs(it: Lab) -> None:

@@ -15,15 +15,14 @@ from pantala_operator.resources.api import Secret
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules import foreign
+from pantala_protocol.rules import headers as values
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_LINE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _REFUSED = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade", "host", "range", "accept-encoding", "expect", "date",
 }  # fmt: skip
 _REFUSED_PREFIXES = ("if-", "content-")
-_MAX_VALUE = 16 * 1024
 _PULL_SECRET, _LEGACY_PULL_SECRET = ".dockerconfigjson", ".dockercfg"
 
 
@@ -51,6 +50,7 @@ class Headers(NamedTuple):
     """The headers of requests to the origin."""
 
     values: dict[str, str]
+    """As in :mod:`pantala_protocol.rules.headers`: the bytes of the Secret."""
     credentials: str
     """Whose credentials these are: the Secret's UID, never its content."""
 
@@ -99,8 +99,8 @@ def _line(encoded: str) -> str | None:
     except (binascii.Error, ValueError):
         return None
     # `kubectl create secret --from-file` keeps the file's last newline; no header can have one.
-    text = data.decode("latin-1").removesuffix("\n").removesuffix("\r").strip(" \t")
-    return text if len(text) <= _MAX_VALUE and _LINE.fullmatch(text) else None
+    value = values.of_bytes(data.removesuffix(b"\n").removesuffix(b"\r").strip(b" \t"))
+    return value if len(value) <= values.MAX_VALUE and values.is_valid(value) else None
 
 
 def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:

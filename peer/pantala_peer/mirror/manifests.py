@@ -18,7 +18,7 @@ from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_process.flight import SingleFlight
 from pantala_protocol import digest as digests
 from pantala_protocol.registry import MAX_MANIFEST, ManifestAnswer
-from pantala_protocol.rules import foreign
+from pantala_protocol.rules import foreign, headers
 
 _MEMORY = 64 * 1024 * 1024
 """Bytes of manifests that are kept: those of some ten thousand images."""
@@ -77,7 +77,7 @@ class RegistryChallenge:
     """The registry does not let this client in."""
 
     values: tuple[str, ...]
-    """Its ``WWW-Authenticate`` headers, unchanged. At least one."""
+    """Its ``WWW-Authenticate`` headers, unchanged (see :mod:`pantala_protocol.rules.headers`). At least one."""
 
 
 class _Question(NamedTuple):
@@ -149,6 +149,6 @@ def _challenge(answer: ManifestAnswer, question: _Question) -> RegistryChallenge
         raise MirrorError(f"the registry rejected the order {question.order}; its pull secrets may be wrong")
     if not answer.challenges:
         raise MirrorError(f"the registry has no manifest {question.reference} of {question.repository}")
-    if not all(value.isascii() and value.isprintable() for value in answer.challenges):
+    if not all(map(headers.is_valid, answer.challenges)):
         raise MirrorError(f"the registry of {question.repository} sent an invalid challenge")
     return RegistryChallenge(answer.challenges)

@@ -32,6 +32,7 @@ from pantala_peer.mirror.request import (
     RepositoryName,
     UnsatisfiableError,
 )
+from pantala_protocol.rules.headers import to_text
 
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
@@ -288,10 +289,13 @@ def _document(found: ServedManifest, *, head: bool) -> web.Response:
 
 
 def _challenge(found: RegistryChallenge) -> web.Response:
-    """Pass the challenge on. containerd authenticates there and asks again."""
+    """Pass the challenge on. containerd authenticates there and asks again.
+
+    aiohttp writes values as UTF-8. A realm with other bytes arrives transcoded, which only a reader can notice.
+    """
     response = _error(401, "UNAUTHORIZED", "the registry requires credentials")
     for value in found.values:
-        response.headers.add("WWW-Authenticate", value)
+        response.headers.add("WWW-Authenticate", to_text(value))
     return response
 
 

@@ -12,6 +12,7 @@ from typing import Any, NewType
 import msgspec
 
 from pantala_protocol import task_id
+from pantala_protocol.rules import headers as values
 from pantala_protocol.task_id import TaskID
 
 Envelope = NewType("Envelope", dict[str, Any])
@@ -248,5 +249,6 @@ def _headers(lines: object) -> dict[str, str]:
             raise MalformedRequestError("parts of a file are not distributed; request the whole file")
         if _HEADER_NAME.fullmatch(name) is None or _CONTROL_CHARACTER.search(text):
             raise MalformedRequestError("a header has characters that cannot be sent")
+        text = values.of_text(text)
         headers[name] = f"{headers[name]},{text}" if name in headers else text
     return headers

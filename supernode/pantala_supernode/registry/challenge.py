@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
-from pantala_protocol.rules import foreign
+from pantala_protocol.rules import foreign, headers
 
 MAX_LENGTH = 8 * 1024
 """Characters of challenges that are read. A realm, a service and a scope need a few hundred."""
@@ -107,7 +107,8 @@ def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool
         raise ValueError("its token realm is a URL with a user or a fragment")
     own = f"repository:{repository}:pull"
     asked = [scope for scope in challenge.parameters.get("scope", "").split() if _SCOPE.fullmatch(scope)]
-    return TokenRequest(realm, challenge.parameters.get("service", ""), tuple(dict.fromkeys([own, *asked])))
+    service = headers.to_text(challenge.parameters.get("service", ""))
+    return TokenRequest(realm, service, tuple(dict.fromkeys([own, *asked])))
 
 
 def read_token(body: bytes) -> Token:

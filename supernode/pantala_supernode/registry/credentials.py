@@ -1,4 +1,8 @@
-"""Accounts at registries, and how to find them in pull secrets as kubelet does. In memory only, never shown."""
+"""Accounts at registries, and how to find them in pull secrets as kubelet does. In memory only, never shown.
+
+Basic authentication sends user and password in base64, so they may have any bytes. Text stands for its UTF-8, and other
+bytes are kept as surrogates. A token stands in a header as it is, so it is one line.
+"""
 
 import base64
 import binascii
@@ -18,6 +22,9 @@ _IDENTITY_USER = "<token>"
 """Docker's user name for a password that is an identity token."""
 _DEFAULT_KEY = "index.docker.io"
 _DEFAULT_REGISTRY = "docker.io"
+_ANY_BYTE: Final = "surrogateescape"
+_LINE_END = re.compile(r"[\r\n]")
+"""Many programs break base64 into lines. kubelet reads that."""
 _SCHEME = re.compile(r"^https?://")
 _API_PATH = re.compile(r"^/v[12](?=/)")
 
@@ -61,24 +68,25 @@ class RegistryAccount:
             case "":
                 return cls()
             case "bearer":
-                return cls(registry_token=_line(value.strip()))
+                return cls(registry_token=_token(value.strip()))
             case "basic":
                 return cls.decode(value.strip())
         raise ValueError("the Authorization header is neither Basic nor Bearer")
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Read ``base64(user:password)``, with or without padding. Raises :class:`ValueError`."""
+        """Read ``base64(user:password)``, with or without padding and line ends. Raises :class:`ValueError`."""
         try:
-            decoded = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+            text = _LINE_END.sub("", text).rstrip("=")
+            decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode(errors=_ANY_BYTE)
+        except (binascii.Error, ValueError):
             raise ValueError("the credentials are not a valid base64 of user:password") from None
         username, colon, password = decoded.partition(":")
         if not colon:
             raise ValueError("the credentials are not a valid base64 of user:password")
         if username == _IDENTITY_USER:
-            return cls(identity_token=_line(password))
-        return cls(_line(username), _line(password))
+            return cls(identity_token=_token(password))
+        return cls(username, password)
 
 
 ANONYMOUS: Final = RegistryAccount()
@@ -147,12 +155,12 @@ def _credentials(location: str, entry: _Entry) -> RegistryAccount:
     shown = location[:100]
     try:
         if entry.registrytoken:
-            return RegistryAccount(registry_token=_line(entry.registrytoken))
+            return RegistryAccount(registry_token=_token(entry.registrytoken))
         if entry.identitytoken:
-            return RegistryAccount(identity_token=_line(entry.identitytoken))
+            return RegistryAccount(identity_token=_token(entry.identitytoken))
         if entry.auth:
             return RegistryAccount.decode(entry.auth.strip())
-        return RegistryAccount(_line(entry.username), _line(entry.password))
+        return RegistryAccount(entry.username, entry.password)
     except ValueError as error:
         raise ValueError(f"the pull secret's entry for {shown!r}: {error}") from None
 
@@ -181,11 +189,11 @@ def _fits(key: str, name: str) -> bool:
 
 
 def _basic(username: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode(errors=_ANY_BYTE)).decode()
 
 
-def _line(text: str) -> str:
-    """Return ``text`` if a header can carry it. Raises :class:`ValueError` without quoting it."""
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("the credentials contain a control character; check for a line break at the end")
+def _token(text: str) -> str:
+    """Return ``text`` if it is one line of ASCII. Raises :class:`ValueError` without quoting it."""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("the token in the credentials is not one line of ASCII; check for a line break at the end")
     return text

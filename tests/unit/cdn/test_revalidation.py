@@ -80,6 +80,18 @@ async def test_changed_content_replaces_the_old_from_the_same_answer(tmp_path: P
         assert (0, 2) == (b.cdn.worker.uses[CopyUse.REVALIDATED], b.cdn.worker.uses[CopyUse.MISS])
 
 
+async def test_a_validator_with_any_bytes_is_sent_back_after_a_restart(tmp_path: Path) -> None:
+    content = Content(OLD.data, '"f\xfcr\x80\xff"')
+    async with Bench(tmp_path, content=content) as b:
+        await b.idle()
+    async with Bench(tmp_path, content=content) as b:
+        b.now += 3600.0
+        b.cdn.trigger(LEASE)
+        await b.whole()
+        b.check_revalidated()
+        assert [content.validator] == [resume.validator for resume in b.source.requests if resume]
+
+
 async def test_content_without_a_validator_is_read_again(tmp_path: Path) -> None:
     async with Bench(tmp_path, content=Content(OLD.data)) as b:
         before = await b.idle(seconds=1.0)

@@ -11,8 +11,9 @@ from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryA
 from pantala_supernode.registry.permissions import SECONDS, RegistryPermissions
 from tests.unit.supernode.conftest import Clock
 
-words = st.text(st.characters(min_codepoint=32, codec="utf-8", exclude_characters="\x7f"), min_size=1, max_size=12)
-users = words.filter(lambda text: ":" not in text and text != "<token>")
+passwords = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
+users = passwords.filter(lambda text: ":" not in text and text != "<token>")
+lines = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=12)
 
 
 def config(**auths: dict[str, str]) -> str:
@@ -101,7 +102,11 @@ def test_the_longest_path_comes_first_then_the_order_of_the_secrets() -> None:
         '{"auths": {"a.b": {"auth": "!!secret!!"}}}',
         '{"auths": {"a.b": {"auth": "c2VjcmV0"}}}',
         '{"auths": {"a.b": {"auth": 5}}}',
-        '{"auths": {"a.b": {"username": "u", "password": "secret\\n"}}}',
+        '{"auths": {"a.b": {"identitytoken": "secret\\n"}}}',
+        '{"auths": {"a.b": {"identitytoken": "se\\ncret"}}}',
+        '{"auths": {"a.b": {"auth": "PHRva2VuPjphCmI="}}}',
+        '{"auths": {"a.b": {"registrytoken": "secret\u00fc"}}}',
+        '{"auths": {"a.b": {"username": "u", "password": "secret\\ud800"}}}',
         '{"auths": {"a.b": {"registrytoken": "secret\\r\\nX: y"}}}',
         '{"auths": {"secret": ' + "[" * 5000,
         " " * 1024 * 1024 + "{}",
@@ -116,6 +121,35 @@ def test_a_broken_secret_is_refused_and_not_quoted(text: str) -> None:
     assert caught.value.__cause__ is None
 
 
+KEY_FILE = json.dumps({"type": "service_account", "private_key": "-----BEGIN-----\nAAA\n-----END-----\n"}, indent=2)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        b"_json_key:" + KEY_FILE.encode(),
+        b"_json_key_base64:" + base64.encodebytes(KEY_FILE.encode()),
+        b"ann:secret\n",
+        b"ann:secret\r\n\t\0",
+        "zoë:schlüssel".encode(),
+        b"ann:f\xfcr\xff\x80",
+        b"f\xfcr:x",
+        b"ann:with:colons",
+        b":only a password",
+    ],
+)
+def test_user_and_password_may_have_any_bytes(pair: bytes) -> None:
+    """Basic authentication sends base64, so the registry receives exactly the bytes of the secret."""
+    sent, coded = "Basic " + base64.b64encode(pair).decode(), base64.b64encode(pair).decode()
+    entries: list[dict[str, str]] = [{"auth": coded}, {"auth": base64.encodebytes(pair).decode()}]
+    if pair.isascii():
+        user, _, password = pair.decode().partition(":")
+        entries += [{"username": user, "password": password}]
+    for entry in entries:
+        (account,) = Keyring.read(config(**{"a.b": entry})).find("a.b/x")
+        assert [sent] * 2 == [account.basic, RegistryAccount.read(account.authorization).basic]
+
+
 def test_secrets_are_not_shown() -> None:
     credentials = RegistryAccount("anna", "pass", "idtoken", "rgtoken")
     shown = f"{credentials!r} {credentials} {Keyring([('a.b', credentials)])!r} {[credentials]}"
@@ -124,8 +158,8 @@ def test_secrets_are_not_shown() -> None:
 
 @given(
     st.one_of(
-        st.builds(RegistryAccount, users, words),
-        st.builds(lambda token: RegistryAccount(identity_token=token), words),
+        st.builds(RegistryAccount, users, passwords),
+        st.builds(lambda token: RegistryAccount(identity_token=token), lines),
         st.builds(
             lambda token: RegistryAccount(registry_token=token), st.text("abcXYZ019-._~+/=", min_size=1, max_size=20)
         ),
