@@ -194,6 +194,8 @@ class Access:
     """Bytes of body (without chunk framing) that were handed to the network."""
     headers: dict[str, str] = field(default_factory=dict)
     """The request's headers, with names in lower case."""
+    names: tuple[str, ...] = ()
+    """The names of the request's headers in the client's spelling."""
 
 
 @dataclass
@@ -288,9 +290,12 @@ class Origin:
         """Answer one request. True if the connection can carry another one."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ", 2)
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-        headers.pop("", None)
+        fields = [
+            (name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:]) if name
+        ]
+        headers = {name.lower(): value for name, value in fields}
         access = Access(method, urlsplit(target).path, headers.get("range", ""), 0, time.time(), headers=headers)
+        access.names = tuple(name for name, _ in fields)
         self.log.append(access)
         try:
             resource = self._find(access.path)

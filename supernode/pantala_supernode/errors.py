@@ -6,8 +6,8 @@
     ├── SourceError                 the origin, or the way to it
     │   ├── SourceAnswerError       SourceError            an error status (5xx, 429, other 4xx)
     │   │   ├── SourceNotFoundError       SourceNotFound      404, 410
-    │   │   ├── SourceUnauthorizedError   SourceUnauthorized  401
-    │   │   └── SourceForbiddenError      SourceForbidden     403, 407
+    │   │   ├── SourceUnauthorizedError   SourceUnauthorized  401, 407
+    │   │   └── SourceForbiddenError      SourceForbidden     403
     │   ├── SourceRefusedError      SourceRefused          connection refused
     │   ├── SourceHostUnknownError  SourceHostUnknown      DNS
     │   ├── SourceUnreachableError  SourceUnreachable      no route

@@ -27,6 +27,8 @@ from tests.support.supernode_lab import SupernodeLab, loopback
 
 P = 128 * 1024
 """The piece size of small files, as it is cut; on the wire 5 more."""
+REGISTRATION = {"rawUrl": "http://a.b/", "cid": "c", "ip": "127.0.0.1", "port": 0, "path": "/f"}
+"""What a client must send at least."""
 
 
 class Stage(SupernodeLab):
@@ -181,7 +183,11 @@ async def test_an_unknown_client_is_told_to_register(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "dfdaemon", "code"), [(404, False, 607), (401, False, 607), (401, True, 608), (403, True, 607)]
+    ("status", "dfdaemon", "code"),
+    [
+        *((404, False, 607), (401, False, 607), (401, True, 608)),
+        *((403, True, 607), (407, False, 607), (407, True, 608)),
+    ],
 )
 async def test_a_refusal_of_the_origin_is_told(stage: Stage, status: int, dfdaemon: bool, code: int) -> None:
     stage.serve(P, status=status)
@@ -204,7 +210,7 @@ async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: 
 async def test_who_is_to_ask_again_is_told_what_is_in_the_way(stage: Stage) -> None:
     stage.app.dragonfly.service.registrations._timeouts = RegistrationTimeouts(registration=0.5)
     async with stage.dfget() as client:
-        answer = await client.post("/peer/registry", {"rawUrl": "http://127.0.0.1:1/f", "cid": "c"})
+        answer = await client.post("/peer/registry", REGISTRATION | {"rawUrl": "http://127.0.0.1:1/f"})
     assert (609, True) == (answer["code"], "http://127.0.0.1:1/f refused the connection" in answer["msg"])
 
 
@@ -271,17 +277,13 @@ async def test_the_wrapped_route_serves_pieces_and_nothing_else(stage: Stage) ->
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"rawUrl":1}',
-        json.dumps({"rawUrl": "file:///etc/passwd", "cid": "c"}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "cid": ""}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "taskUrl": "http://c.d/", "cid": "c"}).encode(),
-        json.dumps({"rawUrl": "http://a.b/?x=1", "taskUrl": "http://a.b/?x=2", "cid": "c"}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "port": 10**30}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "port": -1}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "md5": "no"}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "headers": {"a": 1}}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "headers": ["A: b\r\nC: d"]}).encode(),
-        json.dumps({"rawUrl": "http://a.b/", "cid": "c", "headers": ["Range: bytes=0-1"]}).encode(),
+        b"[]",
+        json.dumps(REGISTRATION | {"rawUrl": "file:///etc/passwd"}).encode(),
+        json.dumps(REGISTRATION | {"cid": ""}).encode(),
+        json.dumps(REGISTRATION | {"ip": "10.0.0.256"}).encode(),
+        json.dumps(REGISTRATION | {"port": 10**30}).encode(),
+        json.dumps(REGISTRATION | {"path": ""}).encode(),
+        json.dumps(REGISTRATION | {"headers": ["A: b\r\nC: d"]}).encode(),
         b'{"rawUrl":"http://a.b/\xff","cid":"c"}',
     ],
 )
@@ -314,9 +316,26 @@ async def test_keys_come_in_any_case_and_numbers_as_text(stage: Stage) -> None:
     stage.serve(P)
     async with stage.dfget() as client:
         body = {"RAWURL": client.url, "taskurl": client.url, "cID": client.cid, "IP": "127.0.0.1", "Port": "15000"}
+        body["PATH"] = client.path
         answer = await client.post("/v1.2/peer/registry", body)
         assert (200, P) == (answer["code"], answer["data"]["fileLength"])
         assert task_id.compute(client.url) == answer["data"]["taskId"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"), [("/文件 名?q=文", "/%E6%96%87%E4%BB%B6%20%E5%90%8D"), ("/a%20b", "/a%20b")]
+)
+async def test_a_url_is_asked_for_as_the_origin_expects_it(stage: Stage, typed: str, path: str) -> None:
+    content = stage.serve(P, path)
+    async with stage.dfget(typed) as client:
+        assert content == await client.run()
+
+
+async def test_the_origin_gets_header_names_in_the_user_s_spelling(stage: Stage) -> None:
+    stage.serve(P)
+    async with stage.dfget(headers=("X-toKEN: a", "authorization: Basic b")) as client:
+        await client.run()
+    assert {"X-toKEN", "authorization"} <= set(stage.origin.requests("/f")[0].names)
 
 
 async def test_what_needs_no_answer_gets_the_one_that_stops_it(stage: Stage) -> None:

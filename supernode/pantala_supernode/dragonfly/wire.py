@@ -3,6 +3,7 @@
 Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Keys come in any case, numbers also as text.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import msgspec
 from pantala_protocol import task_id
 from pantala_protocol.rules import headers as values
 from pantala_protocol.task_id import TaskID
+from pantala_supernode.dragonfly.url import encoded
 
 Envelope = NewType("Envelope", dict[str, Any])
 
@@ -21,10 +23,10 @@ PieceEntry = dict[str, Any]
 """One piece of the answer to a pull, and its provider."""
 
 _PATH = re.compile(r"/[!-~]{1,511}")
-_CID = re.compile(r"[!-~]{1,256}")
+_CID = re.compile(r"[A-Za-z0-9._:@~-]{1,256}")
+"""dfget sends it in queries without encoding, so nothing else comes back as it was."""
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
-_URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
-_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HARMLESS = frozenset({"accept", "accept-charset", "accept-language", "cache-control", "pragma", "user-agent"})
@@ -107,6 +109,7 @@ class Registration:
     md5: str
     identifier: str
     headers: Mapping[str, str] = field(repr=False)
+    """By name, in the user's spelling."""
     dfdaemon: bool
 
     @property
@@ -125,7 +128,8 @@ class Registration:
         )
 
     def _credentials(self) -> str:
-        secret = sorted((name, text) for name, text in self.headers.items() if name not in _HARMLESS)
+        named = ((name.lower(), text) for name, text in self.headers.items())
+        secret = sorted((name, text) for name, text in named if name not in _HARMLESS)
         if not secret:
             return ""
         return task_id.compute("", credentials="\n".join(f"{name}:{text}" for name, text in secret))
@@ -144,26 +148,37 @@ class PullRequest:
 
 
 def read_registration(body: bytes) -> Registration:
-    """Read the body of a registration. Raises :class:`MalformedRequestError`."""
+    """Read the body of dfget's registration. Raises :class:`MalformedRequestError`.
+
+    dfget always sends its address, its port (0 if it does not serve) and the path at which it would serve.
+    """
     try:
         values = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequestError("the body is not valid JSON") from error
     if not isinstance(values, dict):
         raise MalformedRequestError("the body is not a JSON object")
+    fields = _Fields(values)
+    path = fields.text("path")
+    for valid, problem in (
+        (_is_address(fields.text("ip")), "ip must be an IPv4 or IPv6 address"),
+        (fields.text("port"), "port must be 0 to 65535"),
+        (path.startswith("/") and not _CONTROL_CHARACTER.search(path), "path must begin with / and be one line"),
+    ):
+        if not valid:
+            raise MalformedRequestError(problem)
     return check_registration(values)
 
 
 def check_registration(values: Mapping[str, Any]) -> Registration:
-    """Check the fields of a registration. Raises :class:`MalformedRequestError`."""
+    """Check the fields that each registration has. Raises :class:`MalformedRequestError`."""
     fields = _Fields(values)
-    raw_url, cid = fields.text("rawurl"), fields.text("cid")
-    url = fields.text("taskurl") or raw_url
+    raw_url, cid = fields.url("rawurl"), fields.text("cid")
+    url = fields.url("taskurl") if fields.text("taskurl") else raw_url
     md5, port, path = fields.text("md5").lower(), fields.number("port"), fields.text("path")
     for valid, problem in (
-        (_URL.fullmatch(raw_url) and _URL.fullmatch(url), "rawUrl and taskUrl must be http or https URLs"),
         (_is_filtered(url, raw_url), "taskUrl must be rawUrl, except for query parameters that are left out"),
-        (_CID.fullmatch(cid), "cid must be 1 to 256 printable characters"),
+        (_CID.fullmatch(cid), "cid must be 1 to 256 letters, digits and . _ : @ ~ -"),
         (not md5 or _MD5.fullmatch(md5), "md5 must be 32 hex digits"),
         (0 <= port <= 65535, "port must be 0 to 65535"),
     ):
@@ -215,6 +230,12 @@ class _Fields:
             raise MalformedRequestError(f"{name} must be text")
         return str(value)
 
+    def url(self, name: str) -> str:
+        try:
+            return encoded(self.text(name))
+        except ValueError as error:
+            raise MalformedRequestError(f"{name} is not a usable URL: {error}") from None
+
     def number(self, name: str) -> int:
         text = self.text(name) or "0"
         if len(text) > 18 or re.fullmatch(r"-?[0-9]+", text, re.ASCII) is None:
@@ -224,6 +245,13 @@ class _Fields:
     def flag(self, name: str) -> bool:
         value = self.get(name)
         return value is True or (isinstance(value, str) and value.lower() in {"true", "1"})
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text)) and "%" not in text
+    except ValueError:
+        return False
 
 
 def _is_filtered(url: str, raw_url: str) -> bool:
@@ -238,17 +266,17 @@ def _headers(lines: object) -> dict[str, str]:
     if not isinstance(lines, list):
         raise MalformedRequestError("headers must be a list")
     headers: dict[str, str] = {}
+    spelled: dict[str, str] = {}
     for line in lines:
         if not isinstance(line, str):
             raise MalformedRequestError("a header must be text")
         name, text = (part.strip() for part in line.partition(":")[::2])
-        name = name.lower()
-        if not name or not text or name in _HOP:
+        if not name or not text or name.lower() in _HOP:
             continue
-        if name == "range":
+        if name.lower() == "range":
             raise MalformedRequestError("parts of a file are not distributed; request the whole file")
         if _HEADER_NAME.fullmatch(name) is None or _CONTROL_CHARACTER.search(text):
             raise MalformedRequestError("a header has characters that cannot be sent")
-        text = values.of_text(text)
+        text, name = values.of_text(text), spelled.setdefault(name.lower(), name)
         headers[name] = f"{headers[name]},{text}" if name in headers else text
     return headers

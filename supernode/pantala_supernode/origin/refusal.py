@@ -16,7 +16,7 @@ _BY_STATUS: dict[int, type[errors.SourceError]] = {
     401: errors.SourceUnauthorizedError,
     403: errors.SourceForbiddenError,
     404: errors.SourceNotFoundError,
-    407: errors.SourceForbiddenError,
+    407: errors.SourceUnauthorizedError,
     410: errors.SourceNotFoundError,
     412: errors.SourceChangedError,
     416: errors.SourceChangedError,

@@ -1,0 +1,34 @@
+"""URLs as users type them, and as the supernode can send them. Pure."""
+
+import re
+from urllib.parse import quote, urlsplit
+
+_PARTS = re.compile(r"(https?)://([^/?#\\]+)([^\x00-\x1f\x7f]*)", re.IGNORECASE | re.DOTALL)
+_AUTHORITY = re.compile(r"[!-~\u00a0-\U0010ffff]+")
+_AS_THEY_ARE = "".join(map(chr, range(0x21, 0x7F)))
+"""The printable characters of ASCII. They stay, so what is encoded already stays so."""
+_LONGEST = 8192
+
+
+def encoded(text: str) -> str:
+    """A URL without blanks and with ASCII characters only. Raises :class:`ValueError` for any other than http(s).
+
+    Dragonfly's clients send a URL as the user typed it. Its path may hold Chinese characters or a blank, for which the
+    origin expects ``%20`` and the like.
+    """
+    match = _PARTS.fullmatch(text)
+    if match is None or _AUTHORITY.fullmatch(match[2]) is None:
+        raise ValueError("it must begin with http:// or https://, name a host and have no control character")
+    scheme, authority, rest = match.groups()
+    url = f"{scheme}://{_host(authority)}{quote(rest, safe=_AS_THEY_ARE)}"
+    if len(url) > _LONGEST:
+        raise ValueError(f"it must have at most {_LONGEST} characters")
+    return url
+
+
+def _host(authority: str) -> str:
+    """Host and port, in the spelling of DNS. Raises :class:`ValueError`."""
+    read = urlsplit(f"//{authority}")
+    if not read.hostname or read.port == 0:
+        raise ValueError("it must name a host, and a port from 1 to 65535 if any")
+    return authority if authority.isascii() else authority.encode("idna").decode()
