@@ -29,9 +29,9 @@ from pantala_supernode.http.registries import RegistriesAPI
 from pantala_supernode.http.site import site
 from pantala_supernode.images.service import ImageService
 from pantala_supernode.metrics import Metrics, StateCollector
-from pantala_supernode.origin.egress import EgressPolicy
-from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.limits import Rate
+from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.replicas.client import ReplicaClient
 from pantala_supernode.replicas.copies import CopyServer
@@ -97,7 +97,6 @@ class App:
             registries.reader,
             choose=source.trying,
             rng=chance,
-            limiter=_rate(settings.origin_rate),
             make_room=self._janitor.make_room,
             piece_size=RULES[settings.piece_size_rule],
             fresh_for=settings.fresh_seconds,
@@ -269,12 +268,12 @@ class App:
 async def serving(settings: Settings) -> AsyncIterator[App]:
     """Serve until the block ends. Then finish the requests under way and stop."""
     folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
-    egress = EgressPolicy(settings.deny_source)
+    throttle = None if settings.origin_rate is None else Rate(settings.origin_rate).block
     async with (
         alone(settings.data),
         aiohttp.ClientSession(trust_env=False) as session,
-        HTTPReader(egress=egress) as reader,
-        open_service(settings.registries, reader, egress=egress) as registries,
+        OutboundClient(egress=EgressPolicy(settings.deny_source)) as outbound,
+        open_service(settings.registries, outbound, throttle=throttle) as registries,
     ):
         app = App(settings, PieceStore(folder, durable=True), session, registries)
         async with app.running():
@@ -297,10 +296,6 @@ def _guard(settings: Settings, session: aiohttp.ClientSession) -> Guard:
         peer=settings.trusted_peer,
         supernode=settings.trusted_supernode,
     )
-
-
-def _rate(bytes_per_second: float | None) -> Rate | None:
-    return None if bytes_per_second is None else Rate(bytes_per_second)
 
 
 def _new_id() -> str:

@@ -16,10 +16,12 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
-from pantala_supernode.origin.http import HTTPReader, OriginTimeouts
+from pantala_supernode.outbound.request import Timeouts
+from pantala_supernode.outbound.trust import Trust
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.cdn import TASK, CDNBench
+from tests.support.outbound import http_reader
 from tests.support.small_disk import resize, small_disk
 
 MIB = 1024 * 1024
@@ -35,8 +37,8 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 @contextlib.asynccontextmanager
-async def bench(directory: Path, *, timeouts: OriginTimeouts | None = None) -> AsyncIterator[CDNBench]:
-    async with HTTPReader(timeouts=timeouts) as reader, CDNBench(directory, reader, durable=True) as made:
+async def bench(directory: Path, *, timeouts: Timeouts | None = None) -> AsyncIterator[CDNBench]:
+    async with http_reader(timeouts=timeouts) as reader, CDNBench(directory, reader, durable=True) as made:
         yield made
 
 
@@ -91,7 +93,7 @@ PASSING = {
 async def test_temporary_faults_pass(tmp_path: Path, origin: Origin, script: list[Behaviour], digest: str) -> None:
     content = BODY.read(0, BODY.size)
     expected = f"{digest}:{hashlib.new(digest, content).hexdigest()}" if digest else ""
-    async with bench(tmp_path, timeouts=OriginTimeouts(silence=0.3)) as b:
+    async with bench(tmp_path, timeouts=Timeouts(first_byte=0.3, stall=0.3)) as b:
         origin.serve("/file", BODY, script=script)
         b.cdn.trigger(order(origin, digest=expected))
         copy = await b.ended()
@@ -119,7 +121,7 @@ FINAL = {
 
 @pytest.mark.parametrize(("always", "reason"), FINAL.values(), ids=FINAL.keys())
 async def test_final_faults_name_an_action(tmp_path: Path, origin: Origin, always: Behaviour, reason: Reason) -> None:
-    async with bench(tmp_path, timeouts=OriginTimeouts(silence=0.1)) as b:
+    async with bench(tmp_path, timeouts=Timeouts(first_byte=0.1, stall=0.1)) as b:
         origin.serve("/file", BODY, always=always)
         b.cdn.trigger(order(origin, "/file?secret=1"))
         copy = await b.ended()
@@ -328,7 +330,7 @@ async def test_forbidden_redirects_are_refused(origin: Origin, b: CDNBench, loca
         ("http://127.0.0.1:99999/", Reason.SOURCE_URL_INVALID),
         ("http://169.254.169.254/latest/meta-data", Reason.SOURCE_DENIED),
         ("http://0.0.0.0:1/", Reason.SOURCE_DENIED),
-        ("http://2852039166/", Reason.SOURCE_URL_INVALID),
+        ("http://2852039166/", Reason.SOURCE_DENIED),
     ],
 )
 async def test_invalid_urls_are_never_requested(tmp_path: Path, url: str, reason: Reason) -> None:
@@ -354,14 +356,14 @@ async def test_an_origin_with_an_untrusted_certificate_is_refused(tmp_path: Path
         origin.serve("/file", BODY)
         b.cdn.trigger(order(origin))
         assert Reason.SOURCE_TLS == (await b.failure()).reason
-        trusted = ssl.create_default_context()
-        authority.configure_trust(trusted)
-        async with HTTPReader(tls=trusted) as source, source.open(FileSource(origin.url("/file"))) as answer:
+        ca = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(ca)
+        async with http_reader(trust=Trust([ca])) as source, source.open(FileSource(origin.url("/file"))) as answer:
             assert BODY.size == answer.length
 
 
 async def test_a_trickling_body_is_too_slow(tmp_path: Path, origin: Origin) -> None:
-    async with bench(tmp_path, timeouts=OriginTimeouts(silence=5, window=0.3, minimum=MIB)) as b:
+    async with bench(tmp_path, timeouts=Timeouts(first_byte=5, stall=5, window=0.3, minimum=MIB)) as b:
         origin.serve("/file", BODY)
         origin.rate = 64 * 1024
         b.cdn.trigger(order(origin, retry_limit=0))

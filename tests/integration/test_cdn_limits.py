@@ -29,6 +29,7 @@ from pantala_supernode.volume.eviction import EvictionCause, Housekeeping
 from pantala_supernode.volume.janitor import Janitor
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
+from tests.support.outbound import http_reader
 from tests.support.small_disk import small_disk
 
 MIB = 1024 * 1024
@@ -58,7 +59,6 @@ class Bench:
             source,
             rng=random.Random(1),
             sleep=lambda _: asyncio.sleep(0.02),
-            limiter=rate,
             make_room=self.janitor.make_room,
         )
 
@@ -86,7 +86,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Bench]:
-    async with Origin() as origin, HTTPReader() as source:
+    async with Origin() as origin, http_reader(None if rate is None else rate.block) as source:
         made = Bench(directory, source, origin, rate)
         await made.cdn.recover()
         try:

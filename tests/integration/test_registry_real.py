@@ -63,7 +63,7 @@ def blob(registry: Registry, digest: str, *, scheme: str = "http") -> FileSource
 
 async def read(opened: RegistryService, source: FileSource) -> bytes:
     async with opened.reader.open(source) as answer:
-        return b"".join([chunk async for chunk in answer.chunks])
+        return b"".join([block async for block in answer.body.blocks(65536)])
 
 
 async def test_an_image_is_resolved_as_it_was_pushed(public: Registry, app: Image) -> None:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from pantala_supernode.errors import LengthMismatchError, SourceInterruptedError
-from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Generated, Origin
+from tests.support.outbound import http_reader
 from tests.support.source import Content, FakeReader, Step
 
 BODY = Generated(300_000)
@@ -20,7 +20,7 @@ Ready = Callable[[Step], tuple[SourceReader, FileSource]]
 @pytest.fixture(params=["memory", "http"])
 async def ready(request: pytest.FixtureRequest) -> AsyncIterator[Ready]:
     """Prepares one answer."""
-    async with Origin() as origin, HTTPReader() as reader:
+    async with Origin() as origin, http_reader() as reader:
         source = FileSource(origin.url("/file"))
 
         def prepare(step: Step) -> tuple[SourceReader, FileSource]:
@@ -39,7 +39,7 @@ async def ready(request: pytest.FixtureRequest) -> AsyncIterator[Ready]:
 async def ask(ready: Ready, step: Step, resume: Resume | None = None) -> tuple[Answer, bytes]:
     reader, source = ready(step)
     async with reader.open(source, resume) as answer:
-        return answer, b"".join([chunk async for chunk in answer.chunks])
+        return answer, b"".join([block async for block in answer.body.blocks(65536)])
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from typing import Any
 
 from aiohttp import web
 
-from pantala_supernode.origin.egress import EgressPolicy
-from pantala_supernode.origin.http import HTTPReader
+from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.service import RegistryService, open_service
-from pantala_supernode.registry.transport import RegistryTimeouts
 from tests.support.web_server import web_server
 
 PASSWORD = "s3cret-password"
@@ -209,13 +209,7 @@ async def service(
 ) -> AsyncIterator[RegistryService]:
     """The service of the supernode."""
     async with (
-        HTTPReader(egress=egress) as origins,
-        open_service(
-            endpoints or RegistryEndpoints(),
-            origins,
-            egress=egress or EgressPolicy(),
-            timeouts=RegistryTimeouts(connect=2.0, total=total),
-            clock=clock or Clock(),
-        ) as opened,
+        OutboundClient(egress=egress, timeouts=Timeouts(connect=2.0)) as outbound,
+        open_service(endpoints or RegistryEndpoints(), outbound, total=total, clock=clock or Clock()) as opened,
     ):
         yield opened

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from pantala_supernode.errors import LengthMismatchError, SourceError, SourceInterruptedError
+from pantala_supernode.origin.body import ChunkBody
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FileSource
 
@@ -64,7 +65,7 @@ class FakeReader:
             raise step.error
         content = self.content
         if resume is not None and resume.complete and step.conditional and resume.validator == content.validator != "":
-            yield Answer(None, 0, content.validator, "", True, self._body(b"", Step()), unchanged=True)
+            yield Answer(None, 0, content.validator, "", True, ChunkBody(self._body(b"", Step())), unchanged=True)
             return
         same = resume is not None and resume.validator in ("", content.validator)
         inside = resume is not None and resume.offset < len(content.data)
@@ -76,7 +77,7 @@ class FakeReader:
             etag=content.validator,
             last_modified="",
             framed=step.framed,
-            chunks=self._body(content.data[first:end], step),
+            body=ChunkBody(self._body(content.data[first:end], step)),
         )
 
     async def _body(self, data: bytes, step: Step) -> AsyncIterator[bytes]:

@@ -1,6 +1,7 @@
 """One try to complete one copy from its source."""
 
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,13 +18,15 @@ from pantala_supernode.cdn.disk import MakeRoom, VolumeWriter
 from pantala_supernode.cdn.intake import Intake
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.origin import freshness
-from pantala_supernode.origin.limits import Rate
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 
 _CUTS = 3
 """A body that is cut so often at the same byte is shorter than announced."""
 
+
+_ALL = sys.maxsize
+"""More pieces than any file has."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -33,8 +36,6 @@ class FetchTools:
     """What all fetches of one supernode share."""
 
     store: PieceStore
-    rate: Rate | None
-    """Limits the bytes per second of all fetches together."""
     piece_size: PieceSizeRule
     rng: random.Random
     make_room: MakeRoom
@@ -67,9 +68,7 @@ class Fetch:
         self._on_pieces = on_pieces
         self._shown = RedactedURL(order.source.url)
         self._expected = digest.parse_checksum(order.source.digest) if order.source.digest else None
-        self._intake = Intake(
-            self._shown, attempts, writer=writer, rate=tools.rate, on_bytes=on_bytes, on_pieces=on_pieces
-        )
+        self._intake = Intake(self._shown, attempts, writer=writer, on_bytes=on_bytes, on_pieces=on_pieces)
 
     async def run(self) -> None:
         """Read each gap with one request, then check the whole and keep it."""
@@ -79,7 +78,7 @@ class Fetch:
                 await self._revalidate()
             while (gap := self._gap()) is not None:
                 await self._writer.check_room(self._shown)
-                await self._read(*gap)
+                await self._read(gap)
                 await self._forget_lost()
             recorder = self._attempts.recorder
             if recorder is None or not recorder.meta.digest:
@@ -110,39 +109,46 @@ class Fetch:
                 self._attempts.trust()
             else:
                 other, _ = await self._adopt(answer, None)
-                await self._intake.take_in(answer, other, 0, None)
+                await self._intake.take_in(answer, other, range(_ALL))
 
-    def _gap(self) -> tuple[int, int | None] | None:
-        """The first missing bytes as ``(start, end)``. An ``end`` of ``None`` means the rest of the file."""
+    def _gap(self) -> range | None:
+        """The first missing pieces. If the length is not known, the range is longer than the file."""
         recorder = self._attempts.recorder
         if self._intake.length is not None:
             return None
         if recorder is None:
-            return 0, None
-        size, missing = recorder.meta.piece_size, recorder.missing
+            return range(_ALL)
+        missing = recorder.missing
         if missing is None:
-            first_gap = (~recorder.have & (recorder.have + 1)).bit_length() - 1
-            return first_gap * size, None
+            return range((~recorder.have & (recorder.have + 1)).bit_length() - 1, _ALL)
         for first, last in ranges.runs(missing & ~sum(1 << number for number in self._intake.last)):
-            return first * size, None if last + 1 == recorder.total else (last + 1) * size
+            return range(first, last + 1)
         return None
 
-    async def _read(self, start: int, end: int | None) -> None:
-        resume = self._resume(start, end)
+    async def _read(self, gap: range) -> None:
+        resume = self._resume(gap)
         async with self._reader.open(self._order.source, resume) as answer:
             recorder, continued = await self._adopt(answer, resume)
-            if not continued:
-                start, end = 0, None
+            wanted = gap if continued else range(_ALL)
             if answer.provenance is not None and answer.provenance.end is not None:
-                end = answer.provenance.end if end is None else min(end, answer.provenance.end)
-            await self._intake.take_in(answer, recorder, start, end)
+                held = -(-answer.provenance.end // recorder.meta.piece_size)
+                wanted = range(wanted.start, min(wanted.stop, held))
+            await self._intake.take_in(answer, recorder, wanted)
 
-    def _resume(self, start: int, end: int | None) -> Resume | None:
+    def _resume(self, gap: range) -> Resume | None:
+        """What to request for a gap. ``None``: the whole file, since nothing could tie its rest to the pieces.
+
+        A pinned digest decides about the whole, so validators do not matter: edges of one CDN may differ in theirs.
+        """
         recorder = self._attempts.recorder
         if recorder is None or not recorder.have:
             return None
-        validator = recorder.meta.etag or recorder.meta.last_modified
-        return Resume(start, end, validator, recorder.meta.generation) if validator or self._expected else None
+        meta, to_the_end = recorder.meta, recorder.total is None or gap.stop >= recorder.total
+        validator = "" if self._expected is not None else meta.etag or meta.last_modified
+        if not validator and self._expected is None:
+            return None
+        end = None if to_the_end else gap.stop * meta.piece_size
+        return Resume(gap.start * meta.piece_size, end, validator, meta.generation)
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
         """The recorder for the answer. False: the answer has another content, which starts a new generation."""

@@ -1,15 +1,15 @@
-"""Takes in a body from the origin: cuts it into pieces and keeps each one, but holds back the last piece."""
+"""Reads bodies from origins and replicas: keeps each piece, but holds back the last one."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.origin.limits import Rate
 from pantala_supernode.origin.source import Answer
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
@@ -17,47 +17,6 @@ Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
 
 BUFFER = 16 * 1024 * 1024
 """The most bytes of one copy that are in memory on their way to the disk."""
-
-
-class PieceCutter:
-    """Cuts the bytes ``[start, end)`` of a file into pieces of ``piece_size``. ``start`` is the start of a piece.
-
-    The last piece ends at ``end``. With ``end=None`` it remains in :attr:`rest`.
-    """
-
-    def __init__(self, piece_size: int, start: int, end: int | None) -> None:
-        self.rest = bytearray()
-        """The bytes of the unfinished piece."""
-        self.surplus = 0
-        """Bytes that arrived after ``end``."""
-        self.piece_size = piece_size
-        self._number = start // piece_size
-        self._end = end
-
-    @property
-    def position(self) -> int:
-        """The first byte of the file that has not arrived."""
-        return self._number * self.piece_size + len(self.rest) if not self.done else self._end or 0
-
-    @property
-    def done(self) -> bool:
-        """All bytes up to ``end`` have arrived."""
-        return self._end is not None and self._number * self.piece_size + len(self.rest) >= self._end
-
-    def cut(self, data: memoryview) -> Iterator[tuple[int, bytearray]]:
-        while data:
-            first = self._number * self.piece_size
-            size = self.piece_size if self._end is None else min(self.piece_size, self._end - first)
-            if size <= 0:
-                self.surplus += len(data)
-                return
-            taken = data[: size - len(self.rest)]
-            self.rest += taken
-            data = data[len(taken) :]
-            if len(self.rest) == size:
-                piece, self.rest = self.rest, bytearray()
-                self._number += 1
-                yield self._number - 1, piece
 
 
 class Pipeline:
@@ -116,7 +75,6 @@ class Intake:
         attempts: Attempts,
         *,
         writer: VolumeWriter,
-        rate: Rate | None,
         on_bytes: Callable[[int], None],
         on_pieces: Callable[[], None],
     ) -> None:
@@ -131,70 +89,73 @@ class Intake:
         self._shown = shown
         self._attempts = attempts
         self._writer = writer
-        self._rate = rate
         self._on_bytes = on_bytes
         self._on_pieces = on_pieces
 
     def begin(self) -> None:
         self.last, self.length = {}, None
 
-    async def take_in(self, answer: Answer, recorder: Recorder, start: int, end: int | None) -> None:
-        """Read the bytes ``[start, end)`` of the file from a body into the recorder."""
-        cutter = PieceCutter(recorder.meta.piece_size, start, recorder.meta.length if end is None else end)
+    async def take_in(self, answer: Answer, recorder: Recorder, wanted: range) -> None:
+        """Read the ``wanted`` pieces from a body into the recorder. A range that is too long ends with the file."""
         pipeline = Pipeline(self._keep, BUFFER)
         try:
-            await self._pour(answer, cutter, pipeline)
+            await self._pour(answer, recorder, wanted, pipeline)
         except BaseException:
             with contextlib.suppress(errors.SupernodeError):  # the first error is more useful
                 await pipeline.drain()
             raise
         await pipeline.drain()
 
-    async def _pour(self, answer: Answer, cutter: PieceCutter, pipeline: Pipeline) -> None:
-        attempts, skip, from_origin = self._attempts, cutter.position - answer.offset, answer.provenance is None
+    async def _pour(self, answer: Answer, recorder: Recorder, wanted: range, pipeline: Pipeline) -> None:
         self.framed = answer.framed or answer.length is not None
+        size, number = recorder.meta.piece_size, wanted.start
+        skip, counted = number * size - answer.offset, 0
+        self._count(answer, 0)
         try:
-            async for chunk in answer.chunks:
-                read = len(chunk) if from_origin else 0
-                attempts.read(read)
-                self._on_bytes(read)
-                if self._rate is not None and from_origin:
-                    await self._rate.acquire(len(chunk))
-                view = memoryview(chunk)[min(skip, len(chunk)) :]
-                skip -= len(chunk) - len(view)
-                for number, piece in cutter.cut(view):
-                    await self._take(number, piece, pipeline)
-                if cutter.done and not self._at_end(cutter):
-                    return
+            async with aclosing(answer.body.blocks(size, skip)) as blocks:
+                async for block in blocks:
+                    counted = self._count(answer, counted)
+                    await self._take(number, block, recorder, pipeline)
+                    number += 1
+                    if number >= wanted.stop and number != recorder.total:
+                        return
+            self._check_end(answer, recorder)
         except errors.SourceInterruptedError:
-            self.cut_at = cutter.position
+            self.cut_at = answer.offset + answer.body.received
             raise
-        self._on_bytes(0)  # an empty file is an answer, too
-        self._check_end(cutter)
+        finally:
+            self._count(answer, counted)
         if answer.provenance is not None:
-            attempts.know_origin_bytes(answer.provenance.origin_bytes)
+            self._attempts.know_origin_bytes(answer.provenance.origin_bytes)
 
-    async def _take(self, number: int, piece: bytearray, pipeline: Pipeline) -> None:
-        recorder = self._attempts.recorder
-        if recorder is not None and number + 1 == recorder.total:
-            self.last = {number: piece}
-        else:
-            await pipeline.give(number, piece)
+    def _count(self, answer: Answer, counted: int) -> int:
+        """Count the bytes that arrived since ``counted``, and return the new sum."""
+        received = answer.body.received
+        read = received - counted if answer.provenance is None else 0
+        self._attempts.read(read)
+        self._on_bytes(read)
+        return received
 
-    def _at_end(self, cutter: PieceCutter) -> bool:
-        recorder = self._attempts.recorder
-        return recorder is None or recorder.meta.length is None or cutter.position == recorder.meta.length
-
-    def _check_end(self, cutter: PieceCutter) -> None:
-        recorder = self._attempts.recorder
-        if cutter.surplus:
+    async def _take(self, number: int, block: bytearray, recorder: Recorder, pipeline: Pipeline) -> None:
+        """Keep a block as a piece, unless it is the last one or incomplete."""
+        length, size = recorder.meta.length, recorder.meta.piece_size
+        expected = size if length is None else min(size, length - number * size)
+        if len(block) > max(expected, 0):
             raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")
-        if recorder is None or recorder.meta.length is None:
-            self.length = cutter.position
-            self.last = {cutter.position // cutter.piece_size: cutter.rest} if cutter.rest else {}
-        elif not cutter.done:
-            self.cut_at = cutter.position
-            raise errors.SourceInterruptedError.with_action(f"{self._shown} ended at byte {cutter.position}")
+        if length is not None and len(block) < expected:
+            return  # cut
+        if number + 1 == recorder.total or len(block) < size:
+            self.last = {number: block}
+        else:
+            await pipeline.give(number, block)
+
+    def _check_end(self, answer: Answer, recorder: Recorder) -> None:
+        """The body ended. Without an announced length, the file ends here, too."""
+        end, length = answer.offset + answer.body.received, recorder.meta.length
+        if length is None:
+            self.length = end
+        elif end < length:
+            raise errors.SourceInterruptedError.with_action(f"{self._shown} ended at byte {end}")
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
         recorder = self._attempts.recorder

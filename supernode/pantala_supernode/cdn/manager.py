@@ -15,7 +15,7 @@ from pantala_supernode.cdn.fetch import FetchTools, Sleep
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.cdn.worker import Worker
-from pantala_supernode.origin.limits import Gate, GatedReader, Rate
+from pantala_supernode.origin.limits import Gate, GatedReader
 from pantala_supernode.origin.source import SourceChoice, SourceReader, origin_only
 from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
 
@@ -35,7 +35,6 @@ class CDNManager:
         choose: SourceChoice = origin_only,
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
-        limiter: Rate | None = None,
         make_room: MakeRoom = no_room,
         piece_size: PieceSizeRule = geometry.piece_size,
         fresh_for: float = 60.0,
@@ -44,7 +43,7 @@ class CDNManager:
     ) -> None:
         self.copies = copies
         self.gate = Gate(fetches)
-        tools = FetchTools(copies.store, limiter, piece_size, rng, make_room, fresh_for, sleep=sleep, wall=wall)
+        tools = FetchTools(copies.store, piece_size, rng, make_room, fresh_for, sleep=sleep, wall=wall)
         self.worker = Worker(tools, GatedReader(reader, self.gate), choose, copies.on_change)
 
     async def recover(self) -> None:

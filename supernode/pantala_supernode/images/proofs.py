@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import aclosing
 
 import structlog
 
@@ -80,12 +81,10 @@ class BlobProver:
 
 async def _read(answer: Answer, start: int, size: int) -> bytes:
     """The bytes at ``start``. The answer may begin earlier."""
-    skipped, read = start - answer.offset, bytearray()
+    skipped = start - answer.offset
     if not 0 <= skipped <= _SKIPPED:
         return b""
-    async for chunk in answer.chunks:
-        read += chunk[skipped:] if skipped else chunk
-        skipped = max(0, skipped - len(chunk))
-        if len(read) >= size > 0:
-            break
-    return bytes(read[:size] if size else read)
+    async with aclosing(answer.body.blocks(max(size, 1), skipped)) as blocks:
+        async for block in blocks:
+            return bytes(block)
+    return b""

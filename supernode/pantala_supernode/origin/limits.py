@@ -2,16 +2,16 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-
-from aiolimiter import AsyncLimiter
 
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 
 _WINDOW = 0.1
-"""The bytes of so many seconds may pass at once."""
+"""Seconds whose unused bytes may pass at once."""
 
 
 class Gate:
@@ -71,16 +71,28 @@ class GatedReader:
 
 
 class Rate:
-    """Limits bytes per second, in the order of the requests. A request may exceed the rate of one second."""
+    """Limits the bytes per second of all its users together, in tasks and in threads.
 
-    def __init__(self, bytes_per_second: float) -> None:
-        self._portion = bytes_per_second * _WINDOW
-        self._limiter = AsyncLimiter(self._portion, _WINDOW)
-        self._turn = asyncio.Lock()
+    Unused time counts for at most ``_WINDOW`` seconds.
+    """
 
-    async def acquire(self, amount: float = 1) -> None:
-        async with self._turn:
-            while amount > 0:
-                portion = min(amount, self._portion)
-                await self._limiter.acquire(portion)
-                amount -= portion
+    def __init__(self, bytes_per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._free_at = clock()
+
+    async def acquire(self, amount: float) -> None:
+        """Wait until ``amount`` bytes may pass."""
+        await asyncio.sleep(self._reserve(amount))
+
+    def block(self, amount: float) -> None:
+        """As :meth:`acquire`, for a thread."""
+        time.sleep(self._reserve(amount))
+
+    def _reserve(self, amount: float) -> float:
+        """Take the next ``amount`` bytes, and return the seconds until they may pass."""
+        with self._lock:
+            now = self._clock()
+            self._free_at = max(self._free_at, now - _WINDOW) + amount / self._bytes_per_second
+            return max(0.0, self._free_at - now)

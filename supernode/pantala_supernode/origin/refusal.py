@@ -1,16 +1,13 @@
-"""Maps HTTP statuses and the HTTP client's exceptions to our errors. No other module does that for origins."""
+"""Maps HTTP statuses and the faults of requests to our errors. No other module does that for origins."""
 
-import asyncio
 import email.utils
-import errno
 import time
 from collections.abc import Mapping
-
-import aiohttp
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin.source import Resume
+from pantala_supernode.outbound.errors import Fault, OutboundError
 
 _BY_STATUS: dict[int, type[errors.SourceError]] = {
     401: errors.SourceUnauthorizedError,
@@ -38,59 +35,28 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
     raise kind(f"{shown} answered {status}. {kind.reason.action}", retry_after=_retry_after(headers))
 
 
-def from_exception(error: Exception, shown: RedactedURL) -> errors.SourceError:
-    """Translate an exception of aiohttp or the operating system. Its text may quote secrets and is not used."""
-    kind = _kind(error)
-    return kind.with_action(f"{shown} {_happened(error, kind)}")
+def from_fault(error: OutboundError, shown: RedactedURL) -> errors.SourceError:
+    """Translate a failed request."""
+    return BY_FAULT[error.fault].with_action(f"{shown} {error}")
 
 
-def _kind(error: Exception) -> type[errors.SourceError]:
-    match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return errors.SourceCertificateError
-        case aiohttp.ClientConnectorDNSError():
-            return errors.SourceHostUnknownError
-        case aiohttp.ServerTimeoutError() | asyncio.TimeoutError():
-            return errors.SourceTimeoutError
-        case aiohttp.ClientConnectorError():
-            refused = error.os_error.errno == errno.ECONNREFUSED
-            return errors.SourceRefusedError if refused else errors.SourceUnreachableError
-        case aiohttp.InvalidURL():
-            return errors.SourceURLError
-        case aiohttp.ClientResponseError():
-            return errors.SourceProtocolError
-        case aiohttp.ClientPayloadError():
-            return _payload_kind(error)
-        case aiohttp.ClientError() | OSError():
-            return errors.SourceInterruptedError
-        case _:  # aiohttp rejects a header that it cannot write
-            return errors.SourceHeadersError
-
-
-def _payload_kind(error: aiohttp.ClientPayloadError) -> type[errors.SourceError]:
-    cut = (aiohttp.http_exceptions.ContentLengthError, aiohttp.http_exceptions.TransferEncodingError)
-    broken = isinstance(error.__cause__, aiohttp.http_exceptions.HttpProcessingError)
-    return (
-        errors.SourceProtocolError if broken and not isinstance(error.__cause__, cut) else errors.SourceInterruptedError
-    )
-
-
-def _happened(error: Exception, kind: type[errors.SourceError]) -> str:
-    number = error.os_error.errno if isinstance(error, aiohttp.ClientConnectorError) else getattr(error, "errno", None)
-    name = errno.errorcode.get(number, type(error).__name__) if isinstance(number, int) else type(error).__name__
-    return f"{_WORDS.get(kind, 'failed')} ({name})"
-
-
-_WORDS: dict[type[errors.SourceError], str] = {
-    errors.SourceCertificateError: "has an invalid certificate",
-    errors.SourceHostUnknownError: "has a host name without an address",
-    errors.SourceTimeoutError: "did not send data in time",
-    errors.SourceRefusedError: "refused the connection",
-    errors.SourceUnreachableError: "cannot be reached",
-    errors.SourceURLError: "is not a usable URL",
-    errors.SourceProtocolError: "answered with invalid HTTP, or with more bytes than announced",
-    errors.SourceInterruptedError: "cut the connection",
-    errors.SourceHeadersError: "cannot receive the headers: they are invalid",
+BY_FAULT: dict[Fault, type[errors.SourceError]] = {
+    Fault.URL: errors.SourceURLError,
+    Fault.HEADERS: errors.SourceHeadersError,
+    Fault.HOST_UNKNOWN: errors.SourceHostUnknownError,
+    Fault.PROXY: errors.SourceUnreachableError,
+    Fault.REFUSED: errors.SourceRefusedError,
+    Fault.UNREACHABLE: errors.SourceUnreachableError,
+    Fault.CERTIFICATE: errors.SourceCertificateError,
+    Fault.TIMEOUT: errors.SourceTimeoutError,
+    Fault.INTERRUPTED: errors.SourceInterruptedError,
+    Fault.PROTOCOL: errors.SourceProtocolError,
+    Fault.HEAD_TOO_LARGE: errors.SourceProtocolError,
+    Fault.BODY_TOO_LONG: errors.LengthMismatchError,
+    Fault.REDIRECT: errors.SourceUnusableError,
+    Fault.REDIRECT_SCHEME: errors.SourceDeniedError,
+    Fault.DOWNGRADE: errors.SourceDeniedError,
+    Fault.REDIRECTS: errors.SourceUnusableError,
 }
 
 

@@ -1,10 +1,11 @@
 """The ports for reading files: from origins, and from other replicas that have them already."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+from pantala_supernode.origin.body import Body
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 
@@ -57,14 +58,16 @@ class Answer:
     """Last-Modified as sent. Empty if missing, or too recent to distinguish two contents."""
     framed: bool
     """True if a cut body can be distinguished from a complete one."""
-    chunks: AsyncIterator[bytes]
-    """The body. Raises :class:`pantala_supernode.errors.SourceError`. It ends only where the origin ended it."""
+    body: Body
+    """It ends only where the origin ended it."""
     provenance: Provenance | None = None
     """``None``: the body comes from the origin."""
     lifetime: float | None = None
     """How long the origin declares the answer fresh, in seconds from now. ``None``: not declared."""
     unchanged: bool = False
     """The complete copy is still current. The answer has no body."""
+    ranges: bool = False
+    """The origin serves ranges of this content."""
 
     @property
     def validator(self) -> str:

@@ -25,6 +25,7 @@ from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.errors import SourceError
 from pantala_supernode.origin import refusal
+from pantala_supernode.outbound.errors import OutboundError
 
 
 class RegistryError(SourceError):
@@ -138,3 +139,8 @@ def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None
 def from_source_error(error: SourceError, what: str) -> RegistryError:
     kind, happened = _BY_SOURCE_ERROR.get(type(error), (InvalidAnswerError, "the answer is not usable"))
     return kind.of(what, happened)
+
+
+def from_fault(error: OutboundError, what: str) -> RegistryError:
+    kind, _ = _BY_SOURCE_ERROR.get(refusal.BY_FAULT[error.fault], (InvalidAnswerError, ""))
+    return kind.of(what, f"the registry {error}")

@@ -3,21 +3,22 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from pantala_supernode.origin.egress import EgressPolicy
 from pantala_supernode.origin.http import HTTPReader
-from pantala_supernode.origin.source import SourceReader
-from pantala_supernode.registry import transport
+from pantala_supernode.origin.stream import Throttle
+from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.client import RegistryClient
 from pantala_supernode.registry.endpoint import RegistryEndpoints
+from pantala_supernode.registry.errors import RegistryCertificateError
 from pantala_supernode.registry.permissions import AccessCheck, RegistryPermissions
 from pantala_supernode.registry.source import RegistryReader
-from pantala_supernode.registry.transport import RegistryTimeouts, RegistryTransport
+from pantala_supernode.registry.transport import TOTAL, RegistryTransport
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,23 @@ class RegistryService:
 @asynccontextmanager
 async def open_service(
     endpoints: RegistryEndpoints,
-    origins: SourceReader,
+    outbound: OutboundClient,
     *,
-    egress: EgressPolicy,
-    timeouts: RegistryTimeouts | None = None,
+    throttle: Throttle | None = None,
+    total: float = TOTAL,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RegistryService]:
-    """Keep the connections to registries open. ``origins`` reads blobs of registries without their own authority.
+    """Keep what is known of registries until the block ends. ``total``: seconds for one small answer.
 
     Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file is not readable.
     """
+    for ca in endpoints.authorities.values():
+        try:
+            await asyncio.to_thread(outbound.trust.check, ca)
+        except OutboundError as error:
+            raise RegistryCertificateError.of(str(ca), "the file does not contain readable certificates") from error
     async with AsyncExitStack() as stack:
-        asked = await stack.enter_async_context(RegistryTransport(egress, timeouts or RegistryTimeouts()))
+        asked = RegistryTransport(outbound, total)
         authenticator = Authenticator(asked, endpoints, clock)
         stack.push_async_callback(authenticator.close)
         api = RegistryAPI(asked, endpoints, authenticator)
@@ -51,15 +57,6 @@ async def open_service(
         stack.push_async_callback(client.close)
         access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32), clock))
         stack.push_async_callback(access.close)
-        private = await _private_sources(stack, endpoints, egress)
+        origins = HTTPReader(outbound, throttle=throttle)
+        private = {registry: HTTPReader(outbound, ca, throttle) for registry, ca in endpoints.authorities.items()}
         yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access)
-
-
-async def _private_sources(
-    stack: AsyncExitStack, endpoints: RegistryEndpoints, egress: EgressPolicy
-) -> Mapping[str, SourceReader]:
-    found: dict[str, SourceReader] = {}
-    for registry, ca in endpoints.authorities.items():
-        tls = await asyncio.to_thread(transport.trust, ca)
-        found[registry] = await stack.enter_async_context(HTTPReader(egress=egress, tls=tls))
-    return found

@@ -1,44 +1,23 @@
-"""Sends small requests to registries and token servers. The adapter uses aiohttp."""
+"""Sends small requests to registries and token servers, through the outbound client."""
 
 import asyncio
-import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
+from urllib.parse import urlencode
 
-import aiohttp
-from multidict import CIMultiDictProxy
-from yarl import URL
+from multidict import CIMultiDict
 
-from pantala_process.http import TooLargeError, read_bounded
 from pantala_protocol.redaction import RedactedURL
-from pantala_supernode import errors
-from pantala_supernode.origin import refusal
-from pantala_supernode.origin.egress import EgressPolicy, open_session
-from pantala_supernode.registry.errors import (
-    InvalidAnswerError,
-    RegistryCertificateError,
-    RegistryDeniedError,
-    RegistryError,
-    from_source_error,
-)
+from pantala_supernode.errors import SourceError, SourceTimeoutError
+from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.errors import OutboundError
+from pantala_supernode.outbound.request import Head, Request
+from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError, from_fault, from_source_error
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 5
-_CONNECTIONS = 64
-_CONNECTIONS_PER_HOST = 16
-"""Concurrent requests to one registry. Further ones wait. Blobs are not counted."""
-
-
-@dataclass(frozen=True)
-class RegistryTimeouts:
-    """Time limits of one request to a registry, in seconds."""
-
-    connect: float = 10.0
-    """For resolving the name and connecting."""
-    total: float = 30.0
-    """For the whole answer, with all redirects. Manifests are small."""
+_CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+TOTAL = 30.0
+"""Seconds for a whole answer with all redirects. Manifests are small."""
 
 
 class RegistryRequest(NamedTuple):
@@ -64,92 +43,56 @@ class RegistryReply(NamedTuple):
     """An answer with any status."""
 
     status: int
-    headers: CIMultiDictProxy[str]
+    headers: CIMultiDict[str]
     body: bytes
     own: bool
     """True if the requested host answered, False if a redirect led to another one."""
 
 
 class RegistryTransport:
-    """An HTTP client without cookies and proxies that connects only where ``egress`` allows."""
+    """Sends requests whose answers fit in memory."""
 
-    def __init__(self, egress: EgressPolicy, timeouts: RegistryTimeouts) -> None:
-        self._egress = egress
-        self._timeouts = timeouts
-        self._contexts: dict[Path, ssl.SSLContext] = {}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
-        self._session = open_session(egress, timeout, limit=_CONNECTIONS, limit_per_host=_CONNECTIONS_PER_HOST)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+    def __init__(self, client: OutboundClient, total: float = TOTAL) -> None:
+        self._client = client
+        self._total = total
 
     async def ask(self, request: RegistryRequest) -> RegistryReply:
-        """Send one request and follow its redirects. Raises :class:`RegistryError` without an answer.
-
-        Only the URL's own host receives ``Authorization``. A POST does not follow redirects.
-        """
+        """Send one request and follow its redirects. Raises :class:`RegistryError` without an answer."""
+        what, shown = request.what, RedactedURL(request.url)
+        headers = CIMultiDict(request.headers)
+        credentials = {"Authorization": headers.pop("Authorization")} if "Authorization" in headers else {}
+        form = urlencode(request.form).encode() if request.form is not None else None
+        sink = _Memory(request)
         try:
-            async with asyncio.timeout(self._timeouts.total):
-                return await self._follow(request)
+            async with asyncio.timeout(self._total):
+                head = await self._client.send(
+                    Request(request.url, headers, credentials, request.method, form, request.ca), sink
+                )
+        except TimeoutError:
+            raise from_source_error(SourceTimeoutError.with_action(f"{shown} did not answer in time"), what) from None
+        except OutboundError as error:
+            raise from_fault(error, what) from None
         except RegistryError:
             raise
-        except errors.SourceError as error:
-            raise from_source_error(error, request.what) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # the text may quote a signed URL
-            raise from_source_error(refusal.from_exception(error, RedactedURL(request.url)), request.what) from None
-
-    async def _follow(self, request: RegistryRequest) -> RegistryReply:
-        first = url = URL(request.url, encoded=True)
-        tls = self._context(request.ca)
-        for _ in range(_MAX_REDIRECTS + 1):
-            self._egress.check_literal(url.host or "")
-            own = url.origin() == first.origin()
-            headers = {"Accept-Encoding": "identity", **request.headers}
-            if not own:
-                headers.pop("Authorization", None)
-            async with self._session.request(
-                request.method, url, headers=headers, data=request.form, allow_redirects=False, ssl=tls
-            ) as response:
-                redirected = response.status in _REDIRECTS and "Location" in response.headers
-                if not redirected or request.form is not None:
-                    return RegistryReply(response.status, response.headers, await _body(response, request), own)
-                url = _target(url, response.headers["Location"], request.what)
-        raise InvalidAnswerError.of(request.what, f"it redirects more than {_MAX_REDIRECTS} times")
-
-    def _context(self, ca: Path | None) -> ssl.SSLContext | bool:
-        if ca is None:
-            return True
-        if ca not in self._contexts:
-            self._contexts[ca] = trust(ca)
-        return self._contexts[ca]
+        except SourceError as error:
+            raise from_source_error(error, what) from None
+        return RegistryReply(head.status, head.fields, bytes(sink.body), head.same_origin)
 
 
-def trust(ca: Path) -> ssl.SSLContext:
-    """Trust the system's authorities and the one in the file ``ca``. Raises :class:`RegistryCertificateError`."""
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(ca)
-    except (OSError, ssl.SSLError) as error:
-        raise RegistryCertificateError.of(str(ca), "the file does not contain readable certificates") from error
-    return context
+class _Memory:
+    """A sink that keeps the body."""
 
+    def __init__(self, request: RegistryRequest) -> None:
+        self._request = request
+        self.body = bytearray()
 
-async def _body(response: aiohttp.ClientResponse, request: RegistryRequest) -> bytes:
-    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise InvalidAnswerError.of(request.what, "the answer is compressed although the request did not allow that")
-    try:
-        return await read_bounded(response, request.limit)
-    except TooLargeError as error:
-        raise InvalidAnswerError.of(request.what, str(error)) from error
+    def begin(self, head: Head) -> None:
+        coding = head.fields.get("Content-Encoding", "identity").strip().lower()
+        if coding in _CODINGS:
+            what = "the answer is compressed although the request did not allow that"
+            raise InvalidAnswerError.of(self._request.what, what)
 
-
-def _target(url: URL, location: str, what: str) -> URL:
-    target = url.join(URL(location, encoded=True)).with_fragment(None)
-    if target.scheme not in ("http", "https") or not target.host or target.user is not None:
-        raise RegistryDeniedError.of(what, "it redirects to something else than a valid http: or https: URL")
-    if url.scheme == "https" and target.scheme == "http":
-        raise RegistryDeniedError.of(what, "it redirects from https: to http:")
-    return target
+    def take(self, data: bytes) -> None:
+        self.body += data
+        if len(self.body) > self._request.limit:
+            raise InvalidAnswerError.of(self._request.what, f"the answer is larger than {self._request.limit} bytes")

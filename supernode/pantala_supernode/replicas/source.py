@@ -10,6 +10,7 @@ import structlog
 from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode import errors
+from pantala_supernode.origin.body import ChunkBody
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.replicas.client import ReplicaClient, SourceRequest
@@ -185,7 +186,7 @@ class _Try:
             provider.end,
             on_wrong=lambda: self._source.wrong.add((replica.name, report.generation)),
         )
-        answer = Answer(report.length, 0, report.etag, report.last_modified, True, _no_chunks())
+        answer = Answer(report.length, 0, report.etag, report.last_modified, True, ChunkBody(_no_chunks()))
         if resume is not None and resume.complete and same:
             yield replace(answer, unchanged=True)
             return
@@ -196,7 +197,7 @@ class _Try:
             async with content as body:
                 chunks = self._chunks(body, provider, provenance)
                 try:
-                    yield replace(answer, offset=start, chunks=chunks, provenance=provenance)
+                    yield replace(answer, offset=start, body=ChunkBody(chunks), provenance=provenance)
                 finally:
                     await chunks.aclose()
         finally:

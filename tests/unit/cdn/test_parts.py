@@ -20,8 +20,9 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import LATER_DELAY, MAX_DELAY, MAX_RESTARTS, Attempts, RetryBudget
 from pantala_supernode.cdn.disk import SerialExecutor
-from pantala_supernode.cdn.intake import PieceCutter, Pipeline
+from pantala_supernode.cdn.intake import Pipeline
 from pantala_supernode.errors import VolumeFailedError
+from pantala_supernode.origin.body import BlockCutter
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.cdn import TASK, CDNBench
@@ -30,28 +31,18 @@ from tests.support.source import Content, FakeReader, Step
 
 @given(
     data=st.binary(max_size=200),
-    piece_size=st.integers(1, 50),
-    first=st.integers(0, 5),
-    known=st.booleans(),
+    size=st.integers(1, 50),
+    skip=st.integers(0, 250),
     cuts=st.lists(st.integers(0, 200), max_size=8),
 )
-def test_pieces_join_to_their_stream(data: bytes, piece_size: int, first: int, cuts: list[int], *, known: bool) -> None:
-    start = first * piece_size
-    cutter = PieceCutter(piece_size, start, start + len(data) if known else None)
+def test_blocks_join_to_their_stream(data: bytes, size: int, skip: int, cuts: list[int]) -> None:
+    cutter = BlockCutter(size, skip)
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    pieces = [piece for a, b in itertools.pairwise(edges) for piece in cutter.cut(memoryview(data)[a:b])]
-    assert data == b"".join(piece for _, piece in pieces) + bytes(cutter.rest)
-    assert [first + n for n in range(len(pieces))] == [number for number, _ in pieces]
-    assert all(len(piece) == piece_size for _, piece in pieces[:-1])
-    assert start + len(data) == cutter.position
-    assert known == cutter.done
-    assert not known or not cutter.rest
-
-
-def test_bytes_after_the_end_are_counted_and_not_kept() -> None:
-    cutter = PieceCutter(4, 4, 10)
-    assert [(1, b"abcd"), (2, b"ef")] == [(n, bytes(piece)) for n, piece in cutter.cut(memoryview(b"abcdefXYZ"))]
-    assert (10, 3, True) == (cutter.position, cutter.surplus, cutter.done)
+    complete = [block for a, b in itertools.pairwise(edges) for block in cutter.cut(data[a:b])]
+    rest = list(cutter.rest())
+    assert data[skip:] == b"".join(complete) + b"".join(rest)
+    assert all(size == len(block) for block in complete)
+    assert all(0 < len(block) < size for block in rest)
 
 
 async def test_the_gate_admits_by_priority_and_never_too_many() -> None:

@@ -18,6 +18,7 @@ from pantala_supernode.images import proofs
 from pantala_supernode.images.leases import KeptBlob
 from pantala_supernode.images.ledger import BlobLedger
 from pantala_supernode.images.proofs import BlobProver
+from pantala_supernode.origin.body import ChunkBody
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import Copy, FileSource
 from tests.unit.supernode.conftest import Clock
@@ -51,7 +52,7 @@ class Registry:
             for start in range(offset, len(self.data), 7):
                 yield self.data[start : start + 7]
 
-        yield Answer(len(self.data), offset, "", "", True, chunks())
+        yield Answer(len(self.data), offset, "", "", True, ChunkBody(chunks()))
 
 
 class Bench:

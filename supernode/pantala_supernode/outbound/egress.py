@@ -1,15 +1,8 @@
 """Forbids connections to certain addresses, under every name and spelling."""
 
-import contextlib
-import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
-from aiohttp.abc import AbstractResolver, ResolveResult
-
-from pantala_protocol import __version__
 from pantala_supernode.errors import SourceDeniedError
 
 Address = IPv4Address | IPv6Address
@@ -58,53 +51,6 @@ class EgressPolicy:
                         f"The origin's address {address} is in the forbidden network {network}. "
                         "Ask the cluster's administrator to allow it."
                     )
-
-    def check_literal(self, host: str) -> None:
-        """Check a URL's host if it is an IP literal, which no resolver sees."""
-        with contextlib.suppress(ValueError):
-            ip_address(host.partition("%")[0])
-            self.check(host)
-
-
-class CheckedResolver(AbstractResolver):
-    """Resolves a name once. The connection can only use the addresses that were checked."""
-
-    def __init__(self, resolver: AbstractResolver, policy: EgressPolicy) -> None:
-        self._resolver = resolver
-        self._policy = policy
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Resolve ``host``. One forbidden address forbids the whole name."""
-        found = await self._resolver.resolve(host, port, family)
-        for result in found:
-            self._policy.check(result["host"])
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-def open_session(
-    policy: EgressPolicy,
-    timeout: ClientTimeout,
-    *,
-    resolver: AbstractResolver | None = None,
-    read_bufsize: int = 64 * 1024,
-    **connector: Any,
-) -> ClientSession:
-    """An HTTP client without cookies and proxies. ``connector`` goes to :class:`aiohttp.TCPConnector`."""
-    checked = CheckedResolver(resolver or ThreadedResolver(), policy)
-    return ClientSession(
-        connector=TCPConnector(resolver=checked, use_dns_cache=False, **connector),  # a cache ignores names' lifetimes
-        timeout=timeout,
-        auto_decompress=False,
-        cookie_jar=DummyCookieJar(),
-        headers={"User-Agent": f"pantala/{__version__}"},
-        read_bufsize=read_bufsize,
-        trust_env=False,
-    )
 
 
 def _meanings(address: Address) -> Iterator[Address]:

@@ -1,0 +1,124 @@
+"""Hands an answer from the thread that receives it to the event loop."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from pantala_supernode.origin.body import BlockCutter
+from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.request import Head, Request
+from pantala_supernode.outbound.transfer import CancelledTransferError
+
+_WAITING = 8 * 1024 * 1024
+"""Bytes of complete blocks that may wait for the event loop. With more, the thread waits, and so does the server."""
+
+Throttle = Callable[[int], None]
+"""Called in the thread before so many bytes are accepted. It blocks to limit the rate."""
+
+
+class StreamedBody:
+    """A sink in one thread, and a :class:`pantala_supernode.origin.body.Body` in the event loop."""
+
+    def __init__(self, throttle: Throttle | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._throttle = throttle
+        self.head: asyncio.Future[Head] = self._loop.create_future()
+        self.received = 0
+        self._condition = threading.Condition()
+        self._cutter: BlockCutter | None = None
+        self._complete: list[bytearray] = []
+        self._size = 0
+        self._closed = False
+        self._ended: asyncio.Task[Head] | None = None
+        self._news = asyncio.Event()
+
+    # In the thread.
+
+    def begin(self, head: Head) -> None:
+        self._loop.call_soon_threadsafe(self._set_head, head)
+
+    def take(self, data: bytes) -> None:
+        """Fill blocks. The first bytes wait until the reader has chosen the size of the blocks."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._cutter is not None)
+            cutter = self._cutter
+        if cutter is None:
+            raise CancelledTransferError
+        if self._throttle is not None:
+            self._throttle(len(data))
+        self.received += len(data)
+        for block in cutter.cut(data):
+            self._hand_over(block)
+
+    def _hand_over(self, block: bytearray) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._size < _WAITING)
+            if self._closed:
+                raise CancelledTransferError
+            self._complete.append(block)
+            self._size += len(block)
+        self._loop.call_soon_threadsafe(self._news.set)
+
+    # In the event loop.
+
+    async def blocks(self, size: int, skip: int = 0) -> AsyncGenerator[bytearray, None]:
+        """See :meth:`pantala_supernode.origin.body.Body.blocks`. Raises what ended the transfer."""
+        cutter = BlockCutter(size, skip)
+        with self._condition:
+            self._cutter = cutter
+            self._condition.notify_all()
+        while True:
+            await self._news.wait()
+            ended = self._ended
+            for block in self._taken():
+                yield block
+            if ended is not None:
+                ended.result()
+                for block in cutter.rest():
+                    yield block
+                return
+
+    def end(self, reading: asyncio.Task[Head]) -> None:
+        """The transfer ended. The event loop calls this after the last :meth:`take`."""
+        self._ended = reading
+        self._news.set()
+
+    def close(self) -> None:
+        """Release the thread. No further bytes are accepted."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _taken(self) -> list[bytearray]:
+        with self._condition:
+            self._news.clear()
+            found, self._complete, self._size = self._complete, [], 0
+            self._condition.notify_all()
+        return found
+
+    def _set_head(self, head: Head) -> None:
+        if not self.head.done():
+            self.head.set_result(head)
+
+
+@asynccontextmanager
+async def streamed(
+    client: OutboundClient, request: Request, throttle: Throttle | None = None
+) -> AsyncIterator[tuple[Head, StreamedBody]]:
+    """Send a request, and yield the head of its answer and its body. Leaving the context ends the transfer.
+
+    Raises what :meth:`OutboundClient.send` raises: here before the head has arrived, and from the body after it.
+    """
+    body = StreamedBody(throttle)
+    reading = asyncio.create_task(client.send(request, body))
+    reading.add_done_callback(body.end)
+    try:
+        await asyncio.wait({reading, body.head}, return_when=asyncio.FIRST_COMPLETED)
+        yield await body.head if body.head.done() else await reading, body
+    finally:
+        body.close()
+        reading.cancel()
+        with contextlib.suppress(BaseException):
+            await reading

@@ -1,0 +1,32 @@
+"""Why a request got no usable answer. Origins and registries each translate a fault into an error of their own."""
+
+import enum
+
+
+class Fault(enum.Enum):
+    """What happened to a request. The value continues a sentence that starts with the URL."""
+
+    URL = "is not a valid http: or https: URL without credentials"
+    HEADERS = "cannot receive the headers: they are not valid"
+    HOST_UNKNOWN = "has a host name without an address"
+    PROXY = "was not reached through the proxy"
+    REFUSED = "refused the connection"
+    UNREACHABLE = "cannot be reached"
+    CERTIFICATE = "has a certificate that is not valid"
+    TIMEOUT = "did not send data in time"
+    INTERRUPTED = "cut the connection"
+    PROTOCOL = "sent an answer that is not valid HTTP"
+    HEAD_TOO_LARGE = "sent more header bytes than the limit"
+    BODY_TOO_LONG = "sent more bytes than it announced"
+    REDIRECT = "redirects to an invalid URL"
+    REDIRECT_SCHEME = "redirects to a URL that is neither http: nor https:"
+    DOWNGRADE = "redirects from https: to http:, which is forbidden"
+    REDIRECTS = "redirects too often"
+
+
+class OutboundError(Exception):
+    """A request failed. ``detail`` names the cause without any text from the server: such text may quote a secret."""
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        super().__init__(f"{fault.value} ({detail})" if detail else fault.value)
+        self.fault = fault

@@ -1,0 +1,130 @@
+"""One request with its redirects, in the thread that calls it."""
+
+import re
+
+import pycurl
+from multidict import CIMultiDict
+
+from pantala_protocol import __version__
+from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.handles import HandlePool
+from pantala_supernode.outbound.request import Head, Limits, Request, Sink, Timeouts
+from pantala_supernode.outbound.route import Route
+from pantala_supernode.outbound.target import Target
+from pantala_supernode.outbound.transfer import CancelledTransferError, Transfer
+from pantala_supernode.outbound.trust import Trust
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""A token of RFC 9110, 5.6.2."""
+
+
+class Exchange:
+    """Follows a request to its final answer. :meth:`cancel` may be called from any thread."""
+
+    def __init__(
+        self,
+        request: Request,
+        sink: Sink,
+        *,
+        handles: HandlePool,
+        route: Route,
+        trust: Trust,
+        timeouts: Timeouts,
+        limits: Limits,
+    ) -> None:
+        self._request = request
+        self._sink = sink
+        self._handles = handles
+        self._route = route
+        self._trust = trust
+        self._timeouts = timeouts
+        self._limits = limits
+        self._transfer: Transfer | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._transfer is not None:
+            self._transfer.cancel()
+
+    def run(self) -> Head:
+        """Return the head of the final answer, after its body.
+
+        Raises :class:`OutboundError`, :class:`CancelledTransferError`,
+        :class:`pantala_supernode.errors.SourceDeniedError`, or an exception of the sink.
+        """
+        first = target = Target.parse(self._request.url)
+        credentials = True
+        for _ in range(self._limits.redirects + 1):
+            head = self._hop(target, credentials=credentials, same_origin=target.origin == first.origin)
+            if not self._leads_on(head):
+                return head
+            following = target.redirected(head.fields["Location"])
+            credentials &= target.may_show_credentials(following)
+            target = following
+        raise OutboundError(Fault.REDIRECTS, f"more than {self._limits.redirects} times")
+
+    def _hop(self, target: Target, *, credentials: bool, same_origin: bool) -> Head:
+        with self._handles.borrowed(target.origin) as handle:
+            self._route.apply(handle, target, self._timeouts.connect)
+            self._trust.apply(handle, self._request.ca)
+            _describe(handle, self._request, target, credentials=credentials)
+            handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
+            transfer = self._transfer = Transfer(
+                handle,
+                egress=self._route.egress,
+                timeouts=self._timeouts,
+                head_limit=self._limits.head,
+                on_head=self._begin,
+                on_body=self._sink.take,
+                same_origin=same_origin,
+            )
+            if self._cancelled:
+                raise CancelledTransferError
+            return transfer.run()
+
+    def _begin(self, head: Head) -> bool:
+        if self._leads_on(head):
+            return False
+        self._sink.begin(head)
+        return True
+
+    def _leads_on(self, head: Head) -> bool:
+        return head.status in _REDIRECTS and "Location" in head.fields and self._request.form is None
+
+
+def _describe(handle: pycurl.Curl, request: Request, target: Target, *, credentials: bool) -> None:
+    """Set the request line, the header fields and the rules of HTTP."""
+    handle.setopt(pycurl.URL, str(target))
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    handle.setopt(pycurl.HTTP09_ALLOWED, 0)
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.PATH_AS_IS, 1)
+    handle.setopt(pycurl.HTTPHEADER, _lines(request, credentials=credentials))
+    if request.method == "HEAD":
+        handle.setopt(pycurl.NOBODY, 1)
+    elif request.method == "POST":
+        handle.setopt(pycurl.POSTFIELDS, request.form or b"")
+
+
+def _lines(request: Request, *, credentials: bool) -> list[bytes]:
+    """The header fields as bytes. The names keep the spelling of the user."""
+    fields = CIMultiDict(request.headers)
+    if credentials:
+        fields.update(request.credentials)
+    fields.setdefault("User-Agent", f"pantala/{__version__}")
+    fields["Accept-Encoding"] = "identity"
+    for name, value in fields.items():
+        if not _NAME.fullmatch(name) or any(each in value for each in "\r\n\0"):
+            raise OutboundError(Fault.HEADERS, "one has an invalid name or a line break")
+    # In libcurl's notation, a semicolon ends a field without a value, and a colon alone removes a field.
+    return [*(_bytes(f"{name}: {value}" if value else f"{name};") for name, value in fields.items()), b"Expect:"]
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()

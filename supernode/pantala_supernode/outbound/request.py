@@ -1,0 +1,76 @@
+"""A request over HTTP, the head of its answer, and the limits of both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from multidict import CIMultiDict
+
+from pantala_protocol.redaction import RedactedURL
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a server may take, in seconds."""
+
+    connect: float = 10.0
+    """To resolve the name and to connect, TLS included."""
+    first_byte: float = 300.0
+    """From the request to the first byte of the body. A proxy repository fetches the whole file first."""
+    stall: float = 30.0
+    """Without a byte, once the body has begun."""
+    window: float = 60.0
+    """The length of a window in which the speed is measured."""
+    minimum: int = 64 * 1024
+    """Bytes that the server must send in each window. At about 1 KiB/s, a file would occupy a place for days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of an answer is accepted."""
+
+    head: int = 256 * 1024
+    """Bytes of all header fields of one answer."""
+    redirects: int = 10
+
+
+class Request(NamedTuple):
+    """One request. Characters of header values stand for bytes (latin-1). Other characters are sent as UTF-8."""
+
+    url: str
+    headers: Mapping[str, str]
+    """Sent to every host of a chain of redirects."""
+    credentials: Mapping[str, str] = {}
+    """Sent as far as :meth:`pantala_supernode.outbound.target.Target.may_show_credentials` allows."""
+    method: Literal["GET", "HEAD", "POST"] = "GET"
+    form: bytes | None = None
+    """The body of a POST, ``application/x-www-form-urlencoded``. A redirect of a POST is not followed."""
+    ca: Path | None = None
+    """A file with authorities that are trusted in addition to those of the system."""
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {RedactedURL(self.url)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of the final answer."""
+
+    status: int
+    fields: CIMultiDict[str]
+    """Values are decoded as latin-1, so every byte survives."""
+    same_origin: bool
+    """True if the requested host answered, False if a redirect led to another one."""
+    persistent: bool = True
+    """True if the server keeps the connection open after the answer (RFC 9112, 9.3)."""
+
+
+class Sink(Protocol):
+    """Receives one answer in the thread that reads it. Its exceptions end the transfer and reach the caller."""
+
+    def begin(self, head: Head) -> None:
+        """Receive the head of the final answer."""
+
+    def take(self, data: bytes) -> None:
+        """Receive the next bytes of the body. While it blocks, the server waits."""

@@ -1,0 +1,90 @@
+"""How a request reaches its target: directly or through a proxy, and only where the egress rules allow."""
+
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
+
+import pycurl
+
+from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.proxy import Proxy
+from pantala_supernode.outbound.target import Target
+
+Lookup = Callable[[str, int], Sequence[str]]
+"""Returns the addresses of a host name. Raises :class:`OSError`."""
+
+_SUPPRESS_CONNECT_HEADERS = 265
+"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name."""
+_LOOKUPS = 64
+"""Concurrent lookups. A name server that does not answer blocks one thread for each name, and nothing else."""
+
+
+def system_lookup(host: str, port: int) -> Sequence[str]:
+    """Ask the system's resolver."""
+    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+
+
+class Route:
+    """Chooses the way to a target. It resolves a name once, and the connection uses the addresses that it checked."""
+
+    def __init__(self, egress: EgressPolicy, proxy: Proxy | None, lookup: Lookup = system_lookup) -> None:
+        self.egress = egress
+        self._proxy = proxy
+        self._lookup = lookup
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
+
+    def close(self) -> None:
+        """Do not wait for name servers."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    def apply(self, handle: pycurl.Curl, target: Target, seconds: float) -> None:
+        """Set the way of one request. ``seconds``: the limit for a lookup.
+
+        Raises :class:`OutboundError`, and :class:`pantala_supernode.errors.SourceDeniedError` if one address of the
+        target is forbidden, also behind a proxy.
+        """
+        _, host, port = target.origin
+        proxy = self._proxy if self._proxy is not None and self._proxy.serves(host) else None
+        try:
+            addresses = self._checked(host, port, seconds)
+        except OutboundError:
+            if proxy is None:
+                raise
+            addresses = []  # only the proxy can resolve the name
+        if proxy is not None:
+            _apply_proxy(handle, proxy)
+            return
+        handle.setopt(pycurl.PROXY, "")  # an empty value also ignores the environment
+        if addresses:
+            listed = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+            handle.setopt(pycurl.RESOLVE, [f"{host}:{port}:{listed}"])
+
+    def _checked(self, host: str, port: int, seconds: float) -> Sequence[str]:
+        """The addresses of a name. Empty for an address, which needs no lookup."""
+        try:
+            self.egress.check(str(ip_address(host.partition("%")[0])))
+        except ValueError:
+            addresses = self._resolved(host, port, seconds)
+            for each in addresses:
+                self.egress.check(each)
+            return addresses
+        return []
+
+    def _resolved(self, host: str, port: int, seconds: float) -> Sequence[str]:
+        try:
+            return self._lookups.submit(self._lookup, host, port).result(seconds)
+        except TimeoutError:
+            raise OutboundError(Fault.TIMEOUT, "the name server does not answer") from None
+        except (OSError, UnicodeError):
+            raise OutboundError(Fault.HOST_UNKNOWN) from None
+
+
+def _apply_proxy(handle: pycurl.Curl, proxy: Proxy) -> None:
+    handle.setopt(pycurl.PROXY, proxy.url)
+    handle.setopt(pycurl.NOPROXY, "")
+    handle.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
+    if proxy.credentials is not None:
+        handle.setopt(pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC)
+        handle.setopt(pycurl.PROXYUSERPWD, proxy.credentials)

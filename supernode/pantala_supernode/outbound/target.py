@@ -1,0 +1,98 @@
+"""The URL of one request, and the URL that a redirect leads to. Pure.
+
+Redirects follow rules of our own, because RFC 9110 (15.4) leaves them to the client. Credentials stay on one origin,
+and on the step from http to https of one host at the default ports. Any other change drops them for the rest of the
+chain. A step from https to http is refused.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from yarl import URL
+
+from pantala_supernode.outbound.errors import Fault, OutboundError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LEGAL = re.compile(rb"%[0-9A-Fa-f]{2}|[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]+")
+_AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//([^/?#]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An http or https URL without user, password and fragment. Bytes that a URL cannot contain are percent-encoded."""
+
+    url: URL
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a URL as a user wrote it. Raises :class:`OutboundError` if it is not an http or https URL."""
+        try:
+            return cls(
+                _checked(URL(_encoded(_with_ascii_host(text).encode()), encoded=True), Fault.URL, scheme=Fault.URL)
+            )
+        except ValueError:
+            raise OutboundError(Fault.URL) from None
+
+    def __str__(self) -> str:
+        return str(self.url)
+
+    @property
+    def host(self) -> str:
+        """The host in lower case: a name, or an address without brackets."""
+        return (self.url.raw_host or "").lower()
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Scheme, host and port. Connections and credentials belong to one origin."""
+        return self.url.scheme, self.host, self.url.port or _DEFAULT_PORTS[self.url.scheme]
+
+    def redirected(self, location: str) -> Self:
+        """The target of a ``Location`` field, whose bytes are read as latin-1.
+
+        Raises :class:`OutboundError` for an invalid URL, for another scheme and for a step down from https.
+        """
+        try:
+            url = self.url.join(URL(_encoded(location.strip().encode("latin-1")), encoded=True))
+            target = type(self)(_checked(url, Fault.REDIRECT, scheme=Fault.REDIRECT_SCHEME))
+        except ValueError:
+            raise OutboundError(Fault.REDIRECT) from None
+        if (self.url.scheme, target.url.scheme) == ("https", "http"):
+            raise OutboundError(Fault.DOWNGRADE)
+        return target
+
+    def may_show_credentials(self, to: Self) -> bool:
+        """True if a redirect from this target to the other keeps ``Authorization`` and the other credentials."""
+        if self.origin == to.origin:
+            return True
+        return (*self.origin, *to.origin) == ("http", self.host, 80, "https", self.host, 443)
+
+
+def _checked(url: URL, fault: Fault, *, scheme: Fault) -> URL:
+    if url.scheme not in _DEFAULT_PORTS:
+        raise OutboundError(scheme)
+    if not url.host or url.user is not None or url.password is not None:
+        raise OutboundError(fault)
+    _ = url.port  # yarl reads the port only on demand, and raises ValueError above 65535
+    if not url.raw_path:
+        url = url.with_path("/")
+    return url.with_fragment(None)
+
+
+def _encoded(text: bytes) -> str:
+    """Percent-encode each byte that cannot stand in a URL (RFC 3986, 2). Encoded bytes stay as they are."""
+    found, position = [], 0
+    while position < len(text):
+        legal = _LEGAL.match(text, position)
+        found.append(legal[0].decode("ascii") if legal else f"%{text[position]:02X}")
+        position = legal.end() if legal else position + 1
+    return "".join(found)
+
+
+def _with_ascii_host(text: str) -> str:
+    """The URL with an international host name in its ASCII form (RFC 5890)."""
+    authority = _AUTHORITY.match(text)
+    if authority is None or authority[2].isascii():
+        return text
+    start, end = authority.span(2)
+    return text[:start] + authority[2].encode("idna").decode("ascii") + text[end:]

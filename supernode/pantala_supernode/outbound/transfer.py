@@ -1,0 +1,234 @@
+"""One HTTP request by libcurl, in the thread that calls it.
+
+libcurl releases the interpreter's lock while it waits, reads and decrypts. A thread per transfer therefore costs the
+event loop nothing.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pycurl
+from multidict import CIMultiDict
+
+from pantala_supernode.errors import SourceDeniedError
+from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.request import Head, Timeouts
+
+_BUFFER = 512 * 1024
+_TOO_LARGE = 100
+"""CURLE_TOO_LARGE, which pycurl does not name."""
+_FAULTS = {
+    pycurl.E_URL_MALFORMAT: Fault.URL,
+    pycurl.E_COULDNT_RESOLVE_HOST: Fault.HOST_UNKNOWN,
+    pycurl.E_COULDNT_RESOLVE_PROXY: Fault.PROXY,
+    pycurl.E_COULDNT_CONNECT: Fault.UNREACHABLE,
+    pycurl.E_OPERATION_TIMEDOUT: Fault.TIMEOUT,
+    pycurl.E_PEER_FAILED_VERIFICATION: Fault.CERTIFICATE,
+    pycurl.E_SSL_CONNECT_ERROR: Fault.CERTIFICATE,
+    pycurl.E_SSL_CACERT_BADFILE: Fault.CERTIFICATE,
+    pycurl.E_PARTIAL_FILE: Fault.INTERRUPTED,
+    pycurl.E_RECV_ERROR: Fault.INTERRUPTED,
+    pycurl.E_SEND_ERROR: Fault.INTERRUPTED,
+    pycurl.E_GOT_NOTHING: Fault.INTERRUPTED,
+    _TOO_LARGE: Fault.HEAD_TOO_LARGE,
+}
+_ECONNREFUSED = 111
+_SURPLUS_WAIT = 0.01
+"""How many seconds to wait for bytes after the announced end. Bytes on their way arrive within it."""
+
+
+class CancelledTransferError(Exception):
+    """The caller cancelled the transfer."""
+
+
+class Transfer:
+    """The reading of one answer. It runs in one thread; :meth:`cancel` may be called from any other."""
+
+    def __init__(
+        self,
+        handle: pycurl.Curl,
+        *,
+        egress: EgressPolicy,
+        timeouts: Timeouts,
+        head_limit: int,
+        on_head: Callable[[Head], bool],
+        on_body: Callable[[bytes], None],
+        same_origin: bool,
+    ) -> None:
+        """``on_head`` returns False to skip the body, for example that of a redirect."""
+        self._handle = handle
+        self._egress = egress
+        self._timeouts = timeouts
+        self._head_limit = head_limit
+        self._on_head = on_head
+        self._on_body = on_body
+        self._same_origin = same_origin
+        self._cancelled = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._error: BaseException | None = None
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._head: Head | None = None
+        self._skips = self._surplus = False
+        self._received = 0
+        self._last_byte = self._window_from = 0.0
+        self._window_bytes = 0
+
+    def cancel(self) -> None:
+        """End the transfer. Once it is connected, this takes less than 100 ms."""
+        self._cancelled.set()
+        for each in self._sockets:
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # not connected yet, or closed already
+
+    def run(self) -> Head:
+        """Perform the request that the handle describes and return its head, after the body.
+
+        Raises :class:`OutboundError`, :class:`CancelledTransferError`, or what ``on_head`` and ``on_body`` raise.
+        """
+        handle = self._handle
+        handle.setopt(pycurl.HEADERFUNCTION, self._header)
+        handle.setopt(pycurl.WRITEFUNCTION, self._body)
+        handle.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        handle.setopt(pycurl.VERBOSE, 1)
+        handle.setopt(pycurl.DEBUGFUNCTION, self._debug)
+        handle.setopt(pycurl.NOPROGRESS, 0)
+        handle.setopt(pycurl.XFERINFOFUNCTION, self._progress)
+        handle.setopt(pycurl.BUFFERSIZE, _BUFFER)
+        self._last_byte = self._window_from = time.monotonic()
+        try:
+            handle.perform()
+        except pycurl.error as error:
+            if not (self._skips and self._error is None and error.args[0] == pycurl.E_WRITE_ERROR):
+                raise self._translated(error) from None
+        else:
+            if not self._skips:
+                self._check_surplus()
+        finally:
+            for each in self._sockets:
+                each.close()  # libcurl has duplicates of them
+        if self._head is None:
+            raise OutboundError(Fault.PROTOCOL, "no status line")
+        return self._head
+
+    def _translated(self, error: pycurl.error) -> BaseException:
+        if self._cancelled.is_set():
+            return CancelledTransferError()
+        if self._error is not None:
+            return self._error
+        number, system = int(error.args[0]), self._handle.getinfo(pycurl.OS_ERRNO)
+        if number == pycurl.E_COULDNT_CONNECT and system == _ECONNREFUSED:
+            return OutboundError(Fault.REFUSED, "ECONNREFUSED")
+        if number == pycurl.E_RECV_ERROR and self._handle.getinfo(pycurl.HTTP_CONNECTCODE) >= 400:
+            return OutboundError(Fault.PROXY, f"it answered {self._handle.getinfo(pycurl.HTTP_CONNECTCODE)}")
+        if number == pycurl.E_RECV_ERROR and system == 0:
+            return OutboundError(Fault.PROTOCOL, "its framing is wrong")
+        return OutboundError(_FAULTS.get(number, Fault.PROTOCOL), f"curl {number}")
+
+    # Called by libcurl, which only prints an exception. So the callbacks keep it, end the transfer, and run raises it.
+
+    def _header(self, line: bytes) -> int | None:
+        self._size += len(line)
+        if self._size > self._head_limit:
+            return self._fail(OutboundError(Fault.HEAD_TOO_LARGE, f"{self._head_limit} bytes"))
+        if line.startswith(b"HTTP/"):
+            self._lines = []
+        if line.strip():
+            self._lines.append(line)
+            return None
+        if not self._lines or self._head is not None:
+            return None  # the trailer of a chunked body
+        return self._finish_head()
+
+    def _finish_head(self) -> int | None:
+        head = _parse(self._lines, same_origin=self._same_origin)
+        if 100 <= head.status < 200:
+            return None
+        self._head = head
+        try:
+            self._skips = not self._on_head(head)
+        except BaseException as error:
+            return self._fail(error)
+        return None
+
+    def _body(self, data: bytes) -> int | None:
+        if self._cancelled.is_set() or self._skips:
+            return 0
+        self._received += len(data)
+        self._last_byte = time.monotonic()
+        try:
+            self._on_body(data)
+        except BaseException as error:
+            return self._fail(error)
+        self._last_byte = time.monotonic()  # the server is not late while the sink blocks
+        return None
+
+    def _open_socket(self, purpose: int, address: tuple[int, int, int, tuple[str, int]]) -> socket.socket | int:
+        family, kind, protocol, (host, *_) = address
+        try:
+            self._egress.check(host)
+        except SourceDeniedError as error:
+            self._error = error
+            return pycurl.SOCKET_BAD
+        opened = socket.socket(family, kind, protocol)
+        self._sockets.append(opened)
+        return opened
+
+    def _progress(self, *_: float) -> int:
+        """Check the deadlines. libcurl calls this at least once a second."""
+        now = time.monotonic()
+        if self._cancelled.is_set() or self._error is not None:
+            return 1
+        allowed = self._timeouts.stall if self._received else self._timeouts.first_byte
+        if now - self._last_byte > allowed:
+            self._error = OutboundError(Fault.TIMEOUT, f"no byte in {allowed:.0f} s")
+            return 1
+        if now - self._window_from >= self._timeouts.window:
+            if self._received and self._received - self._window_bytes < self._timeouts.minimum:
+                sent = self._received - self._window_bytes
+                self._error = OutboundError(Fault.TIMEOUT, f"only {sent} bytes in {self._timeouts.window:.0f} s")
+                return 1
+            self._window_from, self._window_bytes = now, self._received
+        return 0
+
+    def _fail(self, error: BaseException) -> int:
+        self._error = error
+        return -1
+
+    def _debug(self, kind: int, text: bytes) -> None:
+        """Notice bytes after the announced end: libcurl drops them, and reports them nowhere else."""
+        if kind == pycurl.INFOTYPE_TEXT and text.startswith(b"Excess found"):
+            self._surplus = True
+
+    def _check_surplus(self) -> None:
+        """Raise if more bytes followed the body than the server announced, together with it or a moment later."""
+        own = self._sockets[-1].fileno() if self._sockets else -1
+        late = own >= 0 and self._received and self._handle.getinfo(pycurl.SCHEME).lower() == "http" and _waiting(own)
+        if self._surplus or late:
+            raise OutboundError(Fault.BODY_TOO_LONG)
+
+
+def _waiting(descriptor: int) -> bool:
+    """True if bytes wait at a connection, or arrive in a moment."""
+    with contextlib.suppress(OSError):
+        if select.select([descriptor], [], [], _SURPLUS_WAIT)[0]:
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    return False
+
+
+def _parse(lines: list[bytes], *, same_origin: bool) -> Head:
+    status = int(lines[0].split(b" ", 2)[1][:3])
+    fields: CIMultiDict[str] = CIMultiDict()
+    for line in lines[1:]:
+        name, _, value = line.decode("latin-1").partition(":")
+        fields.add(name.strip(), value.strip())
+    return Head(status, fields, same_origin)
