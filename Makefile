@@ -74,7 +74,7 @@ bench: $(VENV)/ready ## Measure against the physical limit and a direct download
 
 .PHONY: crds
 crds: $(VENV)/ready ## Generate the chart's copies of crds/
-	@$(BIN)/python charts/generate.py
+	@$(BIN)/python -m charts.generate
 
 .PHONY: proto
 proto: $(VENV)/ready ## Generate the runtime helper's messages

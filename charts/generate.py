@@ -1,6 +1,8 @@
 """Writes the chart's CRDs from ``crds/``, the chart's version, and the reference pages from the CRDs and the values.
 
-``python charts/generate.py`` writes; with ``--check`` it names the files that differ and ends with status 1.
+In ``crds/`` it writes the blocks that :mod:`charts.rules` has from the code.
+
+``python -m charts.generate`` writes; with ``--check`` it names the files that differ and ends with status 1.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from charts import rules
 from pantala_protocol import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +39,7 @@ def outputs() -> dict[Path, str]:
     """All generated files with their content."""
     files = {}
     for source in sorted(CRDS.glob("*.yaml")):
-        text = source.read_text()
+        text = files[source] = rules.filled(source.read_text())
         names = yaml.safe_load(text)["spec"]["names"]
         files[CHART / "templates" / "crds" / f"{names['plural']}.yaml"] = template(text)
         files[REFERENCE / f"{names['singular']}.md"] = _GENERATED.format(source=source.relative_to(ROOT)) + page(

@@ -175,7 +175,7 @@ def covered(path: str, page: str) -> bool:
 
 
 def test_generated_files_are_up_to_date() -> None:
-    """Run ``python charts/generate.py`` if it fails."""
+    """Run ``make crds`` if it fails."""
     stale = [path.name for path, text in generate.outputs().items() if not path.exists() or path.read_text() != text]
     assert stale == []
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tests.support import names
+
 Object = dict[str, Any]
 Refused = tuple[Object, str]
 
@@ -66,7 +68,7 @@ BAD_TASKS = task.refused(
         "Invalid value: must be ASCII without spaces",
         ["http://host/a b", "http://höst/file", "http://host/a\r\nb"],
     ),
-    ("source.url", "Too long", ["http://host/" + "a" * 2048]),
+    ("source.url", "Too long", ["http://host/" + "a" * 8181]),
     ("source.image", INVALID, [""]),
     ("source.image", "Invalid value: must not contain spaces", ["a b", "a\nb"]),
     ("source.image", "Too long", ["a" * 513]),
@@ -101,8 +103,11 @@ BAD_TASKS = task.refused(
     ("path", "Invalid value: must not contain an empty part", ["a//b", "//a"]),
     ("path", "Invalid value: must not contain . or ..", ["..", "../a", "a/../b", "a/./b", "a/.."]),
     ("path", "Invalid value: must not contain control characters", ["a\x00b", "a\nb"]),
-    ("path", "Invalid value: must not have a part of more than 255 characters", ["a/" + "b" * 256]),
+    ("path", "Invalid value: must not contain characters that turn", ["a\u202eb"]),
+    ("path", "Invalid value: must not have a part that begins with .pantala-", [".pantala-x", "a/.pantala-"]),
+    ("path", "Invalid value: must not have a part of more than 255 bytes", ["a/" + "b" * 256, "ü" * 128]),
     ("path", "Too long", ["a/" * 512 + "b"]),
+    ("path", INVALID, [path for path in names.REFUSED if len(path) <= 1024]),
     ("retry.limit", INVALID, [-1]),
     ("activeDeadlineSeconds", INVALID, [0]),
     ("ttlSecondsAfterFinished", INVALID, [-1]),
@@ -119,7 +124,7 @@ GOOD_TASKS = [
     url("https://host"),
     url("http://[2001:db8::1]:8080/a?b=c@d&e=f:g"),
     url("http://host/a@b:c"),
-    url("http://host/" + "a" * 2036),
+    url("http://host/" + "a" * 8180),
     {"source": {"image": "registry.example:5000/a/b:1@" + SHA256}},
     {"source": {"image": "a:1", "platform": "linux/arm64"}, "depth": "Runtime", "pullSecrets": ["a", "b"]},
     image("a@" + SHA256, retention={"pin": True}),
@@ -140,7 +145,7 @@ GOOD_TASKS = [
     task(target={"tolerations": [{"key": "a", "operator": "Exists", "value": ""}]}),
     task(path="models/v1..2/.hidden/...x"),
     task(path="/var/lib/pantala/files/a"),
-    task(path="mit Leerzeichen/ü" + "ü" * 200),
+    *(task(path=path) for path in names.ACCEPTED),
     task(retry={}),
     task(retry={"limit": 0}),
     task(activeDeadlineSeconds=1, ttlSecondsAfterFinished=0, priority=-1000, suspend=True),
@@ -178,7 +183,11 @@ BAD_PREFETCHES = prefetch.refused(
     ("activeDeadlineSeconds", INVALID, [0]),
     ("schedule", ".cron: Required value", [{}]),
     ("schedule.cron", INVALID, ["30 2 * *"]),
-    ("schedule.cron", "Invalid value: must have five fields", ["0 30 2 * * *", "@every 10s"]),
+    (
+        "schedule.cron",
+        "Invalid value: must have the form of a CronJob's schedule",
+        ["0 30 2 * * *", "@every 10s", "@Hourly", "TZ=UTC 0 0 * * *", "0 0 L * *", "0 0 * * 5#2", "0 0 1 1 0\n"],
+    ),
     ("schedule", ".timeZone: Invalid value: must be a name of", [{**NIGHTLY, "timeZone": "../etc"}]),
     ("startupTaint", "Forbidden: startupTaint needs completionPolicy Continuous", [{"key": "a"}]),
     ("retention.byteBudget", "Invalid value: must be a whole number", ["much", "0"]),
@@ -227,6 +236,7 @@ GOOD_PREFETCHES = [
     prefetch(rollout={"parallelism": "25%", "maxFailures": "0%", "waves": [{"nodeSelector": {"canary": "yes"}}]}),
     prefetch(retry={"limit": 0, "backoffSeconds": 1}, timeoutSecondsPerNode=10, activeDeadlineSeconds=1),
     prefetch(ttlSecondsAfterFinished=0, completionPolicy="Once"),
+    *(prefetch(schedule={"cron": cron}) for cron in ("0 0 ? * *", "?/5 ? ? ? ?", "@hourly", "@weekly", " 0\t0 1 1 0 ")),
     prefetch(schedule={"cron": "*/15 8-18 * JAN-MAR mon-fri", "timeZone": "America/Argentina/Buenos_Aires"}),
     prefetch(
         startupTaint={"key": "example.com/images", "deadlineSeconds": 60}, target={"nodeSelector": {}}, **CONTINUOUS

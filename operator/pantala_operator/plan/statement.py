@@ -11,6 +11,7 @@ from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import names
 from pantala_protocol.statement import WantedTask
 
 
@@ -60,10 +61,10 @@ def path(task: TaskResource, root: str) -> str | Obstacle:
         return ""
     wanted_path = task.spec.path or f"{task.metadata.namespace}/{task.metadata.name}"
     relative = wanted_path.removeprefix(root + "/") if wanted_path.startswith("/") else wanted_path
-    parts = relative.split("/")
-    if relative.startswith("/") or any(part in {"", ".", ".."} for part in parts) or "\0" in relative:
+    if relative.startswith("/"):
         return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the root {root}")
-    return relative
+    fault = names.fault(relative)
+    return relative if fault is None else Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path!r} {fault}")
 
 
 def winner(claim: PathClaim, rivals: Mapping[str, PathClaim]) -> PathClaim | None:

@@ -21,26 +21,17 @@ from pantala_peer.cache.records import PublicationRecord, PublicationRecords
 from pantala_peer.errors import OutsideRootError, PathConflictError
 from pantala_pieces.errors import store_errors
 from pantala_pieces.file import sync_directory
+from pantala_protocol.rules import names
 
-_TEMPORARY = ".pantala-"
-"""The prefix of our temporary names. Paths of deliveries may not contain it."""
-
-_MAX_PATH = 4096
-_MAX_NAME = 255
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def components(path: str) -> list[str]:
     """Split a path into names. Raises :class:`OutsideRootError` unless it is a plain path below the root."""
-    names = path.split("/")
-    if not path or not path.isprintable() or len(os.fsencode(path)) > _MAX_PATH:
-        raise OutsideRootError(f"{path[:100]!r} is not a valid path. Correct the path of the delivery.")
-    for name in names:
-        if name in ("", ".", "..") or len(os.fsencode(name)) > _MAX_NAME or name.startswith(_TEMPORARY):
-            raise OutsideRootError(
-                f"{path[:100]!r} contains {name[:40]!r}, which is not allowed. Correct the path of the delivery."
-            )
-    return names
+    fault = names.fault(path)
+    if fault is not None:
+        raise OutsideRootError(f"The path {path[:100]!r} {fault}. Correct the path of the delivery.")
+    return path.split("/")
 
 
 class PublicationRequest(NamedTuple):
@@ -158,7 +149,7 @@ class Publisher:
                     f"Another file has appeared at {record.path!r}. Remove it or choose another path."
                 ) from None
         else:
-            temporary = _TEMPORARY + secrets.token_hex(8)
+            temporary = names.RESERVED + secrets.token_hex(8)
             os.link(source, temporary, dst_dir_fd=directory, follow_symlinks=False)
             os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
@@ -206,14 +197,14 @@ class Publisher:
             self._directory(parents, make=False) as (directory, _),
         ):
             for name in [entry.name for entry in os.scandir(directory)]:
-                there = _look(directory, name) if name.startswith(_TEMPORARY) else None
+                there = _look(directory, name) if name.startswith(names.RESERVED) else None
                 if there is not None and there.st_ino in record.inodes:
                     os.unlink(name, dir_fd=directory)
 
     def _record(self, request: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
         """The record names the directories that we made, also for other files. The last removed file removes them."""
-        names = request.path.split("/")[:-1]
-        parents = ("/".join(names[:depth]) for depth in range(1, len(names) + 1))
+        above = request.path.split("/")[:-1]
+        parents = ("/".join(above[:depth]) for depth in range(1, len(above) + 1))
         ours = tuple(parent for parent in parents if parent in made or self._records.made(parent))
         return PublicationRecord(request.path, request.task_id, inodes, ours)
 

@@ -3,11 +3,12 @@
 import re
 from urllib.parse import quote, urlsplit
 
+from pantala_protocol.rules.names import MAX_URL
+
 _PARTS = re.compile(r"(https?)://([^/?#\\]+)([^\x00-\x1f\x7f]*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"[!-~\u00a0-\U0010ffff]+")
 _AS_THEY_ARE = "".join(map(chr, range(0x21, 0x7F)))
 """The printable characters of ASCII. They stay, so what is encoded already stays so."""
-_LONGEST = 8192
 
 
 def encoded(text: str) -> str:
@@ -21,8 +22,8 @@ def encoded(text: str) -> str:
         raise ValueError("it must begin with http:// or https://, name a host and have no control character")
     scheme, authority, rest = match.groups()
     url = f"{scheme}://{_host(authority)}{quote(rest, safe=_AS_THEY_ARE)}"
-    if len(url) > _LONGEST:
-        raise ValueError(f"it must have at most {_LONGEST} characters")
+    if len(url) > MAX_URL:
+        raise ValueError(f"it must have at most {MAX_URL} characters")
     return url
 
 

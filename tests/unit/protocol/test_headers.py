@@ -69,7 +69,7 @@ def test_a_secret_arrives_at_the_supernode_with_its_own_bytes(data: bytes, sent:
     ],
 )
 def test_text_of_a_dragonfly_client_is_sent_as_utf8(line: str, sent: bytes | None) -> None:
-    values = {"rawurl": "http://o/f", "cid": "c", "headers": [line]}
+    values = {"rawurl": "http://o/f", "cid": "c", "ip": "10.0.0.1", "port": 80, "path": "/c", "headers": [line]}
     if sent is None:
         with pytest.raises(MalformedRequestError, match="characters"):
             wire.check_registration(values)

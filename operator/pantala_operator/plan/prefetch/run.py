@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from pantala_operator.plan.prefetch.inputs import ImageDemand
+from pantala_operator.resources import cron
 from pantala_operator.resources.prefetch import Schedule
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
@@ -107,7 +108,8 @@ def following(schedule: Schedule, after: datetime) -> datetime | None:
 
 def latest(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
     """The last scheduled time after ``after`` and not after ``until``. ``schedule`` is valid."""
-    backward = CronSim(schedule.cron, _local(schedule, until + timedelta(seconds=1)), reverse=True)
+    expression = cron.standard(schedule.cron)
+    backward = CronSim(expression, _local(schedule, until + timedelta(seconds=1)), reverse=True)
     near = next(backward, None)
     if near is None:
         return None
@@ -121,7 +123,7 @@ def latest(schedule: Schedule, after: datetime, until: datetime) -> datetime | N
 
 def _forward(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     """Due times later than ``after``. A schedule that cannot be read raises at once."""
-    simulation = CronSim(schedule.cron, _local(schedule, after))
+    simulation = CronSim(cron.standard(schedule.cron), _local(schedule, after))
     return (due.astimezone(UTC) for due in simulation)
 
 
