@@ -26,6 +26,8 @@ class RetryBudget:
     """Failures of the origin that were retried."""
     streak: int = 0
     """Failures since the last progress."""
+    furthest: int = 0
+    """The most pieces that were kept at once. Only more pieces are progress."""
     restarts: int = 0
     """How often the origin contradicted itself, so that the copy started from zero."""
 
@@ -95,7 +97,10 @@ class Attempts:
         self.origin_bytes += count
 
     def progress(self) -> None:
-        self.budget.streak = 0
+        """Pieces were kept. Pieces that an origin sends again and again are not progress."""
+        kept = self.recorder.have.bit_count() if self.recorder is not None else 0
+        if kept > self.budget.furthest:
+            self.budget.furthest, self.budget.streak = kept, 0
 
     def renew(self) -> None:
         self.budget = RetryBudget()

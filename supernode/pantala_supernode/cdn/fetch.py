@@ -157,7 +157,7 @@ class Fetch:
         if answer.provenance is not None:
             return await self._join(answer, answer.provenance)
         if recorder is not None and resume is not None:
-            if freshness.same_content(answer, recorder.meta):
+            if freshness.same_content(answer, recorder.meta, pinned=self._expected is not None):
                 if not resume.validator:
                     attempts.continue_unverified()
                 return recorder, True
