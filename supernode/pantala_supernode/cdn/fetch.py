@@ -14,9 +14,11 @@ from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import Attempts
+from pantala_supernode.cdn.connections import Connections
 from pantala_supernode.cdn.disk import MakeRoom, VolumeWriter
 from pantala_supernode.cdn.intake import Intake
 from pantala_supernode.cdn.recorder import Recorder
+from pantala_supernode.cdn.segments import SEGMENT, ConnectionScale, Segment, SegmentPlan
 from pantala_supernode.origin import freshness
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
@@ -41,6 +43,10 @@ class FetchTools:
     make_room: MakeRoom
     fresh_for: float
     """Seconds for which an unused copy is trusted, unless its origin declared a lifetime."""
+    connections: int
+    """The most connections that read one file."""
+    spare: Callable[[], bool]
+    """True if a further connection may start: a place is free, and no copy waits for it."""
     sleep: Sleep
     wall: Callable[[], float]
     """Returns seconds since the epoch."""
@@ -109,7 +115,8 @@ class Fetch:
                 self._attempts.trust()
             else:
                 other, _ = await self._adopt(answer, None)
-                await self._intake.take_in(answer, other, range(_ALL))
+                async with self._intake.keeping():
+                    await self._intake.take_in(answer, other, Segment(range(_ALL)))
 
     def _gap(self) -> range | None:
         """The first missing pieces. If the length is not known, the range is longer than the file."""
@@ -118,22 +125,65 @@ class Fetch:
             return None
         if recorder is None:
             return range(_ALL)
-        missing = recorder.missing
+        missing = self._missing(recorder)
         if missing is None:
             return range((~recorder.have & (recorder.have + 1)).bit_length() - 1, _ALL)
-        for first, last in ranges.runs(missing & ~sum(1 << number for number in self._intake.last)):
+        for first, last in ranges.runs(missing):
             return range(first, last + 1)
         return None
 
+    def _missing(self, recorder: Recorder) -> int | None:
+        """The pieces that did not arrive, as a bit mask. ``None``: the length is not known."""
+        last = sum(1 << number for number in self._intake.last)
+        return None if recorder.missing is None else recorder.missing & ~last
+
     async def _read(self, gap: range) -> None:
+        """Request a gap. If the origin serves ranges of a large file, read the other gaps as well."""
+        recorder = self._attempts.recorder
+        if recorder is not None and self._divisible(recorder):
+            gap = gap[: SegmentPlan.pieces_of(recorder.meta.piece_size)]
         resume = self._resume(gap)
-        async with self._reader.open(self._order.source, resume) as answer:
+        async with self._reader.open(self._order.source, resume) as answer, self._intake.keeping():
             recorder, continued = await self._adopt(answer, resume)
-            wanted = gap if continued else range(_ALL)
-            if answer.provenance is not None and answer.provenance.end is not None:
-                held = -(-answer.provenance.end // recorder.meta.piece_size)
-                wanted = range(wanted.start, min(wanted.stop, held))
-            await self._intake.take_in(answer, recorder, wanted)
+            lead = self._lead(answer, recorder, gap if continued else range(_ALL))
+            reading = self._intake.take_in(answer, recorder, lead)
+            if answer.ranges and answer.provenance is None and self._divisible(recorder):
+                await self._connections(recorder, lead).run(lead, reading)
+            else:
+                await reading
+
+    def _lead(self, answer: Answer, recorder: Recorder, wanted: range) -> Segment:
+        """What the first connection reads: what was requested, as far as the answer provides it."""
+        stop = wanted.stop if recorder.total is None else min(wanted.stop, recorder.total)
+        if answer.provenance is not None and answer.provenance.end is not None:
+            stop = min(stop, -(-answer.provenance.end // recorder.meta.piece_size))
+        return Segment(range(wanted.start, stop))
+
+    def _divisible(self, recorder: Recorder) -> bool:
+        """True if several connections could read what is missing, and their parts certainly belong together."""
+        missing, meta = self._missing(recorder), recorder.meta
+        certain = self._expected is not None or meta.etag or meta.last_modified
+        return bool(certain) and missing is not None and missing.bit_count() * meta.piece_size >= 2 * SEGMENT
+
+    def _connections(self, recorder: Recorder, lead: Segment) -> Connections:
+        missing = (self._missing(recorder) or 0) & ~((1 << lead.stop) - (1 << lead.next))
+        return Connections(
+            SegmentPlan(missing, recorder.meta.piece_size),
+            ConnectionScale(self._tools.connections),
+            self._read_segment,
+            received=lambda: self._intake.received,
+            spare=self._tools.spare,
+        )
+
+    async def _read_segment(self, segment: Segment) -> None:
+        """Request one segment on a further connection."""
+        recorder = self._attempts.recorder
+        if recorder is None:
+            raise RuntimeError("the copy has no content to continue")
+        resume = self._request(recorder, segment.rest)
+        async with self._reader.open(self._order.source, resume) as answer:
+            freshness.check_continues(answer, resume, recorder.meta, self._shown, pinned=self._expected is not None)
+            await self._intake.take_in(answer, recorder, segment)
 
     def _resume(self, gap: range) -> Resume | None:
         """What to request for a gap. ``None``: the whole file, since nothing could tie its rest to the pieces.
@@ -143,12 +193,14 @@ class Fetch:
         recorder = self._attempts.recorder
         if recorder is None or not recorder.have:
             return None
-        meta, to_the_end = recorder.meta, recorder.total is None or gap.stop >= recorder.total
+        resume = self._request(recorder, gap)
+        return resume if resume.validator or self._expected is not None else None
+
+    def _request(self, recorder: Recorder, pieces: range) -> Resume:
+        meta, to_the_end = recorder.meta, recorder.total is None or pieces.stop >= recorder.total
         validator = "" if self._expected is not None else meta.etag or meta.last_modified
-        if not validator and self._expected is None:
-            return None
-        end = None if to_the_end else gap.stop * meta.piece_size
-        return Resume(gap.start * meta.piece_size, end, validator, meta.generation)
+        end = None if to_the_end else pieces.stop * meta.piece_size
+        return Resume(pieces.start * meta.piece_size, end, validator, meta.generation)
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
         """The recorder for the answer. False: the answer has another content, which starts a new generation."""

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.recorder import Recorder
+from pantala_supernode.cdn.segments import Segment
+from pantala_supernode.origin.body import Body
 from pantala_supernode.origin.source import Answer
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
@@ -91,40 +93,53 @@ class Intake:
         self._writer = writer
         self._on_bytes = on_bytes
         self._on_pieces = on_pieces
+        self._pipeline = Pipeline(self._keep, BUFFER)
+        self._bodies: set[Body] = set()
+        self._ended = 0
+        """Bytes of the bodies that have ended."""
 
     def begin(self) -> None:
         self.last, self.length = {}, None
 
-    async def take_in(self, answer: Answer, recorder: Recorder, wanted: range) -> None:
-        """Read the ``wanted`` pieces from a body into the recorder. A range that is too long ends with the file."""
-        pipeline = Pipeline(self._keep, BUFFER)
+    @property
+    def received(self) -> int:
+        """The bytes of all bodies of this try that have arrived."""
+        return self._ended + sum(body.received for body in self._bodies)
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Keep the pieces that are read in this context. At its end, all of them are durable."""
+        self._pipeline = Pipeline(self._keep, BUFFER)
         try:
-            await self._pour(answer, recorder, wanted, pipeline)
+            yield
         except BaseException:
             with contextlib.suppress(errors.SupernodeError):  # the first error is more useful
-                await pipeline.drain()
+                await self._pipeline.drain()
             raise
-        await pipeline.drain()
+        await self._pipeline.drain()
 
-    async def _pour(self, answer: Answer, recorder: Recorder, wanted: range, pipeline: Pipeline) -> None:
+    async def take_in(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
+        """Read the pieces of a segment from a body. A segment that is too long ends with the file."""
         self.framed = answer.framed or answer.length is not None
-        size, number = recorder.meta.piece_size, wanted.start
-        skip, counted = number * size - answer.offset, 0
-        self._count(answer, 0)
+        counted = self._count(answer, 0)
+        self._bodies.add(answer.body)
+        skip = segment.next * recorder.meta.piece_size - answer.offset
         try:
-            async with aclosing(answer.body.blocks(size, skip)) as blocks:
+            async with aclosing(answer.body.blocks(recorder.meta.piece_size, skip)) as blocks:
                 async for block in blocks:
                     counted = self._count(answer, counted)
-                    await self._take(number, block, recorder, pipeline)
-                    number += 1
-                    if number >= wanted.stop and number != recorder.total:
+                    await self._take(segment.next, block, recorder)
+                    segment.advance()
+                    if segment.next >= segment.stop and segment.next != recorder.total:
                         return
-            self._check_end(answer, recorder)
+            self._check_end(answer, recorder, segment)
         except errors.SourceInterruptedError:
             self.cut_at = answer.offset + answer.body.received
             raise
         finally:
             self._count(answer, counted)
+            self._bodies.remove(answer.body)
+            self._ended += answer.body.received
         if answer.provenance is not None:
             self._attempts.know_origin_bytes(answer.provenance.origin_bytes)
 
@@ -136,7 +151,7 @@ class Intake:
         self._on_bytes(read)
         return received
 
-    async def _take(self, number: int, block: bytearray, recorder: Recorder, pipeline: Pipeline) -> None:
+    async def _take(self, number: int, block: bytearray, recorder: Recorder) -> None:
         """Keep a block as a piece, unless it is the last one or incomplete."""
         length, size = recorder.meta.length, recorder.meta.piece_size
         expected = size if length is None else min(size, length - number * size)
@@ -147,14 +162,14 @@ class Intake:
         if number + 1 == recorder.total or len(block) < size:
             self.last = {number: block}
         else:
-            await pipeline.give(number, block)
+            await self._pipeline.give(number, block)
 
-    def _check_end(self, answer: Answer, recorder: Recorder) -> None:
+    def _check_end(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
         """The body ended. Without an announced length, the file ends here, too."""
         end, length = answer.offset + answer.body.received, recorder.meta.length
         if length is None:
             self.length = end
-        elif end < length:
+        elif end < min(length, segment.stop * recorder.meta.piece_size):
             raise errors.SourceInterruptedError.with_action(f"{self._shown} ended at byte {end}")
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:

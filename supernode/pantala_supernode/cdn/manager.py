@@ -40,10 +40,21 @@ class CDNManager:
         fresh_for: float = 60.0,
         wall: Callable[[], float] = time.time,
         fetches: int = 16,
+        connections: int = 1,
     ) -> None:
         self.copies = copies
         self.gate = Gate(fetches)
-        tools = FetchTools(copies.store, piece_size, rng, make_room, fresh_for, sleep=sleep, wall=wall)
+        tools = FetchTools(
+            copies.store,
+            piece_size,
+            rng,
+            make_room,
+            fresh_for,
+            connections=connections,
+            spare=lambda: self.gate.spare,
+            sleep=sleep,
+            wall=wall,
+        )
         self.worker = Worker(tools, GatedReader(reader, self.gate), choose, copies.on_change)
 
     async def recover(self) -> None:

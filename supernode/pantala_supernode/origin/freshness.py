@@ -76,6 +76,14 @@ def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, 
         raise errors.SourceChangedError.with_action(f"{shown} has new content")
 
 
+def check_continues(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, pinned: bool) -> None:
+    """Raise unless an answer provides a part of the content that ``meta`` describes."""
+    if not same_content(answer, meta, pinned=pinned):
+        raise errors.SourceChangedError.with_action(f"{shown} has new content")
+    if answer.offset != resume.offset:
+        raise errors.SourceProtocolError.with_action(f"{shown} sent the whole file instead of the requested range")
+
+
 def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:
     """Raise if a cut body could not be distinguished from a whole one."""
     if answer.length is None and not answer.framed and not digest_known:

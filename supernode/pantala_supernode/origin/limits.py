@@ -26,6 +26,11 @@ class Gate:
     def queue(self) -> int:
         return sum(not turn.done() for _, _, turn in self._waiting)
 
+    @property
+    def spare(self) -> bool:
+        """True if a place is free, so no holder waits."""
+        return self._free > 0
+
     @asynccontextmanager
     async def place(self, priority: int) -> AsyncIterator[None]:
         await self._enter(priority)

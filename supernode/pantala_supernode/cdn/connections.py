@@ -1,0 +1,84 @@
+"""Reads one copy over as many connections as raise the throughput."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pantala_supernode import errors
+from pantala_supernode.cdn.segments import ConnectionScale, Segment, SegmentPlan
+
+_WINDOW = 0.25
+"""Seconds for which a number of connections is measured."""
+_FATAL = (errors.SourceChangedError, errors.LengthMismatchError)
+"""The origin contradicts itself, so no other connection can complete the copy either."""
+
+
+class Connections:
+    """The connections of one try.
+
+    ``read`` requests a segment and reads it. ``received`` returns the bytes that have arrived on all connections.
+    ``spare`` is true if the supernode has a place for a further connection that no other copy waits for.
+    """
+
+    def __init__(
+        self,
+        plan: SegmentPlan,
+        scale: ConnectionScale,
+        read: Callable[[Segment], Coroutine[Any, Any, None]],
+        *,
+        received: Callable[[], int],
+        spare: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plan = plan
+        self._scale = scale
+        self._read = read
+        self._received = received
+        self._spare = spare
+        self._clock = clock
+        self._running: dict[asyncio.Task[None], Segment] = {}
+
+    async def run(self, lead: Segment, reading: Coroutine[Any, Any, None]) -> None:
+        """Complete the plan. ``reading`` reads the segment ``lead``, and further connections follow.
+
+        A connection that fails is not replaced while others work. Raises the error of the last one, or a fatal error.
+        """
+        self._add(lead, reading)
+        try:
+            while self._running:
+                started, before, count = self._clock(), self._received(), len(self._running)
+                done, _ = await asyncio.wait(self._running, timeout=_WINDOW, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    self._end(task)
+                elapsed = self._clock() - started
+                if not done and count == self._scale.target:
+                    self._scale.measured((self._received() - before) / elapsed)
+                self._start(lead)
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _add(self, segment: Segment, reading: Coroutine[Any, Any, None]) -> None:
+        self._running[asyncio.create_task(reading)] = segment
+
+    def _start(self, lead: Segment) -> None:
+        """Start connections up to the target. Further ones only while the supernode has a spare place."""
+        while len(self._running) < self._scale.target and (not self._running or self._spare()):
+            segment = self._plan.take()
+            if segment is None and lead in self._running.values():
+                self._plan.divide(lead)
+                segment = self._plan.take()
+            if segment is None:
+                return
+            self._add(segment, self._read(segment))
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        segment, error = self._running.pop(task), task.exception()
+        if error is None:
+            return
+        self._plan.give_back(segment.rest)
+        if not self._running or not isinstance(error, errors.SourceError) or isinstance(error, _FATAL):
+            raise error
+        self._scale.limit(len(self._running))

@@ -1,0 +1,93 @@
+"""Divides the missing pieces of one copy among the connections that read it. Pure."""
+
+SEGMENT = 16 * 1024 * 1024
+"""Bytes of a segment, at least one piece. A request costs a round trip, and a long segment makes the others wait."""
+_GAIN = 1.25
+"""A doubling of the connections must raise the throughput at least this much. Otherwise it is taken back."""
+_FAST = 200_000_000
+"""Bytes per second of one connection that is fast enough: a second one would gain little."""
+
+
+class Segment:
+    """The pieces that one connection reads, in order."""
+
+    def __init__(self, pieces: range) -> None:
+        self.next = pieces.start
+        """The first piece that has not arrived."""
+        self.stop = pieces.stop
+
+    @property
+    def rest(self) -> range:
+        return range(self.next, self.stop)
+
+    def advance(self) -> None:
+        """One more piece arrived."""
+        self.next += 1
+
+    def shorten(self, stop: int) -> range:
+        """Stop earlier. Returns the pieces that are left out."""
+        left_out = range(min(stop, self.stop), self.stop)
+        self.stop -= len(left_out)
+        return left_out
+
+
+class SegmentPlan:
+    """The missing pieces that no connection reads. The first ones are given out first, so that peers can start."""
+
+    def __init__(self, missing: int, piece_size: int) -> None:
+        self._pieces = self.pieces_of(piece_size)
+        self._free = missing
+
+    @staticmethod
+    def pieces_of(piece_size: int) -> int:
+        """How many pieces a segment has."""
+        return max(1, SEGMENT // piece_size)
+
+    def take(self) -> Segment | None:
+        """The first free pieces that are contiguous, at most one segment. ``None``: no piece is free."""
+        if not self._free:
+            return None
+        first = (self._free & -self._free).bit_length() - 1
+        run = self._free >> first
+        length = min((~run & (run + 1)).bit_length() - 1, self._pieces)
+        self._free &= ~(((1 << length) - 1) << first)
+        return Segment(range(first, first + length))
+
+    def give_back(self, pieces: range) -> None:
+        """Nobody reads these pieces any more."""
+        self._free |= ((1 << len(pieces)) - 1) << pieces.start
+
+    def divide(self, segment: Segment) -> None:
+        """Leave a connection one segment, and take the rest back."""
+        self.give_back(segment.shorten(segment.next + self._pieces))
+
+
+class ConnectionScale:
+    """How many connections read one copy. The number doubles while that raises the throughput."""
+
+    def __init__(self, most: int) -> None:
+        self.target = 1
+        self._most = most
+        self._settled = most <= 1
+        self._former = (0, 0.0)
+        """The number of connections before the last doubling, and their throughput."""
+
+    def measured(self, rate: float) -> None:
+        """``rate``: bytes per second, while the target number of connections was reading."""
+        if self._settled:
+            return
+        connections, before = self._former
+        if connections and rate < before * _GAIN:
+            self._settle(connections)
+        elif self.target == self._most or rate >= _FAST * self.target:
+            self._settle(self.target)
+        else:
+            self._former = self.target, rate
+            self.target = min(2 * self.target, self._most)
+
+    def limit(self, connections: int) -> None:
+        """The origin refused or cut a connection while others worked. Keep to ``connections``."""
+        self._settle(max(1, min(connections, self.target)))
+
+    def _settle(self, connections: int) -> None:
+        self.target, self._settled = connections, True
