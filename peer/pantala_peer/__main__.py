@@ -1,4 +1,4 @@
-"""``pantala-peer``, with the commands ``configure`` and ``cleanup``."""
+"""``pantala-peer``, with the commands ``configure``, ``watch`` and ``cleanup``."""
 
 import sys
 
@@ -6,8 +6,8 @@ from pantala_process import lifecycle
 
 
 def main() -> None:
-    """Run a peer until SIGTERM or SIGINT, or configure this node's containerd, or restore its configuration."""
-    command = sys.argv[1:2] in (["configure"], ["cleanup"])
+    """Run a peer until SIGTERM or SIGINT, or run a command for containerd's configuration."""
+    command = sys.argv[1:2] in (["configure"], ["watch"], ["cleanup"])
     lifecycle.start("pantala_peer.containerd.command" if command else "pantala_peer.app")
 
 

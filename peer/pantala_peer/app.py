@@ -7,12 +7,14 @@ import random
 import secrets
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from aiohttp import web
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import Publisher, check_root
+from pantala_peer.containerd.watch import read_note
 from pantala_peer.download.connection import ReceiveTimeouts
 from pantala_peer.download.jobs import Downloads, PieceWaiters
 from pantala_peer.download.providers import Providers
@@ -184,6 +186,7 @@ def build(settings: Settings) -> PeerApp:
         events=events,
         port=mirror.reachable_port,
         last_probe=mirror.server.last_probe,
+        repair=partial(read_note, settings.mirror_token_file),
         wall=time.time,
     )
     images = ImageOrders(

@@ -89,7 +89,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         environment,
         program="pantala-peer",
         description="Takes files from Pantala's supernodes and other peers, and serves them. "
-        "`pantala-peer configure` adds the mirror to this node's containerd, `pantala-peer cleanup` removes it; "
+        "`pantala-peer configure` adds the mirror to this node's containerd, `pantala-peer watch` restores it when "
+        "another program changes the files, `pantala-peer cleanup` removes it; "
         "each has its own --help.",
     )
     return Settings(**{"runtime_socket": Path("/run/pantala/runtime.sock")} | values)

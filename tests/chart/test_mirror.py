@@ -27,6 +27,15 @@ def test_containerd_uses_a_port_that_only_its_own_node_reaches(render: Render) -
     assert "http://r:5000,docker.io" == objects.flags("supernode/supernode")["registries"]
 
 
+def test_the_watch_restores_exactly_what_the_init_container_configured(render: Render) -> None:
+    objects = render('peer.root="/srv/p"', 'mirror.registries=["docker.io"]', "mirror.resolve=true")
+    watch = objects.container("peer/mirror-watch")
+    assert (["pantala-peer", "watch"], "Always") == (watch["command"][:2], watch["restartPolicy"])
+    assert objects.flags("peer/mirror") == objects.flags("peer/mirror-watch")
+    for off in ("mirror.enabled=false", "mirror.watch=false"):
+        assert "peer/mirror-watch" not in {name for name, *_ in render(off).containers()}
+
+
 def test_values_set_tag_resolution_and_cache_size(render: Render) -> None:
     def given(*values: str) -> tuple[str, str, str | None]:
         objects = render(*values)
@@ -53,7 +62,7 @@ def test_without_the_mirror_peers_remove_their_settings_from_containerd(render: 
 
 def test_of_several_folders_of_containerd_only_the_first_is_writable(render: Render) -> None:
     objects = render('mirror.certsD="/etc/containerd/certs.d:/etc/docker/certs.d:/etc/docker/more"')
-    for name in ("peer/mirror", "cleanup/cleanup"):
+    for name in ("peer/mirror", "peer/mirror-watch", "cleanup/cleanup"):
         mounted = {each["mountPath"]: not each.get("readOnly") for each in objects.container(name)["volumeMounts"]}
         assert {"/var/lib/pantala": True, "/etc/containerd": True, "/etc/docker": False} == mounted
     assert objects.container("cleanup/cleanup")["command"][-2].count(":") == 2

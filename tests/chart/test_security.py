@@ -8,8 +8,8 @@ import yaml
 from charts import generate
 from tests.chart.rendered import CHART, Helm, Object, Render, Rendered
 
-AS_ROOT = {"peer/directories", "peer/mirror", "cleanup/cleanup"}
-"""Init containers that write files of root."""
+AS_ROOT = {"peer/directories", "peer/mirror", "peer/mirror-watch", "cleanup/cleanup"}
+"""Init containers that write files of root. The watch is one that keeps running."""
 
 
 @pytest.mark.parametrize("values", [(), ("mirror.enabled=false",)])
@@ -28,7 +28,7 @@ def test_only_init_containers_that_write_on_the_node_run_as_root(render: Render,
         assert (not root, 0 if root else 65532) == (context["runAsNonRoot"], context["runAsUser"])
         assert (0 if root or name == "peer/runtime" else 65532) == context["runAsGroup"]
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    assert seen >= AS_ROOT - ({"cleanup/cleanup"} if values else set())
+    assert seen >= AS_ROOT - ({"cleanup/cleanup", "peer/mirror-watch"} if values else set())
 
 
 def mounts(template: Object, *, of_node: bool) -> dict[str, set[tuple[str, bool]]]:
@@ -50,6 +50,7 @@ def test_each_container_mounts_only_its_own_paths_of_the_node(render: Render) ->
     expected = {
         "directories": {root},
         "mirror": {root, folder},
+        "mirror-watch": {root, folder},
         "peer": {root},
         "runtime": {("/run/containerd", False), ("/var/lib/containerd/io.containerd.content.v1.content", False)},
     }

@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from testbed.cluster import Cluster
 from testbed.cluster.registry_host import RegistryHost
-from tests.e2e.case import MIB, Case
+from tests.e2e.case import MIB, Case, passes
 from tests.e2e.environment import NAMESPACE
 from tests.e2e.images import Images, Pushed, assert_sent_once
 
@@ -22,6 +23,23 @@ def test_three_pods_of_a_new_image_cost_the_registry_one_copy(case: Case, site: 
     site.registry.forget()
     _run_pods(case, image, case.nodes)
     assert_sent_once(site, image)
+
+
+def test_a_removed_part_of_containerds_files_is_back_within_a_minute(case: Case, cluster: Cluster) -> None:
+    """As after a start of k3s, which writes the folder again. The Peer names the change."""
+    node = case.nodes[0]
+    file = cluster.path(node, "/etc/containerd/certs.d/_default/hosts.toml")
+    before = file.read_bytes()
+    file.unlink()
+
+    def repaired() -> None:
+        assert before == (file.read_bytes() if file.exists() else b"")
+        found = case.kubectl.get(f"peer/{node}")["status"]["conditions"]
+        condition = next(each for each in found if each["type"] == "MirrorConfigured")
+        assert ("True", "Probed") == (condition["status"], condition["reason"])
+        assert "Another program changed hosts.toml of _default at " in condition["message"]
+
+    passes(repaired, within=60.0)
 
 
 @contextmanager

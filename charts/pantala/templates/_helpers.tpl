@@ -194,14 +194,25 @@ capabilities:
 {{- toYaml $volumes }}
 {{- end }}
 
-{{/* Restores containerd's files exactly, and removes the peer's records of them and the token. */}}
+{{/* Flags for the commands configure and watch. */}}
+{{- define "pantala.configureFlags" -}}
+- --certs-d={{ .Values.mirror.certsD }}
+- --containerd-state={{ .Values.peer.root }}/containerd
+- --registries={{ join "," .Values.mirror.registries }}
+- --mirror=http://127.0.0.1:65001
+- --mirror-resolve={{ ternary "yes" "no" .Values.mirror.resolve }}
+- --mirror-token-file={{ .Values.peer.root }}/mirror-token
+- --mirror-token-owner=65532:65532
+{{- end }}
+
+{{/* Restores containerd's files exactly, and removes the peer's records of them, the token and the note about repairs. */}}
 {{- define "pantala.cleanup" -}}
 {{- $ := index . 0 }}
 - sh
 - -ec
 - |
   pantala-peer cleanup "--certs-d=$0" "--containerd-state=$1/containerd"{{ index . 1 }}
-  rm -f "$1/mirror-token"
+  rm -f "$1/mirror-token" "$1/mirror-repair.json" "$1/mirror-repair.new"
 - {{ $.Values.mirror.certsD }}
 - {{ $.Values.peer.root }}
 {{- end }}

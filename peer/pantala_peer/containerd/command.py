@@ -1,16 +1,34 @@
-"""``pantala-peer configure`` for an init container, and ``pantala-peer cleanup`` for the hook at uninstall."""
+"""Commands for containerd's files: ``pantala-peer configure``, ``watch`` and ``cleanup``.
+
+An init container of the peer runs the first one, a container beside the peer the second, and the hook at uninstall the
+third.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from pantala_peer.cache import uninstall
 from pantala_peer.containerd import registry
-from pantala_peer.containerd.configuration import ConfigurationReport, TokenOwner, cleanup, configure, keep_token
+from pantala_peer.containerd.configuration import (
+    ConfigurationReport,
+    Decide,
+    TokenOwner,
+    cleanup,
+    configure,
+    deciding,
+    keep_token,
+    views,
+)
+from pantala_peer.containerd.errors import FolderError
+from pantala_peer.containerd.registry import ContainerdRegistry
+from pantala_peer.containerd.watch import ConfigurationWatch, note_file
 from pantala_peer.errors import PeerError
 from pantala_pieces.errors import StoreError
-from pantala_process import settings
+from pantala_process import lifecycle, logs, settings
+from pantala_process.lifecycle import Stop
 from pantala_process.settings import Flag, SettingsError
 
 
@@ -49,10 +67,39 @@ def _configure(
     mirror_token_owner: TokenOwner | None = None,
     mirror_token_file: Path | None = None,
 ) -> ConfigurationReport:
-    token = keep_token(mirror_token_file or containerd_state.with_name("mirror-token"), mirror_token_owner)
-    names = [name for name in map(str.strip, registries.split(",")) if name]
-    mirrored = [registry.parse_registry(name) for name in names]
-    return configure(certs_d, containerd_state, mirrored, mirror, token, resolve=mirror_resolve)
+    file = _token_file(mirror_token_file, containerd_state)
+    token = keep_token(file, mirror_token_owner)
+    note_file(file).unlink(missing_ok=True)
+    return configure(certs_d, containerd_state, _mirrored(registries), mirror, token, resolve=mirror_resolve)
+
+
+def _watch(
+    *,
+    certs_d: Sequence[Path] = _CERTS_D,
+    containerd_state: Path = _STATE,
+    registries: str = "",
+    mirror: str = "http://127.0.0.1:65001",
+    mirror_resolve: bool = False,
+    mirror_token_owner: TokenOwner | None = None,
+    mirror_token_file: Path | None = None,
+) -> NoReturn:
+    """Repair until a signal. The flags are those of ``configure``, so that both do the same."""
+    del mirror_token_owner
+    file, mirrored = _token_file(mirror_token_file, containerd_state), _mirrored(registries)
+    deciding(mirrored, mirror, "token")  # an invalid mirror ends the command
+
+    def decide() -> Decide:
+        try:
+            token = file.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise FolderError(f"the mirror's token in {file} cannot be read: {error}") from None
+        return deciding(mirrored, mirror, token, resolve=mirror_resolve)
+
+    async def life(stop: Stop) -> None:
+        await lifecycle.until(stop.asked, ConfigurationWatch(views(certs_d, containerd_state), decide, file).run())
+
+    logs.configure()
+    lifecycle.run("pantala-peer watch", life, failures=(PeerError, OSError))
 
 
 def _cleanup(
@@ -62,6 +109,14 @@ def _cleanup(
     if root is not None:
         print(f"cached tasks removed: {uninstall.clear(root)}")
     return report
+
+
+def _token_file(given: Path | None, state: Path) -> Path:
+    return given or state.with_name("mirror-token")
+
+
+def _mirrored(registries: str) -> list[ContainerdRegistry]:
+    return [registry.parse_registry(name) for name in map(str.strip, registries.split(",")) if name]
 
 
 def _owner(text: str) -> TokenOwner:
@@ -94,6 +149,7 @@ _CLEANUP_FLAGS = {
 }
 _COMMANDS: dict[str, tuple[Callable[..., ConfigurationReport], dict[str, Flag], str]] = {
     "configure": (_configure, _FLAGS | _CONFIGURE_FLAGS, "Make this node's containerd ask the mirror."),
+    "watch": (_watch, _FLAGS | _CONFIGURE_FLAGS, "Restore the mirror's part when another program changes the files."),
     "cleanup": (_cleanup, _FLAGS | _CLEANUP_FLAGS, "Restore containerd's files."),
 }
 

@@ -12,6 +12,8 @@ from pantala_peer.containerd.hosts import MirrorHost
 from pantala_peer.containerd.plan import DesiredFiles, FolderRecord, Plan, Tree, plan, wanted
 from pantala_peer.containerd.registry import ContainerdRegistry
 
+Decide = Callable[[Tree, FolderRecord], Plan]
+
 
 class ConfigurationReport(NamedTuple):
     """The changes below ``certs.d``."""
@@ -39,12 +41,18 @@ def configure(
     force. With ``resolve`` containerd asks the mirror for tags, too. Call it at each start: it repairs files that were
     rewritten meanwhile. Blocks. Raises :class:`FolderError`, and :class:`SettingsError` for an invalid mirror.
     """
+    decide = deciding(registries, mirror_url, token, resolve=resolve)
+    return _report([_carry_out(*view, decide) for view in views(certs_d, state)])
+
+
+def deciding(registries: Sequence[ContainerdRegistry], mirror_url: str, token: str, *, resolve: bool = False) -> Decide:
+    """Plan the files that name the mirror. Raises :class:`SettingsError` for an invalid mirror."""
     mirror = MirrorHost(mirror_url, token, resolve)
 
     def decide(tree: Tree, record: FolderRecord) -> Plan:
         return plan(tree, record, wanted(tree, record, registries, mirror))
 
-    return _report([_carry_out(*view, decide) for view in _views(certs_d, state)])
+    return decide
 
 
 def cleanup(certs_d: Sequence[Path], state: Path) -> ConfigurationReport:
@@ -56,7 +64,7 @@ def cleanup(certs_d: Sequence[Path], state: Path) -> ConfigurationReport:
     def decide(tree: Tree, record: FolderRecord) -> Plan:
         return plan(tree, record, DesiredFiles())
 
-    return _report([_carry_out(*view, decide) for view in reversed(_views(certs_d, state))])
+    return _report([_carry_out(*view, decide) for view in reversed(views(certs_d, state))])
 
 
 class TokenOwner(NamedTuple):
@@ -98,19 +106,19 @@ def _give(path: Path, owner: TokenOwner) -> None:
     os.chown(path, owner.user, owner.group, follow_symlinks=False)
 
 
-def _views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
+def views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
     """The folders as configured, and as containerd 2.1 to 2.4 reads a list of them: as the name of *one* folder.
 
     That is containerd's issue 12415; with other settings than its defaults it reads the list. In that folder nothing
     else is in force, so our files hide nothing.
     """
-    views: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]
+    found: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]
     if len(certs_d) > 1:
-        views.append(([Path(":".join(map(str, certs_d)))], state / "list"))
-    return views
+        found.append(([Path(":".join(map(str, certs_d)))], state / "list"))
+    return found
 
 
-def _carry_out(certs_d: Sequence[Path], state: Path, decide: Callable[[Tree, FolderRecord], Plan]) -> tuple[Path, Plan]:
+def _carry_out(certs_d: Sequence[Path], state: Path, decide: Decide) -> tuple[Path, Plan]:
     folder = Folder(certs_d, state)
     with folder.alone():
         todo = decide(folder.read_tree(), folder.read_record())
@@ -119,11 +127,7 @@ def _carry_out(certs_d: Sequence[Path], state: Path, decide: Callable[[Tree, Fol
 
 
 def _report(done: Sequence[tuple[Path, Plan]]) -> ConfigurationReport:
-    changed = [
-        str(folder / name)
-        for folder, todo in done
-        for name in sorted({*todo.writes, *todo.restores, *todo.links, *todo.unlinks} - todo.unfinished)
-    ]
+    changed = [str(folder / name) for folder, todo in done for name in sorted(todo.changed)]
     notes = [note for _, todo in done for note in todo.notes]
     return ConfigurationReport(
         tuple(changed), tuple(dict.fromkeys(notes)), not any(todo.unfinished for _, todo in done)

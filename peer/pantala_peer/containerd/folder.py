@@ -29,11 +29,20 @@ class Folder:
         self._certs_d, *self._further = folders
         self._state = state
 
+    @property
+    def recorded(self) -> bool:
+        """Something was written, and not removed since."""
+        return self._record.exists()
+
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Lock the record, and translate errors of the disk to :class:`FolderError`."""
+    def alone(self, *, create: bool = True) -> Iterator[None]:
+        """Lock the record, and translate errors of the disk to :class:`FolderError`.
+
+        Without ``create`` the folder of the record must exist.
+        """
         try:
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if create:
+                self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)

@@ -110,6 +110,11 @@ class Plan:
         return not (self.links or self.writes or self.restores or self.unlinks)
 
     @property
+    def changed(self) -> set[str]:
+        """The directories that the plan changes."""
+        return {*self.writes, *self.restores, *self.links, *self.unlinks} - self.unfinished
+
+    @property
     def after(self) -> FolderRecord:
         gone = {*self.restores.keys() - self.unfinished, *self.unlinks}
         entries = {name: entry for name, entry in self.record.entries.items() if name not in gone}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from pantala_peer.containerd.watch import RepairNote
 from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images.errors import OrderError
 from pantala_peer.images.helper import RuntimeHelper
@@ -18,6 +19,9 @@ _INTERVAL = 60.0
 _SHORT_INTERVAL = 10.0
 """Seconds between two checks: while the runtime asks the mirror, and while it does not."""
 
+_NOTE_INTERVAL = 10.0
+"""Seconds between two looks at the note about repairs."""
+
 _STEP = 64 * 1024 * 1024
 """Bytes. Free room is rounded down to this, because each new number is sent to all supernodes."""
 
@@ -26,7 +30,7 @@ class RuntimeWatch:
     """Checks the runtime and reports changes.
 
     ``port`` returns the port at which containerd reaches the mirror (0 without a mirror). ``last_probe`` returns
-    the last probe that the mirror saw.
+    the last probe that the mirror saw. ``repair`` returns the last repair of containerd's files.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class RuntimeWatch:
         events: PeerEvents,
         port: Callable[[], int],
         last_probe: Callable[[], ProbeResult | None],
+        repair: Callable[[], RepairNote | None],
         wall: Callable[[], float],
     ) -> None:
         self._helper = helper
@@ -45,9 +50,11 @@ class RuntimeWatch:
         self._node = node
         self._port = port
         self._last_probe = last_probe
+        self._repair = repair
         self._wall = wall
         self._survey: tuple[str, ...] = ()
         self._state = RuntimeState()
+        self._note: RepairNote | None = None
         self._look_now = asyncio.Event()
         events.subscribe(ImagesOrdered, self._on_orders)
 
@@ -57,17 +64,29 @@ class RuntimeWatch:
             self._look_now.set()
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_repairs())
+            while True:
+                self._look_now.clear()
+                self._report(await self.look())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_INTERVAL if self._state.mirror else _SHORT_INTERVAL):
+                        await self._look_now.wait()
+
+    async def _follow_repairs(self) -> None:
+        """Report a repair soon."""
         while True:
-            self._look_now.clear()
-            self._report(await self.look())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_INTERVAL if self._state.mirror else _SHORT_INTERVAL):
-                    await self._look_now.wait()
+            await asyncio.sleep(_NOTE_INTERVAL)
+            if await asyncio.to_thread(self._repair) != self._note:
+                self._look_now.set()
 
     async def look(self) -> RuntimeState:
         try:
             status = await self._helper.status()
             in_force, why = await self._probe(status)
+            self._note = note = await asyncio.to_thread(self._repair)
+            if in_force and note is not None:
+                in_force, why = not note.fault, str(note)
             found = await self._helper.blobs(self._survey) if self._survey else None
         except OrderError as error:
             return RuntimeState(message=str(error))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from pantala_peer.containerd.watch import RepairNote
 from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images.errors import RuntimeUnavailableError
 from pantala_peer.images.helper import RuntimeHelper
@@ -149,6 +150,7 @@ class Scene(RuntimeHelper):
         self.now = 100.0
         self.free = 64 << 20
         self.pins: bool | None = None
+        self.repair: RepairNote | None = None
         self.events = PeerEvents()
         self.reports = Reports()
         self.watch = RuntimeWatch(
@@ -158,6 +160,7 @@ class Scene(RuntimeHelper):
             events=self.events,
             port=lambda: port,
             last_probe=lambda: self.seen,
+            repair=lambda: self.repair,
             wall=lambda: self.now,
         )
 
@@ -207,6 +210,32 @@ async def test_an_earlier_or_foreign_probe_proves_nothing() -> None:
     assert (await scene.watch.look()).mirror is False
     scene.seen = ProbeResult("node-2", in_force=True, at=101.0)
     assert (await scene.watch.look()).mirror is False
+
+
+async def test_a_repair_of_containerds_files_is_reported() -> None:
+    scene = Scene()
+    scene.repair = RepairNote(0, ("docker.io",))
+    state = await scene.watch.look()
+    assert (True, str(scene.repair)) == (state.mirror, state.message)
+    scene.repair = RepairNote(0, fault="the disk is read-only")
+    state = await scene.watch.look()
+    assert (False, str(scene.repair)) == (state.mirror, state.message)
+
+
+@pytest.mark.virtual_time
+async def test_a_repair_is_reported_within_seconds() -> None:
+    scene = Scene()
+    running = asyncio.create_task(scene.watch.run())
+    try:
+        await scene.reported(1)
+        scene.repair = RepairNote(0, ("docker.io",))
+        begun = asyncio.get_running_loop().time()
+        await scene.reported(2)
+        assert asyncio.get_running_loop().time() - begun <= 11
+        await asyncio.sleep(600)
+        assert ["", str(scene.repair)] == list(dict.fromkeys(state.message for state in scene.reports.sent))
+    finally:
+        running.cancel()
 
 
 async def test_a_peer_without_a_mirror_does_not_probe() -> None:

@@ -1,0 +1,156 @@
+"""Puts our part of containerd's files back when another program has changed them. k3s rewrites them when it starts.
+
+``pantala-peer watch`` runs as root beside the peer, which may not write there. It leaves a note, and the peer reports
+that. Only a configured node is repaired: ``pantala-peer cleanup`` ends that at once, because it removes the record.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from pantala_peer.containerd.configuration import Decide
+from pantala_peer.containerd.errors import FolderError
+from pantala_peer.containerd.folder import Folder
+from pantala_peer.containerd.plan import Tree
+
+INTERVAL = 20.0
+"""Seconds between two comparisons."""
+SETTLE = 2.0
+"""Seconds that a change must stay as it is before the repair. The other program may be in the middle of it."""
+_SAME_NOTE = 600
+"""Seconds in which equal repairs count as one. Some programs rewrite the files again and again."""
+_NAMES = 5
+_MAX_NOTE = 16 * 1024
+
+log = structlog.get_logger()
+
+
+class RepairNote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last change by another program."""
+
+    at: int
+    """Seconds since the epoch."""
+    names: tuple[str, ...] = ()
+    """Directories below ``certs.d`` that were repaired."""
+    fault: str = ""
+    """Why the repair failed."""
+
+    def __str__(self) -> str:
+        if self.fault:
+            return f"The peer cannot restore its part of containerd's files: {self.fault}"
+        names = ", ".join(self.names[:_NAMES]) + (", and more" if len(self.names) > _NAMES else "")
+        when = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return f"Another program changed hosts.toml of {names} at {when}. The peer restored its part."
+
+
+def note_file(token_file: Path) -> Path:
+    """Where the note is: beside the token, which the peer may read too."""
+    return token_file.with_name("mirror-repair.json")
+
+
+def read_note(token_file: Path | None) -> RepairNote | None:
+    """The note for the peer, if there is one."""
+    if token_file is None:
+        return None
+    try:
+        with note_file(token_file).open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_NOTE), type=RepairNote)
+    except (OSError, msgspec.DecodeError, UnicodeError):
+        return None
+
+
+class FolderRepair:
+    """Repairs one folder of containerd. ``on_repair`` takes the directories, while the record is locked."""
+
+    def __init__(self, certs_d: Sequence[Path], state: Path, on_repair: Callable[[tuple[str, ...]], None]) -> None:
+        self._folder = Folder(certs_d, state)
+        self._on_repair = on_repair
+        self._seen: Tree | None = None
+        self._done: Tree | None = None
+
+    @property
+    def recorded(self) -> bool:
+        """The folder was configured, and not cleaned up since."""
+        return self._folder.recorded
+
+    def step(self, decide: Decide) -> bool:
+        """Compare, and repair a change that is as it was in the step before. True: a change waits for the next step.
+
+        Blocks. Raises :class:`FolderError`.
+        """
+        with self._folder.alone(create=False):
+            record = self._folder.read_record()
+            if not record.entries and not record.links:  # cleaned up a moment ago
+                return False
+            tree = self._folder.read_tree()
+            todo = decide(tree, record)
+            seen, self._seen = self._seen, None
+            if not todo.changed or tree == self._done:
+                return False
+            if tree != seen:
+                self._seen = tree
+                return True
+            self._folder.carry_out(todo)
+            self._done = self._folder.read_tree()
+            self._on_repair(tuple(sorted(todo.changed)))
+            return False
+
+
+class ConfigurationWatch:
+    """Watches all folders. ``decide`` plans with the token of now. ``wall`` returns seconds since the epoch."""
+
+    def __init__(
+        self,
+        views: Sequence[tuple[Sequence[Path], Path]],
+        decide: Callable[[], Decide],
+        token_file: Path,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._folders = [FolderRepair(certs_d, state, self._on_repair) for certs_d, state in views]
+        self._decide = decide
+        self._token_file = token_file
+        self._wall = wall
+
+    async def run(self) -> None:
+        while True:
+            waits = await asyncio.to_thread(self.step)
+            await asyncio.sleep(SETTLE if waits else INTERVAL)
+
+    def step(self) -> bool:
+        """One comparison of all folders. True: a change waits for the next step. Blocks."""
+        waits = False
+        try:
+            for folder in self._folders:
+                if folder.recorded:
+                    waits = folder.step(self._decide()) or waits
+        except FolderError as error:
+            log.warning("containerd's files cannot be repaired; the watch tries again", error=str(error))
+            if any(folder.recorded for folder in self._folders):
+                self._leave(RepairNote(int(self._wall()), fault=str(error)))
+            return False
+        last = read_note(self._token_file)
+        if last is not None and last.fault:
+            note_file(self._token_file).unlink(missing_ok=True)
+        return waits
+
+    def _on_repair(self, names: tuple[str, ...]) -> None:
+        log.warning("another program changed containerd's files; Pantala's part was restored", names=names)
+        self._leave(RepairNote(int(self._wall()), names))
+
+    def _leave(self, note: RepairNote) -> None:
+        last, file = read_note(self._token_file), note_file(self._token_file)
+        if last is not None and (last.names, last.fault) == (note.names, note.fault) and note.at < last.at + _SAME_NOTE:
+            return
+        temporary = file.with_suffix(".new")
+        try:
+            temporary.write_bytes(msgspec.json.encode(note))
+            temporary.chmod(0o644)
+            temporary.replace(file)
+        except OSError as error:
+            log.warning("the note about a repair cannot be written", file=str(file), error=str(error))
