@@ -7,6 +7,8 @@ held. 416: the range is not valid. 503: too many pieces are being sent.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -23,6 +25,25 @@ _SLOT_TIMEOUT = 2.0
 
 _MIN_RATE = 32 * 1024
 """Bytes per second. A slower reader is cut off, so that a few stuck readers cannot hold every slot."""
+
+
+class FetchState(Enum):
+    """How far the answer to a request for a piece is."""
+
+    BEGUN = auto()
+    SENT = auto()
+    """All bytes were handed to the network."""
+    BROKEN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFetch:
+    """One request for a piece."""
+
+    reader: str
+    """The mark of its client in the ticket; empty: it is not known."""
+    task_id: str
+    piece: int
 
 
 class PieceRefusedError(Exception):
@@ -43,7 +64,7 @@ class PieceServer:
     ``lookup`` finds a task's file. ``keys`` returns the ticket keys of all supernodes. ``clock`` returns seconds since
     the epoch. ``slots`` pieces are sent at once, in the order of their requests. ``pace`` is awaited with the size of a
     piece before it is sent. ``on_missing`` is called with a task's ID when its data file is missing although it has
-    verified pieces.
+    verified pieces. ``on_fetch`` is called when a fetch begins and when it ends.
     """
 
     def __init__(
@@ -55,6 +76,7 @@ class PieceServer:
         slots: int,
         pace: Callable[[int], Awaitable[None]] | None = None,
         on_missing: Callable[[str], None] | None = None,
+        on_fetch: Callable[[PieceFetch, FetchState], None] | None = None,
     ) -> None:
         self._lookup = lookup
         self._keys = keys
@@ -65,6 +87,7 @@ class PieceServer:
         self.bytes_sent = 0
         self._pace = pace
         self._on_missing = on_missing
+        self._on_fetch = on_fetch
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Put the route on an application's router."""
@@ -73,10 +96,12 @@ class PieceServer:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serve one range."""
         name, generation = request.match_info["task_id"], request.match_info["generation"]
+        shown = request.headers.get(ticket.HEADER, "")
         try:
-            file = self.find(name, generation, request.headers.get(ticket.HEADER, ""))
+            file = self.find(name, generation, shown)
             start, end = _range(request, file)
-            async with self.sending(end - start):
+            fetch = PieceFetch(ticket.reader(shown), name, start // file.meta.piece_size)
+            async with self.sending(fetch, end - start):
                 response = _Piece(file.path, chunk_size=256 * 1024)
                 await response.prepare(request)  # sends the whole range, within the slot
         except PieceRefusedError as refused:
@@ -106,8 +131,23 @@ class PieceServer:
             self._on_missing(name)
 
     @contextlib.asynccontextmanager
-    async def sending(self, size: int) -> AsyncIterator[None]:
+    async def sending(self, fetch: PieceFetch, size: int) -> AsyncIterator[None]:
         """Hold a slot while ``size`` bytes are sent. Raises :class:`PieceRefusedError` if all slots stay taken."""
+        state = FetchState.BROKEN
+        self._report(fetch, FetchState.BEGUN)
+        try:
+            async with self._slot(size):
+                yield
+            state = FetchState.SENT
+        finally:
+            self._report(fetch, state)
+
+    def _report(self, fetch: PieceFetch, state: FetchState) -> None:
+        if self._on_fetch is not None and fetch.reader:
+            self._on_fetch(fetch, state)
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, size: int) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(_SLOT_TIMEOUT):
                 await self._slots.acquire()

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import PieceFile
-from pantala_pieces.server import PieceRefusedError, PieceServer
+from pantala_pieces.server import PieceFetch, PieceRefusedError, PieceServer
+from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
 
 
@@ -35,7 +36,7 @@ class WrappedServer:
         try:
             file = self._server.find(name, generation, shown)
             piece = _piece(request, Wrapping(file.meta.piece_size))
-            async with self._server.sending(file.meta.piece_size):
+            async with self._server.sending(PieceFetch(ticket.reader(shown), name, piece), file.meta.piece_size):
                 response = await self._response(file, piece)
                 await response.prepare(request)
                 await response.write_eof()  # within the slot

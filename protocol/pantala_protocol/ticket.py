@@ -2,6 +2,8 @@
 
 Each piece server (peer or supernode) has its own key, which only the supernode knows, too. A ticket is
 ``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry)``. The server checks it by itself.
+
+A *reader* may precede it: ``<reader>-<expiry>.<mac>``. It marks the client that got the ticket, and proves nothing.
 """
 
 import hashlib
@@ -19,9 +21,19 @@ def issue(key: bytes, task_id: str, generation: str, *, now: float) -> str:
     return f"{expiry}.{_mac(key, task_id, generation, expiry)}"
 
 
+def for_reader(ticket: str, reader: str) -> str:
+    """The ticket with the mark of the client that gets it."""
+    return f"{reader}-{ticket}"
+
+
+def reader(ticket: str) -> str:
+    """The mark of the client that got a ticket; empty: it has none."""
+    return ticket.rpartition("-")[0]
+
+
 def check(key: bytes, task_id: str, generation: str, ticket: str, *, now: float) -> bool:
     """True if ``ticket`` was issued with ``key`` for this generation and has not expired. Never raises."""
-    expiry_text, dot, mac = ticket.partition(".")
+    expiry_text, dot, mac = ticket.rpartition("-")[2].partition(".")
     if not dot or not expiry_text.isascii() or not expiry_text.isdigit() or len(expiry_text) > 12 or not mac.isascii():
         return False
     expiry = int(expiry_text)

@@ -19,7 +19,7 @@ from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.dragonfly.frontend import DragonflyFrontend
-from pantala_supernode.events import Events
+from pantala_supernode.events import Event, Events
 from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import NativeAPI
 from pantala_supernode.http.application import application
@@ -45,9 +45,10 @@ from pantala_supernode.swarm.peer import PeerManager
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
-from pantala_supernode.sync.dispatch import Dispatcher, Endpoint, TicketCache
+from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.server import SyncServer, SyncTiming
+from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.volume.eviction import Housekeeping
 from pantala_supernode.volume.identity import alone, open_volume
@@ -57,6 +58,8 @@ _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
 """Seconds between two events of ``second_passed``."""
+_MOMENT = 0.25
+"""Seconds between two events of ``moment_passed``."""
 
 
 class App:
@@ -124,7 +127,7 @@ class App:
         # The exchange with peers and other supernodes.
         key = secrets.token_bytes(32)
         assignments = AssignmentTable(managers, replicas)
-        dispatcher = Dispatcher(
+        self.dispatcher = dispatcher = Dispatcher(
             managers,
             assignments,
             feed,
@@ -144,6 +147,7 @@ class App:
             clock=time.time,
             slots=settings.piece_slots,
             pace=None if settings.serve_rate is None else Rate(settings.serve_rate).acquire,
+            on_fetch=events.piece_fetched.publish,
         )
         accuse = events.piece_accused.publish
         self.copies = CopyServer(
@@ -186,6 +190,8 @@ class App:
         events.assignments_changed.subscribe(self.sync.on_assignments)
         events.orders_changed.subscribe(self.sync.on_orders)
         events.piece_accused.subscribe(self._inspector.inspect)
+        events.piece_fetched.subscribe(self.dispatcher.on_fetch)
+        events.moment_passed.subscribe(self.dispatcher.free_places)
         events.room_needed.subscribe(self.images.blobs.release_idle, self.dragonfly.service.release_idle)
         events.second_passed.subscribe(self.supernode.tick, self.sync.tick, self.images.blobs.tick, self.dragonfly.tick)
 
@@ -212,7 +218,11 @@ class App:
         settings = self.settings
         await self.images.ledger.restore()
         self._running = asyncio.gather(
-            self.supernode.recover(), self._tick(), self._janitor.run(), self.images.ledger.run()
+            self.supernode.recover(),
+            _repeat(_TICK, self.events.second_passed),
+            _repeat(_MOMENT, self.events.moment_passed),
+            self._janitor.run(),
+            self.images.ledger.run(),
         )
         try:
             async with (
@@ -242,11 +252,6 @@ class App:
             (ended if ended.done() else self._running).result()
         finally:
             ended.cancel()
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK)
-            self.events.second_passed.publish()
 
     async def _release(self, _: web.Application) -> None:
         """Answer all held requests."""
@@ -278,6 +283,12 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         app = App(settings, PieceStore(folder, durable=True), session, registries)
         async with app.running():
             yield app
+
+
+async def _repeat(seconds: float, event: Event[[]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        event.publish()
 
 
 def _managers(settings: Settings, chance: random.Random) -> Managers:

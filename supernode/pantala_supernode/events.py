@@ -6,6 +6,7 @@ Publishing is synchronous: the subscribers run one after another, in the order i
 from collections.abc import Callable, Iterable
 from typing import Generic, ParamSpec
 
+from pantala_pieces.server import FetchState, PieceFetch
 from pantala_protocol.statement import Statement
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.tasks.copy import Copy
@@ -52,7 +53,11 @@ class Events:
         """The orders about images of these nodes changed. ``None``: those of all nodes."""
         self.piece_accused: Event[[TaskID, int]] = Event()
         """A peer or replica received a wrong piece from this supernode, or none."""
+        self.piece_fetched: Event[[PieceFetch, FetchState]] = Event()
+        """A client begins to fetch a piece from this supernode, or that ended."""
         self.room_needed: Event[[]] = Event()
         """The volume is full. A subscriber ends one lease that serves later demand only and returns whether it did."""
         self.second_passed: Event[[]] = Event()
         """About one second has passed since the last such event."""
+        self.moment_passed: Event[[]] = Event()
+        """About a quarter of a second has passed since the last such event."""

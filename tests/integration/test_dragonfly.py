@@ -1,6 +1,7 @@
 """Dragonfly's clients and a supernode over real sockets: every client ends with the right file, whatever its traps."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -223,6 +224,39 @@ async def test_a_slow_origin_is_waited_for(stage: Stage) -> None:
         assert time.monotonic() - began_at < 4.8
         assert content == await client.run()
     assert P == stage.origin.body_bytes("/f")
+
+
+async def test_ten_silent_clients_do_not_hold_up_the_next(stage: Stage) -> None:
+    """They take all places of the supernode and fetch nothing. Each pull is held for at most 1.5 s."""
+    content = stage.serve(20 * P)
+    async with contextlib.AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(stage.dfget()) for _ in range(10)]
+        for client in silent:
+            await client.register()
+        answers = await asyncio.gather(*(client.pull(Item(700, 502)) for client in silent))
+        assert {601, 602} == {answer["code"] for answer in answers}
+        client = await stack.enter_async_context(stage.dfget())
+        await client.register()
+        codes = [(await client.pull(Item(700, 502)))["code"] for _ in range(2)]
+        assert 601 in codes
+        assert content == await client.run()
+
+
+async def test_a_late_client_is_served_after_its_place_lapsed(stage: Stage) -> None:
+    content = stage.serve(4 * P)
+    async with stage.dfget() as late, stage.dfget(pattern="cdn") as other:
+        assert content == await other.run()
+        await late.register()
+        entries = (await late.pull(Item(700, 502)))["data"]
+        task = stage.app.managers.progress.tasks[late.task_id]
+        name = f"dfget:{late.cid}~{late.task_id}"
+        await eventually(lambda: task.peers[name].lapsed, within=10)
+        parts = [await late.fetch(entry) for entry in entries]
+        assert sorted(parts) == sorted(content[number * P : (number + 1) * P] for number in range(4))
+        assert 0 == task.peers[name].lapsed
+        for entry in entries:
+            await late.pull(Item(701, 503, entry["range"], entry["cid"]))
+        assert 600 == late.codes[-1]
 
 
 async def test_a_file_with_another_md5_never_finishes(stage: Stage) -> None:

@@ -62,6 +62,24 @@ async def test_the_work_of_a_lost_peer_is_given_to_another(lab: Lab) -> None:
     assert given <= set(range(PIECES))
 
 
+async def test_connected_peers_that_fetch_nothing_hold_up_no_other(lab: Lab) -> None:
+    """Two peers have all places of the supernode. The next one gets pieces by one exchange, which is held."""
+    await lab.state(lab.wanted("n1", "n2", "n3"))
+    await lab.cached()
+    silent = [ManualPeer(lab, "n1"), ManualPeer(lab, "n2")]
+    assert PIECES == sum([len(await peer.work()) for peer in silent])
+    other = ManualPeer(lab, "n3")
+    first = await other.say()
+    connected = [asyncio.create_task(peer.say()) for peer in silent]
+    try:
+        assert () == first.work
+        assert (await other.say()).work
+    finally:
+        for task in connected:
+            task.cancel()
+        await asyncio.gather(*connected, return_exceptions=True)
+
+
 async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: Lab) -> None:
     await lab.state(lab.wanted("n1"))
     work = (await ManualPeer(lab, "n1").work())[0]

@@ -1,4 +1,4 @@
-"""Progress and scheduler: all counts stay right, and every peer finishes once faults stop."""
+"""Progress, places and scheduler: all counts stay right, and every peer finishes once faults stop."""
 
 import random
 from collections import Counter, defaultdict
@@ -52,6 +52,8 @@ class Swarm(RuleBasedStateMachine):
         self.progress = ProgressManager(self.local_peer)
         self.peers: dict[str, SwarmPeer] = {}
         self.now = 0.0
+        self.is_late = False
+        """A peer fetched without a place, so the supernode may serve more pieces than it has places."""
         self.policy = SchedulingPolicy()
         self.scheduler = SchedulerManager(
             self.progress, policy=self.policy, chance=random.Random(1), lookup=self.peers.get
@@ -100,12 +102,15 @@ class Swarm(RuleBasedStateMachine):
                 assert self.peers[info.provider].can_serve
                 assert self.task.peers[info.provider].served >> info.piece & 1
                 assert self.progress.service[info.provider].booked <= self._slots(info.provider)
-        assert len(client.given) <= max(1, min(self.peers[name].downloads or 4, self.policy.most_window))
+        assert self.is_late or len(client.given) <= max(
+            1, min(self.peers[name].downloads or 4, self.policy.most_window)
+        )
 
     @rule(name=names, some=st.sets(pieces, min_size=1, max_size=4), serves=st.booleans())
     def verifies(self, name: str, some: set[int], serves: bool) -> None:
         if name in self.task.peers:
             mask = sum(1 << piece for piece in some)
+            self.scheduler.places.reported(TASK, name, mask, now=self.now)
             providers = self.progress.succeed(TASK, name, mask, one_byte, serves=serves)
             self.scheduler.served(name, providers or (), now=self.now)
 
@@ -125,6 +130,23 @@ class Swarm(RuleBasedStateMachine):
     def content_changes(self) -> None:
         self.progress.restart_task(TASK)
 
+    @rule(name=names, piece=pieces)
+    def begins_to_fetch_from_the_supernode(self, name: str, piece: int) -> None:
+        late = (
+            name in self.task.peers and not (self.task.peers[name].expected | self.task.peers[name].have) >> piece & 1
+        )
+        self.scheduler.places.begun(TASK, name, piece, now=self.now)
+        self.is_late = self.is_late or late
+
+    @rule(name=names, piece=pieces, whole=st.booleans())
+    def ends_to_fetch_from_the_supernode(self, name: str, piece: int, whole: bool) -> None:
+        self.scheduler.places.ended(TASK, name, piece, whole=whole, now=self.now)
+
+    @rule(seconds=st.floats(min_value=0, max_value=20))
+    def unused_places_lapse(self, seconds: float) -> None:
+        self.now += seconds
+        self.scheduler.places.expire(self.now)
+
     @rule(seconds=st.floats(min_value=0, max_value=100))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
@@ -141,21 +163,37 @@ class Swarm(RuleBasedStateMachine):
     def bookings_are_those_given(self) -> None:
         near = self.task.peers.get(self.local_peer or "", PeerProgress())
         assert {SUPERNODE} >= {*near.given.values()}
-        given = Counter(provider for client in self._elsewhere() for provider in client.given.values())
+        given = Counter(
+            provider
+            for client in self._elsewhere()
+            for piece, provider in client.given.items()
+            if client.expected >> piece & 1
+        )
         booked = {name: service.booked for name, service in self.progress.service.items() if service.booked}
         assert given == booked
         assert given.total() - given[SUPERNODE] == self.progress.peer_bookings
         assert [len(client.given) for client in self.task.peers.values()] == [
             self.progress.outstanding(name) for name in self.task.peers
         ]
-        assert booked.get(SUPERNODE, 0) <= self.policy.supernode_uploads
+        assert self.is_late or booked.get(SUPERNODE, 0) <= self.policy.supernode_uploads
+
+    @invariant()
+    def what_lapsed_is_still_given(self) -> None:
+        for client in self.task.peers.values():
+            assert not client.lapsed & ~client.given_mask
+            assert sum(1 << piece for piece in client.given) == client.given_mask
+
+    @invariant()
+    def busy_peers_expect_pieces(self) -> None:
+        busy = [client for client in self._elsewhere() if client.expected]
+        assert (len(busy), sum(client.seeds for client in busy)) == (self.task._busy, self.task._busy_seeds)
 
     @invariant()
     def copies_are_counted(self) -> None:
         counted = Counter(
             piece
             for client in self._elsewhere()
-            for mask in (client.have, client.given_mask)
+            for mask in (client.have, client.expected)
             for piece in ranges.members(mask)
         )
         assert [counted[piece] for piece in range(PIECES)] == [self.task.copies(piece) for piece in range(PIECES)]
@@ -181,7 +219,7 @@ class Swarm(RuleBasedStateMachine):
     def zones_know_what_is_in_them(self) -> None:
         present: defaultdict[str, int] = defaultdict(int)
         for client in self._elsewhere():
-            present[client.zone] |= client.have | client.given_mask
+            present[client.zone] |= client.have | client.expected
         present.pop("", None)
         assert present == {name: zone.present for name, zone in self.task.zones.items()}
 

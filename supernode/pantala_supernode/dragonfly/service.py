@@ -125,7 +125,7 @@ class DragonflyService:
         self, client: Client, task: Task, given: tuple[int, str], work: PieceWork | None
     ) -> PieceEntry | None:
         try:
-            work = work or self._dispatcher.piece(task, *given)
+            work = work or self._dispatcher.piece(client.session, task, *given)
             md5 = await self._checksums.piece(task.id, work.generation, work.piece)
         except (LookupError, StoreError):
             self._managers.progress.fail(task.id, client.name, given[0], blame=False)

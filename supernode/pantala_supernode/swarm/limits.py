@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from pantala_supernode.swarm.reputation import Tolerance
 
+_WEIGHT = 0.2
+"""The weight of the newest piece time."""
 _FADING = 0.9
 """The weight of the former observations after one second."""
 _ENOUGH = 4.0
@@ -37,6 +39,10 @@ class SchedulingPolicy:
     """Seconds for which a peer does not use a provider again that failed it."""
     zone_patience: float = 5.0
     """Seconds that a zone waits at least for a piece given to one of its peers before the piece is brought in again."""
+    least_patience: float = 0.5
+    """Seconds for which a place is kept at least for a piece that is not fetched. A client begins within 0.1 s."""
+    most_patience: float = 1.25
+    """The same at most. With the time for which a pull is held before, another client waits for at most 3 s."""
     tolerance: Tolerance = field(default_factory=Tolerance)
     """For providers that fail others."""
 
@@ -73,3 +79,26 @@ class Uplink:
             return self._least
         rate = self._taken / self._under_way
         return min(self._most, max(self._least, round(self._bandwidth / rate)))
+
+
+class PieceTimes:
+    """How long a piece usually takes from its assignment to the report, by peer and for all peers together."""
+
+    def __init__(self) -> None:
+        self._by_peer: dict[str, float] = {}
+        self._all: float | None = None
+
+    def note(self, peer: str, seconds: float) -> None:
+        self._all = _mean(self._all, seconds)
+        self._by_peer[peer] = _mean(self._by_peer.get(peer), seconds)
+
+    def usual(self, peer: str) -> float | None:
+        """The usual time of the peer, else that of all; ``None``: no piece was reported yet."""
+        return self._by_peer.get(peer, self._all)
+
+    def forget(self, peer: str) -> None:
+        self._by_peer.pop(peer, None)
+
+
+def _mean(before: float | None, seconds: float) -> float:
+    return seconds if before is None else before + _WEIGHT * (seconds - before)

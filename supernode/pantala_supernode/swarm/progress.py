@@ -65,9 +65,10 @@ class ProgressManager:
         task.copy, task.verified = Copy(TaskID(task_id)), 0
 
     def give(self, task_id: str, peer: str, piece: int, provider: str) -> None:
-        """Note that a peer is to take a piece from a provider."""
+        """Note that a peer is to take a piece from a provider, where a place is booked."""
         task, progress = self._part(task_id, peer)
         task.give(progress, piece, provider)
+        self._outstanding[peer] += 1
         self._book(peer, provider, 1)
 
     def succeed(
@@ -82,11 +83,12 @@ class ProgressManager:
         known = progress.have & ~progress.withheld if serves else progress.have
         if not pieces & ~known:
             return None
+        lapsed = progress.lapsed
         given = task.verify(peer, progress, pieces, serves=serves)
         for piece, provider in given.items():
             self._account(task, provider, size_of(piece))
             self.service[provider].succeeded += 1
-            self._book(peer, provider, -1)
+            self._end(peer, provider, booked=not lapsed >> piece & 1)
         return list(given.values())
 
     def fail(self, task_id: str, peer: str, piece: int, *, blame: bool) -> str | None:
@@ -100,6 +102,23 @@ class ProgressManager:
         if blame:
             self.service[progress.given[piece]].failed += 1
         return self._take_back(task, peer, progress, piece)
+
+    def lapse(self, task_id: str, peer: str, piece: int) -> None:
+        """Free the place of a given piece at its provider, because the peer does not fetch it. Idempotent.
+
+        The piece stays given, so the peer may still fetch it and report it.
+        """
+        task, progress = self._part(task_id, peer)
+        if progress.expected >> piece & 1:
+            task.lapse(progress, piece)
+            self._book(peer, progress.given[piece], -1)
+
+    def resume(self, task_id: str, peer: str, piece: int) -> None:
+        """Book a place again that lapsed, because the peer fetches the piece now. Idempotent."""
+        task, progress = self._part(task_id, peer)
+        if progress.lapsed >> piece & 1:
+            task.resume(progress, piece)
+            self._book(peer, progress.given[piece], 1)
 
     def remove_pieces(self, task_id: str, peer: str, pieces: int) -> None:
         task, progress = self._part(task_id, peer)
@@ -189,14 +208,19 @@ class ProgressManager:
             self.peer_bytes += size
 
     def _take_back(self, task: TaskProgress, peer: str, progress: PeerProgress, piece: int) -> str:
+        booked = bool(progress.expected >> piece & 1)
         provider = task.take_back(progress, piece)
-        self._book(peer, provider, -1)
+        self._end(peer, provider, booked=booked)
         return provider
 
-    def _book(self, peer: str, provider: str, step: int) -> None:
-        self._outstanding[peer] += step
+    def _end(self, peer: str, provider: str, *, booked: bool) -> None:
+        """Note that a peer has a given piece no more to fetch."""
+        self._outstanding[peer] -= 1
         if not self._outstanding[peer]:
             del self._outstanding[peer]
+        self._book(peer, provider, -1 if booked else 0)
+
+    def _book(self, peer: str, provider: str, step: int) -> None:
         if provider != SUPERNODE:
             self.peer_bookings += step
         elif peer == self.local_peer:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pantala_supernode.swarm.download import DfgetTaskManager
 from pantala_supernode.swarm.limits import SchedulingPolicy, Uplink
 from pantala_supernode.swarm.peer import PeerManager, SwarmPeer
+from pantala_supernode.swarm.places import Places
 from pantala_supernode.swarm.pool import Chance, Pool
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.reputation import Reputation
@@ -75,6 +76,7 @@ class SchedulerManager:
     ) -> None:
         self.policy = policy
         self.uplink = Uplink(policy.bandwidth, least=policy.supernode_uploads, most=policy.most_supernode_uploads)
+        self.places = Places(progress, policy)
         self._progress = progress
         self._chance = chance
         self._lookup = lookup
@@ -106,7 +108,7 @@ class SchedulerManager:
             choice = choice or self._choose(task, demand)
             if choice is None:
                 break
-            self._progress.give(task_id, peer, choice.piece, choice.provider)
+            self.places.give(task_id, peer, choice.piece, choice.provider, now=now)
             decided.append(choice)
         return decided
 
@@ -142,6 +144,7 @@ class SchedulerManager:
 
     def forget(self, peer: str) -> None:
         self._reputation.forget(peer)
+        self.places.forget(peer)
         self._blacklist = {pair: until for pair, until in self._blacklist.items() if peer not in pair}
 
     def expire(self, now: float) -> None:
@@ -262,7 +265,7 @@ class SchedulerManager:
     def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
         """The pieces that the local peer will have in a moment: all cached pieces, if it downloads fast enough."""
         lacks = task.copy.cached & ~near.have
-        return lacks if near.given and lacks.bit_count() <= 2 * self.policy.window else near.given_mask
+        return lacks if near.expected and lacks.bit_count() <= 2 * self.policy.window else near.expected
 
     def _seeds(self, task: TaskProgress, demand: _Demand) -> int:
         """Pieces that are with no peer yet, for a peer that did not get more than its share of them."""

@@ -32,6 +32,8 @@ class PeerProgress:
     given: dict[int, str] = field(default_factory=dict)
     """Pieces given to it and not reported yet, with their providers."""
     given_mask: int = 0
+    lapsed: int = 0
+    """The part of them that it does not fetch. For the others it is as if they were not given."""
     seeds: int = 0
     """Pieces that it got from the supernode's machine."""
     full: bool = False
@@ -42,6 +44,11 @@ class PeerProgress:
     @property
     def served(self) -> int:
         return self.have & ~self.withheld
+
+    @property
+    def expected(self) -> int:
+        """The given pieces that it will have in a moment."""
+        return self.given_mask & ~self.lapsed
 
 
 class Zone:
@@ -159,23 +166,30 @@ class TaskProgress:
                 del self.zones[progress.zone]
 
     def give(self, progress: PeerProgress, piece: int, provider: str) -> None:
-        if not progress.given and not progress.local:
-            self._busy += 1
-            self._busy_seeds += progress.seeds
+        self._mark(progress, piece, given=True)
         if self.is_near(provider) and not progress.local:
             progress.seeds += 1
             self._busy_seeds += 1
         progress.given[piece] = provider
-        progress.given_mask |= 1 << piece
         if progress.zone:
             self.zones[progress.zone].give(piece)
         self._count(progress, 1 << piece, 1)
 
     def take_back(self, progress: PeerProgress, piece: int) -> str:
         """Undo :meth:`give`. Returns the provider."""
-        provider = self._end(progress, piece)
+        self._count(progress, progress.expected & 1 << piece, -1)
+        self._mark(progress, piece, given=False)
+        return progress.given.pop(piece)
+
+    def lapse(self, progress: PeerProgress, piece: int) -> None:
+        """Expect a given piece no more, because the peer does not fetch it."""
+        self._mark(progress, piece, given=True, lapsed=True)
         self._count(progress, 1 << piece, -1)
-        return provider
+
+    def resume(self, progress: PeerProgress, piece: int) -> None:
+        """Undo :meth:`lapse`, because the peer fetches the piece now."""
+        self._mark(progress, piece, given=True)
+        self._count(progress, 1 << piece, 1)
 
     def verify(self, name: str, progress: PeerProgress, pieces: int, *, serves: bool) -> dict[int, str]:
         """Note that a peer has ``pieces``. Others may take them from it if it ``serves``; that is never undone.
@@ -183,14 +197,15 @@ class TaskProgress:
         Returns those of them that were given to it, with their providers.
         """
         news = pieces & ~progress.have
-        given = {piece: self._end(progress, piece) for piece in ranges.members(news & progress.given_mask)}
+        uncounted = news & ~progress.expected
+        given = {piece: progress.given.pop(piece) for piece in ranges.members(news & progress.given_mask)}
+        for piece in given:
+            self._mark(progress, piece, given=False)
         progress.have |= news
         if not progress.local:
             self.verified |= news
         progress.withheld = progress.withheld & ~pieces if serves else progress.withheld | news
-        for piece in given:  # they were counted when they were given
-            news &= ~(1 << piece)
-        self._count(progress, news, 1)
+        self._count(progress, uncounted, 1)
         self._index(name, progress)
         return given
 
@@ -209,15 +224,17 @@ class TaskProgress:
 
     def had_its_share(self, progress: PeerProgress) -> bool:
         """Whether a busy peer got more pieces from this machine than the mean of all busy peers."""
-        return bool(progress.given) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
+        return bool(progress.expected) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
-    def _end(self, progress: PeerProgress, piece: int) -> str:
-        provider = progress.given.pop(piece)
-        progress.given_mask &= ~(1 << piece)
-        if not progress.given and not progress.local:
-            self._busy -= 1
-            self._busy_seeds -= progress.seeds
-        return provider
+    def _mark(self, progress: PeerProgress, piece: int, *, given: bool, lapsed: bool = False) -> None:
+        """Note the state of one piece. A peer is busy while pieces are expected."""
+        bit, before = 1 << piece, progress.expected
+        progress.given_mask = progress.given_mask | bit if given else progress.given_mask & ~bit
+        progress.lapsed = progress.lapsed | bit if lapsed else progress.lapsed & ~bit
+        step = bool(progress.expected) - bool(before)
+        if step and not progress.local:
+            self._busy += step
+            self._busy_seeds += step * progress.seeds
 
     def _index(self, name: str, progress: PeerProgress) -> None:
         """Bring the pools in step with what a peer can serve."""

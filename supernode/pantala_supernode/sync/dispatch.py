@@ -1,10 +1,11 @@
 """Gives work to peers: pieces for a peer that asks and for those that wait. Takes their reports of pieces."""
 
+import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 from pantala_pieces.errors import PieceMissingError
+from pantala_pieces.server import FetchState, PieceFetch
 from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure, PieceWork
@@ -15,44 +16,11 @@ from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.session import HeldExchanges, PeerSession
+from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.task import Task
 
 _LOCAL_PAUSE = 5.0
 """Seconds that a peer gets no piece of a task after its own disk failed with one."""
-_REUSED_FOR = ticket.LIFETIME / 2
-"""Seconds. Every ticket is then valid for at least as long again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where the supernode itself serves pieces."""
-
-    address: str
-    port: int
-    key: bytes
-
-
-class TicketCache:
-    """Tickets for piece servers, reused for a while: to sign one costs more than to schedule a piece.
-
-    ``clock`` returns seconds since the epoch.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._issued: dict[tuple[bytes, str, str], tuple[float, str]] = {}
-
-    def ticket(self, key: bytes, task_id: str, generation: str) -> str:
-        now = self._clock()
-        issued_at, text = self._issued.get((key, task_id, generation), (0.0, ""))
-        if not 0 <= now - issued_at < _REUSED_FOR:
-            text = ticket.issue(key, task_id, generation, now=now)
-            self._issued[key, task_id, generation] = (now, text)
-        return text
-
-    def expire(self) -> None:
-        now = self._clock()
-        self._issued = {key: issued for key, issued in self._issued.items() if 0 <= now - issued[0] < _REUSED_FOR}
 
 
 class Dispatcher:
@@ -77,6 +45,9 @@ class Dispatcher:
     ) -> None:
         self.sessions: dict[str, PeerSession] = {}
         """By peer."""
+        self._readers: dict[str, PeerSession] = {}
+        """By mark."""
+        self._marks = itertools.count(1)
         self.waiting = HeldExchanges()
         self._managers = managers
         self._progress = managers.progress
@@ -117,13 +88,14 @@ class Dispatcher:
     def given(self, session: PeerSession, task: Task) -> tuple[tuple[int, str], ...]:
         return tuple(self._progress.tasks[task.id].peers[session.peer].given.items())
 
-    def piece(self, task: Task, piece: int, provider: str) -> PieceWork:
-        """How to take a piece from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
+    def piece(self, session: PeerSession, task: Task, piece: int, provider: str) -> PieceWork:
+        """How a peer takes a piece from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
         copy = task.copy
         peer = self._managers.peers.get(provider) if provider != SUPERNODE else None
         server = peer if peer is not None else self._endpoint
-        session = self.sessions.get(provider)
-        path = session.path or "" if session is not None else ""
+        other = self.sessions.get(provider)
+        path = other.path or "" if other is not None else ""
+        shown = self._tickets.ticket(server.key, task.id, copy.generation)
         return PieceWork(
             task_id=task.id,
             generation=copy.generation,
@@ -133,7 +105,7 @@ class Dispatcher:
             sha256=self._sha256(task.id, piece).hex(),
             host=server.address,
             port=server.port,
-            ticket=self._tickets.ticket(server.key, task.id, copy.generation),
+            ticket=ticket.for_reader(shown, session.reader) if provider == SUPERNODE else shown,
             provider=provider,
             path=path,
             wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
@@ -142,6 +114,7 @@ class Dispatcher:
     def succeeded(self, session: PeerSession, task: Task, pieces: int, *, serves: bool = True) -> None:
         """A peer verified pieces (bit mask) of the present content. Others may take them from it if it ``serves``."""
         session.last_moved = now = self._clock()
+        self._scheduler.places.reported(task.id, session.peer, pieces, now=now)
         providers = self._progress.succeed(task.id, session.peer, pieces & task.possible, task.size, serves=serves)
         if providers is None:
             return
@@ -192,7 +165,8 @@ class Dispatcher:
         former = self.sessions.get(peer.name)
         if former is not None:
             self.forget(former)
-        self.sessions[peer.name] = session
+        session.reader = str(next(self._marks))
+        self.sessions[peer.name] = self._readers[session.reader] = session
         self._managers.peers.register(peer)
 
     def forget(self, session: PeerSession) -> None:
@@ -204,6 +178,7 @@ class Dispatcher:
         if self._managers.peers.get(session.peer) is not None:
             self._managers.peers.deregister(session.peer)
         self.sessions.pop(session.peer, None)
+        self._readers.pop(session.reader, None)
         for task_id in concerned:
             self._take_back(task_id, session.peer)
             self._feed.touch_task(task_id)
@@ -221,6 +196,25 @@ class Dispatcher:
             if session is not None and session.path is not None:
                 for piece in [piece for piece, source in progress.given.items() if source == provider]:
                     self._progress.fail(task_id, name, piece, blame=False)
+
+    def on_fetch(self, fetch: PieceFetch, state: FetchState) -> None:
+        """A peer begins to fetch a piece from this supernode, or that ended."""
+        session, now = self._readers.get(fetch.reader), self._clock()
+        if session is None:
+            return
+        part = (fetch.task_id, session.peer, fetch.piece)
+        if state is FetchState.BEGUN:
+            self._scheduler.places.begun(*part, now=now)
+        else:
+            self._scheduler.places.ended(*part, whole=state is FetchState.SENT, now=now)
+
+    def free_places(self) -> None:
+        """Give the places that are not used to peers that wait. Call a few times a second."""
+        lapsed = self._scheduler.places.expire(self._clock())
+        for task_id in lapsed:
+            self.serve_waiting(task_id)
+        if lapsed:  # the supernode serves all tasks, so another task may use its room
+            self.serve_all_waiting(SUPERNODE)
 
     def expire(self) -> None:
         self._scheduler.expire(self._clock())
@@ -272,7 +266,7 @@ class Dispatcher:
         work = []
         for choice in decided:
             try:
-                work.append(self.piece(task, choice.piece, choice.provider))
+                work.append(self.piece(session, task, choice.piece, choice.provider))
             except PieceMissingError:  # it was just found to be damaged, and the CDN will report that
                 self._progress.fail(task_id, session.peer, choice.piece, blame=False)
         return work

@@ -20,6 +20,8 @@ class PeerSession:
 
     peer: str
     boot: str
+    reader: str = ""
+    """Its mark in tickets for the supernode. So the supernode knows which of its pieces it fetches."""
     path: str | None = None
     """Where a Dragonfly client serves its wrapped pieces; ``None``: it is a peer of ours."""
     holdings: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -16,9 +16,10 @@ from pantala_supernode.swarm.peer import PeerManager, SwarmPeer
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
-from pantala_supernode.sync.dispatch import Dispatcher, Endpoint, TicketCache
+from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.session import PeerSession
+from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, Task

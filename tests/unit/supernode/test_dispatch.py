@@ -4,14 +4,15 @@ import asyncio
 
 import pytest
 
+from pantala_pieces.server import FetchState, PieceFetch
 from pantala_protocol import ticket
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceFailure, PieceWork, WantedBlob
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.task_progress import SUPERNODE
-from pantala_supernode.sync.dispatch import TicketCache
 from pantala_supernode.sync.session import HeldExchanges, Hold, PeerSession
+from pantala_supernode.sync.tickets import TicketCache
 from tests.unit.supernode.conftest import ID, URL, Bench, Clock, Wish
 
 POLICY = SchedulingPolicy()
@@ -81,6 +82,41 @@ async def test_a_new_piece_goes_to_a_waiting_peer(lab: Lab) -> None:
     work = held.result()
     assert (1, "a") in pieces(work)
     assert work[0].ticket
+
+
+async def test_the_places_of_a_silent_peer_go_to_a_waiting_one(lab: Lab) -> None:
+    assert PIECES == len(lab.work("a"))
+    lab.progress.service[SUPERNODE].booked = POLICY.supernode_uploads
+    held = lab.waits("b")
+    lab.dispatcher.free_places()
+    assert not held.done()
+    lab.clock.now += 3.0
+    lab.dispatcher.free_places()
+    assert PIECES == len(held.result())
+
+
+async def test_the_ticket_shows_which_peer_fetches(lab: Lab) -> None:
+    """So ``a`` keeps its places, although ``b`` has the same pieces."""
+    fetched, _ = lab.work("a"), lab.work("b")
+    for work in fetched:
+        assert ticket.check(b"s" * 32, ID, "g", work.ticket, now=1_000_000.0)
+        fetch = PieceFetch(ticket.reader(work.ticket), ID, work.piece)
+        lab.dispatcher.on_fetch(fetch, FetchState.BEGUN)
+    lab.clock.now += 60.0
+    lab.dispatcher.free_places()
+    peers = lab.progress.tasks[ID].peers
+    assert (0, ALL) == (peers["a"].lapsed, peers["b"].lapsed)
+    for work in fetched:
+        lab.dispatcher.on_fetch(PieceFetch(ticket.reader(work.ticket), ID, work.piece), FetchState.BROKEN)
+    lab.clock.now += 3.0
+    lab.dispatcher.free_places()
+    assert ALL == peers["a"].lapsed
+
+
+async def test_a_fetch_by_an_unknown_reader_changes_nothing(lab: Lab) -> None:
+    for reader in ("", "0", "99"):
+        lab.dispatcher.on_fetch(PieceFetch(reader, ID, 0), FetchState.BEGUN)
+    assert 0 == lab.progress.service[SUPERNODE].booked
 
 
 async def test_a_repeated_report_wakes_no_peer(lab: Lab) -> None:

@@ -1,0 +1,111 @@
+"""The places at providers: each belongs to a peer that fetches its piece. Pure.
+
+A provider has a few places, and a given piece takes one until the peer reports it. A peer that died would keep its
+places for long. The supernode sees whether a piece is fetched from it. If that does not begin within two usual piece
+times, the place lapses: others may have it. Then the peer's other places lapse too. A peer that fetches late is served
+all the same, and takes its place again.
+
+A piece from another provider, or one that was sent already, is not seen. Its place lapses later.
+"""
+
+from dataclasses import dataclass
+
+from pantala_supernode.swarm.limits import PieceTimes, SchedulingPolicy
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.task_progress import SUPERNODE
+
+_UNKNOWN = 10.0
+"""Seconds until a place lapses whose fetch is not seen, while no usual piece time is known."""
+_LEAST_UNSEEN = 2.5
+_UNSEEN = 4.0
+"""The same in usual piece times. Pieces take different times, and the place is not certainly unused."""
+
+_Key = tuple[str, str, int]
+"""Task, peer and piece."""
+
+
+@dataclass(slots=True)
+class _Place:
+    provider: str
+    given_at: float
+    moved_at: float
+    """When the piece was given, or when its last fetch ended."""
+    fetches: int = 0
+    """Requests for the piece that the supernode is answering."""
+    sent: bool = False
+    """The supernode sent the whole piece."""
+
+
+class Places:
+    """Gives the places of a :class:`ProgressManager` and takes back those that are not used."""
+
+    def __init__(self, progress: ProgressManager, policy: SchedulingPolicy) -> None:
+        self._progress = progress
+        self._policy = policy
+        self._times = PieceTimes()
+        self._places: dict[_Key, _Place] = {}
+
+    def give(self, task_id: str, peer: str, piece: int, provider: str, *, now: float) -> None:
+        """Note that a peer is to take a piece from a provider now."""
+        self._progress.give(task_id, peer, piece, provider)
+        self._places[task_id, peer, piece] = _Place(provider, now, now)
+
+    def begun(self, task_id: str, peer: str, piece: int, *, now: float) -> None:
+        """The peer fetches a piece from the supernode. If it has no place there (any more), it takes one."""
+        task = self._progress.tasks.get(task_id)
+        progress = task.peers.get(peer) if task is not None else None
+        if task is None or progress is None or progress.have >> piece & 1 or not task.copy.cached >> piece & 1:
+            return
+        if piece not in progress.given:
+            self.give(task_id, peer, piece, SUPERNODE, now=now)
+        place = self._places.get((task_id, peer, piece))
+        if place is not None and place.provider == progress.given[piece] == SUPERNODE:
+            place.fetches += 1
+            self._progress.resume(task_id, peer, piece)
+
+    def ended(self, task_id: str, peer: str, piece: int, *, whole: bool, now: float) -> None:
+        """A fetch of a piece from the supernode ended. ``whole``: all bytes were sent."""
+        place = self._places.get((task_id, peer, piece))
+        if place is not None and place.fetches:
+            place.fetches -= 1
+            place.sent, place.moved_at = whole, now
+
+    def reported(self, task_id: str, peer: str, pieces: int, *, now: float) -> None:
+        """The peer reports that it has pieces (bit mask)."""
+        swarm = self._progress.tasks.get(task_id)
+        given = swarm.peers[peer].given if swarm is not None and peer in swarm.peers else {}
+        for piece in [piece for piece in given if pieces >> piece & 1]:
+            place = self._places.pop((task_id, peer, piece), None)
+            if place is not None:
+                self._times.note(peer, now - place.given_at)
+
+    def forget(self, peer: str) -> None:
+        self._times.forget(peer)
+
+    def expire(self, now: float) -> set[str]:
+        """Free the places that are not used. Returns the tasks in which a place lapsed."""
+        tasks = self._progress.tasks
+        silent: set[tuple[str, str]] = set()
+        fetching: set[str] = set()
+        for key, place in list(self._places.items()):
+            task_id, peer, piece = key
+            progress = tasks[task_id].peers.get(peer) if task_id in tasks else None
+            if progress is None or progress.given.get(piece) != place.provider:
+                del self._places[key]  # the piece was reported, or taken back
+            elif place.fetches:
+                fetching.add(peer)
+            elif progress.expected >> piece & 1 and now - place.moved_at > self._patience(peer, place):
+                self._progress.lapse(task_id, peer, piece)
+                silent.add((task_id, peer))
+        for task_id, peer in silent:
+            if peer not in fetching:
+                for piece in list(tasks[task_id].peers[peer].given):
+                    self._progress.lapse(task_id, peer, piece)
+        return {task_id for task_id, _ in silent}
+
+    def _patience(self, peer: str, place: _Place) -> float:
+        """How many seconds a place is kept while nothing is seen to happen."""
+        usual, policy = self._times.usual(peer), self._policy
+        if place.provider == SUPERNODE and not place.sent:
+            return min(max(2 * usual if usual is not None else 1.0, policy.least_patience), policy.most_patience)
+        return max(_UNSEEN * usual, _LEAST_UNSEEN) if usual is not None else _UNKNOWN

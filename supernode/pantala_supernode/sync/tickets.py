@@ -1,0 +1,41 @@
+"""The tickets that the supernode gives its peers, and where it serves pieces itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pantala_protocol import ticket
+
+_REUSED_FOR = ticket.LIFETIME / 2
+"""Seconds. Every ticket is then valid for at least as long again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the supernode itself serves pieces."""
+
+    address: str
+    port: int
+    key: bytes
+
+
+class TicketCache:
+    """Tickets for piece servers, reused for a while: to sign one costs more than to schedule a piece.
+
+    ``clock`` returns seconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._issued: dict[tuple[bytes, str, str], tuple[float, str]] = {}
+
+    def ticket(self, key: bytes, task_id: str, generation: str) -> str:
+        now = self._clock()
+        issued_at, text = self._issued.get((key, task_id, generation), (0.0, ""))
+        if not 0 <= now - issued_at < _REUSED_FOR:
+            text = ticket.issue(key, task_id, generation, now=now)
+            self._issued[key, task_id, generation] = (now, text)
+        return text
+
+    def expire(self) -> None:
+        now = self._clock()
+        self._issued = {key: issued for key, issued in self._issued.items() if 0 <= now - issued[0] < _REUSED_FOR}
