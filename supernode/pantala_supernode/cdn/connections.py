@@ -8,8 +8,6 @@ from typing import Any
 from pantala_supernode import errors
 from pantala_supernode.cdn.segments import ConnectionScale, Segment, SegmentPlan
 
-_WINDOW = 0.25
-"""Seconds for which a number of connections is measured."""
 _FATAL = (errors.SourceChangedError, errors.LengthMismatchError)
 """The origin contradicts itself, so no other connection can complete the copy either."""
 
@@ -18,7 +16,8 @@ class Connections:
     """The connections of one try.
 
     ``read`` requests a segment and reads it. ``received`` returns the bytes that have arrived on all connections.
-    ``spare`` is true if the supernode has a place for a further connection that no other copy waits for.
+    ``spare`` is true if the supernode has a place for a further connection that no other copy waits for. The throughput
+    is measured over ``window`` seconds.
     """
 
     def __init__(
@@ -29,6 +28,7 @@ class Connections:
         *,
         received: Callable[[], int],
         spare: Callable[[], bool],
+        window: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
@@ -36,6 +36,7 @@ class Connections:
         self._read = read
         self._received = received
         self._spare = spare
+        self._window = window
         self._clock = clock
         self._running: dict[asyncio.Task[None], Segment] = {}
 
@@ -48,7 +49,7 @@ class Connections:
         try:
             while self._running:
                 started, before, count = self._clock(), self._received(), len(self._running)
-                done, _ = await asyncio.wait(self._running, timeout=_WINDOW, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(self._running, timeout=self._window, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     self._end(task)
                 elapsed = self._clock() - started

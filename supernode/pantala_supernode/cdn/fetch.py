@@ -18,7 +18,7 @@ from pantala_supernode.cdn.connections import Connections
 from pantala_supernode.cdn.disk import MakeRoom, VolumeWriter
 from pantala_supernode.cdn.intake import Intake
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.segments import SEGMENT, ConnectionScale, Segment, SegmentPlan
+from pantala_supernode.cdn.segments import ConnectionScale, Division, Segment, SegmentPlan
 from pantala_supernode.origin import freshness
 from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
@@ -45,6 +45,7 @@ class FetchTools:
     """Seconds for which an unused copy is trusted, unless its origin declared a lifetime."""
     connections: int
     """The most connections that read one file."""
+    division: Division
     spare: Callable[[], bool]
     """True if a further connection may start: a place is free, and no copy waits for it."""
     sleep: Sleep
@@ -141,7 +142,7 @@ class Fetch:
         """Request a gap. If the origin serves ranges of a large file, read the other gaps as well."""
         recorder = self._attempts.recorder
         if recorder is not None and self._divisible(recorder):
-            gap = gap[: SegmentPlan.pieces_of(recorder.meta.piece_size)]
+            gap = gap[: self._tools.division.pieces(recorder.meta.piece_size)]
         resume = self._resume(gap)
         async with self._reader.open(self._order.source, resume) as answer, self._intake.keeping():
             recorder, continued = await self._adopt(answer, resume)
@@ -163,16 +164,19 @@ class Fetch:
         """True if several connections could read what is missing, and their parts certainly belong together."""
         missing, meta = self._missing(recorder), recorder.meta
         certain = self._expected is not None or meta.etag or meta.last_modified
-        return bool(certain) and missing is not None and missing.bit_count() * meta.piece_size >= 2 * SEGMENT
+        least = 2 * self._tools.division.pieces(meta.piece_size)
+        return bool(certain) and missing is not None and missing.bit_count() >= least
 
     def _connections(self, recorder: Recorder, lead: Segment) -> Connections:
         missing = (self._missing(recorder) or 0) & ~((1 << lead.stop) - (1 << lead.next))
+        division = self._tools.division
         return Connections(
-            SegmentPlan(missing, recorder.meta.piece_size),
-            ConnectionScale(self._tools.connections),
+            SegmentPlan(missing, division.pieces(recorder.meta.piece_size)),
+            ConnectionScale(self._tools.connections, division),
             self._read_segment,
             received=lambda: self._intake.received,
             spare=self._tools.spare,
+            window=division.window,
         )
 
     async def _read_segment(self, segment: Segment) -> None:

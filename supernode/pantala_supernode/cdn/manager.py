@@ -13,6 +13,7 @@ from pantala_supernode.cdn.copy_state import CopyState
 from pantala_supernode.cdn.disk import MakeRoom, no_room
 from pantala_supernode.cdn.fetch import FetchTools, Sleep
 from pantala_supernode.cdn.recorder import Recorder
+from pantala_supernode.cdn.segments import Division
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.cdn.worker import Worker
 from pantala_supernode.origin.limits import Gate, GatedReader
@@ -41,6 +42,7 @@ class CDNManager:
         wall: Callable[[], float] = time.time,
         fetches: int = 16,
         connections: int = 1,
+        division: Division | None = None,
     ) -> None:
         self.copies = copies
         self.gate = Gate(fetches)
@@ -51,6 +53,7 @@ class CDNManager:
             make_room,
             fresh_for,
             connections=connections,
+            division=division or Division(),
             spare=lambda: self.gate.spare,
             sleep=sleep,
             wall=wall,

@@ -1,11 +1,24 @@
 """Divides the missing pieces of one copy among the connections that read it. Pure."""
 
-SEGMENT = 16 * 1024 * 1024
-"""Bytes of a segment, at least one piece. A request costs a round trip, and a long segment makes the others wait."""
-_GAIN = 1.25
-"""A doubling of the connections must raise the throughput at least this much. Otherwise it is taken back."""
-_FAST = 200_000_000
-"""Bytes per second of one connection that is fast enough: a second one would gain little."""
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How one copy is divided among connections."""
+
+    segment: int = 16 * 1024 * 1024
+    """Bytes of a segment, at least one piece. A request costs a round trip, and a long segment makes others wait."""
+    window: float = 0.25
+    """Seconds for which a number of connections is measured."""
+    gain: float = 1.25
+    """A doubling of the connections must raise the throughput at least this much. Otherwise it is taken back."""
+    fast: float = 200_000_000
+    """Bytes per second of one connection that is fast enough: a second one would gain little."""
+
+    def pieces(self, piece_size: int) -> int:
+        """How many pieces a segment has."""
+        return max(1, self.segment // piece_size)
 
 
 class Segment:
@@ -34,14 +47,10 @@ class Segment:
 class SegmentPlan:
     """The missing pieces that no connection reads. The first ones are given out first, so that peers can start."""
 
-    def __init__(self, missing: int, piece_size: int) -> None:
-        self._pieces = self.pieces_of(piece_size)
+    def __init__(self, missing: int, pieces: int) -> None:
+        """``missing``: a bit mask. ``pieces``: the pieces of a segment."""
         self._free = missing
-
-    @staticmethod
-    def pieces_of(piece_size: int) -> int:
-        """How many pieces a segment has."""
-        return max(1, SEGMENT // piece_size)
+        self._pieces = pieces
 
     def take(self) -> Segment | None:
         """The first free pieces that are contiguous, at most one segment. ``None``: no piece is free."""
@@ -65,9 +74,10 @@ class SegmentPlan:
 class ConnectionScale:
     """How many connections read one copy. The number doubles while that raises the throughput."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, division: Division) -> None:
         self.target = 1
         self._most = most
+        self._division = division
         self._settled = most <= 1
         self._former = (0, 0.0)
         """The number of connections before the last doubling, and their throughput."""
@@ -77,9 +87,9 @@ class ConnectionScale:
         if self._settled:
             return
         connections, before = self._former
-        if connections and rate < before * _GAIN:
+        if connections and rate < before * self._division.gain:
             self._settle(connections)
-        elif self.target == self._most or rate >= _FAST * self.target:
+        elif self.target == self._most or rate >= self._division.fast * self.target:
             self._settle(self.target)
         else:
             self._former = self.target, rate
