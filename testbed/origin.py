@@ -242,7 +242,8 @@ class Origin:
 
     def url(self, path: str) -> str:
         """The URL of ``path`` here."""
-        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}{path}"
 
     def requests(self, path: str) -> list[Access]:
         """The log of one path."""
@@ -272,7 +273,8 @@ class Origin:
         task.add_done_callback(self._connections.discard)
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.set_write_buffer_limits(high=0)  # so that the counted bytes have left this process
+        if self._tls is None:  # with TLS, asyncio stops for ever at this limit
+            writer.transport.set_write_buffer_limits(high=0)  # so that the counted bytes have left this process
         try:
             while await self._serve_request(reader, writer):
                 pass

@@ -51,6 +51,7 @@ class Reason(enum.StrEnum):
     SOURCE_REFUSED = "SourceRefused", SOON, "Check that the origin is up and that the port in spec.source.url is right."
     SOURCE_HOST_UNKNOWN = "SourceHostUnknown", SOON, "Check the host in spec.source.url and the cluster's DNS."
     SOURCE_UNREACHABLE = "SourceUnreachable", SOON, "Check the network between the supernode and the origin."
+    SOURCE_PROXY = "SourceProxyFailed", SOON, "Ask the cluster's administrator to check the supernode's proxy."
     SOURCE_TIMEOUT = "SourceTimeout", SOON, "Check the origin's load and the network to it."
     SOURCE_INTERRUPTED = (
         "SourceInterrupted", SOON,

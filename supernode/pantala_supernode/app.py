@@ -32,6 +32,8 @@ from pantala_supernode.metrics import Metrics, StateCollector
 from pantala_supernode.origin.limits import Rate
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.request import Limits, Timeouts
+from pantala_supernode.outbound.trust import Trust
 from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.replicas.client import ReplicaClient
 from pantala_supernode.replicas.copies import CopyServer
@@ -277,7 +279,7 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
     async with (
         alone(settings.data),
         aiohttp.ClientSession(trust_env=False) as session,
-        OutboundClient(egress=EgressPolicy(settings.deny_source)) as outbound,
+        _outbound(settings) as outbound,
         open_service(settings.registries, outbound, throttle=throttle) as registries,
     ):
         app = App(settings, PieceStore(folder, durable=True), session, registries)
@@ -289,6 +291,16 @@ async def _repeat(seconds: float, event: Event[[]]) -> None:
     while True:
         await asyncio.sleep(seconds)
         event.publish()
+
+
+def _outbound(settings: Settings) -> OutboundClient:
+    return OutboundClient(
+        egress=EgressPolicy(settings.deny_source),
+        trust=Trust(settings.origin_ca),
+        proxy=settings.proxy,
+        timeouts=Timeouts(first_byte=settings.origin_first_byte),
+        limits=Limits(head=settings.origin_head_size),
+    )
 
 
 def _managers(settings: Settings, chance: random.Random) -> Managers:

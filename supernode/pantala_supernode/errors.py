@@ -11,6 +11,7 @@
     │   ├── SourceRefusedError      SourceRefused          connection refused
     │   ├── SourceHostUnknownError  SourceHostUnknown      DNS
     │   ├── SourceUnreachableError  SourceUnreachable      no route
+    │   ├── SourceProxyError        SourceProxyFailed      the administrator's forward proxy
     │   ├── SourceTimeoutError      SourceTimeout          no connection, no byte or too few bytes in time
     │   ├── SourceInterruptedError  SourceInterrupted      cut in the middle of the body
     │   ├── SourceChangedError      SourceChanged          another content than a moment ago
@@ -102,6 +103,12 @@ class SourceUnreachableError(SourceError):
     """The origin's address cannot be reached."""
 
     reason = Reason.SOURCE_UNREACHABLE
+
+
+class SourceProxyError(SourceError):
+    """The administrator's forward proxy did not lead to the origin."""
+
+    reason = Reason.SOURCE_PROXY
 
 
 class SourceTimeoutError(SourceError):

@@ -5,10 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pantala_process import settings
 from pantala_process.settings import Flag, ListenAddress, SettingsError, flag, switch
 from pantala_protocol.geometry import RULES
+from pantala_protocol.redaction import RedactedURL
+from pantala_supernode.outbound import trust
+from pantala_supernode.outbound.errors import OutboundError
+from pantala_supernode.outbound.proxy import Proxy
+from pantala_supernode.outbound.request import Limits, Timeouts
 from pantala_supernode.registry import endpoint
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 
@@ -16,6 +22,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
 _PIECES = ListenAddress("127.0.0.1", 8001)
+_HEAD_LIMIT = 300 * 1024
+"""What libcurl reads at most."""
 _DRAGONFLY_CACHE = 6 * 3600
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -30,10 +38,34 @@ def _networks(text: str) -> tuple[Network, ...]:
         raise ValueError(f"is not a list of networks: {error}. Give networks like 10.0.0.0/8.") from error
 
 
+def _head_size(text: str) -> int:
+    value = settings.size(text)
+    if not 1 <= value <= _HEAD_LIMIT:
+        raise ValueError(f"is not from 1 to {_HEAD_LIMIT} bytes.")
+    return value
+
+
 def _rule(text: str) -> str:
     if text not in RULES:
         raise ValueError(f"is not a rule. Give one of {', '.join(RULES)}.")
     return text
+
+
+def _authorities(text: str) -> tuple[tuple[str, Path], ...]:
+    found = []
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        host, equals, file = part.partition("=")
+        found.append((host, Path(file)) if equals and "/" not in host else (trust.ALL, Path(part)))
+    return tuple(found)
+
+
+def _proxy_url(text: str, *, credentials: bool = False) -> str:
+    if not text.isascii():
+        raise ValueError("is not ASCII text. Give the ASCII form of the host.")
+    url = settings.http_url(text if "://" in text else f"http://{text}")
+    if urlsplit(url).username is not None and not credentials:
+        raise ValueError("contains credentials. Put them into a file, and give it as --proxy-credentials.")
+    return url
 
 
 def _boolean(text: str) -> bool:
@@ -93,6 +125,28 @@ class Settings:
         _duration, "SECONDS", "time that an unwanted copy is reused without asking its origin (60)", default=60
     )
     """The origin may say otherwise (Cache-Control, Expires). A file with a digest is never checked again."""
+    origin_connections: int = flag(
+        settings.whole(1, 64, "connections"), "N", "connections for one file, if its origin allows ranges (8)",
+        default=8,
+    )  # fmt: skip
+    origin_first_byte: float = flag(
+        settings.seconds,
+        "SECONDS",
+        "how long an origin may take to its first byte (300)",
+        default=Timeouts().first_byte,
+    )
+    """A proxy repository fetches the whole file first."""
+    origin_head_size: int = flag(
+        _head_size, "SIZE", "the largest head of an origin's answer (256Ki, at most 300Ki)", default=Limits().head
+    )
+    origin_ca: tuple[tuple[str, Path], ...] = flag(
+        _authorities,
+        "[HOST=]FILE,...",
+        "PEM files with private authorities of origins: each for one host, or for all",
+        default=(),
+    )
+    proxy: Proxy | None = None
+    """The way to origins and registries. Talk within the cluster never takes it."""
     origin_rate: float | None = flag(
         settings.rate, "RATE", "bytes a second read from all origins together, like 50M or 1Gi (no limit)", default=None
     )
@@ -124,6 +178,11 @@ _MORE = {
     "registries": Flag(str, "REGISTRY,...", "registries: names or https:// for TLS, http://HOST:PORT for plain http"),
     "registry_ca": Flag(str, "HOST=FILE,...", "the authority that signed a registry's certificate"),
     "registries_only": Flag(_boolean, "yes|no", "use no registries but the listed ones (no)"),
+    "proxy": Flag(_proxy_url, "URL", "forward proxy for origins and registries (HTTPS_PROXY, HTTP_PROXY, or none)"),
+    "no_proxy": Flag(
+        str, "HOST,...", "hosts that are reached without the proxy (NO_PROXY): names, addresses, networks"
+    ),
+    "proxy_credentials": Flag(Path, "FILE", "user:password for the proxy; a changed file is read again"),
     "i_know": Flag(settings.is_on, None, "I know that --no-auth lets in every client that reaches the ports"),
 }
 """Flags that are not a field of the settings."""
@@ -139,7 +198,13 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         description="Pantala's supernode: tracker, scheduler and CDN.",
     )
     more = {name: given.pop(name) for name in _MORE if name in given}
-    found = Settings(**_derived(given, environment) | given, registries=_registries(more))
+    found = Settings(
+        **_derived(given, environment) | given, registries=_registries(more), proxy=_proxy(more, environment)
+    )
+    try:
+        trust.Trust(found.origin_ca).check()
+    except OutboundError as error:
+        raise SettingsError(f"--origin-ca: {error}.") from None
     if found.no_auth and not more.get("i_know") and not (found.listen.is_loopback and found.piece_listen.is_loopback):
         raise SettingsError(
             "--no-auth is for loopback addresses only. To let in every client that reaches the ports, add --i-know."
@@ -165,6 +230,27 @@ def _derived(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[s
         if (_SERVICE_ACCOUNT / file).exists():
             derived[name] = _SERVICE_ACCOUNT / file
     return derived
+
+
+def _proxy(given: Mapping[str, Any], environment: Mapping[str, str]) -> Proxy | None:
+    """The proxy of the flags, or of the variables that other programs read too."""
+    url = given.get("proxy") or _first(environment, "https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
+    if not url:
+        return None
+    exceptions = given.get("no_proxy") or _first(environment, "no_proxy", "NO_PROXY")
+    hosts = tuple(filter(None, (part.strip() for part in exceptions.split(","))))
+    try:
+        found = Proxy(_proxy_url(url, credentials=True), hosts, given.get("proxy_credentials"))
+        found.login()
+    except ValueError as error:
+        raise SettingsError(f"The proxy {RedactedURL(url)} {error}") from None
+    except OSError as error:
+        raise SettingsError(f"--proxy-credentials: {error.filename} cannot be read: {error.strerror}.") from None
+    return found
+
+
+def _first(environment: Mapping[str, str], *names: str) -> str:
+    return next((environment[name] for name in names if environment.get(name)), "")
 
 
 def _registries(given: Mapping[str, Any]) -> RegistryEndpoints:

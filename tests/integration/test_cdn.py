@@ -358,7 +358,10 @@ async def test_an_origin_with_an_untrusted_certificate_is_refused(tmp_path: Path
         assert Reason.SOURCE_TLS == (await b.failure()).reason
         ca = tmp_path / "ca.pem"
         authority.cert_pem.write_to_path(ca)
-        async with http_reader(trust=Trust([ca])) as source, source.open(FileSource(origin.url("/file"))) as answer:
+        async with (
+            http_reader(trust=Trust([("*", ca)])) as source,
+            source.open(FileSource(origin.url("/file"))) as answer,
+        ):
             assert BODY.size == answer.length
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
@@ -205,11 +206,12 @@ async def service(
     *,
     clock: Clock | None = None,
     egress: EgressPolicy | None = None,
+    proxy: Proxy | None = None,
     total: float = 10.0,
 ) -> AsyncIterator[RegistryService]:
     """The service of the supernode."""
     async with (
-        OutboundClient(egress=egress, timeouts=Timeouts(connect=2.0)) as outbound,
+        OutboundClient(egress=egress, proxy=proxy, timeouts=Timeouts(connect=2.0)) as outbound,
         open_service(endpoints or RegistryEndpoints(), outbound, total=total, clock=clock or Clock()) as opened,
     ):
         yield opened

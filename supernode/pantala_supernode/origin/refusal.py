@@ -44,7 +44,7 @@ BY_FAULT: dict[Fault, type[errors.SourceError]] = {
     Fault.URL: errors.SourceURLError,
     Fault.HEADERS: errors.SourceHeadersError,
     Fault.HOST_UNKNOWN: errors.SourceHostUnknownError,
-    Fault.PROXY: errors.SourceUnreachableError,
+    Fault.PROXY: errors.SourceProxyError,
     Fault.REFUSED: errors.SourceRefusedError,
     Fault.UNREACHABLE: errors.SourceUnreachableError,
     Fault.CERTIFICATE: errors.SourceCertificateError,

@@ -1,5 +1,6 @@
 """Forbids connections to certain addresses, under every name and spelling."""
 
+import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -26,6 +27,11 @@ NEVER: tuple[Network, ...] = tuple(
 )
 """Addresses that never belong to an origin. The administrator decides about loopback and private ones."""
 
+METADATA_NAMES = frozenset(
+    {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
+)
+"""Names of the clouds' metadata servers. A proxy may know them although our name server does not."""
+
 _NAT64 = ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ip_network("64:ff9b:1::/48")
 _V4_COMPATIBLE = ip_network("::/96")
@@ -51,6 +57,23 @@ class EgressPolicy:
                         f"The origin's address {address} is in the forbidden network {network}. "
                         "Ask the cluster's administrator to allow it."
                     )
+
+
+def literal(host: str) -> str | None:
+    """The address that a URL's host spells, also in hex, in octal or as one number. ``None`` for a name.
+
+    Raises :class:`SourceDeniedError` for digits that are not a valid address, because servers read them differently.
+    """
+    if ":" in host:
+        return str(ip_address(host.partition("%")[0]))
+    name = host.rstrip(".").lower()
+    last = name.rpartition(".")[2]
+    if not last.isdigit() and not last.startswith("0x"):
+        return None
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except OSError:
+        raise SourceDeniedError(f"{host[:60]!r} is not a valid IP address. Correct spec.source.url.") from None
 
 
 def _meanings(address: Address) -> Iterator[Address]:

@@ -6,6 +6,8 @@ import pycurl
 from multidict import CIMultiDict
 
 from pantala_protocol import __version__
+from pantala_supernode.errors import SourceDeniedError
+from pantala_supernode.outbound import proxy
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.handles import HandlePool
 from pantala_supernode.outbound.request import Head, Limits, Request, Sink, Timeouts
@@ -15,6 +17,7 @@ from pantala_supernode.outbound.transfer import CancelledTransferError, Transfer
 from pantala_supernode.outbound.trust import Trust
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PROXY_FAILURES = frozenset({407, 502, 504})
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of RFC 9110, 5.6.2."""
 
@@ -42,6 +45,8 @@ class Exchange:
         self._limits = limits
         self._transfer: Transfer | None = None
         self._cancelled = False
+        self._forwarded = False
+        """True while a proxy reads the request and its answer, which it does without TLS only."""
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -67,13 +72,18 @@ class Exchange:
 
     def _hop(self, target: Target, *, credentials: bool, same_origin: bool) -> Head:
         with self._handles.borrowed(target.origin) as handle:
-            self._route.apply(handle, target, self._timeouts.connect)
-            self._trust.apply(handle, self._request.ca)
-            _describe(handle, self._request, target, credentials=credentials)
+            way = self._route.apply(handle, target, self._timeouts.connect)
+            self._forwarded = way.forwards(target)
+            self._trust.apply(handle, target.host, self._request.ca)
+            request = self._request
+            if way.proxy is not None:
+                self._trust.apply_to_proxy(handle, way.proxy.host)
+                request = _without_proxy_fields(request)
+            _describe(handle, request, target, credentials=credentials)
             handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
             transfer = self._transfer = Transfer(
                 handle,
-                egress=self._route.egress,
+                egress=way.egress,
                 timeouts=self._timeouts,
                 head_limit=self._limits.head,
                 on_head=self._begin,
@@ -82,9 +92,14 @@ class Exchange:
             )
             if self._cancelled:
                 raise CancelledTransferError
-            return transfer.run()
+            try:
+                return transfer.run()
+            except (OutboundError, SourceDeniedError) as error:
+                raise error if way.proxy is None else _of_proxy(error) from None
 
     def _begin(self, head: Head) -> bool:
+        if self._forwarded and head.status in _PROXY_FAILURES:
+            raise proxy.refusal(head.status)
         if self._leads_on(head):
             return False
         self._sink.begin(head)
@@ -107,6 +122,22 @@ def _describe(handle: pycurl.Curl, request: Request, target: Target, *, credenti
         handle.setopt(pycurl.NOBODY, 1)
     elif request.method == "POST":
         handle.setopt(pycurl.POSTFIELDS, request.form or b"")
+
+
+def _of_proxy(error: OutboundError | SourceDeniedError) -> OutboundError:
+    """The same error of a connection to a proxy: the proxy's address, and not the target's, causes it."""
+    if isinstance(error, SourceDeniedError):
+        return OutboundError(Fault.PROXY, "the proxy's address is in a forbidden network")
+    if error.fault in (Fault.REFUSED, Fault.UNREACHABLE):
+        return OutboundError(Fault.PROXY, f"the proxy {error.fault.value}")
+    return error
+
+
+def _without_proxy_fields(request: Request) -> Request:
+    """A task cannot log in at the administrator's proxy."""
+    fields = {name: value for name, value in request.headers.items() if not name.lower().startswith("proxy-")}
+    credentials = {name: value for name, value in request.credentials.items() if not name.lower().startswith("proxy-")}
+    return request._replace(headers=fields, credentials=credentials)
 
 
 def _lines(request: Request, *, credentials: bool) -> list[bytes]:

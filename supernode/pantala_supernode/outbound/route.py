@@ -1,13 +1,16 @@
 """How a request reaches its target: directly or through a proxy, and only where the egress rules allow."""
 
+from __future__ import annotations
+
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
+from typing import NamedTuple
 
 import pycurl
 
-from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.errors import SourceDeniedError
+from pantala_supernode.outbound.egress import METADATA_NAMES, EgressPolicy, literal
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.target import Target
@@ -26,11 +29,26 @@ def system_lookup(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
+class Way(NamedTuple):
+    """How one request reaches its target."""
+
+    egress: EgressPolicy
+    """The policy for the sockets of the request: they lead to the proxy, or to the target."""
+    proxy: Proxy | None
+
+    def forwards(self, target: Target) -> bool:
+        """True if the proxy reads the request and its answer. It only carries the bytes of TLS."""
+        return self.proxy is not None and target.url.scheme == "http"
+
+
 class Route:
     """Chooses the way to a target. It resolves a name once, and the connection uses the addresses that it checked."""
 
     def __init__(self, egress: EgressPolicy, proxy: Proxy | None, lookup: Lookup = system_lookup) -> None:
-        self.egress = egress
+        self._egress = egress
+        self._proxy_egress = (
+            EgressPolicy()
+        )  # the administrator chose the proxy, also in a network that tasks may not read
         self._proxy = proxy
         self._lookup = lookup
         self._lookups = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
@@ -39,8 +57,8 @@ class Route:
         """Do not wait for name servers."""
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
-    def apply(self, handle: pycurl.Curl, target: Target, seconds: float) -> None:
-        """Set the way of one request. ``seconds``: the limit for a lookup.
+    def apply(self, handle: pycurl.Curl, target: Target, seconds: float) -> Way:
+        """Set the way of one request, and return it. ``seconds``: the limit for a lookup.
 
         Raises :class:`OutboundError`, and :class:`pantala_supernode.errors.SourceDeniedError` if one address of the
         target is forbidden, also behind a proxy.
@@ -55,22 +73,27 @@ class Route:
             addresses = []  # only the proxy can resolve the name
         if proxy is not None:
             _apply_proxy(handle, proxy)
-            return
+            return Way(self._proxy_egress, proxy)
         handle.setopt(pycurl.PROXY, "")  # an empty value also ignores the environment
         if addresses:
             listed = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
             handle.setopt(pycurl.RESOLVE, [f"{host}:{port}:{listed}"])
+        return Way(self._egress, None)
 
     def _checked(self, host: str, port: int, seconds: float) -> Sequence[str]:
         """The addresses of a name. Empty for an address, which needs no lookup."""
-        try:
-            self.egress.check(str(ip_address(host.partition("%")[0])))
-        except ValueError:
-            addresses = self._resolved(host, port, seconds)
-            for each in addresses:
-                self.egress.check(each)
-            return addresses
-        return []
+        address = literal(host)
+        if address is not None:
+            self._egress.check(address)
+            return []
+        if host.rstrip(".") in METADATA_NAMES:
+            raise SourceDeniedError(
+                f"{host} is a cloud's metadata server, which is forbidden. Correct spec.source.url."
+            )
+        addresses = self._resolved(host, port, seconds)
+        for each in addresses:
+            self._egress.check(each)
+        return addresses
 
     def _resolved(self, host: str, port: int, seconds: float) -> Sequence[str]:
         try:
@@ -85,6 +108,11 @@ def _apply_proxy(handle: pycurl.Curl, proxy: Proxy) -> None:
     handle.setopt(pycurl.PROXY, proxy.url)
     handle.setopt(pycurl.NOPROXY, "")
     handle.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
-    if proxy.credentials is not None:
-        handle.setopt(pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC)
-        handle.setopt(pycurl.PROXYUSERPWD, proxy.credentials)
+    handle.setopt(pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC)
+    try:
+        login = proxy.login()
+    except (OSError, ValueError):
+        raise OutboundError(Fault.PROXY, f"{proxy.credentials} is not a file with user:password") from None
+    if login is not None:
+        handle.setopt(pycurl.PROXYUSERNAME, login[0])
+        handle.setopt(pycurl.PROXYPASSWORD, login[1])

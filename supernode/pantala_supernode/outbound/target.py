@@ -15,6 +15,8 @@ from pantala_supernode.outbound.errors import Fault, OutboundError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LEGAL = re.compile(rb"%[0-9A-Fa-f]{2}|[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]+")
+_NAME = re.compile(r"[A-Za-z0-9._~-]+")
+"""A host name. libcurl would decode other characters, and so reach another host than the one that was checked."""
 _AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//([^/?#]*)")
 
 
@@ -71,7 +73,9 @@ class Target:
 def _checked(url: URL, fault: Fault, *, scheme: Fault) -> URL:
     if url.scheme not in _DEFAULT_PORTS:
         raise OutboundError(scheme)
-    if not url.host or url.user is not None or url.password is not None:
+    if not url.raw_host or url.user is not None or url.password is not None:
+        raise OutboundError(fault)
+    if ":" not in url.raw_host and not _NAME.fullmatch(url.raw_host):
         raise OutboundError(fault)
     _ = url.port  # yarl reads the port only on demand, and raises ValueError above 65535
     if not url.raw_path:

@@ -16,6 +16,7 @@ import pycurl
 from multidict import CIMultiDict
 
 from pantala_supernode.errors import SourceDeniedError
+from pantala_supernode.outbound import proxy
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.request import Head, Timeouts
@@ -124,11 +125,11 @@ class Transfer:
             return CancelledTransferError()
         if self._error is not None:
             return self._error
+        if self._head is None and self._handle.getinfo(pycurl.HTTP_CONNECTCODE) >= 300:
+            return proxy.refusal(self._handle.getinfo(pycurl.HTTP_CONNECTCODE))
         number, system = int(error.args[0]), self._handle.getinfo(pycurl.OS_ERRNO)
         if number == pycurl.E_COULDNT_CONNECT and system == _ECONNREFUSED:
             return OutboundError(Fault.REFUSED, "ECONNREFUSED")
-        if number == pycurl.E_RECV_ERROR and self._handle.getinfo(pycurl.HTTP_CONNECTCODE) >= 400:
-            return OutboundError(Fault.PROXY, f"it answered {self._handle.getinfo(pycurl.HTTP_CONNECTCODE)}")
         if number == pycurl.E_RECV_ERROR and system == 0:
             return OutboundError(Fault.PROTOCOL, "its framing is wrong")
         return OutboundError(_FAULTS.get(number, Fault.PROTOCOL), f"curl {number}")

@@ -9,33 +9,45 @@ import pycurl
 
 from pantala_supernode.outbound.errors import Fault, OutboundError
 
+ALL = "*"
+"""The host of an authority that is trusted for all hosts."""
+
 
 class Trust:
-    """The authorities for all requests. ``extra``: PEM files whose authorities are trusted everywhere."""
+    """The authorities for all requests: pairs of a host, or :data:`ALL`, and a PEM file."""
 
-    def __init__(self, extra: Iterable[Path] = ()) -> None:
-        self._extra = tuple(extra)
+    def __init__(self, authorities: Iterable[tuple[str, Path]] = ()) -> None:
+        self._authorities = tuple((host.lower(), path) for host, path in authorities)
 
-    def apply(self, handle: pycurl.Curl, own: Path | None) -> None:
-        """Let a handle trust the system's authorities, the extra ones, and those of the file ``own``.
+    def apply(self, handle: pycurl.Curl, host: str, own: Path | None = None) -> None:
+        """Let a handle trust the system's authorities, those for ``host``, and those of the file ``own``.
 
         Raises :class:`OutboundError` if a file has no readable certificate. A changed file counts from then on.
         """
-        files = (*self._extra, own) if own is not None else self._extra
-        system = ssl.get_default_verify_paths()
-        if system.capath is not None:
-            handle.setopt(pycurl.CAPATH, system.capath)
-        if files:
-            bundle = _bundle(system.cafile, tuple((path, _changed_at(path)) for path in files))
-            handle.setopt(pycurl.CAINFO_BLOB, bundle)
-            handle.setopt(pycurl.PROXY_CAINFO_BLOB, bundle)
-        elif system.cafile is not None:
-            handle.setopt(pycurl.CAINFO, system.cafile)
-            handle.setopt(pycurl.PROXY_CAINFO, system.cafile)
+        files = self._files(host) if own is None else (*self._files(host), own)
+        _set(handle, files, pycurl.CAPATH, pycurl.CAINFO, pycurl.CAINFO_BLOB)
 
-    def check(self, own: Path | None = None) -> None:
-        """Raise :class:`OutboundError` if a file cannot be used now."""
-        self.apply(pycurl.Curl(), own)
+    def apply_to_proxy(self, handle: pycurl.Curl, host: str) -> None:
+        """The same for the certificate of a proxy."""
+        _set(handle, self._files(host), pycurl.PROXY_CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAINFO_BLOB)
+
+    def check(self, *more: Path) -> None:
+        """Raise :class:`OutboundError` if a file cannot be used now: of these authorities, or one ``more``."""
+        for file in (*(path for _, path in self._authorities), *more):
+            _bundle(None, ((file, _changed_at(file)),))
+
+    def _files(self, host: str) -> tuple[Path, ...]:
+        return tuple(path for name, path in self._authorities if name in (ALL, host.lower()))
+
+
+def _set(handle: pycurl.Curl, files: tuple[Path, ...], folder: int, file: int, blob: int) -> None:
+    system = ssl.get_default_verify_paths()
+    if system.capath is not None:
+        handle.setopt(folder, system.capath)
+    if files:
+        handle.setopt(blob, _bundle(system.cafile, tuple((path, _changed_at(path)) for path in files)))
+    elif system.cafile is not None:
+        handle.setopt(file, system.cafile)
 
 
 def _changed_at(path: Path) -> int:

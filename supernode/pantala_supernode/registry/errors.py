@@ -118,6 +118,7 @@ _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
     errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
     errors.SourceNotFoundError: _BY_STATUS[404],
     errors.SourceProtocolError: (InvalidAnswerError, "the answer is not valid HTTP"),
+    errors.SourceProxyError: (RegistryUnreachableError, "it was not reached through the proxy"),
     errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
     errors.SourceTimeoutError: (RegistryUnreachableError, "it did not answer in time"),
     errors.SourceUnauthorizedError: _BY_STATUS[401],
