@@ -15,8 +15,8 @@ from pantala_supernode.outbound import trust
 from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.request import Limits, Timeouts
-from pantala_supernode.registry import endpoint
 from pantala_supernode.registry.endpoint import RegistryEndpoints
+from pantala_supernode.registry.mapping import grammar
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -175,8 +175,8 @@ class Settings:
 
 
 _MORE = {
-    "registries": Flag(str, "REGISTRY,...", "registries: names or https:// for TLS, http://HOST:PORT for plain http"),
-    "registry_ca": Flag(str, "HOST=FILE,...", "the authority that signed a registry's certificate"),
+    "registries": Flag(str, "REGISTRY,...", "registries: HOST, http://HOST for plain http, or HOST=URL where it is"),
+    "registry_ca": Flag(str, "HOST=FILE,...", "the authority of a registry or of an endpoint in --registries"),
     "registries_only": Flag(_boolean, "yes|no", "use no registries but the listed ones (no)"),
     "proxy": Flag(_proxy_url, "URL", "forward proxy for origins and registries (HTTPS_PROXY, HTTP_PROXY, or none)"),
     "no_proxy": Flag(
@@ -255,7 +255,7 @@ def _first(environment: Mapping[str, str], *names: str) -> str:
 
 def _registries(given: Mapping[str, Any]) -> RegistryEndpoints:
     try:
-        return endpoint.listed(
+        return grammar.listed(
             given.get("registries", ""), given.get("registry_ca", ""), only=given.get("registries_only", False)
         )
     except ValueError as error:

@@ -1,6 +1,9 @@
 """The mirror's settings for peers, supernodes and containerd, and their removal."""
 
-from tests.chart.rendered import Object, Render, Rendered
+import pytest
+
+from pantala_supernode.settings import parse
+from tests.chart.rendered import CHART, Helm, Object, Render, Rendered
 
 ON_FAILURE_TOO = {"before-hook-creation", "hook-succeeded", "hook-failed"}
 
@@ -129,3 +132,48 @@ def test_supernodes_receive_registries_and_their_authorities(render: Render) -> 
 def test_the_operator_knows_its_own_namespace(render: Render) -> None:
     environment = {each["name"]: each for each in render().container("operator/operator")["env"]}
     assert "metadata.namespace" == environment["POD_NAMESPACE"]["valueFrom"]["fieldRef"]["fieldPath"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ('{"docker.io": {"endpoint": "https://harbor.corp/v2/dockerhub"}}', "docker.io=https://harbor.corp/v2/dockerhub"),
+        ('{"a.b": {"endpoints": ["https://one/v2/x", "http://two:5000"]}}', "a.b=https://one/v2/x,a.b=http://two:5000"),
+        ('{"localhost:5001": {"endpoint": "http://registry.kind:5000"}}', "localhost:5001=http://registry.kind:5000"),
+        ('{"b": {"endpoint": "https://x"}, "a": {"endpoint": "https://y"}}', "a=https://y,b=https://x"),
+        ('{"[fd00::1]:5000": {"endpoint": "https://[fd00::2]/v2/x"}}', "[fd00::1]:5000=https://[fd00::2]/v2/x"),
+        ("{}", None),
+    ],
+)  # fmt: skip
+def test_the_supernode_gets_the_endpoints_of_registries(render: Render, values: str, expected: str | None) -> None:
+    objects = render(f"supernode.registries={values}")
+    given = objects.flags("supernode/supernode").get("registries")
+    assert expected == given
+    assert parse(["--data", "/d", *([f"--registries={given}"] if given else [])], {})
+    with_names = render('mirror.registries=["http://r:5000"]', f"supernode.registries={values}")
+    assert "http://r:5000" == with_names.flags("peer/mirror")["registries"]
+    assert (
+        ",".join(["http://r:5000", *filter(None, [expected])]) == with_names.flags("supernode/supernode")["registries"]
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        '{"docker.io": {}}',
+        '{"docker.io": "https://harbor.corp"}',
+        '{"docker.io": {"endpoint": "harbor.corp"}}',
+        '{"docker.io": {"endpoint": "https://u:p@harbor.corp"}}',
+        '{"docker.io": {"endpoint": "https://harbor.corp/v2/x?y"}}',
+        '{"docker.io": {"endpoint": "https://harbor.corp/v2/../x"}}',
+        '{"docker.io": {"endpoint": "https://a,b.c=https://d"}}',
+        '{"docker.io": {"endpoints": []}}',
+        '{"docker.io": {"endpoint": "https://a", "endpoints": ["https://b"]}}',
+        '{"https://docker.io": {"endpoint": "https://a"}}',
+        '["docker.io"]',
+    ],
+)
+def test_an_invalid_endpoint_is_refused(helm: Helm, values: str) -> None:
+    result = helm("template", "x", str(CHART), "--set-json", f"supernode.registries={values}")
+    assert 0 != result.returncode
+    assert "registries" in result.stderr

@@ -238,7 +238,7 @@ async def test_answers_are_kept_apart_by_account(lab: Lab, tokens: TokenServer) 
         (302, b"", errors.InvalidAnswerError),
         (403, b"", errors.RegistryForbiddenError),
         (429, b"", errors.RateLimitedError),
-        (503, b"", errors.RegistryError),
+        (503, b"", errors.RegistryFailedError),
     ],
 )
 async def test_a_fault_of_the_token_server_is_named(
@@ -404,8 +404,8 @@ FAULTS: list[tuple[str, Handler, type[SourceError]]] = [
     ("/manifests/", refuse(404), errors.ImageNotFoundError),
     ("/manifests/", refuse(403), errors.RegistryForbiddenError),
     ("/manifests/", refuse(401), errors.RegistryUnauthorizedError),
-    ("/manifests/", refuse(500), errors.RegistryError),
-    ("/manifests/", refuse(503), errors.RegistryError),
+    ("/manifests/", refuse(500), errors.RegistryFailedError),
+    ("/manifests/", refuse(503), errors.RegistryFailedError),
     ("/manifests/", refuse(304), errors.InvalidAnswerError),
     ("/manifests/", refuse(429, Retry_After="7"), errors.RateLimitedError),
 ]

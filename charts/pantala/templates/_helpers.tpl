@@ -222,3 +222,14 @@ helm.sh/hook: post-delete
 helm.sh/hook-weight: "-1"
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
+
+{{/* The supernode's list of registries: the names, then each mapping as name=URL, in order. */}}
+{{- define "pantala.registries" -}}
+{{- $entries := .Values.mirror.registries }}
+{{- range $name, $entry := .Values.supernode.registries }}
+{{- range $entry.endpoints | default (list $entry.endpoint) }}
+{{- $entries = append $entries (printf "%s=%s" $name .) }}
+{{- end }}
+{{- end }}
+{{- join "," $entries }}
+{{- end }}

@@ -1,13 +1,15 @@
 """Requests of the distribution API, made on behalf of an account."""
 
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeVar
 
 from pantala_supernode.registry import manifest
 from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.credentials import RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import ImageRepository, RepositoryLocation
 from pantala_supernode.registry.errors import raise_for_status
 from pantala_supernode.registry.manifest import ManifestDocument, checked_digest
+from pantala_supernode.registry.mapping.attempts import EndpointAttempts
 from pantala_supernode.registry.transport import RegistryReply, RegistryRequest, RegistryTransport
 
 CHALLENGE: Final = "WWW-Authenticate"
@@ -15,77 +17,89 @@ _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
 _DIGEST = "Docker-Content-Digest"
 _NO_HEAD = frozenset({400, 405, 406, 415, 500, 501})
 """Statuses of registries that do not support HEAD. A GET shows the real problem."""
+_T = TypeVar("_T")
 
 Method = Literal["GET", "HEAD"]
 
 
 class RegistryAPI:
-    """Sends requests to registries, and authenticates when a registry asks for it. Raises ``RegistryError``."""
+    """Sends requests to the endpoints of registries, and authenticates when an endpoint asks for it.
 
-    def __init__(
-        self, transport: RegistryTransport, endpoints: RegistryEndpoints, authenticator: Authenticator
-    ) -> None:
+    Raises ``RegistryError``.
+    """
+
+    def __init__(self, transport: RegistryTransport, attempts: EndpointAttempts, authenticator: Authenticator) -> None:
         self._transport = transport
-        self._endpoints = endpoints
+        self._attempts = attempts
         self._authenticator = authenticator
 
+    async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
+        """See :meth:`EndpointAttempts.first`."""
+        return await self._attempts.first(repository, attempt)
+
     async def manifest(self, repository: ImageRepository, target: str, account: RegistryAccount) -> ManifestDocument:
-        what = image_name(repository, target)
-        reply = await self._authorized("GET", repository, target, account)
-        raise_for_status(reply.status, reply.headers, what)
-        digest = target if ":" in target else reply.headers.get(_DIGEST)
-        return ManifestDocument.checked(reply.body, reply.headers.get("Content-Type", ""), digest, what)
+        async def read(location: RepositoryLocation) -> ManifestDocument:
+            what = image_name(location, target)
+            reply = await self._authorized("GET", location, target, account)
+            raise_for_status(reply.status, reply.headers, what)
+            digest = target if ":" in target else reply.headers.get(_DIGEST)
+            return ManifestDocument.checked(reply.body, reply.headers.get("Content-Type", ""), digest, what)
+
+        return await self.first(repository, read)
 
     async def digest(self, repository: ImageRepository, tag: str, account: RegistryAccount) -> str | None:
         """The digest that ``tag`` points to. ``None``: only the manifest itself shows it."""
-        what = image_name(repository, tag)
-        reply = await self._authorized("HEAD", repository, tag, account)
-        if reply.status in _NO_HEAD:
-            return None
-        raise_for_status(reply.status, reply.headers, what)
-        digest = reply.headers.get(_DIGEST)
-        return checked_digest(digest, what) if digest else None
 
-    async def authorization(self, repository: ImageRepository, account: RegistryAccount) -> str:
+        async def read(location: RepositoryLocation) -> str | None:
+            what = image_name(location, tag)
+            reply = await self._authorized("HEAD", location, tag, account)
+            if reply.status in _NO_HEAD:
+                return None
+            raise_for_status(reply.status, reply.headers, what)
+            digest = reply.headers.get(_DIGEST)
+            return checked_digest(digest, what) if digest else None
+
+        return await self.first(repository, read)
+
+    async def authorization(self, location: RepositoryLocation, account: RegistryAccount) -> str:
         """The ``Authorization`` header for the first request. Empty if no challenge is known yet."""
-        return await self._authenticator.authorization(repository, account)
+        return await self._authenticator.authorization(location, account)
 
-    async def challenged(self, repository: ImageRepository, url: str, account: RegistryAccount, refused: str) -> bool:
+    async def challenged(self, location: RepositoryLocation, url: str, account: RegistryAccount, refused: str) -> bool:
         """Ask for the challenge behind a 401 at ``url``. True if it allows another header than ``refused``."""
-        reply = await self._ask("HEAD", repository, url, refused)
-        return reply.status == 200 or self.learned(reply, repository, account, refused)
+        reply = await self._ask("HEAD", location, url, refused)
+        return reply.status == 200 or self.learned(reply, location, account, refused)
 
-    async def probe(self, repository: ImageRepository, digest: str, authorization: str) -> RegistryReply:
+    async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
         """The answer for a manifest to exactly this ``Authorization`` header (empty: none)."""
-        return await self._ask("HEAD", repository, self._manifest_url(repository, digest), authorization)
+        return await self._ask("HEAD", location, location.manifest(digest), authorization)
 
     def learned(
-        self, reply: RegistryReply, repository: ImageRepository, account: RegistryAccount, refused: str
+        self, reply: RegistryReply, location: RepositoryLocation, account: RegistryAccount, refused: str
     ) -> bool:
         """Take note of a challenge. True if another header can be made. Challenges of redirect targets are ignored."""
         if reply.status != 401 or not reply.own:
             return False
-        return self._authenticator.challenged(repository, account, reply.headers.getall(CHALLENGE, []), refused)
+        return self._authenticator.challenged(location, account, reply.headers.getall(CHALLENGE, []), refused)
 
-    async def _ask(self, method: Method, repository: ImageRepository, url: str, authorization: str) -> RegistryReply:
+    async def _ask(self, method: Method, location: RepositoryLocation, url: str, authorization: str) -> RegistryReply:
         headers = {**_ACCEPT, "Authorization": authorization} if authorization else _ACCEPT
-        ca = self._endpoints.ca(repository.registry)
-        return await self._transport.ask(RegistryRequest(method, url, str(repository), headers, manifest.MAX_SIZE, ca))
+        ca = location.endpoint.ca
+        return await self._transport.ask(RegistryRequest(method, url, str(location), headers, manifest.MAX_SIZE, ca))
 
     async def _authorized(
-        self, method: Method, repository: ImageRepository, target: str, account: RegistryAccount
+        self, method: Method, location: RepositoryLocation, target: str, account: RegistryAccount
     ) -> RegistryReply:
-        url = self._manifest_url(repository, target)
-        header = await self._authenticator.authorization(repository, account)
-        reply = await self._ask(method, repository, url, header)
-        if self.learned(reply, repository, account, header):
-            header = await self._authenticator.authorization(repository, account)
-            reply = await self._ask(method, repository, url, header)
+        url = location.manifest(target)
+        header = await self._authenticator.authorization(location, account)
+        reply = await self._ask(method, location, url, header)
+        if self.learned(reply, location, account, header):
+            header = await self._authenticator.authorization(location, account)
+            reply = await self._ask(method, location, url, header)
         return reply
 
-    def _manifest_url(self, repository: ImageRepository, target: str) -> str:
-        return f"{self._endpoints.base(repository.registry)}/v2/{repository.name}/manifests/{target}"
 
-
-def image_name(repository: ImageRepository, target: str) -> str:
-    return f"{repository}{'@' if ':' in target else ':'}{target}"
+def image_name(location: RepositoryLocation, target: str) -> str:
+    """The image for messages, with the endpoint that an administrator chose."""
+    name = f"{location.repository}{'@' if ':' in target else ':'}{target}"
+    return f"{name} at {location.endpoint.root}" if location.mapped else name

@@ -1,6 +1,7 @@
 """Authenticates at registries: remembers each registry's challenge and the tokens that it issued."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from cachetools import TLRUCache, TTLCache
@@ -9,7 +10,7 @@ from pantala_process.flight import SingleFlight
 from pantala_supernode.registry import challenge
 from pantala_supernode.registry.challenge import AuthChallenge, TokenRequest
 from pantala_supernode.registry.credentials import RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import RepositoryLocation
 from pantala_supernode.registry.errors import (
     InvalidAnswerError,
     RegistryError,
@@ -27,7 +28,7 @@ _USED_UP = 0.9
 
 
 class _Account(NamedTuple):
-    repository: ImageRepository
+    location: RepositoryLocation
     credentials: RegistryAccount
 
 
@@ -37,13 +38,14 @@ class _IssuedToken(NamedTuple):
 
 
 class Authenticator:
-    """Makes ``Authorization`` headers for registries. Each account requests one token at a time."""
+    """Makes ``Authorization`` headers for the endpoints of registries. Each account requests one token at a time."""
 
-    def __init__(self, transport: RegistryTransport, endpoints: RegistryEndpoints, clock: Callable[[], float]) -> None:
+    def __init__(self, transport: RegistryTransport, clock: Callable[[], float]) -> None:
         self._transport = transport
-        self._endpoints = endpoints
         self._clock = clock
-        self._challenges: TTLCache[ImageRepository, AuthChallenge] = TTLCache(_LIMIT, _CHALLENGE_SECONDS, timer=clock)
+        self._challenges: TTLCache[RepositoryLocation, AuthChallenge] = TTLCache(
+            _LIMIT, _CHALLENGE_SECONDS, timer=clock
+        )
         self._tokens: TLRUCache[_Account, _IssuedToken] = TLRUCache(
             _LIMIT, lambda _account, token, _now: token.until, timer=clock
         )
@@ -52,34 +54,34 @@ class Authenticator:
     async def close(self) -> None:
         await self._flight.close()
 
-    async def authorization(self, repository: ImageRepository, credentials: RegistryAccount) -> str:
+    async def authorization(self, location: RepositoryLocation, credentials: RegistryAccount) -> str:
         """The header for the next request. Empty if the registry's challenge is not known yet.
 
         Raises :class:`pantala_supernode.registry.errors.RegistryError`.
         """
         if credentials.registry_token:
             return f"Bearer {credentials.registry_token}"
-        known = self._challenges.get(repository)
+        known = self._challenges.get(location)
         if known is None:
             return ""
         if known.scheme == "basic":
             return credentials.basic
-        return await self._bearer(_Account(repository, credentials), known)
+        return await self._bearer(_Account(location, credentials), known)
 
     def challenged(
-        self, repository: ImageRepository, credentials: RegistryAccount, values: Iterable[str], refused: str
+        self, location: RepositoryLocation, credentials: RegistryAccount, values: Iterable[str], refused: str
     ) -> bool:
         """Take note of the challenges of a 401. True if another header than ``refused`` can be made."""
         try:
             offered = challenge.parse(values)
         except ValueError as error:
-            raise InvalidAnswerError.of(str(repository), f"the registry requires credentials, but {error}") from None
+            raise InvalidAnswerError.of(str(location), f"the registry requires credentials, but {error}") from None
         by_scheme = {found.scheme: found for found in reversed(offered)}
         chosen = by_scheme.get("bearer") or by_scheme.get("basic")
-        account = _Account(repository, credentials)
+        account = _Account(location, credentials)
         if chosen is None or credentials.registry_token:
             return False
-        self._challenges[repository] = chosen
+        self._challenges[location] = chosen
         if chosen.scheme == "basic":
             return credentials.basic not in ("", refused)
         held = self._tokens.get(account)
@@ -97,19 +99,18 @@ class Authenticator:
         try:
             return await self._fetch(account, known)
         except RegistryError:
-            self._challenges.pop(account.repository, None)  # the token server may have moved
+            self._challenges.pop(account.location, None)  # the token server may have moved
             raise
 
     async def _fetch(self, account: _Account, known: AuthChallenge) -> str:
-        repository, credentials = account
-        what = f"{repository}, token"
+        location, credentials = account
+        what = f"{location}, token"
         try:
-            plain_http = self._endpoints.plain_http(repository.registry)
-            wanted = challenge.token_request(known, repository.name, plain_http=plain_http)
+            wanted = challenge.token_request(known, location.name, plain_http=location.endpoint.plain_http)
         except ValueError as error:
             raise InvalidAnswerError.of(what, str(error)) from None
         begun = self._clock()
-        reply = await self._transport.ask(self._request(wanted, credentials, what, repository))
+        reply = await self._transport.ask(_request(wanted, credentials, what, location.endpoint.ca))
         if reply.status in (400, 401, 403):
             kind = RegistryForbiddenError if reply.status == 403 and credentials else RegistryUnauthorizedError
             raise kind.of(what, _refusal(credentials))
@@ -121,15 +122,13 @@ class Authenticator:
         self._tokens[account] = _IssuedToken(given.value, begun + given.seconds * _USED_UP)
         return given.value
 
-    def _request(
-        self, wanted: TokenRequest, credentials: RegistryAccount, what: str, repository: ImageRepository
-    ) -> RegistryRequest:
-        ca = self._endpoints.ca(repository.registry)
-        if credentials.identity_token:
-            form = wanted.form(credentials.identity_token)
-            return RegistryRequest("POST", wanted.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
-        headers = {"Authorization": credentials.basic} if credentials.basic else {}
-        return RegistryRequest("GET", wanted.url, what, headers, _MAX_TOKEN_BYTES, ca)
+
+def _request(wanted: TokenRequest, credentials: RegistryAccount, what: str, ca: Path | None) -> RegistryRequest:
+    if credentials.identity_token:
+        form = wanted.form(credentials.identity_token)
+        return RegistryRequest("POST", wanted.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
+    headers = {"Authorization": credentials.basic} if credentials.basic else {}
+    return RegistryRequest("GET", wanted.url, what, headers, _MAX_TOKEN_BYTES, ca)
 
 
 def _refusal(credentials: RegistryAccount) -> str:

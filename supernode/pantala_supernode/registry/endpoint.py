@@ -1,4 +1,7 @@
-"""The URL of each registry, and whether it has TLS. Pure."""
+"""Where each registry is reached, and whether it has TLS. Pure.
+
+A registry has one name, which stands in names of images, pull secrets and blobs. It may have other endpoints.
+"""
 
 import re
 from collections.abc import Collection, Mapping
@@ -26,6 +29,53 @@ class ImageRepository(NamedTuple):
         return f"{self.registry}/{self.name}"
 
 
+class RegistryEndpoint(NamedTuple):
+    """One place where a registry is reached."""
+
+    root: str
+    """The URL in front of a repository's name, for example ``https://ghcr.io/v2``."""
+    ca: Path | None = None
+    """A file with an additional authority for its certificate."""
+
+    @property
+    def plain_http(self) -> bool:
+        return self.root.startswith("http://")
+
+    @property
+    def host(self) -> str:
+        """``host[:port]``, as in the URL."""
+        return self.root.partition("://")[2].partition("/")[0]
+
+    @property
+    def prefix(self) -> str:
+        """What stands in front of a repository's name in the names of the endpoint: its path behind ``/v2/``."""
+        _, mark, rest = f"{self.root}/".partition("://")[2].partition("/v2/")
+        return rest if mark else ""
+
+
+class RepositoryLocation(NamedTuple):
+    """A repository at one endpoint of its registry."""
+
+    repository: ImageRepository
+    endpoint: RegistryEndpoint
+    mapped: bool = False
+    """An administrator chose the endpoint."""
+
+    def __str__(self) -> str:
+        return f"{self.repository} at {self.endpoint.root}" if self.mapped else str(self.repository)
+
+    @property
+    def name(self) -> str:
+        """The repository's name at the endpoint, as its token server knows it."""
+        return self.endpoint.prefix + self.repository.name
+
+    def manifest(self, target: str) -> str:
+        return f"{self.endpoint.root}/{self.repository.name}/manifests/{target}"
+
+    def blob(self, digest: str) -> str:
+        return f"{self.endpoint.root}/{self.repository.name}/blobs/{digest}"
+
+
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
     """An administrator's settings for one registry."""
@@ -34,10 +84,12 @@ class RegistrySettings:
     """The registry has no TLS. Its passwords cross the network in clear text."""
     ca: Path | None = None
     """A file with an additional authority for its certificate."""
+    endpoints: tuple[RegistryEndpoint, ...] = ()
+    """Where the registry is reached instead, in the order to try them. The other settings then do not count."""
 
 
 class RegistryEndpoints:
-    """Finds the URL of each registry. It uses https, except by setting or on the loopback interface.
+    """Finds the endpoints of each registry. It uses https, except by setting or on the loopback interface.
 
     ``only`` lists the registries that are allowed. ``None``: all that the egress policy allows.
     """
@@ -49,24 +101,28 @@ class RegistryEndpoints:
         self._only = None if only is None else frozenset(registry.lower() for registry in only)
 
     def base(self, registry: str) -> str:
-        """The URL in front of ``/v2/``. Raises :class:`RegistryDeniedError`."""
+        """The URL in front of ``/v2/`` that a registry's name stands for. Raises :class:`RegistryDeniedError`."""
         if self._only is not None and registry.lower() not in self._only:
             raise RegistryDeniedError.of(registry, "the list of allowed registries does not include it")
-        return f"{'http' if self.plain_http(registry) else 'https'}://{image.endpoint(registry)}"
+        return f"{'http' if self._plain_http(registry) else 'https'}://{image.endpoint(registry)}"
 
-    def plain_http(self, registry: str) -> bool:
-        setting = self._settings.get(registry.lower())
-        return setting.plain_http if setting is not None else _is_local(registry)
-
-    def ca(self, registry: str) -> Path | None:
-        setting = self._settings.get(registry.lower())
-        return setting.ca if setting is not None else None
+    def locations(self, repository: ImageRepository) -> tuple[RepositoryLocation, ...]:
+        """Where a repository is reached, in the order to try. Raises :class:`RegistryDeniedError`."""
+        base = self.base(repository.registry)
+        setting = self._settings.get(repository.registry.lower(), RegistrySettings())
+        if setting.endpoints:
+            return tuple(RepositoryLocation(repository, endpoint, mapped=True) for endpoint in setting.endpoints)
+        return (RepositoryLocation(repository, RegistryEndpoint(f"{base}/v2", setting.ca)),)
 
     @property
-    def authorities(self) -> Mapping[str, Path]:
-        return {registry: setting.ca for registry, setting in self._settings.items() if setting.ca is not None}
+    def authorities(self) -> frozenset[Path]:
+        """The files of all authorities."""
+        found = {setting.ca for setting in self._settings.values()}
+        found |= {endpoint.ca for setting in self._settings.values() for endpoint in setting.endpoints}
+        return frozenset(ca for ca in found if ca is not None)
 
     def blob(self, repository: ImageRepository, digest: str) -> str:
+        """The URL that names a blob, whichever endpoint it is read from. Raises :class:`RegistryDeniedError`."""
         return f"{self.base(repository.registry)}/v2/{repository.name}/blobs/{digests.parse(digest)}"
 
     def repository_of(self, url: str) -> ImageRepository | None:
@@ -82,38 +138,9 @@ class RegistryEndpoints:
         except (ValueError, RegistryDeniedError):
             return None
 
-
-def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoints:
-    """Read the settings: ``registries`` by name (TLS) or URL, ``authorities`` as ``host=FILE``, both with commas.
-
-    ``only`` forbids all other registries. Raises :class:`ValueError`.
-    """
-    settings: dict[str, RegistrySettings] = {}
-    for text in _parts(registries):
-        scheme, mark, rest = text.rpartition("://")
-        if scheme not in ("", "http", "https") or (mark and not scheme):
-            raise ValueError(f"{text!r} is not a valid registry; use a name, https://host:port or http://host:port")
-        settings[_registry(rest.rstrip("/"))] = RegistrySettings(plain_http=scheme == "http")
-    for text in _parts(authorities):
-        name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise ValueError(f"{text!r} is not a valid authority; use host=FILE")
-        registry = _registry(name)
-        if settings.get(registry, RegistrySettings()).plain_http:
-            raise ValueError(f"{registry!r} is listed as plain http and has an authority; list it as https://")
-        settings[registry] = RegistrySettings(ca=Path(path))
-    if only and not settings:
-        raise ValueError("only listed registries are allowed, but the list is empty")
-    return RegistryEndpoints(settings, settings.keys() if only else None)
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _registry(text: str) -> str:
-    image.check_registry(text)
-    return text.lower()
+    def _plain_http(self, registry: str) -> bool:
+        setting = self._settings.get(registry.lower())
+        return setting.plain_http if setting is not None else _is_local(registry)
 
 
 def _is_local(registry: str) -> bool:

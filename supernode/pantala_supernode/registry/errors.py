@@ -3,7 +3,8 @@
 ::
 
     SourceError
-    └── RegistryError                    Failed           any other error status, such as 5xx
+    └── RegistryError                    Failed           any other error status
+        ├── RegistryFailedError          Failed           5xx
         ├── ImageNotFoundError           NotFound         no such tag, digest or repository
         ├── RegistryUnauthorizedError    Unauthorized     no credentials, or wrong ones
         ├── RegistryForbiddenError       Forbidden        credentials that may not read the repository
@@ -38,6 +39,10 @@ class RegistryError(SourceError):
     def of(cls, what: str, happened: str, *, retry_after: float | None = None) -> RegistryError:
         """Join the parts of the message: ``what`` is concerned, what ``happened``, and the action."""
         return cls(f"{what}: {happened}. {cls.image_reason.action}", retry_after=retry_after)
+
+
+class RegistryFailedError(RegistryError):
+    """The registry, or what it depends on, is broken."""
 
 
 class ImageNotFoundError(RegistryError):
@@ -131,7 +136,8 @@ def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None
     try:
         refusal.raise_for_status(status, headers, RedactedURL(""))
     except SourceError as error:
-        kind, happened = _BY_STATUS.get(status, (RegistryError, f"the registry answered {status}"))
+        other = RegistryFailedError if status >= 500 else RegistryError
+        kind, happened = _BY_STATUS.get(status, (other, f"the registry answered {status}"))
         if status < 400:
             kind = InvalidAnswerError
         raise kind.of(what, happened, retry_after=error.retry_after) from None

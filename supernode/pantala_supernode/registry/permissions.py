@@ -9,7 +9,7 @@ from cachetools import TTLCache
 from pantala_process.flight import SingleFlight
 from pantala_supernode.registry.api import CHALLENGE, RegistryAPI, image_name
 from pantala_supernode.registry.credentials import ANONYMOUS
-from pantala_supernode.registry.endpoint import ImageRepository
+from pantala_supernode.registry.endpoint import ImageRepository, RepositoryLocation
 from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
 from pantala_supernode.registry.transport import RegistryReply
 
@@ -84,25 +84,28 @@ class AccessCheck:
         return await self._flight.share(question, lambda: self._ask(question))
 
     async def _ask(self, question: _Question) -> RegistryVerdict:
-        repository, digest, authorization = question
-        reply = await self._api.probe(repository, digest, authorization)
-        if reply.status in _REFUSALS:
-            if authorization or not await self._is_public(reply, question):
-                # Passing on another host's challenge would send it the password that is meant for the registry.
-                challenges = reply.headers.getall(CHALLENGE, []) if reply.own else []
-                return RegistryVerdict(allowed=False, challenges=tuple(challenges))
-        else:
-            raise_for_status(reply.status, reply.headers, image_name(repository, digest))
-        self._permissions.allow(str(repository), authorization)
+        verdict = await self._api.first(question.repository, lambda location: self._ask_at(location, question))
+        if verdict.allowed:
+            self._permissions.allow(str(question.repository), question.authorization)
+        return verdict
+
+    async def _ask_at(self, location: RepositoryLocation, question: _Question) -> RegistryVerdict:
+        _, digest, authorization = question
+        reply = await self._api.probe(location, digest, authorization)
+        if reply.status not in _REFUSALS:
+            raise_for_status(reply.status, reply.headers, image_name(location, digest))
+        elif authorization or not await self._is_public(reply, location, digest):
+            # Passing on another host's challenge would send it the password that is meant for the registry.
+            challenges = reply.headers.getall(CHALLENGE, []) if reply.own else []
+            return RegistryVerdict(allowed=False, challenges=tuple(challenges))
         return RegistryVerdict(allowed=True)
 
-    async def _is_public(self, refusal: RegistryReply, question: _Question) -> bool:
+    async def _is_public(self, refusal: RegistryReply, location: RepositoryLocation, digest: str) -> bool:
         """True if an anonymous token opens the repository, as with public images of many registries."""
-        repository, digest, _ = question
-        if not self._api.learned(refusal, repository, ANONYMOUS, ""):
+        if not self._api.learned(refusal, location, ANONYMOUS, ""):
             return False
         try:
-            header = await self._api.authorization(repository, ANONYMOUS)
+            header = await self._api.authorization(location, ANONYMOUS)
         except (RegistryUnauthorizedError, RegistryForbiddenError):
             return False
-        return (await self._api.probe(repository, digest, header)).status == 200
+        return (await self._api.probe(location, digest, header)).status == 200

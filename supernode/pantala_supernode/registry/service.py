@@ -16,6 +16,7 @@ from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.client import RegistryClient
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.errors import RegistryCertificateError
+from pantala_supernode.registry.mapping.attempts import EndpointAttempts
 from pantala_supernode.registry.permissions import AccessCheck, RegistryPermissions
 from pantala_supernode.registry.source import RegistryReader
 from pantala_supernode.registry.transport import TOTAL, RegistryTransport
@@ -43,20 +44,20 @@ async def open_service(
 
     Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file is not readable.
     """
-    for ca in endpoints.authorities.values():
+    for ca in endpoints.authorities:
         try:
             await asyncio.to_thread(outbound.trust.check, ca)
         except OutboundError as error:
             raise RegistryCertificateError.of(str(ca), "the file does not contain readable certificates") from error
     async with AsyncExitStack() as stack:
         asked = RegistryTransport(outbound, total)
-        authenticator = Authenticator(asked, endpoints, clock)
+        authenticator = Authenticator(asked, clock)
         stack.push_async_callback(authenticator.close)
-        api = RegistryAPI(asked, endpoints, authenticator)
+        api = RegistryAPI(asked, EndpointAttempts(endpoints, clock), authenticator)
         client = RegistryClient(api, clock)
         stack.push_async_callback(client.close)
         access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32), clock))
         stack.push_async_callback(access.close)
         origins = HTTPReader(outbound, throttle=throttle)
-        private = {registry: HTTPReader(outbound, ca, throttle) for registry, ca in endpoints.authorities.items()}
+        private = {ca: HTTPReader(outbound, ca, throttle) for ca in endpoints.authorities}
         yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access)

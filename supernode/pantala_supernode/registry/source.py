@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from multidict import CIMultiDict
 
@@ -10,7 +11,7 @@ from pantala_supernode import errors
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RepositoryLocation
 from pantala_supernode.registry.errors import from_source_error
 from pantala_supernode.tasks.copy import FileSource
 
@@ -22,13 +23,13 @@ class RegistryReader:
     """Reads the blobs of :meth:`RegistryEndpoints.blob`. ``origins`` reads every other source.
 
     A source's ``Authorization`` header names the account and is not sent as it is: a registry with a token server
-    receives a token for the one repository. ``private`` has the readers for registries with their own authority.
+    receives a token for the one repository. ``private`` has the readers for endpoints, by their own authority.
     """
 
     api: RegistryAPI
     endpoints: RegistryEndpoints
     origins: SourceReader
-    private: Mapping[str, SourceReader]
+    private: Mapping[Path, SourceReader]
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
@@ -37,24 +38,32 @@ class RegistryReader:
             if repository is None:
                 yield await stack.enter_async_context(self.origins.open(source, resume))
             else:
-                yield await self._open(stack, repository, source, resume)
+                account = _account(repository, source)
+                yield await self.api.first(
+                    repository, lambda location: self._open(stack, location, account, source, resume)
+                )
 
     async def _open(
-        self, stack: AsyncExitStack, repository: ImageRepository, source: FileSource, resume: Resume | None
+        self,
+        stack: AsyncExitStack,
+        location: RepositoryLocation,
+        account: RegistryAccount,
+        source: FileSource,
+        resume: Resume | None,
     ) -> Answer:
-        reader = self.private.get(repository.registry.lower(), self.origins)
-        account = _account(repository, source)
-        header = await self.api.authorization(repository, account)
+        reader = self.origins if location.endpoint.ca is None else self.private[location.endpoint.ca]
+        url = location.blob(source.url.rpartition("/")[2])
+        header = await self.api.authorization(location, account)
         try:
             try:
-                return await stack.enter_async_context(reader.open(_with(source, header), resume))
+                return await stack.enter_async_context(reader.open(_at(source, url, header), resume))
             except errors.SourceUnauthorizedError:
-                if not await self.api.challenged(repository, source.url, account, header):
+                if not await self.api.challenged(location, url, account, header):
                     raise
-            header = await self.api.authorization(repository, account)
-            return await stack.enter_async_context(reader.open(_with(source, header), resume))
+            header = await self.api.authorization(location, account)
+            return await stack.enter_async_context(reader.open(_at(source, url, header), resume))
         except _REFUSALS as error:
-            raise from_source_error(error, f"a blob of {repository}") from None
+            raise from_source_error(error, f"a blob of {location}") from None
 
 
 def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount:
@@ -65,9 +74,9 @@ def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount
         raise errors.SourceHeadersError.with_action(f"A blob of {repository} cannot be requested: {error}") from None
 
 
-def _with(source: FileSource, authorization: str) -> FileSource:
+def _at(source: FileSource, url: str, authorization: str) -> FileSource:
     headers = CIMultiDict(source.headers)
     headers.popall("Authorization", None)
     if authorization:
         headers["Authorization"] = authorization
-    return replace(source, headers=headers)
+    return replace(source, url=url, headers=headers)

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from pantala_process.settings import SettingsError
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
+from pantala_supernode.registry.endpoint import (
+    ImageRepository,
+    RegistryEndpoint,
+    RegistryEndpoints,
+    RegistrySettings,
+    RepositoryLocation,
+)
 from pantala_supernode.registry.errors import RegistryDeniedError
 from pantala_supernode.settings import Settings, parse
 
@@ -94,7 +100,7 @@ def test_a_urls_scheme_decides_about_tls() -> None:
 
 def test_other_registries_can_be_forbidden() -> None:
     listed = settings(registries="one.example", registry_ca="two.example=/ca", registries_only="yes").registries
-    assert {"two.example": Path("/ca")} == dict(listed.authorities)
+    assert {Path("/ca")} == listed.authorities
     assert "https://two.example" == listed.base("two.example")
     with pytest.raises(RegistryDeniedError):
         listed.base("three.example")
@@ -106,6 +112,18 @@ def test_other_registries_can_be_forbidden() -> None:
         {"registries": "ftp://one.example"},
         {"registries": "://one.example"},
         {"registries": "http://one.example/path"},
+        {"registries": "one.example="},
+        {"registries": "one.example=two.example"},
+        {"registries": "one.example=ftp://two.example"},
+        {"registries": "one.example=https://user:secret@two.example"},
+        {"registries": "one.example=https://two.example/v2?x=y"},
+        {"registries": "one.example=https://two.example/v2#x"},
+        {"registries": "one.example=https://two.example/v2/../x"},
+        {"registries": "one.example=https://two.example//x"},
+        {"registries": "one.example=https://two.example/%2e%2e/x"},
+        {"registries": "one.example=https://two.example:99999/x"},
+        {"registries": "https://one.example=https://two.example"},
+        {"registries": "one.example=http://two.example", "registry_ca": "two.example=/ca"},
         {"registry_ca": "one.example"},
         {"registry_ca": "one.example="},
         {"registries": "http://one.example", "registry_ca": "one.example=/ca"},
@@ -117,3 +135,78 @@ def test_other_registries_can_be_forbidden() -> None:
 def test_invalid_settings_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="--"):
         settings(**wrong)
+
+
+def locations(registries: str, image: str, **more: str) -> list[str]:
+    registry, _, name = image.partition("/")
+    found = settings(registries=registries, **more).registries.locations(ImageRepository(registry, name))
+    return [location.manifest("1") for location in found]
+
+
+@pytest.mark.parametrize(
+    ("registries", "image", "expected"),
+    [
+        ("", "docker.io/library/nginx", ["https://registry-1.docker.io/v2/library/nginx/manifests/1"]),
+        (
+            "docker.io=https://harbor.corp/v2/dockerhub",
+            "docker.io/library/nginx",
+            ["https://harbor.corp/v2/dockerhub/library/nginx/manifests/1"],
+        ),
+        ("docker.io=https://mirror.corp", "docker.io/x/y", ["https://mirror.corp/v2/x/y/manifests/1"]),
+        ("docker.io=https://mirror.corp/", "docker.io/x/y", ["https://mirror.corp/v2/x/y/manifests/1"]),
+        ("docker.io=https://mirror.corp/v2/", "docker.io/x/y", ["https://mirror.corp/v2/x/y/manifests/1"]),
+        (
+            "ghcr.io=https://art.corp/api/docker/ghcr/v2",
+            "ghcr.io/a",
+            ["https://art.corp/api/docker/ghcr/v2/a/manifests/1"],
+        ),
+        ("localhost:5001=http://registry.kind:5000", "localhost:5001/a", ["http://registry.kind:5000/v2/a/manifests/1"]),
+        ("localhost:5001, localhost:5001=http://kind:5000", "localhost:5001/a", ["http://kind:5000/v2/a/manifests/1"]),
+        ("a.b=https://one,a.b=http://[fd00::1]:5000", "a.b/x", ["https://one/v2/x/manifests/1", "http://[fd00::1]:5000/v2/x/manifests/1"]),
+        ("Docker.IO=https://Mirror.Corp/v2/Hub", "docker.io/x", ["https://mirror.corp/v2/Hub/x/manifests/1"]),
+        ("docker.io=https://mirror.corp", "ghcr.io/x", ["https://ghcr.io/v2/x/manifests/1"]),
+    ],
+)  # fmt: skip
+def test_a_mapped_registry_is_reached_at_its_endpoints(registries: str, image: str, expected: list[str]) -> None:
+    assert expected == locations(registries, image)
+
+
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ("https://harbor.corp/v2/dockerhub", "dockerhub/library/nginx"),
+        ("https://harbor.corp/v2", "library/nginx"),
+        ("https://harbor.corp/v2/a/b", "a/b/library/nginx"),
+        ("https://art.corp/artifactory/api/docker/hub/v2", "library/nginx"),
+        ("https://art.corp/api/v2/hub", "hub/library/nginx"),
+        ("https://art.corp/dockerhub", "library/nginx"),
+        ("https://v2/v2/x", "x/library/nginx"),
+        ("http://[::1]:5000/v2", "library/nginx"),
+    ],
+)
+def test_a_token_is_for_the_path_behind_the_endpoint(root: str, expected: str) -> None:
+    place = RepositoryLocation(ImageRepository("docker.io", "library/nginx"), RegistryEndpoint(root))
+    assert expected == place.name
+
+
+def test_a_blob_has_one_name_at_all_endpoints() -> None:
+    plain, mapped = (
+        settings().registries,
+        settings(registries="docker.io=https://a/v2/b,docker.io=https://c").registries,
+    )
+    hub = ImageRepository("docker.io", "library/nginx")
+    assert plain.blob(hub, DIGEST) == mapped.blob(hub, DIGEST)
+    assert hub == mapped.repository_of(mapped.blob(hub, DIGEST))
+    assert mapped.repository_of(f"https://a/v2/b/library/nginx/blobs/{DIGEST}") != hub
+
+
+def test_an_authority_counts_for_the_host_of_an_endpoint() -> None:
+    found = settings(
+        registries="docker.io=https://harbor.corp/v2/hub,docker.io=https://other.corp",
+        registry_ca="harbor.corp=/ca",
+        registries_only="yes",
+    ).registries
+    assert [Path("/ca"), None] == [each.endpoint.ca for each in found.locations(ImageRepository("docker.io", "x"))]
+    assert {Path("/ca")} == found.authorities
+    with pytest.raises(RegistryDeniedError):
+        found.locations(ImageRepository("harbor.corp", "x"))

@@ -1,0 +1,65 @@
+"""Tries the endpoints of a registry in order."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from cachetools import TTLCache
+
+from pantala_supernode import errors
+from pantala_supernode.errors import SourceError
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoint, RegistryEndpoints, RepositoryLocation
+from pantala_supernode.registry.errors import (
+    ImageNotFoundError,
+    RateLimitedError,
+    RegistryFailedError,
+    RegistryUnreachableError,
+)
+
+_T = TypeVar("_T")
+_LACKING = (ImageNotFoundError, errors.SourceNotFoundError)
+_AWAY = (
+    RegistryUnreachableError,
+    errors.SourceHostUnknownError,
+    errors.SourceInterruptedError,
+    errors.SourceRefusedError,
+    errors.SourceTimeoutError,
+    errors.SourceUnreachableError,
+)
+_FAILING = (RateLimitedError, RegistryFailedError)
+_AWAY_SECONDS: Final = 30.0
+"""How long an endpoint that was not reached is asked last. A connection to it may take 10 s to fail."""
+_LIMIT: Final = 1000
+
+
+class EndpointAttempts:
+    """Asks one endpoint after the other until one has the content.
+
+    The next one is asked after a failure to connect, after 5xx and 429, and after 404: another cache may have it.
+    A refusal (401, 403), an invalid answer and an invalid certificate end the attempts: an administrator must see them.
+    """
+
+    def __init__(self, endpoints: RegistryEndpoints, clock: Callable[[], float]) -> None:
+        self._endpoints = endpoints
+        self._away: TTLCache[RegistryEndpoint, bool] = TTLCache(_LIMIT, _AWAY_SECONDS, timer=clock)
+
+    async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
+        """The result at the first endpoint that gives one. Raises the first failure that is more than a lack."""
+        failures: list[SourceError] = []
+        locations = self._endpoints.locations(repository)
+        for location in sorted(locations, key=lambda each: each.endpoint in self._away):
+            try:
+                return await attempt(location)
+            except SourceError as error:
+                if not _leads_on(error):
+                    raise
+                if isinstance(error, _AWAY):
+                    self._away[location.endpoint] = True
+                failures.append(error)
+        raise next((error for error in failures if not isinstance(error, _LACKING)), failures[0])
+
+
+def _leads_on(error: SourceError) -> bool:
+    """True if another endpoint may have what this one did not give."""
+    if type(error) is errors.SourceAnswerError:
+        return True
+    return isinstance(error, (*_LACKING, *_AWAY, *_FAILING))

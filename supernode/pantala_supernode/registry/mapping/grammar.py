@@ -1,0 +1,105 @@
+"""Reads the administrator's list of registries. Pure.
+
+The list has commas between its entries. An entry is one of:
+
+* ``ghcr.io`` or ``https://ghcr.io``: a registry with TLS;
+* ``http://registry.local:5000``: a registry without TLS;
+* ``docker.io=https://harbor.corp/v2/dockerhub``: a registry, and the URL where it is reached. Further entries for the
+  same registry are further endpoints, in the order to try them.
+
+The path of such a URL replaces ``/v2`` of the registry, as ``override_path`` in containerd's hosts.toml. A URL without
+a path means ``/v2``.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from yarl import URL
+
+from pantala_protocol import image
+from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoints, RegistrySettings
+
+_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
+"""Segments that begin with a letter or a digit: none is empty, and none leads upwards."""
+_ROOT = "/v2"
+
+
+def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoints:
+    """Read ``registries``, and ``authorities`` as ``HOST=FILE,...``. A host is a registry, or that of an endpoint.
+
+    ``only`` forbids all other registries. Raises :class:`ValueError`.
+    """
+    plain: dict[str, bool] = {}
+    mapped: dict[str, list[str]] = defaultdict(list)
+    for text in _parts(registries):
+        name, equals, url = text.partition("=")
+        if equals:
+            mapped[_registry(name)].append(_root(url, text))
+        else:
+            name, plain_http = _listed(text)
+            plain[name] = plain_http
+    files = dict(_authority(text) for text in _parts(authorities))
+    names = plain.keys() | mapped.keys()
+    hosts = {RegistryEndpoint(root).host for roots in mapped.values() for root in roots}
+    names |= files.keys() - hosts
+    settings = {name: _settings(plain.get(name, False), mapped.get(name, []), files, name) for name in names}
+    if only and not settings:
+        raise ValueError("only listed registries are allowed, but the list is empty")
+    return RegistryEndpoints(settings, settings.keys() if only else None)
+
+
+def _settings(plain_http: bool, roots: list[str], files: dict[str, Path], name: str) -> RegistrySettings:
+    if roots:
+        endpoints = tuple(RegistryEndpoint(root, files.get(RegistryEndpoint(root).host)) for root in roots)
+        for found in endpoints:
+            _check_authority(found.host, found.ca, plain_http=found.plain_http)
+        return RegistrySettings(plain_http=plain_http, endpoints=endpoints)
+    _check_authority(name, files.get(name), plain_http=plain_http)
+    return RegistrySettings(plain_http, files.get(name))
+
+
+def _check_authority(host: str, ca: Path | None, *, plain_http: bool) -> None:
+    if ca is not None and plain_http:
+        raise ValueError(f"{host!r} is listed as plain http and has an authority. List it as https://")
+
+
+def _listed(text: str) -> tuple[str, bool]:
+    scheme, mark, rest = text.rpartition("://")
+    if scheme not in ("", "http", "https") or (mark and not scheme):
+        raise ValueError(
+            f"{text!r} is not a valid registry. Use a name, https://host:port, http://host:port, or name=URL."
+        )
+    return _registry(rest.rstrip("/")), scheme == "http"
+
+
+def _root(url: str, entry: str) -> str:
+    """The URL in front of a repository's name, without a slash at the end."""
+    wrong = f"{entry[:200]!r} is not a valid mapping. Use name=https://host:port/path or name=http://host:port/path."
+    try:
+        found = URL(url.strip(), encoded=True)
+        _ = found.port
+    except ValueError:
+        raise ValueError(wrong) from None
+    authority = url.strip().partition("://")[2].partition("/")[0]
+    if found.scheme not in ("http", "https") or not _PATH.fullmatch(found.raw_path) or found.query_string:
+        raise ValueError(wrong)
+    if found.fragment or url.strip().endswith(("?", "#")):
+        raise ValueError(wrong)
+    return f"{found.scheme}://{_registry(authority)}{found.raw_path.rstrip('/') or _ROOT}"
+
+
+def _authority(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise ValueError(f"{text!r} is not a valid authority. Use HOST=FILE.")
+    return _registry(name), Path(path)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _registry(text: str) -> str:
+    image.check_registry(text.strip())
+    return text.strip().lower()
