@@ -13,6 +13,7 @@ from pantala_pieces import journal
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import PieceMissingError, StoreFullError, store_errors
 from pantala_pieces.journal import JournalRecord
+from pantala_pieces.parts import PartTable
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -65,6 +66,9 @@ class PieceFile:
         self._records: dict[int, JournalRecord] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT)
         self._journal = Descriptor(directory / "journal", lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self.parts: dict[int, int] = {}
+        """The written bytes of unfinished pieces. They are neither durable nor verified."""
+        self._parts = PartTable(directory / "parts")
 
     @property
     def path(self) -> Path:
@@ -116,13 +120,32 @@ class PieceFile:
                 raise StoreFullError(f"{what}: {free} bytes are free")
             os.posix_fallocate(fd, 0, self.meta.length)
 
+    def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
+        """Write the next bytes of an unfinished piece, from its byte ``start`` on. Several threads may do so."""
+        if start not in (0, self.parts.get(piece, 0)):
+            raise ValueError(f"piece {piece} continues at byte {self.parts.get(piece, 0)}, not {start}")
+        with store_errors(f"write a part of {self.path}"):
+            with self._data.using() as fd:
+                _write(fd, data, piece * self.meta.piece_size + start)
+            self.parts[piece] = start + len(data)
+            self._parts.note(piece, self.parts[piece])
+
+    def read_part(self, piece: int) -> bytes:
+        """The written bytes of an unfinished piece."""
+        with store_errors(f"read a part of {self.path}"), self._data.using() as fd:
+            return os.pread(fd, self.parts.get(piece, 0), piece * self.meta.piece_size)
+
     def put(self, pieces: Iterable[Piece]) -> None:
-        """Store some pieces: all their bytes, then their records. At the end, all of them are in :attr:`have`."""
+        """Store some pieces: all their bytes, then their records. At the end, all of them are in :attr:`have`.
+
+        The caller guarantees that the data begins with the bytes of :meth:`extend`, if there are any.
+        """
         records = []
         with store_errors(f"write pieces to {self.path}"):
             with self._data.using() as fd:
                 for piece in pieces:
-                    _write(fd, piece.data, piece.number * self.meta.piece_size)
+                    if self.parts.pop(piece.number, 0) < len(piece.data):
+                        _write(fd, piece.data, piece.number * self.meta.piece_size)
                     records.append(JournalRecord(piece.number, len(piece.data), piece.sha256))
                 if self._durable:
                     os.fdatasync(fd)
@@ -150,6 +173,7 @@ class PieceFile:
         with store_errors(f"verify {self.path}"):
             self._records = {record.piece: record for record in self._read_journal()}
             self.have = 0
+            self.parts = {}
             for number in sorted(self._records):
                 record = self._records[number]
                 with self._data.using() as fd:
@@ -158,6 +182,8 @@ class PieceFile:
                     self.have |= 1 << number
                     if on_piece is not None:
                         on_piece(number, data)
+            parts = {} if self.complete else self._parts.load()
+        self.parts = {piece: size for piece, size in parts.items() if not self.have >> piece & 1}
         return self.have
 
     def forget(self, pieces: int) -> None:
@@ -178,12 +204,14 @@ class PieceFile:
         """Close the file descriptors. They are opened again when they are needed."""
         self._data.close()
         self._journal.close()
+        self._parts.close()
 
     def retire(self) -> None:
         """Forget all pieces, because the file is deleted and another one may take its names. Readers can continue."""
         self.have = 0
         self._data.end()
         self._journal.end()
+        self._parts.end()
 
     def _read_journal(self) -> Iterator[JournalRecord]:
         with self._journal.using() as fd:

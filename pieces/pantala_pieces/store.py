@@ -12,7 +12,7 @@ from pantala_pieces.errors import store_errors
 from pantala_pieces.file import Meta, PieceFile, sync_directory, write_atomically
 from pantala_protocol import task_id
 
-_OURS = ("meta.json", ".meta.json.new", "journal", "data")
+_OURS = ("meta.json", ".meta.json.new", "journal", "parts", "data")
 
 
 class Usage(NamedTuple):

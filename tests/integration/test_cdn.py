@@ -252,10 +252,11 @@ async def test_pause_keeps_the_pieces_and_trigger_continues(origin: Origin, b: C
     b.cdn.trigger(order(origin))
     copy = await b.ended()
     assert (CDNStatus.SUCCESS, paused.generation) == (copy.status, copy.generation)
-    assert origin.requests("/file")[1].range == f"bytes={paused.cached.bit_count() * PIECE}-"
+    continued = int(origin.requests("/file")[1].range.removeprefix("bytes=").removesuffix("-"))
+    assert 0 <= continued - paused.cached.bit_count() * PIECE < PIECE
 
 
-async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path, origin: Origin) -> None:
+async def test_a_restart_reads_no_byte_again_that_arrived(tmp_path: Path, origin: Origin) -> None:
     origin.serve("/file", BODY)
     origin.rate = 4 * MIB
     async with bench(tmp_path) as b:
@@ -268,7 +269,8 @@ async def test_a_restart_reads_no_finished_piece_again(tmp_path: Path, origin: O
         b.cdn.trigger(order(origin, digest=f"sha512:{hashlib.sha512(BODY.read(0, BODY.size)).hexdigest()}"))
         copy = await b.ended()
         assert (CDNStatus.SUCCESS, recovered.generation) == (copy.status, copy.generation)
-    assert BODY.size - recovered.cached.bit_count() * PIECE == origin.log[1].sent
+    assert BODY.size - recovered.origin_bytes == origin.log[1].sent
+    assert BODY.size - recovered.cached.bit_count() * PIECE >= origin.log[1].sent
     async with bench(tmp_path) as b:
         assert (CDNStatus.SUCCESS, copy.digest) == (b.cdn.status(TASK).status, b.cdn.status(TASK).digest)
         b.cdn.trigger(order(origin))

@@ -18,6 +18,7 @@ from pantala_protocol.image import ImageReference
 from pantala_protocol.images import ImageBlob
 from pantala_supernode import errors as supernode_errors
 from pantala_supernode.errors import SourceError
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.registry import errors
@@ -71,7 +72,7 @@ class Lab:
         headers = {"Authorization": account.authorization} if account else {}
         blob = FileSource(f"{self.registry.url}/v2/team/app/blobs/{sha256(LAYER)}", headers)
         async with self.opened.reader.open(blob, resume) as answer:
-            return b"".join([block async for block in answer.body.blocks(65536)])
+            return b"".join([block async for block in answer.body.blocks(Layout(65536))])
 
     async def failure(self, keys: Keyring | None = None) -> SourceError:
         with pytest.raises(SourceError) as caught:
@@ -495,7 +496,7 @@ async def test_other_urls_are_read_as_before(registry: FakeRegistry) -> None:
         service() as opened,
         opened.reader.open(FileSource(f"{registry.url}/file", {"Authorization": "Custom x"})) as answer,
     ):
-        assert b"content" == b"".join([block async for block in answer.body.blocks(65536)])
+        assert b"content" == b"".join([block async for block in answer.body.blocks(Layout(65536))])
     assert ["Custom x"] == [asked.authorization for asked in registry.asked]
 
 

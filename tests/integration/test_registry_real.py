@@ -9,6 +9,7 @@ import pytest
 import trustme
 
 from pantala_protocol import image
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.registry import challenge, errors
 from pantala_supernode.registry.client import ResolvedImage
 from pantala_supernode.registry.credentials import Keyring, RegistryAccount
@@ -63,7 +64,7 @@ def blob(registry: Registry, digest: str, *, scheme: str = "http") -> FileSource
 
 async def read(opened: RegistryService, source: FileSource) -> bytes:
     async with opened.reader.open(source) as answer:
-        return b"".join([block async for block in answer.body.blocks(65536)])
+        return b"".join([block async for block in answer.body.blocks(Layout(65536))])
 
 
 async def test_an_image_is_resolved_as_it_was_pushed(public: Registry, app: Image) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from pantala_supernode.errors import LengthMismatchError, SourceInterruptedError
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Generated, Origin
@@ -39,7 +40,7 @@ async def ready(request: pytest.FixtureRequest) -> AsyncIterator[Ready]:
 async def ask(ready: Ready, step: Step, resume: Resume | None = None) -> tuple[Answer, bytes]:
     reader, source = ready(step)
     async with reader.open(source, resume) as answer:
-        return answer, b"".join([block async for block in answer.body.blocks(65536)])
+        return answer, b"".join([block async for block in answer.body.blocks(Layout(65536))])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pantala_pieces.errors import StoreFullError
 from pantala_pieces.file import Meta, PieceFile
 from pantala_pieces.store import PieceStore
-from pantala_protocol import digest, ranges
+from pantala_protocol import digest
 from pantala_protocol.digest import Digest
 from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.redaction import RedactedURL
@@ -129,9 +129,9 @@ class Fetch:
         missing = self._missing(recorder)
         if missing is None:
             return range((~recorder.have & (recorder.have + 1)).bit_length() - 1, _ALL)
-        for first, last in ranges.runs(missing):
-            return range(first, last + 1)
-        return None
+        most = self._tools.division.pieces(recorder.meta.piece_size) if self._divisible(recorder) else _ALL
+        first = SegmentPlan(missing, recorder.parts, most).take()
+        return None if first is None else first.rest
 
     def _missing(self, recorder: Recorder) -> int | None:
         """The pieces that did not arrive, as a bit mask. ``None``: the length is not known."""
@@ -140,9 +140,6 @@ class Fetch:
 
     async def _read(self, gap: range) -> None:
         """Request a gap. If the origin serves ranges of a large file, read the other gaps as well."""
-        recorder = self._attempts.recorder
-        if recorder is not None and self._divisible(recorder):
-            gap = gap[: self._tools.division.pieces(recorder.meta.piece_size)]
         resume = self._resume(gap)
         async with self._reader.open(self._order.source, resume) as answer, self._intake.keeping():
             recorder, continued = await self._adopt(answer, resume)
@@ -171,7 +168,7 @@ class Fetch:
         missing = (self._missing(recorder) or 0) & ~((1 << lead.stop) - (1 << lead.next))
         division = self._tools.division
         return Connections(
-            SegmentPlan(missing, division.pieces(recorder.meta.piece_size)),
+            SegmentPlan(missing, recorder.parts, division.pieces(recorder.meta.piece_size)),
             ConnectionScale(self._tools.connections, division),
             self._read_segment,
             received=lambda: self._intake.received,
@@ -195,7 +192,7 @@ class Fetch:
         A pinned digest decides about the whole, so validators do not matter: edges of one CDN may differ in theirs.
         """
         recorder = self._attempts.recorder
-        if recorder is None or not recorder.have:
+        if recorder is None or not (recorder.have or recorder.parts):
             return None
         resume = self._request(recorder, gap)
         return resume if resume.validator or self._expected is not None else None
@@ -204,7 +201,8 @@ class Fetch:
         meta, to_the_end = recorder.meta, recorder.total is None or pieces.stop >= recorder.total
         validator = "" if self._expected is not None else meta.etag or meta.last_modified
         end = None if to_the_end else pieces.stop * meta.piece_size
-        return Resume(pieces.start * meta.piece_size, end, validator, meta.generation)
+        start = pieces.start * meta.piece_size + recorder.part_size(pieces.start)
+        return Resume(start, end, validator, meta.generation)
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
         """The recorder for the answer. False: the answer has another content, which starts a new generation."""

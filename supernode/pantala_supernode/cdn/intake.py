@@ -11,7 +11,7 @@ from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.segments import Segment
-from pantala_supernode.origin.body import Body
+from pantala_supernode.origin.body import Body, Layout
 from pantala_supernode.origin.source import Answer
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
@@ -121,25 +121,34 @@ class Intake:
     async def take_in(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
         """Read the pieces of a segment from a body. A segment that is too long ends with the file."""
         self.framed = answer.framed or answer.length is not None
+        size, first, body = recorder.meta.piece_size, segment.next, answer.body
+        prefix = await self._writer.run(lambda: recorder.read_part(first)) if recorder.part_size(first) else b""
+        layout = Layout(
+            size,
+            skip=first * size + len(prefix) - answer.offset,
+            prefix=prefix,
+            save=lambda number, start, data: recorder.save_part(first + number, start, data),
+        )
         counted = self._count(answer, 0)
-        self._bodies.add(answer.body)
-        skip = segment.next * recorder.meta.piece_size - answer.offset
+        self._bodies.add(body)
         try:
-            async with aclosing(answer.body.blocks(recorder.meta.piece_size, skip)) as blocks:
+            async with aclosing(body.blocks(layout)) as blocks:
                 async for block in blocks:
                     counted = self._count(answer, counted)
                     await self._take(segment.next, block, recorder)
                     segment.advance()
-                    if segment.next >= segment.stop and segment.next != recorder.total:
-                        return
+                    if segment.stop != recorder.total:
+                        if segment.next >= segment.stop:
+                            return
+                        body.stop_at(segment.stop * size - answer.offset)
             self._check_end(answer, recorder, segment)
         except errors.SourceInterruptedError:
-            self.cut_at = answer.offset + answer.body.received
+            self.cut_at = answer.offset + body.received
             raise
         finally:
             self._count(answer, counted)
-            self._bodies.remove(answer.body)
-            self._ended += answer.body.received
+            self._bodies.remove(body)
+            self._ended += body.received
         if answer.provenance is not None:
             self._attempts.know_origin_bytes(answer.provenance.origin_bytes)
 

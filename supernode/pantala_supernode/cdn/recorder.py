@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
+from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_protocol import digest, ranges
 from pantala_protocol.digest import Digest
@@ -60,6 +62,28 @@ class Recorder:
         """The missing pieces, as a bit mask. ``None``: the length is not known."""
         return None if self.total is None else (1 << self.total) - 1 & ~self.have
 
+    @property
+    def parts(self) -> int:
+        """The pieces of which a part is written, as a bit mask."""
+        return sum(1 << piece for piece in self._file.parts)
+
+    def part_size(self, piece: int) -> int:
+        """The bytes of an unfinished piece that are written."""
+        return self._file.parts.get(piece, 0)
+
+    def read_part(self, piece: int) -> bytes:
+        """The written bytes of an unfinished piece."""
+        return self._file.read_part(piece)
+
+    def save_part(self, piece: int, start: int, data: memoryview) -> None:
+        """Write the next bytes of an unfinished piece, so that they survive the end of the process. Any thread may.
+
+        A part must not take the room of whole pieces. So it is written only where the file has reserved its room.
+        """
+        if self.meta.length is not None and start in (0, self.part_size(piece)):
+            with contextlib.suppress(StoreError):  # the piece is written as a whole later
+                self._file.extend(piece, start, data)
+
     def piece_digest(self, piece: int) -> bytes:
         return self._file.sha256(piece)
 
@@ -83,7 +107,8 @@ class Recorder:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
         self._file.close()
         self.verified = True
-        return self.meta.origin_bytes or sum(self._file.size(piece) for piece in ranges.members(self.have))
+        kept = sum(self._file.size(piece) for piece in ranges.members(self.have))
+        return self.meta.origin_bytes or kept + sum(self._file.parts.values())
 
     def lose(self, pieces: int) -> None:
         """Forget bad pieces (a bit mask). Their replacements must have the same digests."""

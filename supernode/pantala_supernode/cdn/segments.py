@@ -47,17 +47,24 @@ class Segment:
 class SegmentPlan:
     """The missing pieces that no connection reads. The first ones are given out first, so that peers can start."""
 
-    def __init__(self, missing: int, pieces: int) -> None:
-        """``missing``: a bit mask. ``pieces``: the pieces of a segment."""
+    def __init__(self, missing: int, parts: int, pieces: int) -> None:
+        """``missing``, ``parts``: the missing pieces, and those of which a part is there, as bit masks.
+
+        ``pieces``: how many a segment has.
+        """
         self._free = missing
+        self._parts = parts
         self._pieces = pieces
 
     def take(self) -> Segment | None:
-        """The first free pieces that are contiguous, at most one segment. ``None``: no piece is free."""
+        """The first free pieces that are contiguous, at most one segment. ``None``: no piece is free.
+
+        A piece of which a part is there can only be the first, because a request continues one part.
+        """
         if not self._free:
             return None
         first = (self._free & -self._free).bit_length() - 1
-        run = self._free >> first
+        run = (self._free & ~self._parts) >> first | 1
         length = min((~run & (run + 1)).bit_length() - 1, self._pieces)
         self._free &= ~(((1 << length) - 1) << first)
         return Segment(range(first, first + length))

@@ -12,6 +12,7 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SupernodeError
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import Copy, FileSource
 
@@ -84,7 +85,7 @@ async def _read(answer: Answer, start: int, size: int) -> bytes:
     skipped = start - answer.offset
     if not 0 <= skipped <= _SKIPPED:
         return b""
-    async with aclosing(answer.body.blocks(max(size, 1), skipped)) as blocks:
+    async with aclosing(answer.body.blocks(Layout(max(size, 1), skipped))) as blocks:
         async for block in blocks:
             return bytes(block)
     return b""

@@ -1,7 +1,28 @@
-"""The body of an answer. It is cut into blocks while it arrives, so a piece is copied once."""
+"""The body of an answer. It is cut into blocks while it arrives, so its bytes are copied once."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
+
+PART = 64 * 1024
+"""Bytes of an unfinished block that are saved at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a body is cut into blocks."""
+
+    size: int
+    """Bytes of a block. The last block may be shorter."""
+    skip: int = 0
+    """Bytes at the start of the body that are not needed."""
+    prefix: bytes = b""
+    """The bytes of the first block that are known already. The body continues them."""
+    save: Callable[[int, int, memoryview], None] | None = None
+    """Saves a part of an unfinished block: the number of the block, the position in it, and the bytes.
+
+    It may be called in another thread.
+    """
 
 
 class Body(Protocol):
@@ -11,24 +32,54 @@ class Body(Protocol):
     def received(self) -> int:
         """The bytes that have arrived."""
 
-    def blocks(self, size: int, skip: int = 0) -> AsyncGenerator[bytearray, None]:
-        """Read the bytes after the first ``skip`` in blocks of ``size`` bytes. The last block may be shorter.
+    def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
+        """Read the body in blocks.
 
-        Raises :class:`pantala_supernode.errors.SupernodeError` if the body is cut. Its unfinished block is lost.
+        Raises :class:`pantala_supernode.errors.SupernodeError` if the body is cut.
         """
+
+    def stop_at(self, end: int) -> None:
+        """Only the first ``end`` bytes of the body are needed. Further ones need not be received."""
 
 
 class BlockCutter:
     """Copies chunks into blocks."""
 
-    def __init__(self, size: int, skip: int) -> None:
-        self._size = size
-        self._skip = skip
-        self._block = bytearray()
-        self._filled = 0
+    def __init__(self, layout: Layout) -> None:
+        self._size = layout.size
+        self._skip = layout.skip
+        self._save = layout.save
+        self._number = 0
+        self._filled = self._saved = len(layout.prefix)
+        self._block = bytearray(self._size) if layout.prefix else bytearray()
+        self._block[: self._filled] = layout.prefix
 
-    def cut(self, chunk: bytes) -> Iterator[bytearray]:
-        """Add a chunk, and yield each block that it completes."""
+    def cut(self, chunk: bytes) -> Iterable[bytearray]:
+        """Add a chunk, and return each block that it completes."""
+        end = self._filled + len(chunk)
+        if self._skip or not self._filled or end >= self._size:
+            return list(self._split(chunk))
+        self._block[self._filled : end] = chunk  # nearly every chunk: libcurl's are much smaller than a block
+        self._filled = end
+        if end - self._saved >= PART:
+            self.save()
+        return ()
+
+    def save(self) -> None:
+        """Save the unfinished block."""
+        if self._save is not None and self._filled > self._saved:
+            with memoryview(self._block) as view:
+                self._save(self._number, self._saved, view[self._saved : self._filled])
+            self._saved = self._filled
+
+    def rest(self) -> Iterator[bytearray]:
+        """The unfinished block, if it has any bytes."""
+        if self._filled:
+            del self._block[self._filled :]
+            self._filled = 0
+            yield self._block
+
+    def _split(self, chunk: bytes) -> Iterator[bytearray]:
         view = memoryview(chunk)[self._skip :]
         self._skip -= len(chunk) - len(view)
         while view:
@@ -39,15 +90,11 @@ class BlockCutter:
             self._filled += len(taken)
             view = view[len(taken) :]
             if self._filled == self._size:
-                self._filled = 0
+                if self._saved:
+                    self.save()
+                self._number += 1
+                self._filled = self._saved = 0
                 yield self._block
-
-    def rest(self) -> Iterator[bytearray]:
-        """The unfinished block, if it has any bytes."""
-        if self._filled:
-            del self._block[self._filled :]
-            self._filled = 0
-            yield self._block
 
 
 class ChunkBody:
@@ -57,12 +104,15 @@ class ChunkBody:
         self._chunks = chunks
         self.received = 0
 
-    async def blocks(self, size: int, skip: int = 0) -> AsyncGenerator[bytearray, None]:
+    async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
         """See :meth:`Body.blocks`."""
-        cutter = BlockCutter(size, skip)
+        cutter = BlockCutter(layout)
         async for chunk in self._chunks:
             self.received += len(chunk)
             for block in cutter.cut(chunk):
                 yield block
         for block in cutter.rest():
             yield block
+
+    def stop_at(self, end: int) -> None:
+        """The reader stops by itself, and no chunk is requested in advance."""

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin import freshness, refusal
-from pantala_supernode.origin.body import Body
+from pantala_supernode.origin.body import Body, Layout
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.origin.stream import StreamedBody, Throttle, streamed
 from pantala_supernode.outbound.client import OutboundClient
@@ -71,9 +71,12 @@ class _OriginBody:
     def received(self) -> int:
         return self._body.received
 
-    async def blocks(self, size: int, skip: int = 0) -> AsyncGenerator[bytearray, None]:
+    def stop_at(self, end: int) -> None:
+        self._body.stop_at(end)
+
+    async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
         try:
-            async for block in self._body.blocks(size, skip):
+            async for block in self._body.blocks(layout):
                 yield block
         except OutboundError as error:
             raise refusal.from_fault(error, self._shown) from None

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from pantala_supernode.origin.body import BlockCutter
+from pantala_supernode.origin.body import BlockCutter, Layout
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.request import Head, Request
 from pantala_supernode.outbound.transfer import CancelledTransferError
@@ -26,6 +27,7 @@ class StreamedBody:
         self._throttle = throttle
         self.head: asyncio.Future[Head] = self._loop.create_future()
         self.received = 0
+        self._stop = sys.maxsize
         self._condition = threading.Condition()
         self._cutter: BlockCutter | None = None
         self._complete: list[bytearray] = []
@@ -41,16 +43,21 @@ class StreamedBody:
 
     def take(self, data: bytes) -> None:
         """Fill blocks. The first bytes wait until the reader has chosen the size of the blocks."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._cutter is not None)
-            cutter = self._cutter
-        if cutter is None:
-            raise CancelledTransferError
+        cutter = self._cutter or self._chosen_cutter()
         if self._throttle is not None:
             self._throttle(len(data))
-        self.received += len(data)
         for block in cutter.cut(data):
             self._hand_over(block)
+        self.received += len(data)
+        if self.received >= self._stop:
+            raise CancelledTransferError
+
+    def _chosen_cutter(self) -> BlockCutter:
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._cutter is not None)
+            if self._cutter is None:
+                raise CancelledTransferError
+            return self._cutter
 
     def _hand_over(self, block: bytearray) -> None:
         with self._condition:
@@ -63,9 +70,13 @@ class StreamedBody:
 
     # In the event loop.
 
-    async def blocks(self, size: int, skip: int = 0) -> AsyncGenerator[bytearray, None]:
+    def stop_at(self, end: int) -> None:
+        """See :meth:`pantala_supernode.origin.body.Body.stop_at`."""
+        self._stop = end
+
+    async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
         """See :meth:`pantala_supernode.origin.body.Body.blocks`. Raises what ended the transfer."""
-        cutter = BlockCutter(size, skip)
+        cutter = BlockCutter(layout)
         with self._condition:
             self._cutter = cutter
             self._condition.notify_all()
@@ -75,6 +86,8 @@ class StreamedBody:
             for block in self._taken():
                 yield block
             if ended is not None:
+                if ended.cancelled() or ended.exception() is not None:
+                    cutter.save()
                 ended.result()
                 for block in cutter.rest():
                     yield block

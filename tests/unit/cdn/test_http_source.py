@@ -10,6 +10,7 @@ import pytest
 from pantala_supernode import errors
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.origin import refusal
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.route import Lookup
@@ -29,7 +30,7 @@ async def ask(
     async with Origin() as origin, http_reader() as source:
         origin.serve("/file", BODY, always=how)
         async with source.open(FileSource(origin.url("/file?x=%2F&y=a+b"), headers or {}), resume) as answer:
-            body = b"".join([block async for block in answer.body.blocks(65536)])
+            body = b"".join([block async for block in answer.body.blocks(Layout(65536))])
         return answer, body, origin.log[0].headers
 
 
@@ -150,7 +151,7 @@ async def garbage(text: bytes) -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
     async with server, http_reader() as source, source.open(FileSource(url)) as given:
-        [block async for block in given.body.blocks(65536)]
+        [block async for block in given.body.blocks(Layout(65536))]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ async def test_an_empty_body_is_a_body() -> None:
     async with Origin() as origin, http_reader() as source:
         origin.serve("/file", Bytes(b""))
         async with source.open(FileSource(origin.url("/file"))) as answer:
-            assert (0, []) == (answer.length, [block async for block in answer.body.blocks(65536)])
+            assert (0, []) == (answer.length, [block async for block in answer.body.blocks(Layout(65536))])
 
 
 METADATA = [

@@ -1,0 +1,68 @@
+"""How far unfinished pieces are written. This outlasts a killed process, but not the machine.
+
+The page cache keeps the data file and this table consistent while the machine runs, so neither is synced. The table has
+the boot ID of the machine (16 bytes) and ``_SLOTS`` records ``piece + 1:u32 | bytes:u32``, big endian. A piece uses the
+slot of its number modulo ``_SLOTS``. After a reboot the table counts as empty.
+"""
+
+import os
+import struct
+import threading
+import uuid
+from pathlib import Path
+
+from pantala_pieces.descriptor import Descriptor
+
+_RECORD = struct.Struct(">II")
+_HEADER = 16
+_SLOTS = 64
+"""More than the connections that read one file."""
+
+
+def boot_id() -> bytes:
+    """The ID of this run of the machine. Raises :class:`OSError`."""
+    return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
+
+
+class PartTable:
+    """The table of one file, for any number of threads. Raises :class:`OSError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._table = Descriptor(path, lambda: os.O_RDWR | os.O_CREAT)
+        self._lock = threading.Lock()
+        self._begun = False
+
+    def load(self) -> dict[int, int]:
+        """The written bytes of each unfinished piece. Empty after a reboot."""
+        if not self._path.exists():
+            return {}
+        with self._table.using() as fd:
+            content = os.pread(fd, _HEADER + _SLOTS * _RECORD.size, 0)
+        records = content[_HEADER:]
+        if content[:_HEADER] != boot_id() or len(records) % _RECORD.size:
+            return {}
+        self._begun = True
+        return {piece - 1: size for piece, size in _RECORD.iter_unpack(records) if piece}
+
+    def note(self, piece: int, size: int) -> None:
+        """Record that the first ``size`` bytes of a piece are written."""
+        with self._table.using() as fd:
+            if not self._begun:
+                self._begin(fd)
+            os.pwrite(fd, _RECORD.pack(piece + 1, size), _HEADER + piece % _SLOTS * _RECORD.size)
+
+    def _begin(self, fd: int) -> None:
+        with self._lock:
+            if not self._begun:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, boot_id() + bytes(_SLOTS * _RECORD.size), 0)
+                self._begun = True
+
+    def close(self) -> None:
+        """Close the file. A later use opens it again."""
+        self._table.close()
+
+    def end(self) -> None:
+        """Close it forever, because the file is deleted."""
+        self._table.end()
