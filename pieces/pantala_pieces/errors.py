@@ -29,7 +29,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextlib.contextmanager
 def store_errors(operation: str) -> Iterator[None]:
-    """Raise :class:`StoreError` instead of :class:`OSError`. ``operation`` also names its object."""
+    """Raise :class:`StoreError` for an :class:`OSError` of the block. Its message starts with ``operation``."""
     try:
         yield
     except OSError as error:

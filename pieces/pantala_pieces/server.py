@@ -16,7 +16,7 @@ from pantala_process.http import error_response
 from pantala_protocol import ticket
 
 _CLIENT_GONE = 499
-"""The status that nginx logs in this case."""
+"""The status for a client that closed its connection, as in nginx's logs. It only appears in our own logs."""
 
 _SLOT_TIMEOUT = 2.0
 """Seconds that a request waits for a slot. A longer wait would look like a stall to the peer."""
@@ -61,17 +61,15 @@ class PieceServer:
         self._clock = clock
         self._slots = asyncio.Semaphore(slots)
         self.uploads = 0
-        """Pieces being sent now."""
+        """The number of pieces that are being sent now."""
         self.bytes_sent = 0
         self._pace = pace
         self._on_missing = on_missing
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Put the route on an application's router."""
         router.add_get("/pieces/{task_id}/{generation}", self.get, allow_head=False)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Serve one range."""
         name, generation = request.match_info["task_id"], request.match_info["generation"]
         try:
             file = self.find(name, generation, request.headers.get(ticket.HEADER, ""))
@@ -90,7 +88,7 @@ class PieceServer:
         return response
 
     def find(self, name: str, generation: str, shown: str) -> PieceFile:
-        """Find the pieces of a task for a client with a ticket. Raises :class:`PieceRefusedError`."""
+        """The pieces of the task ID ``name``, if the ticket ``shown`` is valid. Raises :class:`PieceRefusedError`."""
         now = self._clock()
         if not any(ticket.check(key, name, generation, shown, now=now) for key in self._keys()):
             raise PieceRefusedError(403, "TicketInvalid", "The ticket is missing, wrong or expired.")
@@ -137,7 +135,7 @@ def _range(request: web.Request, file: PieceFile) -> tuple[int, int]:
 
 
 class _Piece(web.FileResponse):
-    """A file response that the handler may send before it returns it."""
+    """A file response that the handler itself sends. aiohttp does not send it again when the handler returns it."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None if self.prepared else await super().prepare(request)
