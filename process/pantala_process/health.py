@@ -1,4 +1,4 @@
-"""``/healthz``: the process lives. ``/readyz``: it can do its work now, or why not. ``/metrics`` is beside them."""
+"""The routes ``/healthz`` (the process lives), ``/readyz`` (the process can do its work now) and ``/metrics``."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Unhealthy(msgspec.Struct, frozen=True):
-    """The body of an answer with 503. It contains ``error`` like all error answers."""
+    """The body of an answer with 503. Its field ``error`` is the same as in all error answers."""
 
     error: ErrorDetail
     reasons: tuple[str, ...]
@@ -29,7 +29,7 @@ class Unhealthy(msgspec.Struct, frozen=True):
 
 
 def health_response(reasons: Sequence[str], reason: str = "NotReady") -> web.Response:
-    """200 without reasons, else 503 with them; ``reason`` is the error's short name."""
+    """Answer 200 if ``reasons`` is empty, else 503 with them. ``reason`` is the short name of the error."""
     if not reasons:
         return json_response(Health())
     return json_response(Unhealthy(ErrorDetail(reason, "; ".join(reasons)), tuple(reasons)), 503)

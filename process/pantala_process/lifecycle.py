@@ -41,7 +41,7 @@ def settings(program: str, parse: Callable[[Sequence[str], Mapping[str, str]], T
 
 
 class Stop:
-    """Set by signals: SIGTERM asks for an orderly end, a second one or SIGINT for an immediate end."""
+    """Events that signals set. SIGTERM sets ``asked`` (an orderly end). SIGINT or a second SIGTERM sets both."""
 
     def __init__(self) -> None:
         import asyncio
@@ -78,7 +78,7 @@ def run(
 
 
 async def until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Run ``work`` until ``stop`` is set, then cancel it. Returns and raises what ended it before."""
+    """Run ``work``, and cancel it when ``stop`` is set: then the result is ``None``. Raises the errors of ``work``."""
     import asyncio
 
     running, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
