@@ -12,16 +12,16 @@ import msgspec
 from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
-"""A whole number that is the same for every JSON reader (RFC 8259, section 6)."""
+"""A whole number that every JSON reader reads exactly, because it has at most 53 bits (RFC 8259, section 6)."""
 
 
 class Depth(StrEnum):
-    """The place where the orders for an image end."""
+    """How far the nodes must bring an ordered image."""
 
     RUNTIME = "Runtime"
-    """In the node's container runtime."""
+    """Into the node's container runtime."""
     PEER = "Peer"
-    """In the peer's cache, with the image's blobs."""
+    """Only into the peer's cache, as blobs."""
 
 
 class ImageBlob(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class PullOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     run: str
-    """Identifies the run of the ImagePrefetch."""
+    """The ID of the ImagePrefetch's run."""
     number: Count = 1
     """The number of the pull in that run. A greater one asks for another attempt."""
     timeout: Count = 600
@@ -78,7 +78,7 @@ class NodeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     key: str
     image: str
-    """As in :class:`WantedImage`."""
+    """As :attr:`WantedImage.image`."""
     order: PullOrder
     depth: Depth = Depth.RUNTIME
     pin: bool = False
@@ -90,7 +90,7 @@ class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
     """All orders for a node about images. Pulls that are not listed are cancelled, and their images are not kept."""
 
     revision: Count
-    """The revision of the operator's statement. The greatest one from all supernodes is in force."""
+    """The revision of the operator's statement. Supernodes may send different ones: the greatest is in force."""
     pulls: tuple[NodeOrder, ...] = ()
     survey: tuple[str, ...] = ()
     """Digests of blobs. The node must report which of them its runtime has."""
@@ -103,7 +103,7 @@ class PullPhase(StrEnum):
     READY = "Ready"
     FAILED = "Failed"
     GONE = "Gone"
-    """It was ready, and something else has removed it."""
+    """The image was ready, and then something other than the peer has removed it from the node."""
 
 
 class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,13 +129,13 @@ class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str = ""
     version: str = ""
-    """Both are empty if the runtime does not answer, or without a runtime helper."""
+    """``name`` and ``version`` are empty if the runtime does not answer, or without a runtime helper."""
     mirror: bool | None = None
     """True if a test pull has reached this node's mirror. ``None``: not known."""
     message: str = ""
-    """Why it does not use the mirror or does not answer, and what to do."""
+    """Why the runtime does not use the mirror or does not answer, and what to do."""
     pins: bool | None = None
-    """True if it honours pins. ``None``: not known yet."""
+    """True if the runtime protects pinned images. ``None``: not known yet."""
     disk_free: Count | None = None
     """Free bytes on the images' file system, in steps of 64 MiB."""
     blobs: dict[str, bool] = {}

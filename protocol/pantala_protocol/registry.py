@@ -1,4 +1,4 @@
-"""The supernode's interface to registries.
+"""The HTTP interface by which peers and the operator ask registries through a supernode.
 
 A peer sends ``GET /api/v1/registry/manifests?registry=&repository=&reference=[&order=]``. The answer is a
 :class:`ManifestAnswer` with 200. ``order`` is the key of an ordered image. Then the order's credentials are used, but
@@ -27,7 +27,7 @@ MAX_MANIFEST: Final = 4 * 1024 * 1024
 
 
 class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest or an index that this client may read. Without ``body``, it may not."""
+    """A manifest or an index. ``body`` is missing if the peer's client may not read it, or if it does not exist."""
 
     digest: str = ""
     """The digest of ``body``."""
@@ -38,7 +38,7 @@ class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Asks for the present digest and the blobs of an image. The supernode always asks the registry."""
+    """Asks for the present digest and the blobs of an image. The supernode asks the registry, not its cache."""
 
     image: str
     """A reference by tag or digest."""

@@ -23,18 +23,18 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     url: str
     """Base URL of its API, for the operator, peers and other replicas."""
     leaving: bool = False
-    """It hands its tasks over and owns none. The others still have sessions with it."""
+    """True while the replica hands its tasks over: it owns no task, but peers still have sessions with it."""
 
 
 class Membership(msgspec.Struct, frozen=True):
     """All replicas. The operator sends this to the supernodes, and they send it to the peers."""
 
     revision: int
-    """It grows with each change, also over restarts of the operator. The greatest one is in force."""
+    """It grows with each change, also after restarts of the operator. The membership with the greatest is in force."""
     members: tuple[Member, ...]
 
     def owner(self, task_id: str) -> Member | None:
-        """The member that owns a task. ``None`` if all members leave."""
+        """The member that owns a task. ``None`` if all members are leaving."""
         staying = {member.name: member for member in self.members if not member.leaving}
         name = owner_among(task_id, staying)
         return None if name is None else staying[name]
@@ -79,7 +79,7 @@ class Statement(msgspec.Struct, frozen=True):
     """All wanted tasks of one supernode. Other tasks are dropped after a grace period."""
 
     revision: Annotated[int, Meta(ge=1, lt=1 << 53)]
-    """Chosen by the operator and repeated in :class:`Changes`, so that it knows when to state again."""
+    """The operator chooses it. :class:`Changes` repeats it, so that the operator sees a lost statement."""
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None
     """All replicas. ``None``: this supernode is the only one."""
@@ -92,7 +92,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):
-    """The supernode has accepted a statement."""
+    """The answer of a supernode that has accepted a statement."""
 
     boot: str
     revision: int
@@ -125,7 +125,7 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     uid: str
     task_id: str
     attempt: str = ""
-    """The ``attempt`` of this report."""
+    """The :attr:`WantedTask.attempt` that this report is about."""
     cdn_status: CDNStatus = CDNStatus.WAITING
     length: int | None = None
     digest: str = ""
@@ -134,7 +134,7 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     pieces_total: int | None = None
     pieces_cached: int = 0
     origin_bytes: int = 0
-    """Body bytes that all replicas read from the origin since the copy was begun."""
+    """Bytes of bodies that all replicas together have read from the origin for this copy."""
     supernode_bytes: int = 0
     """Bytes that peers received from the supernode."""
     peer_bytes: int = 0
@@ -161,9 +161,9 @@ class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_bytes: int = 0
     tasks: int = 0
     uploads: int = 0
-    """Pieces that it sends now."""
+    """The number of pieces that the peer sends now."""
     succeeded: int = 0
-    """Pieces that other peers received from it and verified."""
+    """The number of pieces that other peers received from this peer and verified."""
     failed: int = 0
     pulls: dict[str, PullState] = {}
     """The node's reports about its ordered images, by key."""
@@ -172,13 +172,13 @@ class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The changes since ``since``, or everything if the supernode has restarted."""
+    """All that changed after the version ``since`` in the request, or everything if the supernode has restarted."""
 
     boot: str
     version: int
-    """Pass it as ``since`` next time."""
+    """The operator sends it as ``since`` in its next request."""
     revision: int = 0
-    """The revision of the statement in force. 0: none since this boot, so state again."""
+    """The revision of the statement in force. 0: none since the supernode's start, so the operator must send one."""
     full: bool = False
     """True if this is everything and not only the changes."""
     tasks: tuple[TaskReport, ...] = ()

@@ -1,4 +1,4 @@
-"""The exchange between a peer and a supernode: ``POST /api/v1/sync``, repeated, and held open without news.
+"""The exchange between a peer and a supernode: ``POST /api/v1/sync``, as a long poll that the peer repeats.
 
 The peer has at most two exchanges under way: a held one, and a newer one with news. The newer one releases the held one
 with an empty answer. An exchange without an answer is repeated with the same ``seq`` and gets the same answer. Each
@@ -50,7 +50,7 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     message: str = ""
     path: str = ""
-    """The path of this state. The state of a former path does not count for the present one."""
+    """The path that this state is about. After a change of the path, the state of the former path does not count."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     uid: str
     path: str
-    """Relative to the peer's root."""
+    """Relative to the folder of the peer's published files."""
 
 
 class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,9 +73,9 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     """The digest of the blob."""
     position: Count = 0
-    """The first missing byte for the readers. Its piece is urgent."""
+    """The first byte that the blob's readers still need. The supernode gives its piece first."""
     stalls: Count = 0
-    """How often the readers have waited too long, because the provider of the next piece does not send it."""
+    """How often a reader has waited too long for the next piece, because its provider did not send it."""
     credential: str = ""
     """The runtime's ``Authorization`` header for this repository, unchanged. It is a secret. Empty: none."""
     order: str = ""
@@ -93,11 +93,11 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
 
     task_id: str
     generation: str
-    """The content. Pieces of another generation are dropped. Empty: not known yet, so keep all pieces."""
+    """The peer drops pieces of any other generation. Empty: not known yet, so the peer keeps all pieces."""
     piece_size: int = 0
     length: int | None = None
     digest: str = ""
-    """``sha256:`` of the file. The file can be published when the supernode has it whole and knows this."""
+    """``sha256:`` of the file. Empty until the supernode has the whole file; until then no file is published."""
     deliveries: tuple[Delivery, ...] = ()
     priority: int = 0
 
@@ -119,13 +119,13 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     zone: str = ""
     version: str = ""
     inventory: dict[str, HeldPieces] | None = None
-    """Everything it holds, by task ID. Present in a process's first exchange, on request, and when reported pieces are
-    lost. The answer is not held, because the peer begins no other exchange before it."""
+    """All pieces that the peer holds, by task ID. The peer sends them in its first exchange, on request, and after it
+    lost pieces. The supernode answers at once, because the peer begins no other exchange before the answer."""
     done: dict[str, HeldPieces] = {}
     """Pieces that were verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[str, DeliveryState | None] = {}
-    """Changes since the last exchange, by UID. ``None``: not published any more. With an inventory: all states."""
+    """Changed states since the last exchange, by UID; with an inventory all states. ``None``: no longer published."""
     wants: dict[str, WantedBlob] = {}
     """All blobs of this supernode that the node waits for now, by task ID. The exchange with the greatest ``seq``
     counts."""
@@ -136,14 +136,14 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     runtime: RuntimeState | None = None
     """``None``: unchanged."""
     uploads: Count = 0
-    """Pieces that it sends now."""
+    """The number of pieces that the peer sends now."""
     cache_bytes: Count = 0
     downloads: Count = 4
     """The maximum of parallel downloads."""
     upload_slots: Count = 4
-    """The maximum of pieces that it sends at once."""
+    """The maximum of pieces that the peer sends at once."""
     leaving: bool = False
-    """The process ends: give it no work, and do not use it as a provider."""
+    """The peer's process ends: the supernode gives it no work, and no longer uses it as a provider."""
 
 
 class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,21 +163,21 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""
     """The path at which a client of Dragonfly serves the wrapped piece. Empty: the provider is a peer or supernode."""
     wire_size: int = 0
-    """With ``path``: the bytes of a wrapped piece."""
+    """With ``path``: the size of a full wrapped piece in bytes."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The supernode's answer: keys, assignments, work and orders."""
 
     supernode: str
-    """Its boot ID."""
+    """The boot ID of the supernode's process."""
     seq: int
     key: str = ""
     """The hex key that the peer checks tickets with."""
     inventory_wanted: bool = False
     revision: int = 0
     assignments: tuple[Assignment, ...] | None = None
-    """Everything that the peer must hold. Other tasks are dropped. ``None``: unchanged since ``revision``."""
+    """All tasks that the peer must hold; it drops others. ``None``: unchanged since the request's ``revision``."""
     work: tuple[PieceWork, ...] = ()
     membership: Membership | None = None
     """With assignments: all replicas, which the peer must have sessions with. ``None``: there is only one."""
