@@ -56,11 +56,11 @@ from pantala_supernode.volume.janitor import Janitor
 _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
-"""Seconds between two events of ``second_passed``."""
+"""Seconds between two events ``second_passed``."""
 
 
 class App:
-    """The parts of one supernode, built bottom-up. Nothing runs yet."""
+    """The parts of one supernode, connected. Creating an ``App`` starts nothing; :func:`serving` does."""
 
     def __init__(
         self, settings: Settings, store: PieceStore, session: aiohttp.ClientSession, registries: RegistryService
@@ -235,7 +235,7 @@ class App:
             self.dragonfly.close()
 
     async def until(self, end: Coroutine[Any, Any, object]) -> None:
-        """Wait for ``end``. Raises the error that ended the supernode before, e.g. a volume that cannot be read."""
+        """Wait until ``end`` returns. If the supernode fails before, e.g. to read its volume, raise that error."""
         ended = asyncio.create_task(end)
         both: set[asyncio.Future[Any]] = {ended, self._running}
         try:
@@ -250,12 +250,12 @@ class App:
             self.events.second_passed.publish()
 
     async def _release(self, _: web.Application) -> None:
-        """Answer all held requests."""
+        """Answer all requests that are held open, so that the server can stop."""
         self.sync.close()
         self.feed.release()
 
     def _is_idle(self) -> bool:
-        """Whether no client needs this supernode any more."""
+        """Whether no Task resource is left here, and no replica or Dragonfly client is being served."""
         return not (self.supernode.stated or self.copies.readers or self.dragonfly.busy)
 
     def _piece_application(self) -> web.Application:

@@ -22,7 +22,7 @@ from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceRe
 from pantala_supernode.tasks.copy import FetchOrder
 
 _CUTS = 3
-"""A body that is cut so often at the same byte is shorter than announced."""
+"""After this many cuts at the same byte in a row, the file counts as shorter than the origin announced."""
 
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -34,12 +34,12 @@ class FetchTools:
 
     store: PieceStore
     rate: Rate | None
-    """Limits the bytes per second of all fetches together."""
+    """The limit on bytes per second of all fetches together."""
     piece_size: PieceSizeRule
     rng: random.Random
     make_room: MakeRoom
     fresh_for: float
-    """Seconds for which an unused copy is trusted, unless its origin declared a lifetime."""
+    """Seconds for which a copy counts as current after the origin confirmed it, unless the origin says otherwise."""
     sleep: Sleep
     wall: Callable[[], float]
     """Returns seconds since the epoch."""
@@ -72,7 +72,7 @@ class Fetch:
         )
 
     async def run(self) -> None:
-        """Read each gap with one request, then check the whole and keep it."""
+        """Read each range of missing pieces with one request. Then check the digest of the file, and record it."""
         try:
             await self._forget_lost()
             if self._attempts.stale:
@@ -113,7 +113,7 @@ class Fetch:
                 await self._intake.take_in(answer, other, 0, None)
 
     def _gap(self) -> tuple[int, int | None] | None:
-        """The first missing bytes as ``(start, end)``. An ``end`` of ``None`` means the rest of the file."""
+        """The first range of missing bytes, ``[start, end)``. ``end`` is ``None`` for the rest of the file."""
         recorder = self._attempts.recorder
         if self._intake.length is not None:
             return None
@@ -145,7 +145,7 @@ class Fetch:
         return Resume(start, end, validator, recorder.meta.generation) if validator or self._expected else None
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
-        """The recorder for the answer. False: the answer has another content, which starts a new generation."""
+        """The recorder for the answer, and False if the answer has other content, which starts a new generation."""
         attempts = self._attempts
         recorder = attempts.recorder
         if answer.provenance is not None:
@@ -163,7 +163,7 @@ class Fetch:
         return await self._begin(answer), False
 
     async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
-        """Continue with the copy of another replica, or start with it if ours is of another generation."""
+        """As :meth:`_adopt`, for an answer from another replica: the content is the same if the generation is."""
         recorder = self._attempts.recorder
         continued = recorder is not None and recorder.meta.generation == provenance.generation
         if recorder is None or not continued:
@@ -193,7 +193,7 @@ class Fetch:
         return recorder
 
     def _judged(self, error: errors.SourceInterruptedError) -> errors.SourceError:
-        """Repeated cuts at the same byte are not an accident. The pieces are kept all the same."""
+        """The error for a body that was cut. If cuts repeat at the same byte, the announced length is wrong."""
         if self._intake.cut_at is None or self._attempts.cut(self._intake.cut_at) < _CUTS:
             return error
         recorder = self._attempts.recorder
@@ -231,13 +231,13 @@ class Fetch:
         self._on_pieces()
 
     def _digest_of_whole(self) -> Digest | None:
-        """The digest in the order, else that of the replica's copy."""
+        """The expected digest of the file: from the order, else from the replica that sent the pieces, if known."""
         provenance = self._attempts.provenance
         given = provenance.digest if provenance is not None else ""
         return self._expected or (digest.parse(given) if given else None)
 
     async def _discard(self) -> None:
-        """Delete the pieces: their content is not wanted."""
+        """Delete all pieces of the copy, because they are wrong or of a former content."""
         self._attempts.discard()
         self._on_pieces()  # before the deletion, so that no peer relies on them
         await self._writer.run(lambda: self._tools.store.delete(self._order.task_id))

@@ -1,4 +1,4 @@
-"""Takes in a body from the origin: cuts it into pieces and keeps each one, but holds back the last piece."""
+"""Cuts a body from the origin into pieces and stores them. The last piece waits until the file's digest is checked."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ BUFFER = 16 * 1024 * 1024
 
 
 class PieceCutter:
-    """Cuts the bytes ``[start, end)`` of a file into pieces of ``piece_size``. ``start`` is the start of a piece.
+    """Cuts the bytes ``[start, end)`` of a file into pieces of ``piece_size`` bytes. A piece begins at ``start``.
 
     The last piece ends at ``end``. With ``end=None`` it remains in :attr:`rest`.
     """
@@ -29,19 +29,19 @@ class PieceCutter:
         self.rest = bytearray()
         """The bytes of the unfinished piece."""
         self.surplus = 0
-        """Bytes that arrived after ``end``."""
+        """How many bytes arrived after ``end``."""
         self.piece_size = piece_size
         self._number = start // piece_size
         self._end = end
 
     @property
     def position(self) -> int:
-        """The first byte of the file that has not arrived."""
+        """The position in the file of the first byte that has not arrived."""
         return self._number * self.piece_size + len(self.rest) if not self.done else self._end or 0
 
     @property
     def done(self) -> bool:
-        """All bytes up to ``end`` have arrived."""
+        """True if all bytes up to ``end`` have arrived."""
         return self._end is not None and self._number * self.piece_size + len(self.rest) >= self._end
 
     def cut(self, data: memoryview) -> Iterator[tuple[int, bytearray]]:
@@ -61,9 +61,9 @@ class PieceCutter:
 
 
 class Pipeline:
-    """Passes pieces to ``keep`` in groups: pieces that arrive during one write share the next sync.
+    """Passes pieces to ``keep`` in groups: pieces that arrive during one write are written and synced together.
 
-    At most ``bound`` bytes (or one larger piece) wait or are being written. Then :meth:`give` waits.
+    At most ``bound`` bytes (or one larger piece) wait or are being written. When it is full, :meth:`give` waits.
     """
 
     def __init__(self, keep: Keep, bound: int) -> None:
@@ -87,7 +87,7 @@ class Pipeline:
             self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def drain(self) -> None:
-        """Wait until all pieces are kept, even when cancelled. Raises the errors of ``keep``."""
+        """Wait until ``keep`` has stored all pieces, even when cancelled. Raises the errors of ``keep``."""
         if self._writer is not None:
             await settled(self._writer)
             self._check()
@@ -108,7 +108,7 @@ class Pipeline:
 
 
 class Intake:
-    """Reads the bodies of one try. The last piece completes the file, so it waits until the whole was checked."""
+    """Reads the bodies of one try into pieces."""
 
     def __init__(
         self,
@@ -121,11 +121,11 @@ class Intake:
         on_pieces: Callable[[], None],
     ) -> None:
         self.last: dict[int, bytearray] = {}
-        """The last piece of the file, once it has arrived."""
+        """The last piece of the file by its number, once it has arrived; else empty."""
         self.length: int | None = None
-        """The length of the file, if only the end of a body showed it."""
+        """The length of the file, if the origin did not announce it and a body has ended."""
         self.framed = True
-        """True if HTTP can distinguish the end of the last body from a cut."""
+        """True if the last answer's framing shows whether its body was cut."""
         self.cut_at: int | None = None
         """The byte at which a body ended too early."""
         self._shown = shown
@@ -139,13 +139,13 @@ class Intake:
         self.last, self.length = {}, None
 
     async def take_in(self, answer: Answer, recorder: Recorder, start: int, end: int | None) -> None:
-        """Read the bytes ``[start, end)`` of the file from a body into the recorder."""
+        """Read the bytes ``[start, end)`` of the file from the body of ``answer``, and store their pieces."""
         cutter = PieceCutter(recorder.meta.piece_size, start, recorder.meta.length if end is None else end)
         pipeline = Pipeline(self._keep, BUFFER)
         try:
             await self._pour(answer, cutter, pipeline)
         except BaseException:
-            with contextlib.suppress(errors.SupernodeError):  # the first error is more useful
+            with contextlib.suppress(errors.SupernodeError):  # the error that is already raised is more useful
                 await pipeline.drain()
             raise
         await pipeline.drain()

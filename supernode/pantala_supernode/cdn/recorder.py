@@ -1,4 +1,4 @@
-"""Keeps the pieces of one content, with the running digest of the whole."""
+"""Stores the pieces of one generation of a file, and computes the digest of the whole file meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Buffer = bytes | bytearray
 
 @dataclass
 class _Running:
-    """A digest of the pieces before ``next``."""
+    """A hash that has read all pieces before piece number ``next``."""
 
     state: hashlib._Hash
     next: int = 0
@@ -29,7 +29,7 @@ class _Running:
 
 
 class Recorder:
-    """Makes pieces durable in ``file``, hashes each piece and the whole, and checks the whole.
+    """Stores pieces in ``file``, hashes each piece and the whole file, and checks the digest of the whole file.
 
     Its methods block, and only one thread may call them at a time. Raises :class:`pantala_pieces.errors.StoreError`.
     """
@@ -39,7 +39,7 @@ class Recorder:
         self._whole = _Running(digest.new("sha256"))
         self._lost: dict[int, bytes] = {}
         self.verified = verified
-        """True once the file's pieces have been hashed."""
+        """False until :meth:`recover` has hashed the pieces of an earlier process."""
 
     @property
     def meta(self) -> Meta:
@@ -86,13 +86,13 @@ class Recorder:
         return self.meta.origin_bytes or sum(self._file.size(piece) for piece in ranges.members(self.have))
 
     def lose(self, pieces: int) -> None:
-        """Forget bad pieces (a bit mask). Their replacements must have the same digests."""
+        """Remove damaged pieces (bit mask) from the file. Their replacements must have the same digests."""
         for piece in ranges.members(pieces & self.have):
             self._lost[piece] = self._file.sha256(piece)
         self._file.forget(pieces)
         if self.meta.digest:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
-            self._file.close()  # it opens for writing again
+            self._file.close()  # the file was read-only, because it was complete; the next use opens it for writing
 
     def confirm(self, at: float, lifetime: float | None) -> None:
         """Record that the origin confirmed this content at ``at``, for ``lifetime`` seconds."""
@@ -108,10 +108,9 @@ class Recorder:
         self._whole = whole
 
     def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None, origin_bytes: int) -> None:
-        """Check the whole with its ``last`` piece (or none), and make it durable.
+        """Check the whole file's digest, store its ``last`` piece (empty if it is stored), and record the digest.
 
-        ``origin_bytes`` is recorded for the time after a restart. Raises :class:`DigestMismatchError` before ``last``
-        becomes visible.
+        ``origin_bytes`` is recorded for the next process. After :class:`DigestMismatchError`, ``last`` is not stored.
         """
         algorithms = {"sha256"} if expected is None else {"sha256", expected.algorithm}
         found = {name: self._finish(name, last, length) for name in algorithms}
@@ -137,7 +136,7 @@ class Recorder:
         return running.state.hexdigest()
 
     def _advance(self, running: _Running, fresh: Mapping[int, Buffer]) -> None:
-        """Hash as far as pieces are contiguous. It reads pieces that are not ``fresh`` from the disk."""
+        """Hash from ``running.next`` to the first missing piece. Pieces outside ``fresh`` are read from the disk."""
         while running.next in fresh or self.have >> running.next & 1:
             running.state.update(fresh[running.next] if running.next in fresh else self._read(running.next))
             running.next += 1

@@ -27,11 +27,11 @@ class Worker:
         self, tools: FetchTools, reader: SourceReader, choose: SourceChoice, on_change: Callable[[TaskID], None]
     ) -> None:
         self.uses: Counter[CopyUse] = Counter()
-        """How copies were used when a task started to want them."""
+        """Counts how copies were used when a task started to want them."""
         self.origin_bytes = 0
         """Bytes of body read from origins, including discarded ones."""
         self.loaded = asyncio.Event()
-        """The contents of the volume are known."""
+        """Set once it is known which copies the volume has."""
         self._tools = tools
         self._reader = reader
         self._choose = choose
@@ -51,7 +51,7 @@ class Worker:
         self._on_change(copy.task_id)
 
     def decide(self, copy: CopyState) -> None:
-        """Decide how to use a copy that a task starts to want, once the contents of the volume are known."""
+        """Decide how to use a copy that a task starts to want. Does nothing before the volume's copies are known."""
         if self.loaded.is_set():
             shown = copy.status
             use = copy.decide(now=self._tools.wall(), fresh_for=self._tools.fresh_for)
@@ -61,7 +61,7 @@ class Worker:
                 self._on_change(copy.task_id)
 
     async def complete(self, copy: CopyState, blockers: list[asyncio.Task[None]]) -> None:
-        """Try until the copy is whole or no further try is allowed. First wait for the ``blockers`` of its files."""
+        """Try until the copy is whole or no further try is allowed. First wait for ``blockers``: they use its files."""
         for job in blockers:
             await settled(job)
         await self.loaded.wait()
@@ -86,7 +86,7 @@ class Worker:
             self._on_change(copy.task_id)
 
     async def _try(self, copy: CopyState, order: FetchOrder) -> float | None:
-        """Try once. Returns the seconds until the next try, or ``None``."""
+        """Try once. Returns the seconds until the next try, or ``None`` if there is none."""
         copy.woken.clear()
         attempts = copy.attempts
         asked_about = attempts.recorder if attempts.stale else None
@@ -117,7 +117,7 @@ class Worker:
         self.show(copy, CopyPhase.SUCCESS)
 
     async def _claim(self, copy: CopyState, order: FetchOrder) -> bool:
-        """Record the owners of a whole copy on the volume. True if that changed anything."""
+        """Record on the volume which Task resources use a whole copy. Returns whether that changed anything."""
         recorder = copy.attempts.recorder
         if recorder is None or not copy.unclaimed:
             return False

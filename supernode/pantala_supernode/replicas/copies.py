@@ -1,4 +1,4 @@
-"""Serves this supernode's copies to other replicas: reports, leases on their behalf, and the bytes."""
+"""Serves this supernode's copies to other replicas: reports and bytes. Fetches files on their request."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder
 _LEASE = 60.0
 """Seconds that a file stays wanted for another replica. That replica repeats its request while it needs the file."""
 _LOOK = 1.0
-"""Seconds after which a reader that waits for a piece checks whether the piece can still arrive."""
+"""A reader that waits for a piece checks after so many seconds whether the piece can still arrive."""
 
 
 class MisdirectedError(RequestError):
@@ -40,10 +40,10 @@ class CopyEndedError(Exception):
 
 
 class CopyServer:
-    """Answers other replicas.
+    """Answers the requests of other replicas.
 
-    ``stage`` returns the CDN's stage with a task. ``accuse`` is called with a wrong piece. ``clock`` returns monotonic
-    seconds.
+    ``stage`` returns the :class:`Stage` of a task. ``accuse`` is called with a damaged piece. ``clock`` returns
+    monotonic seconds.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CopyServer:
         clock: Callable[[], float],
     ) -> None:
         self.readers = 0
-        """How many replicas read a copy now."""
+        """How many requests of replicas read a copy now."""
         self._leases = leases
         self._tasks = tasks
         self._store = store
@@ -96,9 +96,9 @@ class CopyServer:
         )
 
     def want(self, task_id: str, request: SourceRequest) -> CopyReport:
-        """Fetch a file for another replica.
+        """Fetch a file for another replica. Returns what this supernode has of it.
 
-        Raises :class:`MisdirectedError`, or :class:`ValueError` for an invalid task ID.
+        Raises :class:`MisdirectedError` if another replica owns the task, :class:`ValueError` for an invalid ID.
         """
         owner = self._replicas.other_owner(task_id)
         if owner is not None:
@@ -113,7 +113,7 @@ class CopyServer:
     async def content(self, task_id: str, generation: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:
         """The bytes of a copy from ``start`` on, up to ``end`` if given, as they arrive. Each piece is verified.
 
-        Raises :class:`CopyEndedError` if the rest cannot be sent.
+        Raises :class:`CopyEndedError` if a missing byte does not arrive, or the copy is removed.
         """
         self.readers += 1
         try:
@@ -139,8 +139,8 @@ class CopyServer:
     def check(self, task_id: str, generation: str, start: int, end: int | None) -> int | None:
         """How many bytes :meth:`content` yields; ``None``: not known yet.
 
-        Raises :class:`NotFoundError` for a content that is not here, :class:`ConflictError` for a range that is not
-        here or does not arrive.
+        Raises :class:`NotFoundError` for another generation than that of the copy, :class:`ConflictError` for a range
+        that is not here or will not arrive.
         """
         report = self.report(task_id)
         if not report.generation or report.generation != generation:
@@ -154,7 +154,7 @@ class CopyServer:
         return report.length - start if report.length is not None else None
 
     def _file(self, task_id: str, generation: str) -> PieceFile | None:
-        """The pieces of a wanted task, if they are of that generation."""
+        """The pieces of a wanted task. ``None`` if they are of another generation."""
         task, file = self._tasks.get(task_id), self._store.get(task_id)
         if task is None or file is None or not generation:
             return None

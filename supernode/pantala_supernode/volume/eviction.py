@@ -29,7 +29,7 @@ class Unwanted:
     used: float
     """When it was last wanted or read, in seconds since the epoch."""
     size: int = 0
-    """Bytes on the disk."""
+    """The size of the copy on the disk in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Housekeeping:
     kept_for: float
     """A copy that is unused for this long is evicted."""
     high: float
-    """Above this, copies are evicted ..."""
+    """Percentage of the file system in use above which copies are evicted."""
     low: float
-    """... down to this, so that further pieces do not evict a copy each."""
+    """Percentage at which an eviction ends. It is below ``high``, so that not every new piece evicts a copy."""
 
     def excess(self, usage: Usage) -> int:
         taken = usage.total - usage.free
@@ -55,7 +55,7 @@ def aged(copies: Iterable[Unwanted], *, now: float, kept_for: float) -> list[Unw
 
 
 def least_recently_used(copies: Iterable[Unwanted], needed: int) -> list[Unwanted]:
-    """The fewest least recently used copies with ``needed`` bytes in total, or all copies."""
+    """The least recently used copies, as many as have ``needed`` bytes together; all copies if that is not enough."""
     chosen: list[Unwanted] = []
     for copy in sorted(copies, key=lambda copy: (copy.used, copy.task_id)):
         if needed <= 0:
