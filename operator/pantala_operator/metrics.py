@@ -12,7 +12,7 @@ from pantala_process import metrics
 
 
 class OperatorMetrics:
-    """Counts what happens, and reads what is known when metrics are requested."""
+    """Counts events, and reads the other figures from the observation when metrics are requested."""
 
     def __init__(self, known: Observation, events: OperatorEvents) -> None:
         self.registry = metrics.new_registry("operator")

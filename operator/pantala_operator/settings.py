@@ -63,7 +63,7 @@ class Settings:
     progress_interval: float = flag(
         settings.seconds, "SECONDS", "time between two progress updates of one Task (5)", default=5.0
     )
-    """Transitions are written at once."""
+    """A condition that becomes True or False is written at once."""
     supernode_patience: float = flag(
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )

@@ -1,4 +1,4 @@
-"""The API server, by the official client, which nothing else imports."""
+"""The API server, through the official Kubernetes client. Only this module imports that client."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ _PLACES: dict[type, tuple[str, str]] = {
     ImagePrefetch: (_CUSTOM, PLURAL),
     Node: ("/api/v1", "nodes"),
 }
-"""Where the API server serves a kind."""
+"""The API's base path and the plural name of each kind."""
 _PAGE = 500
 """Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
 _TIMEOUT = 30.0
@@ -65,7 +65,7 @@ _UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, 
 
 
 async def connect(kubeconfig: str, timeout: float = _TIMEOUT) -> "KubernetesCluster":
-    """Connect with the file, else with the pod's service account, else with what ``KUBECONFIG`` names."""
+    """Connect with ``kubeconfig``, or else the pod's service account, or else the file in ``KUBECONFIG``."""
     configuration = client.Configuration()
     if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
         raise ClusterError(f"the kubeconfig {kubeconfig} does not exist; set --kubeconfig or KUBECONFIG")
@@ -88,7 +88,7 @@ class KubernetesCluster:
     """A :class:`pantala_operator.ports.ClusterAPI`. It logs and ignores objects that it cannot read."""
 
     def __init__(self, configuration: Any, timeout: float = _TIMEOUT) -> None:
-        """``configuration``: the client's. ``timeout``: seconds for one request."""
+        """``configuration``: the Kubernetes client's. ``timeout``: seconds for one request."""
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
         self._api = client.ApiClient(configuration)
@@ -99,7 +99,7 @@ class KubernetesCluster:
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def login(self) -> ConnectionInfo:
-        """The same credentials for kopf. A rotated token is read again."""
+        """Return this connection's credentials for kopf, with the newest token if it was rotated."""
         configuration = self._configuration
         authorization = await configuration.get_api_key_with_prefix("BearerToken") or ""
         scheme, _, token = authorization.partition(" ")

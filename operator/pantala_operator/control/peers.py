@@ -11,11 +11,11 @@ from pantala_operator.watch.observation import Observation
 _RECONNECT = 15.0
 """Seconds that peers have to reconnect to a restarted supernode before they count as disconnected."""
 _INTERVAL = 5.0
-"""Seconds between two turns when nothing marks the peers."""
+"""Seconds between two turns if no event asks for one earlier."""
 
 
 class ReconnectGrace:
-    """Whether peers have had the time to reconnect since a supernode started."""
+    """Decides whether peers have had enough time to reconnect since a supernode started."""
 
     def __init__(self, observation: Observation, clock: Clock) -> None:
         self._observation = observation
@@ -55,7 +55,7 @@ class PeerController:
         self._due = 0.0
 
     def mark(self) -> None:
-        """Plan at the next turn."""
+        """Request a plan at the next turn."""
         self._due = 0.0
 
     def turn(self, now: datetime) -> None:

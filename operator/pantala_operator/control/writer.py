@@ -1,7 +1,6 @@
-"""Writes everything that goes to the API server: the latest plan of each object, a bounded number at once.
+"""Writes the newest planned state of each object to the API server, with a limited number of requests at once.
 
-After a failure nothing is kept but the earliest time of the next try. The object is planned again from what is known
-then.
+A failed write is dropped. Only the earliest time of the next attempt is kept, and the object is planned again.
 """
 
 import asyncio
@@ -142,7 +141,7 @@ class Writer:
                         await self._signal.wait()
 
     def _submit(self, key: str, due: float, job: Job) -> None:
-        """Replace the object's pending job. It runs at ``due``, or later after a failure."""
+        """Replace the object's pending job. It runs at ``due``, or after the pause that follows a failure."""
         if key in self._busy:
             return  # it is planned again when the running request ends
         due = max(due, self._not_before.get(key, due))
@@ -153,7 +152,7 @@ class Writer:
         self._signal.set()
 
     def _start(self, group: asyncio.TaskGroup) -> float | None:
-        """Start what is due. Returns the seconds until the next job; ``None``: until the signal."""
+        """Start the jobs that are due. Returns the seconds until the next one. ``None``: wait for the signal."""
         now = self._clock.monotonic()
         if now < self._closed_until:
             return self._closed_until - now
@@ -214,7 +213,7 @@ class Writer:
             await self._create_events(written, notices(resource.status.conditions, status.conditions))
 
     async def _create_events(self, about: TaskResource | ImagePrefetch, found: Iterable[Notice]) -> None:
-        """An Event that cannot be written is lost."""
+        """Write Events. One that cannot be written is dropped."""
         for each in found:
             try:
                 await self._cluster.create_event(
@@ -258,7 +257,7 @@ def _key(resource: Resource) -> str:
 
 
 def _is_as(there: TaskResource, wanted: TaskResource) -> bool:
-    """True if a Task is as its ImagePrefetch wants it. The API server fills in what is left out."""
+    """True if ``there`` has the spec, the labels and the owners of ``wanted``."""
     labels, owners = wanted.metadata.labels, wanted.metadata.owner_references
     mine = labels.items() <= there.metadata.labels.items() and set(owners) <= set(there.metadata.owner_references)
     return mine and there.spec == wanted.spec

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 _INTERVAL = 15.0
 """Seconds between two checks that succeed."""
 _STALE = 60.0
-"""Seconds that an answer counts."""
+"""Seconds for which an answer is valid."""
 
 
 class ServedKinds:
@@ -31,7 +31,7 @@ class ServedKinds:
 
     @property
     def problem(self) -> str:
-        """What is wrong; empty: nothing. A short outage does not count."""
+        """Why the kinds cannot be used. Empty if they can, and during an outage of less than a minute."""
         if self._clock.monotonic() - self._answered_at < _STALE and not self._missing.is_set():
             return ""
         return self._reason or f"the API server has not answered for {_STALE:.0f} s"

@@ -28,7 +28,7 @@ class FullLists:
         self._soon = asyncio.Event()
         self._warned = False
         self.problem = "the first full list is not complete"
-        """Why the last round failed; empty: it succeeded."""
+        """Why the last round failed. Empty if it succeeded."""
         events.subscribe(WatchStarted, self._on_watch)
 
     def _on_watch(self, _: WatchStarted) -> None:
@@ -62,7 +62,7 @@ class FullLists:
             self._events.publish(ListsRead())
 
     async def _list(self, kind: type[R]) -> list[R]:
-        """All of a kind. The operator also works without ImagePrefetches, whose CRD may not be installed."""
+        """List all objects of a kind. The list of ImagePrefetches is empty if their CRD is not installed."""
         try:
             found = await self._cluster.list_all(kind)
         except ClusterNotFoundError:

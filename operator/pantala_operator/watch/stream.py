@@ -1,4 +1,4 @@
-"""Embeds kopf, which only watches: its handlers write nothing and set no finalizer.
+"""Watches with kopf. Its handlers only pass events on: they write nothing and set no finalizer.
 
 kopf ends all other tasks of its event loop when it ends. It ends when credentials are refused or a CRD is removed.
 So it runs in a thread with an event loop of its own, and is started again.
@@ -27,9 +27,9 @@ FindLogin = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
 
 class EndlessBackoffs:
-    """Seconds between kopf's tries: 1 doubling to 8 with jitter, without end.
+    """The seconds between kopf's attempts: 1, doubled up to 8, with jitter, without end.
 
-    After the last one of a finite list, kopf would give up an object forever.
+    After the last value of a finite sequence, kopf would never try again.
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -157,7 +157,7 @@ def _register_handlers(registry: kopf.OperatorRegistry, feed: _Feed) -> None:
 
 
 def _settings() -> kopf.OperatorSettings:
-    """Each value was measured. docs/adr/0002-level-based-operator.md has the reasons."""
+    """Return kopf's settings. Each value was measured; docs/adr/0002-level-based-operator.md has the reasons."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.posting.enabled = False
