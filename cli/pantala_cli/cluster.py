@@ -1,4 +1,4 @@
-"""The commands' access to the cluster. Only this module uses pykube."""
+"""Access to the cluster's API server. Only this module uses pykube."""
 
 import contextlib
 import json

@@ -22,7 +22,7 @@ Document = dict[str, Any]
 _LISTS = ("clusters", "contexts", "users")
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _EXEC_SECONDS = 60.0
-"""For an exec plugin, which may open a browser for the login."""
+"""Seconds for an exec plugin, which may open a browser for the login."""
 
 
 def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -> Document:

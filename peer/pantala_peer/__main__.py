@@ -1,4 +1,4 @@
-"""``pantala-peer``, with the commands ``configure`` and ``cleanup``."""
+"""The command ``pantala-peer``, with its subcommands ``configure`` and ``cleanup``."""
 
 import sys
 

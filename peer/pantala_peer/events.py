@@ -19,7 +19,7 @@ from pantala_protocol.sync import Assignment, PieceWork
 
 
 class Assigned(NamedTuple):
-    """The supernodes changed what they assign to this node."""
+    """The supernodes assign other tasks to this node than before."""
 
     tasks: dict[str, Assignment]
     """All assigned tasks, by ID."""
@@ -28,11 +28,11 @@ class Assigned(NamedTuple):
 
 
 class WorkGiven(NamedTuple):
-    """A supernode asks for a piece."""
+    """A supernode tells this node to download a piece."""
 
     work: PieceWork
     supernode: str
-    """Its boot ID."""
+    """The boot ID of the supernode."""
 
 
 class ImagesOrdered(NamedTuple):

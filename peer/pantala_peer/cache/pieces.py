@@ -28,7 +28,7 @@ T = TypeVar("T")
 class PieceCache:
     """Stores verified pieces. Methods raise :class:`StoreError` if the disk fails.
 
-    Nothing is synced before a file is published. So after a crash, each piece is hashed again before it counts.
+    Pieces are written without fsync until the file is published. So :meth:`open` hashes all pieces again.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,9 +47,9 @@ class PieceCache:
         return self._bytes.get(task_id, 0)
 
     async def open(self) -> list[str]:
-        """Verify what an earlier process left. Returns the tasks whose published files have changed on the disk.
+        """Verify the pieces of an earlier process. Returns the tasks whose published files have changed on the disk.
 
-        Their pieces are dropped. A published file cannot be repaired while others read it.
+        The pieces of these tasks are dropped. A published file cannot be repaired while programs read it.
         """
         await self._on_disk(self._store.open)
         rotten = []
@@ -113,7 +113,7 @@ class PieceCache:
         return (await self._on_disk(self._store.usage)).total
 
     async def lacking(self, assignment: Assignment) -> int:
-        """How many bytes must become free for an assignment that did not fit. At least 1."""
+        """The number of bytes that must become free before an assignment fits on the disk. At least 1."""
         return await self._on_disk(lambda: self._lacking(assignment))
 
     async def put(self, work: PieceWork, data: memoryview) -> None:
@@ -121,7 +121,7 @@ class PieceCache:
         await self._on_disk(lambda: self._put(work, data))
 
     async def check(self, assignment: Assignment) -> PieceFile | None:
-        """The task's file, whole, durable and with the assigned digest. ``None`` while pieces are missing.
+        """Sync the task's whole file, verify its digest, and return it. ``None`` while pieces are missing.
 
         Raises :class:`FileMismatchError`. Then the pieces that are wrong on the disk are forgotten.
         """
@@ -239,7 +239,7 @@ def _matches(file: PieceFile, expected: str) -> bool:
 
 
 def _signature(file: PieceFile) -> tuple[int, int]:
-    """A value that changes when something writes to the file through its published name."""
+    """Size and modification time: they change if a program writes to the file through its published path."""
     with store_errors(f"look at {file.path}"):
         status = file.path.stat()
     return status.st_size, status.st_mtime_ns

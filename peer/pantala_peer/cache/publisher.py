@@ -1,4 +1,4 @@
-"""Publishes whole files at their paths below one root, each in one step, and never touches a foreign file.
+"""Publishes whole files at their paths below one root, each atomically. It never changes a foreign file.
 
 A file is ours if a record names its path and its inode. A record is written before the path changes. So a crash leaves
 at most a record without a file, which is harmless. A foreign file with exactly the published content satisfies a
@@ -49,7 +49,7 @@ class PublicationRequest(NamedTuple):
     path: str
     task_id: str
     source: Path
-    """A durable file on the root's filesystem that nothing writes to."""
+    """A synced file on the root's filesystem. Nothing writes to it any more."""
     sha256: str
     """The digest of the source, in hex."""
 
@@ -146,7 +146,7 @@ class Publisher:
             raise PathConflictError(f"A foreign file is at {path!r}. Remove it or choose another path.")
 
     def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
-        """Write the record, then link. If the path was free, ``link`` fails for a file that has appeared meanwhile."""
+        """Write the record, then link the file. Without ``replace``, a file that has appeared meanwhile stays."""
         name = record.path.rpartition("/")[2]
         source.chmod(0o444)
         self._records.keep(record)
@@ -185,7 +185,7 @@ class Publisher:
         return there is not None and there.st_ino in record.inodes
 
     def _is_same(self, path: str, directory: int, there: os.stat_result, sha256: str) -> bool:
-        """True if a foreign file has exactly the content. It is read again only after a change."""
+        """True if a foreign file has this digest. The file is read again only after it has changed."""
         if not stat.S_ISREG(there.st_mode):
             return False
         key = (there.st_ino, there.st_size, there.st_mtime_ns)
@@ -197,7 +197,7 @@ class Publisher:
         return known[0] == sha256
 
     def _tidy(self, record: PublicationRecord) -> None:
-        """Remove the temporary name that a crash during a replacement has left."""
+        """Remove the temporary file that remains after a crash during a replacement."""
         if len(record.inodes) < 2:
             return
         parents = record.path.split("/")[:-1]
@@ -211,7 +211,7 @@ class Publisher:
                     os.unlink(name, dir_fd=directory)
 
     def _record(self, request: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
-        """The record names the directories that we made, also for other files. The last removed file removes them."""
+        """Make the record. It names all directories that we created on the path, so that the last file removes them."""
         names = request.path.split("/")[:-1]
         parents = ("/".join(names[:depth]) for depth in range(1, len(names) + 1))
         ours = tuple(parent for parent in parents if parent in made or self._records.made(parent))

@@ -18,7 +18,7 @@ class PublicationRecord(msgspec.Struct, frozen=True):
     path: str
     task_id: str
     inodes: tuple[int, ...]
-    """Our inode numbers there: the published file, or the one that will be published, then its predecessor."""
+    """Inode numbers of our file at the path: the published or coming one first, then its predecessor."""
     directories: tuple[str, ...]
     """The parent directories that the peer created. The peer removes them when they are empty."""
 

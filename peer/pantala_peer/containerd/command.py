@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 _CERTS_D = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
-"""containerd's own default has two folders since 2.3."""
+"""The folders that containerd reads by default; it reads the second one since version 2.3."""
 _STATE = Path("/var/lib/pantala/containerd")
 
 

@@ -16,7 +16,7 @@ class ContainerdError(PeerError):
 
 
 class UnusableFileError(ContainerdError):
-    """We could only damage this file."""
+    """The peer cannot add its part to this file without damage."""
 
 
 class FolderError(ContainerdError):

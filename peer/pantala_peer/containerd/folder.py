@@ -1,4 +1,4 @@
-"""``certs.d`` and our record, on the disk. Each step is atomic, also in a crash."""
+"""Reads and changes ``certs.d`` and our record of it on the disk. A crash leaves no half-written file."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ class Folder:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the record, and translate errors of the disk to :class:`FolderError`."""
+        """Hold a lock on the record, and raise :class:`FolderError` for errors of the disk."""
         try:
             self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -67,7 +67,7 @@ class Folder:
         return Tree(places, tuple(map(str, reversed(missing))), (os.geteuid(), os.getegid()), beyond)
 
     def carry_out(self, plan: Plan) -> None:
-        """Carry out a plan. It may stop at any point; then a new plan continues."""
+        """Carry out a plan. After a crash at any point, a new plan completes the work."""
         if not plan.idle:
             self._write_record(plan.record)
         for name in plan.restores.keys() - plan.unfinished:

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client that does one thing: ``GET`` one range into an existing buffer.
+"""An HTTP/1.1 client for one purpose: ``GET`` a range of bytes into an existing buffer.
 
 A general client costs three times the CPU on a slow link, because each burst of packets wakes it up. This one asks the
 kernel to wake it for many bytes at once. It copies only the bytes that arrive together with the answer's head.
@@ -22,7 +22,7 @@ _MAX_HEAD = 8192
 """Bytes of an answer's head, at most."""
 
 _WAKE_AT = 128 * 1024
-"""Bytes for which the kernel wakes us inside a piece."""
+"""Inside a piece, the kernel wakes the process only for so many bytes at once."""
 
 _MIN_RATE = 32 * 1024
 """Bytes per second. A provider that sends less counts as stalled after a while."""
@@ -38,18 +38,18 @@ class ReceiveTimeouts:
     head: float
     stall: float
     slow: float = 5.0
-    """Until the minimum rate is required. A link may be slow for a while, and a small piece may take long."""
+    """Until the minimum rate is required, because a link may be slow for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class PieceRequest:
-    """One request and the range that it asks for."""
+    """One request for a piece: its bytes, and the range that it asks for."""
 
     text: bytes
     first: int
     size: int
     ranged: bool = True
-    """The answer must state its range. Dragonfly's clients do not do that."""
+    """True if the answer must have a ``Content-Range``. Dragonfly's clients do not send one."""
 
 
 class PieceConnection(asyncio.BufferedProtocol):
@@ -58,7 +58,7 @@ class PieceConnection(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self.closed = False
         self.answered = False
-        """True if a byte of the present answer has arrived."""
+        """True once a byte of the answer to the present request has arrived."""
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
         self._head = bytearray(_MAX_HEAD)
@@ -102,7 +102,7 @@ class PieceConnection(asyncio.BufferedProtocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         self.closed = True
         self._body = None
         if self._transport is not None:
@@ -171,7 +171,7 @@ class PieceConnection(asyncio.BufferedProtocol):
             self._answer.set_result(None)
 
     def _wake_for(self, count: int) -> None:
-        """Wake up for ``count`` bytes. They must be at most the missing ones, or the last bytes would not wake us."""
+        """Tell the kernel to wake us for ``count`` bytes. If fewer bytes than these remain, it would never wake us."""
         if count != self._wake_at and self._socket is not None and not self.closed:
             self._wake_at = count
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)

@@ -1,4 +1,4 @@
-"""Carries out the orders: one job for each, and regular checks that ready images are still here."""
+"""Carries out the orders: one job for each, and regular checks that ready images are still on the node."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from pantala_protocol.images import Depth, NodeOrder
 from pantala_protocol.runtime import PullCredentials, RuntimeImage
 
 _PARALLEL = 8
-"""Orders at once. The operator's limit is far lower; this one protects the node from the operator's mistakes."""
+"""Orders that run at once. The operator gives far fewer; this limit protects the node from a faulty operator."""
 
 _LOOK = 30.0
 """Seconds between two checks of the ready images."""
@@ -163,7 +163,7 @@ class ImageOrders:
 
     @contextlib.contextmanager
     def _counting(self, key: str, count: Callable[[], int]) -> Iterator[None]:
-        """Report now and then, and at the end, how many bytes arrived."""
+        """Inside the block, report every few seconds how many bytes have arrived, and once more at the end."""
         self._counts[key] = count
         try:
             yield
@@ -194,7 +194,7 @@ class ImageOrders:
                     await self._look_now.wait()
 
     async def _look(self) -> None:
-        """Check that ready images are still here. Restore tags, pin and unpin."""
+        """Check that ready images are still on the node, restore their tags, and correct their pins."""
         ready = self.ledger.ready_entries(Depth.RUNTIME)
         if ready or self.ledger.pins:
             here = await self._helper.images()
@@ -231,7 +231,7 @@ class ImageOrders:
             self._pinned(honoured)
 
     async def _unpin(self) -> None:
-        """Unpin the images that are pinned without an order."""
+        """Unpin the images that no order pins any more."""
         wanted: set[str] = set()
         for entry in self.ledger.entries.values():
             if entry.order.pin and entry.order.depth is Depth.RUNTIME:

@@ -1,4 +1,4 @@
-"""Blobs as tasks of the cluster. Readers get the bytes in this node's cache while the rest arrives there."""
+"""Fetches blobs as tasks. Readers get the first bytes from this node's cache while later pieces still arrive."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ Lookup = Callable[[str], PieceFile | None]
 
 
 class CachedBlob:
-    """One blob for one reader. ``length`` is that of the whole blob in bytes."""
+    """One blob for one reader. ``length`` is the size of the whole blob in bytes."""
 
     def __init__(
         self, name: str, length: int, lookup: Lookup, waiters: PieceWaiters, reader: BlobReader, deadlines: Deadlines
@@ -33,9 +33,9 @@ class CachedBlob:
         self._deadlines = deadlines
 
     async def read(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes ``[start, end)``, verified, in order, as they arrive.
+        """Yield the verified bytes ``[start, end)`` in order, as they arrive.
 
-        Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late although it was wanted again.
+        Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late and a second demand did not help.
         """
         position = start
         while position < end:
@@ -63,7 +63,7 @@ class CachedBlob:
         return held
 
     def _held(self, position: int, end: int) -> tuple[PieceFile, int] | None:
-        """The file with the byte at ``position``, and where to stop. Raises :class:`MirrorError`."""
+        """The file with the byte at ``position``, and the end of the next read. Raises :class:`MirrorError`."""
         file = self._lookup(self._name)
         if file is None:
             return None
@@ -79,9 +79,9 @@ class CachedBlob:
 
 
 class CachedBlobs:
-    """Wants each open blob, and reads what arrives.
+    """Demands each open blob from the supernodes, and reads its pieces as they arrive.
 
-    ``lookup`` finds the pieces of a task; ``answering`` returns the URL of its supernode if that answers now.
+    ``lookup`` finds the pieces of a task. ``answering`` returns the URL of a task's supernode if that answers now.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ class MirrorError(PeerError):
 
 
 class OwnerUnreachableError(MirrorError):
-    """No supernode answers for it."""
+    """The supernode that owns the content does not answer."""
 
 
 class SlowError(MirrorError):

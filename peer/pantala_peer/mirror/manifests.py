@@ -1,4 +1,4 @@
-"""Manifests and indexes: requested once from the supernode, kept, and served only to clients the registry let in."""
+"""Manifests and indexes: requested once, cached, and served only to clients that the registry admits."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-
 
 @dataclass(frozen=True, slots=True)
 class ServedManifest:
-    """A manifest or an index, byte for byte."""
+    """A manifest or an index, with unchanged bytes."""
 
     digest: str
-    """The digest of ``body``, verified."""
+    """The verified digest of ``body``."""
     media_type: str
     body: bytes = field(repr=False)
 
@@ -47,7 +47,7 @@ class ServedManifest:
         return cls(digest, media_type, body)
 
     def named(self) -> dict[str, DigestInfo]:
-        """The document itself and all digests that it names. An unreadable document names only itself."""
+        """The manifest's own digest and all digests that it names. If it cannot be parsed, only its own."""
         found = {self.digest: DigestInfo(len(self.body))}
         try:
             content = _DECODER.decode(self.body)
@@ -76,10 +76,10 @@ _DECODER = msgspec.json.Decoder(_Content)
 
 @dataclass(frozen=True, slots=True)
 class RegistryChallenge:
-    """The registry does not let this client in."""
+    """The registry demands that this client authenticates."""
 
     values: tuple[str, ...]
-    """Its ``WWW-Authenticate`` headers, unchanged. At least one."""
+    """The registry's ``WWW-Authenticate`` headers, unchanged. There is at least one."""
 
 
 class _Question(NamedTuple):
@@ -90,7 +90,7 @@ class _Question(NamedTuple):
 
 
 class CachedManifests:
-    """Keeps manifests, and permits clients to read the digests that they name. ``clock`` is the permissions' clock."""
+    """Caches manifests, and grants their readers the digests that they name. ``clock`` returns seconds."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class CachedManifests:
         self._flight: SingleFlight[_Question, ServedManifest | RegistryChallenge] = SingleFlight()
 
     def holds(self, repository: RepositoryName, reference: str, authorization: str) -> bool:
-        """True if the manifest is here and the client may read it, so that it need not wait."""
+        """True if the manifest is cached and the client may read it, so that :meth:`get` returns at once."""
         return self._find(_Question(repository, reference, authorization)) is not None
 
     async def get(

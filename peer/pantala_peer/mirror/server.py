@@ -40,34 +40,34 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class MirrorRules:
-    """Which requests the mirror serves."""
+    """Which requests the mirror serves, and how long they may take."""
 
     token_file: Path | None = None
-    """The file with the token that ``hosts.toml`` makes containerd send. ``None``: every process may ask."""
+    """The file with the token that containerd sends because of ``hosts.toml``. ``None``: every process may ask."""
     resolve: bool = False
-    """Serve tags, too. Otherwise the registry itself authorises each pull of a tag."""
+    """True if the mirror also serves tags. Otherwise containerd asks the registry, which authorises each pull."""
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 @dataclass(slots=True)
 class MirrorCounts:
-    """What the mirror has done since its start."""
+    """Counters since the start of the mirror."""
 
     manifests: int = 0
     blobs: int = 0
-    """Complete bodies, of a whole blob or of the requested range."""
+    """Answers with a complete blob or a complete requested range."""
     bytes: int = 0
-    """Bytes of blobs."""
+    """Bytes of blobs that were sent to containerd."""
     misses: int = 0
-    """Requests with a 404: containerd asks the registry."""
+    """Requests that were answered with 404, after which containerd asks the registry."""
     late: int = 0
-    """Misses after a deadline."""
+    """The part of ``misses`` after a deadline."""
     broken: int = 0
-    """Bodies that ended early: containerd asks the registry for the rest."""
+    """Answers that ended early, after which containerd asks the registry for the rest."""
 
 
 class MirrorServer:
-    """Serves containerd. ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch."""
+    """Handles containerd's requests. ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class MirrorServer:
         self._token = b""
 
     def application(self, token: str) -> web.Application:
-        """Serve all paths, to requests with ``token`` in containerd's header. Empty: to all requests."""
+        """The web application. It serves requests with ``token`` in our header, or all if ``token`` is empty."""
         self._token = token.encode()
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)
@@ -221,7 +221,7 @@ class MirrorServer:
             self.counts.blobs += 1
 
     async def _first(self, chunks: AsyncGenerator[bytes, None], asked: BlobRequest, info: DigestInfo) -> bytes:
-        """The first bytes. The head waits for them. Raises :class:`MirrorError`."""
+        """Wait for the first bytes, before the answer's head is sent. Raises :class:`MirrorError` if they are late."""
         deadline = self._rules.deadlines.first_byte(info.size, is_config=info.is_config)
         try:
             async with asyncio.timeout(deadline):
@@ -237,7 +237,7 @@ class MirrorServer:
             grant.bytes += len(chunk)
 
     def _break_off(self, response: web.StreamResponse, asked: BlobRequest, error: Exception) -> None:
-        """Close the connection after the bytes that were sent, by FIN: aiohttp first empties its buffer."""
+        """End an answer early. The connection closes with FIN, after the bytes that were already written."""
         response.force_close()
         self.counts.broken += 1
         if isinstance(error, SlowError):
@@ -247,11 +247,11 @@ class MirrorServer:
     # Pulls by order
 
     def _must_authenticate(self, repository: RepositoryName, authorization: str) -> bool:
-        """True if this may be a pull by order. Another client then asks the registry, which it may do anyway."""
+        """True if the request may belong to an ordered pull, so that it must show the password."""
         return not authorization and self._grants.awaits(str(repository))
 
     def _grant(self, repository: RepositoryName, authorization: str) -> PullGrant | None:
-        """The pull by order with this password, if it is one. Raises :class:`MirrorError` after the pull's end."""
+        """The ordered pull with this password. ``None`` for other headers. Raises :class:`MirrorError` if it ended."""
         grant = self._grants.find(str(repository), authorization)
         if grant is None and is_ours(authorization):
             raise MirrorError(f"no pull of {repository} with this password is running")
@@ -288,7 +288,7 @@ def _document(found: ServedManifest, *, head: bool) -> web.Response:
 
 
 def _challenge(found: RegistryChallenge) -> web.Response:
-    """Pass the challenge on. containerd authenticates there and asks again."""
+    """Pass on the registry's challenge. containerd then authenticates at the registry and repeats the request."""
     response = _error(401, "UNAUTHORIZED", "the registry requires credentials")
     for value in found.values:
         response.headers.add("WWW-Authenticate", value)
@@ -296,6 +296,6 @@ def _challenge(found: RegistryChallenge) -> web.Response:
 
 
 def _error(status: int, code: str, message: str, **headers: str) -> web.Response:
-    """Answer an error in the form that registries use."""
+    """An error in the format of the OCI distribution API."""
     body = msgspec.json.encode({"errors": [{"code": code, "message": message}]})
     return web.Response(status=status, body=body, content_type="application/json", headers={**_VERSION, **headers})

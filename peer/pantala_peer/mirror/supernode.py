@@ -14,16 +14,16 @@ from pantala_protocol import __version__, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 
 _MAX_ANSWER = 2 * registry.MAX_MANIFEST
-"""Bytes of an answer. A manifest takes a third more in JSON."""
+"""The largest answer in bytes. Base64 in JSON makes a manifest larger by a third."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)
-"""Longer than containerd waits: a late answer serves the next client."""
+"""Longer than containerd waits, because a late answer is cached for the next client."""
 
 
 class SupernodeManifests:
-    """Asks supernodes. ``answering`` returns the base URL of a task's supernode, if that answers now.
+    """Asks the supernodes for manifests. ``answering`` returns the base URL of the owner of a name, if it answers.
 
-    All manifests of a repository come from one supernode, which keeps the registry's permissions.
+    One supernode serves all manifests of a repository, because it remembers which clients the registry admits.
     """
 
     def __init__(self, answering: Callable[[str], str | None], *, token_file: Path | None) -> None:
