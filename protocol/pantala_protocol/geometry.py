@@ -32,7 +32,7 @@ def piece_size(length: int | None) -> int:
     if length is None:
         return UNKNOWN_LENGTH_PIECE_SIZE
     if length < 0:
-        raise ValueError(f"The length {length} is not valid.")
+        raise ValueError(f"A file cannot have the length {length}.")
     wanted = -(-length // _TARGET_PIECES)
     return min(max(1 << max(wanted - 1, 0).bit_length(), MIN_PIECE_SIZE), MAX_PIECE_SIZE)
 
@@ -57,7 +57,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if self.piece_size <= 0 or self.length < 0:
-            raise ValueError(f"The piece size {self.piece_size} with the length {self.length} is not valid.")
+            raise ValueError(f"A file of {self.length} bytes cannot have pieces of {self.piece_size} bytes.")
 
     @property
     def pieces(self) -> int:
@@ -82,7 +82,7 @@ class Geometry:
     def bytes_of(self, pieces: int) -> int:
         """The total size in bytes of a set of pieces (bit mask)."""
         if pieces & ~self.all:
-            raise ValueError(f"The set has pieces beyond the last one, {self.pieces - 1}.")
+            raise ValueError(f"The set has pieces beyond the last piece of the file, {self.pieces - 1}.")
         total = pieces.bit_count() * self.piece_size
         if self.pieces and pieces >> (self.pieces - 1):
             total -= self.pieces * self.piece_size - self.length
@@ -129,7 +129,7 @@ class Wrapping:
         """The piece with the range ``first-last``. Raises :class:`ValueError` for any other range."""
         match = _RANGE.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text[:60]!r} is not a valid range.")
+            raise ValueError(f"{text[:60]!r} is not a valid range of bytes. Give FIRST-LAST.")
         start, end = int(match[1]), int(match[2])
         if start % self.wire_size or end - start + 1 != self.wire_size:
             raise ValueError(f"{text!r} is not the range of a piece of {self.wire_size} bytes.")

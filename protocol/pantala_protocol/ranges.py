@@ -26,7 +26,7 @@ def parse(text: str) -> int:
         if last < first or last > MAX_PIECE:
             raise ValueError(f"{part!r} is not a valid range of pieces.")
         if first < end:
-            raise ValueError(f"The range {part!r} does not follow the one before it.")
+            raise ValueError(f"The range of pieces {part!r} overlaps the range before it, or should stand before it.")
         digits += ("0" * (first - end), "1" * (last + 1 - first))
         end = last + 1
     return int("".join(digits)[::-1], 2) if digits else 0
