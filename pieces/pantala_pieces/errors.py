@@ -34,4 +34,4 @@ def store_errors(operation: str) -> Iterator[None]:
         yield
     except OSError as error:
         kind = StoreFullError if error.errno in _FULL else StoreError
-        raise kind(f"{operation}: {error.strerror or error}") from error
+        raise kind(f"cannot {operation}: {error.strerror or error}") from error

@@ -87,13 +87,13 @@ class PieceFile:
     def sha256(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
         if not self.have >> piece & 1:
-            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is not held")
+            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is missing here, or not verified")
         return self._records[piece].sha256
 
     def size(self, piece: int) -> int:
         """The size in bytes of a verified piece. Raises :class:`PieceMissingError`."""
         if not self.have >> piece & 1:
-            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is not held")
+            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is missing here, or not verified")
         return self._records[piece].size
 
     def holds(self, start: int, end: int) -> bool:
@@ -113,7 +113,7 @@ class PieceFile:
             disk = os.fstatvfs(fd)
             free, missing = disk.f_bavail * disk.f_frsize, self.meta.length - os.fstat(fd).st_blocks * 512
             if missing > free:  # check first: a failing fallocate fills the whole disk
-                raise StoreFullError(f"{what}: {free} bytes are free")
+                raise StoreFullError(f"cannot {what}: only {free} bytes are free")
             os.posix_fallocate(fd, 0, self.meta.length)
 
     def put(self, pieces: Iterable[Piece]) -> None:

@@ -91,10 +91,10 @@ class PieceServer:
         """The pieces of the task ID ``name``, if the ticket ``shown`` is valid. Raises :class:`PieceRefusedError`."""
         now = self._clock()
         if not any(ticket.check(key, name, generation, shown, now=now) for key in self._keys()):
-            raise PieceRefusedError(403, "TicketInvalid", "The ticket is missing, wrong or expired.")
+            raise PieceRefusedError(403, "TicketInvalid", "The request's ticket is missing, wrong or expired.")
         file = self._lookup(name)
         if file is None or file.meta.generation != generation:
-            raise PieceRefusedError(404, "NotHeld", "This generation of the task is not held here.")
+            raise PieceRefusedError(404, "NotHeld", "This provider does not have this generation of the task.")
         file.used = now
         return file
 
@@ -110,7 +110,7 @@ class PieceServer:
             async with asyncio.timeout(_SLOT_TIMEOUT):
                 await self._slots.acquire()
         except TimeoutError:
-            raise PieceRefusedError(503, "Busy", "Too many pieces are being sent.", **{"Retry-After": "1"}) from None
+            raise PieceRefusedError(503, "Busy", "This provider is too busy now.", **{"Retry-After": "1"}) from None
         self.uploads += 1
         try:
             if self._pace is not None:
@@ -126,11 +126,11 @@ def _range(request: web.Request, file: PieceFile) -> tuple[int, int]:
     try:
         wanted = request.http_range
     except ValueError:
-        raise PieceRefusedError(416, "RangeInvalid", "The Range header is not valid.") from None
+        raise PieceRefusedError(416, "RangeInvalid", "The Range header is not valid. Give bytes=FIRST-LAST.") from None
     if wanted.start is None or wanted.stop is None or wanted.start < 0:
-        raise PieceRefusedError(416, "RangeInvalid", "A Range header with a first and a last byte is required.")
+        raise PieceRefusedError(416, "RangeInvalid", "The Range header must name a first and a last byte.")
     if not file.holds(wanted.start, wanted.stop):
-        raise PieceRefusedError(404, "NotHeld", "The range is not inside verified pieces.")
+        raise PieceRefusedError(404, "NotHeld", "This provider does not have all pieces of the range.")
     return wanted.start, wanted.stop
 
 

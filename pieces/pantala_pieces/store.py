@@ -72,7 +72,7 @@ class PieceStore:
 
     def usage(self) -> Usage:
         """The total bytes of the disk, and those that are free for unprivileged processes."""
-        with store_errors(f"look at the disk of {self.root}"):
+        with store_errors(f"read the usage of the disk of {self.root}"):
             stat = os.statvfs(self.root)
         return Usage(stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)
 

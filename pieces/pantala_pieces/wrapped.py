@@ -46,10 +46,10 @@ class WrappedServer:
         try:
             content = await asyncio.to_thread(file.read, piece)
         except PieceMissingError:
-            raise PieceRefusedError(404, "NotHeld", "The piece is not held, or not verified.") from None
+            raise PieceRefusedError(404, "NotHeld", "This provider does not have the piece.") from None
         except StoreError:
             self._server.missing(file.meta.task_id)
-            raise PieceRefusedError(404, "NotHeld", "The piece cannot be read.") from None
+            raise PieceRefusedError(404, "NotHeld", "This provider cannot read the piece.") from None
         wrapping = Wrapping(file.meta.piece_size)
         first, body = piece * wrapping.wire_size, wrapping.wrap(content)
         return web.Response(

@@ -72,7 +72,7 @@ def run(
     try:
         asyncio.run(live())
     except failures as error:
-        structlog.get_logger(program).error("the process cannot go on", error=str(error))
+        structlog.get_logger(program).error("the process ends because of an error", error=str(error))
         sys.exit(1)
     sys.exit(0)
 

@@ -51,7 +51,7 @@ def hide_invalid_requests() -> None:
 def _without_quotation(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
-        record.msg, record.args = "a request is not valid HTTP (%s)", (type(error).__name__,)
+        record.msg, record.args = "rejected a request that is not valid HTTP (%s)", (type(error).__name__,)
         record.exc_info, record.exc_text = None, None
         record.levelno, record.levelname = logging.INFO, "INFO"
     return True

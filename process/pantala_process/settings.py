@@ -183,5 +183,5 @@ def rate(text: str) -> float:
 def yes_or_no(text: str) -> bool:
     """``yes`` or ``no``."""
     if text not in {"yes", "no"}:
-        raise ValueError("is neither yes nor no.")
+        raise ValueError("is neither yes nor no. Give one of them.")
     return text == "yes"
