@@ -220,7 +220,7 @@ class App:
                 site(self.api, settings.listen, share=0.5),
                 site(self._piece_application(), settings.piece_listen, share=0.25),
             ):
-                _log.info("supernode up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
+                _log.info("supernode is up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
                 if settings.no_auth:
                     _log.warning("--no-auth: every client that reaches the ports may do everything")
                 if settings.dragonfly:

@@ -36,10 +36,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = new_registry("supernode")
-        self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that began.", registry=self.registry)
+        self.exchanges = Counter("pantala_exchanges", "Requests of peers for news and work.", registry=self.registry)
         text = "Time to decide which pieces one peer gets."
         self.scheduling = Histogram("pantala_scheduling_seconds", text, buckets=_SECONDS, registry=self.registry)
-        self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self.registry)
+        self._answers = Counter("pantala_http_answers", "Answers of the HTTP API.", ["status"], registry=self.registry)
         text = "Failures to fetch from an origin."
         self._failures = Counter("pantala_fetch_failures", text, ["reason"], registry=self.registry)
 
@@ -67,19 +67,19 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         managers, cdn, pieces = self.managers, self.cdn, self.pieces
         statuses = (task.copy.status for task in managers.tasks)
-        yield _by("pantala_tasks", "Tasks by their copy's status.", "cdn_status", CDNStatus, statuses)
+        yield _by("pantala_tasks", "Tasks by the status of the supernode's copy.", "cdn_status", CDNStatus, statuses)
         downloads = (download.status for download in managers.dfget_tasks)
         yield _by("pantala_dfget_tasks", "Downloads by status.", "status", DfgetTaskStatus, downloads)
         peers = (str(peer.connected).lower() for peer in managers.peers)
         yield _by("pantala_peers", "Peers by whether they are connected.", "connected", ("true", "false"), peers)
         progress = managers.progress
         served = {"supernode": progress.supernode_bytes, "peer": progress.peer_bytes}
-        yield _counter("pantala_served_bytes", "Bytes that peers took and verified.", "by", served, served)
-        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", len(self.waiting))
-        yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", cdn.gate.queue)
+        yield _counter("pantala_served_bytes", "Bytes that peers received, by sender.", "by", served, served)
+        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait for news or work.", len(self.waiting))
+        yield GaugeMetricFamily("pantala_queued_fetches", "Files that wait for a free download slot.", cdn.gate.queue)
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
-        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.worker.origin_bytes)
+        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of files read from origins.", cdn.worker.origin_bytes)
         text = "Newly wanted files, by what the volume had."
         yield _counter("pantala_cache_uses", text, "found", CopyUse, cdn.worker.uses)
         evictions = self.janitor.evictions | {EvictionCause.DROPPED: self.supernode.dropped}

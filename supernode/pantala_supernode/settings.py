@@ -32,7 +32,7 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 def _rule(text: str) -> str:
     if text not in RULES:
-        raise ValueError(f"is not a rule. Give one of {', '.join(RULES)}.")
+        raise ValueError(f"is not a rule for pieces. Give one of {', '.join(RULES)}.")
     return text
 
 
@@ -51,7 +51,7 @@ class Settings:
     piece_listen: ListenAddress = flag(settings.address, "HOST:PORT", "the pieces (127.0.0.1:8001)", default=_PIECES)
     """A port of its own, so that pieces can be limited and allowed apart from the API."""
     data: Path = flag(Path, "DIR", "the directory of the volume")
-    advertise: str = flag(str, "HOST", "host from which peers read our pieces (that of --piece-listen)", default="")
+    advertise: str = flag(str, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default="")
     no_auth: bool = switch("serve every client without a token; only on loopback, or with --i-know")
     trusted_operator: str = flag(str, "ACCOUNT", "service account of the operator", default=_ACCOUNT + "operator")
     trusted_peer: str = flag(str, "ACCOUNT", "service account of the peers", default=_ACCOUNT + "peer")
@@ -68,10 +68,10 @@ class Settings:
     api_server: str = flag(
         settings.http_url, "URL", "API server whose tokens are trusted", default="https://kubernetes.default.svc"
     )
-    api_ca: Path | None = flag(Path, "FILE", "its certificate authority (the pod's)", default=None)
-    api_token_file: Path | None = flag(Path, "FILE", "token to read its keys (the pod's)", default=None)
+    api_ca: Path | None = flag(Path, "FILE", "the API server's certificate authority (the pod's)", default=None)
+    api_token_file: Path | None = flag(Path, "FILE", "token to read the API server's keys (the pod's)", default=None)
     deny_source: tuple[Network, ...] = flag(
-        _networks, "CIDR,...", "networks from which no file is read; link-local ones never are", default=()
+        _networks, "CIDR,...", "networks whose servers are never read, beside link-local ones", default=()
     )
     piece_slots: int = 16
     """Pieces sent at once: twice what the scheduler books, because a peer may fetch again what it lost."""
@@ -97,15 +97,15 @@ class Settings:
         settings.rate, "RATE", "bytes a second read from all origins together, like 50M or 1Gi (no limit)", default=None
     )
     bandwidth: float | None = flag(
-        settings.rate, "RATE", "bytes a second of the supernode's link, like 125M (not known)", default=None
+        settings.rate, "RATE", "bytes a second of the supernode's network link, like 125M (not known)", default=None
     )
     """Decides how many pieces are given at once: 8 if the bandwidth is not known."""
     serve_rate: float | None = flag(
-        settings.rate, "RATE", "bytes a second of pieces sent to all together, like 50M or 1Gi (no limit)", default=None
+        settings.rate, "RATE", "bytes a second of pieces sent to all peers, like 50M or 1Gi (no limit)", default=None
     )
     node: str = flag(str, "NODE", "the node that the supernode runs on", default="")
     """The peer of that node takes all its pieces from here, past any link, and serves them to others in our place."""
-    piece_size_rule: str = flag(_rule, "RULE", "how files are cut: swarm, or dragonfly (swarm)", default="swarm")
+    piece_size_rule: str = flag(_rule, "RULE", "rule for piece sizes: swarm, or dragonfly (swarm)", default="swarm")
     """``swarm``: small pieces, best for many peers. ``dragonfly``: as Dragonfly's supernode did."""
     registries: RegistryEndpoints = field(default_factory=RegistryEndpoints)
     """How to reach container registries, and which are allowed."""
@@ -123,7 +123,7 @@ class Settings:
 _MORE = {
     "registries": Flag(str, "REGISTRY,...", "registries: names or https:// for TLS, http://HOST:PORT for plain http"),
     "registry_ca": Flag(str, "HOST=FILE,...", "the authority that signed a registry's certificate"),
-    "registries_only": Flag(_boolean, "yes|no", "use no registries but the listed ones (no)"),
+    "registries_only": Flag(_boolean, "yes|no", "read only the registries that --registries lists (no)"),
     "i_know": Flag(settings.is_on, None, "I know that --no-auth lets in every client that reaches the ports"),
 }
 """Flags that are not a field of the settings."""

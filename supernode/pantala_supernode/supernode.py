@@ -55,7 +55,7 @@ class Supernode:
     def state(self, statement: Statement) -> StatementReceipt:
         """Apply the full set of wanted tasks. Raises :class:`ValueError` for a statement that no operator sends."""
         if statement.membership is not None and not statement.member:
-            raise ValueError("The statement's list of replicas does not contain this supernode.")
+            raise ValueError("The operator's list of replicas lacks this supernode. Check the operator's flags.")
         first = not self._tasks.stated
         changes = self._tasks.state(statement, now=self._clock())
         moved, self.stated = self._members.take(statement), len(statement.tasks)
@@ -138,7 +138,7 @@ class Supernode:
         try:
             await self._cdn.copies.delete(task_id)
             self.dropped += 1
-            _log.info("task deleted", task=task_id)
+            _log.info("deleted the copy of a task", task=task_id)
         except SupernodeError as error:  # no task wants the copy, so the janitor tries again
             _log.warning("cannot delete the copy of a task; trying again later", task=task_id, error=str(error))
         finally:
@@ -177,5 +177,5 @@ class PieceInspector:
         except StoreError:
             right = False
         if not right:
-            _log.error("a piece on the volume is wrong; fetching it again", task=task_id, piece=piece)
+            _log.error("a piece on the volume is damaged; the supernode fetches it again", task=task_id, piece=piece)
             self._cdn.refetch(task_id, piece)

@@ -32,9 +32,9 @@ class SerialExecutor:
             try:
                 return future.result()
             except StoreFullError as error:
-                raise VolumeFullError.with_action(f"The volume is full: {error}") from error
+                raise VolumeFullError.with_action(f"The supernode's volume is full: {error}") from error
             except StoreError as error:
-                raise VolumeFailedError.with_action(f"{error}") from error
+                raise VolumeFailedError.with_action(f"The supernode's volume failed: {error}") from error
 
 
 class VolumeWriter:
@@ -63,7 +63,7 @@ class VolumeWriter:
             return
         free = (await self._executor.run(self._store.usage)).free
         if free < needed and not await self._make_room(needed):
-            raise VolumeFullError.with_action(f"{shown} needs {needed} bytes on the volume, but only {free} are free")
+            raise VolumeFullError.with_action(f"{shown} needs {needed} bytes on the volume, which has only {free}")
         self._attempts.lack(0)
 
 

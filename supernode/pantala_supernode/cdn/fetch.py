@@ -198,8 +198,8 @@ class Fetch:
             return error
         recorder = self._attempts.recorder
         return errors.LengthMismatchError.with_action(
-            f"{self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, but announced "
-            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}"
+            f"The answer from {self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, but announced "
+            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'} bytes"
         )
 
     async def _conclude(self) -> None:
@@ -207,7 +207,7 @@ class Fetch:
         recorder = attempts.recorder
         length = intake.length if recorder is None or recorder.meta.length is None else recorder.meta.length
         if recorder is None or length is None:
-            raise RuntimeError("nothing was read")
+            raise RuntimeError("the origin was not read")
         try:
             await self._writer.run(
                 lambda: recorder.conclude(intake.last, length, self._digest_of_whole(), attempts.origin_bytes),
@@ -219,7 +219,7 @@ class Fetch:
             if provenance is not None:
                 provenance.on_wrong()
                 raise errors.ReplicaError(
-                    f"The copy of {self._shown} on another replica has a wrong digest. It is fetched again."
+                    f"A replica's copy of {self._shown} has a wrong digest. This supernode fetches it again."
                 ) from None
             if not intake.framed and attempts.cut(length) == 1:
                 raise errors.SourceInterruptedError.with_action(

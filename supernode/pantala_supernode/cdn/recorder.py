@@ -116,7 +116,7 @@ class Recorder:
         found = {name: self._finish(name, last, length) for name in algorithms}
         if expected is not None and found[expected.algorithm] != expected.hex:
             raise DigestMismatchError.with_action(
-                f"The file of {length} bytes has the digest {expected.algorithm}:{found[expected.algorithm]}, "
+                f"The origin's file ({length} bytes) has the digest {expected.algorithm}:{found[expected.algorithm]}, "
                 f"not {expected}"
             )
         if self.meta.length is None:  # before the last piece, which cannot be recognised without the length
@@ -131,7 +131,7 @@ class Recorder:
         self._advance(running, last)
         if running.next != Geometry(self.meta.piece_size, length).pieces:
             raise VolumeFailedError(
-                f"Piece {running.next} of task {self.meta.task_id} is missing. It is fetched again."
+                f"Piece {running.next} of task {self.meta.task_id} is missing on the volume. It is fetched again."
             )
         return running.state.hexdigest()
 
@@ -154,6 +154,6 @@ class Recorder:
         made = [Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()]
         for piece in made:
             if self._lost.get(piece.number, piece.sha256) != piece.sha256:
-                raise SourceChangedError.with_action(f"Piece {piece.number} differs from what the origin sent before")
+                raise SourceChangedError.with_action(f"Piece {piece.number} of the origin's file has changed")
         if made:
             self._file.put(made)

@@ -59,7 +59,7 @@ class CopyTable:
         """
         if self.closed:
             raise VolumeFailedError(
-                f"Task {task_id} is not deleted while the supernode stops. It is deleted after the next start."
+                f"The copy of task {task_id} stays while the supernode stops. The next start deletes it."
             )
         copy = self._copies.pop(task_id, None)
         if copy is not None:

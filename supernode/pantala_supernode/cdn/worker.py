@@ -44,7 +44,7 @@ class Worker:
         try:
             copy.attempts.read(await copy.executor.run(recorder.recover))
         except SupernodeError as error:
-            log.warning("an unreadable copy is fetched again", task=copy.task_id, error=str(error))
+            log.warning("an unreadable file on the volume is fetched again", task=copy.task_id, error=str(error))
             copy.attempts.load(None)
         if copy.whole and copy.attempts.recorder is recorder and copy.order is not None:
             copy.become(CopyPhase.SUCCESS)
@@ -95,16 +95,18 @@ class Worker:
                 await self._fetch(copy, order, reader).run()
         except SupernodeError as error:
             if attempts.stale and not attempts.lost and order.stale_will_do and error.reason.retry is Retry.SOON:
-                log.warning("the origin is not available; a stale copy is used", task=order.task_id, error=str(error))
+                log.warning("the origin is not available; an older copy is used", task=order.task_id, error=str(error))
                 self._use(copy, CopyUse.STALE)
                 return None
             return self._failed(copy, order, error, str(error))
         except Exception as error:
-            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.source.url))
-            return self._failed(copy, order, SupernodeError(), f"{type(error).__name__}. {Reason.INTERNAL.action}")
+            log.exception("a download failed because of a bug", task=order.task_id, url=RedactedURL(order.source.url))
+            return self._failed(
+                copy, order, SupernodeError(), f"A bug: {type(error).__name__}. {Reason.INTERNAL.action}"
+            )
         if attempts.lost:  # found while the rest was fetched
             return 0.0
-        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.source.url))
+        log.info("the supernode has a whole file", task=order.task_id, url=RedactedURL(order.source.url))
         if asked_about is not None:
             self._use(copy, CopyUse.REVALIDATED if attempts.recorder is asked_about else CopyUse.MISS)
         else:
@@ -124,7 +126,7 @@ class Worker:
         try:
             await copy.executor.run(lambda: recorder.claim(order.claims))
         except SupernodeError as error:
-            log.warning("the owners of a copy cannot be recorded", task=copy.task_id, error=str(error))
+            log.warning("cannot record on the volume which Tasks want a copy", task=copy.task_id, error=str(error))
             return False
         return True
 
@@ -146,7 +148,7 @@ class Worker:
     def _failed(self, copy: CopyState, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
         delay = copy.attempts.budget.delay(error, order.retry_limit, self._tools.rng)
         final = delay is None or error.reason.retry is not Retry.SOON
-        log.warning("a fetch failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
+        log.warning("a download failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
         phase = CopyPhase.FAILED if delay is None else CopyPhase.RETRYING
         self.show(copy, phase, Failure(error.reason, message, final))
         return delay

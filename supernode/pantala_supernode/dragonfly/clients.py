@@ -158,7 +158,7 @@ def piece_number(task: Task, text: str) -> int:
     have, and :class:`ConflictError` while the task has no content.
     """
     if not task.copy.piece_size:
-        raise ConflictError("the task has no pieces yet")
+        raise ConflictError("the task has no pieces yet; ask again later")
     try:
         piece = Wrapping(task.copy.piece_size).piece(text)
     except ValueError as error:

@@ -60,9 +60,9 @@ class PreheatManager:
         task_id = registration.task_id
         former = self._preheats.get(task_id)
         if former is not None and former.status is not PreheatStatus.FAILED:
-            raise ConflictError(f"this file already has preheat {former.id}")
+            raise ConflictError(f"this file already has preheat {former.id}; read or delete that one")
         if former is None and len(self._preheats) >= _MAX_PREHEATS:
-            raise NotReadyError("too many preheats are kept; delete some")
+            raise NotReadyError("the supernode keeps too many preheats; delete some")
         now, task = self._clock(), self._tasks.get(task_id)
         attempt = task.lease.attempt if task is not None and task.lease is not None else ""
         if task is None or task.copy.given_up:
@@ -76,10 +76,10 @@ class PreheatManager:
     def get(self, name: str) -> Preheat:
         """Return a preheat. Raises :class:`EmptyValueError`, :class:`NotFoundError`."""
         if not name:
-            raise EmptyValueError("name a preheat")
+            raise EmptyValueError("the preheat's ID is empty; name a preheat")
         preheat = self._preheats.get(name)
         if preheat is None:
-            raise NotFoundError(f"preheat {name[:64]!r} is not known")
+            raise NotFoundError(f"preheat {name[:64]!r} is not known; list the preheats")
         return preheat
 
     def __iter__(self) -> Iterator[Preheat]:

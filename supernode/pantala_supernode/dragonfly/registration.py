@@ -98,7 +98,7 @@ class Registrations:
         if task_id in self._rejected:
             return envelope(Code.CDN_FAILED, OTHER_MD5)
         if client is None and self._clients.full:
-            return envelope(Code.SYSTEM_ERROR, "too many clients are registered")
+            return envelope(Code.SYSTEM_ERROR, "too many clients are registered; register again later")
         if client is not None and task is not None and is_stale(client, task):
             return envelope(Code.CDN_FAILED, "the file changed at its origin; start a new download")
         until = self._clock() + self._clients.lifetimes.lease
@@ -106,13 +106,13 @@ class Registrations:
         self._leases.lease(task_id, Lease(source, until))
         task = await self._watch.until(task_id, _is_decided, self._timeouts.registration)
         if task is None or not _is_decided(task):
-            return envelope(Code.ASK_AGAIN, _failure(task)[1] or "the origin has not answered yet")
+            return envelope(Code.ASK_AGAIN, _failure(task)[1] or "the origin has not answered yet; register again")
         if task.copy.given_up:
             reason, message = _failure(task)
             needs_auth = reason == Reason.SOURCE_UNAUTHORIZED and registration.dfdaemon
             return envelope(Code.NEEDS_AUTH if needs_auth else Code.UNREACHABLE, message)
         self._clients.add(registration, task, host)
-        _log.debug("dfget registered", task=task_id, cid=registration.cid)
+        _log.debug("a client of Dragonfly registered", task=task_id, cid=registration.cid)
         copy = task.copy
         data = {
             "taskId": task.id,
@@ -124,7 +124,7 @@ class Registrations:
 
     def reject(self, task: Task) -> None:
         """Drop a copy whose md5 is not the requested one."""
-        _log.warning("a file does not have the requested md5", task=task.id)
+        _log.warning("a file from the origin does not have the md5 that a client requested", task=task.id)
         self._rejected[task.id] = self._clock()
         self._leases.end_lease(task.id)
 

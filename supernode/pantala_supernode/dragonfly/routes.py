@@ -96,10 +96,10 @@ def _enveloped(answer: Callable[[web.Request], Awaitable[Envelope]]) -> Handler:
         except (MalformedRequestError, RequestError) as error:
             body = envelope(Code.BAD_REQUEST, str(error))
         except web.RequestPayloadError:
-            body = envelope(Code.BAD_REQUEST, "the body does not match its headers")
+            body = envelope(Code.BAD_REQUEST, "the body does not match its headers; send it without Content-Encoding")
         except Exception:
-            _log.exception("a request failed", path=request.path)
-            body = envelope(Code.SYSTEM_ERROR, "see the supernode's log")
+            _log.exception("a client's request failed because of a bug; please report it", path=request.path)
+            body = envelope(Code.SYSTEM_ERROR, "the request failed because of a bug; see the supernode's log")
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     return handler

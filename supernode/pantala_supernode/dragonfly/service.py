@@ -67,7 +67,7 @@ class DragonflyService:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
         self._clients.renew(client)
         if is_stale(client, task):
-            return envelope(Code.CDN_FAILED, "the file changed at its origin")
+            return envelope(Code.CDN_FAILED, "the file changed at its origin; register again")
         if request.status is PieceStatus.FINISHED:
             self._clients.finish(client, succeeded=request.result is PieceResult.SUCCESS)
             return envelope(Code.OK)
@@ -157,7 +157,7 @@ class DragonflyService:
             async with asyncio.timeout(self._timeouts.hold):
                 md5 = await self._checksums.whole(task.id, copy.generation)
         except (TimeoutError, LookupError, StoreError):
-            return envelope(Code.WAIT, "the file's md5 is being computed")
+            return envelope(Code.WAIT, "the supernode still computes the file's md5; ask again")
         if client.md5 not in ("", md5):
             self.registrations.reject(task)
             return envelope(Code.CDN_FAILED, OTHER_MD5)
@@ -171,7 +171,7 @@ class DragonflyService:
         """A client wrote a piece and can serve it. Raises the errors of :func:`clients.piece_number`."""
         client, task = self._client(task_id, cid)
         if client is None or task is None or is_stale(client, task):
-            return envelope(Code.NOT_FOUND, "this client or task is not known")
+            return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
         self._clients.renew(client)
         self._clients.report(client, task, text, "", PieceResult.SUCCESS)
         return envelope(Code.PIECE_TAKEN)

@@ -191,7 +191,7 @@ def read_pull(query: Mapping[str, str]) -> PullRequest:
     if status is None:
         raise MalformedRequestError("status must be 700, 701 or 702")
     if status is PieceStatus.RUNNING and result is PieceResult.INVALID:
-        raise MalformedRequestError("result must be 500, 501 or 503 while running")
+        raise MalformedRequestError("result must be 500, 501 or 503 if status is 700")
     return PullRequest(
         fields.text("srccid"), fields.text("taskid"), status, result, fields.text("range"), fields.text("dstcid")
     )

@@ -62,7 +62,7 @@ class Guard:
         except TokenRejectedError as error:
             return error_response(401, "Unauthorized", str(error), **{"WWW-Authenticate": 'Bearer realm="pantala"'})
         if identity.subject != self._subjects[access]:
-            _log.warning("refused", subject=identity.subject, path=request.path)
+            _log.warning("a client may not call a route", subject=identity.subject, path=request.path)
             return error_response(403, "Forbidden", f"{identity.subject} may not call this route")
         request[IDENTITY] = identity
         return await handler(request)
@@ -71,5 +71,5 @@ class Guard:
 def _token(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise TokenRejectedError("send a service account's token (audience pantala) as a bearer token")
+        raise TokenRejectedError("the request has no bearer token; send a service account's, of the audience pantala")
     return token

@@ -77,7 +77,8 @@ class NativeAPI:
         message = await read_body(request, SyncRequest)
         identity = request.get(IDENTITY)
         if identity is not None and identity.node != message.peer:
-            return error_response(403, "Forbidden", f"the token is of node {identity.node!r}, not of {message.peer!r}")
+            text = f"the token is for node {identity.node!r}, but the peer is {message.peer!r}; check the peer's --name"
+            return error_response(403, "Forbidden", text)
         self._metrics.exchanges.inc()
         try:
             return json_response(await self._sync.sync(message, request.remote or ""))

@@ -67,5 +67,5 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return error_response(error.status, error.reason.replace(" ", ""), error.reason, **allowed)
     except Exception:
-        _log.exception("a request failed", method=request.method, path=request.path)
-        return error_response(500, "InternalError", "see the supernode's log")
+        _log.exception("a request failed because of a bug; please report it", method=request.method, path=request.path)
+        return error_response(500, "InternalError", "the request failed because of a bug; see the supernode's log")

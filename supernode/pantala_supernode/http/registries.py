@@ -61,7 +61,7 @@ class RegistriesAPI:
             if query.order:
                 identity = request.get(IDENTITY)
                 if identity is not None and not identity.node:
-                    raise ForbiddenError("the token names no node; only a node's token can use an order")
+                    raise ForbiddenError("the token names no node, so it cannot use a node's order for an image")
                 node = identity.node if identity is not None else query.peer
                 return json_response(await self._manifests.ordered(node, query.order, repository, query.reference))
             shown = request.headers.get(registry.AUTHORIZATION, "")

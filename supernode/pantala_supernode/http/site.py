@@ -77,7 +77,7 @@ class _Entrance:
         now = asyncio.get_running_loop().time()
         if now - self._warned_at >= _WARNING_INTERVAL:
             self._warned_at = now
-            _log.warning("connections refused; raise the limit of open files", most=self._most)
+            _log.warning("too many connections: new ones are refused; raise the limit of open files", most=self._most)
         return _Refusal()
 
 

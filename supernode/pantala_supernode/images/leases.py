@@ -77,7 +77,7 @@ def blob_source(url: str, authorization: str, digest: str) -> FileSource:
 def check_wanted(name: str, wanted: WantedBlob) -> None:
     """Raises :class:`ValueError` if a peer's request is inconsistent."""
     if task_id.of_blob(wanted.digest) != name:
-        raise ValueError("the task ID does not match the digest")
+        raise ValueError("the blob's task ID does not match its digest")
     image.check_registry(wanted.registry)
     image.check_repository(wanted.repository)
 
@@ -321,5 +321,5 @@ class BlobLeases:
             accounts = self._accounts.of(order, reference)
             return tuple(blob_source(url, account.authorization, wanted.digest) for account in accounts)
         except (ValueError, RequestError, SourceError) as error:
-            _log.warning("a peer's blob cannot be fetched", peer=peer, task=name, error=str(error))
+            _log.warning("cannot fetch a blob for a peer; it asks the registry", peer=peer, task=name, error=str(error))
             return ()

@@ -74,7 +74,7 @@ class BlobLedger:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the record of kept blobs is not readable; they are fetched again", error=str(error))
+            _log.warning("the list of cached blobs cannot be read; they are fetched again", error=str(error))
             return {}
         return {name: entry for name, entry in entries.items() if _is_digest(name)}
 
@@ -85,7 +85,7 @@ class BlobLedger:
             try:
                 write_atomically(self._path, msgspec.json.encode(entries))
             except StoreError as error:
-                _log.warning("kept blobs cannot be recorded; the next process fetches them again", error=str(error))
+                _log.warning("cannot write the list of cached blobs; a restart fetches them again", error=str(error))
                 return False
             self._written = entries
             return True

@@ -55,10 +55,10 @@ class BlobProver:
             async with self._turn, asyncio.timeout(_SECONDS):
                 proved = await self._is_same(copy, origin)
             if not proved:
-                _log.warning("a repository has other bytes than the cached blob", task=copy.task_id, origin=origin)
+                _log.warning("a repository's blob differs from the cached blob", task=copy.task_id, origin=origin)
         except (SupernodeError, StoreError, PieceMissingError, TimeoutError) as error:
             _log.info(
-                "a repository cannot prove that it has a blob", task=copy.task_id, origin=origin, error=str(error)
+                "cannot check if a repository has a cached blob", task=copy.task_id, origin=origin, error=str(error)
             )
         finally:
             self._checks.pop((copy.task_id, origin), None)

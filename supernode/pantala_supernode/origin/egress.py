@@ -50,13 +50,12 @@ class EgressPolicy:
         try:
             spelled = ip_address(address.partition("%")[0])
         except ValueError:
-            raise SourceDeniedError(f"{address[:60]!r} is not an IP address. Correct spec.source.url.") from None
+            raise SourceDeniedError(f"{address[:60]!r} is not an IP address of an origin.") from None
         for meant in _meanings(spelled):
             for network in self._denied:
                 if meant.version == network.version and meant in network:
-                    raise SourceDeniedError(
-                        f"The origin's address {address} is in the forbidden network {network}. "
-                        "Ask the cluster's administrator to allow it."
+                    raise SourceDeniedError.with_action(
+                        f"The origin's address {address} is in the forbidden network {network}"
                     )
 
     def check_literal(self, host: str) -> None:

@@ -65,10 +65,10 @@ def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, 
     """Raise if an answer with another content than ``meta`` contradicts itself, or does not start at byte 0."""
     if answer.offset > 0 and answer.validator and answer.validator == resume.validator:
         raise errors.LengthMismatchError.with_action(
-            f"{shown} announced {meta.length} bytes before and {answer.length} bytes now, for the same content"
+            f"{shown} announced {meta.length} bytes before and {answer.length} now, with the same ETag or date"
         )
     if answer.offset > 0 or not may_restart:
-        raise errors.SourceChangedError.with_action(f"{shown} has new content")
+        raise errors.SourceChangedError.with_action(f"The file at {shown} changed during the download")
 
 
 def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:
@@ -76,7 +76,7 @@ def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool)
     if answer.length is None and not answer.framed and not digest_known:
         raise errors.SourceUnusableError(
             f"{shown} declares neither the length nor the end of its body, so a cut would go unnoticed. "
-            "Set spec.digest in a new Task, or configure the origin to send Content-Length."
+            "A new Task with spec.digest does not need the length."
         )
 
 

@@ -30,7 +30,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
         return
     if status == 416 and resume is not None and resume.validator:  # another content would be sent whole
         raise errors.LengthMismatchError.with_action(
-            f"{shown} lacks byte {resume.offset}, but announced a longer content"
+            f"{shown} has no byte {resume.offset}, although it announced a longer file before"
         )
     kind = _BY_STATUS.get(status, errors.SourceAnswerError)
     if status < 400 and kind is errors.SourceAnswerError:
@@ -90,7 +90,7 @@ _WORDS: dict[type[errors.SourceError], str] = {
     errors.SourceURLError: "is not a usable URL",
     errors.SourceProtocolError: "answered with invalid HTTP, or with more bytes than announced",
     errors.SourceInterruptedError: "cut the connection",
-    errors.SourceHeadersError: "cannot receive the headers: they are invalid",
+    errors.SourceHeadersError: "was not asked, because the headers for it are invalid",
 }
 
 

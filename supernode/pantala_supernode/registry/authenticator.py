@@ -102,7 +102,7 @@ class Authenticator:
 
     async def _fetch(self, account: _Account, known: AuthChallenge) -> str:
         repository, credentials = account
-        what = f"{repository}, token"
+        what = f"the token for {repository}"
         try:
             plain_http = self._endpoints.plain_http(repository.registry)
             wanted = challenge.token_request(known, repository.name, plain_http=plain_http)

@@ -82,7 +82,7 @@ def parse(values: Iterable[str]) -> tuple[AuthChallenge, ...]:
     """Read all ``WWW-Authenticate`` headers of an answer, in order. Raises :class:`ValueError`."""
     text = ", ".join(values)
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"a challenge has {len(text)} characters, more than {MAX_LENGTH}")
+        raise ValueError(f"its WWW-Authenticate headers have {len(text)} characters, more than {MAX_LENGTH}")
     return tuple(_challenges(text))
 
 
@@ -97,12 +97,12 @@ def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool
         parts = urlsplit(realm)
         _ = parts.port
     except ValueError:
-        raise ValueError("its token realm is not a valid URL") from None
+        raise ValueError("its token server is not a valid URL") from None
     schemes = ("https", "http") if plain_http else ("https",)
     if parts.scheme not in schemes or not parts.hostname or len(realm) > _MAX_REALM or not _TOKEN.fullmatch(realm):
-        raise ValueError(f"its token realm is not a valid {' or '.join(f'{scheme}:' for scheme in schemes)} URL")
+        raise ValueError(f"its token server is not a valid {' or '.join(f'{scheme}:' for scheme in schemes)} URL")
     if "@" in parts.netloc or parts.fragment:
-        raise ValueError("its token realm is a URL with a user or a fragment")
+        raise ValueError("its token server is a URL with a user or a fragment")
     own = f"repository:{repository}:pull"
     asked = [scope for scope in challenge.parameters.get("scope", "").split() if _SCOPE.fullmatch(scope)]
     return TokenRequest(realm, challenge.parameters.get("service", ""), tuple(dict.fromkeys([own, *asked])))
@@ -125,7 +125,7 @@ def _challenges(text: str) -> Iterator[AuthChallenge]:
     while at < len(text):
         scheme = _SCHEME.match(text, at)
         if scheme is None:
-            raise ValueError(f"a challenge has no authentication scheme at character {at}")
+            raise ValueError(f"its WWW-Authenticate header has no authentication scheme at character {at}")
         at = _skip(_BLANK, text, scheme.end())
         at, parameters = _parameters(text, at)
         yield AuthChallenge(scheme[1].lower(), parameters)
@@ -139,7 +139,7 @@ def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
     while (match := _PARAMETER.match(text, at)) is not None:
         name = match[1].lower()
         if name in found:
-            raise ValueError(f"a challenge has the parameter {name[:40]!r} twice")
+            raise ValueError(f"its WWW-Authenticate header has the parameter {name[:40]!r} twice")
         found[name] = match[2] if match[2] is not None else _ESCAPED.sub(r"\1", match[3])
         at = _next(text, match.end())
     return (at if found else _next(text, at)), found
@@ -152,7 +152,7 @@ def _next(text: str, at: int) -> int:
         return at
     after = _skip(_COMMAS, text, at)
     if after == at:
-        raise ValueError(f"the WWW-Authenticate challenge of the registry lacks a comma at character {at}")
+        raise ValueError(f"its WWW-Authenticate header lacks a comma at character {at}")
     return after
 
 

@@ -116,7 +116,7 @@ class RegistryClient:
                 return None
             document = await self.manifest(repository, entry.digest, account)
             if len(document.body) != entry.size:
-                raise InvalidManifestError.of(str(image), f"its index has a wrong size for {entry.digest}")
+                raise InvalidManifestError.of(str(image), f"its index states a wrong size for {entry.digest}")
         raise InvalidManifestError.of(str(image), f"its indexes are nested more than {_MAX_DEPTH} deep")
 
     async def _read(self, key: _Key) -> ManifestDocument:
@@ -150,7 +150,7 @@ async def first_accepted(
             return await attempt(account)
         except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
             refused = error
-    raise refused or ValueError("no account to try")
+    raise refused or ValueError("no account was given for the request to the registry")
 
 
 def _memory(document: ManifestDocument) -> int:

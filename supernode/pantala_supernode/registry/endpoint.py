@@ -51,7 +51,7 @@ class RegistryEndpoints:
     def base(self, registry: str) -> str:
         """The URL in front of ``/v2/``. Raises :class:`RegistryDeniedError`."""
         if self._only is not None and registry.lower() not in self._only:
-            raise RegistryDeniedError.of(registry, "the list of allowed registries does not include it")
+            raise RegistryDeniedError.of(registry, "the supernode's list of allowed registries does not include it")
         return f"{'http' if self.plain_http(registry) else 'https'}://{image.endpoint(registry)}"
 
     def plain_http(self, registry: str) -> bool:
@@ -97,13 +97,15 @@ def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoint
     for text in _parts(authorities):
         name, equals, path = text.partition("=")
         if not equals or not path:
-            raise ValueError(f"{text!r} is not a valid authority; use host=FILE")
+            raise ValueError(f"{text!r} is not a valid certificate authority; use HOST=FILE")
         registry = _registry(name)
         if settings.get(registry, RegistrySettings()).plain_http:
-            raise ValueError(f"{registry!r} is listed as plain http and has an authority; list it as https://")
+            raise ValueError(
+                f"{registry!r} has a certificate authority, but is listed as plain http; list it as https://"
+            )
         settings[registry] = RegistrySettings(ca=Path(path))
     if only and not settings:
-        raise ValueError("only listed registries are allowed, but the list is empty")
+        raise ValueError("--registries-only allows listed registries only, but none is listed")
     return RegistryEndpoints(settings, settings.keys() if only else None)
 
 

@@ -106,21 +106,21 @@ _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
     403: (RegistryForbiddenError, "the registry denied access"),
     404: (ImageNotFoundError, "the registry does not have it"),
     410: (ImageNotFoundError, "the registry has removed it"),
-    429: (RateLimitedError, "the registry received too many requests"),
+    429: (RateLimitedError, "the registry rejected the request, because it received too many"),
 }
 _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
-    errors.SourceCertificateError: (RegistryCertificateError, "its certificate is not valid"),
-    errors.SourceDeniedError: (RegistryDeniedError, "connections to its address are forbidden"),
+    errors.SourceCertificateError: (RegistryCertificateError, "the server's certificate is not valid"),
+    errors.SourceDeniedError: (RegistryDeniedError, "connections to the server's address are forbidden"),
     errors.SourceForbiddenError: _BY_STATUS[403],
-    errors.SourceHeadersError: (RegistryUnauthorizedError, "the credentials cannot be sent in a header"),
-    errors.SourceHostUnknownError: (RegistryUnreachableError, "its host name has no address"),
+    errors.SourceHeadersError: (RegistryUnauthorizedError, "the credentials have characters that HTTP does not allow"),
+    errors.SourceHostUnknownError: (RegistryUnreachableError, "the server's host name has no address"),
     errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
     errors.SourceNotFoundError: _BY_STATUS[404],
     errors.SourceProtocolError: (InvalidAnswerError, "the answer is not valid HTTP"),
     errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
-    errors.SourceTimeoutError: (RegistryUnreachableError, "it did not answer in time"),
+    errors.SourceTimeoutError: (RegistryUnreachableError, "the server did not answer in time"),
     errors.SourceUnauthorizedError: _BY_STATUS[401],
-    errors.SourceUnreachableError: (RegistryUnreachableError, "its address cannot be reached"),
+    errors.SourceUnreachableError: (RegistryUnreachableError, "the server's address cannot be reached"),
 }
 
 

@@ -96,7 +96,7 @@ class ReplicaClient:
         async with self._turn:
             silence = self._silent.get(replica.url)
             if silence is not None and self._clock() < silence.until:
-                raise ReplicaError(f"Replica {replica.name} did not answer a moment ago.")
+                raise ReplicaError(f"Replica {replica.name} did not answer a moment ago. It is asked again soon.")
             try:
                 async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
                     report = await _report(answer)
@@ -127,8 +127,8 @@ async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
     if answer.status == 404:
         return None
     if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_REPORT:
-        _log.warning("a replica refused a request", path=answer.url.path, status=answer.status)
-        raise ReplicaError(f"A replica answered {answer.status}. Read that replica's log.")
+        _log.warning("a replica refused a request", url=str(answer.url), status=answer.status)
+        raise ReplicaError(f"The replica at {answer.url.host} answered {answer.status}. Read that replica's log.")
     return msgspec.json.decode(await answer.read(), type=CopyReport)
 
 
@@ -137,4 +137,4 @@ async def _chunks(answer: aiohttp.ClientResponse, replica: Member) -> AsyncItera
         async for chunk in answer.content.iter_any():
             yield chunk
     except (aiohttp.ClientError, OSError) as error:
-        raise ReplicaError(f"Replica {replica.name} cut its copy: {type(error).__name__}.") from error
+        raise ReplicaError(f"Replica {replica.name} stopped sending its copy: {type(error).__name__}.") from error

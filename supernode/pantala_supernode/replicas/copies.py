@@ -130,7 +130,7 @@ class CopyServer:
                     yield piece[start - offset : None if end is None else end - offset]
                     start = offset + len(piece)
                 elif end is not None or self._stage(task.id) is not Stage.READING:
-                    raise CopyEndedError("The next piece is missing, and the origin is not being read.")
+                    raise CopyEndedError("The next piece is missing, and this supernode does not read the origin.")
                 else:
                     await self._await_news(task_id)
         finally:
@@ -144,13 +144,13 @@ class CopyServer:
         """
         report = self.report(task_id)
         if not report.generation or report.generation != generation:
-            raise NotFoundError(f"This supernode does not have content {generation[:64]!r} of task {task_id}.")
+            raise NotFoundError(f"This supernode does not have generation {generation[:64]!r} of task {task_id}.")
         if start > (report.length or start) or (end is not None and not self._holds(task_id, start, end)):
-            raise ConflictError(f"This supernode does not have that range of task {task_id}.")
+            raise ConflictError(f"This supernode does not have the requested bytes of task {task_id}.")
         if end is not None:
             return end - start
         if not report.whole and report.stage is not Stage.READING:
-            raise ConflictError(f"This supernode has a part of task {task_id} and does not read the origin.")
+            raise ConflictError(f"This supernode has only a part of task {task_id}, and does not read the rest now.")
         return report.length - start if report.length is not None else None
 
     def _file(self, task_id: str, generation: str) -> PieceFile | None:
@@ -174,7 +174,7 @@ class CopyServer:
             raise CopyEndedError(str(error)) from error
         if piece is None:
             self._accuse(TaskID(file.meta.task_id), number)
-            raise CopyEndedError(f"Piece {number} is wrong on the volume.")
+            raise CopyEndedError(f"Piece {number} is damaged on this supernode's volume. It is fetched again.")
         return piece
 
     async def _await_news(self, task_id: str) -> None:

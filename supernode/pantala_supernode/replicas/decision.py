@@ -57,9 +57,9 @@ class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         """Check the fields, because another process has sent them. Raises :class:`ValueError`."""
         if not _GENERATION.fullmatch(self.generation) or self.piece_size < 0 or (self.length or 0) < 0:
-            raise ValueError("The report's generation, piece size or length is not valid.")
+            raise ValueError("The replica's report has an invalid generation, piece size or length.")
         if bool(self.generation) != bool(self.piece_size):
-            raise ValueError("The report must have both a generation and a piece size, or neither.")
+            raise ValueError("The replica's report has only one of generation and piece size.")
         ranges.parse(self.cached)
         if self.digest:
             digest.parse(self.digest)

@@ -72,11 +72,11 @@ class Handover:
             await self._until(lambda: self._replicas.leaving, _ANNOUNCEMENT, at_once)
         if not self._replicas.leaving or at_once.is_set():
             return
-        _log.info("leaving: serving until the tasks have moved")
+        _log.info("this supernode leaves; it serves until other replicas have its tasks")
         if await self._until(self._is_over, self._patience, at_once):
-            _log.info("left: all tasks have moved")
+            _log.info("this supernode ends; other replicas have all its tasks")
         else:
-            _log.warning("left before all tasks had moved; their new owners read on from the origin")
+            _log.warning("this supernode ends before all tasks have moved; their new owners read the origin")
 
     async def _until(self, condition: Callable[[], bool], seconds: float, at_once: asyncio.Event) -> bool:
         deadline = time.monotonic() + seconds

@@ -212,7 +212,7 @@ class _Try:
             return
         report = await self._final_report(provider.replica)
         if report is None or not report.whole or report.generation != provenance.generation:
-            raise errors.ReplicaError(f"Replica {provider.replica.name} does not report a whole copy after its end.")
+            raise errors.ReplicaError(f"Replica {provider.replica.name} sent all bytes, but reports no whole copy.")
         provenance.digest, provenance.origin_bytes = report.digest, report.origin_bytes
 
     async def _final_report(self, replica: Member) -> CopyReport | None:

@@ -50,7 +50,7 @@ class ProgressManager:
     def init_progress(self, task_id: str, peer: str, have: int = 0, *, zone: str = "") -> PeerProgress:
         """Begin a peer's progress with the pieces that it reports. Pieces that it was given before are free again."""
         if not peer:
-            raise EmptyValueError("The peer has no name. A swarm takes named peers only.")
+            raise EmptyValueError("The peer has no name, so it cannot take part in a task.")
         self.forget_progress(task_id, peer)
         local = peer == self.local_peer
         progress = PeerProgress(have=have, zone="" if local else zone, local=local)
@@ -171,14 +171,14 @@ class ProgressManager:
         try:
             return self.tasks[task_id]
         except KeyError:
-            raise NotFoundError(f"Task {task_id[:64]!r} has no swarm.") from None
+            raise NotFoundError(f"Task {task_id[:64]!r} is not known to the scheduler.") from None
 
     def _part(self, task_id: str, peer: str) -> tuple[TaskProgress, PeerProgress]:
         task = self._swarm(task_id)
         try:
             return task, task.peers[peer]
         except KeyError:
-            raise NotFoundError(f"Peer {peer[:100]!r} is not in the swarm of task {task_id[:64]!r}.") from None
+            raise NotFoundError(f"Peer {peer[:100]!r} does not take part in task {task_id[:64]!r}.") from None
 
     def _account(self, task: TaskProgress, provider: str, size: int) -> None:
         if provider == SUPERNODE:

@@ -74,7 +74,7 @@ class TaskManager:
             raise EmptyValueError("The task ID is empty. Name a task.")
         task = self._tasks.get(name)
         if task is None:
-            raise NotFoundError(f"Task {name[:64]!r} is not wanted (any more).")
+            raise NotFoundError(f"Nothing wants task {name[:64]!r} now. Check its ID.")
         return task
 
     def of(self, uid: str) -> Task | None:

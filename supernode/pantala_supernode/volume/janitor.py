@@ -79,7 +79,7 @@ class Janitor:
             try:
                 excess = rules.excess(await asyncio.to_thread(self._store.usage))
             except StoreError as error:
-                _log.warning("the usage of the volume is not readable", error=str(error))
+                _log.warning("cannot read how full the volume is", error=str(error))
                 return
             if excess:
                 copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
@@ -139,11 +139,11 @@ class Janitor:
             try:
                 await self._delete(copy.task_id)
             except SupernodeError as error:
-                _log.warning("a copy cannot be evicted; it is retried", task=copy.task_id, error=str(error))
+                _log.warning("cannot remove a copy from the volume; trying again", task=copy.task_id, error=str(error))
                 continue
             evicted = True
             self.evictions[cause] += 1
-            _log.info("copy evicted", task=copy.task_id, cause=cause.value, bytes=copy.size)
+            _log.info("removed a copy from the volume", task=copy.task_id, cause=cause.value, bytes=copy.size)
         return evicted
 
     def _stamp(self) -> None:
