@@ -99,7 +99,7 @@ class App:
         known = self._observation
         reasons = [
             self._kinds.problem,
-            "" if known.listed else f"the first full list is not complete: {self._lists.problem}",
+            "" if known.listed else f"the operator has not listed all objects yet: {self._lists.problem}",
         ]
         if self._discovery is not None and not known.supernodes.members:
             reasons.append(self._discovery.problem)

@@ -31,7 +31,7 @@ class OperatorMetrics:
 
     def _read(self) -> Iterator[Metric]:
         known = self._known
-        objects = GaugeMetricFamily("pantala_operator_objects", "Objects known, by kind.", labels=["kind"])
+        objects = GaugeMetricFamily("pantala_operator_objects", "Kubernetes objects, by kind.", labels=["kind"])
         objects.add_metric(["Task"], len(known.tasks.items))
         objects.add_metric(["ImagePrefetch"], len(known.prefetches.items))
         objects.add_metric(["Peer"], len(known.peers.items))

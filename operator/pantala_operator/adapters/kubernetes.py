@@ -218,7 +218,7 @@ class KubernetesCluster:
                     yield msgspec.convert(item, kind)
                 except msgspec.ValidationError as error:
                     name = item.get("metadata", {}).get("name")
-                    log.warning("An object cannot be read. It is ignored.", path=path, name=name, error=str(error))
+                    log.warning("An object is not valid, so it is ignored.", path=path, name=name, error=str(error))
             following = page.get("metadata", {}).get("continue")
             if not following:
                 return
@@ -235,7 +235,7 @@ class KubernetesCluster:
             raise kind(_summary(error, f"{method.upper()} {path}")) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ClusterUnavailableError(
-                f"{self._configuration.host} does not answer ({type(error).__name__})"
+                f"the API server {self._configuration.host} does not answer ({type(error).__name__})"
             ) from error
 
 
@@ -244,7 +244,7 @@ def _read(body: Any, kind: type[T]) -> T:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         name = kind.__name__.removesuffix("Resource")
-        raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; install crds/ again") from error
+        raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; apply crds/ again") from error
 
 
 def workload(kind: str, found: ForeignObject) -> Workload:

@@ -175,7 +175,7 @@ class Writer:
         except ClusterError as error:
             self._fail(key, error)
         except Exception as error:  # an error with one object must not end the writing of all others
-            log.exception("A write failed unexpectedly. Please report it.", key=key)
+            log.exception("A write failed because of a bug. Please report it.", key=key)
             self._fail(key, ClusterError(repr(error)))
         else:
             self._failures.pop(key, None)
@@ -197,7 +197,7 @@ class Writer:
         """Log each error once: an outage fails thousands of writes in the same way."""
         if str(error) != self._complaint:
             self._complaint = str(error)
-            log.warning("The API server rejected a write. It is retried.", error=str(error))
+            log.warning("A write to the API server failed. The operator retries.", error=str(error))
 
     # How it is written. The observation takes each answer, as the watch may bring it later.
 

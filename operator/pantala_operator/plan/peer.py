@@ -47,9 +47,9 @@ def plan(
     if away:
         verdict = unavailable(away)._replace(status=ConditionStatus.UNKNOWN)
     elif report is not None and report.connected:
-        verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to its supernode")
+        verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to a supernode")
     elif reconnected:
-        verdict = no("Disconnected", "The peer is not connected. Check its pod on this node")
+        verdict = no("Disconnected", "The peer is not connected to a supernode. Check its pod on this node")
     else:
         return PeerPlan()
     return PeerPlan(status=_status(peer, report, verdict, now))

@@ -108,7 +108,7 @@ def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:
         case Unread():
             return reading
         case Absent():
-            return Obstacle(Reason.SECRET_MISSING.value, f"The Secret {name} does not exist in this namespace.")
+            return Obstacle(Reason.SECRET_MISSING.value, f"The Secret {name} is missing in this namespace. Create it.")
         case Denied(message):
             what = f"The operator may not read the Secret {name}: {message.rstrip('. ')}."
             return Obstacle(Reason.SECRET_FORBIDDEN.value, what)

@@ -38,7 +38,7 @@ def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle 
     """Name the task. Tasks with credentials are shared within their namespace and Secret, others in the cluster."""
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:
-        return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "An image cannot stay on the supernode alone")
+        return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "spec.depth is Supernode, but an image needs a node")
     url = task_id.without_query_parameters(spec.source.url, spec.filter_query_params)
     if spec.headers_from is None:
         return TaskOrigin(task_id.compute(url, digest=spec.digest), {})

@@ -182,7 +182,7 @@ def _status(
         peers=_peers(inputs, report, observed) if inputs.to_peers else None,
         summary=f"{inputs.ready}/{inputs.desired}" if inputs.to_peers else "",
         transferred=_bytes(report) if report is not None else former.transferred,
-        failures=tuple(NodeFailure(each.peer, each.reason, each.message) for each in failures),
+        failures=tuple(NodeFailure(each.peer, each.reason, task_conditions.words(each)) for each in failures),
         start_time=started,
         completion_time=completed,
         last_handled_request=task.requested_at,

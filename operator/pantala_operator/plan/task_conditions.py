@@ -109,10 +109,10 @@ def _cached(inputs: TaskInputs) -> Verdict:
         return Verdict(ConditionStatus.TRUE, "Cached", "The supernode has the whole file")
     if report.failure is not None:
         return _failed(report.failure)
-    total = "?" if report.pieces_total is None else str(report.pieces_total)
+    total = "" if report.pieces_total is None else f" of {report.pieces_total}"
     if report.cdn_status is CDNStatus.RUNNING:
-        return no("Fetching", f"The supernode has {report.pieces_cached} of {total} pieces")
-    return no("Waiting", "The supernode has not started to fetch")
+        return no("Fetching", f"The supernode has {report.pieces_cached}{total} pieces")
+    return no("Waiting", "The supernode has not started to fetch the file")
 
 
 def _distributed(inputs: TaskInputs) -> Verdict:
@@ -130,7 +130,7 @@ def _distributed(inputs: TaskInputs) -> Verdict:
         return Verdict(ConditionStatus.TRUE, "Distributed", progress)
     if report.failures:
         first = report.failures[0]
-        return no(first.reason, f"{progress}. {first.peer}: {_words(first)}")
+        return no(first.reason, f"{progress}. {first.peer}: {words(first)}")
     return no("Distributing", progress)
 
 
@@ -146,16 +146,18 @@ def _activity(inputs: TaskInputs, goal: Verdict) -> Verdict:
 
 
 def _failed(failure: Failure) -> Verdict:
-    return no(failure.reason or Reason.INTERNAL.value, _words(failure))
+    return no(failure.reason or Reason.INTERNAL.value, words(failure))
 
 
-def _words(failure: Failure) -> str:
-    return status.advised(failure.message or failure.reason, reasons.of_file(failure.reason))
+def words(failure: Failure) -> str:
+    """A failure's message with the advice. A node fetches a wrong file again by itself."""
+    advice = None if failure.peer and failure.reason == Reason.DIGEST_MISMATCH else reasons.of_file(failure.reason)
+    return status.advised(failure.message or failure.reason, advice)
 
 
 def _final(failure: Failure) -> Obstacle:
     """A failure after the last retry. It ends the Task unless it is still tried, however rarely."""
     advice = reasons.of_file(failure.reason)
     passing = advice is not None and advice.retry is Retry.SOON
-    message = f"{_words(failure)} {_GIVEN_UP}" if passing else _words(failure)
+    message = f"{words(failure)} {_GIVEN_UP}" if passing else words(failure)
     return Obstacle(failure.reason, message, final=advice is None or advice.retry is not Retry.LATER)

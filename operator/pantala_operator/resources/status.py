@@ -16,7 +16,7 @@ from pantala_operator.resources.conditions import Condition, ConditionStatus, Ve
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Advice, Reason, Retry
 
-PENDING = Verdict(ConditionStatus.UNKNOWN, "Pending", "The supernode has not reported on this yet")
+PENDING = Verdict(ConditionStatus.UNKNOWN, "Pending", "The supernode has not reported on this condition yet")
 SUSPENDED = "Suspended"
 PROGRESSING = "Progressing"
 

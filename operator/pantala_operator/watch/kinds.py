@@ -59,7 +59,7 @@ class ServedKinds:
             if missing:
                 self._served.clear()
                 self._missing.set()
-                self._wait_for(f"CRD {missing[0]} is not served; install crds/")
+                self._wait_for(f"the API server does not serve the CRD {missing[0]}; apply crds/")
                 await backoff.pause()
                 continue
             backoff.reset()

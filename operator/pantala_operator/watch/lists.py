@@ -27,7 +27,7 @@ class FullLists:
         self._interval = interval
         self._soon = asyncio.Event()
         self._warned = False
-        self.problem = "the first full list is not complete"
+        self.problem = "the first list has not ended"
         """Why the last round failed. Empty if it succeeded."""
         events.subscribe(WatchStarted, self._on_watch)
 
@@ -42,7 +42,7 @@ class FullLists:
                 await self._round()
             except ClusterError as error:
                 if str(error) != self.problem:
-                    log.warning("A full list failed. The operator retries.", error=str(error))
+                    log.warning("A list of all objects failed. The operator retries.", error=str(error))
                 self.problem = str(error)
                 await backoff.pause()
                 continue
@@ -70,7 +70,7 @@ class FullLists:
                 raise
             if not self._warned:
                 log.warning(
-                    "The CRD imageprefetches.pantala.dev is not installed, so no image is prefetched. Install crds/."
+                    "The CRD imageprefetches.pantala.dev is not installed, so no image is prefetched. Apply crds/."
                 )
             self._warned = True
             return []

@@ -139,7 +139,7 @@ class ResourceInbox:
         try:
             resource = msgspec.convert(body, into)
         except msgspec.ValidationError as error:
-            log.warning("An object cannot be read. It is ignored.", kind=kind, error=str(error))
+            log.warning("An object is not valid, so it is ignored.", kind=kind, error=str(error))
             return
         collection = self._observation.collection(into)
         former = collection.items.get(resource.metadata.key)

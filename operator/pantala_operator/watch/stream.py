@@ -56,7 +56,7 @@ class KopfWatch:
             try:
                 await self._watch()
             except Exception as error:
-                log.warning("The watch ended. The operator starts it again.", error=f"{type(error).__name__}: {error}")
+                log.warning("The API watch ended. The operator restarts it.", error=f"{type(error).__name__}: {error}")
             if loop.time() - began > 60:
                 backoff.reset()
             await backoff.pause()

@@ -119,7 +119,7 @@ class WorkloadWatch:
             if self._complaints.get(need) != str(error):
                 self._complaints[need] = str(error)
                 log.warning(
-                    "A list that an ImagePrefetch needs failed. The operator retries.",
+                    "A list of workloads for an ImagePrefetch failed. The operator retries.",
                     kind=need[0], namespace=need[1] or "all", error=str(error),
                 )  # fmt: skip
             self._due[need] = self._clock.monotonic() + _FAILED

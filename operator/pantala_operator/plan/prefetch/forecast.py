@@ -99,7 +99,7 @@ def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
         elif targets.excluded(demand.target, node):
             yield PullFailure(name, "Tainted", message="A taint excludes the node; add it to spec.target.tolerations")
         else:
-            yield PullFailure(name, "NotChosen", message="spec.target.count or percentage chooses other nodes")
+            yield PullFailure(name, "NotChosen", message="count or percentage of spec.target chooses other nodes")
     for name, omitted in snapshot.omitted.items():
         for key, reason in omitted.items():
             yield counts.failure(name, key, reason.value, counts.LEFT_OUT)

@@ -101,7 +101,7 @@ def _followed(demand: ImageDemand, around: Surroundings, problems: list[Obstacle
     if (chosen := source.namespace_selector) is None:
         return ()
     if not around.privileged:
-        what = f"An ImagePrefetch in the namespace {namespace} may not follow other namespaces"
+        what = f"An ImagePrefetch in {namespace} may not select workloads of other namespaces"
         problems.append(Obstacle.of(Reason.NAMESPACES_FORBIDDEN, what))
         return ()
     namespaces = {name for name, labels in around.namespaces.items() if chosen.matches(labels)}

@@ -148,5 +148,5 @@ def _suits(wanted: str, own: str) -> bool:
 
 
 def _problem(key: ImageKey, found: Resolved) -> Obstacle:
-    what = found.message or "The registry did not resolve it"
+    what = found.message or "The registry did not resolve the image"
     return Obstacle.of_image(found.reason, what if key.reference in what else f"{key.reference}: {what}")

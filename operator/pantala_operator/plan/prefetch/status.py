@@ -91,7 +91,7 @@ def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
         return no(SUSPENDED, "spec.suspend is set. Nodes keep their images and pull no others")
     if run.started is None and run.fault is None:
         when = "never" if run.upcoming is None else f"{run.upcoming:%Y-%m-%dT%H:%M:%SZ}"
-        return no(_SCHEDULED, f"The first run of spec.schedule: {when}")
+        return no(_SCHEDULED, f"Nothing runs before the first time of spec.schedule: {when}")
     if obstacle is None and _planned(snapshot):
         return no(_PLANNED, "spec.mode is Plan. Nodes pull nothing; see status.plan")
     return None
@@ -146,10 +146,7 @@ def _obstacles(snapshot: Snapshot, counts: PrefetchCounts) -> Iterator[Obstacle]
 def _nowhere(snapshot: Snapshot) -> Obstacle:
     wanted = len(snapshot.targets.wanted)
     if wanted:
-        return Obstacle.of(
-            Reason.NODE_UNAVAILABLE,
-            f"None of the {wanted} selected nodes can be reached. Check the nodes and their peers",
-        )
+        return Obstacle.of(Reason.NODE_UNAVAILABLE, f"None of the {wanted} selected nodes can be reached")
     return Obstacle.of(Reason.NO_NODE_MATCHES, snapshot.targets.why_none or "No node matches spec.target")
 
 
@@ -250,7 +247,7 @@ def _drifted(snapshot: Snapshot) -> Verdict:
         first = moved[0]
         others = f", and {len(moved) - 1} other tags moved" if len(moved) > 1 else ""
         what = f"{first.key.reference} now has the digest {first.latest}, but nodes get {first.digest}{others}"
-        action = "To update the nodes, set spec.updatePolicy to Follow, or request a run with pantala.dev/requested-at."
+        action = "To update the nodes, set spec.updatePolicy to Follow, or set the annotation pantala.dev/requested-at."
         return Verdict(ConditionStatus.TRUE, "TagMoved", f"{what}. {action}")
     if any(pin.current for pin in snapshot.pins.values()):
         return no("AsResolved", "Nodes get the digests that the tags have now")
@@ -272,8 +269,8 @@ def _pinned(snapshot: Snapshot) -> Verdict:
     runtimes = snapshot.observed.runtimes
     unpinned = [name for name in snapshot.steps if name in runtimes and runtimes[name].pins is False]
     if not unpinned:
-        return Verdict(ConditionStatus.TRUE, "Pinned", "No node's runtime is known to ignore pinning")
-    what = f"The runtime ignores pinning on {len(unpinned)} of the nodes, such as {unpinned[0]}"
+        return Verdict(ConditionStatus.TRUE, "Pinned", "No node has reported a container runtime that ignores pins")
+    what = f"The container runtime ignores pins on {len(unpinned)} of the nodes, such as {unpinned[0]}"
     return no("RuntimeTooOld", f"{what}. The kubelet may remove images there. Update containerd to a newer release.")
 
 
