@@ -25,7 +25,7 @@ NODES = ("node-1", "node-2", "node-3")
 _ROOT = Path(__file__).resolve().parents[1]
 _READY_SECONDS = 30.0
 
-_WHOLE = "a task is whole"
+_WHOLE = "the node has a whole file"
 """The peer's log message when it has all pieces."""
 
 

@@ -28,10 +28,10 @@ class Settings:
     """The only directory that the peer writes, on one filesystem: pieces in ``cache``, published files in ``files``."""
     name: str = flag(str, "NODE", "the node's name, which the token must confirm")
     zone: str = flag(str, "ZONE", "the node's zone, from which pieces are taken first", default="")
-    token_file: Path | None = flag(Path, "FILE", "bearer token to show to the supernode", default=None)
+    token_file: Path | None = flag(Path, "FILE", "the bearer token for the supernode", default=None)
     """Read for each exchange, because the kubelet rotates the token."""
     health_listen: ListenAddress | None = flag(
-        settings.address, "HOST:PORT", "where /healthz, /readyz and /metrics are (default: nowhere)", default=None
+        settings.address, "HOST:PORT", "where to serve /healthz, /readyz and /metrics (default: nowhere)", default=None
     )
     mirror_listen: ListenAddress | None = flag(
         settings.address, "HOST:PORT", "where containerd finds the registry mirror (default: no mirror)", default=None
@@ -40,7 +40,7 @@ class Settings:
     mirror_token_file: Path | None = flag(
         Path, "FILE", "the token that containerd shows to the mirror (default: all processes are served)", default=None
     )
-    mirror_resolve: bool = flag(settings.yes_or_no, "yes|no", "the mirror resolves tags, too (no)", default=False)
+    mirror_resolve: bool = flag(settings.yes_or_no, "yes|no", "resolve tags at the mirror, too (no)", default=False)
     """If false, containerd asks the registry for tags, so that the registry authorises each pull by tag."""
     mirror_deadlines: Deadlines = field(default_factory=Deadlines)
     """The longest times that the mirror lets containerd wait."""

@@ -146,8 +146,8 @@ async def _errors(
     except web.HTTPException as error:
         return error_response(error.status, error.reason.replace(" ", ""), error.reason)
     except Exception:
-        _log.exception("a request failed unexpectedly", path=request.path)
-        return error_response(500, "InternalError", "see the runtime helper's log")
+        _log.exception("a request failed because of a bug; please report it", path=request.path)
+        return error_response(500, "InternalError", "the request failed because of a bug; see the runtime helper's log")
 
 
 async def _body(request: web.Request, kind: type[_Body]) -> _Body:

@@ -26,7 +26,7 @@ class Settings:
     listen: Path = flag(
         settings.unix_socket,
         "unix:/PATH",
-        "our own socket, which only our user can open (/run/pantala/runtime.sock)",
+        "the helper's socket, for its own user only (/run/pantala/runtime.sock)",
         default=Path("/run/pantala/runtime.sock"),
     )
     image_filesystem: Path | None = flag(

@@ -132,13 +132,13 @@ class PieceCache:
             return file
         if self._contradicted.get(assignment.task_id) == assignment.digest:
             raise FileMismatchError(
-                f"Each piece is correct, but the file does not have the digest {assignment.digest}. "
+                f"Each piece is right, but the file on the node does not have the digest {assignment.digest}. "
                 "Check the supernode's log."
             )
         if not await asyncio.to_thread(_matches, file, assignment.digest):
             await self._find_rot(file, assignment.digest)
             raise FileMismatchError(
-                f"The file does not have the digest {assignment.digest}. Wrong pieces are downloaded again."
+                f"The file on the node does not have the digest {assignment.digest}. Wrong pieces are fetched again."
             )
         await self._on_disk(lambda: self._complete(file, assignment.digest))
         return file
@@ -162,7 +162,7 @@ class PieceCache:
         name = file.meta.task_id
         if file.complete:
             await self.drop(name)
-            raise RotError("The published file was changed on the disk. It is downloaded again.")
+            raise RotError("The published file was changed on the node's disk. The peer fetches it again.")
         await asyncio.to_thread(_verify, file)
         self._count(file)
         if _all_there(file):
@@ -197,7 +197,7 @@ class PieceCache:
     def _put(self, work: PieceWork, data: memoryview) -> None:
         file = self._store.get(work.task_id)
         if file is None or file.meta.generation != work.generation:
-            raise PieceMissingError(f"The task {work.task_id} does not have the generation {work.generation} any more.")
+            raise PieceMissingError(f"The peer lost generation {work.generation} of the task {work.task_id}.")
         found = hashlib.sha256(data).digest()
         if found.hex() != work.sha256:
             raise CorruptError(f"The piece {work.piece} has the SHA-256 {found.hex()} instead of {work.sha256}.")

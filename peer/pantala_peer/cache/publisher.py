@@ -34,12 +34,10 @@ def components(path: str) -> list[str]:
     """Split a path into names. Raises :class:`OutsideRootError` unless it is a plain path below the root."""
     names = path.split("/")
     if not path or not path.isprintable() or len(os.fsencode(path)) > _MAX_PATH:
-        raise OutsideRootError(f"{path[:100]!r} is not a valid path. Correct the path of the delivery.")
+        raise OutsideRootError(f"{path[:100]!r} is not a valid path for a file.")
     for name in names:
         if name in ("", ".", "..") or len(os.fsencode(name)) > _MAX_NAME or name.startswith(_TEMPORARY):
-            raise OutsideRootError(
-                f"{path[:100]!r} contains {name[:40]!r}, which is not allowed. Correct the path of the delivery."
-            )
+            raise OutsideRootError(f"The path {path[:100]!r} contains {name[:40]!r}, which is not allowed.")
     return names
 
 
@@ -86,7 +84,7 @@ class Publisher:
         *parents, _ = components(path)
         record = self._records.get(path)
         if record is not None and record.task_id != request.task_id and self._in_place(record):
-            raise PathConflictError(f"The file of another Task is at {path!r}. Choose another path for one of them.")
+            raise PathConflictError(f"The file of another Task is at {path!r} on the node.")
         with store_errors(f"publish {path!r}"), self._directory(parents, make=True) as (directory, made):
             try:
                 self._link(request, directory, made)
@@ -143,7 +141,7 @@ class Publisher:
         elif record is not None and there.st_ino in record.inodes:
             self._put(source, directory, self._record(request, (inode, there.st_ino), made), replace=True)
         elif not self._is_same(path, directory, there, request.sha256):
-            raise PathConflictError(f"A foreign file is at {path!r}. Remove it or choose another path.")
+            raise PathConflictError(f"A file that the peer did not create is at {path!r} on the node.")
 
     def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
         """Write the record, then link the file. Without ``replace``, a file that has appeared meanwhile stays."""
@@ -154,9 +152,7 @@ class Publisher:
             try:
                 os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
             except FileExistsError:
-                raise PathConflictError(
-                    f"Another file has appeared at {record.path!r}. Remove it or choose another path."
-                ) from None
+                raise PathConflictError(f"Another file has appeared at {record.path!r} on the node.") from None
         else:
             temporary = _TEMPORARY + secrets.token_hex(8)
             os.link(source, temporary, dst_dir_fd=directory, follow_symlinks=False)
@@ -231,7 +227,7 @@ def check_root(root: Path) -> None:
 def _check_directory(directory: Path) -> None:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise OutsideRootError(f"{directory} is not a directory. Remove it or choose another --root.")
+        raise OutsideRootError(f"{directory} is not a directory. Remove it, or choose another --root.")
     if status.st_uid not in (0, os.geteuid()):
         raise OutsideRootError(f"{directory} belongs to the user {status.st_uid}. Run chown or choose another --root.")
     if status.st_mode & stat.S_IWOTH:
@@ -246,8 +242,8 @@ def _enter(directory: int, name: str) -> int:
             raise
     there = _look(directory, name)
     if there is not None and stat.S_ISLNK(there.st_mode):
-        raise OutsideRootError(f"{name!r} is a symbolic link. Remove it or choose another path.")
-    raise PathConflictError(f"{name!r} is a file, but the path needs a directory. Remove it or choose another path.")
+        raise OutsideRootError(f"The directory {name!r} of the path is a symbolic link on the node.")
+    raise PathConflictError(f"The path needs a directory {name!r}, but a file has this name on the node.")
 
 
 def _look(directory: int, name: str) -> os.stat_result | None:

@@ -42,7 +42,7 @@ class Folder:
                 os.close(fd)
         except OSError as error:
             raise FolderError(
-                f"{error.filename or self._certs_d}: {error.strerror}; correct that and run this again"
+                f"{error.filename or self._certs_d} cannot be used: {error.strerror}; correct that and run this again"
             ) from error
 
     def read_record(self) -> FolderRecord:
@@ -53,9 +53,7 @@ class Folder:
         try:
             return msgspec.json.decode(content, type=FolderRecord)
         except msgspec.DecodeError as error:
-            raise FolderError(
-                f"{self._record} is not valid ({error}). Move it away: then the parts marked as Pantala's are removed"
-            ) from None
+            raise FolderError(f"{self._record} is not valid ({error}). Move it away, and run this again") from None
 
     def read_tree(self) -> Tree:
         missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]
@@ -129,7 +127,7 @@ class Folder:
 def _look(directory: Path) -> Place:
     if directory.is_symlink() or not directory.is_dir():
         link = str(directory.readlink()) if directory.is_symlink() else ""
-        return Place(directory.is_dir(), obstacle="it is a link or a file, not a directory", link=link)
+        return Place(directory.is_dir(), obstacle="it is a link or a file; make it a directory", link=link)
     certificates = any(path.suffix in _CERTIFICATES for path in directory.iterdir())
     try:
         fd = os.open(directory / _HOSTS, _READ)
@@ -138,7 +136,7 @@ def _look(directory: Path) -> Place:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        return Place(True, obstacle="its hosts.toml is a symbolic link")
+        return Place(True, obstacle="its hosts.toml is a symbolic link; make it a file")
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_SIZE:

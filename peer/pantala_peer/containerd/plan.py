@@ -22,7 +22,7 @@ DEFAULT = "_default"
 """The name of the directory for all registries without an own directory."""
 
 _PORT = re.compile(r"(.+)(?:_([0-9]+)_|:([0-9]+))")
-_MOVE = "move it to the first of containerd's folders"
+_MOVE = "move it to the first folder in config_path"
 _MODE = 0o600
 """The file mode of a ``hosts.toml`` with our token."""
 
@@ -134,7 +134,7 @@ def wanted(
         # Otherwise a new directory would hide settings for this registry, or for all registries.
     hidden = next((name for name in beyond if name == DEFAULT or _is_blocked(name, tree, theirs)), None)
     if hidden is not None:
-        result.notes.append(f"{beyond[hidden]}: the mirror is not used by default: it would hide this; {_MOVE}")
+        result.notes.append(f"{beyond[hidden]}: Pantala sets no default mirror, which would hide this folder; {_MOVE}")
     else:
         result.parts[DEFAULT] = HostPart(mirror, capabilities=mirror.capabilities, default=True)
         for name, path in beyond.items():
@@ -167,7 +167,7 @@ def plan(tree: Tree, record: FolderRecord, desired: DesiredFiles) -> Plan:
         elif entry is not None or (place.file is not None and hosts.has_ours(place.file.content)):
             _restore(name, place, entry, before, result)
         elif desired.parts and name not in desired.parts and place.directory:
-            result.notes.append(f"{name}: it has its own directory, and the mirror is not used for it; list it")
+            result.notes.append(f"{name}: the mirror is not used for this folder; add it to --registries for that")
     return result
 
 
@@ -218,7 +218,7 @@ def _goal(
     why = place.obstacle
     content = before.file.content if before.file is not None else b""
     if not why and not content and place.certificates:
-        why = "containerd would not read its certificates any more; write a hosts.toml that names them"
+        why = "containerd would ignore its certificates; write a hosts.toml that names them"
     if not why:
         try:
             new = hosts.with_ours(content, part)
@@ -227,7 +227,7 @@ def _goal(
         else:
             uid, gid = (before.file.uid, before.file.gid) if before.file is not None else owner
             return HostsFile(new, _MODE, uid, gid)
-    result.notes.append(f"{name}: the mirror is not used for it: {why}")
+    result.notes.append(f"{name}: containerd cannot use the mirror for this folder: {why}")
     return None
 
 
@@ -235,9 +235,9 @@ def _restore(name: str, place: Place, entry: FormerState | None, before: FormerS
     result.restores[name] = before
     if place.obstacle:
         result.unfinished.add(name)
-        result.notes.append(f"{name}: it cannot be restored: {place.obstacle}")
+        result.notes.append(f"{name}: this folder cannot be restored: {place.obstacle}")
     elif entry is None:
-        result.notes.append(f"{name}: it is not in the record; Pantala's part was removed")
+        result.notes.append(f"{name}: hosts.toml was not in the record; Pantala's part was removed")
     elif place.file is None and entry.file is not None:
         result.notes.append(f"{name}: hosts.toml has been removed meanwhile; it stays removed")
     elif place.file is not None and place.file != entry.file and _digest(place.file) not in entry.written:

@@ -99,7 +99,7 @@ class Downloads:
         if self._running.get(key) is done:
             del self._running[key]
         if not done.cancelled() and done.exception() is not None:
-            done.get_loop().call_exception_handler({"message": "a download failed", "exception": done.exception()})
+            done.get_loop().call_exception_handler({"message": "a bug ended a download", "exception": done.exception()})
 
 
 class PieceWaiters:

@@ -100,9 +100,9 @@ class Providers:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(PieceConnection, host, port)
         except TimeoutError:
-            raise ProviderUnreachableError(f"{host} port {port}: no connection in {self._connect_timeout} s") from None
+            raise ProviderUnreachableError(f"{host} port {port} did not connect in {self._connect_timeout} s") from None
         except (OSError, UnicodeError) as error:
-            raise ProviderUnreachableError(f"{host} port {port}: {error}") from error
+            raise ProviderUnreachableError(f"{host} port {port} cannot be reached: {error}") from error
         return connection
 
 
@@ -131,4 +131,4 @@ def _get(work: PieceWork, path: str, headers: str, first: int, size: int, *, ran
 def _check(*texts: str) -> None:
     for text in texts:
         if _PRINTABLE.fullmatch(text) is None:
-            raise ProviderRefusedError("the work contains characters that are not allowed in a request")
+            raise ProviderRefusedError("the supernode's order for the piece has characters that HTTP forbids")

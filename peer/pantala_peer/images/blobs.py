@@ -83,4 +83,4 @@ class CachedImages:
             raise NodeDiskFullError(
                 f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}"
             )
-        raise NodeDiskError(f"the peer's disk rejects {blob.digest}: {trouble.message}")
+        raise NodeDiskError(f"the peer's disk does not take {blob.digest}: {trouble.message}")

@@ -92,7 +92,7 @@ class RuntimeHelper:
         self, method: str, path: str, kind: type[_Answer] | None, body: object = None, *, seconds: float = _TIMEOUT
     ) -> _Answer:
         if self._client is None:
-            raise RuntimeUnavailableError("the peer has no runtime helper: --runtime-socket is not set")
+            raise RuntimeUnavailableError("the peer has no runtime helper to pull images; set --runtime-socket")
         data = None if body is None else msgspec.json.encode(body)
         timeout = aiohttp.ClientTimeout(total=seconds, connect=5)
         try:

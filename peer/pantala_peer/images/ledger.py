@@ -48,9 +48,9 @@ class OrderedImage:
             name = order.image.partition("@")[0]
             tagged = str(images.parse(name)) if ":" in name.rpartition("/")[2] else ""
         except ValueError as error:
-            raise InvalidOrderError(f"{error}; correct the image's name") from None
+            raise InvalidOrderError(str(error)) from None
         if not reference.digest:
-            raise InvalidOrderError(f"{order.image[:140]!r} has no digest; update the operator, or check its log")
+            raise InvalidOrderError(f"the ordered image {order.image[:140]!r} has no digest; update the operator")
         return cls(RepositoryName(reference.registry, reference.repository), str(reference), tagged)
 
 

@@ -54,7 +54,7 @@ class CachedBlob:
             async with asyncio.timeout(self._deadlines.stall - self._deadlines.again):
                 return await self._arrival(position, end)
         except TimeoutError:
-            raise SlowError(f"no byte after {position} of {self._reader.digest} came in time") from None
+            raise SlowError(f"no byte of {self._reader.digest} after byte {position} arrived in time") from None
 
     async def _arrival(self, position: int, end: int) -> tuple[PieceFile, int]:
         while (held := self._held(position, end)) is None:
@@ -108,7 +108,7 @@ class CachedBlobs:
         """Fetch the blob, first from ``start`` on, while the context is entered. Raises :class:`MirrorError`."""
         name = task_id.of_blob(digest)
         if not self.holds(digest) and self._answering(name) is None:
-            raise OwnerUnreachableError(f"the supernode of {digest} does not answer")
+            raise OwnerUnreachableError(f"the supernode that fetches {digest} does not answer")
         with self._demand.reader(digest, origin, start) as reader:
             yield CachedBlob(name, origin.size, self._lookup, self._waiters, reader, self._deadlines)
 

@@ -43,7 +43,7 @@ class ServedManifest:
         running = digests.new(expected.algorithm)
         running.update(body)
         if len(body) > MAX_MANIFEST or running.hexdigest() != expected.hex or not _MEDIA_TYPE.fullmatch(media_type):
-            raise MirrorError(f"the supernode's manifest is not {digest}; it is not served")
+            raise MirrorError(f"the supernode sent a wrong manifest for {digest}; the mirror does not serve it")
         return cls(digest, media_type, body)
 
     def named(self) -> dict[str, DigestInfo]:
@@ -148,7 +148,7 @@ class CachedManifests:
 
 def _challenge(answer: ManifestAnswer, question: _Question) -> RegistryChallenge:
     if question.order:
-        raise MirrorError(f"the registry rejected the order {question.order}; its pull secrets may be wrong")
+        raise MirrorError(f"the registry rejected the pull secrets of the order {question.order}; check them")
     if not answer.challenges:
         raise MirrorError(f"the registry has no manifest {question.reference} of {question.repository}")
     if not all(value.isascii() and value.isprintable() for value in answer.challenges):

@@ -56,7 +56,7 @@ def parse_path(raw_path: str, registry: str) -> MirrorRequest:
     path = unquote(raw_path) if len(raw_path) <= _MAX_PATH else ""
     match = _PATH.fullmatch(path)
     if match is None and path not in ("/v2", "/v2/"):
-        raise MirrorError("this is not a path of a registry")
+        raise MirrorError("the request's path is not in the API of registries")
     try:
         image.check_registry(registry)
         return _read(RepositoryName(registry, match[1]), match[2], match[3]) if match else None
@@ -124,5 +124,5 @@ def parse_range(header: str | None, length: int) -> ByteRange | None:
         if last and int(last) < start:
             return None
     if start >= end:
-        raise UnsatisfiableError(f"the range has none of the {length} bytes")
+        raise UnsatisfiableError(f"the requested range has none of the blob's {length} bytes")
     return ByteRange(start, end)

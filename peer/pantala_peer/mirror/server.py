@@ -113,7 +113,7 @@ class MirrorServer:
                 return await self._blob(request, asked)
         except MirrorError as error:
             self.counts.misses += 1
-            log.debug("not served", path=request.rel_url.raw_path[:512], why=str(error))
+            log.debug("the mirror cannot serve a request", path=request.rel_url.raw_path[:512], why=str(error))
             return _error(404, "UNKNOWN", str(error))
         return web.json_response({}, headers=_VERSION)
 
@@ -129,9 +129,9 @@ class MirrorServer:
         if node is not None:
             if by_our_file or shown or not names:  # otherwise it is the file's ``server``, which containerd asks last
                 self._probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
-            raise MirrorError("the image of a probe does not exist")
+            raise MirrorError("this image is only the peer's probe and does not exist")
         if not by_our_file:
-            raise MirrorError("the request does not come by this node's hosts.toml; run pantala-peer configure")
+            raise MirrorError("the request lacks the header of this node's hosts.toml; run pantala-peer configure")
         return requests.parse_path(path, names[0])
 
     def _knows(self, shown: str) -> bool:
@@ -141,7 +141,7 @@ class MirrorServer:
 
     async def _manifest(self, request: web.Request, asked: ManifestRequest) -> web.Response:
         if asked.by_tag and not self._rules.resolve:
-            raise MirrorError("the registry itself resolves tags")
+            raise MirrorError("this mirror does not resolve tags; ask the registry")
         authorization = request.headers.get("Authorization", "")
         if not asked.by_tag and self._must_authenticate(asked.repository, authorization):
             return _challenge(RegistryChallenge((CHALLENGE,)))
@@ -171,7 +171,7 @@ class MirrorServer:
             # containerd 2.4 looks for a refused manifest among blobs. A 404 here would be final.
             return await self._manifest(request, ManifestRequest(asked.repository, asked.digest))
         if info is None or not info.size:
-            raise MirrorError(f"this client has not read a manifest that names {asked.digest} lately")
+            raise MirrorError(f"this client must first read a manifest that names {asked.digest}")
         headers = {
             **_VERSION,
             "Docker-Content-Digest": asked.digest,
@@ -242,7 +242,7 @@ class MirrorServer:
         self.counts.broken += 1
         if isinstance(error, SlowError):
             self._breaker.trip(str(asked.repository), self._clock())
-        log.warning("a body was cut", repository=str(asked.repository), digest=asked.digest, why=str(error))
+        log.warning("sent a part of a blob", repository=str(asked.repository), digest=asked.digest, why=str(error))
 
     # Pulls by order
 
@@ -254,20 +254,20 @@ class MirrorServer:
         """The ordered pull with this password. ``None`` for other headers. Raises :class:`MirrorError` if it ended."""
         grant = self._grants.find(str(repository), authorization)
         if grant is None and is_ours(authorization):
-            raise MirrorError(f"no pull of {repository} with this password is running")
+            raise MirrorError(f"the pull of {repository} with this password has ended")
         return grant
 
     # The breaker
 
     def _check_breaker(self, repository: RepositoryName) -> None:
         if self._breaker.is_open(str(repository), self._clock()):
-            raise MirrorError(f"{repository} was too slow a moment ago")
+            raise MirrorError(f"the mirror was too slow for {repository} a moment ago; ask the registry")
 
     def _late(self, repository: RepositoryName, what: str) -> MirrorError:
         self._breaker.trip(str(repository), self._clock())
         self.counts.late += 1
-        log.warning("the deadline has passed; containerd asks the registry", repository=str(repository), what=what)
-        return MirrorError(f"{what} of {repository} did not come in time")
+        log.warning("the mirror was too slow; containerd asks the registry", repository=str(repository), what=what)
+        return MirrorError(f"{what} of {repository} did not arrive in time")
 
 
 def _range(request: web.Request, length: int, etag: str) -> ByteRange | None:

@@ -48,7 +48,7 @@ class SupernodeManifests:
         """
         base = self._answering(task_id.compute(str(repository)))
         if base is None or self._client is None:
-            raise OwnerUnreachableError(f"the supernode of {repository} does not answer")
+            raise OwnerUnreachableError(f"the supernode for {repository} does not answer")
         query = {"registry": repository.registry, "repository": repository.name, "reference": reference}
         if order:
             query["order"] = order
@@ -63,7 +63,7 @@ class SupernodeManifests:
         except TimeoutError:
             raise SlowError(f"the supernode did not answer in time for {repository}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OwnerUnreachableError(f"the supernode of {repository} cannot be reached: {error}") from None
+            raise OwnerUnreachableError(f"the supernode for {repository} cannot be reached: {error}") from None
         if response.status != 200:
             raise MirrorError(f"the supernode answered {response.status} for {repository}")
         try:

@@ -44,7 +44,7 @@ class SyncClient:
         apply: Callable[[SyncAnswer], None],
         rng: random.Random,
     ) -> None:
-        self.error: str | None = "no exchange was answered yet"
+        self.error: str | None = "the supernode has not answered since the peer started"
         """Why the last exchange failed. ``None`` if it was answered."""
         self.answered_at = float("-inf")
         """The loop's time of the last answer."""

@@ -226,7 +226,7 @@ class SupernodeSessions:
 
     def _on_membership(self, membership: Membership) -> None:
         """Open a session with each new replica, and close those with removed replicas. The first session stays."""
-        log.info("the supernodes", revision=membership.revision, members=[member.name for member in membership.members])
+        log.info("supernode list", revision=membership.revision, members=[member.name for member in membership.members])
         self._membership_at = asyncio.get_running_loop().time()
         urls = {member.name: member.url for member in membership.members}
         for name, link in list(self._links.items()):

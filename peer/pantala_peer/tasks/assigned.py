@@ -131,7 +131,7 @@ class AssignedTasks:
         assignment = self._assigned.get(work.task_id)
         self._released.discard(work.task_id)
         if assignment is None or not fits(work, assignment):
-            log.info("ignored work that does not match the assignment", **_described(work))
+            log.info("ignored an order for a piece that is not wanted", **_described(work))
         elif self._cache.has(work.task_id, work.generation, work.piece):
             self._supernodes.piece_done(work.task_id, work.generation, work.piece)
             self._supernodes.send()
@@ -226,7 +226,7 @@ class AssignedTasks:
             await self._on_trouble(name, assignment, error)
 
     async def _on_trouble(self, name: str, assignment: Assignment | None, error: StoreError | DeliveryError) -> None:
-        log.warning("a task cannot be stored or delivered; trying again later", task=name, error=str(error))
+        log.warning("a file cannot be stored or published; trying again later", task=name, error=str(error))
         self._ready.discard(name)  # its file may be lost: open it again before the next piece
         if isinstance(error, FileMismatchError):
             self._supernodes.inventory_changed(name)
@@ -247,7 +247,7 @@ class AssignedTasks:
         await self._cancel(name)
         await self._cache.drop(name)
         self._waiting.pop(name, None)
-        log.info("dropped a task", task=name)
+        log.info("removed a task from the cache", task=name)
 
     async def _drop_pieces(self, name: str) -> None:
         self._ready.discard(name)
@@ -261,7 +261,7 @@ class AssignedTasks:
             return
         size = self._cache.bytes_of(name)
         await self._drop_pieces(name)
-        log.info("dropped a blob to make room", task=name, size=size)
+        log.info("removed an image's blob to make room", task=name, size=size)
         cramped, self._cramped = self._cramped, set()
         for other in cramped - {name}:
             self.touch(other)
@@ -308,7 +308,7 @@ class AssignedTasks:
         await self._deliveries.publish(assignment, file.path)
         if received := self._received.pop(name, None):
             own = received.pop("", 0)
-            log.info("a task is whole", task=name, from_supernode=own, from_peers=received.total())
+            log.info("the node has a whole file", task=name, from_supernode=own, from_peers=received.total())
 
     def _rests(self, assignment: Assignment) -> bool:
         """True if a blob became whole only a moment ago, so that its digest may be checked later."""
