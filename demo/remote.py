@@ -21,7 +21,7 @@ _TIMEOUT = 60.0
 
 
 class RemotePlace:
-    """An installed Pantala, wherever it runs."""
+    """A :class:`Place` that is the cluster of the user's kubeconfig, with Pantala installed."""
 
     title = "The cluster of your kubeconfig"
     origin_rate: float | None = None
@@ -67,7 +67,7 @@ class RemotePlace:
         return result.stdout
 
     def check(self) -> None:
-        """None of our processes runs there."""
+        """Check nothing, because the demo starts no processes in this cluster."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
         """Not visible from here."""
@@ -86,7 +86,7 @@ class RemotePlace:
         return ""
 
     def _own_address(self) -> str:
-        """The source address of packets to the API server. Nodes usually reach this machine there."""
+        """This machine's source address for the API server, at which nodes can usually reach the machine."""
         server = json.loads(self.kubectl("config", "view", "--minify", "-o", "json"))["clusters"][0]["cluster"][
             "server"
         ]
