@@ -30,7 +30,7 @@ class GaveUpError(Exception):
 
 
 class Item(NamedTuple):
-    """The arguments of a pull."""
+    """The arguments of a request for pieces."""
 
     status: int
     result: int
@@ -40,7 +40,7 @@ class Item(NamedTuple):
 
 @dataclass(eq=False)
 class Dfget:
-    """One run of dfget. Its uploader serves while the context is open."""
+    """One run of dfget. Its uploader serves while the context is entered."""
 
     node: str
     url: str
@@ -50,18 +50,18 @@ class Dfget:
     headers: tuple[str, ...] = ()
     dfdaemon: bool = False
     reachable: Callable[[dict[str, Any]], bool] = lambda _entry: True
-    """False: the provider of this 601 entry refuses the connection."""
+    """Returns False if the provider in this entry of an answer 601 refuses the connection."""
     task_id: str = ""
     piece_size: int = 0
     length: int = -1
     pieces: dict[int, bytes] = field(default_factory=dict)
-    """The contents of the pieces, without head and tail."""
+    """The bytes of each piece, without Dragonfly's head and tail."""
     providers: dict[int, str] = field(default_factory=dict)
     served: int = 0
     codes: list[int] = field(default_factory=list)
-    """The codes of all answers to its pulls."""
+    """The codes of all answers to requests for pieces."""
     last: dict[str, Any] = field(default_factory=dict)
-    """The data of code 600."""
+    """The data of the final answer, which has code 600."""
 
     def __post_init__(self) -> None:
         number = next(_RUNS)
@@ -118,7 +118,7 @@ class Dfget:
         self.task_id, self.piece_size, self.length = data["taskId"], data["pieceSize"], data["fileLength"]
 
     async def pull(self, item: Item) -> dict[str, Any]:
-        """One pull. Its answer has no consequence."""
+        """Send one request for pieces. The client does not act on the answer."""
         query = f"srcCid={self.cid}&dstCid={item.provider}&range={item.range}&result={item.result}"
         answer = await self.get(f"/peer/task?{query}&status={item.status}&taskId={self.task_id}")
         self.codes.append(answer["code"])
@@ -133,7 +133,7 @@ class Dfget:
             return await _envelope(answer)
 
     async def taken(self, text: str, provider: str) -> dict[str, Any]:
-        """Report that a piece can be served."""
+        """Report that the client has the piece and can serve it."""
         return await self.get(
             f"/peer/piece/suc?taskId={self.task_id}&cid={self.cid}&dstCid={provider}&pieceRange={text}"
         )
