@@ -1,6 +1,6 @@
 """Preheats: files that the supernode fetches before a client asks for them. Pure.
 
-A preheat is a lease without a client: the CDN fetches the file, and keeps it for clients that want it within hours.
+A preheat puts a lease on a task, although no client has asked for it: the CDN fetches the file and keeps it for hours.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 _LEASE = 6 * 3600.0
 """Seconds that the task of a preheat is leased."""
 _KEPT_FOR = timedelta(hours=24)
-"""How long an ended preheat can be read."""
+"""How long the REST API still shows a preheat after its end."""
 _MAX_PREHEATS = 10_000
 
 
@@ -40,7 +40,7 @@ class Preheat(msgspec.Struct, omit_defaults=True):
     started_at: datetime = msgspec.field(name="startTime")
     finished_at: datetime | None = msgspec.field(name="finishTime", default=None)
     message: str = msgspec.field(name="errorMsg", default="")
-    """Why it failed, or why it does not make progress."""
+    """Why the preheat failed, or why it does not make progress."""
 
 
 class PreheatManager:
@@ -56,7 +56,7 @@ class PreheatManager:
         self._preheats: dict[str, Preheat] = {}
 
     def create(self, registration: Registration) -> Preheat:
-        """Fetch a file. Raises :class:`ConflictError` if it has a preheat that did not fail."""
+        """Begin to fetch a file. Raises :class:`ConflictError` if the file has a preheat that did not fail."""
         task_id = registration.task_id
         former = self._preheats.get(task_id)
         if former is not None and former.status is not PreheatStatus.FAILED:

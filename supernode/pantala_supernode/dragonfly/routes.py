@@ -1,4 +1,4 @@
-"""The routes of dfget and dfdaemon. Every answer is HTTP 200 with an envelope. Handlers only translate."""
+"""The routes of dfget and dfdaemon. Every answer is HTTP 200 with an envelope (see ``wire``)."""
 
 from collections.abc import Awaitable, Callable
 
@@ -23,7 +23,7 @@ from pantala_supernode.http.access import Access, Guard, Handler
 _log = structlog.get_logger(__name__)
 
 _MAX_BODY = 1024 * 1024
-"""Bytes: a registration with certificates."""
+"""The largest body of a request in bytes: enough for a registration with certificates."""
 
 
 class DragonflyAPI:
@@ -64,17 +64,17 @@ class DragonflyAPI:
         return self._service.down(*_parameters(request, "taskId", "cid"))
 
     async def metrics(self, request: web.Request) -> Envelope:
-        """Accept a client's metrics and drop them: they are not proven."""
+        """Accept a client's metrics and drop them, because the client does not prove that they are true."""
         await _body(request)
         return envelope(Code.METRIC_TAKEN)
 
     async def heartbeat(self, request: web.Request) -> Envelope:
-        """Answer a seed's heartbeat. The supernode has no seeds."""
+        """Accept the heartbeat of one of Dragonfly's seed peers. The supernode does not use seed peers."""
         await _body(request)
         return envelope(Code.OK, data={"needRegister": False, "seedTaskIDs": [], "version": __version__})
 
     async def network(self, request: web.Request) -> Envelope:
-        """Answer a seed that looks for other seeds: there are none."""
+        """Answer a seed peer that looks for other seed peers: there are none."""
         await _body(request)
         return envelope(Code.OK, data={"nodes": []})
 
