@@ -1,4 +1,4 @@
-"""Proves that a repository has a cached blob: a few bytes at a random position must be equal there."""
+"""Proves that a repository has a cached blob: it must have the same bytes at a random position."""
 
 import asyncio
 import random
@@ -17,19 +17,19 @@ from pantala_supernode.tasks.copy import Copy, FileSource
 _log = structlog.get_logger(__name__)
 
 _BYTES = 64
-"""Too many to guess."""
+"""The number of bytes to compare: too many to be equal by chance."""
 _SECONDS = 10.0
 """The time limit for a registry's answer."""
 _AT_ONCE = 16
 _SKIPPED = 64 * 1024 * 1024
-"""The most bytes to skip if a registry ignores the range."""
+"""The most bytes to skip in a body if the registry ignores the range of the request."""
 
 Tell = Callable[[str, FileSource, bool], None]
-"""Takes the task, the source and whether the source has the content."""
+"""Is called with a task ID, a source, and whether the source has the content of the task."""
 
 
 class BlobProver:
-    """Checks sources. Equal checks at the same time are made once. ``chance`` chooses the bytes."""
+    """Checks whether sources have blobs. Equal checks at the same time share a request. ``chance``: random numbers."""
 
     def __init__(self, store: PieceStore, reader: SourceReader, chance: random.Random) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class BlobProver:
         self._checks: dict[tuple[str, FileSource], asyncio.Task[None]] = {}
 
     def ask(self, copy: Copy, origin: FileSource, tell: Tell) -> None:
-        """Call ``tell`` with whether ``origin`` has the content of the copy, which has some pieces here."""
+        """Check in the background whether ``origin`` has the content of ``copy``, and call ``tell`` with the result."""
         key = (copy.task_id, origin)
         if key not in self._checks:
             self._checks[key] = asyncio.create_task(self._check(copy, origin, tell))
@@ -66,7 +66,7 @@ class BlobProver:
 
     async def _is_same(self, copy: Copy, origin: FileSource) -> bool:
         file = self._store.get(TaskID(copy.task_id))
-        here = copy.cached & file.have if file is not None else 0  # a piece may have gone bad since
+        here = copy.cached & file.have if file is not None else 0  # without pieces that were found to be damaged
         if file is None or not here:
             return False
         piece = self._chance.choice(list(ranges.members(here)))
@@ -79,7 +79,7 @@ class BlobProver:
 
 
 async def _read(answer: Answer, start: int, size: int) -> bytes:
-    """The bytes at ``start``. The answer may begin earlier."""
+    """The ``size`` bytes at position ``start`` of the file, from an answer that may begin before it."""
     skipped, read = start - answer.offset, bytearray()
     if not 0 <= skipped <= _SKIPPED:
         return b""
