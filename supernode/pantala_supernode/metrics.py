@@ -1,6 +1,6 @@
 """The metrics of one supernode. Labels come from closed lists and never hold a URL, an address or an ID.
 
-Most values are read from the parts of the supernode when the metrics are rendered, so the work itself counts nothing.
+Most values are read from the parts of the supernode for each request, so the parts need no code for metrics.
 """
 
 from collections import Counter as Tally
@@ -28,11 +28,11 @@ from pantala_supernode.volume.eviction import EvictionCause
 from pantala_supernode.volume.janitor import Janitor
 
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1)
-"""Bounds of the scheduling histogram. One decision takes some tens of microseconds."""
+"""The buckets of the scheduling histogram in seconds. One decision takes some tens of microseconds."""
 
 
 class Metrics:
-    """One supernode's metrics, in a registry of their own."""
+    """The metrics of one supernode, in their own Prometheus registry."""
 
     def __init__(self) -> None:
         self.registry = new_registry("supernode")
@@ -54,7 +54,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class StateCollector(Collector):
-    """Reads the state of a supernode's parts."""
+    """Computes the metrics that show the present state of the supernode's parts."""
 
     managers: Managers
     waiting: HeldExchanges
@@ -96,7 +96,7 @@ def _counter(name: str, text: str, label: str, known: Iterable[str], counts: Map
 
 
 def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:
-    """How many of each known value, also if there is none."""
+    """A gauge that counts ``found`` by value. Each of the ``known`` values has a sample, even if it is 0."""
     tally, family = Tally(found), GaugeMetricFamily(name, text, labels=[label])
     for value in known:
         family.add_metric([str(value)], tally[value])

@@ -49,7 +49,7 @@ class Settings:
         settings.address, "HOST:PORT", "the API (127.0.0.1:8002)", default=ListenAddress("127.0.0.1", 8002)
     )
     piece_listen: ListenAddress = flag(settings.address, "HOST:PORT", "the pieces (127.0.0.1:8001)", default=_PIECES)
-    """A port of its own, so that pieces can be limited and allowed apart from the API."""
+    """A separate port, so that network policies and limits for pieces can differ from those for the API."""
     data: Path = flag(Path, "DIR", "the directory of the volume")
     advertise: str = flag(str, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default="")
     no_auth: bool = switch("serve every client without a token; only on loopback, or with --i-know")
@@ -59,11 +59,11 @@ class Settings:
         str, "ACCOUNT", "service account of the other supernodes", default=_ACCOUNT + "supernode"
     )
     token_file: Path | None = flag(Path, "FILE", "token to show to the other supernodes", default=None)
-    """Read each time, because the kubelet rotates it."""
+    """The file is read for each request, because the kubelet replaces it."""
     leave_seconds: float = flag(
         _duration, "SECONDS", "time to hand tasks over before the supernode stops (600)", default=600
     )
-    """About the time that a large file takes from a slow origin to its new owner, and less than the pod's grace
+    """A large file takes about as long from a slow origin to its new owner. It must be less than the pod's grace
     period."""
     api_server: str = flag(
         settings.http_url, "URL", "API server whose tokens are trusted", default="https://kubernetes.default.svc"
@@ -74,17 +74,17 @@ class Settings:
         _networks, "CIDR,...", "networks whose servers are never read, beside link-local ones", default=()
     )
     piece_slots: int = 16
-    """Pieces sent at once: twice what the scheduler books, because a peer may fetch again what it lost."""
+    """Pieces sent at once: twice as many as the scheduler gives, because a peer may fetch a lost piece again."""
     grace: float = 5.0
-    """Seconds that an unwanted task is kept, so that a Task that is replaced costs no second read."""
+    """Seconds that a removed Task stays wanted, so that its replacement does not need a second read of the origin."""
     dragonfly: bool = switch("serve Dragonfly's clients (dfget, dfdaemon), which cannot authenticate")
-    """Every client that reaches the API may then have files fetched."""
+    """With it, every client that reaches the API can let the supernode fetch files."""
     metrics_open: bool = switch("serve metrics to every client that reaches the API: counts only, no names")
-    """If not, only the operator's service account may read them."""
+    """Without it, only the operator's ServiceAccount may read the metrics."""
     cache_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is kept (0; 21600 with --dragonfly)", default=0
     )
-    """Dragonfly's clients come one after the other."""
+    """With Dragonfly it is longer, because its clients ask for the same file one after another."""
     disk_high: float = flag(
         _percent, "PERCENT", "disk use above which unwanted copies are removed, oldest first (90)", default=90
     )
@@ -92,23 +92,23 @@ class Settings:
     fresh_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is reused without asking its origin (60)", default=60
     )
-    """The origin may say otherwise (Cache-Control, Expires). A file with a digest is never checked again."""
+    """The origin's headers Cache-Control and Expires take precedence. A file with a digest is never checked again."""
     origin_rate: float | None = flag(
         settings.rate, "RATE", "bytes a second read from all origins together, like 50M or 1Gi (no limit)", default=None
     )
     bandwidth: float | None = flag(
         settings.rate, "RATE", "bytes a second of the supernode's network link, like 125M (not known)", default=None
     )
-    """Decides how many pieces are given at once: 8 if the bandwidth is not known."""
+    """It decides how many pieces the supernode sends at once: 8 if it is not known."""
     serve_rate: float | None = flag(
         settings.rate, "RATE", "bytes a second of pieces sent to all peers, like 50M or 1Gi (no limit)", default=None
     )
     node: str = flag(str, "NODE", "the node that the supernode runs on", default="")
-    """The peer of that node takes all its pieces from here, past any link, and serves them to others in our place."""
+    """The peer on that node takes all pieces from the supernode without a network, and serves them to other peers."""
     piece_size_rule: str = flag(_rule, "RULE", "rule for piece sizes: swarm, or dragonfly (swarm)", default="swarm")
-    """``swarm``: small pieces, best for many peers. ``dragonfly``: as Dragonfly's supernode did."""
+    """``swarm``: small pieces, best for many peers. ``dragonfly``: the piece sizes of Dragonfly's supernode."""
     registries: RegistryEndpoints = field(default_factory=RegistryEndpoints)
-    """How to reach container registries, and which are allowed."""
+    """How to reach container registries, and which ones are allowed."""
     blob_seconds: float = flag(
         _duration, "SECONDS", "time that an image's blob is kept after the last node waited for it (21600)",
         default=21600,
@@ -116,7 +116,7 @@ class Settings:
 
     @property
     def uplink(self) -> float | None:
-        """Bytes a second of pieces that can leave this supernode; ``None``: not known."""
+        """The bytes of pieces that can leave this supernode in a second. ``None``: not known."""
         return min((rate for rate in (self.bandwidth, self.serve_rate) if rate is not None), default=None)
 
 
@@ -152,7 +152,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
 
 
 def _derived(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Defaults from other settings, and from the variables and files that Kubernetes gives a pod."""
+    """The defaults that depend on other settings, or on the variables and files that Kubernetes gives a pod."""
     derived: dict[str, Any] = {"advertise": given.get("piece_listen", _PIECES).host}
     if given.get("dragonfly"):
         derived["cache_seconds"] = _DRAGONFLY_CACHE

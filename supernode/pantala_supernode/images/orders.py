@@ -54,7 +54,7 @@ class StatedImages:
     def ordered(self, node: str, key: str, name: str) -> tuple[WantedImage, ImageReference]:
         """The ordered image ``key`` of a node. It must be in the repository ``name``, as ``registry/repository``.
 
-        An empty ``node`` means any node, for ``--no-auth``. Raises :class:`ForbiddenError` unless the node has that order.
+        An empty ``node`` means any node, for ``--no-auth``. Without such an order, raises :class:`ForbiddenError`.
         """
         wanted = self._images.get(key)
         if wanted is None or not wanted.orders or (node and node not in wanted.orders):

@@ -1,4 +1,4 @@
-"""Forbids connections to certain addresses, under every name and spelling."""
+"""Forbids connections to certain IP addresses, however a URL or a host name expresses them."""
 
 import contextlib
 import socket
@@ -59,14 +59,14 @@ class EgressPolicy:
                     )
 
     def check_literal(self, host: str) -> None:
-        """Check a URL's host if it is an IP literal, which no resolver sees."""
+        """Check a URL's host if it is an IP literal, because the resolver does not see it. Raises as :meth:`check`."""
         with contextlib.suppress(ValueError):
             ip_address(host.partition("%")[0])
             self.check(host)
 
 
 class CheckedResolver(AbstractResolver):
-    """Resolves a name once. The connection can only use the addresses that were checked."""
+    """Resolves a host name and checks its addresses. The connection uses only those, without another lookup."""
 
     def __init__(self, resolver: AbstractResolver, policy: EgressPolicy) -> None:
         self._resolver = resolver
@@ -75,7 +75,7 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve ``host``. One forbidden address forbids the whole name."""
+        """Resolve ``host``. Raises :class:`SourceDeniedError` if any of its addresses is forbidden."""
         found = await self._resolver.resolve(host, port, family)
         for result in found:
             self._policy.check(result["host"])
@@ -93,10 +93,10 @@ def open_session(
     read_bufsize: int = 64 * 1024,
     **connector: Any,
 ) -> ClientSession:
-    """An HTTP client without cookies and proxies. ``connector`` goes to :class:`aiohttp.TCPConnector`."""
+    """An HTTP client without cookies and proxies. ``connector``: arguments for :class:`aiohttp.TCPConnector`."""
     checked = CheckedResolver(resolver or ThreadedResolver(), policy)
     return ClientSession(
-        connector=TCPConnector(resolver=checked, use_dns_cache=False, **connector),  # a cache ignores names' lifetimes
+        connector=TCPConnector(resolver=checked, use_dns_cache=False, **connector),  # a cache would ignore DNS TTLs
         timeout=timeout,
         auto_decompress=False,
         cookie_jar=DummyCookieJar(),

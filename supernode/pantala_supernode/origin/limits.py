@@ -1,4 +1,4 @@
-"""Limits that all readers of origins share: concurrent requests, and bytes per second."""
+"""Limits that all fetches share: concurrent requests to origins, and bytes per second."""
 
 import asyncio
 import heapq
@@ -11,11 +11,11 @@ from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 
 _WINDOW = 0.1
-"""The bytes of so many seconds may pass at once."""
+"""Seconds. A burst may have as many bytes as the rate allows in this time."""
 
 
 class Gate:
-    """Admits ``places`` holders at once. The highest priority goes first, then the order of arrival."""
+    """A semaphore with ``places`` places. A free place goes to the highest priority, then in order of arrival."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -58,7 +58,7 @@ class Gate:
 
 
 class GatedReader:
-    """Reads through ``reader`` while it holds a place in ``gate``."""
+    """Opens files with ``reader``. Each open file holds a place in ``gate``, and waits for it."""
 
     def __init__(self, reader: SourceReader, gate: Gate) -> None:
         self._reader = reader
@@ -71,7 +71,7 @@ class GatedReader:
 
 
 class Rate:
-    """Limits bytes per second, in the order of the requests. A request may exceed the rate of one second."""
+    """Limits bytes per second. Callers are served in order. One call may ask for more than a second's bytes."""
 
     def __init__(self, bytes_per_second: float) -> None:
         self._portion = bytes_per_second * _WINDOW

@@ -1,4 +1,4 @@
-"""Maps HTTP statuses and the HTTP client's exceptions to our errors. No other module does that for origins."""
+"""Maps an origin's HTTP statuses, and the exceptions of the HTTP client, to the errors of the supernode."""
 
 import asyncio
 import email.utils
@@ -25,10 +25,10 @@ _MAX_RETRY_AFTER = 3600.0
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL, resume: Resume | None = None) -> None:
-    """Raise the error for ``status`` as an answer to ``resume``, unless it is 200 or 206."""
+    """Raise the :class:`SourceError` for ``status``, unless it is 200 or 206. ``resume``: what was requested."""
     if status in (200, 206):
         return
-    if status == 416 and resume is not None and resume.validator:  # another content would be sent whole
+    if status == 416 and resume is not None and resume.validator:  # new content would come whole, with 200
         raise errors.LengthMismatchError.with_action(
             f"{shown} has no byte {resume.offset}, although it announced a longer file before"
         )
@@ -39,7 +39,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
 
 
 def from_exception(error: Exception, shown: RedactedURL) -> errors.SourceError:
-    """Translate an exception of aiohttp or the operating system. Its text may quote secrets and is not used."""
+    """The error for an exception of aiohttp or the system. Its text is dropped, because it may quote secrets."""
     kind = _kind(error)
     return kind.with_action(f"{shown} {_happened(error, kind)}")
 

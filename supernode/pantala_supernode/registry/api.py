@@ -1,4 +1,4 @@
-"""Requests of the distribution API, made on behalf of an account."""
+"""Requests of the OCI distribution API, made with the credentials of an account."""
 
 from typing import Final, Literal
 
@@ -14,7 +14,7 @@ CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
 _DIGEST = "Docker-Content-Digest"
 _NO_HEAD = frozenset({400, 405, 406, 415, 500, 501})
-"""Statuses of registries that do not support HEAD. A GET shows the real problem."""
+"""Statuses with which registries may answer HEAD if they do not support it. A GET shows the real problem."""
 
 Method = Literal["GET", "HEAD"]
 
@@ -37,7 +37,7 @@ class RegistryAPI:
         return ManifestDocument.checked(reply.body, reply.headers.get("Content-Type", ""), digest, what)
 
     async def digest(self, repository: ImageRepository, tag: str, account: RegistryAccount) -> str | None:
-        """The digest that ``tag`` points to. ``None``: only the manifest itself shows it."""
+        """The digest that ``tag`` points to. ``None`` if the registry's answer to HEAD does not tell."""
         what = image_name(repository, tag)
         reply = await self._authorized("HEAD", repository, tag, account)
         if reply.status in _NO_HEAD:
@@ -47,22 +47,22 @@ class RegistryAPI:
         return checked_digest(digest, what) if digest else None
 
     async def authorization(self, repository: ImageRepository, account: RegistryAccount) -> str:
-        """The ``Authorization`` header for the first request. Empty if no challenge is known yet."""
+        """The ``Authorization`` header for the next request. Empty if the registry's challenge is not known yet."""
         return await self._authenticator.authorization(repository, account)
 
     async def challenged(self, repository: ImageRepository, url: str, account: RegistryAccount, refused: str) -> bool:
-        """Ask for the challenge behind a 401 at ``url``. True if it allows another header than ``refused``."""
+        """Ask for ``url`` again after a 401, to learn the challenge. True if another header than ``refused`` exists."""
         reply = await self._ask("HEAD", repository, url, refused)
         return reply.status == 200 or self.learned(reply, repository, account, refused)
 
     async def probe(self, repository: ImageRepository, digest: str, authorization: str) -> RegistryReply:
-        """The answer for a manifest to exactly this ``Authorization`` header (empty: none)."""
+        """Ask for a manifest with exactly this ``Authorization`` header (empty: none), and return any answer."""
         return await self._ask("HEAD", repository, self._manifest_url(repository, digest), authorization)
 
     def learned(
         self, reply: RegistryReply, repository: ImageRepository, account: RegistryAccount, refused: str
     ) -> bool:
-        """Take note of a challenge. True if another header can be made. Challenges of redirect targets are ignored."""
+        """Remember the challenge of a 401, unless after a redirect. True if another header than ``refused`` exists."""
         if reply.status != 401 or not reply.own:
             return False
         return self._authenticator.challenged(repository, account, reply.headers.getall(CHALLENGE, []), refused)

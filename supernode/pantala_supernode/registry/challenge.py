@@ -1,4 +1,4 @@
-"""How registries ask for proof: ``WWW-Authenticate`` challenges (RFC 9110, 11.6.1) and Docker's token servers. Pure."""
+"""Reads ``WWW-Authenticate`` challenges (RFC 9110, 11.6.1), and requests and answers of Docker's token servers."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import msgspec
 
 MAX_LENGTH = 8 * 1024
-"""Characters of challenges that are read. A realm, a service and a scope need a few hundred."""
+"""The most characters of challenges that are read. A realm, a service and a scope need a few hundred."""
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"({_WORD})(?: +|$|(?=[,\t]))")
 _PARAMETER = re.compile(rf"({_WORD})[ \t]*=[ \t]*(?:({_WORD})|\"((?:[^\"\\]|\\.)*)\")")
@@ -29,9 +29,9 @@ class AuthChallenge(NamedTuple):
     """One way to authenticate that a registry offers."""
 
     scheme: str
-    """In lower case."""
+    """The scheme in lower case, such as ``basic`` or ``bearer``."""
     parameters: dict[str, str]
-    """By name in lower case."""
+    """The values of the parameters, by name in lower case."""
 
 
 class TokenRequest(NamedTuple):
@@ -51,7 +51,7 @@ class TokenRequest(NamedTuple):
         return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
 
     def form(self, identity_token: str) -> dict[str, str]:
-        """The form to POST to the realm in exchange for an identity token."""
+        """The form fields to POST to the realm, to exchange an identity token for a bearer token."""
         return {
             "grant_type": "refresh_token",
             "service": self.service,
@@ -66,7 +66,7 @@ class Token(NamedTuple):
 
     value: str
     seconds: int
-    """How long it is valid."""
+    """How many seconds the token is valid."""
 
     def __repr__(self) -> str:
         return f"<Token for {self.seconds} s>"
@@ -87,9 +87,9 @@ def parse(values: Iterable[str]) -> tuple[AuthChallenge, ...]:
 
 
 def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool) -> TokenRequest:
-    """What the Bearer ``challenge`` asks for, to pull from ``repository`` and from no other.
+    """The token request that answers a Bearer ``challenge``. The token allows only pulls from ``repository``.
 
-    The realm receives the password, so it must be https:. It may be http: if the registry itself has no TLS.
+    The realm's URL must be https:, because it receives the password. It may be http: with ``plain_http``.
     Raises :class:`ValueError`.
     """
     realm = challenge.parameters.get("realm", "")
@@ -146,7 +146,7 @@ def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
 
 
 def _next(text: str, at: int) -> int:
-    """Where the next element of the list starts."""
+    """The position at which the next element of the header's list starts."""
     at = _skip(_BLANK, text, at)
     if at == len(text):
         return at

@@ -19,7 +19,7 @@ class ImageRepository(NamedTuple):
     """One repository of one registry."""
 
     registry: str
-    """As in image names, for example ``docker.io``."""
+    """The registry's name in image names, for example ``docker.io``."""
     name: str
 
     def __str__(self) -> str:
@@ -31,15 +31,15 @@ class RegistrySettings:
     """An administrator's settings for one registry."""
 
     plain_http: bool = False
-    """The registry has no TLS. Its passwords cross the network in clear text."""
+    """True if the registry has no TLS. Passwords for it cross the network in clear text."""
     ca: Path | None = None
-    """A file with an additional authority for its certificate."""
+    """A file with an additional certificate authority for this registry."""
 
 
 class RegistryEndpoints:
-    """Finds the URL of each registry. It uses https, except by setting or on the loopback interface.
+    """Finds the URL of each registry. It is https:, unless a setting says otherwise or the host is loopback.
 
-    ``only`` lists the registries that are allowed. ``None``: all that the egress policy allows.
+    ``only`` names the allowed registries. ``None``: all registries that the egress policy allows.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RegistryEndpoints:
         self._only = None if only is None else frozenset(registry.lower() for registry in only)
 
     def base(self, registry: str) -> str:
-        """The URL in front of ``/v2/``. Raises :class:`RegistryDeniedError`."""
+        """The part of the registry's URLs before ``/v2/``. Raises :class:`RegistryDeniedError` if it is not allowed."""
         if self._only is not None and registry.lower() not in self._only:
             raise RegistryDeniedError.of(registry, "the supernode's list of allowed registries does not include it")
         return f"{'http' if self.plain_http(registry) else 'https'}://{image.endpoint(registry)}"
@@ -70,7 +70,7 @@ class RegistryEndpoints:
         return f"{self.base(repository.registry)}/v2/{repository.name}/blobs/{digests.parse(digest)}"
 
     def repository_of(self, url: str) -> ImageRepository | None:
-        """The repository of a blob's ``url``. ``None`` if :meth:`blob` cannot make this URL."""
+        """The repository in a ``url`` that :meth:`blob` made. ``None`` for any other URL."""
         match = _BLOB.fullmatch(url)
         if match is None:
             return None
@@ -84,7 +84,7 @@ class RegistryEndpoints:
 
 
 def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoints:
-    """Read the settings: ``registries`` by name (TLS) or URL, ``authorities`` as ``host=FILE``, both with commas.
+    """Read the settings. Both are comma-separated: ``registries`` has names or URLs, ``authorities`` ``host=FILE``.
 
     ``only`` forbids all other registries. Raises :class:`ValueError`.
     """

@@ -1,4 +1,4 @@
-"""What can go wrong with a registry, as a branch of the supernode's tree.
+"""The errors of registries, with their reasons, as a branch of the tree in :mod:`pantala_supernode.errors`.
 
 ::
 
@@ -31,11 +31,11 @@ class RegistryError(SourceError):
     """The registry answered with an error."""
 
     image_reason: ClassVar[Reason] = Reason.FAILED
-    """The reason for the image; ``reason`` is that for one of its blobs."""
+    """The reason to report for an image. ``reason`` is the one to report for a single blob."""
 
     @classmethod
     def of(cls, what: str, happened: str, *, retry_after: float | None = None) -> RegistryError:
-        """Join the parts of the message: ``what`` is concerned, what ``happened``, and the action."""
+        """The error with the message "``what``: ``happened``", and then the action of its reason."""
         return cls(f"{what}: {happened}. {cls.image_reason.action}", retry_after=retry_after)
 
 
@@ -125,7 +125,7 @@ _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None:
-    """Raise the error that an answer's ``status`` means for ``what``, unless it is 200 or 206."""
+    """Raise the :class:`RegistryError` for an answer's ``status``, unless it is 200 or 206. ``what``: the object."""
     try:
         refusal.raise_for_status(status, headers, RedactedURL(""))
     except SourceError as error:

@@ -22,7 +22,7 @@ from pantala_supernode.registry.transport import RegistryTimeouts, RegistryTrans
 
 @dataclass(frozen=True)
 class RegistryService:
-    """The three ways to use registries: images and manifests, blobs, and a client's permissions."""
+    """The three parts that use registries: a client for manifests, a reader for blobs, a check of permissions."""
 
     client: RegistryClient
     reader: RegistryReader
@@ -38,7 +38,7 @@ async def open_service(
     timeouts: RegistryTimeouts | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RegistryService]:
-    """Keep the connections to registries open. ``origins`` reads blobs of registries without their own authority.
+    """Build the parts, and close their connections at the end. ``origins`` reads blobs with the system's authorities.
 
     Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file is not readable.
     """

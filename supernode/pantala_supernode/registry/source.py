@@ -1,4 +1,4 @@
-"""Reads blobs of registries for the CDN."""
+"""Reads blobs from registries for the CDN, as :class:`RegistryReader`."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,8 +21,8 @@ _REFUSALS = (errors.SourceUnauthorizedError, errors.SourceForbiddenError, errors
 class RegistryReader:
     """Reads the blobs of :meth:`RegistryEndpoints.blob`. ``origins`` reads every other source.
 
-    A source's ``Authorization`` header names the account and is not sent as it is: a registry with a token server
-    receives a token for the one repository. ``private`` has the readers for registries with their own authority.
+    A source's ``Authorization`` header identifies the account. A registry with a token server receives a token instead,
+    which is valid for one repository. ``private`` has the readers for registries with their own certificate authority.
     """
 
     api: RegistryAPI
