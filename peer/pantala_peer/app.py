@@ -101,7 +101,7 @@ class PeerApp:
         )
         if self.settings.mirror_listen is not None:
             await stack.enter_async_context(self.mirror.serving(*self.settings.mirror_listen))
-            log.info("serving containerd", port=self.mirror.port)
+            log.info("serving the registry mirror", port=self.mirror.port)
         await stack.enter_async_context(self.helper.connected())
         self._opened = True
         log.info("serving pieces", port=port, held=len(self.cache.inventory()))

@@ -54,7 +54,7 @@ class Reason(enum.StrEnum):
     SOURCE_TIMEOUT = "SourceTimeout", SOON, "Check the origin's load and the network to it."
     SOURCE_INTERRUPTED = (
         "SourceInterrupted", SOON,
-        "The supernode continues the download. If this repeats, check that server and the network to it.",
+        "The supernode continues the download. If this repeats, check the server that stopped and the network to it.",
     )  # fmt: skip
     SOURCE_ERROR = "SourceError", SOON, "Check the origin, and read its log."
     SOURCE_CHANGED = (
@@ -82,7 +82,7 @@ class Reason(enum.StrEnum):
     VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume, and read the supernode's log."
     NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node. The download then continues."
     NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."
-    PATH_OUTSIDE_ROOT = "PathOutsideRoot", NEVER, "Choose a spec.path below the root, without symbolic links."
+    PATH_OUTSIDE_ROOT = "PathOutsideRoot", NEVER, "Choose a spec.path below the root for files, without symbolic links."
     PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this one."
     SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
     SECRET_INVALID = "SecretInvalid", LATER, "Each key of the Secret must be a header's name, and each value one line."

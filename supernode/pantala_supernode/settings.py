@@ -46,9 +46,11 @@ class Settings:
     """One supernode's settings."""
 
     listen: ListenAddress = flag(
-        settings.address, "HOST:PORT", "the API (127.0.0.1:8002)", default=ListenAddress("127.0.0.1", 8002)
+        settings.address, "HOST:PORT", "address of the API (127.0.0.1:8002)", default=ListenAddress("127.0.0.1", 8002)
     )
-    piece_listen: ListenAddress = flag(settings.address, "HOST:PORT", "the pieces (127.0.0.1:8001)", default=_PIECES)
+    piece_listen: ListenAddress = flag(
+        settings.address, "HOST:PORT", "address of the pieces (127.0.0.1:8001)", default=_PIECES
+    )
     """A separate port, so that network policies and limits for pieces can differ from those for the API."""
     data: Path = flag(Path, "DIR", "the directory of the volume")
     advertise: str = flag(str, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default="")

@@ -38,7 +38,7 @@ def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle 
     """Name the task. Tasks with credentials are shared within their namespace and Secret, others in the cluster."""
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:
-        return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "spec.depth is Supernode, but an image needs a node")
+        return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "spec.depth is Supernode, but an image must go to nodes")
     url = task_id.without_query_parameters(spec.source.url, spec.filter_query_params)
     if spec.headers_from is None:
         return TaskOrigin(task_id.compute(url, digest=spec.digest), {})
@@ -62,7 +62,7 @@ def path(task: TaskResource, root: str) -> str | Obstacle:
     relative = wanted_path.removeprefix(root + "/") if wanted_path.startswith("/") else wanted_path
     parts = relative.split("/")
     if relative.startswith("/") or any(part in {"", ".", ".."} for part in parts) or "\0" in relative:
-        return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the root {root}")
+        return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the root for files, {root}")
     return relative
 
 

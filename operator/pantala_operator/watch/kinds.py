@@ -24,7 +24,7 @@ class ServedKinds:
         self._cluster = cluster
         self._clock = clock
         self._answered_at = clock.monotonic() - _STALE
-        self._reason = "the API server has not been asked yet"
+        self._reason = "the operator has not asked for Pantala's CRDs yet"
         self._soon = asyncio.Event()
         self._served = asyncio.Event()
         self._missing = asyncio.Event()

@@ -240,6 +240,6 @@ def _matches(file: PieceFile, expected: str) -> bool:
 
 def _signature(file: PieceFile) -> tuple[int, int]:
     """Size and modification time: they change if a program writes to the file through its published path."""
-    with store_errors(f"look at {file.path}"):
+    with store_errors(f"read the state of {file.path}"):
         status = file.path.stat()
     return status.st_size, status.st_mtime_ns

@@ -98,7 +98,7 @@ class Publisher:
         if record is None:
             return
         gone = contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError)
-        with store_errors(f"unpublish {path!r}"), gone:
+        with store_errors(f"remove the published file {path!r}"), gone:
             *parents, name = components(path)
             with self._directory(parents, make=False) as (directory, _):
                 there = _look(directory, name)

@@ -65,7 +65,7 @@ class PublicationRecords:
             self._remember(record)
 
     def remove(self, path: str) -> None:
-        with store_errors(f"forget {path!r}"):
+        with store_errors(f"remove the record of {path!r}"):
             self._file(path).unlink(missing_ok=True)
         self._forget(path)
 

@@ -140,7 +140,7 @@ def wanted(
         for name, path in beyond.items():
             if theirs.isdisjoint(_spellings(name)):
                 result.links[name] = path
-                result.notes.append(f"{path}: the mirror is not used for it; to change that, {_MOVE} and list it")
+                result.notes.append(f"{path}: the mirror is not used for it; {_MOVE} and add it to --registries")
     name = f"localhost:{mirror.url.rpartition(':')[2]}"  # only the mirror has this name
     result.parts[name] = HostPart(mirror, server=mirror.url, capabilities=("pull", "resolve"))
     return result

@@ -100,7 +100,7 @@ class Providers:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(PieceConnection, host, port)
         except TimeoutError:
-            raise ProviderUnreachableError(f"{host} port {port} did not connect in {self._connect_timeout} s") from None
+            raise ProviderUnreachableError(f"{host} port {port}: no connection in {self._connect_timeout} s") from None
         except (OSError, UnicodeError) as error:
             raise ProviderUnreachableError(f"{host} port {port} cannot be reached: {error}") from error
         return connection

@@ -108,7 +108,7 @@ class RuntimeHelper:
             return msgspec.json.decode(content or b"null", type=kind)
         except msgspec.DecodeError as error:
             raise RuntimeUnavailableError(
-                f"the runtime helper's answer to {path} is not valid ({error}); run the helper of the peer's version"
+                f"the runtime helper's answer to {path} is not valid ({error}); run helper and peer in one version"
             ) from None
 
 
@@ -116,6 +116,6 @@ def _refusal(status: int, content: bytes) -> OrderError:
     detail = error_detail(content)
     if detail is None or not detail.reason:
         return RuntimeUnavailableError(
-            f"the runtime helper answered {status} without a reason; run the helper of the peer's version"
+            f"the runtime helper answered {status} without a reason; run helper and peer in one version"
         )
     return OrderError(detail.message, detail.reason)

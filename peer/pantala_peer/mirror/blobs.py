@@ -124,5 +124,5 @@ def _pread(file: PieceFile, start: int, stop: int) -> bytes:
     except OSError as error:
         raise MirrorError(f"{file.path} cannot be read: {error.strerror}") from error
     if len(data) != stop - start:
-        raise MirrorError(f"{file.path} is shorter than its verified pieces")
+        raise MirrorError(f"the cached file {file.path} was cut short")
     return data

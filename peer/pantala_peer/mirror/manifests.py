@@ -152,5 +152,5 @@ def _challenge(answer: ManifestAnswer, question: _Question) -> RegistryChallenge
     if not answer.challenges:
         raise MirrorError(f"the registry has no manifest {question.reference} of {question.repository}")
     if not all(value.isascii() and value.isprintable() for value in answer.challenges):
-        raise MirrorError(f"the registry of {question.repository} sent an invalid challenge")
+        raise MirrorError(f"the registry of {question.repository} sent an invalid WWW-Authenticate")
     return RegistryChallenge(answer.challenges)

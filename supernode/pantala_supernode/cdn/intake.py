@@ -199,7 +199,7 @@ class Intake:
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
         recorder = self._attempts.recorder
         if recorder is None:
-            raise RuntimeError("the pieces have no file")
+            raise RuntimeError("no file was created for the pieces")
         await self._writer.run(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
         self._attempts.progress()
         self._on_pieces()

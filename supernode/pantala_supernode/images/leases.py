@@ -322,5 +322,5 @@ class BlobLeases:
             accounts = self._accounts.of(order, reference)
             return tuple(blob_source(url, account.authorization, wanted.digest) for account in accounts)
         except (ValueError, RequestError, SourceError) as error:
-            _log.warning("cannot fetch a blob for a peer; it asks the registry", peer=peer, task=name, error=str(error))
+            _log.warning("cannot fetch a blob; the peer asks the registry", peer=peer, task=name, error=str(error))
             return ()

@@ -55,7 +55,7 @@ class BlobProver:
             async with self._turn, asyncio.timeout(_SECONDS):
                 proved = await self._is_same(copy, origin)
             if not proved:
-                _log.warning("a repository's blob differs from the cached blob", task=copy.task_id, origin=origin)
+                _log.warning("a registry sent other bytes than the cached blob", task=copy.task_id, origin=origin)
         except (SupernodeError, StoreError, PieceMissingError, TimeoutError) as error:
             _log.info(
                 "cannot check if a repository has a cached blob", task=copy.task_id, origin=origin, error=str(error)

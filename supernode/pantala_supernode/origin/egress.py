@@ -50,7 +50,7 @@ class EgressPolicy:
         try:
             spelled = ip_address(address.partition("%")[0])
         except ValueError:
-            raise SourceDeniedError(f"{address[:60]!r} is not an IP address of an origin.") from None
+            raise SourceDeniedError(f"The origin's address {address[:60]!r} is not an IP address.") from None
         for meant in _meanings(spelled):
             for network in self._denied:
                 if meant.version == network.version and meant in network:

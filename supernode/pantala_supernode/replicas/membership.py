@@ -76,7 +76,7 @@ class Handover:
         if await self._until(self._is_over, self._patience, at_once):
             _log.info("this supernode ends; other replicas have all its tasks")
         else:
-            _log.warning("this supernode ends before all tasks have moved; their new owners read the origin")
+            _log.warning("this supernode ends before all tasks have moved; other replicas read the origin")
 
     async def _until(self, condition: Callable[[], bool], seconds: float, at_once: asyncio.Event) -> bool:
         deadline = time.monotonic() + seconds

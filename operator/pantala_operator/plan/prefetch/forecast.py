@@ -87,7 +87,7 @@ def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
     """The nodes that the target selects and that get nothing, or not every image; with the reason."""
     demand, cluster, chosen = snapshot.demand, snapshot.observed.cluster, snapshot.targets
     for name in chosen.unavailable:
-        yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached")
+        yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached; check both")
     for name, node in sorted(cluster.running(demand.pod_selector).items()):
         if name in chosen.wanted or not targets.matches(demand.target, node):
             continue
@@ -95,7 +95,7 @@ def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
         if peer is None:
             yield PullFailure(name, "NoPeer", message="The node has no peer; check the peers' DaemonSet")
         elif peer.unschedulable:
-            yield PullFailure(name, "PeerUnschedulable", message="The node's Peer has spec.unschedulable set")
+            yield PullFailure(name, "PeerUnschedulable", message="The node's Peer has spec.unschedulable set; unset it")
         elif targets.excluded(demand.target, node):
             yield PullFailure(name, "Tainted", message="A taint excludes the node; add it to spec.target.tolerations")
         else:

@@ -247,7 +247,7 @@ def _drifted(snapshot: Snapshot) -> Verdict:
         first = moved[0]
         others = f", and {len(moved) - 1} other tags moved" if len(moved) > 1 else ""
         what = f"{first.key.reference} now has the digest {first.latest}, but nodes get {first.digest}{others}"
-        action = "To update the nodes, set spec.updatePolicy to Follow, or set the annotation pantala.dev/requested-at."
+        action = "To update nodes, set spec.updatePolicy to Follow, or change the annotation pantala.dev/requested-at."
         return Verdict(ConditionStatus.TRUE, "TagMoved", f"{what}. {action}")
     if any(pin.current for pin in snapshot.pins.values()):
         return no("AsResolved", "Nodes get the digests that the tags have now")
