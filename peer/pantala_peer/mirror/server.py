@@ -242,7 +242,7 @@ class MirrorServer:
         self.counts.broken += 1
         if isinstance(error, SlowError):
             self._breaker.trip(str(asked.repository), self._clock())
-        log.warning("sent a part of a blob", repository=str(asked.repository), digest=asked.digest, why=str(error))
+        log.warning("sent only part of a blob", repository=str(asked.repository), digest=asked.digest, why=str(error))
 
     # Pulls by order
 

@@ -194,7 +194,7 @@ class Intake:
             self.last = {cutter.position // cutter.piece_size: cutter.rest} if cutter.rest else {}
         elif not cutter.done:
             self.cut_at = cutter.position
-            raise errors.SourceInterruptedError.with_action(f"{self._shown} was cut at byte {cutter.position}")
+            raise errors.SourceInterruptedError.with_action(f"{self._shown} stopped at byte {cutter.position}")
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
         recorder = self._attempts.recorder
