@@ -138,7 +138,7 @@ class PieceFile:
             return os.pread(fd, size, piece * self.meta.piece_size)
 
     def read_verified(self, piece: int) -> bytes | None:
-        """As :meth:`read`, or ``None`` if the bytes changed on the disk."""
+        """The bytes of a verified piece, hashed again. ``None`` if they changed on the disk. Raises as :meth:`read`."""
         data = self.read(piece)
         return data if hashlib.sha256(data).digest() == self.sha256(piece) else None
 

@@ -99,7 +99,7 @@ class PieceServer:
         return file
 
     def missing(self, name: str) -> None:
-        """Report that a task's data file is missing."""
+        """Call ``on_missing``, because a task's data file is missing."""
         if self._on_missing is not None:
             self._on_missing(name)
 

@@ -16,7 +16,7 @@ _OURS = ("meta.json", ".meta.json.new", "journal", "data")
 
 
 class Usage(NamedTuple):
-    """The disk below a store, in bytes."""
+    """The free and the total room of the disk that has the store, in bytes."""
 
     free: int
     total: int
@@ -25,7 +25,7 @@ class Usage(NamedTuple):
 class PieceStore:
     """The directory ``root``, with one :class:`PieceFile` per task in ``<first two hex digits>/<task ID>``.
 
-    The methods block and raise :class:`StoreError`. Other names in the directory are not touched.
+    The methods block and raise :class:`StoreError`. Other files in the directory are not touched.
     """
 
     def __init__(self, root: Path, *, durable: bool) -> None:
