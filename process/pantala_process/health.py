@@ -14,14 +14,14 @@ Check = Callable[[], Sequence[str]]
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The body of an answer with 200."""
+    """The body of ``/healthz`` and ``/readyz`` with status 200."""
 
     status: str = "ok"
     reasons: tuple[str, ...] = ()
 
 
 class Unhealthy(msgspec.Struct, frozen=True):
-    """The body of an answer with 503. Its field ``error`` is the same as in all error answers."""
+    """The body of ``/healthz`` and ``/readyz`` with status 503. Its field ``error`` is as in all error answers."""
 
     error: ErrorDetail
     reasons: tuple[str, ...]
@@ -36,7 +36,7 @@ def health_response(reasons: Sequence[str], reason: str = "NotReady") -> web.Res
 
 
 def application(registry: CollectorRegistry, *, ready: Check, alive: Check = tuple) -> web.Application:
-    """The routes for probes and monitoring."""
+    """An application with the routes ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return health_response(alive(), "NotAlive")

@@ -41,7 +41,7 @@ def bearer(token_file: Path | None) -> dict[str, str]:
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
-    """Why a request failed."""
+    """The part of an error answer that says why the request failed."""
 
     reason: str = ""
     message: str = ""

@@ -74,7 +74,7 @@ def parse(
     program: str,
     description: str,
 ) -> dict[str, Any]:
-    """The given values, without defaults. Raises :class:`SettingsError`. ``--help`` and ``--version`` exit."""
+    """Read flags and variables, without defaults. Raises :class:`SettingsError`; ``--help``, ``--version`` exit."""
     parser = _Parser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     for name, each in known.items():
