@@ -34,7 +34,7 @@ class ImageReference(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """``registry/repository``."""
+        """The name without tag and digest, as ``registry/repository``."""
         return f"{self.registry}/{self.repository}"
 
     @property

@@ -32,7 +32,7 @@ class ImageBlob(msgspec.Struct, frozen=True):
 
 
 class PullOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The node must pull once for each pair of run and number, and then keep the image.
+    """An order to a node: pull the image once for each pair of ``run`` and ``number``, and then keep it.
 
     When a statement no longer contains the order, a running pull is cancelled.
     """
@@ -60,11 +60,11 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Pull secrets (``.dockerconfigjson``) in their order. Only the supernode uses them, for the image's registry. It
     keeps them only in memory and sends them to no peer."""
     blobs: dict[str, tuple[ImageBlob, ...]] = {}
-    """At depth ``Peer``: the blobs for nodes of each platform."""
+    """The image's blobs by platform. Only at depth ``Peer``, else empty."""
     platforms: dict[str, str] = {}
-    """At depth ``Peer``: the platforms of the nodes in ``orders``."""
+    """The platform of each node in ``orders``. Only at depth ``Peer``, else empty."""
     orders: dict[str, PullOrder] = {}
-    """The orders by node."""
+    """The orders to pull the image, by the node's name."""
 
     def __repr__(self) -> str:
         return f"<WantedImage {self.key} {self.image}>"
@@ -78,12 +78,12 @@ class NodeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     key: str
     image: str
-    """As :attr:`WantedImage.image`."""
+    """The image, in the form of :attr:`WantedImage.image`."""
     order: PullOrder
     depth: Depth = Depth.RUNTIME
     pin: bool = False
     blobs: tuple[ImageBlob, ...] = ()
-    """At depth ``Peer``: the blobs to fetch."""
+    """The blobs that the peer must fetch. Only at depth ``Peer``, else empty."""
 
 
 class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,7 +97,7 @@ class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PullPhase(StrEnum):
-    """The state of an image on a node."""
+    """How far a node is with an ordered image."""
 
     PULLING = "Pulling"
     READY = "Ready"
@@ -111,12 +111,12 @@ class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     phase: PullPhase
     since: Count
-    """Seconds since the epoch, by the node's clock."""
+    """When the phase began, in seconds since the epoch by the node's clock."""
     run: str = ""
     number: Count = 1
-    """The number of the order."""
+    """The :attr:`PullOrder.number` that this report is about."""
     fetched: Count = 0
-    """Bytes that the runtime (or the cache, at depth ``Peer``) received in that pull."""
+    """Bytes that the runtime (or the cache, at depth ``Peer``) has received in this pull."""
     reason: str = ""
     """The reason of a failure from the runtime helper, in CamelCase."""
     message: str = ""
@@ -139,4 +139,4 @@ class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
     disk_free: Count | None = None
     """Free bytes on the images' file system, in steps of 64 MiB."""
     blobs: dict[str, bool] = {}
-    """For each surveyed digest: true if the runtime has the blob."""
+    """Whether the runtime has the blob, for each digest in :attr:`NodeOrders.survey`."""

@@ -34,16 +34,16 @@ class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     media_type: str = ""
     body: bytes = b""
     challenges: tuple[str, ...] = ()
-    """Without ``body``: the registry's ``WWW-Authenticate`` headers, unchanged. Empty: the manifest does not exist."""
+    """If ``body`` is missing: the registry's ``WWW-Authenticate`` headers. Empty if the manifest does not exist."""
 
 
 class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):
     """Asks for the present digest and the blobs of an image. The supernode asks the registry, not its cache."""
 
     image: str
-    """A reference by tag or digest."""
+    """The name of the image, with a tag or a digest."""
     platforms: tuple[str, ...]
-    """The platforms for the blobs, e.g. ``linux/amd64``."""
+    """The platforms whose blobs are requested, e.g. ``linux/amd64``."""
     credentials: tuple[str, ...] = ()
     """Pull secrets (``.dockerconfigjson``) in their order."""
 

@@ -56,7 +56,7 @@ class ImagePinRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImagePin(Struct, frozen=True):
-    """The answer to a pin."""
+    """The answer to ``POST /v1/pin``."""
 
     pinned: bool
     """Whether the runtime protects the image now."""
@@ -72,7 +72,7 @@ class PresentBlobs(Struct, frozen=True):
     """The requested blobs that are in the runtime's content store."""
 
     present: list[str] | None
-    """``None``: the helper has no access to the store."""
+    """The digests of the blobs that are there. ``None``: the helper cannot read the content store."""
 
 
 class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +105,7 @@ class RuntimeImage(Struct, frozen=True):
 
 
 class RuntimeVersion(Struct, frozen=True):
-    """The container runtime."""
+    """The name and the version of the container runtime."""
 
     name: str
     version: str
@@ -116,7 +116,7 @@ class MirrorStatus(Struct, frozen=True):
     """Whether the runtime reads a ``certs.d`` folder, which can name mirrors. Not every runtime reports this."""
 
     config_path: str | None
-    """Empty: the runtime reads no folder. ``None``: the runtime does not report it."""
+    """The folder in the runtime's configuration. Empty: none is set. ``None``: the runtime does not report it."""
     in_force: bool | None = None
 
 

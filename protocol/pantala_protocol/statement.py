@@ -19,7 +19,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """One replica."""
 
     name: str
-    """Its pod's name. It survives a restart of the pod, like its volume and its tasks."""
+    """The name of the replica's pod. It is the same after a restart of the pod, like the volume and the tasks."""
     url: str
     """Base URL of its API, for the operator, peers and other replicas."""
     leaving: bool = False
@@ -30,7 +30,7 @@ class Membership(msgspec.Struct, frozen=True):
     """All replicas. The operator sends this to the supernodes, and they send it to the peers."""
 
     revision: int
-    """It grows with each change, also after restarts of the operator. The membership with the greatest is in force."""
+    """A number that grows with each change, also after restarts of the operator. The greatest one is in force."""
     members: tuple[Member, ...]
 
     def owner(self, task_id: str) -> Member | None:
@@ -66,9 +66,9 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     peers: tuple[str, ...] = ()
     """The nodes that must have the file."""
     priority: int = 0
-    """Work with a higher priority is done first."""
+    """Tasks with a higher priority are fetched first."""
     suspended: bool = False
-    """Keep the pieces, but neither fetch nor serve more."""
+    """True if supernode and peers must keep their pieces, but fetch no more."""
     attempt: str = ""
     """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
     retry_limit: int | None = None
@@ -116,7 +116,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     final: bool = False
     """No further attempt follows until the wanted task's ``attempt`` changes."""
     peer: str = ""
-    """The node with the failure. Empty: the supernode."""
+    """The node on which it failed. Empty: it failed on the supernode."""
 
 
 class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,9 +143,9 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """A temporary or final failure of the fetch from the origin."""
     ready_peers: tuple[str, ...] = ()
     active_peers: tuple[str, ...] = ()
-    """Connected peers without the whole file."""
+    """The wanted peers that are connected and do not have the whole file yet."""
     failures: tuple[Failure, ...] = ()
-    """At most 10 failures of the wanted peers."""
+    """Failures of the wanted peers, at most 10 of them."""
     failed_peers: int = 0
 
 
@@ -166,9 +166,9 @@ class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of pieces that other peers received from this peer and verified."""
     failed: int = 0
     pulls: dict[str, PullState] = {}
-    """The node's reports about its ordered images, by key."""
+    """The states of the images that the node must have, by the key of the image."""
     runtime: RuntimeState | None = None
-    """``None``: not reported."""
+    """The state of the node's container runtime. ``None``: the peer has not reported it."""
 
 
 class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -180,7 +180,7 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int = 0
     """The revision of the statement in force. 0: none since the supernode's start, so the operator must send one."""
     full: bool = False
-    """True if this is everything and not only the changes."""
+    """True if this contains the reports about all tasks and peers, not only about changed ones."""
     tasks: tuple[TaskReport, ...] = ()
     gone: tuple[str, ...] = ()
     """UIDs of tasks that are not wanted any more and that the supernode has dropped."""

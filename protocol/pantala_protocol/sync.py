@@ -22,7 +22,7 @@ class HeldPieces(msgspec.Struct, frozen=True):
 
     generation: str
     pieces: str
-    """The verified pieces, as ranges."""
+    """The verified pieces, as ranges such as ``"0-3,7"``."""
 
 
 class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,7 +31,7 @@ class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     task_id: str
     piece: Count
     provider: str
-    """The name of the peer. Empty: the supernode."""
+    """The name of the peer or client that should have sent the piece. Empty: the supernode."""
     kind: str
     """``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, or ``local`` (the peer's own disk)."""
 
@@ -58,7 +58,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     uid: str
     path: str
-    """Relative to the folder of the peer's published files."""
+    """The path of the file, relative to the folder of the peer's published files."""
 
 
 class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,10 +103,10 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A peer's report about all of its tasks."""
+    """A peer's request in an exchange: what changed on its node since the last one."""
 
     peer: str
-    """The node's name."""
+    """The name of the peer, which is the name of its node."""
     boot: str
     """A random ID of the peer's process."""
     seq: Count
@@ -134,14 +134,14 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     pulls: dict[str, PullState] | None = None
     """The states of all ordered images, by key. ``None``: unchanged."""
     runtime: RuntimeState | None = None
-    """``None``: unchanged."""
+    """The state of the node's container runtime. ``None``: unchanged since the last exchange."""
     uploads: Count = 0
     """The number of pieces that the peer sends now."""
     cache_bytes: Count = 0
     downloads: Count = 4
-    """The maximum of parallel downloads."""
+    """The most pieces that the peer fetches at the same time."""
     upload_slots: Count = 4
-    """The maximum of pieces that the peer sends at once."""
+    """The most pieces that the peer sends at the same time."""
     leaving: bool = False
     """The peer's process ends: the supernode gives it no work, and no longer uses it as a provider."""
 
@@ -163,7 +163,7 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""
     """The path at which a client of Dragonfly serves the wrapped piece. Empty: the provider is a peer or supernode."""
     wire_size: int = 0
-    """With ``path``: the size of a full wrapped piece in bytes."""
+    """The size of a full wrapped piece in bytes, if ``path`` is set."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -180,6 +180,6 @@ class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """All tasks that the peer must hold; it drops others. ``None``: unchanged since the request's ``revision``."""
     work: tuple[PieceWork, ...] = ()
     membership: Membership | None = None
-    """With assignments: all replicas, which the peer must have sessions with. ``None``: there is only one."""
+    """Sent together with assignments: the replicas with which the peer must have sessions. ``None``: only this one."""
     images: NodeOrders | None = None
     """All orders about images. ``None``: unchanged, or none yet."""
