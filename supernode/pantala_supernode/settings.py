@@ -80,13 +80,13 @@ class Settings:
     grace: float = 5.0
     """Seconds that a removed Task stays wanted, so that its replacement does not need a second read of the origin."""
     dragonfly: bool = switch("serve Dragonfly's clients (dfget, dfdaemon), which cannot authenticate")
-    """With it, every client that reaches the API can let the supernode fetch files."""
+    """If it is on, every client that reaches the API can let the supernode fetch files."""
     metrics_open: bool = switch("serve metrics to every client that reaches the API: counts only, no names")
-    """Without it, only the operator's ServiceAccount may read the metrics."""
+    """If it is off, only the operator's ServiceAccount may read the metrics."""
     cache_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is kept (0; 21600 with --dragonfly)", default=0
     )
-    """With Dragonfly it is longer, because its clients ask for the same file one after another."""
+    """The default is longer with ``--dragonfly``, because clients ask for the same file one after another."""
     disk_high: float = flag(
         _percent, "PERCENT", "disk use above which unwanted copies are removed, oldest first (90)", default=90
     )

@@ -34,7 +34,7 @@ class FetchTools:
 
     store: PieceStore
     rate: Rate | None
-    """The limit on bytes per second of all fetches together."""
+    """The limit on bytes per second of all fetches together. ``None``: no limit."""
     piece_size: PieceSizeRule
     rng: random.Random
     make_room: MakeRoom
@@ -163,7 +163,7 @@ class Fetch:
         return await self._begin(answer), False
 
     async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
-        """As :meth:`_adopt`, for an answer from another replica: the content is the same if the generation is."""
+        """Does what :meth:`_adopt` does, for an answer of a replica: the content is the same if the generation is."""
         recorder = self._attempts.recorder
         continued = recorder is not None and recorder.meta.generation == provenance.generation
         if recorder is None or not continued:

@@ -108,7 +108,7 @@ class Pipeline:
 
 
 class Intake:
-    """Reads the bodies of one try into pieces."""
+    """Reads all bodies of one try, and stores their pieces."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Intake:
         self.framed = True
         """True if the last answer's framing shows whether its body was cut."""
         self.cut_at: int | None = None
-        """The byte at which a body ended too early."""
+        """The position at which a body ended too early. ``None``: none has."""
         self._shown = shown
         self._attempts = attempts
         self._writer = writer

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Works on copies. ``on_change`` receives the task ID whenever the visible state of a copy changed."""
+    """Completes copies. ``on_change`` is called with the task ID after each change of a copy's visible state."""
 
     def __init__(
         self, tools: FetchTools, reader: SourceReader, choose: SourceChoice, on_change: Callable[[TaskID], None]

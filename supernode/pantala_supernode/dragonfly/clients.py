@@ -23,7 +23,7 @@ class ClientLifetimes:
     """How many seconds after a client's last request the supernode gives up something of the client."""
 
     work: float = 90.0
-    """The client's given pieces go to others. It is long, because a client is silent while it fetches a slow piece."""
+    """The pieces that it was given go to others. A client may be silent for long while it fetches a slow piece."""
     client: float = 300.0
     """A client without the whole file is removed."""
     provider: float = 600.0
@@ -60,7 +60,7 @@ class Client:
 
 
 class Clients:
-    """All clients, by task and client ID (``cid``)."""
+    """All known clients, by task and client ID (``cid``)."""
 
     def __init__(
         self, managers: Managers, dispatcher: Dispatcher, *, clock: Callable[[], float], lifetimes: ClientLifetimes

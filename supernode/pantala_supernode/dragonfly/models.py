@@ -57,7 +57,7 @@ class PeerCreateRequest(msgspec.Struct, frozen=True):
 
 
 class PeerCreateResponse(msgspec.Struct, frozen=True):
-    """The ID of the new peer."""
+    """The answer to a registration: the ID of the new peer."""
 
     id: str = msgspec.field(name="ID")
 
@@ -108,7 +108,7 @@ class TaskCreateRequest(msgspec.Struct, frozen=True):
     """The ID of the client's registered peer. Empty: the client cannot be a provider."""
 
     def registration(self, peer: SwarmPeer | None = None) -> Registration:
-        """The same as a registration of dfget. Raises :class:`wire.MalformedRequestError`."""
+        """The request in the form of a registration of dfget. Raises :class:`wire.MalformedRequestError`."""
         return check_registration(
             {
                 "rawUrl": self.url,

@@ -30,7 +30,7 @@ class TokenIdentity(msgspec.Struct, frozen=True):
     """The identity that a token proves."""
 
     subject: str
-    """``system:serviceaccount:<namespace>:<name>``."""
+    """The ServiceAccount, as ``system:serviceaccount:<namespace>:<name>``."""
     node: str = ""
     """The node of the client's pod; empty if the token is not bound to a node."""
 

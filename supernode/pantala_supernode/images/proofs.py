@@ -29,7 +29,7 @@ Tell = Callable[[str, FileSource, bool], None]
 
 
 class BlobProver:
-    """Checks whether sources have blobs. Equal checks at the same time share a request. ``chance``: random numbers."""
+    """Checks whether sources have blobs. Equal checks at one time share a request. ``chance`` chooses the bytes."""
 
     def __init__(self, store: PieceStore, reader: SourceReader, chance: random.Random) -> None:
         self._store = store

@@ -15,7 +15,7 @@ from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifes
 from pantala_supernode.registry.platform import Platform
 
 MAX_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of a manifest. The distribution specification asks registries to accept that many."""
+"""The largest manifest in bytes. The distribution specification asks registries to accept as many."""
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

@@ -41,7 +41,7 @@ def parse(text: str) -> Platform:
 
 
 def normal(os: str, architecture: str, variant: str = "") -> Platform:
-    """The same :class:`Platform` for all spellings of a platform, such as ``arm64``, ``aarch64`` and ``arm64/v8``."""
+    """Normalise a platform: ``arm64``, ``aarch64`` and ``arm64/v8`` become the same :class:`Platform`."""
     os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
     architecture, implied = _ALIASES.get(architecture, (architecture, None))
     variant = variant if implied is None else implied

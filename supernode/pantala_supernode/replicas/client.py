@@ -39,7 +39,7 @@ class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     """The expected digest of the whole file. Empty: any content is accepted."""
     attempt: str = ""
-    """A new value asks for another attempt after a failure."""
+    """If it differs from that of the last request, the owner tries again after a failure."""
 
 
 class _Silence(NamedTuple):

@@ -40,7 +40,7 @@ class SchedulingPolicy:
     """When a peer of a zone was given a piece, the other peers of the zone wait at least so many seconds for it.
     Then another of them may take it from outside the zone."""
     tolerance: Tolerance = field(default_factory=Tolerance)
-    """The limits for providers that serve badly."""
+    """When to exclude a provider that serves badly."""
 
 
 class Uplink:

@@ -63,7 +63,7 @@ class _Demand:
 
 
 class SchedulerManager:
-    """Decides about the swarms of ``progress``, and records the decisions there. ``lookup`` finds a peer by name."""
+    """Makes the decisions for all swarms, and records them in ``progress``. ``lookup`` finds a peer by name."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class SchedulerManager:
         )
 
     def _leans(self, task: TaskProgress, demand: _Demand) -> bool:
-        """Whether a peer takes half of its ``window`` from this machine already. Other peers should give the rest."""
+        """Whether half of a peer's pieces under way come from the supernode's machine. Peers should give the rest."""
         return 2 * sum(map(task.is_near, demand.progress.given.values())) >= self.policy.window
 
     def _urgent(self, task: TaskProgress, demand: _Demand, urgent: Urgent) -> PieceChoice | None:
@@ -224,7 +224,7 @@ class SchedulerManager:
         return PieceChoice(self._any(task.rarest_of(pieces)), provider) if pieces else None
 
     def _from_any(self, task: TaskProgress, zone: Zone, demand: _Demand) -> PieceChoice | None:
-        """For a peer that fetches nothing: a piece that no provider in its zone can serve now, from any provider."""
+        """Let a peer that fetches nothing take a piece from outside, although its zone has it: no provider is free."""
         if demand.progress.given:
             return None
         stuck = demand.missing & ~zone.expected
@@ -248,8 +248,8 @@ class SchedulerManager:
     def _here(self, task: TaskProgress, demand: _Demand, provider: str) -> int:
         """The pieces that the supernode, or the local peer, may give to a peer on another machine.
 
-        Both use the same link. So the supernode leaves pieces to the local peer that this has, or will have in a
-        moment. It gives pieces that the local peer has only to a peer that fetches nothing.
+        Both use the same link. So the supernode does not give a piece that the local peer will have in a moment. It
+        gives a piece that the local peer has only to a peer that fetches nothing.
         """
         pieces, name = self._seeds(task, demand) or self._assistance(task, demand), self._progress.local_peer
         near = task.peers.get(name) if name is not None else None

@@ -16,7 +16,7 @@ SUPERNODE = ""
 """The name of the supernode as a provider."""
 
 _LEAD = 2
-"""How many more pieces than the mean a peer may get from this machine. With 0, some links would often be idle."""
+"""How many more pieces than the mean a peer may get from the supernode's machine. With 0, links would idle."""
 
 
 @dataclass(slots=True)
@@ -208,7 +208,7 @@ class TaskProgress:
             self._index(name, progress)
 
     def had_its_share(self, progress: PeerProgress) -> bool:
-        """Whether a peer that fetches pieces got clearly more from this machine than the mean of all such peers."""
+        """Whether a busy peer got over :data:`_LEAD` pieces more than the mean from the supernode's machine."""
         return bool(progress.given) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
     def _end(self, progress: PeerProgress, piece: int) -> str:

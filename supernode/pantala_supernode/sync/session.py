@@ -16,7 +16,7 @@ _REMEMBERED = 4
 
 @dataclass(slots=True)
 class PeerSession:
-    """The state of the exchanges with one process of a peer, or with a client. Times are in monotonic seconds."""
+    """The state of the exchanges with one process of a peer, or of a Dragonfly client. Times are monotonic seconds."""
 
     peer: str
     boot: str

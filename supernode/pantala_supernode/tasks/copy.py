@@ -20,7 +20,7 @@ class FileSource:
     digest: str | None = None
     """The expected ``sha256:``, ``sha512:`` or ``md5:`` of the whole file. ``None``: any content is accepted."""
     attempt: str = ""
-    """A new value asks for another attempt after a failure. The count of retries starts again."""
+    """If it changes, the CDN tries again after a failure, and counts the retries from zero."""
     priority: int = 0
     """Copies with a higher priority are fetched first."""
 

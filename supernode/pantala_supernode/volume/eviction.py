@@ -12,9 +12,9 @@ class EvictionCause(StrEnum):
     """Why a copy was removed."""
 
     DROPPED = "dropped"
-    """The operator's statement dropped it."""
+    """Nothing wanted the copy any more, and it was not kept as a cache."""
     AGE = "age"
-    """It was unused for too long."""
+    """The copy was unused for too long."""
     DISK = "disk"
     """The volume was above its high watermark."""
     ROOM = "room"
