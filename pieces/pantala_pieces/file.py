@@ -20,7 +20,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     task_id: str
     generation: str
-    """The content of the origin that the pieces belong to."""
+    """The name of the content that the pieces belong to. When the origin has new content, it gets another name."""
     piece_size: int
     length: int | None = None
     etag: str = ""
