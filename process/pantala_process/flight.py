@@ -16,7 +16,7 @@ class _Call(Generic[V]):
 
 
 class SingleFlight(Generic[K, V]):
-    """Runs one call a key at a time; its result or its error goes to all callers.
+    """Runs at most one call at a time for each key. Its result or its error goes to all callers.
 
     A cancelled caller does not cancel the call. By default the call goes on even without callers, so it needs a time
     limit of its own. With ``stop_unattended`` it is cancelled when its last caller is.

@@ -113,7 +113,7 @@ def is_on(text: str) -> bool:
 
 
 def address(text: str) -> ListenAddress:
-    """``HOST:PORT``; an IPv6 host is in brackets, an empty host means all addresses."""
+    """Read ``HOST:PORT``. An IPv6 host is in brackets. An empty host means all addresses."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
         raise ValueError("is not HOST:PORT. Give an address like 0.0.0.0:8080.")
@@ -121,7 +121,7 @@ def address(text: str) -> ListenAddress:
 
 
 def http_url(text: str) -> str:
-    """An http: or https: URL, without a slash at its end."""
+    """Check an http: or https: URL, and return it without a slash at its end."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -134,7 +134,7 @@ def http_url(text: str) -> str:
 
 
 def unix_socket(text: str) -> Path:
-    """``unix:/PATH`` or ``unix:///PATH``."""
+    """Read the path in ``unix:/PATH`` or ``unix:///PATH``."""
     scheme, _, path = text.partition(":")
     path = "/" + path.lstrip("/") if path.startswith("/") else ""
     if scheme != "unix" or len(path) < 2 or len(path.encode()) > 107:
@@ -143,7 +143,7 @@ def unix_socket(text: str) -> Path:
 
 
 def seconds(text: str) -> float:
-    """A number of seconds above 0."""
+    """Read a number of seconds above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -165,7 +165,7 @@ def whole(low: int, high: int, what: str) -> Callable[[str], int]:
 
 
 def size(text: str) -> int:
-    """A number of bytes, as ``512``, or with a binary unit, as ``64Mi``."""
+    """Read a number of bytes, as ``512``, or with a binary unit, as ``64Mi``."""
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2] in ("k", "M", "G"):
         raise ValueError("is not a size. Give bytes, or a number with Ki, Mi, Gi or Ti, like 10Gi.")
@@ -173,7 +173,7 @@ def size(text: str) -> int:
 
 
 def rate(text: str) -> float:
-    """A number of bytes a second above 0, as ``125M`` or ``64Mi``."""
+    """Read a number of bytes a second above 0, as ``125M`` or ``64Mi``."""
     match = _QUANTITY.fullmatch(text)
     if match is None or int(match[1]) == 0 or match[2] == "Ti":
         raise ValueError("is not a rate. Give bytes a second like 500k, 50M or 1Gi.")
@@ -181,7 +181,7 @@ def rate(text: str) -> float:
 
 
 def yes_or_no(text: str) -> bool:
-    """``yes`` or ``no``."""
+    """Read ``yes`` or ``no``."""
     if text not in {"yes", "no"}:
         raise ValueError("is neither yes nor no. Give one of them.")
     return text == "yes"
