@@ -57,8 +57,8 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     pin: bool = False
     """The runtime must protect it from the kubelet's garbage collection."""
     credentials: tuple[str, ...] = ()
-    """Pull secrets (``.dockerconfigjson``) in their order. Only the supernode uses them, for the image's registry. It
-    keeps them only in memory and sends them to no peer."""
+    """The texts of pull secrets (``.dockerconfigjson``), in the sequence in which to try them. Only the supernode uses
+    them, for the image's registry. It keeps them in memory only, and does not send them to peers."""
     blobs: dict[str, tuple[ImageBlob, ...]] = {}
     """The image's blobs by platform. Only at depth ``Peer``, else empty."""
     platforms: dict[str, str] = {}

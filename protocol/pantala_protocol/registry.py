@@ -45,7 +45,7 @@ class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):
     platforms: tuple[str, ...]
     """The platforms whose blobs are requested, e.g. ``linux/amd64``."""
     credentials: tuple[str, ...] = ()
-    """Pull secrets (``.dockerconfigjson``) in their order."""
+    """The texts of pull secrets (``.dockerconfigjson``), in the sequence in which to try them."""
 
     def __repr__(self) -> str:
         return f"<Resolve {self.image}>"

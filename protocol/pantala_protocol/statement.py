@@ -21,7 +21,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     """The name of the replica's pod. It is the same after a restart of the pod, like the volume and the tasks."""
     url: str
-    """Base URL of its API, for the operator, peers and other replicas."""
+    """The base URL of the replica's API, which the operator, peers and other replicas use."""
     leaving: bool = False
     """True while the replica hands its tasks over: it owns no task, but peers still have sessions with it."""
 
