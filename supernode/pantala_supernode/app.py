@@ -267,7 +267,7 @@ class App:
 
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[App]:
-    """Serve until the block ends. Then finish the requests under way and stop."""
+    """Run a supernode until the block ends. Then finish the running requests, and stop."""
     folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
     egress = EgressPolicy(settings.deny_source)
     async with (

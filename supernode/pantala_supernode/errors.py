@@ -214,14 +214,14 @@ class ForbiddenError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """The named thing is not known, or not there any more."""
+    """The object that the request names is not known, or not there any more."""
 
     status = 404
     name = "NotFound"
 
 
 class ConflictError(RequestError):
-    """The present state of the named thing does not allow this."""
+    """The present state of the object that the request names does not allow this."""
 
     status = 409
     name = "Conflict"

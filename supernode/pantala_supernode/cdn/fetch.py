@@ -30,7 +30,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class FetchTools:
-    """What all fetches of one supernode share."""
+    """The settings and functions that all fetches of one supernode share."""
 
     store: PieceStore
     rate: Rate | None

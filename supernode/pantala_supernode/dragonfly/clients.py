@@ -20,16 +20,16 @@ _MAX_CLIENTS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class ClientLifetimes:
-    """How many seconds after a client's last request the supernode gives up something of the client."""
+    """How long a client may be silent. All fields are seconds since the client's last request."""
 
     work: float = 90.0
-    """The pieces that it was given go to others. A client may be silent for long while it fetches a slow piece."""
+    """After so long, a client's given pieces go to others. A client is silent while it fetches a slow piece."""
     client: float = 300.0
-    """A client without the whole file is removed."""
+    """After so long, a client that does not have the whole file is removed."""
     provider: float = 600.0
-    """A client with the whole file is removed. It can serve pieces for minutes without a request."""
+    """After so long, a client that has the whole file is removed. It can serve pieces for minutes without a request."""
     lease: float = 600.0
-    """The lease of the task ends. It must not be shorter than the other lifetimes."""
+    """After so long, the lease of the client's task ends. It must not be shorter than the other lifetimes."""
 
 
 @dataclass(slots=True, eq=False)

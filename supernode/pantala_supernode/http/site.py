@@ -40,7 +40,7 @@ def _files() -> int:
 
 @contextlib.asynccontextmanager
 async def site(app: web.Application, listen: ListenAddress, *, share: float) -> AsyncIterator[None]:
-    """Serve ``app`` while the block runs. Its connections may take the part ``share`` of all files that may be open.
+    """Serve ``app`` while the block runs. Its connections may use the fraction ``share`` of the limit of open files.
 
     Further connections are closed at once, because the supernode needs files for origins and the volume, too. When a
     connection closes, the handler of its request is cancelled.

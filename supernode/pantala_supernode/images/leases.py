@@ -158,7 +158,7 @@ class BlobLeases:
         return tuple(found)
 
     def restore(self, kept: Iterable[KeptBlob]) -> None:
-        """Put leases on the blobs of an earlier process, as long as that would have. Call this before serving peers.
+        """Put leases on the blobs of an earlier process, until their time is over. Call this before serving peers.
 
         It does not admit a peer or fetch anything.
         """
@@ -285,7 +285,7 @@ class BlobLeases:
             blob.refused.clear()  # if a peer waits again later, all sources are tried again
 
     def _fetch(self, name: str, blob: LeasedBlob) -> None:
-        """Fetch the blob from a source of a waiting peer. The current source stays, if it is still offered."""
+        """Fetch the blob from a source of a waiting peer: the current one, if a waiting peer still names it."""
         offered = list(blob.offered())
         if not offered:
             return

@@ -85,7 +85,7 @@ class ManifestService:
         return await self._counted(self._ordered(node, key, repository, reference))
 
     async def resolve(self, asked: Resolve) -> Resolved:
-        """Ask the registry now for an image. Raises :class:`InvalidValueError` for an invalid platform."""
+        """Ask the registry for an image's present digest. Raises :class:`InvalidValueError` for an invalid platform."""
         try:
             wanted = {text: platforms.parse(text) for text in asked.platforms}
         except ValueError as error:

@@ -35,7 +35,7 @@ class RegistryError(SourceError):
 
     @classmethod
     def of(cls, what: str, happened: str, *, retry_after: float | None = None) -> RegistryError:
-        """The error with the message "``what``: ``happened``", and then the action of its reason."""
+        """The error with a message of three parts: ``what`` is affected, what ``happened``, and the advice."""
         return cls(f"{what}: {happened}. {cls.image_reason.action}", retry_after=retry_after)
 
 

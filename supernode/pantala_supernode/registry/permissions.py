@@ -47,7 +47,7 @@ class RegistryVerdict(NamedTuple):
 
     allowed: bool
     challenges: tuple[str, ...] = ()
-    """If it does not allow it: the registry's ``WWW-Authenticate`` headers, which the client must get unchanged."""
+    """The registry's ``WWW-Authenticate`` headers, which a refused client must get unchanged."""
 
 
 class _Question(NamedTuple):

@@ -46,7 +46,7 @@ class ReplicaSet:
 
     @property
     def may_leave(self) -> bool:
-        """False for the first or only replica: a StatefulSet removes that last, so its tasks have nowhere to go."""
+        """True if the operator may state that this replica leaves: it never does for the first or only replica."""
         members = self.membership.members if self.membership is not None else ()
         return len(members) > 1 and members[0].name != self.name
 

@@ -33,7 +33,7 @@ class DfgetTask:
 
 
 class DfgetTaskManager:
-    """All downloads, by peer and task."""
+    """The downloads of all peers, by peer and task."""
 
     def __init__(self) -> None:
         self._by_peer: dict[str, dict[str, DfgetTask]] = {}

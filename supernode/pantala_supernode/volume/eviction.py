@@ -37,9 +37,9 @@ class Housekeeping:
     """How long copies stay, in seconds, and how full the volume's file system may become, in percent."""
 
     grace: float
-    """An unwanted copy stays at least this long."""
+    """Seconds for which an unwanted copy stays at least."""
     kept_for: float
-    """A copy that is unused for this long is evicted."""
+    """Seconds after the last use of an unwanted copy at which it is evicted."""
     high: float
     """Percentage of the file system in use above which copies are evicted."""
     low: float
