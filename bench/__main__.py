@@ -1,6 +1,7 @@
 """``python -m bench [data] [control] [stampede]``: measures files on shaped links, the control plane, and image pulls.
 
-A run of ``data`` takes about two minutes, ``control`` one and ``stampede`` seven. ``stampede`` must be named.
+A run of ``data`` takes about two minutes, ``control`` one, ``stampede`` seven. The default is
+``data control``.
 """
 
 from __future__ import annotations

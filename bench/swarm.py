@@ -22,7 +22,7 @@ _UID = "bench"
 _PATH = "bench/file"
 _GIBIBYTE = 1024**3
 _LONGEST = 5.0
-"""A run fails after this multiple of the line time."""
+"""A run fails after this multiple of :attr:`Plan.line_seconds`."""
 
 
 @dataclass(frozen=True)

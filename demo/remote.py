@@ -70,19 +70,19 @@ class RemotePlace:
         """Check nothing, because the demo starts no processes in this cluster."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return {}
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return {}
 
     def files(self, path: str) -> Mapping[str, Path]:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return {}
 
     def log(self, name: str) -> str:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return ""
 
     def _own_address(self) -> str:

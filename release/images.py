@@ -41,7 +41,7 @@ def build(out: Path, architecture: str, base: str) -> None:
 def join(out: Path, architectures: list[str], destination: str) -> None:
     """Join the archives of each process to one multi-platform image, and push it to ``destination``.
 
-    ``{process}`` and ``{version}`` are filled in. The digests are written to ``digests/``, for the signatures.
+    ``{process}`` and ``{version}`` in it are replaced. The digests are written to ``digests/``, for the signatures.
     """
     digests = out / "digests"
     digests.mkdir(exist_ok=True)

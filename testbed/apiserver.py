@@ -66,7 +66,7 @@ class ControlPlane:
         return self.directory / "pki" / "ca.crt"
 
     def start(self) -> None:
-        """Start both. Returns when the API server is ready, after about 3 s. Raises :class:`ControlPlaneError`."""
+        """Start both programs. Returns when the API server is ready (some 3 s). Raises :class:`ControlPlaneError`."""
         self._programs = assets(["etcd", "kube-apiserver", "kubectl"])
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -79,7 +79,7 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """Stop both and remove the temporary directory."""
+        """Stop etcd and the API server, and remove the temporary directory."""
         self.stop_apiserver()
         if self._etcd is not None:
             self._etcd.stop(_GRACE)

@@ -44,7 +44,7 @@ def programs() -> list[str]:
 
 
 class Containerd:
-    """Runs while its context is entered. Pulled images stay in ``folder`` over restarts.
+    """A containerd that runs while its context is entered. Pulled images stay in ``folder`` over restarts.
 
     Raises :class:`~testbed.binaries.BuildError` if its program cannot be built.
     """

@@ -61,8 +61,8 @@ def installed() -> bool:
 class Registry:
     """A registry that runs while its context is entered. Pushed images stay in ``folder`` for the next run.
 
-    With ``tokens``, a running token server, it accepts tokens and no passwords. ``within`` precedes its command line,
-    e.g. to run it in another network namespace.
+    With ``tokens``, a running token server, it accepts tokens and no passwords. ``within`` is put before its command
+    line, e.g. to run it in another network namespace.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class ClusterAPI(Protocol):
         ...
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """All of ``kind`` (``Deployment``, ``StatefulSet``, ``DaemonSet``) in a namespace; empty: in all of them."""
+        """List the objects of ``kind``: Deployment, StatefulSet or DaemonSet. An empty namespace means all of them."""
         ...
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:

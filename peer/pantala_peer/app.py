@@ -50,7 +50,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class PeerApp:
-    """The process on one node."""
+    """One node's peer."""
 
     settings: Settings
     cache: PieceCache

@@ -36,7 +36,7 @@ class WorkGiven(NamedTuple):
 
 
 class ImagesOrdered(NamedTuple):
-    """The operator's orders about images changed."""
+    """The operator's orders to this node changed."""
 
     orders: NodeOrders
 
@@ -49,7 +49,7 @@ class DownloadEnded(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The ``kind`` of a :class:`PieceFailure`."""
+        """The ``kind`` with which a :class:`PieceFailure` reports the error."""
         return self.error.kind if isinstance(self.error, FetchError) else LOCAL
 
 

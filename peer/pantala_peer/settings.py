@@ -67,7 +67,7 @@ class Settings:
     connect_timeout: float = 3.0
     """Seconds to connect to a provider. The kernel repeats a lost SYN after 1 s and 3 s."""
     head_timeout: float = 5.0
-    """Seconds until the head of a provider's answer. A peer as provider has at most 3 s of them."""
+    """Seconds until the head of a provider's answer. If the provider is a peer, at most 3 s."""
     stall_timeout: float = 2.0
     """Seconds without a byte inside a piece before the download fails, or four usual piece times if that is longer."""
     slow_timeout: float = 5.0

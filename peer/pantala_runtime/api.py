@@ -1,4 +1,4 @@
-"""The helper's HTTP interface on its own socket."""
+"""The helper's HTTP API, which the peer uses through a unix socket."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ from pantala_runtime.runtime import ContainerRuntime
 _MAX_BODY = 512 * 1024
 """The largest request in bytes: about six thousand digests."""
 _PROBE_TIMEOUT = 10.0
-"""Seconds; a running mirror answers in milliseconds."""
+"""Seconds for the pull of a probe. A running mirror answers in milliseconds."""
 
 _log = structlog.get_logger(__name__)
 _Body = TypeVar("_Body")

@@ -36,7 +36,7 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 
 class Containerd:
-    """An asynchronous context manager. It connects on first use, and again after a restart of containerd."""
+    """A client of containerd, used as an asynchronous context manager. It connects on first use, and after restarts."""
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
@@ -114,7 +114,7 @@ class Containerd:
         return None
 
     async def certs_d(self) -> str | None:
-        """``config_path``; ``None`` for containerd 2, which does not show this part of its configuration."""
+        """The setting ``config_path``. ``None`` for containerd 2, whose API does not show it."""
         request = cri_pb2.StatusRequest(verbose=True)
         answer = await self._call("/runtime.v1.RuntimeService/Status", request, cri_pb2.StatusResponse)
         try:

@@ -67,7 +67,7 @@ class Pulls:
         return False
 
     async def unpin(self, image: ImageReference) -> None:
-        """Let the kubelet remove the image when the disk fills."""
+        """Remove the image's pin, so that the kubelet may remove the image when the disk is full."""
         await self._runtime.mark_pinned(str(image), pinned=False)
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ STATE: Final = Path("/run/pantala-testbed")
 """The folder of process IDs, keys, configuration and logs."""
 
 TURN: Final = Path("/run/pantala-testbed.lock")
-"""Locked by the process that installs on the cluster. Beside :data:`STATE`, which is removed with the cluster."""
+"""The lock of the process that uses the cluster. It is outside of :data:`STATE`, which is removed with the cluster."""
 
 DATA: Final = Path("/var/lib/pantala-testbed")
 """The folder of large data: the nodes' disks, volumes, etcd and the registry. /run is often in memory."""

@@ -18,7 +18,7 @@ from testbed.tokens import TokenServer
 
 
 class RegistryHost:
-    """Runs while its context is entered. Pushed images are there again the next time."""
+    """A registry that runs while its context is entered. Pushed images stay for the next time."""
 
     def __init__(self, name: str, accounts: Mapping[str, str] | None = None, tokens: TokenServer | None = None) -> None:
         self._data = layout.DATA / "registries" / name / "data/docker/registry/v2"

@@ -50,7 +50,7 @@ class Dfget:
     headers: tuple[str, ...] = ()
     dfdaemon: bool = False
     reachable: Callable[[dict[str, Any]], bool] = lambda _entry: True
-    """Returns False if the provider in this entry of an answer 601 refuses the connection."""
+    """Returns False if the client cannot connect to the provider in this entry of the supernode's answer."""
     task_id: str = ""
     piece_size: int = 0
     length: int = -1

@@ -68,7 +68,7 @@ class OperatorStage:
         self.cluster.put("tasks", {"metadata": metadata, "spec": spec}, watched=watched)
 
     def condition(self, kind: str = "Ready", name: str = "t") -> tuple[str, str]:
-        """Status and reason of a Task's condition."""
+        """The status and reason of the condition ``kind`` of the Task ``name``."""
         found = conditions.find(self.cluster.task(f"ns/{name}").status.conditions, kind)
         return (found.status, found.reason) if found is not None else ("", "")
 

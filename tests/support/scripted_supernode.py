@@ -111,7 +111,7 @@ class ScriptedSupernode:
         self.liars: dict[str, int] = {}
         """Peers that are named as providers of every piece, and their port. With port 0 it is their real one."""
         self.orders: NodeOrders | None = None
-        """The orders about images for all peers."""
+        """The orders for all peers."""
         self.pause_after_failure = 0.0
         self.port = 0
         self._changed = asyncio.Condition()

@@ -1,7 +1,7 @@
 """``python3 -m pantala_operator.cleanup.uninstall``: the end of an uninstall, run by a hook of the chart.
 
 It waits until the cleanup DaemonSet has restored containerd's files on every node, deletes the DaemonSet, and prints
-what is kept. It ends with 0 even if a node cannot be reached: the message names the node, and pulls work there.
+what stays. If a node cannot be reached, the message names it, and the exit code is still 0: pulls work on the node.
 """
 
 import argparse
@@ -145,7 +145,7 @@ def report(result: CleanupResult, certs_d: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command. Wrong flags end it with 2."""
+    """Run the command. The exit code is 2 for invalid flags, else 0."""
     parser = argparse.ArgumentParser(
         prog="pantala_operator.cleanup.uninstall", description="Waits for the cleanup of nodes."
     )

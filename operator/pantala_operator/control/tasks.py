@@ -51,7 +51,7 @@ class TargetChoice:
 
 
 class TaskController:
-    """Plans the marked Tasks, and remembers what all of them want."""
+    """Plans the marked Tasks, and remembers which tasks each supernode should have."""
 
     def __init__(self, observation: Observation, writer: Writer, root: str) -> None:
         """``root``: the directory of files on nodes."""

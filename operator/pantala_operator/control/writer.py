@@ -37,7 +37,7 @@ _SETTLING = 1.0
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
 _LONGEST_PAUSE = 8.0
-"""Seconds between two tries, at most."""
+"""The longest pause after a failed write, in seconds."""
 
 Job = Callable[[], Awaitable[None]]
 Planned = TaskResource | PeerResource | ImagePrefetch
@@ -125,7 +125,7 @@ class Writer:
                 self._submit(f"taint/{node}", self._clock.monotonic(), partial(self._remove_taint, node, key))
 
     def forget(self, key: str) -> None:
-        """Forget a deleted object."""
+        """Forget the pending write and the failures of a deleted object."""
         for kept in (self._pending, self._written, self._failures, self._not_before):
             kept.pop(key, None)
 

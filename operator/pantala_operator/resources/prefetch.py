@@ -14,7 +14,7 @@ PLURAL = "imageprefetches"
 
 
 class ImageKey(NamedTuple):
-    """One wanted image: a normal reference and a platform; without a platform each node gets its own."""
+    """One wanted image: its full reference and its platform. Without a platform, each node gets its own."""
 
     reference: str
     platform: str = ""
@@ -183,7 +183,7 @@ class ImageStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
 
 class NodeCount(msgspec.Struct, frozen=True):
-    """Nodes by their progress."""
+    """The numbers of selected nodes in each state."""
 
     desired: int = 0
     ready: int = 0
@@ -194,7 +194,7 @@ class NodeCount(msgspec.Struct, frozen=True):
 
 
 class PrefetchBytes(msgspec.Struct, frozen=True, rename="camel"):
-    """Bytes of a run."""
+    """Bytes of one run: all, received, and received per second."""
 
     total: int
     fetched: int
@@ -232,7 +232,7 @@ class Forecast(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PrefetchStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The status; only the operator writes it, always as a whole."""
+    """The status of an ImagePrefetch. Only the operator writes it, always as a whole."""
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()

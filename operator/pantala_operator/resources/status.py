@@ -38,7 +38,7 @@ class Obstacle(NamedTuple):
 
     @classmethod
     def of_image(cls, reason: str, what: str) -> Obstacle:
-        """An obstacle with the reason that a registry or a node reports. It may be unknown here."""
+        """An obstacle that a registry or a node reports, with a ``reason`` that this version may not know."""
         return cls._advised(reason, what, reasons.of_image(reason))
 
     @classmethod

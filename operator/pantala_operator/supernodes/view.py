@@ -106,7 +106,7 @@ class TaskView:
 
 
 class SupernodeOverview:
-    """The members of the StatefulSet or of the flags, and the reports of all."""
+    """What the operator knows about all supernodes: which ones are members, and what they report."""
 
     def __init__(self) -> None:
         self.members: tuple[Member, ...] = ()
@@ -122,7 +122,7 @@ class SupernodeOverview:
     # Which supernodes exist.
 
     def set_replicas(self, found: ReplicasFound) -> bool:
-        """Take the supernodes that should run. Returns whether the members changed.
+        """Set the supernodes that should run. Returns True if the members changed.
 
         A supernode that should no longer run stays a member, marked as leaving, until :meth:`release`. While none
         should run, the members do not change, and keep their tasks.
@@ -175,7 +175,7 @@ class SupernodeOverview:
         return touched, peers_changed
 
     def on_reachability(self, name: str, problem: str) -> None:
-        """Note why a supernode cannot be reached. An empty ``problem``: it can be reached again."""
+        """Note why a supernode cannot be reached. With an empty ``problem`` it can be reached again."""
         self.views[name].silent = problem
         self._peers = None
         self._update_complete()
@@ -242,7 +242,7 @@ class SupernodeOverview:
 
 
 def _merged(all_peers: Iterable[dict[str, PeerReport]]) -> dict[str, PeerReport]:
-    """Join reports on the same peers. It is connected if any says so. Only counts that a supernode made are added."""
+    """Join the reports on each peer. It is connected if any supernode says so. Only supernodes' counts are added."""
     merged: dict[str, PeerReport] = {}
     for peers in all_peers:
         for name, report in peers.items():

@@ -18,7 +18,7 @@ _STALE = 60.0
 
 
 class ServedKinds:
-    """Asks the API server until cancelled."""
+    """Asks the API server repeatedly whether it serves our kinds, until cancelled."""
 
     def __init__(self, cluster: ClusterAPI, clock: Clock) -> None:
         self._cluster = cluster

@@ -83,7 +83,6 @@ class Observation:
         self.supernodes = SupernodeOverview()
 
     def collection(self, kind: type[R]) -> Collection[R]:
-        """The collection of a kind."""
         found: dict[type, Collection[Any]] = {
             TaskResource: self.tasks, Node: self.nodes, PeerResource: self.peers, ImagePrefetch: self.prefetches
         }  # fmt: skip

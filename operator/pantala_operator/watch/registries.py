@@ -98,7 +98,7 @@ class ImageResolver:
             return None
 
     def _supernode_for(self, key: ImageKey) -> str | None:
-        """The supernode that owns the repository, because it also asks for the peers. Or any that can be reached."""
+        """The supernode that owns the repository and asks its registry for peers, too. Otherwise any reachable one."""
         views = self._supernodes.views
         reachable = [each.name for each in self._supernodes.members if not views[each.name].silent]
         staying = {each.name for each in self._supernodes.members if not each.leaving}

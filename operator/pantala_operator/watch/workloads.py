@@ -33,7 +33,7 @@ class WorkloadLists:
     """The last list of each scope, and the part of it that an ImagePrefetch may use."""
 
     def __init__(self, home: str) -> None:
-        """``home``: the operator's own namespace. Only ImagePrefetches there may follow other namespaces."""
+        """``home``: the operator's own namespace. Only ImagePrefetches there may use workloads of other namespaces."""
         self._home = home
         self._lists: dict[ListScope, tuple[Any, ...]] = {}
 

@@ -1,4 +1,4 @@
-"""Records of the published paths that are ours: one small file each, which survives a crash."""
+"""Records of the paths that this peer has published: one small file for each, synced to the disk."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ class PublicationRecord(msgspec.Struct, frozen=True):
 
 
 class PublicationRecords:
-    """The records in one directory. Blocking; raises :class:`StoreError`."""
+    """The records in one directory. The methods block, and raise :class:`StoreError`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -59,7 +59,7 @@ class PublicationRecords:
         return self._made[directory] > 0
 
     def keep(self, record: PublicationRecord) -> None:
-        """Write a record durably."""
+        """Write a record, and sync it to the disk."""
         if self._records.get(record.path) != record:
             write_atomically(self._file(record.path), msgspec.json.encode(record))
             self._remember(record)

@@ -1,4 +1,4 @@
-"""Configure a node's containerd to ask the mirror, and undo that. containerd needs no restart."""
+"""Makes a node's containerd ask the mirror, and restores its former configuration. containerd needs no restart."""
 
 import os
 import secrets

@@ -14,7 +14,7 @@ from pantala_peer.containerd.errors import UnusableFileError
 from pantala_process.settings import SettingsError
 
 HEADER = "x-pantala-mirror"
-"""The header with the token that containerd sends, so that the mirror knows it from other processes of the node."""
+"""The header with a token, by which the mirror recognises containerd among the node's processes."""
 
 _BEGIN = "# >>> pantala: written when the peer starts, taken out when it leaves; do not edit between these lines"
 _END = "# <<< pantala"
@@ -61,7 +61,7 @@ class HostPart:
     capabilities: tuple[str, ...] = ("pull",)
     """What containerd may ask the mirror for. Without ``resolve`` it asks the registry for tags."""
     default: bool = False
-    """True if the file is for all registries without an own one. A ``server`` in it would apply to all of them."""
+    """True for the file of all registries without a directory. A ``server`` in it would apply to all of them."""
 
     def text(self) -> str:
         host = f'host."{self.mirror.url}"'

@@ -19,7 +19,7 @@ from pantala_peer.containerd.hosts import HostPart, MirrorHost
 from pantala_peer.containerd.registry import ContainerdRegistry
 
 DEFAULT = "_default"
-"""The name of the directory for all registries without an own directory."""
+"""The name of the directory for all registries without a directory of their own."""
 
 _PORT = re.compile(r"(.+)(?:_([0-9]+)_|:([0-9]+))")
 _MOVE = "move it to the first folder in config_path"
@@ -120,7 +120,7 @@ class Plan:
 def wanted(
     tree: Tree, record: FolderRecord, registries: Iterable[ContainerdRegistry], mirror: MirrorHost
 ) -> DesiredFiles:
-    """Want our part in the default directory, in each registry's directory, and in a directory for the probe."""
+    """The desired files: our part for the default, for each registry, and for the probe."""
     tree = _without_links(tree, record)
     theirs = {name for name, place in tree.places.items() if _before(place, record.entries.get(name)).directory}
     beyond = {} if DEFAULT in theirs else tree.beyond  # another default hides them already

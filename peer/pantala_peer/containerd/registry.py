@@ -11,7 +11,7 @@ _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class ContainerdRegistry:
-    """One registry."""
+    """A registry that containerd pulls from."""
 
     name: str
     """The host, as in the names of images: ``docker.io``, ``registry.example.com:5000``."""

@@ -22,7 +22,7 @@ _MAX_HEAD = 8192
 """Bytes of an answer's head, at most."""
 
 _WAKE_AT = 128 * 1024
-"""Inside a piece, the kernel wakes the process only for so many bytes at once."""
+"""Inside a piece, the kernel wakes the process only when so many bytes have arrived."""
 
 _MIN_RATE = 32 * 1024
 """Bytes per second. A provider that sends less counts as stalled after a while."""
@@ -38,7 +38,7 @@ class ReceiveTimeouts:
     head: float
     stall: float
     slow: float = 5.0
-    """Until the minimum rate is required, because a link may be slow for a moment."""
+    """For so long a provider may be slower than the minimum rate, because a link may be slow for a moment."""
 
 
 @dataclass(frozen=True, slots=True)

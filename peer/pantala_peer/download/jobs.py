@@ -55,7 +55,7 @@ class Downloads:
         return True
 
     def fetches(self, task_id: str) -> bool:
-        """True while a piece of the task is downloaded."""
+        """True while any piece of the task is being downloaded."""
         return any(name == task_id for name, _ in self._running)
 
     async def cancel(self, task_id: str) -> None:

@@ -29,7 +29,7 @@ _PRINTABLE = re.compile(r"[!-~]{1,512}")
 
 
 class Providers:
-    """Fetches over HTTP, and reuses the connections to each provider."""
+    """Fetches pieces over HTTP, and reuses the connections to each provider."""
 
     def __init__(self, *, connect_timeout: float, timeouts: ReceiveTimeouts) -> None:
         self._connect_timeout = connect_timeout

@@ -24,17 +24,17 @@ _LOOK = 30.0
 """Seconds between two checks of the ready images."""
 
 _PROGRESS = 2.0
-"""Seconds between two reports on progress."""
+"""Seconds between two reports on the progress of a pull."""
 
 log = structlog.get_logger()
 
 
 class ImageOrders:
-    """Carries out the orders about images.
+    """Carries out the orders.
 
     ``mirror_url`` returns the URL at which containerd reaches the mirror (``None`` without a mirror), ``wall``
-    seconds since the epoch. ``keep`` gets the tasks of all blobs that orders keep in the cache. ``pinned`` gets whether
-    the runtime honours a pin.
+    seconds since the epoch. ``keep`` is called with the tasks of all blobs that orders keep in the cache, and
+    ``pinned`` with True if the runtime honours a pin.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from pantala_protocol.runtime import RuntimeStatus
 
 _INTERVAL = 60.0
 _SHORT_INTERVAL = 10.0
-"""Seconds between two checks: while the runtime asks the mirror, and while it does not."""
+"""Seconds between two checks while the runtime asks the mirror, and, shorter, while it does not."""
 
 _STEP = 64 * 1024 * 1024
 """Free disk space is rounded down to a multiple of so many bytes, so that small changes are not reported."""

@@ -1,4 +1,4 @@
-"""How long containerd waits for the mirror. It has no timeout of its own and would wait forever."""
+"""How long the mirror lets containerd wait. containerd has no timeout of its own, and would wait forever."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ class Deadlines:
     """The mirror's deadlines in seconds. If the supernode hangs, a pull loses one of them: then the breaker opens."""
 
     manifest: float = 4.0
-    """For a manifest. The supernode may first fetch a token, and ask a distant registry twice."""
+    """Until the answer with a manifest. The supernode may first fetch a token, and ask a distant registry twice."""
     small: float = 4.0
-    """For the first byte of a configuration, or of another small blob."""
+    """Until the first byte of a configuration, or of another small blob."""
     blob: float = 5.0
-    """For the first byte of a layer. A piece must come from the registry to this node, and be verified."""
+    """Until the first byte of a layer. A piece must come from the registry to this node, and be verified."""
     again: float = 10.0
-    """Without the next byte, until the demand is sent again."""
+    """Seconds without the next byte after which the demand is sent again."""
     stall: float = 20.0
-    """Without the next byte, until the connection is closed. containerd continues at the registry from there."""
+    """Seconds without the next byte after which the answer ends. containerd gets the rest from the registry."""
     reader: float = 300.0
-    """For containerd to accept a chunk of some 256 KiB. Then the connection is closed."""
+    """Seconds that containerd may take to accept a chunk of some 256 KiB. Then the answer ends."""
 
     def first_byte(self, size: int, *, is_config: bool) -> float:
         return self.small if is_config or size <= _SMALL else self.blob

@@ -34,7 +34,7 @@ class DigestInfo(NamedTuple):
     """What a manifest says about one digest."""
 
     size: int
-    """Bytes."""
+    """The size in bytes."""
     is_config: bool = False
     """True for an image's configuration: a small blob that containerd fetches before the layers."""
 

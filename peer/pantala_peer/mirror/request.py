@@ -29,7 +29,7 @@ class RepositoryName:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRequest:
-    """A manifest or an index, by digest or by tag."""
+    """A request for a manifest or an index, by digest or by tag."""
 
     repository: RepositoryName
     reference: str
@@ -41,14 +41,14 @@ class ManifestRequest:
 
 @dataclass(frozen=True, slots=True)
 class BlobRequest:
-    """A configuration or a layer."""
+    """A request for a blob: a configuration or a layer."""
 
     repository: RepositoryName
     digest: str
 
 
 MirrorRequest: TypeAlias = ManifestRequest | BlobRequest | None
-"""``None``: ``/v2/``, by which a client checks that this is a registry."""
+"""A parsed request. ``None`` stands for ``/v2/``, with which a client checks that a server is a registry."""
 
 
 def parse_path(raw_path: str, registry: str) -> MirrorRequest:

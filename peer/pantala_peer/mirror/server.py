@@ -118,7 +118,7 @@ class MirrorServer:
         return web.json_response({}, headers=_VERSION)
 
     def _admit(self, request: web.Request) -> MirrorRequest:
-        """Read a request that comes by our ``hosts.toml``.
+        """Parse a request that containerd sends because of our ``hosts.toml``.
 
         Without ``ns`` containerd takes the mirror for the registry itself. Asking the registry would then loop.
         """

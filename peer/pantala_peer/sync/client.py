@@ -20,8 +20,8 @@ _QUIET = 0.5
 """Seconds to wait if the supernode answers at once without content, so that the peer does not poll it."""
 
 _LINGER = 0.25
-"""Seconds to wait with an exchange without news while all downloads run. No work can begin before one of them ends, and
-then there is news. This saves every second exchange. A supernode waits far longer before it takes a peer for absent."""
+"""Seconds of delay for an exchange without news while all download slots are busy. New work cannot begin before a
+download ends, and that is news. So every second exchange is saved. A supernode waits far longer for an absent peer."""
 
 _BACKOFF = (0.2, 5.0)
 """Seconds before the second attempt, and the maximum after doublings. Half of each pause is random."""

@@ -206,7 +206,7 @@ class SupernodeSession:
         self._changed = dict.fromkeys(request.deliveries) | self._changed
 
     def _new_images(self, answer: SyncAnswer, *, newest: bool) -> NodeOrders | None:
-        """The answer's orders about images, if they are newer than the last ones of this supernode."""
+        """The answer's orders, if they are newer than the last ones of this supernode."""
         orders = answer.images
         if orders is None or orders.revision == self.images or (orders.revision < self.images and not newest):
             return None

@@ -1,4 +1,4 @@
-"""The supernodes: one session with each replica, and one answer from all of them.
+"""The supernodes: one session with each replica, and one joined set of assignments from all.
 
 The peer begins with one configured address. The supernode there sends the membership, and the peer opens a session
 with each member. :mod:`pantala_peer.sync.assignment_set` joins their assignments. A report is sent only to the replicas
