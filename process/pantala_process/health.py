@@ -10,7 +10,7 @@ from pantala_process import metrics
 from pantala_process.http import ErrorDetail, json_response
 
 Check = Callable[[], Sequence[str]]
-"""Reasons why the process is not healthy, or not ready; empty if it is."""
+"""Returns the reasons why the process is not healthy, or not ready. Empty if it is."""
 
 
 class Health(msgspec.Struct, frozen=True):

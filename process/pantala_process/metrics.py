@@ -14,7 +14,7 @@ from pantala_protocol import __version__
 
 
 def new_registry(process: str) -> CollectorRegistry:
-    """A registry with ``pantala_build_info`` and the ``process_`` figures."""
+    """A registry with ``pantala_build_info``, and with CPU and memory of the process as ``process_*``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     Info("pantala_build", "Version of this process.", registry=registry).info(
