@@ -21,7 +21,7 @@ class StoreFullError(StoreError):
 
 
 class PieceMissingError(LookupError):
-    """The piece is not held, or this process has not verified it."""
+    """The piece is not on the disk, or this process has not verified it."""
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
