@@ -103,7 +103,7 @@ def endpoint(registry: str) -> str:
 
 
 def _split_registry(text: str) -> tuple[str, str]:
-    """Split off the registry. The text before the first ``/`` is a host only if it looks like one."""
+    """Split ``text`` into registry and rest. The part before the first ``/`` is a registry if it looks like a host."""
     first, slash, rest = text.partition("/")
     if not slash or not (first == "localhost" or "." in first or ":" in first or first != first.lower()):
         return DOCKER_HUB, text

@@ -1,8 +1,8 @@
 """Images on nodes: the operator's wanted images, the orders for each node, and the reports of nodes.
 
-The operator states all images to *every* supernode, and each supernode relays them to its peers. So a node receives its
-orders even if some supernodes do not answer. The orders with the greater revision are in force. A node reports to every
-supernode that it has a session with.
+The operator sends all images to *every* supernode, and each supernode passes them on to its peers. So a node receives
+its orders even if some supernodes do not answer. The orders with the greatest revision are in force. A node reports to
+every supernode with which it has a session.
 """
 
 from enum import StrEnum
@@ -55,7 +55,7 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     as ``registry/repository:tag``, because pods use that name."""
     depth: Depth = Depth.RUNTIME
     pin: bool = False
-    """The runtime must protect it from the kubelet's garbage collection."""
+    """True if the runtime must protect the image from the kubelet's garbage collection."""
     credentials: tuple[str, ...] = ()
     """The texts of pull secrets (``.dockerconfigjson``), in the sequence in which to try them. Only the supernode uses
     them, for the image's registry. It keeps them in memory only, and does not send them to peers."""
@@ -118,10 +118,10 @@ class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
     fetched: Count = 0
     """Bytes that the runtime (or the cache, at depth ``Peer``) has received in this pull."""
     reason: str = ""
-    """The reason of a failure from the runtime helper, in CamelCase."""
+    """The reason of the last failure, in CamelCase. Empty: none."""
     message: str = ""
     gone: tuple[Count, ...] = ()
-    """The times at which the image was found missing, oldest first, in seconds since the epoch."""
+    """When the peer found the image missing, oldest first, in seconds since the epoch."""
 
 
 class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -22,7 +22,7 @@ SOON, LATER, NEVER = Retry
 
 
 class Advice(NamedTuple):
-    """What follows from a reason."""
+    """When a failure is retried, and what the user can do."""
 
     retry: Retry
     action: str
@@ -30,7 +30,7 @@ class Advice(NamedTuple):
 
 
 class Reason(enum.StrEnum):
-    """The name of a failure in CamelCase, when it is retried, and what to do."""
+    """All reasons. Each has a name in CamelCase, a :class:`Retry`, and a sentence that says what to do."""
 
     retry: Retry
     action: str
@@ -169,7 +169,7 @@ def of_file(reason: str) -> Advice | None:
 
 
 def of_image(reason: str) -> Advice:
-    """The advice for an image's failure; an unknown reason is retried soon."""
+    """The advice for an image's failure. A reason that this version does not know is retried soon."""
     if reason == Reason.DIGEST_MISMATCH:  # A node can read the image again; a file's origin would send the same bytes.
         return Advice(Retry.SOON, "If this repeats, the registry's copy is damaged. Push the image again.")
     return of_file(reason) or Advice(Retry.SOON, Reason.FAILED.action)

@@ -19,15 +19,15 @@ RESOLVE: Final = "/api/v1/registry/resolve"
 PATH: Final = "/api/v1/registry/manifests"
 
 AUTHORIZATION: Final = "X-Pantala-Registry-Authorization"
-"""The header with containerd's ``Authorization`` for the registry, unchanged. It is a secret: never log or store it, or
-send it to another host. ``Authorization`` itself identifies the peer."""
+"""The header in which a peer passes on containerd's ``Authorization`` for the registry. It is a secret: never log or
+store it, or send it to another host. The usual ``Authorization`` header has the peer's own token."""
 
 MAX_MANIFEST: Final = 4 * 1024 * 1024
 """Bytes of a manifest, at most. Registries have the same limit."""
 
 
 class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest or an index. ``body`` is missing if the peer's client may not read it, or if it does not exist."""
+    """A manifest or an index. ``body`` is missing if the client may not read the manifest, or if there is none."""
 
     digest: str = ""
     """The digest of ``body``."""
@@ -59,5 +59,5 @@ class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):
     platforms: dict[str, tuple[ImageBlob, ...]] = {}
     """Configuration and layers by platform. A platform without the image has no entry."""
     reason: str = ""
-    """The reason of the registry client's error, in CamelCase."""
+    """Why the registry gave no answer, in CamelCase. Empty: it gave one."""
     message: str = ""

@@ -11,7 +11,7 @@ class PullCredentials(Struct, frozen=True, forbid_unknown_fields=True):
     username: str
     password: str
     server: str
-    """A URL. The runtime sends the password only to its host, and never to the target of a redirect."""
+    """The registry's URL. The runtime sends the password only to its host, not to the target of a redirect."""
 
     def __repr__(self) -> str:
         return "PullCredentials(…)"
@@ -69,7 +69,7 @@ class BlobsRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PresentBlobs(Struct, frozen=True):
-    """The requested blobs that are in the runtime's content store."""
+    """The answer to ``POST /v1/blobs``: which of the requested blobs are in the runtime's content store."""
 
     present: list[str] | None
     """The digests of the blobs that are there. ``None``: the helper cannot read the content store."""
@@ -96,7 +96,7 @@ class RuntimeImage(Struct, frozen=True):
 
     tags: tuple[str, ...]
     digests: tuple[str, ...]
-    """``registry/repository@digest``, once for each name by which it was pulled."""
+    """The names by which the image was pulled, as ``registry/repository@digest``."""
     pinned: bool
     """True if the kubelet must keep the image when the disk is full."""
     id: str = ""
@@ -121,7 +121,7 @@ class MirrorStatus(Struct, frozen=True):
 
 
 class PinningStatus(Struct, frozen=True):
-    """Whether the runtime honours pins; ``None``: not known yet."""
+    """Whether the runtime protects pinned images from the kubelet's clean-up. ``None``: not known yet."""
 
     honoured: bool | None
 

@@ -44,7 +44,7 @@ class Membership(msgspec.Struct, frozen=True):
 
 
 def owner_among(task_id: str, names: Iterable[str]) -> str | None:
-    """The owner of a task by rendezvous hash. A new name takes an equal share from all, and nothing else moves."""
+    """The owner of a task by rendezvous hashing. A new name takes tasks from all others in equal parts."""
     return max(names, key=lambda name: (hashlib.sha256(f"{task_id} {name}".encode()).digest(), name), default=None)
 
 
@@ -62,7 +62,7 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     """The required ``sha256:`` or ``sha512:`` of the file. Empty: any content."""
     path: str = ""
-    """The path below the peers' root for the file. Empty: the file stays on the supernode."""
+    """The path of the file below the peers' root folder. Empty: the file stays on the supernode."""
     peers: tuple[str, ...] = ()
     """The nodes that must have the file."""
     priority: int = 0
@@ -72,7 +72,7 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: str = ""
     """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
     retry_limit: int | None = None
-    """Further attempts after temporary failures of the origin. ``None``: no limit."""
+    """How many more attempts may follow temporary failures of the origin. ``None``: no limit."""
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class StatementReceipt(msgspec.Struct, frozen=True):
 
 
 class CDNStatus(StrEnum):
-    """The state of a task's copy on the supernode, with the names of Dragonfly."""
+    """The state of a task's copy on the supernode. The names are Dragonfly's."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -114,7 +114,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
     message: str
     final: bool = False
-    """No further attempt follows until the wanted task's ``attempt`` changes."""
+    """True if no other attempt follows until :attr:`WantedTask.attempt` changes."""
     peer: str = ""
     """The node on which it failed. Empty: it failed on the supernode."""
 
@@ -129,7 +129,7 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     cdn_status: CDNStatus = CDNStatus.WAITING
     length: int | None = None
     digest: str = ""
-    """``sha256:`` of the file. Known when the whole file is cached."""
+    """``sha256:`` of the file. Empty until the supernode has the whole file."""
     piece_size: int = 0
     pieces_total: int | None = None
     pieces_cached: int = 0
@@ -140,7 +140,7 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     peer_bytes: int = 0
     """Bytes that peers received from each other."""
     failure: Failure | None = None
-    """A temporary or final failure of the fetch from the origin."""
+    """Why the supernode could not fetch the file in its last try. ``None``: no failure."""
     ready_peers: tuple[str, ...] = ()
     active_peers: tuple[str, ...] = ()
     """The wanted peers that are connected and do not have the whole file yet."""

@@ -26,14 +26,14 @@ class HeldPieces(msgspec.Struct, frozen=True):
 
 
 class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An assigned piece that the peer did not receive."""
+    """A piece that the peer was given as work and did not receive."""
 
     task_id: str
     piece: Count
     provider: str
     """The name of the peer or client that should have sent the piece. Empty: the supernode."""
     kind: str
-    """``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, or ``local`` (the peer's own disk)."""
+    """One of ``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (the peer's own disk)."""
 
 
 class DeliveryStatus(StrEnum):
@@ -68,7 +68,7 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     registry: str
-    """The registry as in names of images, such as ``docker.io``."""
+    """The registry, as names of images write it, such as ``docker.io``."""
     repository: str
     digest: str
     """The digest of the blob."""
@@ -115,7 +115,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: Count = 0
     """The revision of the assignments in force. 0: none."""
     port: Port = 0
-    """The port of its piece server. The address is that of the connection."""
+    """The port of the peer's piece server. Its address is the source address of the connection."""
     zone: str = ""
     version: str = ""
     inventory: dict[str, HeldPieces] | None = None
@@ -127,7 +127,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     deliveries: dict[str, DeliveryState | None] = {}
     """Changed states since the last exchange, by UID; with an inventory all states. ``None``: no longer published."""
     wants: dict[str, WantedBlob] = {}
-    """All blobs of this supernode that the node waits for now, by task ID. The exchange with the greatest ``seq``
+    """All blobs that this supernode owns and the node waits for now, by task ID. The exchange with the greatest ``seq``
     counts."""
     images: Count = 0
     """The revision of the orders about images in force. 0: none."""
