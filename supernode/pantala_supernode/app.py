@@ -56,7 +56,7 @@ from pantala_supernode.volume.janitor import Janitor
 _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
-"""Seconds between two events ``second_passed``."""
+"""Seconds between two :attr:`Events.second_passed` events."""
 
 
 class App:
@@ -175,7 +175,7 @@ class App:
         self._subscribe()
 
     def _subscribe(self) -> None:
-        """Connect each event with its subscribers, in the order in which they react."""
+        """Connect each event with its subscribers, in the order in which they are called."""
         events = self.events
         events.volume_read.subscribe(self.images.blobs.on_volume_read)
         events.statement_taken.subscribe(self.images.on_statement)

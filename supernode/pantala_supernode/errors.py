@@ -199,11 +199,11 @@ class RequestError(SupernodeError):
 
 
 class InvalidValueError(RequestError):
-    """A value is not valid. The message says which values are."""
+    """A value in the request is not valid. The message says which values are valid."""
 
 
 class EmptyValueError(InvalidValueError):
-    """A required value is empty."""
+    """A required value in the request is empty."""
 
 
 class ForbiddenError(RequestError):

@@ -65,8 +65,8 @@ class Settings:
     leave_seconds: float = flag(
         _duration, "SECONDS", "time to hand tasks over before the supernode stops (600)", default=600
     )
-    """A large file takes about as long from a slow origin to its new owner. It must be less than the pod's grace
-    period."""
+    """The default is about the time that a large file takes from a slow origin to its new owner. It must be less than
+    the pod's grace period."""
     api_server: str = flag(
         settings.http_url, "URL", "API server whose tokens are trusted", default="https://kubernetes.default.svc"
     )
@@ -128,7 +128,7 @@ _MORE = {
     "registries_only": Flag(_boolean, "yes|no", "read only the registries that --registries lists (no)"),
     "i_know": Flag(settings.is_on, None, "I know that --no-auth lets in every client that reaches the ports"),
 }
-"""Flags that are not a field of the settings."""
+"""Flags that have no field of the same name in :class:`Settings`."""
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:

@@ -58,13 +58,13 @@ class Attempts:
         self.recorder: Recorder | None = None
         self.budget = RetryBudget()
         self.origin_bytes = 0
-        """Bytes of body read from the origin."""
+        """Bytes of bodies that were read from the origin for this copy."""
         self.room_needed = 0
         """Bytes that the last try could not write. The next try asks the origin only once so many are free."""
         self.lost = 0
         """Pieces that are damaged on the volume, as a bit mask."""
         self.provenance: Provenance | None = None
-        """Where the pieces come from. ``None``: from the origin alone."""
+        """The replica's copy from which pieces come. ``None``: all pieces come from the origin."""
         self.stale = False
         """True if the copy is whole but may be out of date: the origin must confirm it before it is used."""
         self.unverified_join = False

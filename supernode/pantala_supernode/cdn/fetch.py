@@ -46,7 +46,7 @@ class FetchTools:
 
 
 class Fetch:
-    """One try. It completes the copy or raises :class:`pantala_supernode.errors.SupernodeError`."""
+    """One try to complete a copy. It succeeds or raises :class:`pantala_supernode.errors.SupernodeError`."""
 
     def __init__(
         self,

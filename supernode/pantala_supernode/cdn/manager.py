@@ -1,4 +1,4 @@
-"""Keeps each ordered copy complete: one read of its origin, resumed after failures and restarts."""
+"""Completes each ordered copy with one read of its origin, which is resumed after failures and restarts."""
 
 import asyncio
 import random

@@ -64,7 +64,7 @@ class Recorder:
         return self._file.sha256(piece)
 
     def recover(self) -> int:
-        """After a restart: hash all pieces and forget bad ones. An incomplete file can continue.
+        """After a restart, hash all pieces and forget damaged ones, so that an incomplete file can be continued.
 
         Returns the bytes that an earlier process read from the origin, or 0 if this was done already.
         """

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Completes copies. ``on_change`` is called with the task ID after each change of a copy's visible state."""
+    """Fetches copies until they are whole. ``on_change`` is called with a task's ID after a visible change."""
 
     def __init__(
         self, tools: FetchTools, reader: SourceReader, choose: SourceChoice, on_change: Callable[[TaskID], None]

@@ -77,7 +77,7 @@ class PeerInfo(msgspec.Struct, frozen=True):
 
 
 class PeerQuery(msgspec.Struct, frozen=True):
-    """The query for a page of the peers."""
+    """The query of a request for one page of the list of peers."""
 
     page_size: Annotated[int, Meta(ge=0, le=1_000_000)] = msgspec.field(name="pageSize")
     """The number of peers on a page. 0: one page has all peers."""
@@ -136,7 +136,7 @@ class TaskCreateResponse(msgspec.Struct, frozen=True):
 
 
 class TaskInfo(msgspec.Struct, frozen=True):
-    """A task in an answer."""
+    """A task, as the REST API shows it."""
 
     id: str = msgspec.field(name="ID")
     length: int = msgspec.field(name="fileLength")

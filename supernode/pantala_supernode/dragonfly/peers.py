@@ -113,7 +113,7 @@ class RegisteredPeers:
             self._clients.report(client, task, text, request.provider, request.result)
 
     def delete_task(self, task_id: str, *, full: bool) -> None:
-        """Delete a task with its downloads and all progress, and with ``full`` the copy on the volume.
+        """Delete a task, its downloads and all progress. With ``full``, also delete the copy on the volume.
 
         Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` if a Task resource wants it.
         """

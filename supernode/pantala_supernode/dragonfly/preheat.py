@@ -17,7 +17,7 @@ from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _LEASE = 6 * 3600.0
-"""Seconds that the task of a preheat is leased."""
+"""Seconds for which a preheat puts a lease on its task."""
 _KEPT_FOR = timedelta(hours=24)
 """How long the REST API still shows a preheat after its end."""
 _MAX_PREHEATS = 10_000

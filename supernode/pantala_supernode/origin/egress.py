@@ -31,7 +31,7 @@ NEVER: tuple[Network, ...] = tuple(
         "ff00::/8",  # multicast
     )
 )
-"""Addresses that never belong to an origin. The administrator decides about loopback and private ones."""
+"""Networks in which an origin is never allowed. The administrator decides about loopback and private ones."""
 
 _NAT64 = ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ip_network("64:ff9b:1::/48")
@@ -107,7 +107,7 @@ def open_session(
 
 
 def _meanings(address: Address) -> Iterator[Address]:
-    """``address`` and the IPv4 addresses that a translator or a tunnel extracts from it."""
+    """``address``, and the IPv4 addresses to which NAT64 or a tunnel such as 6to4 would send it."""
     yield address
     if isinstance(address, IPv4Address):
         return

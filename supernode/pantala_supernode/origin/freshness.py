@@ -17,7 +17,7 @@ _NEVER = frozenset({"no-cache", "no-store", "private"})
 
 
 def lifetime(headers: Mapping[str, str]) -> float | None:
-    """How many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: it declares nothing."""
+    """For how many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: it declares nothing."""
     directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(headers.get("Cache-Control", "").lower())}
     if _NEVER & directives.keys():
         return 0.0

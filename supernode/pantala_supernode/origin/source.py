@@ -82,9 +82,9 @@ class SourceReader(Protocol):
 
 
 SourceChoice = Callable[[FetchOrder, SourceReader], AbstractAsyncContextManager[SourceReader]]
-"""Gives the reader for one try to complete a copy: from other replicas if they have the file, else from the origin.
+"""Returns the reader for one try to complete a copy. It reads from a replica that has the file, else from the origin.
 
-While the context is entered, other replicas can see the progress of this one.
+Inside the context, other replicas can see the :class:`Stage` of this one.
 """
 
 

@@ -35,7 +35,7 @@ class AuthChallenge(NamedTuple):
 
 
 class TokenRequest(NamedTuple):
-    """Which token to ask for, and where."""
+    """A request for a token: which one to ask for, and the URL of the token server."""
 
     realm: str
     service: str

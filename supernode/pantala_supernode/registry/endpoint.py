@@ -1,4 +1,4 @@
-"""The URL of each registry, and whether it has TLS. Pure."""
+"""The URL of each registry, and whether the registry has TLS. Pure."""
 
 import re
 from collections.abc import Collection, Mapping

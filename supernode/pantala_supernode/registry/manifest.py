@@ -15,7 +15,7 @@ from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifes
 from pantala_supernode.registry.platform import Platform
 
 MAX_SIZE: Final = 4 * 1024 * 1024
-"""The largest manifest in bytes. The distribution specification asks registries to accept as many."""
+"""The largest manifest in bytes. The distribution specification asks registries to accept this size."""
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -66,7 +66,7 @@ class ManifestDocument:
 
     digest: str
     media_type: str
-    """One of :data:`MEDIA_TYPES`."""
+    """The media type, which is one of :data:`MEDIA_TYPES`."""
     body: bytes = field(repr=False)
 
     @classmethod

@@ -76,7 +76,7 @@ class AccessCheck:
         """Whether a client with this ``authorization`` (empty: an anonymous one) may read the manifest.
 
         ``fresh`` ignores remembered consent. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
-        registry neither allows nor refuses.
+        registry's answer does not show it.
         """
         if not fresh and self._permissions.allows(str(repository), authorization):
             return RegistryVerdict(allowed=True)

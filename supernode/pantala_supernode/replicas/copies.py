@@ -36,7 +36,7 @@ class MisdirectedError(RequestError):
 
 
 class CopyEndedError(Exception):
-    """The rest of a copy cannot be sent."""
+    """The bytes of a copy end too early: they do not arrive, are damaged, or were removed."""
 
 
 class CopyServer:

@@ -87,7 +87,7 @@ class Decision:
     act: Act
     provider: str | None = None
     end: int | None = None
-    """The byte after the last one that the provider has; ``None``: it provides all up to the end of the file."""
+    """The byte after the last one that the provider has. ``None``: the provider has, or will have, the whole file."""
 
 
 @dataclass(frozen=True, slots=True)

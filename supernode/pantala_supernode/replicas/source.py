@@ -1,4 +1,4 @@
-"""Reads a file from other replicas before the origin."""
+"""Reads a file from other replicas if they have it, and else from the origin."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -29,7 +29,7 @@ _RENEWAL = 20.0
 """Seconds between two renewed requests to the owner: a third of the lease that it holds for us."""
 _FINAL_REPORTS = 4
 _ALL = 1 << 62
-"""More bytes than any file has."""
+"""A position after the end of any file."""
 
 
 def _of_origin() -> dict[str, type[errors.SupernodeError]]:

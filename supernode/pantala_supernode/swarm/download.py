@@ -64,7 +64,7 @@ class DfgetTaskManager:
         return (task for tasks in tuple(self._by_peer.values()) for task in tuple(tasks.values()))
 
     def update_status(self, peer: str, task_id: str, status: DfgetTaskStatus) -> None:
-        """Set the status of a download, unless it is ``SUCCESS`` or the download is unknown."""
+        """Set the status of a download. Does nothing for a download that is unknown or has ``SUCCESS``."""
         task = self.get(peer, task_id)
         if task is not None and task.status is not DfgetTaskStatus.SUCCESS:
             task.status = status

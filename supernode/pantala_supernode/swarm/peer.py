@@ -69,7 +69,7 @@ class PageFilter:
             raise InvalidValueError("A page's number and size must not be negative.")
 
     def of(self, items: Iterable[T], keys: Mapping[str, Callable[[T], str | int]]) -> list[T]:
-        """The page of ``items``, which can be sorted by ``keys``. Raises :class:`InvalidValueError` for another key."""
+        """The page of ``items``. ``keys`` are the allowed sort keys; others raise :class:`InvalidValueError`."""
         unknown = [key for key in self.keys if key not in keys]
         if unknown:
             raise InvalidValueError(f"The list cannot be sorted by {unknown[0][:40]!r}. Use one of {', '.join(keys)}.")

@@ -90,9 +90,9 @@ class ProgressManager:
         return list(given.values())
 
     def fail(self, task_id: str, peer: str, piece: int, *, blame: bool) -> str | None:
-        """Record that a peer failed to get an assigned piece. ``blame``: because of the provider. Idempotent.
+        """Note that a peer did not receive a piece that it was given. ``blame``: because of the provider. Idempotent.
 
-        Returns the provider, or ``None`` if the piece is not assigned to the peer.
+        Returns the provider, or ``None`` if the peer was not given the piece.
         """
         task, progress = self._part(task_id, peer)
         if piece not in progress.given:

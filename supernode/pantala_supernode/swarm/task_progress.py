@@ -172,7 +172,7 @@ class TaskProgress:
         self._count(progress, 1 << piece, 1)
 
     def take_back(self, progress: PeerProgress, piece: int) -> str:
-        """Undo :meth:`give`. Returns the provider."""
+        """Undo :meth:`give`: the piece is free again. Returns its former provider."""
         provider = self._end(progress, piece)
         self._count(progress, 1 << piece, -1)
         return provider

@@ -96,7 +96,7 @@ class HeldExchanges:
         return self._held.pop(peer, None)
 
     def release(self, peer: str, work: tuple[PieceWork, ...] = ()) -> None:
-        """Answer a peer's held exchange, if there is one, with ``work``."""
+        """End the hold of a peer's exchange, if there is one: it is answered with ``work``."""
         held = self.leave(peer)
         if held is not None and not held.done():
             held.set_result(work)

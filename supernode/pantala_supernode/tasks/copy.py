@@ -16,7 +16,7 @@ class FileSource:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Sent to the origin's host only. They may hold secrets and are never shown."""
+    """Headers for the origin. They are sent to its host only. They may hold secrets, and are never shown."""
     digest: str | None = None
     """The expected ``sha256:``, ``sha512:`` or ``md5:`` of the whole file. ``None``: any content is accepted."""
     attempt: str = ""
@@ -39,7 +39,7 @@ class FetchOrder:
     claims: frozenset[str] = frozenset()
     """The UIDs of the Task resources that want the copy."""
     stale_will_do: bool = False
-    """Use a former copy as it is, if the origin cannot be asked whether it is still current."""
+    """True if a former copy may be used when the origin is not available to confirm that it is still current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Copy:
     failure: Failure | None = None
     """The failure of the last try. If it is ``final``, no other try follows soon."""
     attempt: str = ""
-    """The attempt of the current order."""
+    """The ``attempt`` of the current order."""
 
     @property
     def total(self) -> int | None:

@@ -22,7 +22,7 @@ _GRAIN = 1.0
 
 @dataclass(slots=True)
 class TaskChanges:
-    """What a statement, a lease or the end of a grace period changed."""
+    """The changes that follow from a statement, a lease or the end of a grace period."""
 
     tasks: set[TaskID] = field(default_factory=set)
     """Tasks whose order to the CDN changed."""

@@ -16,7 +16,7 @@ class EvictionCause(StrEnum):
     AGE = "age"
     """The copy was unused for too long."""
     DISK = "disk"
-    """The volume was above its high watermark."""
+    """The volume's file system was fuller than :attr:`Housekeeping.high`."""
     ROOM = "room"
     """Another copy needed the room."""
 
@@ -27,7 +27,7 @@ class Unwanted:
 
     task_id: TaskID
     used: float
-    """When it was last wanted or read, in seconds since the epoch."""
+    """When the copy was last wanted or read, in seconds since the epoch."""
     size: int = 0
     """The size of the copy on the disk in bytes."""
 
