@@ -77,7 +77,7 @@ class Pulls:
     async def _pull(self, image: ImageReference, credentials: PullCredentials | None) -> PulledImage:
         name = str(image)
         turn = self._turns.setdefault(name, asyncio.Lock())
-        async with turn:  # a pull with other credentials proves nothing for these
+        async with turn:  # one after the other: each must prove its own credentials
             begun = self._clock()
             await self._runtime.pull(name, credentials)
             took = self._clock() - begun

@@ -92,7 +92,7 @@ class KubernetesCluster:
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
         self._api = client.ApiClient(configuration)
-        # Not awaited: that would discover all paths, which are known, and write a cache to /tmp.
+        # The client is not awaited: that would discover all API paths, which are known, and write a cache to /tmp.
         self._client = dynamic.DynamicClient(self._api)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
@@ -160,7 +160,7 @@ class KubernetesCluster:
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
         metadata = resource.metadata
         within = {"namespace": metadata.namespace} if metadata.namespace else {}
-        # The resource version keeps the status off a successor of the same name. The UID would not.
+        # The resource version prevents a write to a new object with the same name. The UID would not.
         body = {
             "apiVersion": API_VERSION,
             "kind": _KINDS[type(resource)],
@@ -176,7 +176,7 @@ class KubernetesCluster:
     async def remove_taint(self, node: str, key: str) -> Node:
         path = f"/api/v1/nodes/{node}"
         fresh = await self.request("get", path)
-        # As the API server has them, so that unknown fields of a taint stay.
+        # The taints are copied as JSON, so that fields stay that this version does not know.
         taints = [taint for taint in fresh.get("spec", {}).get("taints", ()) if taint.get("key") != key]
         body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
         return _read(await self.request("patch", path, body=body, content_type=_MERGE), Node)

@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _run(namespace: str, name: str, seconds: float) -> CleanupResult:
-    from pantala_operator.adapters import kubernetes  # takes long, and is not needed for the notice alone
+    from pantala_operator.adapters import kubernetes  # a slow import, which the notice alone does not need
 
     try:
         cluster = await kubernetes.connect("", _TIMEOUT)

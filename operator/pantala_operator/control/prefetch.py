@@ -234,7 +234,7 @@ class PrefetchController:
         else:
             self._writer.write(each, plan.status, announce=True)
 
-    # What follows from all plans.
+    # The results of all plans.
 
     def _write_children(self, planned: Mapping[str, Planned], now: datetime) -> None:
         """Write the status of the Tasks that ImagePrefetches own."""

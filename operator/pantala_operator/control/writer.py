@@ -70,7 +70,7 @@ class Writer:
         self._complaint = ""
         self._signal = asyncio.Event()
 
-    # What is to be written.
+    # Requests for writes.
 
     def write(
         self, resource: Planned, status: ResourceStatus, *, announce: bool = False, settling: bool = False
@@ -129,7 +129,7 @@ class Writer:
         for kept in (self._pending, self._written, self._failures, self._not_before):
             kept.pop(key, None)
 
-    # When it is written.
+    # The time of each write.
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -143,7 +143,7 @@ class Writer:
     def _submit(self, key: str, due: float, job: Job) -> None:
         """Replace the object's pending job. It runs at ``due``, or after the pause that follows a failure."""
         if key in self._busy:
-            return  # it is planned again when the running request ends
+            return  # the object is planned again when the running request ends
         due = max(due, self._not_before.get(key, due))
         if key in self._pending:
             due = min(due, self._pending[key][0])
@@ -199,7 +199,7 @@ class Writer:
             self._complaint = str(error)
             log.warning("A write to the API server failed. The operator retries.", error=str(error))
 
-    # How it is written. The observation takes each answer, as the watch may bring it later.
+    # The calls to the API server. The observation stores each answer, because the watch may bring it later.
 
     async def _apply_status(self, key: str, resource: Planned, status: ResourceStatus, announce: bool) -> None:
         try:

@@ -88,7 +88,7 @@ class SupernodeClient:
     async def _receive(self) -> None:
         backoff = Backoff(0.5, 8)
         while True:
-            # The first answers come at once, so that nothing old is known of the supernode.
+            # The first requests do not wait for a change, so that the report is current at once.
             wait = _WAIT if self._boot and "changes" not in self._silent_since else 0.0
             try:
                 changes = await self._api.changes(self._boot, self._version, wait)
@@ -116,7 +116,7 @@ class SupernodeClient:
             wanted = self._wanted
             if wanted is None or wanted == self._stated:
                 continue
-            # It exceeds the revisions of an operator that ran before, though nothing is stored and clocks may go back.
+            # The revision must exceed those of earlier operators, although none is stored and clocks may go back.
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
             if wanted.membership is not None:
                 revision = max(revision, wanted.membership.revision)

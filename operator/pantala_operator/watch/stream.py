@@ -114,7 +114,7 @@ async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.
     registry = kopf.OperatorRegistry()
     _register_login(registry, find_login)
     _register_handlers(registry, feed)
-    # kopf would wait for a flag of another thread in a thread that does not end when kopf ends by itself.
+    # An event of kopf's own loop: kopf would wait for a threading.Event in a thread that outlives kopf.
     flag, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def raise_flag(_: object) -> None:
@@ -127,7 +127,7 @@ async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.
         settings=_settings(),
         clusterwide=True,
         standalone=True,
-        # Without it kopf looks up the name of the pod's user, which has none.
+        # Without an identity, kopf looks up the user's name, and the pod's user has no name.
         identity="pantala-operator",  # type: ignore[arg-type]
         stop_flag=flag,
     )

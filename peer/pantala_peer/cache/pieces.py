@@ -190,7 +190,7 @@ class PieceCache:
             return max(1, wanted)
 
     def _create_data(self, file: PieceFile) -> None:
-        """Create the data file, because an empty file has no pieces that would create it."""
+        """Create the data file if it is missing. An empty task has no piece with which :meth:`put` would create it."""
         with store_errors(f"create {file.path}"):
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
