@@ -1,4 +1,4 @@
-"""The demo's story: apply the sample Task, watch the bytes, check every file, count what left the origin."""
+"""The steps of the demo: apply the sample Task, watch the bytes, check every file, count the origin's bytes."""
 
 from __future__ import annotations
 

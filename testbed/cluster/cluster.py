@@ -131,7 +131,7 @@ class Cluster:
     def start_apiserver(self) -> None:
         """Start the API server again. Returns when it is ready.
 
-        The parts of Kubernetes are restarted, because their back-off would delay them by up to a minute.
+        The clients of the API server are restarted, because their back-off would delay them by up to a minute.
         """
         self.control_plane.start_apiserver()
         self.control_plane.restart_clients()

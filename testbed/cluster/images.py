@@ -17,7 +17,7 @@ from testbed.cluster import layout
 from testbed.cluster.command import run
 
 BASE = "localhost/pantala-python-base"
-"""An image with Debian's python3, for the Dockerfile's ``BASE``."""
+"""The image with Debian's python3 that is passed to the Dockerfile as its argument ``BASE``."""
 
 _BUILDAH = ("buildah", "--storage-driver", "overlay")
 _CERTIFICATES = "/etc/ssl/certs"

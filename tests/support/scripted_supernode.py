@@ -109,7 +109,7 @@ class ScriptedSupernode:
         self.window = 4
         self.prefer_peers = True
         self.liars: dict[str, int] = {}
-        """Peers that are named as providers of every piece, and their port. With port 0 it is their real one."""
+        """Peers that the supernode names as providers of every piece, each with the port to name. 0: its real port."""
         self.orders: NodeOrders | None = None
         """The orders for all peers."""
         self.pause_after_failure = 0.0

@@ -184,7 +184,7 @@ def _is_blocked(name: str, tree: Tree, theirs: set[str]) -> bool:
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """All names of one registry's directory."""
+    """All names under which containerd looks for the directory of a registry."""
     match = _PORT.fullmatch(name)
     if match is None:
         return (name,)

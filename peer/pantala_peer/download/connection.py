@@ -25,7 +25,7 @@ _WAKE_AT = 128 * 1024
 """Inside a piece, the kernel wakes the process only when so many bytes have arrived."""
 
 _MIN_RATE = 32 * 1024
-"""Bytes per second. A provider that sends less counts as stalled after a while."""
+"""The minimum rate in bytes per second. A provider that sends less for some seconds counts as stalled."""
 
 _TICK = 0.5
 """Seconds between two checks of the timeouts."""
