@@ -28,11 +28,11 @@ from pantala_protocol.sync import DeliveryState, DeliveryStatus
 
 
 class PeerError(Exception):
-    """The message says what happened, to what, and what to do next."""
+    """The base class of the peer's errors. A message says what happened, to what, and what to do next."""
 
 
 class ExchangeError(PeerError):
-    """The answer is missing or not valid. The exchange may have reached the supernode or not."""
+    """The answer to an exchange is missing or not valid. The supernode may have received the exchange."""
 
 
 class ExchangeRefusedError(ExchangeError):
@@ -70,7 +70,7 @@ class ProviderRefusedError(FetchError):
 
 
 class CorruptError(FetchError):
-    """The received bytes are not the piece."""
+    """The received bytes, or the head of the answer, do not match the piece."""
 
     kind = "corrupt"
 

@@ -26,7 +26,7 @@ class HelperError(Exception):
 
 
 class InvalidRequestError(HelperError):
-    """The body is not valid."""
+    """The body of the request is not valid."""
 
     status, reason = 400, "InvalidRequest"
 

@@ -24,7 +24,7 @@ class ReconnectGrace:
 
     @property
     def expired(self) -> bool:
-        """True if a peer that has not reconnected by now is disconnected."""
+        """True if the time to reconnect has passed, so that a peer without a connection counts as disconnected."""
         supernodes, now = self._observation.supernodes, self._clock.monotonic()
         if supernodes.boots != self._boots[0]:
             self._boots = (supernodes.boots, now)
@@ -39,7 +39,7 @@ class ReconnectGrace:
         return expired or all(self._is_settled(name) for name in self._observation.peers.items)
 
     def _is_settled(self, name: str) -> bool:
-        """True if the peer has reported since, or its node is down."""
+        """True if the peer has reported since the supernodes started, or if its node is down."""
         node = self._observation.nodes.items.get(name)
         return node is None or targets.is_ill(node) or name in self._observation.supernodes.peers
 

@@ -231,7 +231,7 @@ class SupernodeOverview:
         return counted.holders(uid) | (known if placement.moving else known - counted.connected)
 
     def _pass_holders_on(self, dropped: dict[str, frozenset[str]]) -> None:
-        """Hand a dropped task's known holders to the remaining supernodes."""
+        """Add the nodes with the file of a dropped task to the views of all remaining supernodes. By the Task's UID."""
         for uid, holders in dropped.items():
             for view in self.views.values():
                 view.add_holders(uid, holders)

@@ -18,7 +18,7 @@ _STALE = 60.0
 
 
 class ServedKinds:
-    """Asks the API server repeatedly whether it serves our kinds, until cancelled."""
+    """Asks the API server repeatedly whether it serves Pantala's custom resources."""
 
     def __init__(self, cluster: ClusterAPI, clock: Clock) -> None:
         self._cluster = cluster
@@ -31,19 +31,19 @@ class ServedKinds:
 
     @property
     def problem(self) -> str:
-        """Why the kinds cannot be used. Empty if they can, and during an outage of less than a minute."""
+        """Why our custom resources cannot be used. Empty if they can, and during an outage of less than a minute."""
         if self._clock.monotonic() - self._answered_at < _STALE and not self._missing.is_set():
             return ""
         return self._reason or f"the API server has not answered for {_STALE:.0f} s"
 
     async def served(self) -> None:
-        """Return when the API server next answers that it serves our kinds."""
+        """Return at the API server's next answer that it serves Pantala's custom resources."""
         self._served.clear()
         self._soon.set()
         await self._served.wait()
 
     async def missing(self) -> None:
-        """Return when the API server answers that it does not serve them."""
+        """Return at the API server's answer that it does not serve all of them."""
         await self._missing.wait()
 
     async def run(self) -> None:

@@ -39,7 +39,7 @@ class EndlessBackoffs:
 
 
 class KopfWatch:
-    """Keeps kopf running while our kinds are served. kopf would idle forever if it started earlier."""
+    """Keeps kopf running while the API server serves our custom resources. Started earlier, kopf would idle forever."""
 
     def __init__(self, inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
         self._inbox = inbox
@@ -62,7 +62,7 @@ class KopfWatch:
             await backoff.pause()
 
     async def _watch(self) -> None:
-        """Run kopf until it ends or our kinds are removed."""
+        """Run kopf until it ends, or until a CRD of ours is removed."""
         feed = _Feed(self._inbox, asyncio.get_running_loop())
         stop: concurrent.futures.Future[None] = concurrent.futures.Future()
         ended: concurrent.futures.Future[None] = concurrent.futures.Future()

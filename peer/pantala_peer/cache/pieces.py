@@ -99,7 +99,7 @@ class PieceCache:
         return (meta.generation, meta.piece_size, meta.length) == wanted
 
     async def hold(self, assignment: Assignment) -> bool:
-        """Prepare the task's file and reserve its size. If the file does not fit the assignment, drop it first.
+        """Prepare the task's data file and reserve its size. A file with other content is dropped first.
 
         False while the content is not known yet.
         """

@@ -20,4 +20,4 @@ class UnusableFileError(ContainerdError):
 
 
 class FolderError(ContainerdError):
-    """The disk reports an error."""
+    """``certs.d``, or our record of it, cannot be read or written."""

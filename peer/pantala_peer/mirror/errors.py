@@ -12,7 +12,7 @@ from pantala_peer.errors import PeerError
 
 
 class MirrorError(PeerError):
-    """There is nothing to serve. containerd asks the registry itself."""
+    """The mirror does not serve a request. containerd then asks the registry itself."""
 
 
 class OwnerUnreachableError(MirrorError):
@@ -20,4 +20,4 @@ class OwnerUnreachableError(MirrorError):
 
 
 class SlowError(MirrorError):
-    """Nothing came in time."""
+    """The content did not arrive before the deadline."""

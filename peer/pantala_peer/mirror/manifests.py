@@ -76,7 +76,7 @@ _DECODER = msgspec.json.Decoder(_Content)
 
 @dataclass(frozen=True, slots=True)
 class RegistryChallenge:
-    """The registry demands that this client authenticates."""
+    """The answer of a registry that demands that the client authenticates."""
 
     values: tuple[str, ...]
     """The registry's ``WWW-Authenticate`` headers, unchanged. There is at least one."""
