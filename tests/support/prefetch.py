@@ -21,6 +21,7 @@ from pantala_operator.plan.prefetch.inputs import (
     Surroundings,
 )
 from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
+from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.targets import ClusterNodes, PeerState, Pod
 from pantala_operator.resources.api import REQUESTED_AT, Metadata, Node, NodeSpec, Taint
 from pantala_operator.resources.conditions import find
@@ -108,6 +109,7 @@ class World:
     registry: dict[str, RegistryAnswer] = field(default_factory=lambda: {ONE: resolved("a"), TWO: resolved("b")})
     outcome: Outcome = works
     around: Surroundings = field(default_factory=Surroundings)
+    secrets: dict[str, SecretReading] = field(default_factory=dict)
     now: datetime = NOW
     children: dict[str, OwnedTask] = field(default_factory=dict)
     pulls: dict[str, dict[str, PullState]] = field(default_factory=dict)
@@ -130,6 +132,7 @@ class World:
         return ObservedImages(
             cluster=self.cluster,
             around=self.around,
+            secrets=self.secrets,
             answers=dict(self.answers),
             tasks=tuple(self.children.values()),
             pulls=self.pulls_now(),

@@ -195,7 +195,7 @@ class PrefetchController:
 
     def _plan_task(self, each: TaskResource, state: PrefetchState[TaskStatus], view: SharedView, now: datetime) -> None:
         observed = self._observed(each, state, view)
-        plan = plans.plan_task(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
+        plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
         self._carry_out(each, state, plan, observed, now)
 
     def _observed(self, each: Planned, state: PrefetchState[Any], view: SharedView) -> ObservedImages:

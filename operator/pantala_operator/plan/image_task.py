@@ -10,7 +10,7 @@ from datetime import datetime
 from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
-from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome
+from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions, quantity
 from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
@@ -41,6 +41,7 @@ def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
         suspended=spec.suspend,
         pin=spec.retention.pin,
         depth=Depth(spec.depth),
+        itemized=Depth(spec.depth) is Depth.PEER,
     )
 
 
@@ -71,17 +72,16 @@ def _former(task: TaskResource) -> PlanState:
     )
 
 
-def status_alone(
-    task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts, outcome: PrefetchOutcome
-) -> TaskStatus:
+def status_alone(task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts) -> tuple[TaskStatus, PrefetchOutcome]:
     """The status of a Task that is planned by itself."""
+    outcome = evaluate(snapshot, counts)
     if outcome.stays:
-        return task.status
+        return task.status, outcome
     mine = counts.images[0] if counts.images else ImageStatus(task.spec.source.image)
     verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine))
     failures = _failures(counts.listed) if snapshot.observed.reported else task.status.failures
     run = snapshot.run
-    return _status(task, mine, verdicts, failures, (run.started, run.completed), snapshot.now)
+    return _status(task, mine, verdicts, failures, (run.started, run.completed), snapshot.now), outcome
 
 
 def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datetime) -> TaskStatus:

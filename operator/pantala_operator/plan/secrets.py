@@ -6,6 +6,7 @@ No message shows a value of a Secret.
 import base64
 import binascii
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +55,15 @@ class Headers(NamedTuple):
     """Whose credentials these are: the Secret's UID, never its content."""
 
 
+class PullSecrets(NamedTuple):
+    """Pull secrets of one namespace."""
+
+    configs: Mapping[str, str]
+    """The content of usable ones, by name."""
+    faults: tuple[str, ...]
+    """What is wrong with others."""
+
+
 def headers(name: str, reading: SecretReading) -> Headers | Obstacle | Unread:
     """Each key of the Secret is a header's name, each value one line."""
     match reading:
@@ -100,6 +110,15 @@ def _line(encoded: str) -> str | None:
     # `kubectl create secret --from-file` keeps the file's last newline; no header can have one.
     text = data.decode("latin-1").removesuffix("\n").removesuffix("\r").strip(" \t")
     return text if len(text) <= _MAX_VALUE and _LINE.fullmatch(text) else None
+
+
+def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) -> PullSecrets:
+    """The Secrets of these names, as far as ``readings`` has them."""
+    found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
+    return PullSecrets(
+        {name: each for name, each in found.items() if isinstance(each, str)},
+        tuple(each.message for each in found.values() if isinstance(each, Obstacle)),
+    )
 
 
 def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:

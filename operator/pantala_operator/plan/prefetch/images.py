@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pantala_operator.plan.prefetch.inputs import ImageDemand, Surroundings, Workload
-from pantala_operator.plan.secrets import SecretReading, pull_secret
-from pantala_operator.resources.prefetch import ImageKey
+from pantala_operator.plan.secrets import SecretReading, pull_secrets
+from pantala_operator.resources.prefetch import From, ImageKey
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol import image
 from pantala_protocol.reasons import Reason
@@ -25,14 +25,10 @@ class ImageSet:
     """Why wanted images are missing from the set."""
     secret_names: tuple[str, ...]
     """All pull secrets."""
-    configs: Mapping[str, str] = field(default_factory=dict)
-    """The content of usable pull secrets, by name."""
     secret_faults: tuple[str, ...] = ()
-    """What is wrong with the other pull secrets; images may be public all the same."""
-
-    def credentials(self, key: ImageKey) -> tuple[str, ...]:
-        """The content of an image's pull secrets."""
-        return tuple(self.configs[name] for name in self.secrets[key] if name in self.configs)
+    """What is wrong with some of the pull secrets; images may be public all the same."""
+    credentials: Mapping[ImageKey, tuple[str, ...]] = field(default_factory=dict)
+    """The content of each image's usable pull secrets."""
 
 
 def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, SecretReading]) -> ImageSet:
@@ -42,7 +38,10 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
     """
     secrets: dict[ImageKey, tuple[str, ...]] = {}
     problems: list[Obstacle] = []
-    for reference, platform, own in _named(demand, around, problems):
+    named: list[tuple[str, str, tuple[str, ...]]] = [(each.image, each.platform, ()) for each in demand.images]
+    if demand.source is not None:
+        named += _from_workloads(demand.source, demand.metadata.namespace, around, problems)
+    for reference, platform, own in named:
         try:
             key = ImageKey(str(image.parse(reference)), platform)
         except ValueError as error:
@@ -56,14 +55,11 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
     if not secrets and not problems:
         problems.append(Obstacle.of(Reason.NO_IMAGE, "Neither spec.images nor a workload of spec.from names an image"))
     names = tuple(sorted({name for each in secrets.values() for name in each}))
-    found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
-    return ImageSet(
-        secrets,
-        tuple(problems),
-        names,
-        configs={name: each for name, each in found.items() if isinstance(each, str)},
-        secret_faults=tuple(each.message for each in found.values() if isinstance(each, Obstacle)),
-    )
+    if not names:
+        return ImageSet(secrets, tuple(problems), ())
+    configs, faults = pull_secrets(names, readings)
+    credentials = {key: tuple(configs[name] for name in each if name in configs) for key, each in secrets.items()}
+    return ImageSet(secrets, tuple(problems), names, faults, credentials)
 
 
 def of_template(template: Mapping[str, Any]) -> tuple[str, ...]:
@@ -74,23 +70,18 @@ def of_template(template: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for each in found if isinstance(each, str) and each))
 
 
-def _named(
-    demand: ImageDemand, around: Surroundings, problems: list[Obstacle]
+def _from_workloads(
+    source: From, namespace: str, around: Surroundings, problems: list[Obstacle]
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """References, platforms, and the pull secrets that workloads add."""
-    for each in demand.images:
-        yield each.image, each.platform, ()
-    for workload in _followed(demand, around, problems):
+    """References and platforms from workloads, and the pull secrets that they add."""
+    for workload in _followed(source, namespace, around, problems):
         # Secrets of other namespaces stay there.
-        own = _secrets(workload.template) if workload.namespace == demand.metadata.namespace else ()
+        own = _secrets(workload.template) if workload.namespace == namespace else ()
         for reference in of_template(workload.template):
             yield reference, "", own
 
 
-def _followed(demand: ImageDemand, around: Surroundings, problems: list[Obstacle]) -> Iterable[Workload]:
-    source, namespace = demand.source, demand.metadata.namespace
-    if source is None:
-        return ()
+def _followed(source: From, namespace: str, around: Surroundings, problems: list[Obstacle]) -> Iterable[Workload]:
     if (wanted := source.workload_ref) is not None:
         name = (wanted.kind, namespace, wanted.name)
         found = [each for each in around.workloads if (each.kind, each.namespace, each.name) == name]

@@ -74,6 +74,8 @@ class ImageDemand:
     pin: bool = False
     byte_budget: int | None = None
     depth: Depth = Depth.RUNTIME
+    itemized: bool = False
+    """An image is useful only with its blobs known: in a report, and where the peer fetches them."""
     owns_tasks: bool = False
     """The operator creates a Task for each image."""
 

@@ -10,12 +10,11 @@ import msgspec
 
 from pantala_operator.plan.prefetch.inputs import ImageDemand, RegistryAnswer
 from pantala_operator.plan.prefetch.run import Run
-from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus
 from pantala_operator.resources.status import Obstacle
-from pantala_protocol import image
+from pantala_protocol import image, reasons
 from pantala_protocol.images import ImageBlob
-from pantala_protocol.reasons import Reason
+from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.registry import Resolved
 
 _LONGEST_NAME: Final = 253
@@ -43,21 +42,12 @@ class Pin:
     problem: Obstacle | None = None
     """Why the registry did not resolve it."""
 
-    @property
-    def reference(self) -> str:
-        """The image with its digest, and with its tag if it has one: pods refer to it by the tag."""
-        parsed = image.parse(self.key.reference)
-        tag = f":{parsed.tag}" if parsed.tag else ""
-        return f"{parsed.name}{tag}@{self.digest}"
-
-    def blobs(self, platform: str) -> tuple[ImageBlob, ...] | None:
-        """All blobs for a node of ``platform``; ``None``: not known, or the image is not made for it."""
-        return None if self.platforms is None else self.platforms.get(self.key.platform or platform)
-
-    def lacks(self, platform: str) -> bool:
-        """Whether the image is known not to be made for a node of ``platform``."""
-        own = self.key.platform or platform
-        return self.platforms is not None and own in self.asked and own not in self.platforms
+    reference: str = ""
+    """The image with its digest, and with its tag if it has one: pods refer to it by the tag."""
+    awaited: bool = False
+    """The registry has not answered yet, or is asked again soon."""
+    lacking: bool = False
+    """No node can start with it: its digest or its needed blobs are not known in this run."""
 
 
 def resolve(
@@ -65,22 +55,33 @@ def resolve(
 ) -> dict[ImageKey, Pin]:
     """The pins of the ``wanted`` images in ``run``."""
     former = {each.key: each for each in demand.former.images}
-    found = (pin(key, former.get(key), answers.get(key), run, follow=demand.follows) for key in wanted)
-    return {
-        each.key: replace(each, task=task_name(demand.metadata, each.key, each.digest)) if each.digest else each
-        for each in found
-    }
+    pins: dict[ImageKey, Pin] = {}
+    for key in wanted:
+        found = pin(key, former.get(key), answers.get(key), run, follow=demand.follows)
+        task = reference = ""
+        if found.digest:
+            parsed = image.parse(key.reference)
+            reference = f"{parsed.name}:{parsed.tag}@{found.digest}" if parsed.tag else f"{parsed.name}@{found.digest}"
+            # The same object, image, platform and digest always give the same name.
+            content = "\0".join((demand.metadata.uid, *key, found.digest))
+            suffix = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
+            task = f"{demand.metadata.name[: _LONGEST_NAME - 1 - _DIGITS].rstrip('.-')}-{suffix}"
+        pins[key] = replace(
+            found,
+            task=task,
+            reference=reference,
+            awaited=found.problem is None or reasons.of_image(found.problem.reason).retry is Retry.SOON,
+            lacking=not found.current or (demand.itemized and found.platforms is None),
+        )
+    return pins
 
 
 def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None, run: Run, *, follow: bool) -> Pin:
     """The digest of one image in ``run``; ``former`` is its status so far."""
-    old = former if former is not None else ImageStatus(key.reference)
-    digest, resolved, latest = old.digest, old.resolved_time, old.latest_digest
+    old, found = former or ImageStatus(key.reference), answer.resolved if answer is not None else Resolved()
+    digest, resolved, problem = old.digest, old.resolved_time, None
     current = bool(digest) and resolved is not None and run.started is not None and resolved >= run.started
-    if not current:
-        latest = ""
-    found = answer.resolved if answer is not None else Resolved()
-    problem = None
+    latest = old.latest_digest if current else ""
     if answer is not None and run.started is not None and answer.at >= run.started:
         moved = found.digest != digest and (resolved is None or answer.at > resolved)
         if found.digest and (not current or (follow and moved)):
@@ -88,20 +89,15 @@ def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None
         if found.digest:
             latest = "" if found.digest == digest else found.digest
         else:
-            problem = _problem(key, found)
+            what = found.message or "The registry did not resolve the image"
+            what = what if key.reference in what else f"{key.reference}: {what}"
+            problem = Obstacle.of_image(found.reason, what)
     if named := image.parse(key.reference).digest:
         digest, resolved, current, latest = named, run.started, run.started is not None, ""
-    known = bool(found.digest) and found.digest == digest
-    return Pin(
-        key=key,
-        digest=digest,
-        current=current,
-        resolved=resolved,
-        latest=latest,
-        platforms=found.platforms if known else None,
-        asked=answer.platforms if answer is not None and known else frozenset(),
-        problem=problem,
-    )
+    made = Pin(key=key, digest=digest, current=current, resolved=resolved, latest=latest, problem=problem)
+    if answer is None or not found.digest or found.digest != digest:
+        return made
+    return replace(made, platforms=found.platforms, asked=answer.platforms)
 
 
 def answer(found: Resolved, platforms: Iterable[str], asked: datetime, now: datetime, failures: int) -> RegistryAnswer:
@@ -110,43 +106,3 @@ def answer(found: Resolved, platforms: Iterable[str], asked: datetime, now: date
         return RegistryAnswer(asked, found, frozenset(platforms))
     failed = msgspec.structs.replace(found, reason=found.reason or Reason.INVALID_ANSWER.value)
     return RegistryAnswer(now, failed, tries=failures + 1)
-
-
-def task_name(metadata: Metadata, key: ImageKey, digest: str) -> str:
-    """A valid name: always the same for the same object, image, platform and digest."""
-    content = "\0".join((metadata.uid, *key, digest))
-    suffix = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
-    return f"{metadata.name[: _LONGEST_NAME - 1 - _DIGITS].rstrip('.-')}-{suffix}"
-
-
-def size(blobs: Iterable[ImageBlob]) -> int:
-    """Bytes of ``blobs``, each digest once."""
-    return sum({blob.digest: blob.size for blob in blobs}.values())
-
-
-def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping[ImageKey, Reason]:
-    """The images that a node of ``platform`` does not get: not made for it, or beyond ``budget`` bytes in all.
-
-    Images take their bytes in order; after one that does not fit, a smaller one may. Unknown sizes count as nothing.
-    """
-    held: dict[str, int] = {}
-    omitted = {}
-    for each in pins:
-        added = {blob.digest: blob.size for blob in each.blobs(platform) or ()}
-        if each.lacks(platform) or not _suits(each.key.platform, platform):
-            omitted[each.key] = Reason.PLATFORM_MISSING
-        elif budget is not None and sum((held | added).values()) > budget:
-            omitted[each.key] = Reason.BUDGET_EXCEEDED
-        else:
-            held |= added
-    return omitted
-
-
-def _suits(wanted: str, own: str) -> bool:
-    """Whether a node of platform ``own`` pulls an image for ``wanted``: a runtime takes its own platform only."""
-    return not wanted or wanted.split("/")[:2] == own.split("/")[:2]
-
-
-def _problem(key: ImageKey, found: Resolved) -> Obstacle:
-    what = found.message or "The registry did not resolve the image"
-    return Obstacle.of_image(found.reason, what if key.reference in what else f"{key.reference}: {what}")

@@ -3,10 +3,8 @@
 A schedule follows changes of the clock as Debian's cron and CronJobs do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -40,14 +38,20 @@ class Run:
     fault: Obstacle | None = None
     """What is wrong with the schedule."""
 
-    @property
-    def token(self) -> str:
-        """Tells the orders of this run from those of others; empty before the first run."""
-        return "" if self.started is None else self.started.strftime("%Y%m%dT%H%M%SZ")
+    token: str = ""
+    """Tells the orders of this run from those of others; empty before the first run."""
 
-    def complete_at(self, now: datetime) -> Run:
-        """The run, completed at ``now`` unless it was before."""
-        return self if self.completed is not None else replace(self, completed=now, deadline=None)
+    # The nodes' reports decide the rest.
+    overdue: Obstacle | None = None
+    """The run has missed its deadline."""
+    idle: bool = False
+    """Nothing happens until the next run."""
+    resting: bool = False
+    """A run of ``Once`` was completed before this plan, so everything stays as it is."""
+    stopped: bool = False
+    """The user or the deadline ends running pulls."""
+    holding: bool = False
+    """No pull starts, and running ones are cancelled."""
 
 
 def current(demand: ImageDemand, now: datetime) -> Run:
@@ -57,37 +61,38 @@ def current(demand: ImageDemand, now: datetime) -> Run:
     object is suspended. Before the first scheduled time, an edit starts no run.
     """
     former, schedule = demand.former, demand.schedule
-    requested = former.request != demand.request
-    edited = former.generation != demand.metadata.generation
-    due = upcoming = fault = None
-    if schedule is not None:
-        fault = schedule_fault(schedule, now)
-        if fault is None:
-            upcoming = following(schedule, now)
-            since = former.scheduled or demand.metadata.creation_timestamp or now
-            due = None if demand.suspended else latest(schedule, since, now)
+    fault, upcoming, due = (None, None, None) if schedule is None else _scheduled(schedule, demand, now)
     waits = former.started is None and schedule is not None
-    starts = due is not None or requested or (not waits and (edited or former.started is None))
-    started = _later(former.started, now) if starts else former.started
-    completed = None if starts else former.completed
+    edited = former.generation != demand.metadata.generation or former.started is None
+    starts = due is not None or former.request != demand.request or (edited and not waits)
+    started, completed, deadline = former.started, former.completed, None
+    if starts:
+        # Two runs never share a token, even if both start within a second.
+        started = now if started is None else max(now, started + timedelta(seconds=1))
+        completed = None
+    if started is not None and completed is None and demand.deadline_seconds is not None:
+        deadline = started + timedelta(seconds=demand.deadline_seconds)
     return Run(
         started=started,
         completed=completed,
         scheduled=due or former.scheduled,
         upcoming=upcoming,
-        deadline=None if completed is not None else _deadline(demand.deadline_seconds, started),
+        deadline=deadline,
         fresh=starts,
         fault=fault,
+        token="" if started is None else started.strftime("%Y%m%dT%H%M%SZ"),
     )
 
 
-def _deadline(seconds: int | None, started: datetime | None) -> datetime | None:
-    return None if seconds is None or started is None else started + timedelta(seconds=seconds)
-
-
-def _later(former: datetime | None, now: datetime) -> datetime:
-    """``now``, or a second after ``former``: two runs never share a token, even if both start within a second."""
-    return now if former is None else max(now, former + timedelta(seconds=1))
+def _scheduled(
+    schedule: Schedule, demand: ImageDemand, now: datetime
+) -> tuple[Obstacle | None, datetime | None, datetime | None]:
+    """What is wrong with the schedule, its next due time, and the newest one that starts a run."""
+    fault = schedule_fault(schedule, now)
+    if fault is not None:
+        return fault, None, None
+    since = demand.former.scheduled or demand.metadata.creation_timestamp or now
+    return None, following(schedule, now), None if demand.suspended else latest(schedule, since, now)
 
 
 def schedule_fault(schedule: Schedule, now: datetime) -> Obstacle | None:
