@@ -163,7 +163,7 @@ async def _measure(lab: ControlLab, kind: str, clients: int, seconds: float) -> 
 
 
 async def _registrations(lab: ControlLab, clients: int, failed: asyncio.Future[None]) -> float:
-    """Measure how many more clients are registered per second."""
+    """Register further clients, and measure how many the supernode registers per second."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     left = clients * _REGISTRATIONS
 

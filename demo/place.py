@@ -38,13 +38,13 @@ class Place(AbstractContextManager["Place"], Protocol):
         """Raise :class:`demo.errors.DemoError` if one of our processes has ended."""
 
     def log(self, name: str) -> str:
-        """The end of a process's log. Empty if the log cannot be read from here, as for the next methods."""
+        """The end of a process's log. Empty if the demo cannot read it."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
-        """Bytes of the task that each node has verified until now."""
+        """Bytes of the task that each node has verified until now. Empty if not known."""
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Bytes that each node has received, by provider."""
+        """Bytes that each node has received, by provider. Empty if not known."""
 
     def files(self, path: str) -> Mapping[str, Path]:
-        """The file at which each node publishes ``path``."""
+        """The file at which each node publishes ``path``. Empty if not known."""

@@ -33,7 +33,7 @@ EACH = [
     *(pytest.param(path, id=path if path in BUILT else path.strip("/").replace("/", "-")) for path in programs()),
 ]
 ONE = [programs()[0]]
-"""One program, for ``parametrize("node", ONE, ids=["one"], indirect=True)``."""
+"""One of these programs, for ``parametrize("node", ONE, ids=["one"], indirect=True)``."""
 
 
 class Helper:
