@@ -1,4 +1,4 @@
-"""Secrets with credentials: as request headers for an origin, or as pull secrets for registries. Pure.
+"""Reads Secrets with credentials: request headers for an origin, or pull secrets for registries. Pure.
 
 No message shows a value of a Secret.
 """
@@ -52,20 +52,20 @@ class Headers(NamedTuple):
 
     values: dict[str, str]
     credentials: str
-    """Whose credentials these are: the Secret's UID, never its content."""
+    """An identifier of the credentials: the Secret's UID, never its content."""
 
 
 class PullSecrets(NamedTuple):
-    """Pull secrets of one namespace."""
+    """Pull secrets of one namespace, usable or not."""
 
     configs: Mapping[str, str]
-    """The content of usable ones, by name."""
+    """The content of the usable pull secrets, by name."""
     faults: tuple[str, ...]
-    """What is wrong with others."""
+    """The errors of the other pull secrets."""
 
 
 def headers(name: str, reading: SecretReading) -> Headers | Obstacle | Unread:
-    """Each key of the Secret is a header's name, each value one line."""
+    """Read headers from a Secret: each key is a header's name, and each value is one line."""
     match reading:
         case Unread():
             return reading
@@ -113,7 +113,7 @@ def _line(encoded: str) -> str | None:
 
 
 def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) -> PullSecrets:
-    """The Secrets of these names, as far as ``readings`` has them."""
+    """Collect the pull secrets of these names, as far as ``readings`` has them."""
     found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
     return PullSecrets(
         {name: each for name, each in found.items() if isinstance(each, str)},
@@ -122,7 +122,7 @@ def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) ->
 
 
 def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:
-    """The content of a pull secret as ``{"auths": ...}``, or what is wrong with it."""
+    """The content of a pull secret as ``{"auths": ...}``, or why it cannot be used."""
     match reading:
         case Unread():
             return reading

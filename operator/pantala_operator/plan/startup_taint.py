@@ -1,4 +1,4 @@
-"""When a startup taint is removed from a node. Pure.
+"""Decides when a startup taint is removed from a node. Pure.
 
 Each ImagePrefetch with a startup taint votes on the nodes that it targets: one vote to keep the taint is enough.
 """

@@ -81,7 +81,7 @@ def wanted(
 ) -> WantedTask | None:
     """The task for the statement. ``None`` if the supernodes should have nothing for the Task.
 
-    A Task with an unusable Secret keeps its copies under its former name, and gets nothing more.
+    A Task with an unusable Secret keeps its copies under its former task ID, and nodes without the file do not get it.
     """
     if isinstance(source, TaskOrigin):
         known, sent = source.task_id, source.headers

@@ -1,4 +1,4 @@
-"""Which nodes get a file or an image. Pure: the same inputs give the same nodes."""
+"""Chooses the nodes that get a file or an image. Pure: the same inputs give the same nodes."""
 
 import hashlib
 from collections.abc import Mapping, Set
@@ -11,21 +11,21 @@ from pantala_operator.resources.prefetch import has_labels
 UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
 _EXCLUDING = {"NoSchedule", "NoExecute"}
 _HEALTH = {"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"}
-"""Taints that report a node's health. A file stays on the node in spite of them."""
+"""The taints that report a node's health. A file stays on a node with such a taint."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """One peer, as far as the choice needs it."""
+    """What the choice of nodes needs to know about a peer."""
 
     connected: bool = False
     unschedulable: bool = False
-    """An administrator allows nothing new there."""
+    """True if an administrator allows no new tasks on the peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A running pod, as far as the choice needs it."""
+    """What the choice of nodes needs to know about a running pod."""
 
     node: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -56,11 +56,11 @@ class Targets:
     wanted: tuple[str, ...] = ()
     """The nodes in the statement, sorted. An unreachable node stays in the list, so that it keeps its file."""
     desired: frozenset[str] = frozenset()
-    """The nodes that count: the work is done when all of them have the file."""
+    """The nodes that count. The work is done when all of them have the file."""
     why_none: str = ""
-    """Why no node is selected."""
+    """Why no node is selected, if so."""
     passed_over: Mapping[str, PassedOver] = field(default_factory=dict)
-    """The other nodes that match."""
+    """The nodes that match, but get nothing, each with the reason."""
 
 
 def choose(
@@ -102,7 +102,7 @@ def choose(
 
 
 def _excluded(target: Target, node: Node) -> bool:
-    """Whether a taint of the node excludes it."""
+    """True if a taint of the node excludes it."""
     taints = [taint for taint in node.spec.taints if taint.effect in _EXCLUDING and taint.key not in _HEALTH]
     if node.spec.unschedulable and all(taint.key != UNSCHEDULABLE.key for taint in taints):
         taints.append(UNSCHEDULABLE)
@@ -110,7 +110,7 @@ def _excluded(target: Target, node: Node) -> bool:
 
 
 def is_ill(node: Node) -> bool:
-    """Whether the cluster cannot reach the node, or the node is not ready."""
+    """True if the cluster cannot reach the node, or the node is not ready."""
     return any(taint.key in _HEALTH for taint in node.spec.taints)
 
 
@@ -123,7 +123,7 @@ def _tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 
 def _limited(target: Target, uid: str, candidates: list[str], holders: Set[str], counting: Set[str]) -> list[str]:
-    """The wanted number of nodes: holders first, then nodes that count."""
+    """Choose the wanted number of nodes: those with the file first, then those that count."""
 
     def preference(name: str) -> tuple[bool, bool, bytes]:
         return name not in holders, name not in counting, hashlib.sha256(f"{uid}/{name}".encode()).digest()

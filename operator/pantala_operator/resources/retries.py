@@ -1,4 +1,4 @@
-"""When a failed pull, or a question that a registry refused, is tried again. Pure.
+"""Decides when a failed pull, or a question that a registry refused, is tried again. Pure.
 
 The table of reasons says how each failure passes: by itself, by a change elsewhere, or by a new spec only.
 """
@@ -10,13 +10,13 @@ from pantala_protocol import reasons
 from pantala_protocol.reasons import Retry
 
 _LONGEST_PAUSE: Final = 300
-"""Seconds; also the pause after failures that something else has to change for."""
+"""The longest pause in seconds, and the pause after failures that pass only by a change elsewhere."""
 
 
 def pause(reason: str, tries: int, limit: int | None, backoff: int) -> int | None:
-    """Seconds to wait after the failure number ``tries``; ``None``: another try is not allowed or useless.
+    """Seconds to wait after the failure number ``tries``. ``None``: another attempt is not allowed, or useless.
 
-    ``limit``: how many retries are allowed; ``None``: any number. ``backoff``: the first pause, in seconds.
+    ``limit``: the number of allowed retries. ``None``: any number. ``backoff``: the first pause, in seconds.
     """
     kind = reasons.of_image(reason).retry
     if kind is Retry.NEVER or (limit is not None and tries > limit):

@@ -1,4 +1,4 @@
-"""The Tasks that an ImagePrefetch owns: one for each image and digest. Pure."""
+"""Plans the Tasks that an ImagePrefetch owns: one for each image and digest. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pantala_operator.resources.prefetch import KIND
 from pantala_protocol import image
 
 OWNER_LABEL = f"{GROUP}/image-prefetch"
-"""Label of a Task: the UID of the ImagePrefetch that owns it."""
+"""The label of a Task with the UID of the ImagePrefetch that owns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,15 @@ class ChildTasks:
     """The changes to the Tasks of one ImagePrefetch."""
 
     apply: tuple[Mapping[str, Any], ...] = ()
-    """Tasks to be applied, as the API server takes them."""
+    """Manifests of the Tasks to create or change."""
     delete: tuple[str, ...] = ()
-    """Names of Tasks that nothing needs any more."""
+    """The names of Tasks to delete, because no node needs them any more."""
 
 
 def child_tasks(snapshot: Snapshot) -> ChildTasks:
-    """The Tasks of an ImagePrefetch. In mode ``Plan``, before the first run and after a run of ``Once`` they stay.
+    """Plan the Tasks. They stay the same in mode ``Plan``, before the first run and after a run with policy ``Once``.
 
-    A Task of a former digest stays until all nodes have the new one.
+    A Task with a former digest stays until all nodes have the new one.
     """
     demand, observed = snapshot.demand, snapshot.observed
     if not demand.owns_tasks or demand.planning or snapshot.run.started is None or snapshot.run.resting:
@@ -69,7 +69,7 @@ def child_tasks(snapshot: Snapshot) -> ChildTasks:
 
 
 def _repository(task: OwnedTask) -> tuple[str, str]:
-    """The repository and platform of a Task's image."""
+    """The repository of a Task's image, without tag and digest, and its platform."""
     try:
         return image.parse(task.image).name, task.platform
     except ValueError:

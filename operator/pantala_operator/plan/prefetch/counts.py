@@ -1,4 +1,4 @@
-"""What the status counts and lists: only what nodes and registries have reported. Pure."""
+"""Counts nodes, images, bytes and failures for the status, only by what nodes and registries have reported. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason
 
 MAX_FAILURES: Final = 10
-"""Failures that a status lists."""
+"""The most failures that a status lists."""
 _MAX_MESSAGE: Final = 512
 _LAST = (
     "This run does not try it again. To start a new run, set the annotation pantala.dev/requested-at to a new value."
@@ -22,27 +22,27 @@ _LAST = (
 EVICTED = "The node's kubelet removed the image twice within an hour"
 LEFT_OUT = "The node does not get the image"
 _BEHIND: Final = (*FAILING, Step.EVICTED, Step.LEFT_OUT)
-"""Steps at which a node counts as failed."""
+"""The steps of an image at which its node counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchCounts:
-    """How far the nodes and images are."""
+    """The numbers, lists and bytes of one status."""
 
     nodes: NodeCount
     images: tuple[ImageStatus, ...]
     fetched: int
-    """Bytes that nodes fetched in this run."""
+    """Bytes that the nodes have fetched in this run."""
     size: int | None
-    """Bytes of all images for all platforms, each blob once; ``None``: not known of some."""
+    """Bytes of all images for all platforms, each blob once. ``None`` if some are not known."""
     failures: tuple[PullFailure, ...]
-    """What prevents single nodes from being ready."""
+    """The failures that are about single nodes."""
     unresolved: tuple[PullFailure, ...]
-    """Images that no node pulls."""
+    """The failures that are about an image on all nodes: no node can pull it."""
     listed: tuple[PullFailure, ...]
-    """At most 10 of both kinds."""
+    """At most 10 of ``failures`` and ``unresolved``, for the status."""
     progress: str
-    """In words."""
+    """The progress as a text for a condition's message."""
 
 
 def count(snapshot: Snapshot) -> PrefetchCounts:
@@ -107,7 +107,7 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
 
 
 def _listed(*found: PullFailure) -> tuple[PullFailure, ...]:
-    """At most 10 failures: each reason, then each image of a reason, at least once while there is room."""
+    """Choose at most 10 failures, so that as many reasons and then images as possible are listed."""
     causes, kinds = Counter[tuple[str, str]](), Counter[str]()
     ranked = []
     for each in found:
@@ -120,7 +120,7 @@ def _listed(*found: PullFailure) -> tuple[PullFailure, ...]:
 
 
 def _unresolved(snapshot: Snapshot) -> Iterator[PullFailure]:
-    """Images that the registry did not resolve, and references that are not valid."""
+    """Yield a failure for each image that its registry did not resolve, and for each invalid reference."""
     for key, why in snapshot.unresolved.items():
         found = _failure("", key, why.reason, f"No node pulls it: {why.message.removeprefix(f'{key.reference}: ')}")
         yield msgspec.structs.replace(found, message=" ".join((found.message, *snapshot.images.secret_faults)))
@@ -129,7 +129,7 @@ def _unresolved(snapshot: Snapshot) -> Iterator[PullFailure]:
 
 
 def _failures(snapshot: Snapshot) -> Iterator[PullFailure]:
-    """Failed pulls, then images that nodes do not get, then nodes that cannot be reached; each sorted."""
+    """Yield failed pulls, then images that nodes do not get, then nodes that cannot be reached, each sorted."""
     places = snapshot.places
     for name, key in sorted(places[Step.FAILED] + places[Step.PAUSED] + places[Step.DUE]):
         pull = snapshot.pulls[key][name]
@@ -145,6 +145,6 @@ def _failures(snapshot: Snapshot) -> Iterator[PullFailure]:
 
 
 def _failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:
-    """One entry of the list, with the advice."""
+    """One entry of the list, whose message ends with the advice."""
     words = message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
     return PullFailure(name, reason, key.reference, advised(words or reason, reasons.of_image(reason)))

@@ -1,4 +1,4 @@
-"""The report of mode ``Plan``: what nodes would fetch, without the layers that are shared or there already. Pure."""
+"""Makes the report of mode ``Plan``: the layers that each node would fetch, each once. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from pantala_protocol.images import RuntimeState
 from pantala_protocol.reasons import Reason
 
 LISTED: Final = 50
-"""Nodes that a status lists at most."""
+"""The most nodes that a status lists."""
 _UNPACKED: Final = 2.5
-"""Bytes on disk of an unpacked layer for each byte of the registry's; compressed layers stay beside them."""
+"""The size of an unpacked layer, relative to the compressed layer. The compressed one stays on the disk, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeImages:
-    """One node, and how far its images are."""
+    """One node, and the state of each image on it."""
 
     node: str
     platform: str
@@ -67,7 +67,7 @@ def forecast(nodes: Iterable[NodeImages], pins: Mapping[ImageKey, Pin], left_out
 
 
 def _missing(node: NodeImages, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
-    """The blobs that a node would fetch: it has them neither alone nor in an image."""
+    """The blobs that a node would fetch, with their sizes: neither its runtime nor one of its images has them."""
     there = {digest for digest, has in node.runtime.blobs.items() if has}
     wanted: dict[str, int] = {}
     for key, step in node.steps.items():
@@ -80,7 +80,7 @@ def _missing(node: NodeImages, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
 
 
 def _images(node: NodeImages, pins: Mapping[ImageKey, Pin], missing: Mapping[str, int]) -> int:
-    """How many images a node lacks: a blob is missing, or the blobs are not known."""
+    """The number of images of which a node lacks a blob, or whose blobs are not known."""
     wanted = (key for key, step in node.steps.items() if step not in (Step.READY, Step.LEFT_OUT))
     known = ((pins[key].platforms or {}).get(key.platform or node.platform) for key in wanted)
     return sum(blobs is None or any(blob.digest in missing for blob in blobs) for blobs in known)
@@ -93,7 +93,7 @@ def _node(node: NodeImages, images: int, fetched: int) -> NodeForecast:
 
 
 def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
-    """The nodes that the target selects and that get nothing, or not every image; with the reason."""
+    """Yield the selected nodes that get no image, or not every image, each with the reason."""
     for name in snapshot.unavailable:
         yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached; check both")
     for name, why in snapshot.targets.passed_over.items():

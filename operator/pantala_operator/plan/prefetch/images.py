@@ -1,4 +1,4 @@
-"""Which images a demand means, by name or from the workloads it follows, and the credentials for them. Pure."""
+"""Finds the images of a demand, by name or from workloads, and the credentials for them. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,27 +12,27 @@ from pantala_protocol import image
 from pantala_protocol.reasons import Reason
 
 MAX_IMAGES = 256
-"""Images of one object, so that its status stays small."""
+"""The most images of one object, so that its status stays small."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """The wanted images, each once, in the order they were named."""
+    """The wanted images, each once, in the order in which the spec names them."""
 
     secrets: Mapping[ImageKey, tuple[str, ...]]
     """The names of each image's pull secrets."""
     problems: tuple[Obstacle, ...]
-    """Why wanted images are missing from the set."""
+    """Why some wanted images are not in the set."""
     secret_names: tuple[str, ...]
-    """All pull secrets."""
+    """The names of all pull secrets."""
     secret_faults: tuple[str, ...] = ()
-    """What is wrong with some of the pull secrets; images may be public all the same."""
+    """Errors of unusable pull secrets. Their images may be public, so they are tried anyway."""
     credentials: Mapping[ImageKey, tuple[str, ...]] = field(default_factory=dict)
     """The content of each image's usable pull secrets."""
 
 
 def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, SecretReading]) -> ImageSet:
-    """The images of ``demand``; two references to the same image count as one.
+    """Find the images of ``demand``. Two references to the same image count as one.
 
     ``readings``: the Secrets of its namespace, by name.
     """
@@ -63,7 +63,7 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
 
 
 def of_template(template: Mapping[str, Any]) -> tuple[str, ...]:
-    """The references in a pod template: of volumes, init containers and containers. Malformed parts are ignored."""
+    """The image references in a pod template: in volumes, init containers and containers. Invalid parts are ignored."""
     spec = _mapping(template.get("spec"))
     found = [_mapping(volume.get("image")).get("reference") for volume in _items(spec, "volumes")]
     found += [each.get("image") for kind in ("initContainers", "containers") for each in _items(spec, kind)]
@@ -73,9 +73,9 @@ def of_template(template: Mapping[str, Any]) -> tuple[str, ...]:
 def _from_workloads(
     source: From, namespace: str, around: Surroundings, problems: list[Obstacle]
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """References and platforms from workloads, and the pull secrets that they add."""
+    """Yield the images of workloads: reference, platform, and the names of the pull secrets that the workload adds."""
     for workload in _followed(source, namespace, around, problems):
-        # Secrets of other namespaces stay there.
+        # A Secret is never used outside of its namespace.
         own = _secrets(workload.template) if workload.namespace == namespace else ()
         for reference in of_template(workload.template):
             yield reference, "", own

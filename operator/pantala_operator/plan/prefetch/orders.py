@@ -1,6 +1,6 @@
-"""The nodes' orders for each image, and the images as they are stated to the supernodes. Pure.
+"""Decides the nodes' orders for each image, and the images of the statement. Pure.
 
-A node carries out an order once, so an order stays the same until the next try. An order that is left out ends a pull.
+A node carries out an order once, so an order stays the same until the next attempt. A pull without an order ends.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from pantala_protocol.images import Depth, PullOrder, PullPhase, WantedImage
 
 @dataclass(frozen=True, slots=True)
 class OrderPlan:
-    """What the nodes must do."""
+    """The orders for all nodes of one object."""
 
     orders: Orders | None = None
-    """All orders; ``None``: too little is known, so the orders given before stay."""
+    """All orders. ``None`` if too little is known, so that the former orders stay."""
     images: tuple[WantedImage, ...] | None = None
-    """The orders as they are stated; ``None``: too little is known."""
+    """The images and orders for the statement. ``None`` if too little is known."""
 
 
 def give(snapshot: Snapshot) -> OrderPlan:
-    """The orders of pulls that start, of pulls that run, and of images that are kept.
+    """Give orders for pulls that start, for pulls that run, and for images that nodes keep.
 
-    The operator may cancel pulls before the pulling nodes have reported.
+    If pulls must stop, it does not wait for the reports of all nodes, provided that this is safe.
     """
     demand, observed, rules = snapshot.demand, snapshot.observed, snapshot.rules
     if not (observed.reported or (snapshot.run.stopped and observed.may_cancel)):
@@ -79,7 +79,7 @@ def give(snapshot: Snapshot) -> OrderPlan:
 
 
 def _with_blobs(wanted: WantedImage, pin: Pin | None, known: Mapping[str, str]) -> WantedImage:
-    """The image with what the peers of its nodes fetch; ``known``: the nodes' platforms."""
+    """Add the blobs that the peers of its nodes must fetch to an image. ``known``: the platform of each node."""
     if pin is None or pin.platforms is None:
         return wanted
     platforms = {node: known[node] for node in wanted.orders}

@@ -1,4 +1,4 @@
-"""The digest of each image: a tag is resolved once a run, so all nodes get the same image. Pure."""
+"""Chooses the digest of each image. A tag is resolved once per run, so that all nodes get the same image. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -23,31 +23,31 @@ _DIGITS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """An image and its digest."""
+    """An image and the digest that it has in a run."""
 
     key: ImageKey
     digest: str = ""
-    """The digest that nodes get; empty: not known yet."""
+    """The digest that nodes get. Empty if it is not known yet."""
     task: str = ""
-    """The name of the image's Task, and of its pulls; empty without a digest."""
+    """The name of the image's Task, by which nodes also report its pulls. Empty without a digest."""
     current: bool = False
-    """The digest was resolved in this run. A digest of a former run stays on its nodes, but no other node gets it."""
+    """True if the digest was resolved in this run. One of a former run stays on nodes, but no other node gets it."""
     resolved: datetime | None = None
     latest: str = ""
-    """The current digest of the tag, if it differs."""
+    """The digest that the tag names now, if it differs from ``digest``."""
     platforms: Mapping[str, tuple[ImageBlob, ...]] | None = None
-    """The blobs of ``digest`` by platform; ``None``: not known."""
+    """The blobs of ``digest``, by platform. ``None`` if not known."""
     asked: frozenset[str] = frozenset()
-    """The platforms that ``platforms`` speaks of."""
+    """The platforms for which ``platforms`` is complete."""
     problem: Obstacle | None = None
-    """Why the registry did not resolve it."""
+    """Why the registry did not resolve the image, if so."""
 
     reference: str = ""
-    """The image with its digest, and with its tag if it has one: pods refer to it by the tag."""
+    """The image's reference with its digest and, because pods may use it, its tag."""
     awaited: bool = False
-    """The registry has not answered yet, or is asked again soon."""
+    """True if the registry has not answered yet, or will be asked again soon."""
     lacking: bool = False
-    """No node can start with it: its digest or its needed blobs are not known in this run."""
+    """True if no node can start to pull it, because its digest or its needed blobs are not known in this run."""
 
 
 def resolve(
@@ -77,7 +77,7 @@ def resolve(
 
 
 def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None, run: Run, *, follow: bool) -> Pin:
-    """The digest of one image in ``run``; ``former`` is its status so far."""
+    """Choose the digest of one image in ``run``. ``former`` is the image's last status."""
     old, found = former or ImageStatus(key.reference), answer.resolved if answer is not None else Resolved()
     digest, resolved, problem = old.digest, old.resolved_time, None
     current = bool(digest) and resolved is not None and run.started is not None and resolved >= run.started
@@ -101,7 +101,7 @@ def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None
 
 
 def answer(found: Resolved, platforms: Iterable[str], asked: datetime, now: datetime, failures: int) -> RegistryAnswer:
-    """The answer to a question of ``asked``; ``failures`` in a row came before it."""
+    """Make a :class:`RegistryAnswer`. ``asked`` is the time of the question, after ``failures`` failures in a row."""
     if found.digest:
         return RegistryAnswer(asked, found, frozenset(platforms))
     failed = msgspec.structs.replace(found, reason=found.reason or Reason.INVALID_ANSWER.value)

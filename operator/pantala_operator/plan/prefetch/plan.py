@@ -48,29 +48,29 @@ from pantala_operator.resources.status import expiry
 from pantala_protocol.registry import Resolve
 
 _ONCE_LIMIT: Final = 6
-"""Retries of ``completionPolicy: Once`` without ``spec.retry.limit``."""
+"""The number of retries with ``completionPolicy: Once``, if ``spec.retry.limit`` is not set."""
 
 S = TypeVar("S", PrefetchStatus, TaskStatus)
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchPlan(Generic[S]):
-    """What follows from one object and from what was observed."""
+    """All decisions about one object."""
 
     status: S
     state: PlanState
-    """For the next plan."""
+    """The state for the next plan."""
     tasks: ChildTasks
     orders: OrderPlan
     questions: tuple[tuple[ImageKey, Resolve], ...]
     secrets: tuple[str, ...]
-    """Names of the Secrets to be read."""
+    """The names of the Secrets that the operator must read."""
     vote: TaintVote | None
-    """On the startup taint."""
+    """The object's vote on its startup taint, if it has one."""
     delete: bool
-    """Its time to live is over."""
+    """True if the operator should delete the object, because its time to live is over."""
     wake_at: datetime | None
-    """When the plan changes without a further event."""
+    """The time at which the plan changes without an event. ``None``: never."""
 
 
 @overload
@@ -128,7 +128,7 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
 
 
 def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
-    """What an ImagePrefetch wants; ``state`` is that of the plan before, if this process made one."""
+    """The demand of an ImagePrefetch. ``state`` is that of the previous plan, if this process made one."""
     spec, former = prefetch.spec, prefetch.status
     limit, taint, target = spec.retry.limit, spec.startup_taint, spec.target
     if taint is not None:

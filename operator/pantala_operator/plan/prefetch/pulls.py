@@ -1,4 +1,4 @@
-"""How far each image is on each node, and what may happen next: the snapshot that later stages work from. Pure.
+"""Makes the snapshot for the later stages: the state of each image on each node, and what may happen next. Pure.
 
 Times within a pull are seconds since the epoch, as nodes report them.
 """
@@ -26,10 +26,10 @@ from pantala_protocol.images import PullPhase, PullState
 from pantala_protocol.reasons import Reason
 
 _GRACE: Final = 30
-"""Seconds added to a pull's timeout before a silent node counts as failed."""
+"""Seconds after a pull's timeout at which a node without a report counts as failed."""
 _EVICTION_WINDOW: Final = 3600
 _LAST: Final = 1 << 37
-"""No calendar has later seconds; a node's wrong clock must not end the planning of all others."""
+"""The latest accepted time, in seconds since the epoch. A node with a wrong clock may report an impossible one."""
 
 
 class Step(Enum):
@@ -46,86 +46,86 @@ class Step(Enum):
 
 
 FAILING: Final = frozenset({Step.DUE, Step.PAUSED, Step.FAILED})
-"""The last try failed."""
+"""The steps after a failed attempt."""
 STARTABLE: Final = frozenset({Step.WAITING, Step.DUE})
 
 
 @dataclass(frozen=True, slots=True)
 class PullRules:
-    """How pulls of one run are judged."""
+    """The rules by which the pulls of one run are judged."""
 
     run: str
     started: int
     backoff: int = 10
     limit: int | None = None
-    """Retries; ``None``: without a limit."""
+    """The number of retries. ``None``: no limit."""
     timeout: int = 600
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedPull:
-    """One pull, and what follows from it."""
+    """One pull, and what may happen next to it."""
 
     state: PullState
-    """A node with a new order counts as pulling before it reports so."""
+    """The pull's state. A node with a new order counts as pulling before it reports that."""
     step: Step
     changes_at: int | None = None
-    """When the step changes without a further report."""
+    """The time at which the step changes without a further report, in seconds since the epoch. ``None``: never."""
     reason: str = ""
-    """Of a failure; a pull that is silent for longer than it may take has failed."""
+    """The reason of a failure. A pull without a report for longer than its timeout counts as failed."""
     message: str = ""
     retrying: bool = False
-    """It runs after a failure of this run. A pull after a removal does not count."""
+    """True if the pull repeats one that failed in this run. A pull after a removal of the image does not count."""
 
 
 Starts = Mapping[str, tuple[ImageKey, ...]]
-"""Pulls that start now, by node."""
+"""The images whose pulls start now, by node."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One demand at one moment."""
+    """The state of one object's images on all its nodes, at one moment."""
 
     demand: ImageDemand
     observed: ObservedImages
     now: datetime
     unix: int
-    """``now``, in seconds since the epoch."""
+    """The time ``now`` in seconds since the epoch."""
     run: Run
     images: ImageSet
     pins: Mapping[ImageKey, Pin]
     unresolved: Mapping[ImageKey, Obstacle]
-    """Why no node can start with these images. A later question that fails does not affect resolved images."""
+    """Why no node can start to pull these images. A resolved image stays so if a later question fails."""
     targets: Targets
     unavailable: tuple[str, ...]
-    """Wanted nodes that cannot be reached."""
+    """The wanted nodes that cannot be reached."""
     platforms: Mapping[str, str]
-    """Of the wanted nodes."""
+    """The platform of each wanted node."""
     omitted: Mapping[str, Mapping[ImageKey, Reason]]
     """The images that a wanted node does not get, with the reason."""
     rules: PullRules
     pulls: Mapping[ImageKey, Mapping[str, JudgedPull]]
-    """The pulls by image and node name."""
+    """The pulls: image -> node -> pull."""
     steps: Mapping[str, Mapping[ImageKey, Step]]
-    """The steps of all images, by node. Only reachable nodes are included."""
+    """The next step of each image: node -> image -> step. Only reachable nodes are included."""
     everywhere: frozenset[ImageKey]
     """The images of this run that all nodes have."""
     ready: frozenset[str]
     """The nodes that have every image of this run."""
     complete: bool
-    """Every node has every image, and every wanted reference is known."""
+    """True if every node has every image, and every wanted reference is known."""
     changes_at: datetime | None
-    """When the next step changes without a report."""
+    """The earliest time at which a step changes without a report. ``None``: never."""
 
-    # The rollout adds the rest.
+    # The stage ``rollout`` sets the following fields.
     starts: Starts = field(default_factory=dict)
-    """The pulls that start with this plan; in ``steps`` they are active."""
+    """The pulls that this plan starts. In ``steps`` they are active already."""
     places: Mapping[Step, tuple[tuple[str, ImageKey], ...]] = field(default_factory=dict)
     """The nodes and images at each step."""
     halted: bool = False
-    """No further node starts, because too many nodes are failing."""
+    """True if no further node starts, because too many nodes are failing."""
     taken: frozenset[str] = frozenset()
-    """Names of this demand's Tasks that another owner's Tasks have."""
+    """The names that this object's Tasks should have, but that belong to Tasks of another owner."""
 
 
 def snapshot(
@@ -136,7 +136,7 @@ def snapshot(
     pins: Mapping[ImageKey, Pin],
     now: datetime,
 ) -> Snapshot:
-    """Choose the nodes, and find out how far they are. The run is completed, or overdue, by what comes out."""
+    """Choose the nodes, and judge their pulls. The result may complete the run, or show that it is overdue."""
     unix = int(now.timestamp())
     started = unix if run.started is None else int(run.started.timestamp())
     rules = PullRules(run.token, started, demand.backoff_seconds, demand.retry_limit, demand.pull_timeout)
@@ -164,7 +164,7 @@ def snapshot(
     for name in chosen.wanted:
         labels = nodes[name].metadata.labels
         platforms[name] = f"{labels.get('kubernetes.io/os', 'linux')}/{labels.get('kubernetes.io/arch', 'amd64')}"
-    # Nodes of one platform are alike.
+    # All nodes of one platform lack the same images.
     alike = {each: omissions(pins.values(), each, demand.byte_budget) for each in set(platforms.values())}
     omitted = {name: alike[platform] for name, platform in platforms.items()}
     steps: dict[str, dict[ImageKey, Step]] = {}
@@ -207,7 +207,7 @@ def snapshot(
 
 
 def _judged_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> Run:
-    """The run, completed if all is ``done``, and what follows for its pulls."""
+    """Complete the run if everything is ``done``, and decide if its pulls may start or must stop."""
     completed, deadline, overdue = run.completed, run.deadline, None
     if done and not demand.planning:
         completed, deadline = completed or now, None
@@ -229,7 +229,7 @@ def _judged_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> 
 
 
 def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int) -> JudgedPull:
-    """What may happen next to a pull that a node has reported; ``given``: the node's order, if it has one."""
+    """Judge a pull that a node has reported. ``given`` is the node's order, if it has one."""
     if given is not None and pull.phase is not PullPhase.READY:
         order = given.order
         if pull.run != order.run or pull.number < order.number:
@@ -262,7 +262,7 @@ def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int)
 def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping[ImageKey, Reason]:
     """The images that a node of ``platform`` does not get: not made for it, or beyond ``budget`` bytes in all.
 
-    Images take their bytes in order; after one that does not fit, a smaller one may. Unknown sizes count as nothing.
+    Images use up the budget in order. After one that does not fit, a smaller one may fit. An unknown size counts as 0.
     """
     held: dict[str, int] = {}
     omitted = {}
@@ -281,6 +281,6 @@ def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping
 
 
 def _with_pods(cluster: ClusterNodes, wanted: LabelSelector) -> Mapping[str, Node]:
-    """The nodes that run at least one of the wanted pods."""
+    """The nodes that run at least one pod that the selector matches."""
     names = {pod.node for pod in cluster.pods if wanted.matches(pod.labels)}
     return {name: node for name, node in cluster.nodes.items() if name in names}

@@ -1,4 +1,4 @@
-"""What registries are asked, and when. Pure."""
+"""Decides what to ask registries, and when. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,22 +12,22 @@ from pantala_protocol import image
 from pantala_protocol.registry import Resolve
 
 LOOK_INTERVAL: Final = timedelta(minutes=10)
-"""How often a tag is resolved again, to see whether it moved."""
+"""The time between two checks whether a tag has moved."""
 _BACKOFF: Final = 5
-"""Seconds: the first pause after a registry did not answer."""
+"""The first pause after a registry did not answer, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The questions to registries, through a supernode."""
+    """The questions that a supernode should ask registries now."""
 
     now: tuple[tuple[ImageKey, Resolve], ...] = ()
     next_at: datetime | None = None
-    """When the next question is due."""
+    """The time at which the next question is due. ``None``: never."""
 
 
 def ask(snapshot: Snapshot) -> Questions:
-    """The due questions. An image waits until its Secrets were read."""
+    """Find the due questions. No question about an image is due before its Secrets were read."""
     demand, started, secrets = snapshot.demand, snapshot.run.started, snapshot.observed.secrets
     if started is None or snapshot.run.fault is not None or snapshot.run.idle:
         return Questions()
@@ -36,7 +36,7 @@ def ask(snapshot: Snapshot) -> Questions:
     due, later = [], []
     for key, pin in snapshot.pins.items():
         if demand.suspended and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
-            continue  # Otherwise nodes keep what they have, and their orders need its blobs.
+            continue  # Nodes keep their images, and only the orders of peers need the blobs.
         answer, platforms = snapshot.observed.answers.get(key), (key.platform,) if key.platform else everywhere
         if answer is None or answer.at < started:
             at = started
@@ -48,7 +48,7 @@ def ask(snapshot: Snapshot) -> Questions:
         elif not answer.platforms.issuperset(platforms):
             at = answer.at
         elif demand.planning or demand.suspended or image.parse(key.reference).digest:
-            continue  # Only a tag moves, and only while nodes pull it does that matter.
+            continue  # A digest never changes, and a moved tag does not matter while nothing is pulled.
         else:
             at = answer.at + LOOK_INTERVAL
         if at > snapshot.now:

@@ -1,4 +1,4 @@
-"""Which pulls start now, within the limits of the rollout. Pure."""
+"""Decides which pulls start now, within the limits of ``spec.rollout``. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -10,16 +10,16 @@ from pantala_operator.resources.prefetch import ImageKey, Rollout, Share, Wave, 
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """One node, and how far each of its images is."""
+    """One node, and the next step of each of its images."""
 
     name: str
     place: bytes
-    """Where it stands among equals."""
+    """A hash that decides the order of nodes that are otherwise equal."""
     steps: Mapping[ImageKey, Step]
-    """In the order in which they are pulled."""
+    """The next step of each image, in the order of the pulls."""
     labels: Mapping[str, str] = field(default_factory=dict)
     retrying: bool = False
-    """It repeats a pull that failed."""
+    """True if the node repeats a pull that failed."""
 
 
 def advance(snapshot: Snapshot) -> Snapshot:
@@ -83,7 +83,7 @@ def starts(nodes: Iterable[NodeProgress], rollout: Rollout) -> Starts:
 
 
 def halted(nodes: Iterable[NodeProgress], rollout: Rollout) -> bool:
-    """Whether so many nodes are failing that no further node starts: they repeat a pull, or the last try failed."""
+    """True if too many nodes are failing for another to start. They repeat a pull, or their last attempt failed."""
     known = list(nodes)
     if rollout.max_failures is None:
         return False
@@ -92,7 +92,7 @@ def halted(nodes: Iterable[NodeProgress], rollout: Rollout) -> bool:
 
 
 def share(value: Share, total: int, *, up: bool) -> int:
-    """``value`` of ``total``: a number as it is, a percentage rounded ``up`` or down."""
+    """Convert a :data:`Share` to a number: a percentage of ``total`` is rounded ``up`` or down."""
     if isinstance(value, int):
         return value
     part = total * int(value.removesuffix("%"))
@@ -100,7 +100,7 @@ def share(value: Share, total: int, *, up: bool) -> int:
 
 
 def waves(nodes: Iterable[NodeProgress], wanted: tuple[Wave, ...]) -> list[list[NodeProgress]]:
-    """The nodes in the order of their waves; nodes of no wave come last."""
+    """Divide the nodes into the wanted waves, in their order. Nodes without a wave are in a last one."""
     left = sorted(nodes, key=lambda node: node.place)
     total = len(left)
     groups = []
@@ -114,7 +114,7 @@ def waves(nodes: Iterable[NodeProgress], wanted: tuple[Wave, ...]) -> list[list[
 
 
 def _admitted(nodes: list[NodeProgress], wanted: tuple[Wave, ...]) -> list[NodeProgress]:
-    """The nodes of the started waves: all waves up to the first with an image that is neither there nor has failed."""
+    """The nodes of the waves that may start: all up to the first with an image that is neither ready nor failed."""
     admitted: list[NodeProgress] = []
     for wave in waves(nodes, wanted):
         admitted += wave
@@ -124,5 +124,5 @@ def _admitted(nodes: list[NodeProgress], wanted: tuple[Wave, ...]) -> list[NodeP
 
 
 def _holds_back(nodes: Iterable[NodeProgress]) -> bool:
-    """Whether a node that has not begun could start."""
+    """True if a node that has not begun could start."""
     return any(node.steps and all(step is Step.WAITING for step in node.steps.values()) for node in nodes)

@@ -1,4 +1,4 @@
-"""Runs and their schedule: when a run starts, and when its time is over. Pure.
+"""Decides when a run starts by schedule, edit or request, and when it misses its deadline. Pure.
 
 A schedule follows changes of the clock as Debian's cron and CronJobs do.
 """
@@ -16,7 +16,7 @@ from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
 
 _OVERLAP = timedelta(days=1)
-"""Looking back this much further makes both directions agree on changes of the clock."""
+"""A search begins so much earlier, so that forward and backward searches agree at changes of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,38 +24,38 @@ class Run:
     """One resolution of all tags, and the pulls that follow from it."""
 
     started: datetime | None = None
-    """``None``: before the schedule's first due time."""
+    """The start of the run. ``None`` before the first scheduled time."""
     completed: datetime | None = None
-    """When all was done for the first time."""
+    """The time at which every node had every image for the first time."""
     scheduled: datetime | None = None
-    """The newest due time of the schedule that was acted upon."""
+    """The newest scheduled time that has started a run."""
     upcoming: datetime | None = None
-    """The schedule's next due time."""
+    """The next scheduled time."""
     deadline: datetime | None = None
-    """When the run is given up if it is not completed."""
+    """The time at which the run ends if it is not completed."""
     fresh: bool = False
-    """It starts with this plan."""
+    """True if the run starts with this plan."""
     fault: Obstacle | None = None
-    """What is wrong with the schedule."""
+    """Why the schedule cannot be used, if so."""
 
     token: str = ""
-    """Tells the orders of this run from those of others; empty before the first run."""
+    """A text that distinguishes the orders of this run from those of other runs. Empty before the first run."""
 
-    # The nodes' reports decide the rest.
+    # The stage ``pulls`` sets the following fields, by the nodes' reports.
     overdue: Obstacle | None = None
-    """The run has missed its deadline."""
+    """Set if the run has missed its deadline."""
     idle: bool = False
-    """Nothing happens until the next run."""
+    """True if nothing happens before the next run."""
     resting: bool = False
-    """A run of ``Once`` was completed before this plan, so everything stays as it is."""
+    """True if a run with policy ``Once`` was completed before this plan, so that nothing changes any more."""
     stopped: bool = False
-    """The user or the deadline ends running pulls."""
+    """True if running pulls are cancelled, because of the user or the deadline."""
     holding: bool = False
-    """No pull starts, and running ones are cancelled."""
+    """True if no pull starts and running pulls are cancelled."""
 
 
 def current(demand: ImageDemand, now: datetime) -> Run:
-    """The run at ``now``.
+    """The run in progress at ``now``.
 
     Each new generation and each request starts a run. A schedule starts a run at each scheduled time, unless the
     object is suspended. Before the first scheduled time, an edit starts no run.
@@ -87,7 +87,7 @@ def current(demand: ImageDemand, now: datetime) -> Run:
 def _scheduled(
     schedule: Schedule, demand: ImageDemand, now: datetime
 ) -> tuple[Obstacle | None, datetime | None, datetime | None]:
-    """What is wrong with the schedule, its next due time, and the newest one that starts a run."""
+    """An error of the schedule, its next time, and the newest time that starts a run. Each may be ``None``."""
     fault = schedule_fault(schedule, now)
     if fault is not None:
         return fault, None, None
@@ -125,7 +125,7 @@ def latest(schedule: Schedule, after: datetime, until: datetime) -> datetime | N
 
 
 def _forward(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """Due times later than ``after``. A schedule that cannot be read raises at once."""
+    """Yield the scheduled times after ``after``. Raises at once for an invalid schedule."""
     simulation = CronSim(schedule.cron, _local(schedule, after))
     return (due.astimezone(UTC) for due in simulation)
 

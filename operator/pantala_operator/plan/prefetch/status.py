@@ -1,4 +1,4 @@
-"""The status: conditions from the snapshot and its counts, by the rule of all kinds. Pure.
+"""Makes the status: conditions from the snapshot and its counts, by the rule of all kinds. Pure.
 
 ``Ready``, ``Reconciling`` and ``Stalled`` are all False while the object is suspended, waits for its schedule, or has
 only planned.
@@ -50,20 +50,20 @@ _NOT_EVICTED = no("NotEvicted", "No kubelet removed an image twice within an hou
 
 @dataclass(frozen=True, slots=True)
 class PrefetchOutcome:
-    """What every kind says in its status."""
+    """The part of the status that ImagePrefetches and Tasks have in common."""
 
     stays: bool
-    """The former status still holds: everything is done, or nothing is known that says otherwise."""
+    """True if the former status stays: everything is done, or nothing newer is known."""
     summary: Summary
     resolved: Verdict
     failed: bool
-    """Nothing is left to do, because the rest failed for good."""
+    """True if nothing is left to do, because the rest has failed finally."""
 
 
 def of_prefetch(
     prefetch: ImagePrefetch, snapshot: Snapshot, counts: PrefetchCounts
 ) -> tuple[PrefetchStatus, PrefetchOutcome]:
-    """The status of an ImagePrefetch. While not all nodes have reported, numbers stay as they were."""
+    """The status of an ImagePrefetch. Its numbers stay the same until all nodes have reported."""
     demand, run, former, reported = snapshot.demand, snapshot.run, prefetch.status, snapshot.observed.reported
     outcome = evaluate(snapshot, counts)
     if outcome.stays:
@@ -157,7 +157,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
 
 
 def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
-    """Why nothing happens before the first run, while the object is suspended, or once the report is whole."""
+    """The condition for a pause: before the first run, while suspended, or after the report of mode ``Plan``."""
     run = snapshot.run
     if snapshot.demand.suspended:
         return no(SUSPENDED, "spec.suspend is set. Nodes keep their images and pull no others")
@@ -170,7 +170,7 @@ def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
 
 
 def _obstacle(snapshot: Snapshot, counts: PrefetchCounts, *, planned: bool) -> Obstacle | None:
-    """What prevents progress until somebody acts; ``None``: something goes on, or will soon."""
+    """What blocks the object until somebody acts. ``None`` while something happens, or will happen soon."""
     pins, places = snapshot.pins.values(), snapshot.places
     if snapshot.run.fault is not None:
         return snapshot.run.fault
@@ -189,7 +189,7 @@ def _obstacle(snapshot: Snapshot, counts: PrefetchCounts, *, planned: bool) -> O
 
 
 def _obstacles(snapshot: Snapshot, counts: PrefetchCounts) -> Iterator[Obstacle]:
-    """All obstacles, the most useful to the user first."""
+    """Yield all obstacles, the most useful one for the user first."""
     final = not snapshot.places[Step.PAUSED] and not snapshot.places[Step.DUE]
     if not snapshot.pins:
         yield from snapshot.images.problems
@@ -220,7 +220,7 @@ def _words(failure: PullFailure) -> str:
 
 
 def _planned(snapshot: Snapshot) -> bool:
-    """Whether the report of mode ``Plan`` is whole."""
+    """True if the report of mode ``Plan`` is complete."""
     known = all(pin.platforms is not None for pin in snapshot.pins.values())
     return known and snapshot.observed.reported and snapshot.observed.unsurveyed.isdisjoint(snapshot.steps)
 
