@@ -99,11 +99,11 @@ class Clock(Protocol):
     """A source of time."""
 
     def now(self) -> datetime:
-        """UTC, in whole seconds, as Kubernetes writes times."""
+        """The current time in UTC, without fractions of a second, as Kubernetes writes times."""
         ...
 
     def monotonic(self) -> float:
-        """Monotonic seconds."""
+        """Seconds of a clock that never goes back, from any start."""
         ...
 
 

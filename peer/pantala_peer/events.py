@@ -1,4 +1,4 @@
-"""What happens inside the process. One object emits each kind of event; the others subscribe to it.
+"""The events inside the peer. One object emits each kind of event; the others subscribe to it.
 
 ============== ==================== =======================================================
 Event          Emitted by           Handled by

@@ -44,7 +44,7 @@ _Body = TypeVar("_Body")
 
 
 class HelperAPI:
-    """The routes. They accept only names of images and digests. None removes an image or runs a program."""
+    """The HTTP routes. They accept only names of images and digests. None removes an image or runs a program."""
 
     def __init__(
         self, runtime: ContainerRuntime, pulls: Pulls, image_filesystem: Path | None, content: Path | None = None

@@ -44,7 +44,7 @@ class NoSuchImageError(HelperError):
 
 
 class PullUnauthorizedError(HelperError):
-    """The registry rejected the credentials, or needs some."""
+    """The registry rejected the credentials, or requires credentials."""
 
     status, reason = 403, "Unauthorized"
 

@@ -1,7 +1,7 @@
 """A client of Dragonfly with the bugs of dfget, written from the description of its protocol.
 
-It probes each provider, checks each piece's MD5 and merges reports. Like v0.3.1 and v0.4.3, an ``old`` client repeats a
-pull while it has to wait, and ignores its own queue meanwhile.
+It probes each provider, checks each piece's MD5 and merges reports. Like v0.3.1 and v0.4.3, an ``old`` client that has
+to wait repeats the same request, and sends no queued report meanwhile.
 """
 
 import asyncio

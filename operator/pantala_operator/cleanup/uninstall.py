@@ -17,7 +17,7 @@ _INTERVAL = 1.0
 _TIMEOUT = 10.0
 """Seconds for one request: shorter than the operator's, because Helm waits."""
 _NAMED = 20
-"""How many nodes the message names. It only counts further nodes."""
+"""The message names at most so many nodes, and counts the others."""
 
 
 class CleanupDaemonSet(NamedTuple):

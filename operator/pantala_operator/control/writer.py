@@ -77,7 +77,7 @@ class Writer:
     ) -> None:
         """Write a status: at once if a condition differs, else at the progress interval.
 
-        ``announce``: write Events for its conditions, too.
+        ``announce``: write Events for its conditions, too. ``settling``: delay a changed condition by a second.
         """
         key, now = _key(resource), self._clock.monotonic()
         if status == resource.status:
@@ -119,7 +119,7 @@ class Writer:
                 self._submit(f"child/{key}", self._clock.monotonic(), partial(self._delete, there))
 
     def remove_taints(self, taints: Mapping[str, Iterable[str]]) -> None:
-        """Remove startup taints, by key, from nodes."""
+        """Remove startup taints from nodes. ``taints`` maps the key of each taint to the nodes."""
         for key, nodes in sorted(taints.items()):
             for node in sorted(nodes):
                 self._submit(f"taint/{node}", self._clock.monotonic(), partial(self._remove_taint, node, key))

@@ -265,7 +265,7 @@ class PeerResource(msgspec.Struct, frozen=True):
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """A Secret. Its values are base64."""
+    """A Secret. Its values are encoded in base64."""
 
     metadata: Metadata
     data: dict[str, str] = {}

@@ -43,7 +43,7 @@ class SupernodeView:
         return ready | (remembered - self.connected) if report.attempt == attempt else ready
 
     def on_update(self, changes: Changes) -> tuple[set[str], bool]:
-        """Take a report. Returns the UIDs of the Tasks it concerns, and whether the connected peers changed."""
+        """Store a report. Returns the UIDs of the Tasks it concerns, and whether the connected peers changed."""
         restarted = changes.boot != self.boot or changes.full
         touched = set(self.reports) if restarted else set()
         connected_before = self.connected
@@ -165,7 +165,7 @@ class SupernodeOverview:
     # What they report.
 
     def on_update(self, name: str, changes: Changes) -> tuple[set[str], bool]:
-        """Take a report. Returns the UIDs of the Tasks it concerns, and whether its connected peers changed."""
+        """Store a report. Returns the UIDs of the Tasks it concerns, and whether its connected peers changed."""
         view = self.views[name]
         dropped = {uid: view.holders(uid) for uid in changes.gone}
         touched, peers_changed = view.on_update(changes)

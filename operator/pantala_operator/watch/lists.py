@@ -1,4 +1,4 @@
-"""Full lists: at the start, when a watch starts, and every few minutes, because a watch may miss changes."""
+"""Makes full lists at the start, when a watch starts, and every few minutes, because a watch may miss changes."""
 
 import asyncio
 from contextlib import suppress
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class FullLists:
-    """Lists all kinds into the observation, and publishes ``ListsRead`` after each round."""
+    """Lists all watched kinds, stores them in the observation, and publishes ``ListsRead`` after each round."""
 
     def __init__(self, cluster: ClusterAPI, observation: Observation, events: OperatorEvents, interval: float) -> None:
         """``interval``: seconds between two rounds that succeed."""

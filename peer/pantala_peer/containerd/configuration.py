@@ -99,10 +99,10 @@ def _give(path: Path, owner: TokenOwner) -> None:
 
 
 def _views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
-    """The folders to write, each with its state: those configured, and one whose *name* is the whole list.
+    """The lists of folders, each with the folder of its record: as configured, and one whose *name* is that list.
 
-    containerd 2.1 to 2.4 with default settings reads only the second (its issue 12415). Nothing else uses that folder,
-    so our files hide nothing there.
+    By a bug (issue 12415), containerd 2.1 to 2.4 with default settings reads only the second. Nothing else is in that
+    folder, so our files hide nothing there.
     """
     views: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]
     if len(certs_d) > 1:

@@ -140,7 +140,7 @@ def _is_as_meant(new: bytes, before: Mapping[str, Any], url: str, server: str | 
 
 
 def _check(document: Mapping[str, Any], part: HostPart) -> None:
-    """Reject a file that our part would make invalid, or whose other lines would change their meaning by it."""
+    """Reject a file that our part would make invalid, or in which our part would change the meaning of other lines."""
     hosts = document.get("host", {})
     if not isinstance(hosts, dict) or not all(isinstance(host, dict) for host in hosts.values()):
         raise UnusableFileError("its `host` is not a table of hosts, so containerd ignores it; correct or remove it")

@@ -1,7 +1,7 @@
 """Plans the changes below ``certs.d`` from its present content and from our record of former changes. Pure.
 
-One rule serves start, restart, repair and cleanup. For each directory the plan finds out its state without us. The goal
-is that state, with our part where it is wanted. Changes by others in the meantime are kept.
+One rule serves start, restart, repair and cleanup. For each directory the plan finds out its state without our changes.
+The goal is that state, with our part where it is wanted. Changes by others in the meantime are kept.
 """
 
 import hashlib

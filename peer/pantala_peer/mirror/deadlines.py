@@ -12,11 +12,11 @@ class Deadlines:
     """The mirror's deadlines in seconds. If the supernode hangs, a pull loses one of them: then the breaker opens."""
 
     manifest: float = 4.0
-    """Until the answer with a manifest. The supernode may first fetch a token, and ask a distant registry twice."""
+    """Seconds until a manifest's answer. The supernode may first fetch a token, and ask a distant registry twice."""
     small: float = 4.0
-    """Until the first byte of a configuration, or of another small blob."""
+    """Seconds until the first byte of a configuration, or of another small blob."""
     blob: float = 5.0
-    """Until the first byte of a layer. A piece must come from the registry to this node, and be verified."""
+    """Seconds until the first byte of a layer. A piece must come from the registry to this node, and be verified."""
     again: float = 10.0
     """Seconds without the next byte after which the demand is sent again."""
     stall: float = 20.0

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class AssignedTasks:
-    """Settles the tasks of this node."""
+    """Brings each task of this node in line with its assignment."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class AssignedTasks:
             await self._deliveries.withdraw(name)
 
     async def run(self, interval: float) -> None:
-        """Settle all assigned tasks every ``interval`` seconds, until cancelled."""
+        """Compare all tasks with their assignments every ``interval`` seconds, until cancelled."""
         while True:
             await asyncio.sleep(interval)
             for name, assignment in list(self._assigned.items()):
@@ -94,7 +94,7 @@ class AssignedTasks:
         await self._downloads.close()
 
     def touch(self, name: str) -> None:
-        """Settle a task soon, because its assignment or its files may have changed."""
+        """Soon compare a task with its assignment, because one of them may have changed, and correct the difference."""
         self._dirty.add(name)
         if name not in self._settling:
             self._settling[name] = asyncio.create_task(self._settle_while_dirty(name))
@@ -256,7 +256,7 @@ class AssignedTasks:
         self._supernodes.inventory_changed(name)
 
     async def _release(self, name: str) -> None:
-        """Drop a blob to make room, and settle the tasks that did not fit."""
+        """Drop a blob to make room, and try again to hold the tasks that did not fit."""
         if name not in self._cache.tasks():
             return
         size = self._cache.bytes_of(name)
@@ -319,7 +319,7 @@ class AssignedTasks:
         return now - self._whole_since.setdefault(name, now) < _BLOB_REST
 
     async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
-        """Unpublish the paths that are not assigned, and settle the tasks that wait for one of them."""
+        """Unpublish the paths that are not assigned, and let other tasks publish at them."""
         paths = set(await self._deliveries.withdraw(name, assignment.deliveries if assignment else ()))
         for other in self._assigned.values() if paths else ():
             if other.task_id != name and any(delivery.path in paths for delivery in other.deliveries):

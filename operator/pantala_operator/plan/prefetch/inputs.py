@@ -44,7 +44,7 @@ class PlanState:
 
 @dataclass(frozen=True, slots=True)
 class ImageDemand:
-    """Which images one object wants on which nodes, and how they get there."""
+    """Which images one object wants on which nodes, and by which rules the nodes pull them."""
 
     metadata: Metadata
     """The metadata of the ImagePrefetch or Task."""

@@ -229,7 +229,7 @@ def _judged_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> 
 
 
 def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int) -> JudgedPull:
-    """Judge a pull that a node has reported. ``given`` is the node's order, if it has one."""
+    """Decide what may happen next to a pull that a node has reported. ``given`` is the node's order, if it has one."""
     if given is not None and pull.phase is not PullPhase.READY:
         order = given.order
         if pull.run != order.run or pull.number < order.number:
