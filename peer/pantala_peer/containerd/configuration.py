@@ -60,7 +60,7 @@ def cleanup(certs_d: Sequence[Path], state: Path) -> ConfigurationReport:
 
 
 class TokenOwner(NamedTuple):
-    """User and group of the peer's process."""
+    """The IDs of the user and the group that the peer runs as."""
 
     user: int
     group: int
@@ -101,7 +101,7 @@ def _give(path: Path, owner: TokenOwner) -> None:
 def _views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
     """The lists of folders, each with the folder of its record: as configured, and one whose *name* is that list.
 
-    By a bug (issue 12415), containerd 2.1 to 2.4 with default settings reads only the second. Nothing else is in that
+    By its bug 12415, containerd 2.1 to 2.4 with default settings reads only the second. Nothing else is in that
     folder, so our files hide nothing there.
     """
     views: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]

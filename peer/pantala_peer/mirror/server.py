@@ -93,7 +93,7 @@ class MirrorServer:
         self._token = b""
 
     def application(self, token: str) -> web.Application:
-        """The web application. It serves requests with ``token`` in our header, or all if ``token`` is empty."""
+        """The web application. It serves requests with ``token`` in the header ``x-pantala-mirror``; with "" all."""
         self._token = token.encode()
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)

@@ -145,6 +145,6 @@ def _failures(snapshot: Snapshot) -> Iterator[PullFailure]:
 
 
 def _failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:
-    """One entry of the list, whose message ends with the advice."""
+    """One entry of ``status.failures``, whose message ends with what to do."""
     words = message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
     return PullFailure(name, reason, key.reference, advised(words or reason, reasons.of_image(reason)))
